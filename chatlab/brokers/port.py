@@ -1,0 +1,73 @@
+"""The broker port: what chat asks of a message broker, whatever the engine.
+
+Four calls: `publish`, `subscribe`, `unsubscribe` (closing a subscription) and `aclose`. What only some engines can do is
+a type of its own, so that a chat which needs history cannot be handed an engine without it: `KeepsHistory`, `HasGroups`.
+An engine imports this file and one client library; this file imports no engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One record on its way to a reader: its topic, the engine's id for it ("" where it gives none), its body."""
+
+    topic: str
+    id: str
+    body: bytes
+
+
+class Subscription(Protocol):
+    """One reader of one topic: an async iterator of `Delivery` that ends with an error if the engine goes away."""
+
+    def __aiter__(self) -> Self: ...
+    async def __anext__(self) -> Delivery: ...
+
+    async def batch(self, limit: int = 512) -> Sequence[Delivery]:
+        """Wait for at least one delivery, then return all that are here (at most `limit`), in order."""
+
+    async def aclose(self) -> None:
+        """Stop: nothing is delivered after this returns. Others on the same topic do not notice."""
+
+
+class Broker(Protocol):
+    """Any engine: every open subscription of a topic, in every process, gets every record published to it."""
+
+    async def publish(self, topic: str, body: bytes) -> str:
+        """Hand over one record; return its id once the engine has it, or raise `BrokerUnavailable`."""
+
+    async def subscribe(self, topic: str) -> Subscription:
+        """Read what is published from now on: a publish that starts after this returns is delivered."""
+
+    async def aclose(self) -> None:
+        """Close every subscription and connection. Safe to call twice."""
+
+
+@runtime_checkable
+class KeepsHistory(Broker, Protocol):
+    """An engine that keeps records, so that a reader can name the last id it saw and miss nothing."""
+
+    async def subscribe(self, topic: str, *, after: str | None = None) -> Subscription:
+        """As above; with `after`, first what was kept after that id, then what is new: no gap, no repeat."""
+
+    async def history(self, topic: str, *, after: str = "0-0", limit: int | None = None) -> Sequence[Delivery]:
+        """The records kept after the id `after`, oldest first; with `limit` the newest so many of them."""
+
+
+class GroupSubscription(Subscription, Protocol):
+    """One member of a group: each record goes to one member, and comes again until somebody acknowledges it."""
+
+    async def ack(self, delivery: Delivery) -> None:
+        """The work for this record is done; it will not come again."""
+
+
+@runtime_checkable
+class HasGroups(Broker, Protocol):
+    """An engine whose groups share the work: each record to one member, taken over if that member dies."""
+
+    async def join(self, topic: str, group: str, member: str) -> GroupSubscription:
+        """Join `group`, which is created if it is missing; what dead members left undone is taken over."""

@@ -1,0 +1,88 @@
+"""Every error chatlab raises, and whose fault it is.
+
+    ChatlabError
+    ├── LocalProtocolError        ours: the calling code asked for what the protocol forbids
+    ├── RemoteProtocolError       the peer's: it sent what the protocol forbids
+    │   ├── HandshakeError            an upgrade refused: the HTTP status to answer with
+    │   ├── WebSocketError            a frame or message refused: the close code to answer with
+    │   └── StompError                a STOMP frame refused: what to say in the ERROR frame
+    ├── SetupError                the set-up's: something is missing, taken or misspelled; `remedy` says what to do
+    │   ├── EngineMissing             no server of that kind here
+    │   └── EngineUnreachable         a server is named, but it does not answer
+    └── BrokerError               a broker could not do what it was asked
+        ├── BrokerUnavailable         the engine went away; nothing was promised, so nothing is lost silently
+        └── SubscriptionLost          this subscription has ended, with the reason
+
+The message of an error is a short fact in lower case that holds the value which broke the rule.
+"""
+
+from __future__ import annotations
+
+
+class ChatlabError(Exception):
+    """The root: `except ChatlabError` catches all that chatlab itself raises."""
+
+
+class LocalProtocolError(ChatlabError):
+    """Our own code asked for something the protocol does not allow in this state."""
+
+
+class RemoteProtocolError(ChatlabError):
+    """The peer sent something the protocol does not allow."""
+
+
+class HandshakeError(RemoteProtocolError):
+    """An opening handshake that must be refused (RFC 6455, section 4).
+
+    `status` is the HTTP status to answer with; `headers` go into that answer.
+    """
+
+    def __init__(self, message: str, status: int = 400, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+
+
+class WebSocketError(RemoteProtocolError):
+    """Bytes that fail the WebSocket connection (RFC 6455, section 7.1.7); `code` is the close code to send."""
+
+    def __init__(self, message: str, code: int = 1002) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class StompError(RemoteProtocolError):
+    """A STOMP frame that must be answered with ERROR; `receipt_id` is the receipt the frame asked for, if any."""
+
+    def __init__(self, message: str, receipt_id: str | None = None, detail: str = "") -> None:
+        super().__init__(message)
+        self.receipt_id = receipt_id
+        self.detail = detail
+
+
+class SetupError(ChatlabError):
+    """Something this machine lacks or has set wrongly; `remedy` is the one thing to do about it."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(f"{message}; {remedy}" if remedy else message)
+        self.remedy = remedy
+
+
+class EngineMissing(SetupError):
+    """No server of this kind was found; `remedy` is the command that brings it."""
+
+
+class EngineUnreachable(SetupError):
+    """A server was named by URL but does not answer there."""
+
+
+class BrokerError(ChatlabError):
+    """A broker could not do what it was asked."""
+
+
+class BrokerUnavailable(BrokerError):
+    """The engine behind the broker does not answer; what was asked may or may not have been done."""
+
+
+class SubscriptionLost(BrokerError):
+    """A subscription ended for a reason its reader did not choose; what came in between may be lost."""
