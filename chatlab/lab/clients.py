@@ -1,0 +1,273 @@
+"""Chat clients a cell or a panel can hold: connect, send, and keep a log of what happened.
+
+A client owns one task, the reader, and a log of `Line`s. It never prints: whoever wants to know looks at the log, waits
+with `heard()`, or registers in `on_change`. How a chat is spoken is the business of the subclasses: `RoomClient` sends
+plain texts over a WebSocket. Left out: reconnecting; a lesson wants to see the connection end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import quote, urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from chatlab.errors import ChatlabError
+
+__all__ = ["ChatClient", "Line", "Reading", "RoomClient", "State"]
+
+Way = Literal["sent", "received", "note"]
+
+
+class State(enum.Enum):
+    """The state of a client's link; the sign goes before the word, so that nothing depends on colour."""
+
+    CLOSED = "○ closed"
+    CONNECTING = "◌ connecting"
+    OPEN = "● open"
+
+
+class Reading(enum.Enum):
+    """How a client takes what the server sends: the fault one reader can be."""
+
+    NORMALLY = "reads normally"
+    SLOWLY = "reads one a second"
+    NOT_AT_ALL = "has stopped reading"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One entry of a log: when (seconds, `time.monotonic()`), which way, and the text."""
+
+    at: float
+    way: Way
+    text: str
+
+
+class ChatClient:
+    """What every client shares: a name, a state, a log, and the one task that reads.
+
+    Subclasses say how to open the link, how to send a text and how to receive the next one.
+    """
+
+    def __init__(self, url: str, name: str) -> None:
+        self.url = url
+        self.name = name
+        self.state = State.CLOSED
+        self.lines: list[Line] = []
+        self.on_change: list[Callable[[], None]] = []
+        self._reading = Reading.NORMALLY
+        self._may_read = asyncio.Event()
+        self._may_read.set()
+        self._reader: asyncio.Task[None] | None = None
+
+    # What a subclass says.
+
+    async def _open(self) -> None:
+        raise NotImplementedError
+
+    async def _send(self, text: str) -> None:
+        raise NotImplementedError
+
+    async def _receive(self) -> str:
+        """Return the next text; raise `ConnectionClosed` or `ChatlabError` when there will be none."""
+        raise NotImplementedError
+
+    async def _close(self) -> None:
+        raise NotImplementedError
+
+    def _abort(self) -> None:
+        raise NotImplementedError
+
+    # What a cell or a panel calls.
+
+    async def connect(self) -> None:
+        """Open the link and start reading; does nothing when it is open already. Errors go into the log, and on."""
+        if self.state is not State.CLOSED:
+            return
+        self._move_to(State.CONNECTING)
+        try:
+            await self._open()
+        except (OSError, InvalidHandshake, ConnectionClosed, ChatlabError) as error:
+            self._move_to(State.CLOSED, f"could not connect: {error}")
+            raise
+        self._move_to(State.OPEN, "connected")
+        self._reader = asyncio.create_task(self._read(), name=f"reader of {self.name}")
+
+    async def send(self, text: str) -> None:
+        """Send one text. Raises `ConnectionClosed` when the link is not open."""
+        if self.state is not State.OPEN:
+            raise ConnectionError(f"{self.name} is not connected; connect first")
+        await self._send(text)
+        self.note(text, "sent")
+
+    async def close(self) -> None:
+        """Leave politely: the close handshake, then nothing more."""
+        if self.state is State.OPEN:
+            self.read(Reading.NORMALLY)
+            await self._close()
+        await self._end_reader()
+
+    async def vanish(self) -> None:
+        """Drop the connection without a close handshake, as a lost phone does."""
+        if self.state is State.OPEN:
+            self.note("vanished, without a close")
+            self._abort()
+        await self._end_reader()
+
+    aclose = close
+
+    def read(self, how: Reading) -> None:
+        """Read normally, slowly, or not at all, from now on."""
+        self._reading = how
+        if how is Reading.NOT_AT_ALL:
+            self._may_read.clear()
+        else:
+            self._may_read.set()
+        self._changed_now()
+
+    @property
+    def reading(self) -> Reading:
+        """How this client reads now."""
+        return self._reading
+
+    @property
+    def received(self) -> list[str]:
+        """The texts received so far, oldest first."""
+        return [line.text for line in self.lines if line.way == "received"]
+
+    @property
+    def sent(self) -> list[str]:
+        """The texts sent so far, oldest first."""
+        return [line.text for line in self.lines if line.way == "sent"]
+
+    async def heard(self, text: str, *, times: int = 1, timeout: float = 5) -> None:
+        """Wait until `text` has been received `times` times. Raises `TimeoutError` after `timeout` seconds."""
+        await self.until(lambda: sum(text in heard for heard in self.received) >= times, timeout=timeout)
+
+    async def until(self, condition: Callable[[], bool], *, timeout: float = 5) -> None:
+        """Wait until `condition()` holds, looking again at each change. Raises `TimeoutError`."""
+        changed = asyncio.Event()
+        self.on_change.append(changed.set)
+        try:
+            async with asyncio.timeout(timeout):
+                while not condition():
+                    changed.clear()
+                    await changed.wait()
+        finally:
+            self.on_change.remove(changed.set)
+
+    # What happens by itself.
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                await self._may_read.wait()
+                text = await self._receive()
+                # A stop asked for while a text was on its way holds from that text on.
+                self.note(text, "received")
+                if self._reading is Reading.SLOWLY:
+                    await asyncio.sleep(1)
+        except ConnectionClosed as end:
+            self._move_to(State.CLOSED, _why_closed(end))
+        except (OSError, ChatlabError) as error:
+            self._move_to(State.CLOSED, f"closed: {error}")
+        finally:
+            if self.state is not State.CLOSED:
+                self._move_to(State.CLOSED, "closed")
+
+    async def _end_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is None:
+            return
+        self._may_read.set()
+        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+            await asyncio.wait_for(reader, timeout=2)
+
+    def _move_to(self, state: State, why: str = "") -> None:
+        self.state = state
+        if why:
+            self.note(why)
+        else:
+            self._changed_now()
+
+    def note(self, text: str, way: Way = "note") -> None:
+        """Add a line to the log, and tell whoever listens."""
+        self.lines.append(Line(time.monotonic(), way, text))
+        self._changed_now()
+
+    def _changed_now(self) -> None:
+        for listener in list(self.on_change):
+            listener()
+
+
+class RoomClient(ChatClient):
+    """A member of a room: plain texts over a WebSocket, without compression, so that the bytes can be read.
+
+    `receive_buffer` is the size in bytes of the socket's receive buffer; a small one lets a stalled reader be noticed
+    soon, because the kernel takes in less on its behalf. `origin` is sent as a browser would send it.
+    """
+
+    def __init__(
+        self, url: str, name: str, *, receive_buffer: int | None = None, origin: str | None = None, code: str = ""
+    ) -> None:
+        super().__init__(url, name)
+        self.receive_buffer = receive_buffer
+        self.origin = origin
+        self.code = code
+        self._connection: ClientConnection | None = None
+
+    async def _open(self) -> None:
+        query = f"?name={quote(self.name)}" + (f"&code={quote(self.code)}" if self.code else "")
+        # max_queue=1: what this client has not read yet waits in the sockets, where the server can notice it.
+        self._connection = await connect(
+            self.url + query,
+            compression=None,
+            max_queue=1,
+            origin=self.origin,  # type: ignore[arg-type]  # websockets wants its NewType of str
+            sock=await self._small_socket() if self.receive_buffer else None,
+            proxy=None,
+        )
+
+    async def _small_socket(self) -> socket.socket:
+        parts = urlsplit(self.url)
+        sock = socket.socket(socket.AF_INET)
+        # Before connect: the window offered to the server is fixed there (listen(2), tcp(7)).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer or 0)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, (parts.hostname, parts.port))
+        return sock
+
+    async def _send(self, text: str) -> None:
+        await self._link.send(text)
+
+    async def _receive(self) -> str:
+        message = await self._link.recv()
+        return message if isinstance(message, str) else message.decode(errors="replace")
+
+    async def _close(self) -> None:
+        await self._link.close()
+
+    def _abort(self) -> None:
+        self._link.transport.abort()
+
+    @property
+    def _link(self) -> ClientConnection:
+        if self._connection is None:
+            raise ConnectionError(f"{self.name} is not connected; connect first")
+        return self._connection
+
+
+def _why_closed(end: ConnectionClosed) -> str:
+    """The close code and reason in words a learner can look up (RFC 6455, section 7.4)."""
+    if end.rcvd is None:
+        return "closed: the connection ended without a close frame (1006)"
+    return f"closed: {end.rcvd.code} {end.rcvd.reason}".rstrip()
