@@ -3,8 +3,8 @@
     verdict("C2", holds=server_spoke_first, measured="the server's first frame came 0.3 ms after the upgrade")
 
 A lesson's experiment hands over what it measured; the verdict follows from that, and may come out differently on
-another machine. A verdict's text names no figure, so that a stored notebook stays the same from run to run; the figures are
-kept beside it and shown by `chatlab claims`. Left out: the experiments themselves. They are the lessons' cells.
+another machine. A verdict's text names no figure, so that a stored notebook stays the same from run to run; the figures
+are kept beside it and shown by `chatlab claims`. Left out: the experiments themselves. They are the lessons' cells.
 """
 
 from __future__ import annotations
