@@ -1,0 +1,473 @@
+"""The opening handshake (RFC 6455, section 4): an HTTP request, an HTTP answer, and then HTTP is over.
+
+    GET /chat HTTP/1.1                                  HTTP/1.1 101 Switching Protocols
+    Host: server.example.com                            Upgrade: websocket
+    Upgrade: websocket                                  Connection: Upgrade
+    Connection: Upgrade                                 Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==
+    Sec-WebSocket-Version: 13
+
+`Request` and `Response` parse and serialize. A client calls `make_request` and then `check_response`; a server calls
+`accept`, which raises `HandshakeError` with the status to refuse with, and `refuse`, which makes that answer.
+
+Left out: the rest of HTTP. No bodies in chunks, no redirects, no authentication, no proxies, no cookies.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from chatlab.errors import HandshakeError, LocalProtocolError
+from chatlab.websocket import deflate
+from chatlab.websocket.deflate import Extension, Parameters
+
+GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # 1.3: the string that only a server which means WebSocket would add
+VERSION = "13"
+MAX_START_LINE = 8 * 1024
+MAX_HEAD = 32 * 1024
+MAX_HEADERS = 128
+MAX_BODY = 64 * 1024
+
+TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
+FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, 5.5
+TARGET = re.compile(r"[\x21-\x7e]+")
+REQUEST_LINE = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP/(\d)\.(\d)")  # RFC 9112, 3
+STATUS_LINE = re.compile(r"HTTP/1\.(\d) (\d{3})(?: ([\t\x20-\x7e\x80-\xff]*))?")  # RFC 9112, 4
+PARAMETER = re.compile(r'\s*;\s*([^\s;,="]+)\s*(?:=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,="]+))\s*)?')
+
+Headers = tuple[tuple[str, str], ...]
+
+
+# --- Key and accept (1.3) --------------------------------------------------------------------------------------------
+
+
+def new_key() -> str:
+    """Return a Sec-WebSocket-Key: 16 random octets in base64 (4.1, point 7)."""
+    return base64.b64encode(os.urandom(16)).decode()
+
+
+def accept_key(key: str) -> str:
+    """Return the Sec-WebSocket-Accept that proves the server has read `key` and knows what it is for (4.2.2)."""
+    return base64.b64encode(hashlib.sha1((key + GUID).encode()).digest()).decode()
+
+
+# --- Request and response: parse and serialize ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The client's half. Header names keep their case; looking them up ignores it."""
+
+    target: str
+    headers: Headers = ()
+    method: str = "GET"
+    version: tuple[int, int] = (1, 1)
+
+    @classmethod
+    def parse(cls, data: bytes | bytearray) -> tuple[Request, int] | None:
+        """Read the request `data` starts with: it and its size in octets, or None while it is not all there.
+
+        Raises `HandshakeError` 400 when it is not HTTP, 414 or 431 when it is too big.
+        """
+        head = _read_head(data, too_long=HTTPStatus.REQUEST_URI_TOO_LONG)
+        if head is None:
+            return None
+        line, headers, size = head
+        match = REQUEST_LINE.fullmatch(line)
+        if match is None:
+            raise HandshakeError(f"not an HTTP request line: {line[:80]!r}")
+        method, target, major, minor = match.groups()
+        return cls(target, headers, method, (int(major), int(minor))), size
+
+    def serialize(self) -> bytes:
+        """Return the octets on the wire."""
+        return _write_head(f"{self.method} {self.target} HTTP/{self.version[0]}.{self.version[1]}", self.headers)
+
+    def get(self, name: str) -> str | None:
+        """Return the header's value, None if it is not there, the first if it is there twice."""
+        return next(iter(get_all(self.headers, name)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The server's half: 101 to agree, anything else to refuse."""
+
+    status: int
+    headers: Headers = ()
+    reason: str = ""
+    body: bytes = b""
+
+    @classmethod
+    def parse(cls, data: bytes | bytearray) -> tuple[Response, int] | None:
+        """Read the response `data` starts with: it and its size in octets, or None while it is not all there.
+
+        A body is read if Content-Length says how long it is, and it is at most 64 KiB.
+        """
+        head = _read_head(data, too_long=HTTPStatus.BAD_REQUEST)
+        if head is None:
+            return None
+        line, headers, size = head
+        match = STATUS_LINE.fullmatch(line)
+        if match is None:
+            raise HandshakeError(f"not an HTTP status line: {line[:80]!r}")
+        status, reason = int(match[2]), match[3] or ""
+        end = size + _body_length(status, headers)
+        if len(data) < end:
+            return None
+        return cls(status, headers, reason, bytes(data[size:end])), end
+
+    def serialize(self) -> bytes:
+        """Return the octets on the wire. The headers are sent as they are: Content-Length is for the caller to set."""
+        reason = self.reason or _phrase(self.status)
+        return _write_head(f"HTTP/1.1 {self.status} {reason}", self.headers) + self.body
+
+    def get(self, name: str) -> str | None:
+        """Return the header's value, None if it is not there, the first if it is there twice."""
+        return next(iter(get_all(self.headers, name)), None)
+
+
+def get_all(headers: Headers, name: str) -> list[str]:
+    """Return every value of a header, in order; names are compared without regard to case."""
+    return [value for key, value in headers if key.lower() == name.lower()]
+
+
+def get_tokens(headers: Headers, name: str) -> list[str]:
+    """Return the elements of a comma-separated header, in order, over all its lines (RFC 9110, 5.6.1)."""
+    elements = ",".join(get_all(headers, name)).split(",")
+    return [element.strip() for element in elements if element.strip()]
+
+
+def _read_head(data: bytes | bytearray, too_long: HTTPStatus) -> tuple[str, Headers, int] | None:
+    """Return the start line, the headers and the octets they took, or None while the empty line has not come."""
+    end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
+    start_line_end = data.find(b"\r\n", 0, MAX_START_LINE)
+    if start_line_end < 0 and len(data) >= MAX_START_LINE:
+        raise HandshakeError(f"first line of more than {MAX_START_LINE} bytes", too_long)
+    if end < 0:
+        if len(data) >= MAX_HEAD:
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            raise HandshakeError(f"headers of more than {MAX_HEAD} bytes", status)
+        return None
+    # Any octet is a character in Latin-1, so decoding cannot fail; the patterns above say which are allowed.
+    line, *lines = data[:end].decode("latin-1").split("\r\n")
+    if len(lines) > MAX_HEADERS:
+        status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        raise HandshakeError(f"{len(lines)} headers; at most {MAX_HEADERS} are read", status)
+    return line, tuple(_read_header(line) for line in lines), end + 4
+
+
+def _read_header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    # RFC 9112, 5.1 and 5.2: no space before the colon, and no line that goes on from the one before
+    if not colon or TOKEN.fullmatch(name) is None or FIELD_VALUE.fullmatch(value) is None:
+        raise HandshakeError(f"not a header line: {line[:80]!r}")
+    return name, value.strip(" \t")
+
+
+def _write_head(line: str, headers: Headers) -> bytes:
+    for name, value in headers:
+        if TOKEN.fullmatch(name) is None or FIELD_VALUE.fullmatch(value) is None:
+            raise LocalProtocolError(f"not a header: {name!r}: {value!r}")
+    lines = [line, *(f"{name}: {value}" for name, value in headers), "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def _body_length(status: int, headers: Headers) -> int:
+    if status < 200 or status in (204, 304):  # RFC 9112, 6.3: these never have one
+        return 0
+    length = next(iter(get_all(headers, "Content-Length")), "0")
+    return int(length) if length.isascii() and length.isdigit() and len(length) < 9 and int(length) <= MAX_BODY else 0
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase if status in set(HTTPStatus) else "Unknown"
+
+
+# --- Sec-WebSocket-Extensions (9.1) ----------------------------------------------------------------------------------
+
+
+def parse_extensions(headers: Headers) -> list[Extension]:
+    """Read `Sec-WebSocket-Extensions`, which may come in several lines; raise `HandshakeError` if it does not parse."""
+    text = ",".join(get_all(headers, "Sec-WebSocket-Extensions"))
+    found: list[Extension] = []
+    at = 0
+    while at < len(text):
+        if text[at] in ", \t":  # RFC 9110, 5.6.1: empty elements are ignored
+            at += 1
+            continue
+        name = TOKEN.match(text, at)
+        if name is None:
+            raise HandshakeError(f"Sec-WebSocket-Extensions does not parse at {text[at : at + 40]!r}")
+        at = name.end()
+        parameters = []
+        while parameter := PARAMETER.match(text, at):
+            parameters.append(_read_parameter(parameter))
+            at = parameter.end()
+        found.append(Extension(name[0], tuple(parameters)))
+        rest = text[at:].lstrip(" \t")
+        if rest and not rest.startswith(","):
+            raise HandshakeError(f"Sec-WebSocket-Extensions does not parse at {rest[:40]!r}")
+    return found
+
+
+def _read_parameter(match: re.Match[str]) -> tuple[str, str | None]:
+    name, quoted, bare = match.groups()
+    value = bare if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+    # 9.1: "the value after quoted-string unescaping MUST conform to the 'token' ABNF"
+    if TOKEN.fullmatch(name) is None or (value is not None and TOKEN.fullmatch(value) is None):
+        raise HandshakeError(f"extension parameter is not a token: {match[0].strip()!r}")
+    return name, value
+
+
+# --- Origin (4.2.2, point 4; 10.2) -----------------------------------------------------------------------------------
+
+
+def origin_allowed(origin: str | None, host: str | None, allowed: Sequence[str] = ()) -> bool:
+    """Say whether a page of `origin` may open a socket on the server that was asked for as `host`.
+
+    Browsers send Origin with every upgrade and pages cannot forge it. Without it, the client is not a browser, and no
+    visitor's cookies are at stake. The server's own pages may; others if `allowed` has their origin
+    (`https://example.org`, `http://localhost:8888`) or "*". "null", the origin of files and sandboxes, is nobody's own.
+    """
+    if origin is None or "*" in allowed:
+        return True
+    if origin.lower() in {each.lower().rstrip("/") for each in allowed}:
+        return True
+    return host is not None and _authority(origin) == _authority(f"{origin.partition(':')[0]}://{host}") is not None
+
+
+def _authority(origin: str) -> tuple[str, int] | None:
+    """Return host and port of an http or https origin, None if it is no such thing."""
+    try:
+        parts = urlsplit(origin)
+        port = parts.port
+    except ValueError:
+        return None
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    extra = parts.path or parts.query or parts.fragment or "@" in parts.netloc
+    if default is None or not parts.hostname or extra:
+        return None
+    return parts.hostname, default if port is None else port
+
+
+# --- The client's half (4.1) -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What a handshake has settled: the subprotocol, and the parameters of permessage-deflate; None for neither."""
+
+    subprotocol: str | None = None
+    compression: Parameters | None = None
+
+
+def make_request(
+    url: str,
+    *,
+    key: str | None = None,
+    origin: str | None = None,
+    subprotocols: Sequence[str] = (),
+    compression: bool = True,
+    headers: Headers = (),
+) -> Request:
+    """Return the request that asks for a WebSocket at a `ws://` or `wss://` URL (4.1, points 1 to 12)."""
+    host, target = split_url(url)
+    fields = [
+        ("Host", host),
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Key", new_key() if key is None else key),
+        ("Sec-WebSocket-Version", VERSION),
+    ]
+    if origin is not None:
+        fields.append(("Origin", origin))
+    if subprotocols:
+        fields.append(("Sec-WebSocket-Protocol", ", ".join(subprotocols)))
+    if compression:
+        fields.append(("Sec-WebSocket-Extensions", deflate.offer().serialize()))
+    return Request(target, (*fields, *headers))
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Return what goes into Host, and the resource name (3): `("example.org:8080", "/chat?room=1")`."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("ws", "wss") and parts.hostname
+    except ValueError:
+        known = False
+    if not known or "#" in url:  # 3: "Fragment identifiers are meaningless in the context of WebSocket URIs"
+        raise LocalProtocolError(f"not a WebSocket URL: {url!r}")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if TARGET.fullmatch(target) is None:
+        raise LocalProtocolError(f"not a WebSocket URL, some characters need %-escapes: {url!r}")
+    return parts.netloc.rpartition("@")[2], target
+
+
+def check_response(request: Request, response: Response) -> Agreement:
+    """Check the server's answer to `request` (4.1, "once the client's opening handshake has been sent").
+
+    Raises `HandshakeError` with the rule it breaks; if the server refused, `status` is the one it answered with.
+    """
+    if response.status != 101:
+        said = response.body[:200].decode("utf-8", "replace").strip()
+        raise HandshakeError(
+            f"server answered {response.status} {response.reason}: {said}".rstrip(": "), response.status
+        )
+    upgrade = get_all(response.headers, "Upgrade")
+    if [value.lower() for value in upgrade] != ["websocket"]:
+        raise HandshakeError(f"Upgrade is {', '.join(upgrade)!r} in the answer, not 'websocket'")
+    if "upgrade" not in map(str.lower, get_tokens(response.headers, "Connection")):
+        raise HandshakeError(f"Connection is {response.get('Connection')!r} in the answer, without 'Upgrade'")
+    expected = accept_key(request.get("Sec-WebSocket-Key") or "")
+    accepts = get_all(response.headers, "Sec-WebSocket-Accept")
+    if accepts != [expected]:
+        raise HandshakeError(f"Sec-WebSocket-Accept is {', '.join(accepts)!r}, not {expected!r}")
+    return Agreement(_agreed_subprotocol(request, response), _agreed_compression(request, response))
+
+
+def _agreed_subprotocol(request: Request, response: Response) -> str | None:
+    chosen = get_all(response.headers, "Sec-WebSocket-Protocol")
+    if not chosen:
+        return None
+    # 4.1, point 6: a subprotocol "that was not present in the client's handshake" fails the connection
+    if len(chosen) > 1 or chosen[0] not in get_tokens(request.headers, "Sec-WebSocket-Protocol"):
+        raise HandshakeError(f"subprotocol {', '.join(chosen)!r} was not asked for")
+    return chosen[0]
+
+
+def _agreed_compression(request: Request, response: Response) -> Parameters | None:
+    answers = parse_extensions(response.headers)
+    offered = {extension.name for extension in parse_extensions(request.headers)}
+    if not answers:
+        return None
+    # 4.1, point 5: an extension "that was not present in the client's handshake" fails the connection
+    if len(answers) > 1 or answers[0].name not in offered:
+        raise HandshakeError(f"extension that was not asked for: {', '.join(each.serialize() for each in answers)!r}")
+    return deflate.check_answer(answers[0])
+
+
+# --- The server's half (4.2) -----------------------------------------------------------------------------------------
+
+
+def accept(
+    request: Request,
+    *,
+    origins: Sequence[str] = (),
+    subprotocols: Sequence[str] = (),
+    compression: bool = True,
+) -> tuple[Response, Agreement]:
+    """Return the 101 that agrees to `request`; raise `HandshakeError` with the status that refuses it.
+
+    `subprotocols` are the server's, best first; with none in common the connection goes on without (4.2.2, point 5).
+    """
+    check_request(request, origins)
+    fields = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Accept", accept_key(request.get("Sec-WebSocket-Key") or "")),
+    ]
+    subprotocol = choose_subprotocol(_asked_subprotocols(request), subprotocols)
+    if subprotocol is not None:
+        fields.append(("Sec-WebSocket-Protocol", subprotocol))
+    offers = parse_extensions(request.headers)
+    granted = deflate.accept(offers) if compression else None
+    if granted is not None:
+        fields.append(("Sec-WebSocket-Extensions", granted[0].serialize()))
+    return Response(101, tuple(fields)), Agreement(subprotocol, granted[1] if granted else None)
+
+
+def check_request(request: Request, origins: Sequence[str] = ()) -> None:
+    """Raise `HandshakeError` with the first rule of 4.2.1 that `request` breaks, in the order of that list."""
+    _check_http(request)
+    _check_upgrade(request)
+    _check_key(request)
+    _check_version(request)
+    origin = request.get("Origin")
+    if not origin_allowed(origin, request.get("Host"), origins):
+        # 4.2.2, point 4: "it MUST return an appropriate HTTP error code (e.g., 403 Forbidden)"
+        raise HandshakeError(f"pages of {origin!r} may not connect here", HTTPStatus.FORBIDDEN)
+
+
+def _check_http(request: Request) -> None:
+    if request.version < (1, 1):
+        raise HandshakeError(f"HTTP/{request.version[0]}.{request.version[1]} cannot be upgraded; HTTP/1.1 can")
+    if request.version >= (2, 0):
+        raise HandshakeError(f"HTTP/{request.version[0]} is not spoken here", HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+    if request.method != "GET":
+        raise HandshakeError(f"method is {request.method}, not GET", HTTPStatus.METHOD_NOT_ALLOWED, (("Allow", "GET"),))
+    if not request.target.startswith(("/", "http://", "https://")) or "#" in request.target:
+        raise HandshakeError(f"target {request.target!r} is neither a path nor an http URL")
+    if len(get_all(request.headers, "Host")) != 1:
+        raise HandshakeError(f"{len(get_all(request.headers, 'Host'))} Host headers, not 1")
+    if get_all(request.headers, "Transfer-Encoding") or request.get("Content-Length") not in (None, "0"):
+        # Its octets would be taken for frames.
+        raise HandshakeError("a handshake has no body", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+
+def _check_upgrade(request: Request) -> None:
+    upgrade = (("Upgrade", "websocket"),)  # RFC 9110, 15.5.22: a 426 says what to upgrade to
+    if "websocket" not in map(str.lower, get_tokens(request.headers, "Upgrade")):
+        message = f"Upgrade is {request.get('Upgrade')!r}, not 'websocket': this address speaks WebSocket only"
+        raise HandshakeError(message, HTTPStatus.UPGRADE_REQUIRED, upgrade)
+    if "upgrade" not in map(str.lower, get_tokens(request.headers, "Connection")):
+        message = f"Connection is {request.get('Connection')!r}, without 'Upgrade'"
+        raise HandshakeError(message, HTTPStatus.UPGRADE_REQUIRED, upgrade)
+
+
+def _check_key(request: Request) -> None:
+    keys = get_all(request.headers, "Sec-WebSocket-Key")
+    if len(keys) != 1:  # 11.3.1: "MUST NOT appear more than once in an HTTP request"
+        raise HandshakeError(f"{len(keys)} Sec-WebSocket-Key headers, not 1")
+    try:
+        nonce = base64.b64decode(keys[0], validate=True)
+    except (binascii.Error, ValueError):
+        raise HandshakeError(f"Sec-WebSocket-Key is not base64: {keys[0]!r}") from None
+    if len(nonce) != 16:  # 4.2.1, point 5
+        raise HandshakeError(f"Sec-WebSocket-Key holds {len(nonce)} bytes, not 16: {keys[0]!r}")
+
+
+def _check_version(request: Request) -> None:
+    versions = get_all(request.headers, "Sec-WebSocket-Version")
+    if len(versions) != 1:  # 11.3.5: "MUST NOT appear more than once in an HTTP request"
+        raise HandshakeError(f"{len(versions)} Sec-WebSocket-Version headers, not 1")
+    if versions[0] != VERSION:
+        # 4.4: the answer names the versions "the server is capable of understanding"
+        fields = (("Sec-WebSocket-Version", VERSION), ("Upgrade", "websocket"))
+        raise HandshakeError(
+            f"WebSocket version {versions[0]!r}; only 13 is spoken", HTTPStatus.UPGRADE_REQUIRED, fields
+        )
+
+
+def _asked_subprotocols(request: Request) -> list[str]:
+    asked = get_tokens(request.headers, "Sec-WebSocket-Protocol")
+    for name in asked:
+        if TOKEN.fullmatch(name) is None:
+            raise HandshakeError(f"subprotocol {name!r} is not a token")
+    if len(set(asked)) != len(asked):  # 4.1, point 10: "MUST all be unique strings"
+        raise HandshakeError(f"subprotocol asked for twice: {', '.join(asked)}")
+    return asked
+
+
+def choose_subprotocol(asked: Sequence[str], ours: Sequence[str]) -> str | None:
+    """Return the first of ours that was asked for, None if there is none: the choice is the server's (4.2.2)."""
+    return next((name for name in ours if name in asked), None)
+
+
+def refuse(error: HandshakeError) -> Response:
+    """Return the answer that says what was wrong, after which the server closes the TCP connection."""
+    body = f"{error}\n".encode()
+    fields = (
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Content-Length", str(len(body))),
+        ("Connection", "close"),
+        *error.headers,
+    )
+    return Response(int(error.status), fields, body=body)
