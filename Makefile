@@ -1,0 +1,66 @@
+## What you can ask for here. `make lab` needs Python 3.11 or newer and make; the rest is installed into .venv.
+##   make lab                                  the workbook, in JupyterLab
+##   make lab LAB_ARGS="--no-browser --port 8899"
+##   make chat CHAT_ARGS="--port 8080"         the chat server, without the workbook
+##   make test                                 every test and every notebook; what is skipped, and what would bring it
+##   make check                                format, lint, types
+## For those who work on chatlab itself:
+##   make notebooks    run all notebooks and store their outputs
+##   make fuzz         a million random and broken inputs for each parser (minutes)
+##   make lock         work out the locked versions anew (needs uv; LOCK_ARGS=--upgrade takes the newest)
+##   make clean        remove what tools leave behind; .venv and your own work stay
+PY := .venv/bin/python
+LAB_ARGS ?=
+CHAT_ARGS ?=
+LOCK_ARGS ?=
+
+.PHONY: help lab chat test test-code test-notebooks check notebooks fuzz lock clean venv-lab venv-dev
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+lab: venv-lab
+	@exec .venv/bin/chatlab lab $(LAB_ARGS)
+
+chat: venv-lab
+	@exec .venv/bin/chatlab serve chat $(CHAT_ARGS)
+
+# Two runs, because nbval compares a notebook's outputs cell by cell and wants the process for itself.
+# `make -k test` runs the second even where the first has failed.
+test: test-code test-notebooks
+
+test-code: venv-dev
+	$(PY) -m pytest -q -rs tests
+
+test-notebooks: venv-dev
+	$(PY) -m pytest -q -rs --nbval --nbval-current-env --nbval-cell-timeout 60 notebooks
+
+check: venv-dev
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+notebooks: venv-dev
+	$(PY) notebooks/build.py
+
+fuzz: venv-dev
+	CHATLAB_FUZZ=1000000 $(PY) -m pytest -q --timeout 0 tests/fuzz_*.py
+
+# No index, no local path and no file name in the locks: they hold wherever the packages come from.
+LOCK = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet $(LOCK_ARGS)
+
+lock:
+	@command -v uv >/dev/null || { echo "chatlab: make lock needs uv: python3 -m pip install uv" >&2; exit 1; }
+	$(LOCK) --extra lab --group build --output-file requirements/lab.txt
+	$(LOCK) --extra lab --group dev --constraints requirements/lab.txt --output-file requirements/dev.txt
+
+clean:
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	find . -name .venv -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+venv-lab:
+	@tools/install.sh lab
+
+venv-dev:
+	@tools/install.sh dev
