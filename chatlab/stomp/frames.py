@@ -1,0 +1,379 @@
+r"""STOMP frames, versions 1.0, 1.1 and 1.2: bytes to frames and back.
+
+    SEND                          the command
+    destination:/topic/public     headers, one a line, `name:value`
+    content-length:5
+                                  a blank line
+    hello^@                       the body and a closing NUL
+
+The three versions differ, on the wire, in two rules alone:
+
+    version   a line ends with   escapes in headers        where
+    1.0       LF                 none
+    1.1       LF                 \n \c \\                  not in CONNECT and CONNECTED
+    1.2       LF or CR LF        \n \c \\ \r               not in CONNECT and CONNECTED
+
+Nothing here knows what a frame means: which headers a SEND must have, and what follows from it, is `session.py`'s.
+The clauses quoted are those of the STOMP 1.2 specification, https://stomp.github.io/stomp-specification-1.2.html,
+unless another version is named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, NamedTuple
+
+from chatlab.errors import LocalProtocolError, StompError
+
+VERSIONS: Final = ("1.2", "1.1", "1.0")  # the best first
+
+Headers = tuple[tuple[str, str], ...]
+
+NUL: Final = b"\0"
+EOL: Final = b"\n"
+
+# "The CONNECT and CONNECTED frames do not escape the carriage return, line feed or colon octets in order to remain
+# backward compatible with STOMP 1.0."  STOMP is CONNECT by another name.
+_NEVER_ESCAPED: Final = frozenset({"CONNECT", "STOMP", "CONNECTED"})
+
+_ESCAPES: Final[dict[str, dict[int, str]]] = {
+    "1.0": {},
+    "1.1": {ord("\\"): r"\\", ord("\n"): r"\n", ord(":"): r"\c"},
+    "1.2": {ord("\\"): r"\\", ord("\n"): r"\n", ord(":"): r"\c", ord("\r"): r"\r"},
+}
+_UNESCAPES: Final = {
+    version: {escaped: chr(plain) for plain, escaped in table.items()} for version, table in _ESCAPES.items()
+}
+_ESCAPE_SEQUENCE: Final = re.compile(r"\\.?", re.DOTALL)
+
+# One header line. "header-name = 1*<any OCTET except CR or LF or ":">": a line without a name or a colon does not match.
+# A raw colon in a value breaks the 1.2 grammar, but many clients send it and it cannot be misread: it is taken as is.
+_HEADER: Final = re.compile(r"([^:\n]+):(.*)")
+_RECEIPT: Final = re.compile(rb"\nreceipt:([^\r\n\0]*)")
+_CONTENT_LENGTH: Final = re.compile(r"[0-9]{1,18}")
+_EOLS: Final = re.compile(rb"(?:\r?\n)*")
+_LF_ALONE: Final = frozenset({"1.0", "1.1"})
+
+
+class Frame(NamedTuple):
+    """One STOMP frame: its command, its headers in the order they came, its body in octets."""
+
+    command: str
+    headers: Headers = ()
+    body: bytes = b""
+
+    def get(self, name: str) -> str | None:
+        """Return the header `name`, or None if the frame has none.
+
+        "If a client or a server receives repeated frame header entries, only the first header entry SHOULD be used."
+        """
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    def serialize(self, version: str = "1.2") -> bytes:
+        """Return the frame as octets; a body brings its `content-length` with it.
+
+        LocalProtocolError is raised for a header that this version cannot carry.
+        """
+        headers, body = self.headers, self.body
+        if body:
+            # "If the frame body contains NULL octets, the frame MUST include a content-length header"; any body may.
+            headers = _with_content_length(headers, len(body))
+        return b"%b\n%b\n%b\0" % (self.command.encode(), serialize_headers(headers, version, self.command), body)
+
+    def __str__(self) -> str:
+        head = "".join(f"{name}:{value}\n" for name, value in self.headers)
+        return f"{self.command}\n{head}\n{self.body.decode(errors='backslashreplace')}^@"
+
+
+def _with_content_length(headers: Headers, length: int) -> Headers:
+    for name, value in headers:
+        if name == "content-length":
+            if value != str(length):
+                raise LocalProtocolError(f"content-length is {value!r}, but the body has {length} octets")
+            return headers
+    return (*headers, ("content-length", str(length)))
+
+
+class Heartbeat(Enum):
+    """A line end between two frames: proof that the peer lives, and nothing else."""
+
+    HEARTBEAT = b"\n"
+
+
+HEARTBEAT: Final = Heartbeat.HEARTBEAT
+
+
+# --- Headers ---
+
+
+def escape(text: str, version: str = "1.2") -> str:
+    r"""Return `text` as it stands in a header of that version: `a:b` becomes `a\cb` (1.1, 1.2)."""
+    return text.translate(_ESCAPES[version])
+
+
+def unescape(text: str, version: str = "1.2") -> str:
+    r"""Return what a header's octets stand for: `a\cb` is `a:b` (1.1, 1.2). StompError for an escape nobody defined."""
+    if version == "1.0" or "\\" not in text:
+        return text
+    table = _UNESCAPES[version]
+
+    def plain(match: re.Match[str]) -> str:
+        try:
+            return table[match[0]]
+        except KeyError:
+            # "Undefined escape sequences such as \t MUST be treated as a fatal protocol error."
+            raise StompError(f"undefined escape sequence {match[0]} in a header (STOMP {version})") from None
+
+    return _ESCAPE_SEQUENCE.sub(plain, text)
+
+
+def serialize_headers(headers: Iterable[tuple[str, str]], version: str = "1.2", command: str = "") -> bytes:
+    """Return the header lines as octets, each with its line feed; LocalProtocolError for what cannot be written."""
+    headers = tuple(headers)
+    if not headers:
+        return b""
+    text = "\n".join(map(":".join, headers)) + "\n"
+    # Nearly every header needs no escape: then there are as many colons and line feeds as there are lines.
+    if text.count(":") == text.count("\n") == len(headers) and not ("\\" in text or "\r" in text or "\0" in text):
+        return text.encode()
+    if command in _NEVER_ESCAPED:
+        version = "1.0"
+    lines = [f"{escape(name, version)}:{escape(value, version)}\n" for name, value in headers]
+    for line, (name, value) in zip(lines, headers, strict=True):
+        if (
+            line.count("\n") > 1
+            or "\0" in line
+            or line.endswith("\r\n")
+            or not name
+            or (":" in name and version == "1.0")
+        ):
+            raise LocalProtocolError(f"header {name!r}: {value!r} cannot be written in STOMP {version}")
+    return "".join(lines).encode()
+
+
+# --- Many subscribers, one serialization ---
+
+
+class Message:
+    """A MESSAGE without its `subscription`, the one header that differs from subscriber to subscriber.
+
+    It is serialized once for each version in use; `frame = subscription_prefix(...) + message.tail(...)` is a
+    concatenation, and one frame serves every subscriber that gave its subscription the same id.
+    """
+
+    __slots__ = ("_tails", "body", "destination", "headers", "id")
+
+    def __init__(self, destination: str, id: str, body: bytes, headers: Iterable[tuple[str, str]] = ()) -> None:
+        self.destination = destination
+        self.id = id
+        self.body = body
+        self.headers = user_headers(headers)
+        self._tails: dict[str, bytes] = {}
+
+    def tail(self, version: str = "1.2") -> bytes:
+        """Return all that follows the subscription's own header lines."""
+        tail = self._tails.get(version)
+        if tail is None:
+            own = (("message-id", self.id), ("destination", self.destination), ("content-length", str(len(self.body))))
+            tail = b"%b\n%b\0" % (serialize_headers(own + self.headers, version), self.body)
+            self._tails[version] = tail
+        return tail
+
+
+def subscription_prefix(subscription: str | None, version: str = "1.2") -> bytes:
+    """Return how every MESSAGE to that subscription begins (None: a STOMP 1.0 subscription without an id)."""
+    if subscription is None:
+        return b"MESSAGE\n"
+    return b"MESSAGE\n" + serialize_headers((("subscription", subscription),), version)
+
+
+# What a client may not say about a MESSAGE, because the server says it, and what concerns the SEND alone.
+_NOT_THE_MESSAGES: Final = frozenset(
+    {"destination", "message-id", "subscription", "ack", "redelivered", "content-length", "receipt", "transaction"}
+)
+
+
+def user_headers(headers: Iterable[tuple[str, str]]) -> Headers:
+    """Return the headers of a SEND that travel with its message, each once.
+
+    "The user defined headers MUST be passed through in the MESSAGE frame"; what the server itself says there must not
+    be overridden by them, since the first of two headers wins.
+    """
+    kept: dict[str, str] = {}
+    for name, value in headers:
+        if name not in _NOT_THE_MESSAGES:
+            kept.setdefault(name, value)
+    return tuple(kept.items())
+
+
+# --- Parsing ---
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one peer may ask us to hold ("Size Limits"); `max_frame` and `max_header` are in octets."""
+
+    max_frame: int = 64 * 1024  # a whole frame, from the command to the NUL
+    max_headers: int = 100
+    max_header: int = 8 * 1024  # one line, `name:value`
+    max_subscriptions: int = 256
+    max_transactions: int = 16
+    max_transaction: int = 1024 * 1024  # the bodies of one open transaction
+    max_unacknowledged: int = 1000  # messages sent on one subscription, and not yet acknowledged
+
+
+class Parser:
+    """Octets in, as they happen to be cut, frames out. One parser reads one direction of one connection.
+
+    `version` is to be set once CONNECT and CONNECTED have settled it. Until then it is None: lines may end with CR LF,
+    since a 1.2 client may begin so, and nothing is escaped, since only CONNECT and CONNECTED are due. After a
+    StompError there is no telling where the next frame begins: the parser is of no further use.
+    """
+
+    def __init__(self, limits: Limits | None = None, version: str | None = None) -> None:
+        self.limits = limits or Limits()
+        self.version = version
+        self._held = bytearray()  # the beginning of a frame whose end is still to come
+        self._wanted = 0  # how many octets it has, where its content-length has told
+        self._in_head = True
+
+    def feed(self, data: bytes) -> list[Frame | Heartbeat]:
+        """Take some octets and return the frames they complete; a fault raises StompError, earlier frames and all."""
+        return list(self.frames(data))
+
+    def frames(self, data: bytes) -> Iterator[Frame | Heartbeat]:
+        """As `feed`, one frame after the other: those before a fault are had before StompError is raised."""
+        if self._held:
+            self._held += data
+            if not self._may_complete(data):
+                return
+            data = bytes(self._held)
+            self._held.clear()
+        start, size = 0, len(data)
+        if data[:1] == b"\n" or data[:2] == b"\r\n":
+            yield HEARTBEAT
+        while start < size:
+            # "The NULL octet can be optionally followed by multiple EOLs."
+            if data[start] in b"\r\n":
+                start = _EOLS.match(data, start).end()  # type: ignore[union-attr]  # it matches nothing at all, too
+            found = self._frame(data, start) if start < size else None
+            if found is None:
+                self._held += data[start:]
+                return
+            frame, start = found
+            yield frame
+
+    def _may_complete(self, data: bytes) -> bool:
+        """Tell whether it is worth looking at what is held again, now that `data` has been added to it."""
+        if self._wanted:
+            return len(self._held) >= self._wanted
+        if NUL in data or (self._in_head and EOL in data):
+            return True
+        self._check_size(len(self._held))
+        return False
+
+    def _frame(self, data: bytes, start: int) -> tuple[Frame, int] | None:
+        """Return the frame that begins at `start` and where it ends, or None if its end is not here yet."""
+        self._wanted, self._in_head = 0, False
+        head_end = data.find(b"\n\n", start)
+        body_start = head_end + 2
+        if self.version not in _LF_ALONE:
+            # "An end-of-line (EOL) consists of an OPTIONAL carriage return followed by a REQUIRED line feed."
+            crlf = data.find(b"\n\r\n", start, head_end if head_end >= 0 else len(data))
+            if crlf >= 0:
+                head_end, body_start = crlf, crlf + 3
+        if head_end < 0:
+            self._in_head = True
+            self._check_unfinished_head(data[start:])
+            return None
+        head = data[start:head_end]
+        try:
+            command, headers, length = self._parse_head(head)
+            end = self._body_end(data, start, body_start, length)
+        except StompError as error:
+            error.receipt_id = _receipt_asked_for(head)
+            raise
+        if end is None:
+            return None
+        return Frame(command, headers, data[body_start:end]), end + 1
+
+    def _parse_head(self, head: bytes) -> tuple[str, Headers, int | None]:
+        """Return command, headers, and the body's length if a header tells it."""
+        try:
+            text = head.decode()
+        except UnicodeDecodeError as error:
+            raise StompError(f"headers are not UTF-8: {error.reason} at octet {error.start}") from None
+        if "\0" in text:
+            raise StompError(f"NUL in the headers of {text.partition(EOL.decode())[0]!r}: no blank line before it")
+        if "\r" in text and self.version not in _LF_ALONE:
+            text = text.removesuffix("\r").replace("\r\n", "\n")
+        self._check_head_size(text)
+        command, _, lines = text.partition("\n")
+        headers: Headers = tuple(_HEADER.findall(lines))
+        if lines and len(headers) != lines.count("\n") + 1:
+            bad = next(line for line in lines.split("\n") if not _HEADER.match(line))
+            raise StompError(f"header line {bad!r} is not of the form name:value")
+        if "\\" in lines and self.version is not None and command not in _NEVER_ESCAPED:
+            headers = tuple([(unescape(name, self.version), unescape(value, self.version)) for name, value in headers])
+        return command, headers, _content_length(headers) if "content-length:" in lines else None
+
+    def _body_end(self, data: bytes, start: int, body_start: int, length: int | None) -> int | None:
+        """Return where the closing NUL stands, or None if it is not here yet."""
+        if length is None:
+            end = data.find(NUL, body_start)
+            self._check_size((end + 1 if end >= 0 else len(data)) - start)
+            return end if end >= 0 else None
+        # "This number of octets MUST be read, regardless of whether or not there are NULL octets in the body."
+        end = body_start + length
+        self._check_size(end + 1 - start)
+        if end >= len(data):
+            self._wanted = end + 1 - start
+            return None
+        if data[end] != 0:
+            # "The frame still needs to be terminated with a NULL octet."
+            raise StompError(f"no NUL after the {length} octets that content-length announced")
+        return end
+
+    # "If these limits are exceeded the server SHOULD send the client an ERROR frame and then close the connection."
+
+    def _check_size(self, size: int) -> None:
+        if size > self.limits.max_frame:
+            raise StompError(f"frame of {size} octets or more: at most {self.limits.max_frame} are allowed")
+
+    def _check_head_size(self, text: str) -> None:
+        lines = text.count("\n")
+        if lines > self.limits.max_headers:
+            raise StompError(f"frame with {lines} headers or more: at most {self.limits.max_headers} are allowed")
+        if len(text) > self.limits.max_header // 4:  # only then can a line be too long, at four octets a character
+            longest = max(len(line.encode()) for line in text.split("\n"))
+            if longest > self.limits.max_header:
+                raise StompError(
+                    f"header line of {longest} octets or more: at most {self.limits.max_header} are allowed"
+                )
+
+    def _check_unfinished_head(self, head: bytes) -> None:
+        if NUL in head:
+            raise StompError("NUL in the headers: no blank line before it", receipt_id=_receipt_asked_for(head))
+        self._check_size(len(head))
+        self._check_head_size(head.decode(errors="replace"))
+
+
+def _content_length(headers: Headers) -> int | None:
+    for name, value in headers:
+        if name == "content-length":
+            if not _CONTENT_LENGTH.fullmatch(value):
+                raise StompError(f"content-length {value!r} is not a number of octets")
+            return int(value)
+    return None
+
+
+def _receipt_asked_for(head: bytes) -> str | None:
+    """Return the receipt that a frame asked for whose headers could not be read."""
+    match = _RECEIPT.search(head)
+    return match[1].decode(errors="replace") if match else None
