@@ -49,6 +49,11 @@ class Engine:
         """The server's process id; None for an engine that was not started here."""
         return self._processes[-1].pid if self._processes else None
 
+    @property
+    def alive(self) -> bool:
+        """Whether the server runs; one that was not started here is taken to."""
+        return self.folder is None or (bool(self._processes) and self._processes[-1].status() is None)
+
     def kill(self) -> None:
         """SIGKILL: no time to write anything down."""
         self._started_here()
