@@ -21,6 +21,10 @@ __all__ = ["ChatPanel", "chat_panel"]
 
 SHOWN_LINES = 200  # of each log; the client keeps them all
 REDRAW_SECONDS = 0.05  # a flood redraws a panel 20 times a second, not once a message
+# Newest first in the page, shown from the bottom up: the newest line stays in sight though the whole is replaced.
+LOG_STYLE = (
+    "height:11em;overflow:auto;line-height:1.4;border:1px solid #8884;display:flex;flex-direction:column-reverse"
+)
 SIGNS = {"sent": "→ sent", "received": "← received", "note": "·"}
 
 Stats = Callable[[], Mapping[str, object]]
@@ -208,8 +212,9 @@ class _Column:
         self._link = widgets.Button(description=f"Disconnect {name}")
         self._reading = widgets.Dropdown(
             options=[(how.value, how) for how in Reading],
-            description=f"{name} …",
+            description=f"{name} now",
             tooltip=f"How {name} takes what the server sends",
+            style={"description_width": "initial"},
             layout=widgets.Layout(width="22em"),
         )
         self._vanish = widgets.Button(
@@ -269,7 +274,7 @@ class _Column:
             self._reading.value = client.reading
         self._log.value = (
             f"<div role='log' tabindex='0' aria-label='log of {escape(client.name)}' "
-            "style='height:11em;overflow:auto;line-height:1.4;border:1px solid #8884'>"
+            f"style='{LOG_STYLE}'>"
             f"{_log(client.lines, self._panel.since_start)}</div>"
         )
 
@@ -285,10 +290,10 @@ def is_enter(content: object) -> bool:
 
 
 def _log(lines: Sequence[Line], since_start: Callable[[Line], float] | None = None) -> str:
-    """A log as HTML, the newest first so that it is in sight; with times when they are asked for."""
+    """A log as HTML: newest first with times for the live panel, else as it happened."""
     return "".join(
         "<div>"
         + (f"<small>{since_start(line):,.0f} ms</small> " if since_start else "")
         + f"{SIGNS[line.way]} <span style='white-space:pre-wrap'>{escape(line.text)}</span></div>"
-        for line in reversed(lines[-SHOWN_LINES:])
+        for line in (reversed(lines[-SHOWN_LINES:]) if since_start else lines[-SHOWN_LINES:])
     )

@@ -1,0 +1,190 @@
+"""A real JupyterLab in a real browser: start the server, open a notebook, run it all, touch its widgets.
+
+`Lab` is one JupyterLab server on a free loopback port, on a copy of the notebooks. `Notebook` is one of them open in a
+Chromium page. Playwright drives the browser; what is installed as `chromium` on PATH is what is driven.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+from playwright.async_api import Browser, Locator, Page, async_playwright
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+SETTINGS = {
+    # Every cell is in the page, whether it is in sight or not.
+    "notebook-extension/tracker": {"windowingMode": "none"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+
+
+def chromium() -> str | None:
+    """The browser's program, or None where there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return os.environ.get("CHATLAB_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+
+
+class Lab:
+    """One JupyterLab server."""
+
+    def __init__(self, folder: Path, url: str, token: str) -> None:
+        self.folder = folder
+        self.url = url
+        self.token = token
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """Ask Jupyter's REST interface; returns the JSON of the answer."""
+        request = urllib.request.Request(  # a loopback address of our own
+            f"{self.url}{path}",
+            method=method,
+            data=json.dumps(body).encode() if body is not None else None,
+            headers={"Authorization": f"token {self.token}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    async def start_kernel(self, path: str) -> str:
+        """Give the notebook at `path` a kernel and wait until it has been idle for a second; return its id.
+
+        Run All pressed while a kernel is still starting is lost.
+        """
+        wish = {"path": path, "name": path, "type": "notebook", "kernel": {"name": "python3"}}
+        kernel: str = (await asyncio.to_thread(self.ask, "POST", "/api/sessions", wish))["kernel"]["id"]
+        idle_since: float | None = None
+        async with asyncio.timeout(60):
+            while idle_since is None or time.monotonic() - idle_since < 1:
+                state = (await asyncio.to_thread(self.ask, "GET", f"/api/kernels/{kernel}"))["execution_state"]
+                # A kernel nobody has talked to yet says "starting" for good: its page is what wakes it.
+                idle_since = (idle_since or time.monotonic()) if state in ("idle", "starting") else None
+                await asyncio.sleep(0.1)
+        return kernel
+
+
+@contextlib.contextmanager
+def jupyter_lab(folder: Path) -> Iterator[Lab]:
+    """Run a JupyterLab on a copy of the notebooks in `folder`; it and its kernels are gone afterwards."""
+    shutil.copytree(NOTEBOOKS, folder / "notebooks", dirs_exist_ok=True)
+    for name, values in SETTINGS.items():
+        file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+    token = "test"
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--port=0", "--ip=127.0.0.1", "--allow-root"]
+    command += [f"--IdentityProvider.token={token}", "--ServerApp.port_retries=0", "--LabApp.news_url="]
+    environment = {
+        **os.environ,
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+        "CHATLAB_HOME": str(folder / "home"),
+    }
+    log = (folder / "jupyter.log").open("w")
+    server = subprocess.Popen(command, cwd=folder / "notebooks", env=environment, stdout=log, stderr=log)
+    try:
+        yield Lab(folder, _wait_for_url(server, folder / "runtime"), token)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+        log.close()
+
+
+def _wait_for_url(server: subprocess.Popen[bytes], runtime: Path) -> str:
+    """The address the server wrote into its runtime file, once it answers there."""
+    for _ in range(600):
+        for file in runtime.glob("jpserver-*.json"):
+            with contextlib.suppress(OSError, ValueError):
+                url = f"http://127.0.0.1:{json.loads(file.read_text())['port']}"
+                urllib.request.urlopen(f"{url}/login", timeout=5).close()
+                return url
+        if server.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise AssertionError(f"JupyterLab did not start:\n{(runtime.parent / 'jupyter.log').read_text()[-3000:]}")
+
+
+@contextlib.asynccontextmanager
+async def browser() -> AsyncIterator[Browser]:
+    """A headless Chromium that talks to loopback only."""
+    program = chromium()
+    assert program is not None, "no chromium"
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    quiet += ["--disable-component-update", "--disable-sync"]
+    async with async_playwright() as playwright:
+        chrome = await playwright.chromium.launch(executable_path=program, args=quiet)
+        try:
+            yield chrome
+        finally:
+            await chrome.close()
+
+
+class Notebook:
+    """One notebook, open in a page of JupyterLab."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.cells = page.locator(".jp-Notebook .jp-CodeCell")
+
+    @classmethod
+    async def open(cls, lab: Lab, chrome: Browser, name: str, *, width: int = 1500, height: int = 1000) -> Notebook:
+        """Open notebook `name` on a kernel that is ready."""
+        await lab.start_kernel(name)
+        page = await chrome.new_page(viewport={"width": width, "height": height})
+        await page.goto(f"{lab.url}/lab/tree/{name}?token={lab.token}&reset")
+        notebook = cls(page)
+        await page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
+        await page.locator('.jp-NotebookPanel-toolbar .jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(
+            timeout=60_000
+        )
+        await asyncio.sleep(
+            1
+        )  # JupyterLab attaches the kernel's comms shortly after it shows idle; nothing announces it
+        return notebook
+
+    async def run_all(self, *, timeout: float = 120) -> None:
+        """Press Run All and wait until the last cell has run; fail if a cell did."""
+        before = await self.cells.count()
+        await self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        await self.page.get_by_text("Run All Cells", exact=True).click()
+        await self.page.wait_for_function(
+            """count => {
+                const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')];
+                const prompts = cells.map(cell => cell.querySelector('.jp-InputPrompt').innerText);
+                return cells.length === count && (prompts.every(text => /^\\[\\d+\\]:/.test(text)) &&
+                    !document.querySelector('.jp-NotebookPanel-toolbar [data-status="busy"]')
+                    || document.querySelector('.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]'));
+            }""",
+            arg=before,
+            timeout=timeout * 1000,
+        )
+        errors = self.page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]')
+        assert await errors.count() == 0, await errors.first.inner_text()
+
+    def button(self, name: str) -> Locator:
+        """The button whose text is `name`."""
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    def line(self, label: str) -> Locator:
+        """The line to type in that carries this label."""
+        return self.page.get_by_label(label, exact=True)
+
+    def log(self, name: str) -> Locator:
+        """The log of the client `name` in a chat panel."""
+        return self.page.get_by_role("log", name=f"log of {name}")
