@@ -115,15 +115,24 @@ class Deflater:
         # 262 for looking ahead, so what it writes fits into a window of 8 too.
         self._window_bits = max(window_bits, 9)
         self._forget = forget
-        self._stream: zlib._Compress | None = None
+        self._stream: zlib._Compress | None = None  # made when first needed: it takes a quarter of a MiB
+        self._empty = True
 
-    def message(self, data: bytes) -> bytes:
-        """Return the whole message compressed, without its tail (7.2.1)."""
-        if not data:
-            return b"\x00"  # 7.2.3.6: an empty message is one octet
-        if self._stream is None or self._forget:
+    def piece(self, data: bytes, fin: bool = True) -> bytes:
+        """Return the next piece of a message compressed; the last one ends on an octet, without its tail (7.2.1)."""
+        if self._stream is None:
             self._stream = zlib.compressobj(wbits=-self._window_bits)
-        return (self._stream.compress(data) + self._stream.flush(zlib.Z_SYNC_FLUSH))[: -len(TAIL)]
+        out = self._stream.compress(data)
+        self._empty = self._empty and not data
+        if not fin:
+            return out
+        if self._empty:
+            return b"\x00"  # 7.2.3.6: an empty message is one octet
+        out += self._stream.flush(zlib.Z_SYNC_FLUSH)
+        self._empty = True
+        if self._forget:
+            self._stream = None
+        return out.removesuffix(TAIL)
 
 
 class Inflater:

@@ -1,0 +1,511 @@
+"""One end of a WebSocket connection (RFC 6455, sections 5 to 7): bytes in, events out; commands in, bytes out.
+
+A `Connection` does no I/O. Whoever owns the socket does this, and nothing else:
+
+    events = connection.receive_data(data)      # what came from the socket; receive_eof() when it has ended
+    connection.send("Hello")                    # or ping(), pong(), close()
+    socket.sendall(connection.data_to_send())   # after each of the above: answers are made unasked
+    if connection.must_close_tcp: ...           # whose turn it is to close (7.1.1)
+
+It answers pings and Close frames, joins fragments, inflates, checks UTF-8 as it arrives, and fails the connection with
+the right code when the peer breaks a rule. Its states, and what leads from one to the next, are `TRANSITIONS`.
+
+Left out: time. When to ping, and how long to wait for a handshake or a Close, is for the owner of the socket.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from chatlab.errors import HandshakeError, LocalProtocolError, WebSocketError
+from chatlab.websocket import handshake
+from chatlab.websocket.deflate import Deflater, Inflater, Parameters
+from chatlab.websocket.frames import (
+    MAX_CONTROL_PAYLOAD,
+    Close,
+    CloseCode,
+    Frame,
+    Header,
+    Opcode,
+    Side,
+    apply_mask,
+    new_mask,
+)
+from chatlab.websocket.handshake import Agreement, Request, Response
+
+MAX_MESSAGE = 16 * 1024 * 1024
+
+Accept = Callable[[Request], tuple[Response, Agreement]]
+
+
+# --- States, as data -------------------------------------------------------------------------------------------------
+
+
+class State(Enum):
+    """Where a connection is. What the RFC calls CLOSING (7.1.3) is three states here: the three ways to be in it."""
+
+    CONNECTING = "the opening handshake is under way"
+    OPEN = "messages go both ways"
+    CLOSE_SENT = "we sent a Close and send no more; the peer may still"
+    CLOSE_RECEIVED = "the peer sent a Close and sends no more; ours is due"
+    ENDING = "no more frames either way; the TCP connection is to be closed"
+    CLOSED = "the TCP connection has ended"
+
+
+class Cause(Enum):
+    """What moves a connection from one state to another."""
+
+    ACCEPTED = "the handshake is agreed on"
+    REFUSED = "the handshake is refused"
+    CLOSE_SENT = "a Close frame is sent"
+    CLOSE_RECEIVED = "a Close frame arrives"
+    FAILED = "the peer breaks a rule"
+    TCP_ENDED = "the TCP connection ends"
+
+
+TRANSITIONS: dict[tuple[State, Cause], State] = {
+    (State.CONNECTING, Cause.ACCEPTED): State.OPEN,
+    (State.CONNECTING, Cause.REFUSED): State.ENDING,
+    (State.OPEN, Cause.CLOSE_SENT): State.CLOSE_SENT,
+    (State.OPEN, Cause.CLOSE_RECEIVED): State.CLOSE_RECEIVED,
+    (State.CLOSE_SENT, Cause.CLOSE_RECEIVED): State.ENDING,
+    (State.CLOSE_RECEIVED, Cause.CLOSE_SENT): State.ENDING,
+    (State.OPEN, Cause.FAILED): State.ENDING,
+    (State.CLOSE_SENT, Cause.FAILED): State.ENDING,
+    (State.CONNECTING, Cause.TCP_ENDED): State.CLOSED,
+    (State.OPEN, Cause.TCP_ENDED): State.CLOSED,
+    (State.CLOSE_SENT, Cause.TCP_ENDED): State.CLOSED,
+    (State.ENDING, Cause.TCP_ENDED): State.CLOSED,
+}
+
+READING = (State.OPEN, State.CLOSE_SENT)
+
+
+# --- Events ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The handshake is done; what it settled."""
+
+    request: Request
+    response: Response
+    agreement: Agreement
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The handshake failed, here or at the peer; there will be no WebSocket."""
+
+    error: HandshakeError
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A whole message, its fragments joined: text as `str`, binary as `bytes`."""
+
+    data: str | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """A Ping came; the Pong is already in `data_to_send()`."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """A Pong came: the answer to our Ping of the same payload, or unasked."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CloseReceived:
+    """The peer's Close came; ours, if it was still due, is already in `data_to_send()`."""
+
+    close: Close
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The peer broke a rule; the Close that says so is already in `data_to_send()`."""
+
+    error: WebSocketError
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The TCP connection has ended. `code` is 1005 if the Close had none, 1006 if no Close came (7.1.5)."""
+
+    code: int
+    reason: str
+    clean: bool
+
+
+Event = Opened | Refused | Message | Ping | Pong | CloseReceived | Failed | Closed
+
+
+# --- A message on its way in -----------------------------------------------------------------------------------------
+
+
+class Assembly:
+    """Joins the pieces of one message after another: inflated, counted, checked as text, in that order."""
+
+    def __init__(self, max_message: int, inflater: Inflater | None) -> None:
+        self._max_message = max_message
+        self._inflater = inflater
+        self._opcode: int | None = None  # of the message under way
+        self._compressed = False
+        self._data = bytearray()
+        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+
+    def start_frame(self, header: Header) -> None:
+        """Take the header of a data frame; raise `WebSocketError` if it has no place here or promises too much."""
+        if header.opcode == Opcode.CONTINUATION:
+            if self._opcode is None:
+                # 5.4: a fragmented message starts with "an opcode other than 0"
+                raise WebSocketError("CONTINUATION frame with no message to continue")
+        else:
+            if self._opcode is not None:
+                # 5.4: "The fragments of one message MUST NOT be interleaved between the fragments of another message"
+                raise WebSocketError(f"{Opcode(header.opcode).name} frame before the message under way has ended")
+            self._opcode = header.opcode
+            self._compressed = header.rsv1
+        if not self._compressed:
+            self._check_size(len(self._data) + header.length)
+
+    def add(self, piece: bytes) -> None:
+        """Take some of a frame's payload, unmasked."""
+        if self._compressed and self._inflater is not None:
+            piece = self._inflater.piece(piece, self._max_message - len(self._data))
+        self._append(piece)
+
+    def finish(self) -> str | bytes:
+        """End the message and return it."""
+        if self._compressed and self._inflater is not None:
+            self._append(self._inflater.end(self._max_message - len(self._data)))
+        data, text = bytes(self._data), self._opcode == Opcode.TEXT
+        self._opcode = None
+        self._data = bytearray()
+        if not text:
+            return data
+        self._check_utf8(b"", final=True)
+        return data.decode()
+
+    def _append(self, piece: bytes) -> None:
+        self._check_size(len(self._data) + len(piece))
+        if self._opcode == Opcode.TEXT:
+            self._check_utf8(piece)
+        self._data += piece
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_message:
+            # 10.4: "Implementations … MUST protect themselves against exceeding those limits"
+            message = f"message of {size} bytes or more; at most {self._max_message} are read"
+            raise WebSocketError(message, CloseCode.MESSAGE_TOO_BIG)
+
+    def _check_utf8(self, piece: bytes, final: bool = False) -> None:
+        try:
+            self._utf8.decode(piece, final)
+        except UnicodeDecodeError as error:
+            # 8.1: on octets that are not UTF-8 the endpoint "MUST _Fail the WebSocket Connection_"
+            raise WebSocketError(f"text is not UTF-8: {error}", CloseCode.INVALID_PAYLOAD) from error
+
+
+# --- The connection --------------------------------------------------------------------------------------------------
+
+
+class Connection:
+    """One end. A server accepts by `accept`, which may be `functools.partial(handshake.accept, origins=[…])`.
+
+    `max_message` is in octets, after inflating. `mask` gives each of a client's frames its key.
+    """
+
+    def __init__(
+        self,
+        side: Side,
+        *,
+        accept: Accept = handshake.accept,
+        max_message: int = MAX_MESSAGE,
+        mask: Callable[[], bytes] = new_mask,
+    ) -> None:
+        self.side = side
+        self.state = State.CONNECTING
+        self.history: list[tuple[Cause, State]] = []
+        self.agreement = Agreement()
+        self.close_sent: Close | None = None
+        self.close_received: Close | None = None
+        self._accept = accept
+        self._max_message = max_message
+        self._mask = mask
+        self._request: Request | None = None
+        self._failed = False
+        self._out: list[bytes] = []
+        self._buffer = bytearray()
+        self._header: Header | None = None  # of the frame whose payload is being read
+        self._taken = 0  # octets of that payload read so far
+        self._sending: type | None = None  # str or bytes while a message is sent in fragments
+        self._agree(Agreement())
+
+    @classmethod
+    def opened(
+        cls,
+        side: Side,
+        compression: Parameters | None = None,
+        *,
+        max_message: int = MAX_MESSAGE,
+        mask: Callable[[], bytes] = new_mask,
+    ) -> Connection:
+        """Return a connection whose handshake somebody else has done."""
+        connection = cls(side, max_message=max_message, mask=mask)
+        connection._agree(Agreement(compression=compression))
+        connection._move(Cause.ACCEPTED)
+        return connection
+
+    @property
+    def must_close_tcp(self) -> bool:
+        """Say whether it is for this side to close the TCP connection now, once `data_to_send()` is on its way.
+
+        7.1.1: the server closes first, so that the client is not left with a port in TIME_WAIT. A side that has failed
+        the connection or refused the handshake does not wait for the other.
+        """
+        return self.state is State.ENDING and (self.side is Side.SERVER or self._failed)
+
+    def data_to_send(self) -> bytes:
+        """Return all that is to be written to the socket now, and forget it."""
+        data = b"".join(self._out)
+        self._out.clear()
+        return data
+
+    # Commands
+
+    def request(self, request: Request) -> None:
+        """Ask for the upgrade: a client's first word, made by `handshake.make_request`."""
+        if self.side is Side.SERVER or self._request is not None or self.state is not State.CONNECTING:
+            raise LocalProtocolError("only a client asks for an upgrade, and only once")
+        self._request = request
+        self._out.append(request.serialize())
+
+    def send(self, data: str | bytes, *, fin: bool = True) -> None:
+        """Send a message; with `fin=False` its next fragment, which one with `fin=True` must follow in the end."""
+        kind = str if isinstance(data, str) else bytes
+        if self._sending not in (None, kind):
+            raise LocalProtocolError(f"{kind.__name__} in the middle of a message of {self._sending.__name__}")
+        self._require_open("send a message")
+        payload = _encode(data) if isinstance(data, str) else bytes(data)
+        first = self._sending is None
+        opcode = Opcode.CONTINUATION if not first else Opcode.TEXT if kind is str else Opcode.BINARY
+        if self._deflater is not None:
+            payload = self._deflater.piece(payload, fin)
+        self._sending = None if fin else kind
+        self._send_frame(Frame(opcode, payload, fin, rsv1=first and self._deflater is not None))
+
+    def ping(self, payload: bytes = b"") -> None:
+        """Ask the peer for a Pong with the same payload, at most 125 octets (5.5.2)."""
+        self._send_control(Opcode.PING, payload)
+
+    def pong(self, payload: bytes = b"") -> None:
+        """Send a Pong unasked, as a heartbeat in one direction (5.5.3). Pings are answered without this."""
+        self._send_control(Opcode.PONG, payload)
+
+    def close(self, code: int | None = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+        """Start the closing handshake (7.1.2), or end it if the peer has started it."""
+        close = Close(code, reason)
+        payload = close.serialize()
+        self._move(Cause.CLOSE_SENT)
+        self.close_sent = close
+        self._send_frame(Frame(Opcode.CLOSE, payload))
+
+    # Bytes in
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        """Take what the peer sent, split in any way, and return what it means. Never raises for what is in it."""
+        if self.state is State.CLOSED:
+            raise LocalProtocolError("data after the end of the TCP connection")
+        self._buffer += data
+        events: list[Event] = []
+        try:
+            events.extend(self._read_handshake())
+            # Not extend(): the messages before the one that breaks a rule are to be kept.
+            for event in self._read_frames():
+                events.append(event)  # noqa: PERF402
+        except WebSocketError as error:
+            self._fail(error)
+            events.append(Failed(error))
+        if self.state not in (State.CONNECTING, *READING):
+            self._buffer.clear()  # 7.1.7: nothing is read after the connection has failed, or after a Close
+        return events
+
+    def receive_eof(self) -> list[Event]:
+        """Take the end of the TCP connection, clean or not. Never raises."""
+        if self.state is State.CLOSED:
+            return []
+        if self.state is State.CONNECTING:
+            self._move(Cause.TCP_ENDED)
+            return [Refused(HandshakeError("the TCP connection ended during the handshake"))]
+        self._move(Cause.TCP_ENDED)
+        close = self.close_received
+        if close is None:
+            return [Closed(CloseCode.ABNORMAL_CLOSURE, "", clean=False)]
+        code = CloseCode.NO_STATUS_RECEIVED if close.code is None else close.code
+        return [Closed(code, close.reason, clean=self.close_sent is not None)]
+
+    # The handshake
+
+    def _read_handshake(self) -> list[Event]:
+        if self.state is not State.CONNECTING:
+            return []
+        try:
+            return self._read_request() if self.side is Side.SERVER else self._read_response()
+        except HandshakeError as error:
+            if self.side is Side.SERVER:
+                self._out.append(handshake.refuse(error).serialize())
+            self._failed = True
+            self._move(Cause.REFUSED)
+            return [Refused(error)]
+
+    def _read_request(self) -> list[Event]:
+        parsed = Request.parse(self._buffer)
+        if parsed is None:
+            return []
+        request, size = parsed
+        response, agreement = self._accept(request)
+        self._out.append(response.serialize())
+        return self._open(size, Opened(request, response, agreement))
+
+    def _read_response(self) -> list[Event]:
+        parsed = Response.parse(self._buffer)
+        if parsed is None:
+            return []
+        if self._request is None:
+            raise HandshakeError("the server answered before it was asked")
+        response, size = parsed
+        return self._open(size, Opened(self._request, response, handshake.check_response(self._request, response)))
+
+    def _open(self, size: int, event: Opened) -> list[Event]:
+        del self._buffer[:size]
+        self._agree(event.agreement)
+        self._move(Cause.ACCEPTED)
+        return [event]
+
+    def _agree(self, agreement: Agreement) -> None:
+        """Set up the streams that the handshake has settled: each side compresses by its own parameters."""
+        self.agreement = agreement
+        self._deflater: Deflater | None = None
+        inflater: Inflater | None = None
+        if agreement.compression is not None:
+            p = agreement.compression
+            server = (p.server_max_window_bits, p.server_no_context_takeover)
+            client = (p.client_max_window_bits, p.client_no_context_takeover)
+            ours, theirs = (client, server) if self.side is Side.CLIENT else (server, client)
+            self._deflater, inflater = Deflater(*ours), Inflater(*theirs)
+        self._assembly = Assembly(self._max_message, inflater)
+
+    # Frames in
+
+    def _read_frames(self) -> Iterator[Event]:
+        """Read as far as the bytes go: a header when it is whole, a data payload as it comes, a control frame whole."""
+        while self.state in READING:
+            if self._header is None and not self._start_frame():
+                return
+            header = self._header
+            assert header is not None  # _start_frame has set it
+            missing = header.length - self._taken
+            if header.is_control and len(self._buffer) < missing:
+                return
+            piece = self._take_payload(header, missing)
+            if self._taken == header.length:
+                self._header = None
+            if header.is_control:
+                yield self._control(header.opcode, piece)
+                continue
+            self._assembly.add(piece)
+            if self._header is not None:
+                return  # the rest of this payload is still to come
+            if header.fin:
+                yield Message(self._assembly.finish())
+
+    def _start_frame(self) -> bool:
+        """Read and judge the next header; say whether it was all there."""
+        header = Header.parse(self._buffer)
+        if header is None:
+            return False
+        header.check(self.side.peer, rsv1_allowed=self.agreement.compression is not None)
+        if not header.is_control:
+            self._assembly.start_frame(header)
+        del self._buffer[: header.size]
+        self._header, self._taken = header, 0
+        return True
+
+    def _take_payload(self, header: Header, missing: int) -> bytes:
+        piece = bytes(self._buffer[:missing])
+        del self._buffer[:missing]
+        if header.mask is not None:
+            piece = apply_mask(piece, header.mask, self._taken)
+        self._taken += len(piece)
+        return piece
+
+    def _control(self, opcode: int, payload: bytes) -> Event:
+        if opcode == Opcode.CLOSE:
+            return self._receive_close(Close.parse(payload))
+        if opcode == Opcode.PONG:
+            return Pong(payload)
+        if self.state is State.OPEN:
+            # 5.5.2: "MUST send a Pong frame in response, unless it already received a Close frame". After our own
+            # Close we may not: 5.5.1: "MUST NOT send any more data frames after sending a Close frame"
+            self._send_frame(Frame(Opcode.PONG, payload))
+        return Ping(payload)
+
+    def _receive_close(self, close: Close) -> Event:
+        self._move(Cause.CLOSE_RECEIVED)
+        self.close_received = close
+        if self.state is State.CLOSE_RECEIVED:
+            self.close(close.code)  # 5.5.1: "the endpoint typically echos the status code it received"
+        return CloseReceived(close)
+
+    def _fail(self, error: WebSocketError) -> None:
+        """_Fail the WebSocket Connection_ (7.1.7): say why, if a Close may still be sent, and read no more."""
+        if self.state is State.OPEN:
+            reason = str(error).encode()[: MAX_CONTROL_PAYLOAD - 2].decode("utf-8", "ignore")
+            self.close_sent = Close(error.code, reason)
+            self._send_frame(Frame(Opcode.CLOSE, self.close_sent.serialize()))
+        self._failed = True
+        self._move(Cause.FAILED)
+
+    # Frames out
+
+    def _send_control(self, opcode: Opcode, payload: bytes) -> None:
+        if len(payload) > MAX_CONTROL_PAYLOAD:
+            raise LocalProtocolError(f"{opcode.name} of {len(payload)} bytes; control frames carry 125 at most")
+        self._require_open(f"send a {opcode.name}")
+        self._send_frame(Frame(opcode, bytes(payload)))
+
+    def _send_frame(self, frame: Frame) -> None:
+        if self.side is Side.CLIENT:
+            # 5.1: "a client MUST mask all frames that it sends to the server"
+            frame = replace(frame, mask=self._mask())
+        self._out.append(frame.serialize())
+
+    def _require_open(self, what: str) -> None:
+        if self.state is not State.OPEN:
+            raise LocalProtocolError(f"cannot {what} in state {self.state.name}: {self.state.value}")
+
+    def _move(self, cause: Cause) -> None:
+        """Follow `TRANSITIONS`; raise `LocalProtocolError` if there is no way from here."""
+        after = TRANSITIONS.get((self.state, cause))
+        if after is None:
+            raise LocalProtocolError(f"{cause.value}: not possible in state {self.state.name}: {self.state.value}")
+        self.state = after
+        self.history.append((cause, after))
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise LocalProtocolError(f"text cannot be UTF-8: {error}") from error
