@@ -23,7 +23,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 logger = logging.getLogger("chatlab.fanout")
 
@@ -100,19 +100,22 @@ class Meter:
         return sum(self.slots.get(now - ago, 0) for ago in range(1, self.seconds + 1)) / self.seconds
 
 
-class Group:
+S = TypeVar("S", bound=Sink)
+
+
+class Group(Generic[S]):
     """Sinks that are sent the same bytes in the same order; each gets what is sent while it is in, no more, no less."""
 
     def __init__(self, fanout: Fanout) -> None:
         self._fanout = fanout
-        self._sinks: dict[Sink, None] = {}  # a dict, as a set that keeps its order
+        self._sinks: dict[S, None] = {}  # a dict, as a set that keeps its order
 
-    def add(self, sink: Sink) -> None:
+    def add(self, sink: S) -> None:
         """Let `sink` in, from the next send on."""
         self._fanout.flush()  # what was sent before is for those who were in before
         self._sinks[sink] = None
 
-    def discard(self, sink: Sink) -> None:
+    def discard(self, sink: S) -> None:
         """Let `sink` go, after what was sent so far; no matter if it is not in."""
         if sink in self._sinks:
             self._fanout.flush()
@@ -125,7 +128,7 @@ class Group:
     def __len__(self) -> int:
         return len(self._sinks)
 
-    def __iter__(self) -> Iterator[Sink]:
+    def __iter__(self) -> Iterator[S]:
         return iter(self._sinks)
 
     def __contains__(self, sink: object) -> bool:
@@ -170,10 +173,6 @@ class Fanout:
         self._behind: dict[Sink, Behind] = {}
         self._draining: dict[Sink, asyncio.TimerHandle] = {}  # closed as slow -> its deadline
         self._watch: asyncio.TimerHandle | None = None
-
-    def group(self) -> Group:
-        """A new, empty group of this fan-out."""
-        return Group(self)
 
     def send(self, data: bytes, sinks: Collection[Sink]) -> None:
         """Queue `data` for `sinks`, a group or a tuple of a few; they are written to at the end of this turn."""

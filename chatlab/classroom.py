@@ -1,0 +1,90 @@
+"""The room for a class: its page, its room code, and what the terminal shows so that phones find it.
+
+Whoever opens the page is a member like any other. The page is three files in `room_page/`, without a library, that
+show what the room sends as text, never as markup. The rest is for `chatlab serve room --lan`, which opens the room to
+the local network: a code to come in with, the address to type or to scan, and a plain word on what is open to whom.
+
+Left out: encryption and accounts. This is for an hour among people who see each other.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from importlib import resources
+from io import StringIO
+
+from websockets.datastructures import Headers
+from websockets.http11 import Response
+
+PAGE = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/room.js": ("room.js", "text/javascript; charset=utf-8"),
+    "/room.css": ("room.css", "text/css; charset=utf-8"),
+}
+# These files and WebSockets, nothing else; no frame around them. In older Safaris 'self' does not cover ws: and wss:.
+PAGE_HEADERS = (
+    ("Content-Security-Policy", "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cache-Control", "no-cache"),
+)
+
+
+def same_code(given: str, code: str) -> bool:
+    """Compare room codes as people type them, in a time that does not tell how much of it was right."""
+    return secrets.compare_digest(given.strip().upper().encode(), code.upper().encode())
+
+
+def page_response(path: str) -> Response:
+    """One file of the page, with headers that keep everybody else's script out of it."""
+    name, kind = PAGE[path]
+    body = resources.files("chatlab").joinpath("room_page", name).read_bytes()
+    headers = Headers(PAGE_HEADERS)
+    headers["Content-Type"], headers["Content-Length"], headers["Connection"] = kind, str(len(body)), "close"
+    return Response(200, "OK", headers, body)
+
+
+CODE_LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # without 0 O, 1 I L, which look alike on a projector
+
+
+def new_code() -> str:
+    """A room code of six letters and digits: easy to read out, one of 887 million."""
+    return "".join(secrets.choice(CODE_LETTERS) for _ in range(6))
+
+
+def lan_address() -> str:
+    """This machine's address on the local network, or 127.0.0.1 without one; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address of no one (RFC 5737): only a route to it is looked up
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+def banner(page_url: str) -> str:
+    """What to show a class: how to come in, as text and as a QR code, and what has been opened to whom.
+
+    `page_url` as RoomServer.page_url(lan_address()) gives it, with the room code behind the #.
+    """
+    address, _, code = page_url.partition("#")
+    return f"""\
+{qr_code(page_url)}
+  address    {address}
+  room code  {code or "none: whoever finds the address is in"}
+
+This room is open to every device on this network that can reach that address, until you stop it (Ctrl-C).
+It is not encrypted: others on the network can read along. Names are what people type.
+"""
+
+
+def qr_code(text: str) -> str:
+    """A QR code in block characters, or how to get one."""
+    try:
+        import segno
+    except ImportError:
+        return '(for a QR code here: pip install "chatlab[lab]")'
+    out = StringIO()
+    segno.make(text, error="m", micro=False).terminal(out, border=4, compact=True)
+    return out.getvalue()
