@@ -49,7 +49,7 @@ _UNESCAPES: Final = {
 }
 _ESCAPE_SEQUENCE: Final = re.compile(r"\\.?", re.DOTALL)
 
-# One header line. "header-name = 1*<any OCTET except CR or LF or ":">": a line without a name or a colon does not match.
+# One header line. "header-name = 1*<any OCTET except CR or LF or ":">": a line without name or colon does not match.
 # A raw colon in a value breaks the 1.2 grammar, but many clients send it and it cannot be misread: it is taken as is.
 _HEADER: Final = re.compile(r"([^:\n]+):(.*)")
 _RECEIPT: Final = re.compile(rb"\nreceipt:([^\r\n\0]*)")
@@ -144,17 +144,20 @@ def serialize_headers(headers: Iterable[tuple[str, str]], version: str = "1.2", 
         return text.encode()
     if command in _NEVER_ESCAPED:
         version = "1.0"
-    lines = [f"{escape(name, version)}:{escape(value, version)}\n" for name, value in headers]
-    for line, (name, value) in zip(lines, headers, strict=True):
-        if (
-            line.count("\n") > 1
-            or "\0" in line
-            or line.endswith("\r\n")
-            or not name
-            or (":" in name and version == "1.0")
-        ):
-            raise LocalProtocolError(f"header {name!r}: {value!r} cannot be written in STOMP {version}")
+    lines = []
+    for name, value in headers:
+        line = f"{escape(name, version)}:{escape(value, version)}\n"
+        if not _can_be_written(name, value, version) or (command in _NEVER_ESCAPED and "\r" in line):
+            raise LocalProtocolError(f"header {name!r} with the value {value!r} cannot be written in STOMP {version}")
+        lines.append(line)
     return "".join(lines).encode()
+
+
+def _can_be_written(name: str, value: str, version: str) -> bool:
+    """Tell whether the version has a way to say it: 1.0 has no escapes, and nothing says NUL."""
+    if not name or "\0" in name or "\0" in value:
+        return False
+    return version != "1.0" or not (":" in name or "\n" in name or "\n" in value)
 
 
 # --- Many subscribers, one serialization ---
@@ -181,7 +184,9 @@ class Message:
         tail = self._tails.get(version)
         if tail is None:
             own = (("message-id", self.id), ("destination", self.destination), ("content-length", str(len(self.body))))
-            tail = b"%b\n%b\0" % (serialize_headers(own + self.headers, version), self.body)
+            # A 1.2 publisher may say in its headers what a 1.0 subscriber has no way to be told: it gets the rest.
+            users = tuple(header for header in self.headers if _can_be_written(*header, version))
+            tail = b"%b\n%b\0" % (serialize_headers(own + users, version), self.body)
             self._tails[version] = tail
         return tail
 
@@ -224,7 +229,8 @@ class Limits:
     max_header: int = 8 * 1024  # one line, `name:value`
     max_subscriptions: int = 256
     max_transactions: int = 16
-    max_transaction: int = 1024 * 1024  # the bodies of one open transaction
+    max_transaction: int = 1024 * 1024  # the octets of one open transaction
+    max_transaction_frames: int = 1000
     max_unacknowledged: int = 1000  # messages sent on one subscription, and not yet acknowledged
 
 
@@ -297,7 +303,7 @@ class Parser:
             command, headers, length = self._parse_head(head)
             end = self._body_end(data, start, body_start, length)
         except StompError as error:
-            error.receipt_id = _receipt_asked_for(head)
+            error.receipt_id = self._receipt_asked_for(head)
             raise
         if end is None:
             return None
@@ -313,6 +319,8 @@ class Parser:
             raise StompError(f"NUL in the headers of {text.partition(EOL.decode())[0]!r}: no blank line before it")
         if "\r" in text and self.version not in _LF_ALONE:
             text = text.removesuffix("\r").replace("\r\n", "\n")
+            if "\r" in text:
+                raise StompError("carriage return inside a header line: in STOMP 1.2 it is written \\r")
         self._check_head_size(text)
         command, _, lines = text.partition("\n")
         headers: Headers = tuple(_HEADER.findall(lines))
@@ -359,9 +367,19 @@ class Parser:
 
     def _check_unfinished_head(self, head: bytes) -> None:
         if NUL in head:
-            raise StompError("NUL in the headers: no blank line before it", receipt_id=_receipt_asked_for(head))
+            raise StompError("NUL in the headers: no blank line before it", receipt_id=self._receipt_asked_for(head))
         self._check_size(len(head))
         self._check_head_size(head.decode(errors="replace"))
+
+    def _receipt_asked_for(self, head: bytes) -> str | None:
+        """Return the receipt that a frame asked for which could not be read, so that the ERROR can name it."""
+        match = _RECEIPT.search(head)
+        if match is None:
+            return None
+        try:
+            return unescape(match[1].decode(), self.version or "1.0")
+        except (UnicodeDecodeError, StompError):
+            return None
 
 
 def _content_length(headers: Headers) -> int | None:
@@ -371,9 +389,3 @@ def _content_length(headers: Headers) -> int | None:
                 raise StompError(f"content-length {value!r} is not a number of octets")
             return int(value)
     return None
-
-
-def _receipt_asked_for(head: bytes) -> str | None:
-    """Return the receipt that a frame asked for whose headers could not be read."""
-    match = _RECEIPT.search(head)
-    return match[1].decode(errors="replace") if match else None

@@ -58,10 +58,15 @@ class HeartBeat:
         """Something came in at `now`."""
         self._last_received = now
 
+    @property
+    def receive_after(self) -> float:
+        """Return how long a silence holds the peer for dead, in seconds."""
+        return self.receiving * TOLERANCE
+
     def send_by(self) -> float:
         """Return when something has to be sent next (infinity: never)."""
         return self._last_sent + self.sending * HASTE if self.sending else float("inf")
 
     def receive_by(self) -> float:
         """Return from when on the peer is to be held for dead, unless something comes before (infinity: never)."""
-        return self._last_received + self.receiving * TOLERANCE if self.receiving else float("inf")
+        return self._last_received + self.receive_after if self.receiving else float("inf")

@@ -7,25 +7,42 @@
         await websocket.send(data)
     if session.closing:                            then close with its code and reason
 
-The session knows the protocol: the version agreed, which subscriptions there are, what is still to be acknowledged, open
-transactions, heart-beats, receipts, and what is a fault. It does not know what a destination means, who may use it, or
-what a message says: that is the application's. A fault in what the client sends never raises: it puts an ERROR frame
-among the data to send and sets `closing`, after the events that came before it.
+The session knows the protocol: the version agreed, which subscriptions there are, what is still to be acknowledged,
+open transactions, heart-beats, receipts, and what is a fault. It does not know what a destination means, who may use
+it, or what a message says: that is the application's. A fault in what the client sends never raises: it puts an ERROR
+frame among the data to send and sets `closing`, after the events that came before it.
 
     new ──CONNECT──▶ connecting ──connected()──▶ connected ──DISCONNECT──▶ disconnecting ──done()──▶ closing
-     └───────────────────┴──────────── any fault: ERROR ───────────────────────────┴──────────────────▶
+     └────────────────────┴──────────────────────────┴── any fault: ERROR ──────┴────────────────────▶
+
+The clauses quoted are those of the STOMP 1.2 specification unless another version is named.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
 from chatlab.errors import LocalProtocolError, StompError
+from chatlab.stomp.events import (
+    Ack,
+    AckMode,
+    Commit,
+    Connect,
+    Delivery,
+    Disconnect,
+    Event,
+    Nack,
+    Send,
+    Subscribe,
+    Subscription,
+    Unsubscribe,
+)
 from chatlab.stomp.frames import (
+    EOL,
     VERSIONS,
     Frame,
     Headers,
@@ -33,6 +50,7 @@ from chatlab.stomp.frames import (
     Limits,
     Message,
     Parser,
+    serialize_headers,
     subscription_prefix,
     user_headers,
 )
@@ -50,127 +68,16 @@ def choose_subprotocol(offered: Iterable[str]) -> str | None:
     return next((protocol for protocol in offered if protocol in SUBPROTOCOLS), None)
 
 
-# --- What subscriptions and deliveries are ---
-
-
-class AckMode(Enum):
-    """How a subscriber acknowledges; the value is the `ack` header's."""
-
-    AUTO = "auto"  # not at all
-    CLIENT = "client"  # one, and with it all before it
-    CLIENT_INDIVIDUAL = "client-individual"  # each
-
-
-@dataclass(eq=False, slots=True)
-class Subscription:
-    """One SUBSCRIBE of one session.
-
-    With `ack` auto, a message needs no session: `subscription.prefix + message.tail(subscription.version)` is the
-    frame, and subscriptions of equal `prefix` and `version` share it. In the other modes use `session.message`.
-    """
-
-    id: str  # the `id` header; the destination where STOMP 1.0 gave none
-    destination: str
-    ack: AckMode
-    version: str
-    prefix: bytes
-    headers: Headers = ()  # all that SUBSCRIBE said, for the server's own ones such as `last-id`
-    pending: dict[str, Delivery] = field(default_factory=dict)  # by ack id, in the order they were sent
-
-    def get(self, name: str) -> str | None:
-        """Return a header of the SUBSCRIBE frame."""
-        return Frame("SUBSCRIBE", self.headers).get(name)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Delivery:
-    """A message on its way to a subscriber that acknowledges; `attempt` is 1 the first time."""
-
-    subscription: Subscription
-    message: Message
-    attempt: int
-    ack_id: str
-
-
-# --- Events: what the client asked for, already checked ---
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Event:
-    """What a frame asked for. Answer each by `session.done(event)`, `session.failed(event)` or `session.error(...)`."""
-
-    receipt: str | None = None
-    number: int = 0  # the frame's place among the session's
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Connect(Event):
-    """CONNECT or STOMP. Answer with `session.connected(...)` or `session.error(...)`; `done` is not needed."""
-
-    login: str | None
-    passcode: str | None
-    host: str | None
-    frame: Frame
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Send(Event):
-    """SEND; `headers` are those that travel with the message, `frame` has them all."""
-
-    destination: str
-    body: bytes
-    headers: Headers
-    frame: Frame
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Subscribe(Event):
-    """SUBSCRIBE: the subscription is already among `session.subscriptions`."""
-
-    subscription: Subscription
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Unsubscribe(Event):
-    """UNSUBSCRIBE: the subscription is gone; what was sent on it without being acknowledged is handed back."""
-
-    subscription: Subscription
-    unacknowledged: Sequence[Delivery]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ack(Event):
-    """ACK: these deliveries are settled (several in mode `client`)."""
-
-    deliveries: Sequence[Delivery]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Nack(Event):
-    """NACK: these were not consumed. `session.message(..., attempt=delivery.attempt + 1)` tries again."""
-
-    deliveries: Sequence[Delivery]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Commit(Event):
-    """COMMIT: do all of `events` (Send, Ack, Nack; their receipts are already given), then `done` with this one."""
-
-    transaction: str
-    events: Sequence[Send | Ack | Nack]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Disconnect(Event):
-    """DISCONNECT: the last event. `done` sends the RECEIPT, after those of all before it, and closes."""
-
-
-# --- The session ---
+def choose_version(accept_version: str | None) -> str | None:
+    """Return the highest version both sides speak, or None; no `accept-version` header means 1.0."""
+    accepted = "1.0" if accept_version is None else accept_version
+    offered = {version.strip() for version in accepted.split(",")}
+    return next((version for version in VERSIONS if version in offered), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """Close the WebSocket with this, once `data_to_send` is out; `error` is the fault, None after a DISCONNECT."""
+    """Close the WebSocket with this, once `data_to_send` is out; `error` is the fault, None if there was none."""
 
     code: int
     reason: str
@@ -187,11 +94,27 @@ class State(Enum):
     CLOSING = "closing"
 
 
+@dataclass(slots=True)
+class _Unanswered:
+    """A frame whose RECEIPT is not out yet: it is being worked on, or waits for one before it."""
+
+    receipt: str | None = None
+    finished: bool = False
+
+
+@dataclass(slots=True)
+class _Transaction:
+    """What is held between BEGIN and COMMIT; ACK and NACK stay frames: what they settle is looked up at COMMIT."""
+
+    held: list[Send | Frame] = field(default_factory=list)
+    size: int = 0
+
+
 class ServerSession:
     """The server's side of one STOMP connection.
 
     `heart_beat` is what the server can send and wants, in milliseconds; `clock` tells seconds and never goes back;
-    `connect_timeout` is how long a client may take to send CONNECT.
+    `connect_timeout` is how many of them a client may take to send CONNECT.
     """
 
     def __init__(
@@ -208,57 +131,443 @@ class ServerSession:
         self.subscriptions: dict[str, Subscription] = {}
         self.closing: Closing | None = None
         self.heart_beat = (0, 0)  # as agreed: milliseconds between what we send, and between what we receive
+        self._limits = limits or Limits()
+        self._parser = Parser(self._limits)
+        self._server = server
+        self._offered_heart_beat = heart_beat
+        self._clock = clock
+        self._connect_timeout = connect_timeout
+        self._beat = HeartBeat((0, 0), clock())
+        self._connect_by = clock() + connect_timeout
+        self._connect: Connect | None = None  # while the application thinks about it
+        self._outgoing: list[bytes] = []
+        self._frames_received = 0
+        self._unanswered: dict[int, _Unanswered] = {}  # by the frame's number, in order
+        self._last_ack_id = 0
+        self._transactions: dict[str, _Transaction] = {}
+
+    # --- Bytes in ---
 
     def receive_data(self, data: bytes | str) -> list[Event]:
         """Take one WebSocket message, text or binary, and return what it asks for, in order."""
-        raise NotImplementedError
+        events: list[Event] = []
+        if self.state in (State.DISCONNECTING, State.CLOSING):
+            return events  # "Clients MUST NOT send any more frames after the DISCONNECT frame is sent."
+        self._beat.received(self._clock())
+        try:
+            for frame in self._parser.frames(_octets(data)):
+                if isinstance(frame, Heartbeat):
+                    continue
+                event = self._receive_frame(frame)
+                if event is not None:
+                    events.append(event)
+                if isinstance(event, Disconnect):
+                    break
+        except StompError as error:
+            self._fail(error)
+        return events
 
-    def data_to_send(self) -> list[bytes]:
-        """Return what is to go out, and forget it; each item is one WebSocket message."""
-        raise NotImplementedError
+    def _receive_frame(self, frame: Frame) -> Event | None:
+        """Return the event for a frame, or None if the session itself has done all there is to do."""
+        self._frames_received += 1
+        number, receipt = self._frames_received, frame.get("receipt")
+        self._unanswered[number] = _Unanswered()
+        try:
+            event = self._understand(frame, number, receipt)
+        except StompError as error:
+            # "If the frame included a receipt header, the ERROR frame SHOULD set the receipt-id header to match."
+            error.receipt_id = receipt
+            error.detail = error.detail or _quoted(frame)
+            raise
+        if event is None:
+            self._finish(number, receipt)
+        return event
+
+    def _understand(self, frame: Frame, number: int, receipt: str | None) -> Event | None:
+        command = frame.command
+        if self.state is State.NEW:
+            # "STOMP servers MUST handle a STOMP frame in the same manner as a CONNECT frame."
+            if command not in ("CONNECT", "STOMP"):
+                raise StompError(f"the first frame must be CONNECT, not {command!r}")
+            return self._on_connect(frame, number)
+        if command in ("CONNECT", "STOMP"):
+            raise StompError(f"{command} a second time: this session is connected already")
+        if command != "SEND" and frame.body and self.version != "1.0":
+            # "Only the SEND, MESSAGE, and ERROR frames MAY have a body." 1.0: "The body of SUBSCRIBE is ignored."
+            raise StompError(f"{command} must not have a body, and this one has {len(frame.body)} octets")
+        match command:
+            case "SEND":
+                return self._on_send(frame, number, receipt)
+            case "SUBSCRIBE":
+                return self._on_subscribe(frame, number, receipt)
+            case "UNSUBSCRIBE":
+                return self._on_unsubscribe(frame, number, receipt)
+            case "ACK":
+                return self._on_acknowledgement(frame, number, receipt)
+            case "NACK" if self.version != "1.0":  # new in 1.1
+                return self._on_acknowledgement(frame, number, receipt)
+            case "BEGIN":
+                self._on_begin(frame)
+                return None
+            case "COMMIT":
+                return self._on_commit(frame, number, receipt)
+            case "ABORT":
+                self._on_abort(frame)
+                return None
+            case "DISCONNECT":
+                return self._on_disconnect(number, receipt)
+        raise StompError(f"{command!r} is not a command a client can send in STOMP {self.version}")
+
+    # --- CONNECT and DISCONNECT ---
+
+    def _on_connect(self, frame: Frame, number: int) -> Connect:
+        # `host` is REQUIRED since 1.1, but half of the clients in use leave it out, and this server has one host only.
+        version = choose_version(frame.get("accept-version"))
+        if version is None:
+            raise StompError(
+                f"no common version: accept-version is {frame.get('accept-version')!r}",
+                detail=f"Supported protocol versions are {' '.join(VERSIONS)}",
+            )
+        self.heart_beat = agree(self._offered_heart_beat, parse_heart_beat(frame.get("heart-beat")))
+        self.version = self._parser.version = version
+        self.state = State.CONNECTING
+        self._connect = Connect(
+            number=number,
+            login=frame.get("login"),
+            passcode=frame.get("passcode"),
+            host=frame.get("host"),
+            frame=frame,
+        )
+        return self._connect
 
     def connected(self, user_name: str | None = None, session_id: str | None = None, headers: Headers = ()) -> None:
         """Accept the CONNECT: send CONNECTED with the version and the heart-beats agreed."""
-        raise NotImplementedError
+        if self.state is State.CLOSING:
+            return  # a fault came in right behind CONNECT
+        if self._connect is None or self.version is None:
+            raise LocalProtocolError("connected() answers a Connect, and none is open")
+        own = [
+            ("version", self.version),
+            ("heart-beat", "{},{}".format(*self._offered_heart_beat)),
+            ("server", self._server),
+        ]
+        if session_id is not None:
+            own.append(("session", session_id))
+        if user_name is not None:
+            own.append(("user-name", user_name))
+        self._send(Frame("CONNECTED", (*own, *headers)))
+        self._beat = HeartBeat(self.heart_beat, self._clock())
+        if self.state is State.CONNECTING:
+            self.state = State.CONNECTED
+        number, self._connect = self._connect.number, None
+        self._finish(number, None)
 
-    def message(self, subscription: Subscription, message: Message, attempt: int = 1) -> None:
+    def _on_disconnect(self, number: int, receipt: str | None) -> Disconnect:
+        self.state = State.DISCONNECTING
+        # "Any started transactions which have not been committed will be implicitly aborted."
+        self._transactions.clear()
+        return Disconnect(number=number, receipt=receipt)
+
+    # --- SEND and transactions ---
+
+    def _on_send(self, frame: Frame, number: int, receipt: str | None) -> Send | None:
+        send = Send(
+            number=number,
+            receipt=receipt,
+            destination=_required(frame, "destination"),
+            body=frame.body,
+            headers=user_headers(frame.headers),
+            frame=frame,
+        )
+        return None if self._held_for_commit(frame, send) else send
+
+    def _held_for_commit(self, frame: Frame, item: Send | Frame) -> bool:
+        """Keep what belongs to an open transaction; its RECEIPT means that it is kept."""
+        name = frame.get("transaction")
+        if name is None:
+            return False
+        transaction = self._open_transaction(name)
+        transaction.held.append(item)
+        transaction.size += _size(frame)
+        if len(transaction.held) > self._limits.max_transaction_frames:
+            raise StompError(
+                f"transaction {name!r} holds too many frames: at most {self._limits.max_transaction_frames} are allowed"
+            )
+        if transaction.size > self._limits.max_transaction:
+            raise StompError(
+                f"transaction {name!r} is too large: at most {self._limits.max_transaction} octets are allowed"
+            )
+        return True
+
+    def _open_transaction(self, name: str) -> _Transaction:
+        transaction = self._transactions.get(name)
+        if transaction is None:
+            raise StompError(f"transaction {name!r} has not begun")
+        return transaction
+
+    def _on_begin(self, frame: Frame) -> None:
+        name = _required(frame, "transaction")
+        if name in self._transactions:
+            # "Within the same connection, different transactions MUST use different transaction identifiers."
+            raise StompError(f"transaction {name!r} has begun already")
+        if len(self._transactions) >= self._limits.max_transactions:
+            raise StompError(f"too many open transactions: at most {self._limits.max_transactions} are allowed")
+        self._transactions[name] = _Transaction()
+
+    def _on_commit(self, frame: Frame, number: int, receipt: str | None) -> Commit:
+        name = _required(frame, "transaction")
+        held = self._open_transaction(name).held
+        del self._transactions[name]
+        events = [item if isinstance(item, Send) else self._settle(item, number, None) for item in held]
+        return Commit(number=number, receipt=receipt, transaction=name, events=events)
+
+    def _on_abort(self, frame: Frame) -> None:
+        name = _required(frame, "transaction")
+        self._open_transaction(name)
+        del self._transactions[name]
+
+    # --- SUBSCRIBE, MESSAGE and their acknowledgement ---
+
+    def _on_subscribe(self, frame: Frame, number: int, receipt: str | None) -> Subscribe:
+        destination = _required(frame, "destination")
+        # "An id header MUST be included in the frame to uniquely identify the subscription": not so in 1.0.
+        given = frame.get("id") if self.version == "1.0" else _required(frame, "id")
+        key = destination if given is None else given
+        if key in self.subscriptions:
+            raise StompError(f"subscription {key!r} exists already")
+        if len(self.subscriptions) >= self._limits.max_subscriptions:
+            raise StompError(f"too many subscriptions: at most {self._limits.max_subscriptions} are allowed")
+        assert self.version is not None
+        subscription = Subscription(
+            id=key,
+            destination=destination,
+            ack=_ack_mode(frame.get("ack")),
+            version=self.version,
+            prefix=subscription_prefix(given, self.version),
+            headers=frame.headers,
+        )
+        self.subscriptions[key] = subscription
+        return Subscribe(number=number, receipt=receipt, subscription=subscription)
+
+    def _on_unsubscribe(self, frame: Frame, number: int, receipt: str | None) -> Unsubscribe:
+        key = frame.get("id")
+        if key is None:
+            # 1.0: "It requires either a destination header or an id header."
+            key = _required(frame, "destination" if self.version == "1.0" else "id")
+        subscription = self.subscriptions.pop(key, None)
+        if subscription is None:
+            raise StompError(f"no subscription {key!r} to end")
+        unacknowledged = tuple(subscription.pending.values())
+        subscription.pending.clear()
+        return Unsubscribe(number=number, receipt=receipt, subscription=subscription, unacknowledged=unacknowledged)
+
+    def message(self, subscription: Subscription, message: Message, attempt: int = 1) -> bool:
         """Send a MESSAGE to one subscription, in any ack mode; where it is to be acknowledged, keep it until it is.
 
-        `attempt` above 1 adds `redelivered:true`. More unacknowledged messages than the limit is the client's fault:
-        ERROR and close.
+        `attempt` above 1 adds `redelivered:true`. Return whether it went out: it does not if the subscription or the
+        session has ended. One more unacknowledged message than the limit is the client's fault: ERROR, and close.
         """
-        raise NotImplementedError
+        if self.state is State.CLOSING or self.subscriptions.get(subscription.id) is not subscription:
+            return False
+        if subscription.ack is not AckMode.AUTO and not self.has_room(subscription):
+            self._fail(StompError(f"{len(subscription.pending)} messages unacknowledged on {subscription.id!r}"))
+            return False
+        head = [("redelivered", "true")] if attempt > 1 else []
+        if subscription.ack is not AckMode.AUTO:
+            self._last_ack_id += 1
+            ack_id = str(self._last_ack_id)
+            subscription.pending[ack_id] = Delivery(subscription, message, attempt, ack_id)
+            if subscription.version == "1.2":
+                head.append(("ack", ack_id))
+        self._outgoing.append(subscription.prefix + serialize_headers(head) + message.tail(subscription.version))
+        return True
+
+    def has_room(self, subscription: Subscription) -> bool:
+        """Tell whether one more message may wait for its acknowledgement."""
+        return len(subscription.pending) < self._limits.max_unacknowledged
+
+    def _on_acknowledgement(self, frame: Frame, number: int, receipt: str | None) -> Ack | Nack | None:
+        self._find_pending(frame)
+        return None if self._held_for_commit(frame, frame) else self._settle(frame, number, receipt)
+
+    def _settle(self, frame: Frame, number: int, receipt: str | None) -> Ack | Nack:
+        """Take what an ACK or NACK is about off the pending ones."""
+        last = self._find_pending(frame)
+        pending = last.subscription.pending
+        settled = [last]
+        if last.subscription.ack is AckMode.CLIENT:
+            # "The message specified in the ACK frame and all messages sent to the subscription before"; NACK the same.
+            settled = [delivery for delivery in pending.values() if int(delivery.ack_id) <= int(last.ack_id)]
+        for delivery in settled:
+            del pending[delivery.ack_id]
+        kind = Ack if frame.command == "ACK" else Nack
+        return kind(number=number, receipt=receipt, deliveries=settled)
+
+    def _find_pending(self, frame: Frame) -> Delivery:
+        """Return the delivery that an ACK or NACK names, each version in its own way."""
+        if self.version == "1.2":
+            # "The ACK frame MUST include an id header matching the ack header of the MESSAGE being acknowledged."
+            name, value = "id", _required(frame, "id")
+            found = (s.pending[value] for s in self.subscriptions.values() if value in s.pending)
+        else:
+            # 1.1: "ACK has two REQUIRED headers: message-id and subscription"; 1.0 has the first alone.
+            name, value = "message-id", _required(frame, "message-id")
+            among = frame.get("subscription") if self.version == "1.0" else _required(frame, "subscription")
+            found = (
+                delivery
+                for subscription in self.subscriptions.values()
+                if among is None or subscription.id == among
+                for delivery in subscription.pending.values()
+                if delivery.message.id == value
+            )
+        delivery = next(found, None)
+        if delivery is None:
+            raise StompError(f"{frame.command} of {name} {value!r}: no such message waits to be acknowledged")
+        return delivery
+
+    # --- Answers ---
 
     def done(self, event: Event) -> None:
         """Say that what `event` asked for is done: its RECEIPT goes out, if asked for, after those of all before it."""
-        raise NotImplementedError
+        if not isinstance(event, Connect):  # connected() has answered that
+            self._finish(event.number, event.receipt)
 
     def failed(self, event: Event) -> None:
         """Say that it will not be done, and the client has been told otherwise than by ERROR: no RECEIPT."""
-        raise NotImplementedError
+        self._finish(event.number, None)
+
+    def _finish(self, number: int, receipt: str | None) -> None:
+        # "The receipt is also a cumulative acknowledgment that all the previous frames have been received by the
+        # server. However, these previous frames may not yet be fully processed": here they are, whatever the
+        # application does at the same time.
+        if self.state is State.CLOSING:
+            return
+        mine = self._unanswered.get(number)
+        if mine is None or mine.finished:
+            raise LocalProtocolError(f"frame {number} of this session has been answered already")
+        mine.receipt, mine.finished = receipt, True
+        while self._unanswered:
+            first = next(iter(self._unanswered))
+            answer = self._unanswered[first]
+            if not answer.finished:
+                return
+            del self._unanswered[first]
+            if answer.receipt is not None:
+                self._send(Frame("RECEIPT", (("receipt-id", answer.receipt),)))
+        if self.state is State.DISCONNECTING:
+            self._close(Closing(1000, ""))
 
     def error(
         self, message: str, detail: str = "", *, event: Event | None = None, headers: Headers = (), code: int = 1002
     ) -> None:
         """Send ERROR, with the receipt id of `event` if it asked for one, and set `closing`. Nothing goes out after."""
-        raise NotImplementedError
+        receipt = event.receipt if event is not None else None
+        self._fail(StompError(message, receipt, detail), headers, code)
 
-    def shut_down(self, reason: str) -> None:
+    def _fail(self, error: StompError, headers: Headers = (), code: int = 1002) -> None:
+        if self.state is State.CLOSING:
+            return
+        own = [("message", " ".join(str(error).splitlines()))]  # one line: 1.0 has no escape for more
+        if error.receipt_id is not None:
+            own.append(("receipt-id", error.receipt_id))
+        if self.version is None:
+            own.append(("version", ",".join(VERSIONS)))
+        if error.detail:
+            own.append(("content-type", "text/plain"))
+        self._send(Frame("ERROR", (*own, *headers), error.detail.encode()))
+        # "The server MUST then close the connection just after sending the ERROR frame."
+        self._close(Closing(code, str(error), error))
+
+    def shut_down(self, reason: str = "server shutting down") -> None:
         """Close without an ERROR because the server goes away (1001)."""
-        raise NotImplementedError
+        if self.state is not State.CLOSING:
+            self._close(Closing(1001, reason))
 
-    def deadline(self) -> float | None:
-        """Return when `tick` has to be called next, on the session's clock; None: no need."""
-        raise NotImplementedError
-
-    def tick(self) -> None:
-        """Do what time asks for: send a heart-beat, or find that the client is dead or never connected (`closing`)."""
-        raise NotImplementedError
-
-    def sent(self) -> None:
-        """Say that something was written past this session, such as a shared MESSAGE: it counts as a heart-beat."""
-        raise NotImplementedError
+    def _close(self, closing: Closing) -> None:
+        self.state = State.CLOSING
+        self.closing = closing
+        self._transactions.clear()
+        self._unanswered.clear()
 
     def end(self) -> list[Delivery]:
         """The connection is gone: return all that was sent and never acknowledged; open transactions are aborted."""
-        raise NotImplementedError
+        if self.state is not State.CLOSING:
+            self._close(Closing(1006, ""))
+        unacknowledged = [
+            delivery for subscription in self.subscriptions.values() for delivery in subscription.pending.values()
+        ]
+        for subscription in self.subscriptions.values():
+            subscription.pending.clear()
+        return unacknowledged
+
+    # --- Bytes out, and the clock ---
+
+    def _send(self, frame: Frame) -> None:
+        self._outgoing.append(frame.serialize(self.version or "1.0"))
+
+    def data_to_send(self) -> list[bytes]:
+        """Return what is to go out, and forget it; each item is one WebSocket message."""
+        if not self._outgoing:
+            return []
+        self.sent()
+        data, self._outgoing = self._outgoing, []
+        return data
+
+    def sent(self) -> None:
+        """Say that something was written past this session, such as a shared MESSAGE: it counts as a heart-beat."""
+        self._beat.sent(self._clock())
+
+    def deadline(self) -> float | None:
+        """Return when `tick` has to be called next, on the session's clock; None: no need."""
+        if self.state is State.CLOSING:
+            return None
+        if self.state is State.NEW:
+            return self._connect_by
+        due = min(self._beat.send_by(), self._beat.receive_by())
+        return None if due == float("inf") else due
+
+    def tick(self) -> None:
+        """Do what time asks for: send a heart-beat, or find that the client is dead or never connected (`closing`)."""
+        now = self._clock()
+        if self.state is State.CLOSING:
+            return
+        if self.state is State.NEW and now >= self._connect_by:
+            self._fail(StompError(f"no CONNECT within {self._connect_timeout:g} s"))
+        elif now >= self._beat.receive_by():
+            self._fail(StompError(f"nothing received for {self._beat.receive_after:g} s: heart-beats were agreed on"))
+        elif now >= self._beat.send_by():
+            self._outgoing.append(EOL)
+            self.sent()
+
+
+def _octets(data: bytes | str) -> bytes:
+    try:
+        return data.encode() if isinstance(data, str) else data
+    except UnicodeEncodeError as error:  # half a surrogate pair: JSON can say it, UTF-8 cannot
+        raise StompError(f"text is not Unicode: {error.reason} at character {error.start}") from None
+
+
+def _required(frame: Frame, name: str) -> str:
+    value = frame.get(name)
+    if value is None:
+        raise StompError(f"{frame.command} without the header {name!r}")
+    return value
+
+
+def _ack_mode(value: str | None) -> AckMode:
+    try:
+        # "If the header is not set, it defaults to auto." 1.0 knows two of the three; the third harms nobody.
+        return AckMode.AUTO if value is None else AckMode(value)
+    except ValueError:
+        raise StompError(f"ack {value!r} is not one of {', '.join(mode.value for mode in AckMode)}") from None
+
+
+def _size(frame: Frame) -> int:
+    return len(frame.body) + sum(len(name) + len(value) for name, value in frame.headers)
+
+
+def _quoted(frame: Frame, limit: int = 1000) -> str:
+    """Return the frame's head for the body of an ERROR; never that of a CONNECT, which holds a passcode."""
+    if frame.command in ("CONNECT", "STOMP"):
+        return ""
+    return f"The frame was:\n-----\n{str(frame._replace(body=b''))[:limit]}\n-----\n"
