@@ -20,10 +20,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from itertools import repeat
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 logger = logging.getLogger("chatlab.fanout")
 
@@ -174,6 +173,10 @@ class Fanout:
         self._draining: dict[Sink, asyncio.TimerHandle] = {}  # closed as slow -> its deadline
         self._watch: asyncio.TimerHandle | None = None
 
+    def group(self) -> Group[Any]:
+        """A new, empty group of this fan-out."""
+        return Group(self)
+
     def send(self, data: bytes, sinks: Collection[Sink]) -> None:
         """Queue `data` for `sinks`, a group or a tuple of a few; they are written to at the end of this turn."""
         if not self._queue:
@@ -191,9 +194,10 @@ class Fanout:
             self.counters.deliveries += len(run.chunks) * len(run.sinks)
             self.meter.add(len(run.chunks))
         if len(queue) == 1:  # the common case: joined once for all
-            self._write(zip(tuple(queue[0].sinks), repeat(b"".join(queue[0].chunks))))
+            self._write(b"".join(queue[0].chunks), tuple(queue[0].sinks))
         elif queue:
-            self._write((sink, b"".join(chunks)) for sink, chunks in _by_sink(queue).items())
+            for sink, chunks in _by_sink(queue).items():
+                self._write(b"".join(chunks), (sink,))
 
     def buffered(self) -> int:
         """Bytes waiting for readers that are behind, all together."""
@@ -209,35 +213,33 @@ class Fanout:
         self._behind.clear()
         self._draining.clear()
 
-    def _write(self, writes: Iterable[tuple[Sink, bytes]]) -> None:
-        slow: list[tuple[Sink, str]] = []
+    def _write(self, data: bytes, sinks: tuple[Sink, ...]) -> None:
+        behind = self._behind
+        slow: list[Sink] = []
         failed: list[tuple[Sink, Exception]] = []
-        count = size = 0
-        for sink, data in writes:
+        for sink in sinks:  # the hot loop: a tenth of a microsecond here is felt
             try:
                 sink.write(data)
-                left = sink.buffered()
+                waiting = sink.buffered()
             except Exception as exc:  # one reader's trouble, whatever it is, is not the others'
                 failed.append((sink, exc))
                 continue
-            count += 1
-            size += len(data)
-            if left:
-                self._note_behind(sink, len(data), left)
+            if waiting:
+                self._note_behind(sink, len(data), waiting)
                 # Had it nothing waiting before this write, at most this write waits now: that is not being slow.
-                if left - len(data) > self.policy.max_buffered:
-                    slow.append((sink, f"{left} bytes unread"))
-            elif self._behind:
-                self._behind.pop(sink, None)
-        self.counters.writes += count
-        self.counters.bytes += size
-        # Only now: closing a sink changes the groups that were being walked through.
+                if waiting - len(data) > self.policy.max_buffered:
+                    slow.append(sink)
+            elif behind:
+                behind.pop(sink, None)
+        self.counters.writes += len(sinks)
+        self.counters.bytes += len(sinks) * len(data)
+        # Only now: closing a sink sends notices, and changes the groups that were being walked through.
         for sink, error in failed:
             self.counters.failed += 1
             logger.warning("%s dropped: write failed: %r", sink, error)
             sink.abort()
-        for sink, why in slow:
-            self._close_slow(sink, why)
+        for sink in slow:
+            self._close_slow(sink, f"{sink.buffered()} bytes unread")
 
     def _note_behind(self, sink: Sink, given: int, waiting: int) -> None:
         loop = asyncio.get_running_loop()

@@ -221,7 +221,7 @@ class Room:
     def __init__(self, *, policy: SlowReaderPolicy | None = None, rate: RateLimit | None = None) -> None:
         self.fanout = Fanout(policy)
         self.rate = rate
-        self.members = Group[Member](self.fanout)
+        self.members: Group[Member] = self.fanout.group()
         self.departures: deque[Departure] = deque(maxlen=DEPARTURES)
         self._names: set[str] = set()  # taken, case-folded
         self._numbers = count(1)
