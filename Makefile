@@ -53,6 +53,7 @@ LOCK = uv pip compile pyproject.toml --universal --python-version 3.11 --generat
 lock:
 	@command -v uv >/dev/null || { echo "chatlab: make lock needs uv: python3 -m pip install uv" >&2; exit 1; }
 	$(LOCK) --extra lab --group build --output-file requirements/lab.txt
+	$(LOCK) --group build --constraints requirements/lab.txt --output-file requirements/serve.txt
 	$(LOCK) --extra lab --group dev --constraints requirements/lab.txt --output-file requirements/dev.txt
 
 clean:

@@ -16,7 +16,7 @@ say() { printf '%s\n' "chatlab: $*" >&2; }
 stop() { say "$@"; exit 1; }
 
 runs_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
-makes_venvs() { "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
+makes_venvs() { "$1" -c 'import ensurepip, venv; ensurepip.version()' >/dev/null 2>&1; }
 
 # The lock, what the package asks for, and where we are: a change of any of them asks for a new installation.
 # (A virtual environment holds absolute paths: it does not survive being moved.)
@@ -55,7 +55,7 @@ find_python() {
 
 make_venv() {
     find_python
-    say "making $venv with $python"
+    say "making $venv with $("$python" --version 2>/dev/null || echo "Python $python")"
     if [ -n "$uv" ]; then
         "$uv" venv --quiet --clear --python "$python" $venv
     else
