@@ -38,7 +38,6 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.protocol import State
 from websockets.streams import StreamReader
 
 from chatlab.classroom import PAGE, page_response, same_code
@@ -151,42 +150,45 @@ class Member:
         self.prefix = f"Server received from {name}: " if name else "Server received: "
         self.allowance = Allowance(room.rate) if room.rate else None
         self.sent = 0
-        self._compressed = bool(connection.protocol.extensions)
+        self._protocol = connection.protocol
+        self._transport = connection.transport
         self._held: list[bytes] = []  # what came while a fragmented message was under way
+        self._plain = not connection.protocol.extensions  # nothing held, nothing to compress
 
     def __str__(self) -> str:
         return f"{self.label} at {address_of(self.connection)}"
 
     def write(self, data: bytes) -> None:
-        """Send frames past the library: straight to the transport, when nothing can be in their way."""
-        connection = self.connection
-        if connection.protocol.state is not State.OPEN:
+        """Send frames past the library, straight to the transport, when nothing can be in their way."""
+        if self._protocol.close_sent is not None or self._protocol.eof_sent:
             return  # RFC 6455, 5.5.1: "MUST NOT send any more data frames after sending a Close frame"
-        if self._compressed or self._held or connection.send_in_progress is not None:
-            self._write_the_ordinary_way(data)
+        if self._plain and self.connection.send_in_progress is None:
+            self._transport.write(data)
         else:
-            connection.transport.write(data)
+            self._write_the_ordinary_way(data)
 
     def _write_the_ordinary_way(self, data: bytes) -> None:
-        connection = self.connection
-        if self._held or connection.send_in_progress is not None:
-            # RFC 6455, 5.4: "The fragments of one message MUST NOT be interleaved between the fragments of another"
-            if not self._held and connection.send_in_progress is not None:
-                connection.send_in_progress.add_done_callback(self._release)
-            self._held.append(data)
+        under_way = self.connection.send_in_progress
+        if under_way is None and not self._held:
+            for payload in payloads(data):
+                self._protocol.send_text(payload)
+            self.connection.send_data()
             return
-        for payload in payloads(data):
-            connection.protocol.send_text(payload)
-        connection.send_data()
+        # RFC 6455, 5.4: "The fragments of one message MUST NOT be interleaved between the fragments of another message"
+        if not self._held and under_way is not None:
+            under_way.add_done_callback(self._release)
+        self._held.append(data)
+        self._plain = False
 
     def _release(self, _: asyncio.Future[None]) -> None:
         held, self._held = self._held, []
+        self._plain = not self._protocol.extensions
         self.write(b"".join(held))
 
     def buffered(self) -> int:
         """Bytes that wait here: in the transport, or for the end of a fragmented message."""
-        size = self.connection.transport.get_write_buffer_size()
-        return size + sum(map(len, self._held)) if self._held else size
+        waiting = self._transport.get_write_buffer_size()
+        return waiting if self._plain else waiting + sum(map(len, self._held))
 
     def close(self, code: int, reason: str) -> None:
         """Leave the room and start the closing handshake; nobody waits for its end."""
