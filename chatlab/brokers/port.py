@@ -1,8 +1,8 @@
 """The broker port: what chat asks of a message broker, whatever the engine.
 
-Four calls: `publish`, `subscribe`, `unsubscribe` (closing a subscription) and `aclose`. What only some engines can do is
-a type of its own, so that a chat which needs history cannot be handed an engine without it: `KeepsHistory`, `HasGroups`.
-An engine imports this file and one client library; this file imports no engine.
+Four calls: `publish`, `subscribe`, unsubscribe (closing a subscription) and `aclose`. What only some engines can do is
+a type of its own, so that a chat which needs history cannot be handed an engine without it: `KeepsHistory`,
+`Deduplicates`, `HasGroups`. An engine imports from this room and one client library; this file imports no engine.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self, runtime_checkable
+
+BEGINNING = "0-0"  # the id before every record, on every engine that keeps history
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +24,30 @@ class Delivery:
 
 
 class Subscription(Protocol):
-    """One reader of one topic: an async iterator of `Delivery` that ends with an error if the engine goes away."""
+    """One reader of one topic. When the engine goes away it resumes without a gap, or raises `SubscriptionLost`."""
 
     def __aiter__(self) -> Self: ...
     async def __anext__(self) -> Delivery: ...
 
     async def batch(self, limit: int = 512) -> Sequence[Delivery]:
-        """Wait for at least one delivery, then return all that are here (at most `limit`), in order."""
+        """Wait for a delivery, then return all that are here (at most `limit`), in order; empty once it is closed."""
 
     async def aclose(self) -> None:
         """Stop: nothing is delivered after this returns. Others on the same topic do not notice."""
 
 
+@runtime_checkable
 class Broker(Protocol):
     """Any engine: every open subscription of a topic, in every process, gets every record published to it."""
+
+    resumes: bool  # whether subscriptions outlive a restart of the engine; if not, they end with `SubscriptionLost`
+
+    @property
+    def connected(self) -> bool:
+        """Whether the engine answers; False while it is being sought again."""
+
+    async def start(self) -> None:
+        """Connect, or raise `BrokerUnavailable` that names the URL."""
 
     async def publish(self, topic: str, body: bytes) -> str:
         """Hand over one record; return its id once the engine has it, or raise `BrokerUnavailable`."""
@@ -54,8 +66,27 @@ class KeepsHistory(Broker, Protocol):
     async def subscribe(self, topic: str, *, after: str | None = None) -> Subscription:
         """As above; with `after`, first what was kept after that id, then what is new: no gap, no repeat."""
 
-    async def history(self, topic: str, *, after: str = "0-0", limit: int | None = None) -> Sequence[Delivery]:
+    async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> Sequence[Delivery]:
         """The records kept after the id `after`, oldest first; with `limit` the newest so many of them."""
+
+    async def oldest(self, topic: str) -> str | None:
+        """The id of the first record still kept; None if there is none. Ask after reading: it only grows."""
+
+    def is_before(self, one: str, other: str) -> bool:
+        """Whether the id `one` comes before `other`. Raises ValueError if either is not an id of this engine's."""
+
+
+@runtime_checkable
+class Deduplicates(Broker, Protocol):
+    """An engine on which a publish can be tried again without adding a second record."""
+
+    window: float  # seconds for which a key is remembered, at least
+
+    async def publish_once(self, topic: str, body: bytes, key: str) -> str:
+        """As `publish`, but what was published to this topic under this key before is not added: its id is returned.
+
+        Safe to call again after any error; the broker itself does so while the engine is away.
+        """
 
 
 class GroupSubscription(Subscription, Protocol):
@@ -70,4 +101,4 @@ class HasGroups(Broker, Protocol):
     """An engine whose groups share the work: each record to one member, taken over if that member dies."""
 
     async def join(self, topic: str, group: str, member: str) -> GroupSubscription:
-        """Join `group`, which is created if it is missing; what dead members left undone is taken over."""
+        """Join `group`, created if it is missing, from now on; what dead members left undone is taken over."""

@@ -1,0 +1,75 @@
+"""The near end of a subscription: what has arrived and was not read yet. Every engine's subscriptions build on it.
+
+Left out: where deliveries come from. An inbox is filled and read on one event loop, and read by one task at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Self
+
+from chatlab.brokers.port import Delivery
+from chatlab.errors import SubscriptionLost
+
+MAX_WAITING = 10_000  # deliveries; a reader further behind than that is no reader any more
+
+
+class Inbox:
+    """Deliveries in order, then an end: quiet if we closed it, with an error if the engine went away."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.closed = False
+        self._waiting: deque[Delivery] = deque()
+        self._error: Exception | None = None
+        self._changed = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, deliveries: Sequence[Delivery]) -> None:
+        """Add what has arrived."""
+        self._waiting.extend(deliveries)
+        self._changed.set()
+
+    def end(self, error: Exception | None = None) -> None:
+        """Nothing more will come. What has arrived can be read, then comes the end."""
+        self.closed = True
+        self._error = self._error or error
+        self._changed.set()
+
+    def discard(self) -> None:
+        """End, and forget what was not read."""
+        self._waiting.clear()
+        self.end()
+
+    def take(self, limit: int) -> list[Delivery]:
+        """What is here, at most `limit`. Raises the error the subscription ended with, once all before it is read."""
+        if self._waiting:
+            return [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
+        if self._error is not None:
+            raise SubscriptionLost(*self._error.args) from self._error
+        return []
+
+    async def changed(self) -> None:
+        """Wait until something arrives or ends. A cancelled wait loses nothing."""
+        self._changed.clear()
+        if not self._waiting and not self.closed:
+            await self._changed.wait()
+
+    async def batch(self, limit: int = 512) -> Sequence[Delivery]:
+        """Wait for a delivery, then return all that are here; empty once it is closed."""
+        while not (here := self.take(limit)) and not self.closed:
+            await self.changed()
+        return here
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Delivery:
+        batch = await self.batch(1)
+        if not batch:
+            raise StopAsyncIteration
+        return batch[0]

@@ -1,0 +1,140 @@
+"""A broker inside one process: no engine, no connection, the whole port in one screen.
+
+For tests, for learning, and for a chat that runs as a single instance. What it keeps, it keeps until the process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Self
+
+from chatlab.brokers.inbox import MAX_WAITING, Inbox
+from chatlab.brokers.port import BEGINNING, Delivery
+from chatlab.errors import BrokerUnavailable, SubscriptionLost
+
+
+@dataclass(slots=True)
+class Topic:
+    """The records kept, oldest first, how many there ever were, and who reads."""
+
+    kept: deque[Delivery]
+    count: int = 0
+    ids: dict[str, tuple[str, float]] = field(default_factory=dict)  # by key: the record's id, and when it was stored
+    readers: set[MemorySubscription] = field(default_factory=set)
+
+
+class MemorySubscription(Inbox):
+    """A reader in this process. One that falls `max_waiting` records behind is ended with `SubscriptionLost`."""
+
+    def __init__(self, topic: str, readers: set[MemorySubscription]) -> None:
+        super().__init__(topic)
+        self._readers = readers
+        readers.add(self)
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        self._readers.discard(self)
+        self.discard()
+
+
+class MemoryBroker:
+    """Keeps the last `max_length` records of each topic, and remembers a key for `window` seconds."""
+
+    resumes = True  # it cannot go away before its readers do
+
+    def __init__(self, *, max_length: int = 10_000, window: float = 600, max_waiting: int = MAX_WAITING) -> None:
+        self.window = window
+        self._max_length = max_length
+        self._max_waiting = max_waiting
+        self._topics: dict[str, Topic] = {}
+        self._closed = False
+
+    @property
+    def connected(self) -> bool:
+        """True until it is closed."""
+        return not self._closed
+
+    async def start(self) -> None:
+        """Nothing to connect to."""
+
+    async def publish(self, topic: str, body: bytes) -> str:
+        """Keep the record and hand it to every reader."""
+        if self._closed:
+            raise BrokerUnavailable("the broker at memory:// is closed")
+        record = self._topic(topic)
+        record.count += 1
+        delivery = Delivery(topic, f"{record.count}-0", bytes(body))
+        record.kept.append(delivery)
+        for reader in list(record.readers):
+            if len(reader) >= self._max_waiting:
+                record.readers.discard(reader)
+                reader.end(SubscriptionLost(f"the reader of {topic} fell {self._max_waiting} records behind"))
+            else:
+                reader.put([delivery])
+        await asyncio.sleep(0)  # as with any engine, readers get their turn
+        return delivery.id
+
+    async def publish_once(self, topic: str, body: bytes, key: str) -> str:
+        """As `publish`, but a key seen less than `window` seconds ago adds nothing."""
+        ids, now = self._topic(topic).ids, asyncio.get_running_loop().time()
+        while ids and next(iter(ids.values()))[1] < now - self.window:
+            del ids[next(iter(ids))]
+        if key not in ids:
+            ids[key] = (f"{self._topic(topic).count + 1}-0", now)
+            await self.publish(topic, body)
+        return ids[key][0]
+
+    async def subscribe(self, topic: str, *, after: str | None = None) -> MemorySubscription:
+        """Read from now on, or from the record after the id `after`."""
+        kept = [] if after is None else await self.history(topic, after=after)
+        subscription = MemorySubscription(topic, self._topic(topic).readers)
+        subscription.put(kept)
+        return subscription
+
+    async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> Sequence[Delivery]:
+        """The records kept after `after`; with `limit` the newest so many."""
+        kept = self._topic(topic).kept
+        first = kept[0] if kept else None
+        seen = number(after) - number(first.id) + 1 if first else 0
+        start = max(seen, 0 if limit is None else len(kept) - limit, 0)
+        return list(islice(kept, start, None))
+
+    async def oldest(self, topic: str) -> str | None:
+        """The id of the first record still kept."""
+        kept = self._topic(topic).kept
+        return kept[0].id if kept else None
+
+    def is_before(self, one: str, other: str) -> bool:
+        """Whether the id `one` comes before `other`."""
+        return number(one) < number(other)
+
+    async def aclose(self) -> None:
+        """End every subscription."""
+        self._closed = True
+        for topic in self._topics.values():
+            for reader in list(topic.readers):
+                await reader.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def _topic(self, name: str) -> Topic:
+        if name not in self._topics:
+            self._topics[name] = Topic(deque(maxlen=self._max_length))
+        return self._topics[name]
+
+
+def number(identifier: str) -> int:
+    """Which record an id names: "7-0" is the seventh."""
+    first, _, second = identifier.partition("-")
+    if not first.isascii() or not first.isdigit() or second != "0":
+        raise ValueError(f"not a record's id: {identifier!r}")
+    return int(first)

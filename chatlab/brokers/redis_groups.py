@@ -1,0 +1,172 @@
+"""Consumer groups on Redis Streams: each record goes to one member, and comes again until somebody acknowledges it.
+
+A record that its member has not acknowledged for `takeover_after` seconds goes to another (XAUTOCLAIM), so a member
+that dies loses nothing, and one that needs longer than that shares its work: at least once, not exactly once. A record
+that was tried `tries` times is poison: it is moved to the stream TOPIC:set-aside:GROUP, for a person to look at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from chatlab.brokers.inbox import Inbox
+from chatlab.brokers.port import BEGINNING, Delivery
+from chatlab.brokers.redis_link import Command, Link, LinkLost, back_off
+from chatlab.brokers.redis_publisher import Publisher
+from chatlab.errors import BrokerError
+
+log = logging.getLogger(__name__)
+
+COUNT = 32  # records taken at once: from then on they are this member's, until they are done or taken over
+BLOCK = 1.0  # seconds
+SET_ASIDE_LENGTH = 10_000
+
+Entry = tuple[bytes, list[bytes]]
+
+
+class GroupMember(Inbox):
+    """One member. It reads on a connection of its own, and takes more only when all it took has been handed out."""
+
+    def __init__(
+        self,
+        link: Link,
+        publisher: Publisher,
+        topic: str,
+        group: str,
+        member: str,
+        *,
+        takeover_after: float,
+        tries: int,
+    ) -> None:
+        super().__init__(topic)
+        self.group, self.member = group, member
+        self._link = link
+        self._publisher = publisher
+        self._takeover_after = takeover_after
+        self._tries = tries
+        self._emptied = asyncio.Event()
+        self._own = BEGINNING  # how far what this member took in a former life has been read; ">" when all has
+        self._claim_from = BEGINNING
+        self._next_claim = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Connect, and create the group if it is missing: it then gets what is published from now on."""
+        await self._link.open()
+        await self._create_group("$")
+        self._task = asyncio.create_task(self._run(), name=f"member {self.member} of {self.group}")
+
+    async def batch(self, limit: int = 512) -> Sequence[Delivery]:
+        """Wait for records, then return those that are here; empty once it is closed."""
+        while not (here := self.take(limit)) and not self.closed:
+            self._emptied.set()
+            await self.changed()
+        return here
+
+    async def ack(self, delivery: Delivery) -> None:
+        """The work is done: the record will not come again. Waits for the server, and for one that is away."""
+        await self._publisher.submit((b"XACK", self.topic, self.group, delivery.id), 0, repeatable=True)
+
+    async def aclose(self) -> None:
+        """Leave. What was taken and not acknowledged is taken over by others, or by this member's next life."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await self._link.close()
+        self.discard()
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            try:
+                if not self._link.is_open:
+                    await self._link.open()
+                await self._emptied.wait()
+                self._emptied.clear()
+                while not len(self):
+                    await self._take_some()
+                failures = 0
+            except (LinkLost, ResponseError) as error:
+                await self._link.close()
+                failures += 1
+                log.warning("group %s waits: %s", self.group, error)
+                await back_off(failures)
+                self._emptied.set()
+
+    async def _take_some(self) -> None:
+        try:
+            entries = await self._take_over() or await self._read()
+        except ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+            await self._create_group("0")  # somebody removed the stream; all that is there now is new
+            return
+        self.put([Delivery(self.topic, str(i, "ascii"), fields[fields.index(b"body") + 1]) for i, fields in entries])
+
+    async def _create_group(self, start: str) -> None:
+        try:
+            await self._link.call("XGROUP", "CREATE", self.topic, self.group, start, "MKSTREAM")
+        except ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):  # it exists: as well
+                raise BrokerError(str(error)) from error
+
+    async def _read(self) -> list[Entry]:
+        """New records; first, once, what this member took in a former life and did not acknowledge."""
+        wait = min(BLOCK, self._takeover_after / 4)
+        group = (b"XREADGROUP", b"GROUP", self.group, self.member, b"COUNT", COUNT)
+        block = (b"BLOCK", max(1, int(wait * 1000))) if self._own == ">" else ()
+        reply = await self._link.call(*group, *block, b"STREAMS", self.topic, self._own, wait=wait)
+        entries: list[Entry] = next(iter(reply.values())) if reply else []
+        if self._own != ">":
+            self._own = str(entries[-1][0], "ascii") if entries else ">"
+        return await self._without_trimmed(entries)
+
+    async def _take_over(self) -> list[Entry]:
+        """Records whose member has not acknowledged them in time, without the poison among them."""
+        if time.monotonic() < self._next_claim:
+            return []
+        idle = int(self._takeover_after * 1000)
+        claim = (b"XAUTOCLAIM", self.topic, self.group, self.member, idle, self._claim_from, b"COUNT", COUNT)
+        cursor, entries, *_ = await self._link.call(*claim)
+        self._claim_from = str(cursor, "ascii")
+        if self._claim_from == BEGINNING:  # all were looked at
+            self._next_claim = time.monotonic() + self._takeover_after / 4
+        return await self._without_poison(await self._without_trimmed(entries))
+
+    async def _without_trimmed(self, entries: list[Any]) -> list[Entry]:
+        """Acknowledge what was trimmed before anybody did its work: there is nothing left to work on."""
+        for identifier, fields in entries:
+            if fields is None:
+                await self._link.call(b"XACK", self.topic, self.group, identifier)
+        return [entry for entry in entries if entry[1] is not None]
+
+    async def _without_poison(self, entries: list[Entry]) -> list[Entry]:
+        if not entries:
+            return []
+        first, last = entries[0][0], entries[-1][0]
+        pending = await self._link.call(b"XPENDING", self.topic, self.group, first, last, len(entries), self.member)
+        tried = {identifier: count - 1 for identifier, _member, _idle, count in pending}
+        for identifier, fields in entries:
+            if tried.get(identifier, 0) >= self._tries:
+                await self._set_aside(identifier, fields, tried[identifier])
+        return [entry for entry in entries if tried.get(entry[0], 0) < self._tries]
+
+    async def _set_aside(self, identifier: bytes, fields: list[bytes], tried: int) -> None:
+        stream = f"{self.topic}:set-aside:{self.group}"
+        log.error(
+            "record %s of %s failed %d times; it is in %s now", str(identifier, "ascii"), self.topic, tried, stream
+        )
+        limit = (b"MAXLEN", b"~", SET_ASIDE_LENGTH)
+        move: list[Command] = [
+            (b"MULTI",),
+            (b"XADD", stream, *limit, b"*", *fields, b"id", identifier, b"tried", tried),
+            (b"XACK", self.topic, self.group, identifier),
+            (b"EXEC",),
+        ]
+        await self._link.pipeline(move, [])

@@ -1,0 +1,113 @@
+"""One connection to Redis that one task uses: open it, call, send a pipeline, lose it, open it again.
+
+A blocking read has a link of its own, so it can starve nobody. Left out: deciding what to do after a loss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError, ResponseError
+
+from chatlab.errors import BrokerUnavailable
+
+Argument = bytes | str | int
+Command = tuple[Argument, ...]
+
+FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0  # seconds between attempts to reach an engine that is away
+
+
+class LinkLost(BrokerUnavailable):
+    """The connection is gone; what was asked and not answered may or may not have been done."""
+
+
+async def back_off(failures: int) -> None:
+    """Wait longer after each failure, by chance, so that many clients do not come back at one moment."""
+    await asyncio.sleep(random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures, 16))))
+
+
+def without_password(url: str) -> str:
+    """The URL as a log or an error may show it."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(
+        (parts.scheme, f"{parts.username}:***@{host}" if parts.password else parts.netloc, parts.path, "", "")
+    )
+
+
+class Link:
+    """A connection to `url`. A server that is silent for `timeout` seconds when it should answer counts as gone."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self._name = without_password(url)
+        self._timeout = timeout
+        self._pool = ConnectionPool.from_url(
+            url, protocol=3, socket_timeout=timeout, socket_connect_timeout=timeout, decode_responses=False
+        )
+        self._connection: AbstractConnection | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was open when last used."""
+        return self._connection is not None
+
+    async def open(self) -> None:
+        """Connect, log in, choose the database."""
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py's gap
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]  # the same
+        except (RedisError, OSError) as error:
+            raise LinkLost(f"the broker at {self._name} does not answer: {error}") from error
+        self._connection = connection
+
+    async def is_usable(self) -> bool:
+        """False if the server has closed an idle connection: better known before a command is sent than after."""
+        try:
+            return self._connection is not None and not await self._connection.can_read()
+        except (RedisError, OSError):
+            return False
+
+    async def call(self, *command: Argument, wait: float = 0) -> Any:
+        """Send one command; return its reply, which may take `wait` seconds longer. Raises ResponseError, LinkLost."""
+        replies: list[Any] = []
+        await self.pipeline([command], replies, wait=wait)
+        if isinstance(replies[0], ResponseError):
+            raise replies[0]
+        return replies[0]
+
+    async def pipeline(self, commands: Sequence[Command], replies: list[Any], *, wait: float = 0) -> None:
+        """Send all in one write; append each reply (or ResponseError) to `replies` as it comes. Raises LinkLost."""
+        if self._connection is None:
+            raise LinkLost(f"the broker at {self._name} is away")
+        try:
+            async with asyncio.timeout(self._timeout + wait):
+                packed = self._connection.pack_commands(commands)
+                await self._connection.send_packed_command(packed, check_health=False)
+                for _ in commands:
+                    replies.append(await self._reply(self._connection))  # noqa: PERF401 (those before a loss count)
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            await self.close()
+            raise LinkLost(f"the broker at {self._name} went away: {error or 'no answer in time'}") from error
+        except BaseException:
+            await self.close()  # replies are still on their way: this connection is out of step
+            raise
+
+    @staticmethod
+    async def _reply(connection: AbstractConnection) -> Any:
+        try:
+            return await connection.read_response(timeout=math.inf)
+        except ResponseError as error:
+            return error
+
+    async def close(self) -> None:
+        """Drop the connection without waiting for the other end."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)

@@ -1,0 +1,190 @@
+"""The near end of publishing to Redis: publishes of one loop turn leave in one pipeline, and none is lost in silence.
+
+While a pipeline is under way the next one gathers, so batches grow with load and a lone message waits for nothing.
+When the connection breaks, what was not sent waits for the next one. What was sent but not answered is sent again if
+that can do no harm (`repeatable`), else it fails loudly: it may or may not have been stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
+
+from chatlab.brokers.redis_link import Command, Link, LinkLost, back_off
+from chatlab.errors import BrokerError, BrokerUnavailable, ChatlabError
+
+log = logging.getLogger(__name__)
+
+MAX_COMMANDS, MAX_BYTES = 1000, 1 << 20  # of one pipeline: a long one would delay its first replies
+NOT_EXECUTED = (NoScriptError, ReadOnlyError)  # the server refused because it restarted, or is a replica by now
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A command, and the future that takes its reply."""
+
+    command: Command
+    size: int
+    repeatable: bool
+    reply: asyncio.Future[Any]
+
+
+class Publisher:
+    """Sends commands over one link, in the order they were submitted.
+
+    `prepare` is called on every new connection; it may return a command to end each pipeline with (see `durability`).
+    """
+
+    def __init__(self, link: Link, prepare: Callable[[Link], Awaitable[Command | None]], patience: float) -> None:
+        self._link = link
+        self._prepare = prepare
+        self._patience = patience
+        self._outbox: deque[Job] = deque()
+        self._filled = asyncio.Event()
+        self._seal: Command | None = None
+        self._failures = 0
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the link was up when last used."""
+        return self._link.is_open
+
+    async def start(self) -> None:
+        """Connect, or raise LinkLost."""
+        await self._open()
+        self._task = asyncio.create_task(self._run(), name="redis publisher")
+
+    async def submit(self, command: Command, size: int, *, repeatable: bool = False) -> Any:
+        """Send a command; return its reply. Raises BrokerUnavailable if none came within `patience` seconds."""
+        if self._task is None or self._task.done():
+            raise BrokerUnavailable("this broker is closed")
+        job = Job(command, size, repeatable, asyncio.get_running_loop().create_future())
+        self._outbox.append(job)
+        self._filled.set()
+        try:
+            async with asyncio.timeout(self._patience):
+                return await job.reply
+        except TimeoutError:
+            raise BrokerUnavailable(f"the broker did not confirm the message within {self._patience:g} s") from None
+
+    async def aclose(self) -> None:
+        """Stop; what was not answered fails."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        for job in self._outbox:
+            fail(job, BrokerUnavailable("this broker was closed before the message was taken"))
+        self._outbox.clear()
+        await self._link.close()
+
+    async def _open(self) -> None:
+        await self._link.open()
+        try:
+            self._seal = await self._prepare(self._link)
+        except BaseException:
+            await self._link.close()
+            raise
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                if not await self._link.is_usable():
+                    await self._open()
+                    log.info("publishing again")
+                await self._send_all()
+            except LinkLost as error:
+                self._failures += 1
+                log.warning("publishing waits: %s", error)
+                await back_off(self._failures)
+            except Exception as error:  # the broker refuses to work as configured: say so to whoever waits
+                for job in self._outbox:
+                    fail(job, error)
+                self._outbox.clear()
+                await back_off(self._failures)
+
+    async def _send_all(self) -> None:
+        await self._filled.wait()
+        if await self._link.is_usable():
+            self._filled.clear()
+            while batch := self._next_batch():
+                await self._send(batch)
+                self._failures = 0
+
+    def _next_batch(self) -> list[Job]:
+        batch: list[Job] = []
+        size = 0
+        while self._outbox and len(batch) < MAX_COMMANDS and size < MAX_BYTES:
+            job = self._outbox.popleft()
+            if not job.reply.done():  # its publisher has given up waiting: then it must not be sent either
+                batch.append(job)
+                size += job.size
+        return batch
+
+    async def _send(self, batch: list[Job]) -> None:
+        replies: list[Any] = []
+        commands = [job.command for job in batch]
+        try:
+            await self._link.pipeline(commands if self._seal is None else [*commands, self._seal], replies)
+        except BaseException as error:
+            answered = 0 if self._seal is not None else len(replies)
+            self._settle(batch[:answered], replies)
+            self._put_back(batch[answered:], error)
+            raise
+        if self._seal is not None:
+            replies = sealed(replies)
+        if refused := self._settle(batch, replies):
+            self._put_back_in_front(refused)
+            await self._link.close()
+            raise LinkLost("the server does not take writes now")
+
+    def _settle(self, batch: list[Job], replies: list[Any]) -> list[Job]:
+        """Give each job its reply; return those that the server refused to look at."""
+        refused = []
+        for job, reply in zip(batch, replies, strict=False):
+            if isinstance(reply, NOT_EXECUTED):
+                refused.append(job)
+            elif isinstance(reply, Exception):
+                fail(job, reply)
+            elif not job.reply.done():
+                job.reply.set_result(reply)
+        return refused
+
+    def _put_back(self, batch: list[Job], error: BaseException) -> None:
+        """After a loss in the middle: what may be sent twice is, the rest fails."""
+        for job in batch:
+            if not job.repeatable:
+                fail(job, BrokerUnavailable(f"{error}; the message may or may not have been stored"))
+        self._put_back_in_front([job for job in batch if job.repeatable])
+
+    def _put_back_in_front(self, jobs: list[Job]) -> None:
+        self._outbox.extendleft(reversed(jobs))
+        if jobs:
+            self._filled.set()
+
+
+def fail(job: Job, error: Exception) -> None:
+    """End a job with an error of ours."""
+    if not job.reply.done():
+        job.reply.set_exception(error if isinstance(error, ChatlabError) else broker_error(error))
+
+
+def broker_error(error: Exception) -> BrokerError:
+    """A refusal for now (memory full, disk failing) is BrokerUnavailable; any other is an error in what was asked."""
+    temporary = isinstance(error, OutOfMemoryError) or str(error).startswith(("MISCONF", "NOREPLICAS", "BUSY"))
+    return (BrokerUnavailable if temporary else BrokerError)(str(error))
+
+
+def sealed(replies: list[Any]) -> list[Any]:
+    """The replies of a pipeline that ended with WAITAOF: worth nothing unless the disk has them."""
+    *stored, synced = replies
+    if isinstance(synced, Exception) or synced[0] < 1:
+        not_synced = BrokerUnavailable(f"the server stored the message but did not sync it to disk: {synced}")
+        return [reply if isinstance(reply, Exception) else not_synced for reply in stored]
+    return stored
