@@ -5,7 +5,8 @@
     ├── RemoteProtocolError       the peer's: it sent what the protocol forbids
     │   ├── HandshakeError            an upgrade refused: the HTTP status to answer with
     │   ├── WebSocketError            a frame or message refused: the close code to answer with
-    │   └── StompError                a STOMP frame refused: what to say in the ERROR frame
+    │   ├── StompError                a STOMP frame refused: what to say in the ERROR frame
+    │   └── MessageRefused            a message its handler does not take: the field at fault; the session stays
     ├── SetupError                the set-up's: something is missing, taken or misspelled; `remedy` says what to do
     │   ├── EngineMissing             no server of that kind here
     │   └── EngineUnreachable         a server is named, but it does not answer
@@ -58,6 +59,14 @@ class StompError(RemoteProtocolError):
         super().__init__(message)
         self.receipt_id = receipt_id
         self.detail = detail
+
+
+class MessageRefused(RemoteProtocolError):
+    """A message whose handler does not take it; `field` names the part at fault, "" if the whole is."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class SetupError(ChatlabError):

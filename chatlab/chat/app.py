@@ -1,0 +1,192 @@
+"""Destinations to handlers: what a client calls under `/app`, and what becomes of it.
+
+    app = Application()
+
+    @app.message("/chat.sendMessage")       # SEND to /app/chat.sendMessage, its JSON body made into a ChatMessage
+    @send_to("/topic/public")               # what the handler returns is sent on to every subscriber of the topic
+    def send_message(message: ChatMessage, call: Call) -> ChatMessage: ...
+
+    @app.subscribe("/chat.who.{room}")      # SUBSCRIBE to /app/chat.who.cats: answered once, then over
+    async def who(call: Call) -> list[str]: ...
+
+A handler takes its message first, if it wants one, and a `Call` that says who asked; it may be async. It returns
+nothing, a value for `send_to`, or an `Outgoing` that names the destination itself. It refuses with `MessageRefused`.
+
+Left out: sessions, frames and sockets (connection.py), the broker (service.py), and what chat's own handlers do
+(rooms.py).
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+
+from chatlab.chat.destinations import JSON, pack, room_of
+from chatlab.errors import MessageRefused
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+PREFIX = "/app"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who is at the other end: `name` is shown to people, `principal` is what private queues are addressed by.
+
+    A guest's name is whatever it says it is, so its principal is another for each session: a namesake reads nothing.
+    """
+
+    name: str
+    principal: str
+    guest: bool = False
+    named: bool = True  # a guest that gave no name may say in a message what to call it
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One SEND or SUBSCRIBE to a handler: the destination as sent, whose it is, and the parts its pattern named."""
+
+    destination: str
+    user: User
+    headers: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record on its way to the topic of a destination; with `key`, a repeat of the same key adds nothing."""
+
+    destination: str
+    body: bytes
+    key: str | None = None
+
+
+def send_to(destination: str) -> Callable[[Handler], Handler]:
+    """Send what the handler returns, as JSON, to `destination` (Spring's `@SendTo`)."""
+
+    def mark(handler: Handler) -> Handler:
+        handler.__dict__["send_to"] = destination
+        return handler
+
+    return mark
+
+
+class Application:
+    """The handlers under `/app`, by destination. A pattern's `{name}` matches one part without a dot or slash."""
+
+    def __init__(self, prefix: str = PREFIX) -> None:
+        self.prefix = prefix
+        self._messages: list[_Route] = []
+        self._subscriptions: list[_Route] = []
+
+    def message(self, destination: str) -> Callable[[Handler], Handler]:
+        """Call the handler for every SEND to `/app` + `destination` (Spring's `@MessageMapping`)."""
+        return self._add(self._messages, destination)
+
+    def subscribe(self, destination: str) -> Callable[[Handler], Handler]:
+        """Answer a SUBSCRIBE to `/app` + `destination` once, with what the handler returns (`@SubscribeMapping`)."""
+        return self._add(self._subscriptions, destination)
+
+    def takes(self, destination: str) -> bool:
+        """Whether this destination is the application's, known or not."""
+        return destination.startswith(self.prefix + "/")
+
+    def handles_message(self, destination: str) -> bool:
+        """Whether a handler takes a SEND to this destination."""
+        return _find(self._messages, destination) is not None
+
+    def handles_subscription(self, destination: str) -> bool:
+        """Whether a handler answers a SUBSCRIBE to this destination."""
+        return _find(self._subscriptions, destination) is not None
+
+    async def call_message(self, call: Call, body: bytes) -> Outgoing | None:
+        """Run the handler of a SEND. `MessageRefused` if the body is not what it takes, or if it says so itself."""
+        route, parts = _require(self._messages, call.destination)
+        result = await route.run(_with_parts(call, parts), body)
+        if result is None or isinstance(result, Outgoing):
+            return result
+        if route.send_to is None:
+            raise TypeError(f"{route.name} returned a value, but no send_to says where it goes")
+        body = msgspec.json.encode(result)
+        # A room's record is bare JSON; any other says what it is.
+        in_room = room_of(route.send_to) is not None
+        return Outgoing(route.send_to, body if in_room else pack(route.send_to, [("content-type", JSON)], body))
+
+    async def call_subscription(self, call: Call) -> bytes:
+        """Run the handler of a SUBSCRIBE; the JSON it answers with."""
+        route, parts = _require(self._subscriptions, call.destination)
+        return msgspec.json.encode(await route.run(_with_parts(call, parts), b""))
+
+    def _add(self, routes: list[_Route], destination: str) -> Callable[[Handler], Handler]:
+        def register(handler: Handler) -> Handler:
+            routes.append(_Route(self.prefix + destination, handler))
+            return handler
+
+        return register
+
+
+class _Route:
+    """One handler: the pattern it answers to, and the type its message is decoded into (None: it takes no message)."""
+
+    def __init__(self, pattern: str, handler: Callable[..., Any]) -> None:
+        self.name = getattr(handler, "__qualname__", repr(handler))
+        self.send_to: str | None = getattr(handler, "send_to", None)
+        self.exact = pattern if "{" not in pattern else None
+        self._pattern = re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^./]+)", re.escape(pattern)))
+        self._handler = handler
+        self._decoder = _decoder_of(handler)
+
+    def match(self, destination: str) -> Mapping[str, str] | None:
+        if self.exact is not None:
+            return {} if destination == self.exact else None
+        found = self._pattern.fullmatch(destination)
+        return found.groupdict() if found else None
+
+    async def run(self, call: Call, body: bytes) -> Any:
+        arguments = (call,) if self._decoder is None else (_decode(self._decoder, body), call)
+        result = self._handler(*arguments)
+        return await result if isinstance(result, Awaitable) else result
+
+
+def _decoder_of(handler: Callable[..., Any]) -> msgspec.json.Decoder[Any] | None:
+    hints = get_type_hints(handler)
+    first = next(iter(inspect.signature(handler).parameters))
+    kind = hints.get(first, Any)
+    return None if kind is Call else msgspec.json.Decoder(kind)
+
+
+# msgspec names the field in one of these two ways.
+_FIELD = re.compile(r"field `(?P<missing>[^`]+)`|at `\$\.(?P<wrong>[^`]+)`")
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        found = _FIELD.search(str(error))
+        name = (found["missing"] or found["wrong"]) if found else ""
+        raise MessageRefused(f"not the JSON expected: {error}", field=name) from error
+
+
+def _find(routes: list[_Route], destination: str) -> tuple[_Route, Mapping[str, str]] | None:
+    for route in routes:
+        parts = route.match(destination)
+        if parts is not None:
+            return route, parts
+    return None
+
+
+def _require(routes: list[_Route], destination: str) -> tuple[_Route, Mapping[str, str]]:
+    found = _find(routes, destination)
+    if found is None:
+        raise LookupError(f"no handler for {destination}")
+    return found
+
+
+def _with_parts(call: Call, parts: Mapping[str, str]) -> Call:
+    return Call(call.destination, call.user, call.headers, parts) if parts else call

@@ -1,0 +1,163 @@
+"""The names: STOMP destinations on one side, the broker's topics on the other, and what a record looks like in each.
+
+    /topic/public        chat-stream        the article's
+    /topic/room.NAME     chat:{NAME}        a room's; the braces are Redis Cluster's hash tag: all of a room in one slot
+    /topic/ANY           topic:{ANY}        everybody else's
+    /queue/ANY           queue:{ANY}        each record to one subscriber
+    /user/queue/ANY      chat-users         one stream for all private messages; each names whose it is
+
+A room's record is JSON without its id, for the broker gives the id when it stores the record; `record_of` puts it in.
+The others carry whatever a client sent: a line of JSON with the headers, then the body as it came (`pack`).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import msgspec
+
+from chatlab.brokers.port import Delivery
+from chatlab.errors import MessageRefused
+from chatlab.stomp.frames import Headers, Message
+
+logger = logging.getLogger("chatlab.chat")
+
+JSON = "application/json"
+PUBLIC = "public"
+PUBLIC_DESTINATION = "/topic/public"
+PUBLIC_TOPIC = "chat-stream"
+ROOM_PREFIX = "/topic/room."
+TOPIC_PREFIX = "/topic/"
+QUEUE_PREFIX = "/queue/"
+USER_PREFIX = "/user/"
+USERS_TOPIC = "chat-users"
+ERRORS = "/user/queue/errors"
+
+# Letters of any script, digits, `_` and `-`: nothing that means something in a destination, a key or a page.
+_ROOM = re.compile(r"[\w-]{1,64}")
+_WILDCARDS = re.compile(r"[*#>]")
+_JSON_HEADERS: Final[Headers] = (("content-type", JSON),)
+
+
+class Record(NamedTuple):
+    """One record of a topic, ready for any number of subscribers: its id, its destination, the MESSAGE made of it.
+
+    The header `message-id` is `ROOM/RECORD-ID`, for ids repeat across streams.
+    """
+
+    id: str
+    destination: str  # as the hub knows it: a private one names its owner
+    message: Message
+
+
+def is_room_name(name: str) -> bool:
+    """Whether a room may be called that."""
+    return _ROOM.fullmatch(name) is not None
+
+
+def room_destination(name: str) -> str:
+    """The destination of a room; `MessageRefused` if no room can have that name."""
+    if not is_room_name(name):
+        raise MessageRefused(f"not a room's name: {name[:80]!r}", field="room")
+    return PUBLIC_DESTINATION if name == PUBLIC else ROOM_PREFIX + name
+
+
+def room_of(destination: str) -> str | None:
+    """The room behind a destination, None if it is not a room's."""
+    if destination == PUBLIC_DESTINATION:
+        return PUBLIC
+    name = destination.removeprefix(ROOM_PREFIX)
+    return name if name != destination and is_room_name(name) and name != PUBLIC else None
+
+
+def topic_of(destination: str) -> str:
+    """The broker's topic that holds a destination's records."""
+    room = room_of(destination)
+    if room is not None:
+        return PUBLIC_TOPIC if room == PUBLIC else f"chat:{{{room}}}"
+    if destination.startswith(USER_PREFIX):
+        return USERS_TOPIC
+    kind, _, name = destination[1:].partition("/")
+    return f"{kind}:{{{name}}}"
+
+
+def short_name(destination: str) -> str:
+    """What a `message-id` calls a destination: the room's name, or the destination without its first slash."""
+    return room_of(destination) or destination[1:]
+
+
+def fault_in(destination: str) -> str:
+    """What is wrong with a destination to subscribe or send to, "" if nothing is."""
+    if _WILDCARDS.search(destination):
+        return f"wildcards are not supported: {destination!r}"
+    if destination == ROOM_PREFIX + PUBLIC:
+        return f"the room {PUBLIC!r} is at {PUBLIC_DESTINATION}"
+    if destination.startswith(ROOM_PREFIX) and room_of(destination) is None:
+        return f"not a room's name: {destination.removeprefix(ROOM_PREFIX)!r}"
+    if not destination.startswith((TOPIC_PREFIX, QUEUE_PREFIX, USER_PREFIX)) or destination.endswith("/"):
+        return f"unknown destination: {destination!r}"
+    return ""
+
+
+def private_destination(principal: str, destination: str) -> str:
+    """One user's private queue as the hub knows it: `/user/queue/x` becomes `/user/PRINCIPAL/queue/x`."""
+    return f"{USER_PREFIX}{principal}/{destination.removeprefix(USER_PREFIX)}"
+
+
+def split_private(destination: str) -> tuple[str, str]:
+    """Whose it is, and what its owner calls it: the inverse of `private_destination`."""
+    principal, _, rest = destination.removeprefix(USER_PREFIX).partition("/")
+    return principal, USER_PREFIX + rest
+
+
+class _Envelope(msgspec.Struct):
+    destination: str
+    headers: dict[str, str] = {}
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+
+
+def pack(destination: str, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
+    """A client's own message as the broker keeps it."""
+    return msgspec.json.encode(_Envelope(destination, dict(headers))) + b"\n" + body
+
+
+def record_of(delivery: Delivery) -> Record | None:
+    """A broker's record as its subscribers see it; None, and a line in the log, if it is not one of chat's."""
+    try:
+        if delivery.topic == PUBLIC_TOPIC:
+            return _room_record(PUBLIC_DESTINATION, delivery)
+        if delivery.topic.startswith("chat:"):
+            return _room_record(ROOM_PREFIX + delivery.topic[6:-1], delivery)
+        return _unpack(delivery)
+    except ValueError as error:
+        logger.warning("record skipped: topic %r, id %r: %s", delivery.topic, delivery.id, error)
+        return None
+
+
+def _room_record(destination: str, delivery: Delivery) -> Record:
+    """A room's record with its id put in front of its other fields."""
+    if not delivery.body.startswith(b'{"'):
+        raise ValueError("not a JSON object")
+    body = b'{"id":"%s",%s' % (delivery.id.encode(), delivery.body[1:])
+    return _record(destination, delivery.id, body, _JSON_HEADERS)
+
+
+def _unpack(delivery: Delivery) -> Record:
+    """The inverse of `pack`."""
+    line, _, body = delivery.body.partition(b"\n")
+    envelope = _envelope.decode(line)  # msgspec's errors are ValueErrors
+    headers = tuple((name, value) for name, value in envelope.headers.items() if name != "gap")  # the server's to say
+    return _record(envelope.destination, delivery.id, body, headers)
+
+
+def _record(destination: str, record_id: str, body: bytes, headers: Headers) -> Record:
+    # An engine that gives no ids (Redis Pub/Sub) still owes each subscriber a message-id of its own.
+    name = f"{short_name(destination)}/{record_id or uuid.uuid4().hex}"
+    shown = destination if not destination.startswith(USER_PREFIX) else split_private(destination)[1]
+    return Record(record_id, destination, Message(shown, name, body, headers))

@@ -1,0 +1,62 @@
+"""What an instance has done, in the text format that Prometheus reads.
+
+Source: https://prometheus.io/docs/instrumenting/exposition_formats/ . Counters only grow, gauges are read when asked.
+Left out: labels per room or user, which would grow without bound.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+@dataclass
+class Histogram:
+    """How long something took, in seconds."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    total: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one more."""
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
+
+    def lines(self, name: str) -> Iterator[str]:
+        """The buckets, each with all below it, then the sum and the count."""
+        yield f"# TYPE {name} histogram"
+        for bound, count in zip((*map(str, BUCKETS), "+Inf"), accumulate(self.counts), strict=True):
+            yield f'{name}_bucket{{le="{bound}"}} {count}'
+        yield f"{name}_sum {self.total:.6f}"
+        yield f"{name}_count {sum(self.counts)}"
+
+
+@dataclass
+class Metrics:
+    """What the connections count; the rest is asked of those who know (see `ChatService.metrics_page`)."""
+
+    opened: int = 0
+    published: int = 0
+    unavailable: int = 0
+    refused: int = 0
+    limited: int = 0
+    publishing: Histogram = field(default_factory=Histogram)
+
+
+def exposition(counters: Mapping[str, float], gauges: Mapping[str, float], histograms: Mapping[str, Histogram]) -> str:
+    """One page for Prometheus; every name gets the prefix `chatlab_`."""
+    lines: list[str] = []
+    for kind, values in (("counter", counters), ("gauge", gauges)):
+        for name, value in values.items():
+            lines += [
+                f"# TYPE chatlab_{name} {kind}",
+                f"chatlab_{name} {value:g}" if value % 1 else f"chatlab_{name} {value:.0f}",
+            ]
+    for name, histogram in histograms.items():
+        lines += histogram.lines(f"chatlab_{name}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,188 @@
+"""`/queue/NAME`: each record to one of its subscribers, on whichever instance that is.
+
+The instances that have subscribers join one group on the queue's topic, so that the engine hands each record to one
+of them; here it goes to one of the local subscribers in turn. It is acknowledged to the engine once it was written
+to a subscriber that does not acknowledge, or once one that does has acknowledged it. What a subscriber gives back,
+by NACK or by leaving, goes to the next; what an instance leaves undone, the engine gives to another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+
+from chatlab.brokers.port import Broker, GroupSubscription, HasGroups
+from chatlab.brokers.port import Delivery as BrokerDelivery
+from chatlab.chat.destinations import record_of, topic_of
+from chatlab.chat.hub import Subscriber
+from chatlab.chat.relay import backoff
+from chatlab.errors import BrokerError, StompError
+from chatlab.stomp.events import Delivery
+from chatlab.stomp.frames import Message
+
+logger = logging.getLogger("chatlab.chat")
+
+GROUP = "subscribers"
+# Messages a subscriber may hold without having acknowledged them: the others get the rest.
+MAX_UNACKNOWLEDGED = 32
+
+
+@dataclass(eq=False)
+class Item:
+    """One record of a queue that this instance holds: until it is acknowledged it may come back."""
+
+    queue: Queue
+    message: Message
+    delivery: BrokerDelivery
+    attempt: int = 1
+
+
+class Queue:
+    """One queue's local subscribers, in the order of their turns, and what waits for them."""
+
+    def __init__(self, destination: str, broker: HasGroups, instance: str) -> None:
+        self.destination = destination
+        self.subscribers: deque[Subscriber] = deque()
+        self.held: dict[Message, Item] = {}  # handed to a subscriber that has not acknowledged it yet
+        self.joined = asyncio.Event()
+        self._waiting: deque[Item] = deque()
+        self._room = asyncio.Event()
+        self._broker = broker
+        self._instance = instance
+        self._group: GroupSubscription | None = None
+        self._acks: set[asyncio.Task[None]] = set()
+        self._task = asyncio.create_task(self._pump(), name=f"queue {destination}")
+
+    def hand_out(self) -> None:
+        """Give what waits to whoever is free, in turn."""
+        while self._waiting and (subscriber := self._next_free()) is not None:
+            item = self._waiting.popleft()
+            if subscriber.acknowledges:
+                self.held[item.message] = item
+            subscriber.outlet.send_tracked(subscriber.subscription, [item.message], item.attempt)
+            if not subscriber.acknowledges:
+                self._forget(item)
+        if not self._waiting:
+            self._room.set()
+
+    def put_back(self, item: Item) -> None:
+        """One that was not consumed is the next to be handed out."""
+        self.held.pop(item.message, None)
+        item.attempt += 1
+        self._waiting.appendleft(item)
+        self.hand_out()
+
+    def settle(self, item: Item) -> None:
+        """The work is done: the engine may forget it."""
+        self.held.pop(item.message, None)
+        self._forget(item)
+        self.hand_out()
+
+    async def aclose(self) -> None:
+        """Stop reading. What was not acknowledged stays with the engine, for another instance."""
+        await asyncio.gather(*self._acks, return_exceptions=True)
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    def _next_free(self) -> Subscriber | None:
+        for _ in range(len(self.subscribers)):
+            subscriber = self.subscribers[0]
+            self.subscribers.rotate(-1)
+            if not subscriber.acknowledges or len(subscriber.subscription.pending) < MAX_UNACKNOWLEDGED:
+                return subscriber
+        return None
+
+    def _forget(self, item: Item) -> None:
+        if self._group is not None:
+            task = asyncio.create_task(self._acknowledge(self._group, item))
+            self._acks.add(task)
+            task.add_done_callback(self._acks.discard)
+
+    async def _acknowledge(self, group: GroupSubscription, item: Item) -> None:
+        try:
+            await group.ack(item.delivery)
+        except BrokerError as error:
+            logger.warning(
+                "queue %r: %s not acknowledged, it will come again: %s", self.destination, item.delivery.id, error
+            )
+
+    async def _pump(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                self._group = await self._broker.join(topic_of(self.destination), GROUP, self._instance)
+                attempt = 0
+                self.joined.set()
+                await self._read(self._group)
+            except BrokerError as error:
+                logger.warning("queue %r is not being read: %s", self.destination, error)
+            await asyncio.sleep(backoff(attempt))
+            attempt += 1
+
+    async def _read(self, group: GroupSubscription) -> None:
+        try:
+            while batch := await group.batch(MAX_UNACKNOWLEDGED):
+                for delivery in batch:
+                    record = record_of(delivery)
+                    if record is None:
+                        await group.ack(delivery)
+                    else:
+                        self._waiting.append(Item(self, record.message, delivery))
+                self._room.clear()
+                self.hand_out()
+                await self._room.wait()  # no more is taken than somebody here can work on
+        finally:
+            await group.aclose()
+
+
+class Queues:
+    """The queues that somebody on this instance subscribes to."""
+
+    def __init__(self, broker: Broker, instance: str) -> None:
+        self._broker = broker
+        self._instance = instance
+        self._queues: dict[str, Queue] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def join(self, subscriber: Subscriber) -> Queue:
+        """Let a subscriber take its turns. StompError if the engine has no groups."""
+        if not isinstance(self._broker, HasGroups):
+            raise StompError(f"queues need a broker with groups, and {type(self._broker).__name__} has none")
+        queue = self._queues.get(subscriber.destination)
+        if queue is None:
+            queue = Queue(subscriber.destination, self._broker, self._instance)
+            self._queues[subscriber.destination] = queue
+        queue.subscribers.append(subscriber)
+        queue.hand_out()
+        return queue
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """Let a subscriber go; the last one's queue is no longer read here."""
+        queue = self._queues[subscriber.destination]
+        queue.subscribers.remove(subscriber)
+        if not queue.subscribers:
+            del self._queues[subscriber.destination]
+            task = asyncio.create_task(queue.aclose())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    def acknowledged(self, delivery: Delivery) -> None:
+        """A subscriber has done the work; of no matter here if it was a topic's message."""
+        if (item := self._item(delivery)) is not None:
+            item.queue.settle(item)
+
+    def returned(self, delivery: Delivery) -> None:
+        """A subscriber has not done the work, or is gone: it is the next one's."""
+        if (item := self._item(delivery)) is not None:
+            item.queue.put_back(item)
+
+    async def aclose(self) -> None:
+        """Stop reading all queues."""
+        await asyncio.gather(*(queue.aclose() for queue in self._queues.values()), *self._closing)
+        self._queues.clear()
+
+    def _item(self, delivery: Delivery) -> Item | None:
+        queue = self._queues.get(delivery.subscription.destination)
+        return queue.held.get(delivery.message) if queue is not None else None

@@ -1,0 +1,89 @@
+"""Chat's own handlers: what `/app/chat.sendMessage` takes, what becomes of it, and private messages.
+
+    SEND /app/chat.sendMessage   {"content": "안녕", "room": "cats", "client_id": "7f3a"}
+    stored in chat:{cats}        {"client_id": "7f3a", "room": "cats", "sender": "민지", "content": "안녕", "time": …}
+    MESSAGE /topic/room.cats     {"id": "1763817000000-0", "client_id": "7f3a", …}
+
+Only `content` is required. A message sent twice under one `client_id` (its first RECEIPT may have been lost with the
+connection) is stored once: the key is the room, the sender's name and that id, so it holds across a reconnect.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+
+from chatlab.chat.app import Application, Call, Outgoing, User
+from chatlab.chat.destinations import JSON, PUBLIC, pack, private_destination, room_destination
+
+PRIVATE = "/user/queue/private"
+
+Content = Annotated[str, msgspec.Meta(min_length=1)]
+ClientId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class ChatMessage(msgspec.Struct):
+    """What a client sends to a room."""
+
+    content: Content
+    room: str = PUBLIC
+    client_id: ClientId | None = None
+    sender: Name | None = None  # heeded only for a guest that connected without a name
+
+
+class PrivateMessage(msgspec.Struct):
+    """What a client sends to one user: `to` is the principal, which CONNECTED gives its owner as `user-name`."""
+
+    to: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    content: Content
+    client_id: ClientId | None = None
+
+
+class Stored(msgspec.Struct):
+    """A room's message as the broker keeps it: all but its id."""
+
+    client_id: str | None
+    room: str
+    sender: str
+    content: str
+    time: str
+
+
+def chat_application() -> Application:
+    """The application `/app` with chat's handlers; a deployment adds its own to it."""
+    app = Application()
+
+    @app.message("/chat.sendMessage")
+    def send_message(message: ChatMessage, call: Call) -> Outgoing:
+        sender = sender_of(message, call.user)
+        stored = Stored(message.client_id, message.room, sender, message.content, now())
+        return Outgoing(room_destination(message.room), msgspec.json.encode(stored), key_of(sender, message.client_id))
+
+    @app.message("/chat.private")
+    def send_private(message: PrivateMessage, call: Call) -> Outgoing:
+        """To `/user/queue/private` of one user, on whichever instance that user is."""
+        fields = {"client_id": message.client_id, "sender": call.user.name, "from": call.user.principal}
+        body = msgspec.json.encode(fields | {"content": message.content, "time": now()})
+        destination = private_destination(message.to, PRIVATE)
+        packed = pack(destination, [("content-type", JSON)], body)
+        return Outgoing(destination, packed, key_of(call.user.name, message.client_id))
+
+    return app
+
+
+def sender_of(message: ChatMessage, user: User) -> str:
+    """The name a message goes out under: the user's own, whatever the message says, unless it has none."""
+    return user.name if user.named or message.sender is None else message.sender
+
+
+def key_of(sender: str, client_id: str | None) -> str | None:
+    """What makes a repeat a repeat, within a topic. The length keeps `a:b` + `c` and `a` + `b:c` apart."""
+    return None if client_id is None else f"{len(sender)}:{sender}:{client_id}"
+
+
+def now() -> str:
+    """The time as RFC 3339 has it, in UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,170 @@
+"""The chat on one port: STOMP over WebSocket at /ws, the page, health and metrics. `start()` is the way in.
+
+    /ws           WebSocket; subprotocols v12.stomp, v11.stomp, v10.stomp, or none
+    /             the page
+    /healthz      200 as long as this process turns
+    /readyz       200 if clients should be sent here, else 503 and the reason
+    /metrics      for Prometheus
+
+On aiohttp, which serves all of it. What a client asks for is connection.py's affair, SockJS sockjs.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import WSMsgType, web
+
+from chatlab.brokers.port import Broker
+from chatlab.chat.connection import Connection, ConnectionLog
+from chatlab.chat.metrics import CONTENT_TYPE
+from chatlab.chat.service import ChatService
+from chatlab.chat.transport import WEBSOCKET_FRAMING, Transport, WebSocketSink, is_text
+from chatlab.stomp.session import SUBPROTOCOLS
+from chatlab.websocket.handshake import origin_allowed
+
+logger = logging.getLogger("chatlab.chat")
+
+PATH = "/ws"
+GOING_AWAY = "server shutting down"
+DRAIN_SECONDS = 5.0
+# A STOMP frame may be cut over several WebSocket messages; one message is never larger than a frame and its neighbours.
+ROOM_FOR_HEADERS = 16 * 1024
+
+
+async def start(
+    broker: Broker,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    origins: Sequence[str] = (),
+    drain_seconds: float = DRAIN_SECONDS,
+    **options: Any,
+) -> ChatServer:
+    """Start an instance of the chat on `broker`; `options` are `ChatService`'s. OSError if the port is taken.
+
+    A broker that is not connected yet is started, and then closed with the server.
+    """
+    owns_broker = not broker.connected
+    if owns_broker:
+        await broker.start()
+    server = ChatServer(ChatService(broker, **options), origins, drain_seconds, owns_broker=owns_broker)
+    try:
+        await server.listen(host, port)
+    except BaseException:
+        await server.aclose()
+        raise
+    return server
+
+
+class ChatServer:
+    """A running instance. `url` is where STOMP clients connect, `page_url` where people do."""
+
+    def __init__(
+        self,
+        service: ChatService,
+        origins: Sequence[str] = (),
+        drain_seconds: float = DRAIN_SECONDS,
+        *,
+        owns_broker: bool,
+    ) -> None:
+        self.service = service
+        self.host = ""
+        self.port = 0
+        self._origins = origins
+        self._drain_seconds = drain_seconds
+        self._owns_broker = owns_broker
+        self._numbers = itertools.count(1)
+        self._site: web.TCPSite | None = None
+        self._runner = web.AppRunner(
+            self._application(), access_log=None, handler_cancellation=True, shutdown_timeout=drain_seconds
+        )
+
+    @property
+    def url(self) -> str:
+        """Where STOMP clients connect."""
+        return f"ws://{self.host}:{self.port}{PATH}"
+
+    @property
+    def page_url(self) -> str:
+        """Where a browser opens the page."""
+        return f"http://{self.host}:{self.port}/"
+
+    async def listen(self, host: str, port: int) -> None:
+        """Take connections from now on."""
+        await self._runner.setup()
+        self._site = web.TCPSite(self._runner, host, port)
+        await self._site.start()
+        self.host = f"[{host}]" if ":" in host else host
+        self.port = self._runner.addresses[0][1]
+
+    async def aclose(self) -> None:
+        """Accept no more, tell everybody (close code 1001), wait for them to leave, stop."""
+        if self._site is not None:
+            await self._site.stop()
+            self._site = None
+        await self.service.drain(GOING_AWAY, self._drain_seconds)
+        await self._runner.cleanup()
+        await self.service.aclose()
+        if self._owns_broker:
+            await self.service.broker.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _application(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get(PATH, self._websocket)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
+        return app
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        reason = self.service.why_not_ready()
+        return web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(text=self.service.metrics_page(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _websocket(self, request: web.Request) -> web.StreamResponse:
+        if not origin_allowed(request.headers.get("Origin"), request.host, self._origins):
+            logger.info("origin refused", extra={"origin": request.headers.get("Origin")})
+            raise web.HTTPForbidden(text="this origin may not connect\n")
+        if self.service.draining:
+            raise web.HTTPServiceUnavailable(text=f"{GOING_AWAY}\n")
+        # No compression: what is shared between subscribers could not be (see transport.py).
+        limit = self.service.limits.max_frame + ROOM_FOR_HEADERS
+        ws = web.WebSocketResponse(protocols=SUBPROTOCOLS, compress=False, max_msg_size=limit, decode_text=False)
+        await ws.prepare(request)
+        if request.transport is not None:
+            await self._converse(ws, request.transport, request.remote or "")
+        return ws
+
+    async def _converse(self, ws: web.WebSocketResponse, transport: asyncio.Transport, remote: str) -> None:
+        id = f"{self.service.id}-{next(self._numbers)}"
+        log: ConnectionLog = logging.LoggerAdapter(logger, {"connection": id})
+        sink = WebSocketSink(ws, transport, id)
+        connection = Connection(self.service, Transport(WEBSOCKET_FRAMING, sink), id, log, remote)
+        try:
+            async for message in ws:
+                if message.type is WSMsgType.TEXT and not is_text(message.data):
+                    # RFC 6455, section 8.1: text that is not UTF-8 "MUST _Fail the WebSocket Connection_"
+                    sink.close(1007, "text is not UTF-8")
+                else:
+                    await connection.receive(message.data)
+        finally:
+            connection.end()

@@ -1,0 +1,157 @@
+"""One instance of the chat without its sockets: hub, relay, queues and broker, and who is connected.
+
+The server (server.py) brings connections; they ask for things (connection.py); this is what they share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Sequence
+from itertools import groupby
+
+from chatlab.brokers.port import Broker, Deduplicates, Delivery, KeepsHistory
+from chatlab.chat.access import Access
+from chatlab.chat.app import Application
+from chatlab.chat.connection import Connection
+from chatlab.chat.destinations import Record, record_of, topic_of
+from chatlab.chat.hub import Hub
+from chatlab.chat.metrics import Metrics, exposition
+from chatlab.chat.queues import Queues
+from chatlab.chat.relay import Relay
+from chatlab.chat.rooms import chat_application
+from chatlab.errors import BrokerUnavailable
+from chatlab.fanout import Fanout, SlowReaderPolicy
+from chatlab.stomp.frames import Limits
+
+logger = logging.getLogger("chatlab.chat")
+
+HEART_BEAT = (10_000, 10_000)
+PATIENCE = 10.0
+
+
+class ChatService:
+    """What all connections of one instance share."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        app: Application | None = None,
+        access: Access | None = None,
+        limits: Limits | None = None,
+        slow_readers: SlowReaderPolicy | None = None,
+        heart_beat: tuple[int, int] = HEART_BEAT,
+        patience: float = PATIENCE,
+    ) -> None:
+        self.id = uuid.uuid4().hex[:8]
+        self.broker = broker
+        self.app = app or chat_application()
+        self.access = access or Access()
+        self.limits = limits or Limits()
+        self.heart_beat = heart_beat
+        self.patience = patience  # seconds a frame may wait for the broker
+        self.fanout = Fanout(slow_readers)
+        self.hub = Hub(self.fanout)
+        self.relay = Relay(broker, self._deliver, self._lost)
+        self.queues = Queues(broker, self.id)
+        self.metrics = Metrics()
+        self.connections: dict[Connection, None] = {}  # a dict, as a set that keeps its order
+        self.draining = False
+
+    async def publish(self, topic: str, body: bytes, key: str | None) -> str:
+        """Hand a record to the broker, once per key; `BrokerUnavailable` if it did not take it in time."""
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self.patience):
+                if key is not None and isinstance(self.broker, Deduplicates):
+                    record_id = await self.broker.publish_once(topic, body, key)
+                else:
+                    record_id = await self.broker.publish(topic, body)
+        except TimeoutError:
+            self.metrics.unavailable += 1
+            raise BrokerUnavailable(f"the broker did not take the message within {self.patience:g} s") from None
+        except BrokerUnavailable:
+            self.metrics.unavailable += 1
+            raise
+        self.metrics.published += 1
+        self.metrics.publishing.observe(time.perf_counter() - started)
+        return record_id
+
+    def is_before(self, one: str, other: str) -> bool:
+        """Which of two record ids comes first, if the engine can tell."""
+        return isinstance(self.broker, KeepsHistory) and self.broker.is_before(one, other)
+
+    def ended(self, connection: Connection) -> None:
+        """A connection is over."""
+        self.connections.pop(connection, None)
+
+    async def drain(self, reason: str, seconds: float) -> None:
+        """Say goodbye to everybody, once the broker has what they sent; wait so long at most for them to leave."""
+        self.draining = True
+        deadline = asyncio.get_running_loop().time() + seconds
+        try:
+            async with asyncio.timeout_at(deadline):
+                await asyncio.gather(*(connection.sent() for connection in list(self.connections)))
+        except TimeoutError:
+            logger.warning("messages were still on their way to the broker after %g s", seconds)
+        for connection in list(self.connections):
+            connection.shut_down(reason)
+        self.fanout.flush()
+
+    async def aclose(self) -> None:
+        """Stop reading from the broker, which stays open: it belongs to who made it."""
+        for connection in list(self.connections):
+            connection.end()
+        await self.queues.aclose()
+        await self.relay.aclose()
+        self.fanout.close()
+
+    def why_not_ready(self) -> str:
+        """Why no client should be sent here just now, "" if there is no reason."""
+        if self.draining:
+            return "draining: this instance is about to stop"
+        if not self.broker.connected:
+            return "the broker does not answer"
+        unread = self.relay.unready()
+        return f"{len(unread)} topics are not being read" if unread else ""
+
+    def metrics_page(self) -> str:
+        """The counters and gauges of this instance, for Prometheus."""
+        fanout, metrics = self.fanout.counters, self.metrics
+        counters = {
+            "connections_opened_total": metrics.opened,
+            "messages_published_total": metrics.published,
+            "messages_unavailable_total": metrics.unavailable,
+            "messages_refused_total": metrics.refused,
+            "messages_relayed_total": self.hub.messages,
+            "deliveries_total": self.hub.deliveries,
+            "writes_total": fanout.writes,
+            "written_bytes_total": fanout.bytes,
+            "slow_readers_closed_total": fanout.slow,
+            "slow_readers_aborted_total": fanout.aborted,
+            "clients_limited_total": metrics.limited,
+        }
+        gauges = {
+            "connections": len(self.connections),
+            "topics": len(self.relay.topics()),
+            "buffered_bytes": self.fanout.buffered(),
+            "ready": float(not self.why_not_ready()),
+        }
+        return exposition(counters, gauges, {"publish_seconds": metrics.publishing})
+
+    def _deliver(self, topic: str, deliveries: Sequence[Delivery]) -> None:
+        records = [record for record in map(record_of, deliveries) if record is not None]
+        for destination, same in groupby(records, key=_destination):
+            self.hub.dispatch(destination, list(same))
+
+    def _lost(self, topic: str) -> None:
+        for destination in list(self.hub.destinations()):
+            if topic_of(destination) == topic:
+                self.hub.mark_gap(destination)
+
+
+def _destination(record: Record) -> str:
+    return record.destination

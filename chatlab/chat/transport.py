@@ -1,0 +1,104 @@
+"""A client's end of the wire, for the fan-out to write to: STOMP frames framed for the transport, and a `Sink` for
+them.
+
+The same STOMP session runs behind every transport. What differs is how a frame is wrapped (`Framing`) and what takes
+the bytes (`Sink`, see fanout.py). Here: WebSocket, on aiohttp. SockJS's are in sockjs.py.
+
+Why not `ws.send_str()`: it is a coroutine per message and subscriber, and no two messages share a write. Bytes go
+straight to aiohttp's transport instead, which is safe under three conditions, all held here: no compression (a
+compressed message depends on those before it), whole frames only, and nothing once either side has begun to close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from aiohttp import web
+
+from chatlab.fanout import Sink
+from chatlab.websocket.frames import Opcode
+
+# RFC 6455, section 5.5: "All control frames MUST have a payload length of 125 bytes or less"; two are the code's.
+MAX_REASON = 123
+
+
+class Framing(Protocol):
+    """How a transport wraps STOMP frames: one instance per kind of transport, so that subscribers share bytes."""
+
+    def frame(self, frames: Sequence[bytes]) -> bytes:
+        """Wrap whole STOMP frames, in order."""
+
+
+class Transport(NamedTuple):
+    """One client's transport: how its frames are wrapped, and where they go."""
+
+    framing: Framing
+    sink: Sink
+
+
+class WebSocketFraming:
+    """One STOMP frame, one WebSocket message: text if it is UTF-8, else binary (RFC 6455, section 5.6)."""
+
+    def frame(self, frames: Sequence[bytes]) -> bytes:
+        """RFC 6455, section 5.2: FIN, the opcode, the length in 7, 16 or 64 bits, and no mask from a server."""
+        return b"".join([_header(_TEXT if is_text(data) else _BINARY, len(data)) + data for data in frames])
+
+
+def is_text(data: bytes) -> bool:
+    """Whether it is UTF-8; nearly all of it is ASCII, which is seen at a glance."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+_TEXT = 0x80 | Opcode.TEXT
+_BINARY = 0x80 | Opcode.BINARY
+
+
+def _header(first: int, length: int) -> bytes:
+    if length < 126:
+        return bytes((first, length))
+    if length < 1 << 16:
+        return bytes((first, 126)) + length.to_bytes(2)
+    return bytes((first, 127)) + length.to_bytes(8)
+
+
+WEBSOCKET_FRAMING = WebSocketFraming()
+
+
+class WebSocketSink:
+    """An open aiohttp WebSocket as the fan-out sees it."""
+
+    def __init__(self, ws: web.WebSocketResponse, transport: asyncio.Transport, name: str) -> None:
+        self._ws = ws
+        self._transport = transport
+        self._name = name
+        self._closing: asyncio.Task[bool] | None = None
+
+    def __str__(self) -> str:
+        return f"connection {self._name}"
+
+    def write(self, data: bytes) -> None:
+        """Send whole frames, unless a Close frame has been sent or received."""
+        if not self._ws.closed and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def buffered(self) -> int:
+        """Bytes written that the kernel has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    def close(self, code: int, reason: str) -> None:
+        """Send a Close frame behind what is buffered; the client's answer, or a timeout, ends the connection."""
+        if self._closing is None and not self._ws.closed:
+            message = reason.encode()[:MAX_REASON].decode(errors="ignore").encode()
+            self._closing = asyncio.create_task(self._ws.close(code=code, message=message, drain=False))
+
+    def abort(self) -> None:
+        """Drop the connection with all that is buffered."""
+        self._transport.abort()

@@ -1,0 +1,133 @@
+"""The walk through chat: a SEND reaches the subscribers of every instance, once each, and the sender gets its RECEIPT."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import ClientSession
+from tests.support.stomp_peer import Peer, chat
+from websockets.asyncio.client import connect
+
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.chat import server as chat_server
+from chatlab.chat.server import ChatServer
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[MemoryBroker]:
+    async with MemoryBroker() as broker:
+        yield broker
+
+
+@pytest.fixture
+async def server(broker: MemoryBroker) -> AsyncIterator[ChatServer]:
+    async with await chat_server.start(broker) as server:
+        yield server
+
+
+async def test_a_message_comes_back_with_its_records_id_name_and_time(server: ChatServer) -> None:
+    async with Peer(server.url, "민지") as peer:
+        await peer.subscribe("/topic/public")
+        await peer.send("SEND", chat("안녕 🐈", client_id="7f3a"), destination="/app/chat.sendMessage", receipt="r")
+        message = await peer.frame("MESSAGE")
+        assert message.get("destination") == "/topic/public"
+        assert message.get("subscription") == "sub-0"
+        assert message.get("message-id") == "public/1-0"
+        assert message.get("content-type") == "application/json"
+        body = json.loads(message.body)
+        assert list(body) == ["id", "client_id", "room", "sender", "content", "time"]
+        assert {**body, "time": ""} == {
+            "id": "1-0",
+            "client_id": "7f3a",
+            "room": "public",
+            "sender": "민지",
+            "content": "안녕 🐈",
+            "time": "",
+        }
+        assert (await peer.frame("RECEIPT")).get("receipt-id") == "r"
+
+
+async def test_two_instances_on_one_broker_reach_the_subscribers_of_both_once_each(broker: MemoryBroker) -> None:
+    async with await chat_server.start(broker) as one, await chat_server.start(broker) as other:
+        async with Peer(one.url, "a") as a, Peer(other.url, "b") as b:
+            await a.subscribe("/topic/public")
+            await b.subscribe("/topic/public", id="another id")
+            for number in range(3):
+                await a.say(f"from a {number}")
+                await b.say(f"from b {number}")
+            expected = [f"from {who} {number}" for number in range(3) for who in "ab"]
+            assert await a.contents(6) == expected
+            assert await b.contents(6) == expected
+            await a.nothing_more()
+            await b.nothing_more()
+
+
+async def test_messages_of_one_turn_keep_their_order_and_get_their_receipts_in_order(server: ChatServer) -> None:
+    async with Peer(server.url, "a") as peer:
+        await peer.subscribe("/topic/public")
+        for number in range(200):
+            await peer.send("SEND", chat(str(number)), destination="/app/chat.sendMessage", receipt=str(number))
+        assert await peer.contents(200) == [str(number) for number in range(200)]
+        receipts = [(await peer.frame("RECEIPT")).get("receipt-id") for _ in range(200)]
+        assert receipts == [str(number) for number in range(200)]
+
+
+async def test_subprotocols_are_chosen_from_what_the_client_offers_and_offering_none_is_fine(
+    server: ChatServer,
+) -> None:
+    for offered, chosen in ((["v12.stomp", "v11.stomp"], "v12.stomp"), (["x", "v10.stomp"], "v10.stomp"), (None, None)):
+        async with connect(server.url, subprotocols=offered) as websocket:  # type: ignore[arg-type]  # a NewType of str
+            assert websocket.subprotocol == chosen
+
+
+async def test_closing_the_server_tells_everybody_with_1001(broker: MemoryBroker) -> None:
+    server = await chat_server.start(broker)
+    async with Peer(server.url) as peer:
+        closing = asyncio.create_task(server.aclose())
+        assert await peer.close_code() == 1001
+        await closing
+        assert not server.service.connections
+
+
+async def test_a_disconnect_gets_its_receipt_after_all_before_it_and_closes(server: ChatServer) -> None:
+    async with Peer(server.url) as peer:
+        await peer.send("SEND", chat("x"), destination="/app/chat.sendMessage", receipt="1")
+        await peer.send("DISCONNECT", receipt="2")
+        assert [(await peer.frame("RECEIPT")).get("receipt-id") for _ in range(2)] == ["1", "2"]
+        assert await peer.close_code() == 1000
+    assert not server.service.connections
+
+
+async def test_health_readiness_and_metrics_answer(server: ChatServer) -> None:
+    async with ClientSession(server.page_url) as http, Peer(server.url) as peer:
+        await peer.subscribe("/topic/public")
+        await peer.say("x")
+        for path, status, text in (("healthz", 200, "ok\n"), ("readyz", 200, "ready\n")):
+            async with http.get(f"/{path}") as response:
+                assert (response.status, await response.text()) == (status, text)
+        async with http.get("/metrics") as response:
+            page = await response.text()
+        assert "chatlab_connections 1\n" in page
+        assert "chatlab_messages_published_total 1\n" in page
+
+
+async def test_a_page_of_another_origin_may_not_connect(broker: MemoryBroker) -> None:
+    async with await chat_server.start(broker, origins=["https://chat.example"]) as server, ClientSession() as http:
+        for origin, status in (
+            ("https://evil.example", 403),
+            ("null", 403),
+            ("https://chat.example", 101),
+            (server.page_url.rstrip("/"), 101),
+        ):
+            headers = {
+                "Origin": origin,
+                "Upgrade": "websocket",
+                "Connection": "Upgrade",
+                "Sec-WebSocket-Version": "13",
+                "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+            }
+            async with http.get(server.url.replace("ws:", "http:"), headers=headers) as response:
+                assert response.status == status, origin

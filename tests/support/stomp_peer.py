@@ -1,0 +1,101 @@
+"""A STOMP client that hides nothing: the library `websockets`, and frames as they are on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from types import TracebackType
+from typing import Any, Self
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from chatlab.stomp.frames import Frame, Heartbeat, Parser
+
+SECONDS = 5.0
+
+
+class Peer:
+    """One connection. `async with Peer(url) as peer` is connected and CONNECTED."""
+
+    def __init__(self, url: str, login: str | None = None, *, version: str = "1.2", **headers: str) -> None:
+        self.url = url
+        self.version = version
+        self.connected = Frame("CONNECTED")
+        self.user_headers = {"accept-version": version, "host": "test", **headers}
+        if login is not None:
+            self.user_headers["login"] = login
+        self.websocket: ClientConnection
+        self._parser = Parser(version=None)
+        self._frames: list[Frame] = []
+        self._numbers = iter(range(1, 1 << 30))
+
+    async def open(self) -> Self:
+        """Open the WebSocket alone."""
+        self.websocket = await connect(self.url, subprotocols=["v12.stomp"], compression=None, max_size=1 << 24)  # type: ignore[list-item]  # a NewType of str
+        return self
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        await self.send("CONNECT", **self.user_headers)
+        self.connected = await self.frame("CONNECTED")
+        self._parser.version = self.version
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.websocket.close()
+
+    async def send(self, command: str, body: bytes | str = b"", **headers: str) -> None:
+        """Send one frame; `message_id="1"` is the header `message-id`."""
+        octets = body.encode() if isinstance(body, str) else body
+        named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+        await self.websocket.send(Frame(command, named, octets).serialize(self.version), text=True)
+
+    async def frame(self, command: str | None = None, seconds: float = SECONDS) -> Frame:
+        """The next frame; of that command, if one is named, keeping the others for later."""
+        async with asyncio.timeout(seconds):
+            while True:
+                for number, frame in enumerate(self._frames):
+                    if command in (None, frame.command):
+                        return self._frames.pop(number)
+                data = await self.websocket.recv()
+                octets = data.encode() if isinstance(data, str) else data
+                self._frames += [f for f in self._parser.feed(octets) if not isinstance(f, Heartbeat)]
+
+    async def receipt(self, command: str, body: bytes | str = b"", **headers: str) -> Frame:
+        """Send a frame and wait for its RECEIPT."""
+        name = f"r{next(self._numbers)}"
+        await self.send(command, body, receipt=name, **headers)
+        frame = await self.frame("RECEIPT")
+        assert frame.get("receipt-id") == name
+        return frame
+
+    async def subscribe(self, destination: str, id: str = "sub-0", **headers: str) -> None:
+        """Subscribe, and know that it has begun."""
+        await self.receipt("SUBSCRIBE", id=id, destination=destination, **headers)
+
+    async def say(self, content: str, room: str | None = None, **fields: Any) -> None:
+        """Send to a room, and know that it is stored."""
+        await self.receipt("SEND", chat(content, room, **fields), destination="/app/chat.sendMessage")
+
+    async def contents(self, count: int) -> list[str]:
+        """What the next so many MESSAGEs say."""
+        return [json.loads((await self.frame("MESSAGE")).body)["content"] for _ in range(count)]
+
+    async def nothing_more(self) -> None:
+        """Nothing is left to read: what was sent before this has all been seen."""
+        await self.receipt("SUBSCRIBE", id="nothing", destination="/user/queue/nothing")
+        await self.receipt("UNSUBSCRIBE", id="nothing")
+        assert not self._frames, self._frames
+
+    async def close_code(self) -> int | None:
+        """Wait until the server has closed; with which code."""
+        async with asyncio.timeout(SECONDS):
+            await self.websocket.wait_closed()
+        return self.websocket.close_code
+
+
+def chat(content: str, room: str | None = None, **fields: Any) -> str:
+    """The body of a SEND to `/app/chat.sendMessage`."""
+    return json.dumps({"content": content} | ({"room": room} if room else {}) | fields, ensure_ascii=False)
