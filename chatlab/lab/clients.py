@@ -134,6 +134,10 @@ class ChatClient:
             self._may_read.set()
         self._changed_now()
 
+    def stop_reading(self) -> None:
+        """Read nothing from now on, and leave it to the sockets to fill up."""
+        self.read(Reading.NOT_AT_ALL)
+
     @property
     def reading(self) -> Reading:
         """How this client reads now."""

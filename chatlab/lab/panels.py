@@ -16,8 +16,9 @@ from typing import Any
 import ipywidgets as widgets
 
 from chatlab.lab.clients import ChatClient, Line, Reading, RoomClient, State
+from chatlab.room import RoomServer
 
-__all__ = ["ChatPanel", "chat_panel"]
+__all__ = ["ChatPanel", "chat_panel", "figures"]
 
 SHOWN_LINES = 200  # of each log; the client keeps them all
 REDRAW_SECONDS = 0.05  # a flood redraws a panel 20 times a second, not once a message
@@ -56,6 +57,21 @@ async def chat_panel(
         await panel.aclose()
         raise
     return panel
+
+
+def figures(server: RoomServer) -> Stats:
+    """What the bar of a panel shows of a room: members, bytes that wait for them, and how fast it goes."""
+
+    def read() -> dict[str, object]:
+        now = server.metrics()
+        return {
+            "members": len(now.members),
+            "bytes waiting": f"{now.buffered:,}",
+            "messages/s": f"{now.messages_per_second:.0f}",
+            "closed as slow": now.slow,
+        }
+
+    return read
 
 
 class ChatPanel:

@@ -23,6 +23,8 @@ from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from chatlab.lab.logs import LogBook
+
 if TYPE_CHECKING:
     from chatlab.lab.engines import Engine
 
@@ -46,6 +48,7 @@ class Lab:
     """The things a kernel has running, by name: servers, clients, background tasks, engines."""
 
     def __init__(self) -> None:
+        self.log = LogBook()
         self._running: dict[str, _Running] = {}
         # A lock serves one loop, and a process may run several, one after another.
         self._one_at_a_time: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]
@@ -179,5 +182,6 @@ def _tell_of_failure(task: asyncio.Task[Any]) -> None:
 
 lab = Lab()
 """The one lab of this process."""
+lab.log.open()
 
 atexit.register(lab._end_with_the_kernel)

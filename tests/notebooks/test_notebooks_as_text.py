@@ -45,6 +45,7 @@ def test_each_code_cell_is_introduced_by_prose(cells: list[Any]) -> None:
 def test_code_cells_have_at_most_ten_lines(cells: list[Any]) -> None:
     for cell in code_cells(cells):
         assert len(cell.source.splitlines()) <= 10, cell.source
+        assert all(len(line) <= 90 for line in cell.source.splitlines()), f"too wide for a page: {cell.source}"
 
 
 def test_every_cell_was_run_in_order_and_none_failed(cells: list[Any]) -> None:
