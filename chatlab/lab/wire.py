@@ -113,6 +113,7 @@ class Wire:
         self._server: asyncio.Server | None = None
         self._links: set[_Link] = set()
         self._triggers: list[_Trigger] = []
+        self._checked = 0  # events of the trace that the triggers have seen
         self._armed: list[Callable[[_Link], None]] = []
         self._listeners: list[Callable[[Record], None]] = []
 
@@ -155,6 +156,11 @@ class Wire:
         user, at, _ = parts.netloc.rpartition("@")
         return urlunsplit(parts._replace(netloc=f"{user}{at}{self.host}:{self.port}"))
 
+    @property
+    def connections(self) -> list[int]:
+        """The numbers of the connections that are open."""
+        return sorted(link.number for link in self._links)
+
     # -- the state of the line: from now on, for every connection, until `heal`
 
     def delay(self, seconds: float, jitter: float = 0.0, *, sender: Peer | None = None) -> None:
@@ -184,8 +190,7 @@ class Wire:
         self._armed.clear()
         self._set(None, delay=0.0, jitter=0.0, rate=None, stalled=False)
         for link in list(self._links):
-            for lane in link.lanes.values():
-                lane.hurry()
+            link.each(None, _Lane.heal)
 
     # -- what happens to a connection once
 
@@ -226,7 +231,7 @@ class Wire:
         With `after`, when its last byte has passed too. An event is known only when it is whole: of one that came in
         pieces, the pieces before the last have passed by then.
         """
-        self.trace.decode()
+        self._checked = len(self.trace)
         self._triggers.append(_Trigger(act, Match(layer, kind, sender, connection, where), after))
 
     async def wait_for(
@@ -265,8 +270,7 @@ class Wire:
             for name, value in state.items():
                 setattr(self.line[side], name, value)
         for link in list(self._links):
-            for lane in link.lanes.values():
-                lane.pump()
+            link.each(None, _Lane.pump)
 
     def _act(self, act: Callable[[_Link], None], note: str, sender: Peer | None) -> None:
         self._note(note, sender)
@@ -285,12 +289,14 @@ class Wire:
             listener(record)
 
     def _due(self, record: Record) -> Iterator[tuple[int, Callable[[], object]]]:
-        """What `when` asked for that this record brings: the byte of the record to act at, and the act, in order."""
+        """Yield what `when` asked for that comes with this record: the place in its bytes to act at, and the act."""
         if not self._triggers:
             return
-        for event in self.trace.decode():
+        events = self.trace.events[self._checked :]
+        self._checked += len(events)
+        for event in events:
             for trigger in list(self._triggers):
-                if trigger.match(event):
+                if event.record is record and trigger.match(event):
                     self._triggers.remove(trigger)
                     place = (event.end if trigger.after else event.offset) - record.offset
                     yield max(0, place), trigger.act
@@ -319,8 +325,9 @@ class _Link:
         self.number = wire.trace.new_connection()
         self.ends: dict[Peer, _End] = {side: _End(self, side) for side in PEERS}
         self.lanes: dict[Peer, _Lane] = {side: _Lane(self, side) for side in PEERS}
-        self.gone = wire._loop.create_future()
-        self._connecting: asyncio.Task[None] | None = None
+        self.was_cut = False
+        self.gone: asyncio.Future[None] = wire._loop.create_future()
+        self._connecting: asyncio.Task[None] | None = None  # while it is
 
     def opened(self) -> None:
         """The client is here: note it, arm what waited for it, and connect to the server."""
@@ -338,6 +345,8 @@ class _Link:
         except OSError:
             self.note("refused", "server")
             self.ends["client"].abort()
+        finally:
+            self._connecting = None
             self.lost()
 
     def note(self, note: str, sender: Sender) -> None:
@@ -354,11 +363,11 @@ class _Link:
 
     def cut(self) -> None:
         """Send FIN both ways behind what is under way; what comes later is read and lost."""
+        self.was_cut = True
         for lane in self.lanes.values():
             if not lane.losing:
                 lane.queue(None, b"")
                 lane.losing = True
-                lane.was_cut = True
 
     def reset(self, to: Peer | None) -> None:
         """Send RST to one end or both; the end not told is left half-open."""
@@ -372,7 +381,6 @@ class _Link:
         self.reset(None)
         if self._connecting:
             self._connecting.cancel()
-        self.lost()
 
     def closed(self) -> None:
         """One lane has carried its sender's FIN to the other end. After both, nothing can be sent any more."""
@@ -381,9 +389,8 @@ class _Link:
                 end.close()
 
     def lost(self) -> None:
-        """An end is gone. When no end is left, neither is the link."""
-        connecting = self._connecting is not None and not self._connecting.done()
-        if all(end.transport is None for end in self.ends.values()) and not (connecting and not self.gone.cancelled()):
+        """An end is gone. When no end is left and none is to come, neither is the link."""
+        if self._connecting is None and all(end.transport is None for end in self.ends.values()):
             self.wire._links.discard(self)
             if not self.gone.done():
                 self.gone.set_result(None)
@@ -405,9 +412,9 @@ class _Lane:
         self.blocked = False  # the target's own buffer is full
         self.flips: list[_Flip] = []
         self.left: int | None = None  # bytes that may still pass before the cut
-        self.losing = False
-        self.was_cut = False
-        self.ended = False
+        self.losing = False  # nothing from this sender passes any more
+        self.silent = False  # the sender has ended its stream, or is gone
+        self.ended = False  # and the other end has been told
         self.free_at = 0.0  # loop time at which a throttled line has carried what it was given
         self.alarm: asyncio.TimerHandle | None = None
 
@@ -425,20 +432,24 @@ class _Lane:
 
     def forward(self, record: Record, data: bytes) -> None:
         """Pass bytes on: at once when nothing stands against it, else by way of the queue."""
-        if self.losing or not data:
+        target = self.target.transport
+        if self.losing or not data or (target and target.is_closing()):
             return
         if self.flips:
             data = self._damaged(data)
         if self.left is not None:
-            self.queue(record, data[: self.left])
-            self.left = max(0, self.left - len(data))
-            if self.left == 0:
-                self.link.cut()
-        elif self.parcels or self.blocked or not self.line.clear or self.target.transport is None:
+            self._forward_until_cut(record, data, self.left)
+        elif target is None or self.parcels or self.blocked or not self.line.clear:
             self.queue(record, data)
         else:
-            self.target.transport.write(data)
+            target.write(data)
             record.pass_on(len(data), record.time)
+
+    def _forward_until_cut(self, record: Record, data: bytes, left: int) -> None:
+        self.queue(record, data[:left])
+        self.left = max(0, left - len(data))
+        if self.left == 0:
+            self.link.cut()
 
     def queue(self, record: Record | None, data: bytes, reset: bool = False) -> None:
         """Put bytes, or the end of the stream, behind what is under way."""
@@ -461,22 +472,31 @@ class _Lane:
             if at > self.wire._loop.time():
                 self.alarm = self.wire._loop.call_at(at, self.pump)
                 break
-            self._pass_on(self.parcels[0], self.target.transport)
+            if self.parcels[0].record is None:
+                self._finish(self.parcels[0])
+            else:
+                self._write(self.parcels[0], self.parcels[0].record, self.target.transport)
         self._regulate()
 
-    def hurry(self) -> None:
-        """Let what is under way arrive now."""
+    def heal(self) -> None:
+        """Do no more damage, and let what is under way arrive now."""
+        self.flips.clear()
+        self.left = None
         for parcel in self.parcels:
             parcel.due = 0.0
         self.pump()
 
     def end(self, reset: bool = False) -> None:
-        """The sender has ended its stream (FIN), or broken the connection (RST)."""
+        """Take note that the sender has ended its stream (FIN), or is gone (RST), and pass that on too."""
+        self.silent = True
         self.link.note("RST" if reset else "FIN", self.sender)
-        if self.was_cut:
-            self.source.close()
-        elif not self.losing:
+        if not self.losing:
             self.queue(None, b"", reset)
+        elif self.link.was_cut or self.target.transport is None:
+            self.source.close()
+        elif self.link.lanes[self.target.side].silent:  # half-open, and now nobody is there
+            self.source.close()
+            self.target.close()
 
     def cut(self, after: int) -> None:
         """Let `after` more bytes pass, then end the connection both ways."""
@@ -508,29 +528,26 @@ class _Lane:
         self.flips = [flip for flip in self.flips if flip.count]
         return bytes(damaged)
 
-    def _pass_on(self, parcel: _Parcel, target: asyncio.Transport) -> None:
+    def _write(self, parcel: _Parcel, record: Record, target: asyncio.Transport) -> None:
         """Write the first parcel, or as much of it as a throttled line carries in one tick."""
-        if parcel.record is None:
-            self._finish(parcel, target)
-            return
         piece = parcel.data
         if self.line.rate:
             piece = piece[: max(1, int(self.line.rate * TICK))]
             self.free_at = max(self.free_at, self.wire._loop.time()) + len(piece) / self.line.rate
         target.write(piece)
         self.held -= len(piece)
-        parcel.record.pass_on(len(piece), self.wire.trace.now())
+        record.pass_on(len(piece), self.wire.trace.now())
         parcel.data = parcel.data[len(piece) :]
         if not parcel.data:
             self.parcels.popleft()
 
-    def _finish(self, parcel: _Parcel, target: asyncio.Transport) -> None:
+    def _finish(self, parcel: _Parcel) -> None:
         self.parcels.clear()
+        self.ended = True
         if parcel.reset:
             self.target.abort()
-        elif target.can_write_eof() and not target.is_closing():
-            target.write_eof()
-        self.ended = True
+        else:
+            self.target.write_eof()
         self.link.closed()
 
     def _regulate(self) -> None:
@@ -579,6 +596,11 @@ class _End(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.link.lanes[_other(self.side)].block(False)
 
+    def write_eof(self) -> None:
+        """Send FIN once what is written has gone, and go on reading."""
+        if self.transport and not self.transport.is_closing():
+            self.transport.write_eof()
+
     def close(self) -> None:
         """Close once what is written has gone."""
         if self.transport:
@@ -603,3 +625,29 @@ def _host_and_port(to: str) -> tuple[str, int]:
     if not parts.hostname or port is None:
         raise ValueError(f"no host and port in {to!r}")
     return parts.hostname, port
+
+
+async def replay(trace: Trace, to: str, *, connection: int = 1, timeout: float = 10.0) -> Trace:
+    """Say to the server at `to` what the client of a recorded connection said; return the trace of that.
+
+    The client's bytes are sent as they were, and each waits for as many answers (events, not bytes) as it had seen.
+    Raises TimeoutError when the server does not give them in time.
+    """
+    async with Wire(to) as wire:
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, wire.host, wire.port)
+        answers = 0
+        for event in trace.filter(connection=connection, where=_stands_for_itself):
+            if event.sender == "server":
+                answers += 1
+                await wire.wait_for(sender="server", where=_stands_for_itself, count=answers, timeout=timeout)
+            elif event.kind == "FIN":
+                transport.write_eof()
+            else:
+                transport.write(event.data)
+        transport.close()
+    return wire.trace
+
+
+def _stands_for_itself(event: Event) -> bool:
+    """Whether it is bytes of its own or an end, not a note, and not what rides on another event."""
+    return event.kind == "FIN" or event.layer not in ("tcp", "fault", "stomp")
