@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from chatlab.websocket import handshake
-from chatlab.websocket.connection import MAX_MESSAGE, Connection, Message, Opened, State
+from chatlab.websocket.connection import MAX_MESSAGE, WRITING, Connection, Message, Opened, State
 from chatlab.websocket.frames import CloseCode, Side
 from chatlab.websocket.handshake import origin_allowed
 
@@ -181,7 +181,7 @@ class Client:
             for event in self._connection.receive_data(data):
                 if isinstance(event, Opened):
                     deadline.reschedule(None)
-                if isinstance(event, Message) and self._connection.state is State.OPEN:
+                if isinstance(event, Message) and self._connection.state in WRITING:
                     self._connection.send(event.data)
             self._writer.write(self._connection.data_to_send())
             await self._writer.drain()

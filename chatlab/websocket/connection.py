@@ -2,10 +2,13 @@
 
 A `Connection` does no I/O. Whoever owns the socket does this, and nothing else:
 
-    events = connection.receive_data(data)      # what came from the socket; receive_eof() when it has ended
-    connection.send("Hello")                    # or ping(), pong(), close()
-    socket.sendall(connection.data_to_send())   # after each of the above: answers are made unasked
-    if connection.must_close_tcp: ...           # whose turn it is to close (7.1.1)
+    for event in connection.receive_data(data):     # what came from the socket; receive_eof() when it has ended
+        if isinstance(event, Message):
+            connection.send("Hello")                # or ping(), pong(), close()
+    socket.sendall(connection.data_to_send())       # after each of the above: answers are made unasked
+    if connection.must_close_tcp: ...               # whose turn it is to close (7.1.1)
+
+Frames are read one at a time, as events are asked for: what is sent for one event goes before the answer to the next.
 
 It answers pings and Close frames, joins fragments, inflates, checks UTF-8 as it arrives, and fails the connection with
 the right code when the peer breaks a rule. Its states, and what leads from one to the next, are `TRANSITIONS`.
@@ -78,10 +81,12 @@ TRANSITIONS: dict[tuple[State, Cause], State] = {
     (State.CONNECTING, Cause.TCP_ENDED): State.CLOSED,
     (State.OPEN, Cause.TCP_ENDED): State.CLOSED,
     (State.CLOSE_SENT, Cause.TCP_ENDED): State.CLOSED,
+    (State.CLOSE_RECEIVED, Cause.TCP_ENDED): State.CLOSED,
     (State.ENDING, Cause.TCP_ENDED): State.CLOSED,
 }
 
 READING = (State.OPEN, State.CLOSE_SENT)
+WRITING = (State.OPEN, State.CLOSE_RECEIVED)
 
 
 # --- Events ----------------------------------------------------------------------------------------------------------
@@ -126,7 +131,7 @@ class Pong:
 
 @dataclass(frozen=True, slots=True)
 class CloseReceived:
-    """The peer's Close came; ours, if it was still due, is already in `data_to_send()`."""
+    """The peer's Close came. Ours follows by itself when the next event is asked for; until then one may still send."""
 
     close: Close
 
@@ -215,6 +220,10 @@ class Assembly:
         except UnicodeDecodeError as error:
             # 8.1: on octets that are not UTF-8 the endpoint "MUST _Fail the WebSocket Connection_"
             raise WebSocketError(f"text is not UTF-8: {error}", CloseCode.INVALID_PAYLOAD) from error
+        waiting = self._utf8.getstate()[0]
+        if waiting[:1] == b"\xed" and waiting[1:] >= b"\xa0":
+            # Half of a surrogate pair: Python's decoder would wait for its third octet before it refuses.
+            raise WebSocketError(f"text is not UTF-8: it has {waiting.hex(' ')} in it", CloseCode.INVALID_PAYLOAD)
 
 
 # --- The connection --------------------------------------------------------------------------------------------------
@@ -296,7 +305,7 @@ class Connection:
         kind = str if isinstance(data, str) else bytes
         if self._sending not in (None, kind):
             raise LocalProtocolError(f"{kind.__name__} in the middle of a message of {self._sending.__name__}")
-        self._require_open("send a message")
+        self._require_writing("send a message")
         payload = _encode(data) if isinstance(data, str) else bytes(data)
         first = self._sending is None
         opcode = Opcode.CONTINUATION if not first else Opcode.TEXT if kind is str else Opcode.BINARY
@@ -323,75 +332,89 @@ class Connection:
 
     # Bytes in
 
-    def receive_data(self, data: bytes) -> list[Event]:
-        """Take what the peer sent, split in any way, and return what it means. Never raises for what is in it."""
+    def receive_data(self, data: bytes) -> Iterator[Event]:
+        """Take what the peer sent, split in any way, and return an iterator of what it means.
+
+        The bytes are taken at once, whether one iterates or not. Never raises for what is in them.
+        """
         if self.state is State.CLOSED:
             raise LocalProtocolError("data after the end of the TCP connection")
         self._buffer += data
-        events: list[Event] = []
-        try:
-            events.extend(self._read_handshake())
-            # Not extend(): the messages before the one that breaks a rule are to be kept.
-            for event in self._read_frames():
-                events.append(event)  # noqa: PERF402
-        except WebSocketError as error:
-            self._fail(error)
-            events.append(Failed(error))
-        if self.state not in (State.CONNECTING, *READING):
-            self._buffer.clear()  # 7.1.7: nothing is read after the connection has failed, or after a Close
-        return events
+        return self._events()
 
     def receive_eof(self) -> list[Event]:
-        """Take the end of the TCP connection, clean or not. Never raises."""
+        """Take the end of the TCP connection, clean or not, and return what it means. Never raises."""
         if self.state is State.CLOSED:
             return []
-        if self.state is State.CONNECTING:
-            self._move(Cause.TCP_ENDED)
-            return [Refused(HandshakeError("the TCP connection ended during the handshake"))]
+        events = list(self._events())
+        connecting = self.state is State.CONNECTING
         self._move(Cause.TCP_ENDED)
+        if connecting:
+            return [*events, Refused(HandshakeError("the TCP connection ended during the handshake"))]
+        return [*events, self._how_it_ended()]
+
+    def _how_it_ended(self) -> Closed:
         close = self.close_received
         if close is None:
-            return [Closed(CloseCode.ABNORMAL_CLOSURE, "", clean=False)]
+            return Closed(CloseCode.ABNORMAL_CLOSURE, "", clean=False)
         code = CloseCode.NO_STATUS_RECEIVED if close.code is None else close.code
-        return [Closed(code, close.reason, clean=self.close_sent is not None)]
+        return Closed(code, close.reason, clean=self.close_sent is not None)
+
+    def _events(self) -> Iterator[Event]:
+        while (event := self._next_event()) is not None:
+            yield event
+
+    def _next_event(self) -> Event | None:
+        """Read as far as the next event, or return None when there are no bytes left to read, or none to be read."""
+        if self.state is State.CONNECTING:
+            return self._read_handshake()
+        if self.state is State.CLOSE_RECEIVED and self.close_received is not None:
+            self.close(self.close_received.code)  # 5.5.1: "typically echos the status code it received"
+        if self.state not in READING:
+            self._buffer.clear()  # 7.1.7: nothing is read after the connection has failed, nor after a Close
+            return None
+        try:
+            return self._read_frames()
+        except WebSocketError as error:
+            self._fail(error)
+            return Failed(error)
 
     # The handshake
 
-    def _read_handshake(self) -> list[Event]:
-        if self.state is not State.CONNECTING:
-            return []
+    def _read_handshake(self) -> Event | None:
         try:
-            return self._read_request() if self.side is Side.SERVER else self._read_response()
+            opened = self._read_request() if self.side is Side.SERVER else self._read_response()
         except HandshakeError as error:
             if self.side is Side.SERVER:
                 self._out.append(handshake.refuse(error).serialize())
             self._failed = True
             self._move(Cause.REFUSED)
-            return [Refused(error)]
+            return Refused(error)
+        if opened is not None:
+            self._agree(opened.agreement)
+            self._move(Cause.ACCEPTED)
+        return opened
 
-    def _read_request(self) -> list[Event]:
+    def _read_request(self) -> Opened | None:
         parsed = Request.parse(self._buffer)
         if parsed is None:
-            return []
+            return None
         request, size = parsed
         response, agreement = self._accept(request)
+        del self._buffer[:size]
         self._out.append(response.serialize())
-        return self._open(size, Opened(request, response, agreement))
+        return Opened(request, response, agreement)
 
-    def _read_response(self) -> list[Event]:
+    def _read_response(self) -> Opened | None:
         parsed = Response.parse(self._buffer)
         if parsed is None:
-            return []
+            return None
         if self._request is None:
             raise HandshakeError("the server answered before it was asked")
         response, size = parsed
-        return self._open(size, Opened(self._request, response, handshake.check_response(self._request, response)))
-
-    def _open(self, size: int, event: Opened) -> list[Event]:
+        agreement = handshake.check_response(self._request, response)
         del self._buffer[:size]
-        self._agree(event.agreement)
-        self._move(Cause.ACCEPTED)
-        return [event]
+        return Opened(self._request, response, agreement)
 
     def _agree(self, agreement: Agreement) -> None:
         """Set up the streams that the handshake has settled: each side compresses by its own parameters."""
@@ -408,39 +431,35 @@ class Connection:
 
     # Frames in
 
-    def _read_frames(self) -> Iterator[Event]:
-        """Read as far as the bytes go: a header when it is whole, a data payload as it comes, a control frame whole."""
-        while self.state in READING:
-            if self._header is None and not self._start_frame():
-                return
-            header = self._header
-            assert header is not None  # _start_frame has set it
+    def _read_frames(self) -> Event | None:
+        """Read a header when it is whole, a data payload as it comes, a control frame whole, up to the next event."""
+        while (header := self._header or self._start_frame()) is not None:
             missing = header.length - self._taken
             if header.is_control and len(self._buffer) < missing:
-                return
+                return None
             piece = self._take_payload(header, missing)
-            if self._taken == header.length:
+            done = self._taken == header.length
+            if done:
                 self._header = None
             if header.is_control:
-                yield self._control(header.opcode, piece)
-                continue
+                return self._control(header.opcode, piece)
             self._assembly.add(piece)
-            if self._header is not None:
-                return  # the rest of this payload is still to come
+            if not done:
+                return None
             if header.fin:
-                yield Message(self._assembly.finish())
+                return Message(self._assembly.finish())
+        return None
 
-    def _start_frame(self) -> bool:
-        """Read and judge the next header; say whether it was all there."""
+    def _start_frame(self) -> Header | None:
+        """Read and judge the next header, if it is all there."""
         header = Header.parse(self._buffer)
-        if header is None:
-            return False
-        header.check(self.side.peer, rsv1_allowed=self.agreement.compression is not None)
-        if not header.is_control:
-            self._assembly.start_frame(header)
-        del self._buffer[: header.size]
-        self._header, self._taken = header, 0
-        return True
+        if header is not None:
+            header.check(self.side.peer, rsv1_allowed=self.agreement.compression is not None)
+            if not header.is_control:
+                self._assembly.start_frame(header)
+            del self._buffer[: header.size]
+            self._header, self._taken = header, 0
+        return header
 
     def _take_payload(self, header: Header, missing: int) -> bytes:
         piece = bytes(self._buffer[:missing])
@@ -452,21 +471,15 @@ class Connection:
 
     def _control(self, opcode: int, payload: bytes) -> Event:
         if opcode == Opcode.CLOSE:
-            return self._receive_close(Close.parse(payload))
+            self.close_received = Close.parse(payload)
+            self._move(Cause.CLOSE_RECEIVED)
+            return CloseReceived(self.close_received)
         if opcode == Opcode.PONG:
             return Pong(payload)
         if self.state is State.OPEN:
-            # 5.5.2: "MUST send a Pong frame in response, unless it already received a Close frame". After our own
-            # Close we may not: 5.5.1: "MUST NOT send any more data frames after sending a Close frame"
+            # 5.5.2: "MUST send a Pong frame in response". Not after our own Close: nothing is sent after that.
             self._send_frame(Frame(Opcode.PONG, payload))
         return Ping(payload)
-
-    def _receive_close(self, close: Close) -> Event:
-        self._move(Cause.CLOSE_RECEIVED)
-        self.close_received = close
-        if self.state is State.CLOSE_RECEIVED:
-            self.close(close.code)  # 5.5.1: "the endpoint typically echos the status code it received"
-        return CloseReceived(close)
 
     def _fail(self, error: WebSocketError) -> None:
         """_Fail the WebSocket Connection_ (7.1.7): say why, if a Close may still be sent, and read no more."""
@@ -482,7 +495,7 @@ class Connection:
     def _send_control(self, opcode: Opcode, payload: bytes) -> None:
         if len(payload) > MAX_CONTROL_PAYLOAD:
             raise LocalProtocolError(f"{opcode.name} of {len(payload)} bytes; control frames carry 125 at most")
-        self._require_open(f"send a {opcode.name}")
+        self._require_writing(f"send a {opcode.name}")
         self._send_frame(Frame(opcode, bytes(payload)))
 
     def _send_frame(self, frame: Frame) -> None:
@@ -491,8 +504,9 @@ class Connection:
             frame = replace(frame, mask=self._mask())
         self._out.append(frame.serialize())
 
-    def _require_open(self, what: str) -> None:
-        if self.state is not State.OPEN:
+    def _require_writing(self, what: str) -> None:
+        if self.state not in WRITING:
+            # 5.5.1: "The application MUST NOT send any more data frames after sending a Close frame."
             raise LocalProtocolError(f"cannot {what} in state {self.state.name}: {self.state.value}")
 
     def _move(self, cause: Cause) -> None:
