@@ -326,7 +326,7 @@ class Connection:
         return self._done(event)
 
     async def _join_topic(self, event: Subscribe, destination: str) -> None:
-        wanted = Wanted.parse(event.subscription)
+        wanted = Wanted.parse(event.subscription, self.service.broker)
         subscriber = Subscriber(self, event.subscription, destination, self.service.is_before)
         if wanted is not None:
             subscriber.hold()
@@ -363,7 +363,7 @@ class Connection:
                 attempt += 1
 
     async def _join_queue(self, event: Subscribe) -> None:
-        if Wanted.parse(event.subscription) is not None:
+        if Wanted.parse(event.subscription, self.service.broker) is not None:
             raise StompError("a queue has no history: each of its messages is for one subscriber, once")
         subscriber = Subscriber(self, event.subscription, event.subscription.destination, self.service.is_before)
         queue = self.service.queues.join(subscriber)

@@ -40,20 +40,26 @@ class Wanted:
     last: int = 0
 
     @classmethod
-    def parse(cls, subscription: Subscription) -> Self | None:
+    def parse(cls, subscription: Subscription, broker: Broker) -> Self | None:
         """Read the headers `last-id` and `history`; None if there is neither, StompError if one makes no sense."""
         after, last = subscription.get("last-id"), subscription.get("history") or "0"
-        if after is not None and not _is_id(after):
+        if after is not None and not _is_id(after, broker):
             raise StompError(f"last-id is not a record's id: {after[:40]!r}")
         if not last.isascii() or not last.isdigit():
             raise StompError(f"history is not a number: {last[:40]!r}")
         if after is not None:
             return cls(after)  # all that was missed, however much: `history` is for who comes without an id
-        return cls(last=min(int(last), MAX_HISTORY)) if int(last) else None
+        return cls(last=min(int(last[:9]), MAX_HISTORY)) if int(last) else None
 
 
-def _is_id(text: str) -> bool:
-    return len(text) <= 41 and all(part.isascii() and part.isdigit() for part in text.split("-"))
+def _is_id(text: str, broker: Broker) -> bool:
+    if not isinstance(broker, KeepsHistory):
+        return True  # nothing will be looked up
+    try:
+        broker.is_before(text, BEGINNING)
+    except ValueError:
+        return False
+    return True
 
 
 async def replay(hub: Hub, broker: Broker, subscriber: Subscriber, wanted: Wanted) -> None:
@@ -72,7 +78,9 @@ async def replay(hub: Hub, broker: Broker, subscriber: Subscriber, wanted: Wante
 
 async def _catch_up(hub: Hub, broker: KeepsHistory, subscriber: Subscriber, wanted: Wanted) -> None:
     after, last = wanted.after or BEGINNING, wanted.last
-    may_have_gap = wanted.after not in (None, BEGINNING)
+    may_have_gap = after != BEGINNING
+    if may_have_gap and (newest := await _if_beyond(broker, subscriber.destination, after)) is not None:
+        subscriber.gap, may_have_gap, after = True, False, newest
     while True:
         records = await _read(broker, subscriber.destination, after, last)
         if may_have_gap:
@@ -91,6 +99,13 @@ async def _read(broker: KeepsHistory, destination: str, after: str, last: int) -
     deliveries = await broker.history(topic_of(destination), after=after, limit=limit)
     records = [record for record in map(record_of, deliveries) if record and record.destination == destination]
     return records[-last:]
+
+
+async def _if_beyond(broker: KeepsHistory, destination: str, after: str) -> str | None:
+    """The newest id kept, if `after` is beyond it: the engine has lost its end, or counts from one again."""
+    kept = await broker.history(topic_of(destination), limit=1)
+    newest = kept[-1].id if kept else BEGINNING
+    return newest if broker.is_before(newest, after) else None
 
 
 async def _has_gap(broker: KeepsHistory, destination: str, after: str) -> bool:

@@ -1,31 +1,17 @@
-"""The walk through chat: a SEND reaches the subscribers of every instance, once each, and the sender gets its RECEIPT."""
+"""The walk through chat: a SEND reaches the subscribers of every instance, once each, then comes its RECEIPT."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
-import pytest
 from aiohttp import ClientSession
-from tests.support.stomp_peer import Peer, chat
 from websockets.asyncio.client import connect
 
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat_server
 from chatlab.chat.server import ChatServer
-
-
-@pytest.fixture
-async def broker() -> AsyncIterator[MemoryBroker]:
-    async with MemoryBroker() as broker:
-        yield broker
-
-
-@pytest.fixture
-async def server(broker: MemoryBroker) -> AsyncIterator[ChatServer]:
-    async with await chat_server.start(broker) as server:
-        yield server
+from tests.support.stomp_peer import Peer, chat
 
 
 async def test_a_message_comes_back_with_its_records_id_name_and_time(server: ChatServer) -> None:
@@ -51,18 +37,22 @@ async def test_a_message_comes_back_with_its_records_id_name_and_time(server: Ch
 
 
 async def test_two_instances_on_one_broker_reach_the_subscribers_of_both_once_each(broker: MemoryBroker) -> None:
-    async with await chat_server.start(broker) as one, await chat_server.start(broker) as other:
-        async with Peer(one.url, "a") as a, Peer(other.url, "b") as b:
-            await a.subscribe("/topic/public")
-            await b.subscribe("/topic/public", id="another id")
-            for number in range(3):
-                await a.say(f"from a {number}")
-                await b.say(f"from b {number}")
-            expected = [f"from {who} {number}" for number in range(3) for who in "ab"]
-            assert await a.contents(6) == expected
-            assert await b.contents(6) == expected
-            await a.nothing_more()
-            await b.nothing_more()
+    async with (
+        await chat_server.start(broker) as one,
+        await chat_server.start(broker) as other,
+        Peer(one.url, "a") as a,
+        Peer(other.url, "b") as b,
+    ):
+        await a.subscribe("/topic/public")
+        await b.subscribe("/topic/public", id="another id")
+        for number in range(3):
+            await a.say(f"from a {number}")
+            await b.say(f"from b {number}")
+        expected = [f"from {who} {number}" for number in range(3) for who in "ab"]
+        assert await a.contents(6) == expected
+        assert await b.contents(6) == expected
+        await a.nothing_more()
+        await b.nothing_more()
 
 
 async def test_messages_of_one_turn_keep_their_order_and_get_their_receipts_in_order(server: ChatServer) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from websockets.asyncio.client import ClientConnection, connect
 
+from chatlab.chat.transport import is_text
 from chatlab.stomp.frames import Frame, Heartbeat, Parser
 
 SECONDS = 5.0
@@ -25,7 +26,7 @@ class Peer:
         if login is not None:
             self.user_headers["login"] = login
         self.websocket: ClientConnection
-        self._parser = Parser(version=None)
+        self._parser = Parser(version=version)
         self._frames: list[Frame] = []
         self._numbers = iter(range(1, 1 << 30))
 
@@ -38,7 +39,6 @@ class Peer:
         await self.open()
         await self.send("CONNECT", **self.user_headers)
         self.connected = await self.frame("CONNECTED")
-        self._parser.version = self.version
         return self
 
     async def __aexit__(
@@ -50,7 +50,9 @@ class Peer:
         """Send one frame; `message_id="1"` is the header `message-id`."""
         octets = body.encode() if isinstance(body, str) else body
         named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
-        await self.websocket.send(Frame(command, named, octets).serialize(self.version), text=True)
+        # Binary if it has to be: text must be UTF-8.
+        data = Frame(command, named, octets).serialize(self.version)
+        await self.websocket.send(data, text=is_text(data))
 
     async def frame(self, command: str | None = None, seconds: float = SECONDS) -> Frame:
         """The next frame; of that command, if one is named, keeping the others for later."""

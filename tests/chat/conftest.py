@@ -1,0 +1,23 @@
+"""A chat on the broker that needs no engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.chat import server as chat_server
+from chatlab.chat.server import ChatServer
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[MemoryBroker]:
+    async with MemoryBroker() as broker:
+        yield broker
+
+
+@pytest.fixture
+async def server(broker: MemoryBroker) -> AsyncIterator[ChatServer]:
+    async with await chat_server.start(broker) as server:
+        yield server

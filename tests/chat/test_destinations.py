@@ -1,0 +1,89 @@
+"""The names, and what a record looks like on either side."""
+
+from __future__ import annotations
+
+import pytest
+
+from chatlab.brokers.port import Delivery
+from chatlab.chat.destinations import (
+    fault_in,
+    pack,
+    private_destination,
+    record_of,
+    room_destination,
+    room_of,
+    split_private,
+    topic_of,
+)
+from chatlab.errors import MessageRefused
+
+
+@pytest.mark.parametrize(
+    ("destination", "topic"),
+    [
+        ("/topic/public", "chat-stream"),
+        ("/topic/room.cats", "chat:{cats}"),
+        ("/topic/room.고양이", "chat:{고양이}"),
+        ("/topic/news.today", "topic:{news.today}"),
+        ("/queue/jobs", "queue:{jobs}"),
+        ("/user/p/queue/private", "chat-users"),
+    ],
+)
+def test_each_destination_has_its_topic(destination: str, topic: str) -> None:
+    assert topic_of(destination) == topic
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "a b", "{x}", "*", "a" * 65, "a/b", "a\n"])
+def test_a_room_may_not_be_called_what_means_something_elsewhere(name: str) -> None:
+    with pytest.raises(MessageRefused) as refused:
+        room_destination(name)
+    assert refused.value.field == "room"
+    assert room_of(f"/topic/room.{name}") is None
+
+
+@pytest.mark.parametrize(
+    ("destination", "fault"),
+    [
+        ("/topic/*", "wildcards are not supported"),
+        ("/topic/room.#", "wildcards are not supported"),
+        ("/topic/room.public", "the room 'public' is at /topic/public"),
+        ("/topic/room.a b", "not a room's name"),
+        ("/nowhere/x", "unknown destination"),
+        ("/topic/", "unknown destination"),
+        ("topic/x", "unknown destination"),
+        ("", "unknown destination"),
+    ],
+)
+def test_a_destination_that_cannot_be_is_named_with_its_fault(destination: str, fault: str) -> None:
+    assert fault_in(destination).startswith(fault)
+
+
+def test_a_rooms_record_gets_its_id_in_front() -> None:
+    record = record_of(Delivery("chat:{cats}", "5-1", b'{"content":"x"}'))
+    assert record is not None
+    assert (record.id, record.destination) == ("5-1", "/topic/room.cats")
+    assert record.message.body == b'{"id":"5-1","content":"x"}'
+    assert record.message.id == "cats/5-1"
+
+
+def test_a_clients_own_message_keeps_its_headers_and_its_octets() -> None:
+    packed = pack("/topic/x", [("content-type", "image/png"), ("a", "b"), ("gap", "true")], b"\x89PNG\n\0")
+    record = record_of(Delivery("topic:{x}", "1-0", packed))
+    assert record is not None
+    assert record.message.body == b"\x89PNG\n\0"
+    assert record.message.headers == (("content-type", "image/png"), ("a", "b")), "gap is the server's to say"
+
+
+def test_a_private_message_shows_its_owner_the_name_without_the_owner() -> None:
+    destination = private_destination("p1", "/user/queue/private")
+    assert destination == "/user/p1/queue/private"
+    assert split_private(destination) == ("p1", "/user/queue/private")
+    record = record_of(Delivery("chat-users", "1-0", pack(destination, [], b"x")))
+    assert record is not None
+    assert (record.destination, record.message.destination) == (destination, "/user/queue/private")
+
+
+@pytest.mark.parametrize("body", [b"", b"hello", b'"quoted"', b"{}", b"[1]"])
+@pytest.mark.parametrize("topic", ["chat-stream", "chat:{a}", "topic:{a}", "chat-users"])
+def test_what_somebody_else_put_into_a_stream_is_nobodys_message(topic: str, body: bytes) -> None:
+    assert record_of(Delivery(topic, "1-0", body)) is None

@@ -1,0 +1,127 @@
+"""Rooms, retries, and what is answered when a message cannot be taken."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.chat.server import ChatServer
+from tests.support.stomp_peer import Peer
+
+SEND = "/app/chat.sendMessage"
+
+
+async def test_a_room_hears_its_own_messages_and_no_others(server: ChatServer) -> None:
+    async with Peer(server.url, "a") as peer:
+        await peer.subscribe("/topic/room.고양이", id="cats")
+        await peer.subscribe("/topic/room.dogs", id="dogs")
+        await peer.say("멍", "dogs")
+        await peer.say("야옹", "고양이")
+        await peer.say("nobody here", "birds")
+        first, second = await peer.frame("MESSAGE"), await peer.frame("MESSAGE")
+        assert (first.get("subscription"), first.get("message-id")) == ("dogs", "dogs/1-0")
+        assert (second.get("subscription"), second.get("message-id")) == ("cats", "고양이/1-0")
+        assert json.loads(second.body)["room"] == "고양이"
+        await peer.nothing_more()
+
+
+async def test_an_instance_reads_only_the_rooms_it_has_subscribers_for(server: ChatServer) -> None:
+    async with Peer(server.url) as one, Peer(server.url) as other:
+        await one.subscribe("/topic/room.cats")
+        await other.subscribe("/topic/room.cats")
+        assert server.service.relay.topics() == ["chat:{cats}"]
+        await one.receipt("UNSUBSCRIBE", id="sub-0")
+        assert server.service.relay.topics() == ["chat:{cats}"]
+        await other.receipt("UNSUBSCRIBE", id="sub-0")
+        assert server.service.relay.topics() == []
+
+
+async def test_a_retry_adds_no_second_record_and_gets_its_receipt_even_after_a_reconnect(
+    server: ChatServer, broker: MemoryBroker
+) -> None:
+    async with Peer(server.url, "a") as first:
+        await first.say("once", client_id="c1")
+    async with Peer(server.url, "a") as again, Peer(server.url, "b") as other:
+        await again.say("once", client_id="c1")
+        await other.say("another's c1 is another", client_id="c1")
+        await again.say("so is one in another room", "cats", client_id="c1")
+    assert len(await broker.history("chat-stream")) == 2
+    assert len(await broker.history("chat:{cats}")) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b"hello", None),
+        (b"\xff\xfe", None),
+        (b"{}", "content"),
+        (b'{"content": 5}', "content"),
+        (b'{"content": ""}', "content"),
+        (b'{"content": "x", "room": "a b"}', "room"),
+        (b'{"content": "x", "room": 7}', "room"),
+        (b'{"content": "x", "client_id": ""}', "client_id"),
+    ],
+)
+async def test_a_message_that_is_not_what_it_should_be_is_answered_on_the_errors_queue_and_the_session_stays(
+    server: ChatServer, body: bytes, field: str | None
+) -> None:
+    async with Peer(server.url, "a") as peer:
+        await peer.subscribe("/user/queue/errors", id="errors")
+        await peer.subscribe("/topic/public")
+        await peer.send("SEND", body, destination=SEND, receipt="bad")
+        error = await peer.frame("MESSAGE")
+        assert error.get("subscription") == "errors"
+        assert error.get("destination") == "/user/queue/errors"
+        assert error.get("receipt-id") == "bad"
+        told = json.loads(error.body)
+        assert (told["receipt"], told["field"]) == ("bad", field)
+        await peer.say("still here")
+        assert await peer.contents(1) == ["still here"]
+
+
+async def test_the_sender_is_who_connected_whatever_the_message_says(server: ChatServer) -> None:
+    async with Peer(server.url, "ann") as named, Peer(server.url) as nameless:
+        await named.subscribe("/topic/public")
+        await named.say("1", sender="bob")
+        await nameless.say("2", sender="bob")
+        await nameless.say("3")
+        senders = [json.loads((await named.frame("MESSAGE")).body)["sender"] for _ in range(3)]
+        assert senders[:2] == ["ann", "bob"]
+        assert senders[2].startswith("guest-")
+
+
+async def test_a_room_takes_messages_through_app_alone(server: ChatServer) -> None:
+    for destination in ("/topic/public", "/topic/room.cats"):
+        async with Peer(server.url) as peer:
+            await peer.send("SEND", "x", destination=destination, receipt="7")
+            error = await peer.frame("ERROR")
+            assert "through /app/chat.sendMessage alone" in (error.get("message") or "")
+            assert error.get("receipt-id") == "7"
+            assert await peer.close_code() == 1008
+
+
+async def test_a_topic_that_is_no_room_takes_a_send_with_its_headers_and_no_more_than_belongs_to_it(
+    server: ChatServer,
+) -> None:
+    async with Peer(server.url) as peer:
+        await peer.subscribe("/topic/news")
+        await peer.receipt(
+            "SEND",
+            b"\x00\xff\n",
+            destination="/topic/news",
+            content_type="application/octet-stream",
+            colour="red",
+            message_id="mine",
+            subscription="mine",
+            gap="true",
+        )
+        message = await peer.frame("MESSAGE")
+        assert message.body == b"\x00\xff\n"
+        assert message.get("colour") == "red"
+        assert message.get("content-type") == "application/octet-stream"
+        assert message.get("message-id") == "topic/news/1-0"
+        assert message.get("subscription") == "sub-0"
+        assert message.get("receipt") is None
+        assert message.get("gap") is None
