@@ -28,6 +28,7 @@ from chatlab.websocket import handshake
 from chatlab.websocket.deflate import Deflater, Inflater, Parameters
 from chatlab.websocket.frames import (
     MAX_CONTROL_PAYLOAD,
+    Bytes,
     Close,
     CloseCode,
     Frame,
@@ -300,7 +301,7 @@ class Connection:
         self._request = request
         self._out.append(request.serialize())
 
-    def send(self, data: str | bytes, *, fin: bool = True) -> None:
+    def send(self, data: str | Bytes, *, fin: bool = True) -> None:
         """Send a message; with `fin=False` its next fragment, which one with `fin=True` must follow in the end."""
         kind = str if isinstance(data, str) else bytes
         if self._sending not in (None, kind):
