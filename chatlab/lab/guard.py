@@ -1,9 +1,9 @@
 """Runs one server for a parent that may die at any moment, and ends the server when it does.
 
 `python guard.py [--lock FD] [--remove FOLDER] -- COMMAND...`: standard input is the lifeline, a pipe whose other end is
-the parent's alone. When the parent goes, even by SIGKILL, the kernel closes that end; the guard then ends the server
-with all its helpers, and removes FOLDER. A server that ends by itself leaves FOLDER as it is: it may be started again.
-The server's process id is the one line on standard output.
+the parent's alone. A byte there means: end the server. Its end means that the parent is gone, were it by SIGKILL, for
+the kernel closes what a dead process held: end the server with all its helpers, and remove FOLDER. The server's process
+id is the one line on standard output.
 
 On Linux the kernel also kills the server should the guard itself be killed. Standard library only: it starts fast.
 """
@@ -18,14 +18,22 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
+from enum import Enum, auto
 
 GRACE = 5.0  # seconds between asking the server to stop and killing it
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def die_with_parent() -> Callable[[], None] | None:
+class End(Enum):
+    """Why the guard's work is over."""
+
+    SERVER_DIED = auto()
+    PARENT_LET_GO = auto()
+    PARENT_DIED = auto()
+
+
+def die_with_guard() -> Callable[[], None] | None:
     """Make what runs in the new process before the server does: prctl(2), where there is one."""
     if sys.platform != "linux":
         return None
@@ -39,33 +47,42 @@ def die_with_parent() -> Callable[[], None] | None:
     return between_fork_and_exec
 
 
-def signal_all(server: subprocess.Popen[bytes], number: int) -> None:
-    """Signal the server's process group, which holds its helpers too."""
+def wake_up_on_child() -> int:
+    """A file descriptor that becomes readable when a child has died, so that one select() can wait for that too."""
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(writable)
+    return readable
+
+
+def watch(server: subprocess.Popen[bytes], parent: int, child_died: int) -> End:
+    """Wait for the first of the three ends."""
+    while server.poll() is None:
+        ready, _, _ = select.select([0, child_died], [], [], 0.5)
+        if 0 in ready:
+            return End.PARENT_LET_GO if os.read(0, 1) else End.PARENT_DIED
+        if os.getppid() != parent:  # gone, though a fork of it still holds the other end open
+            return End.PARENT_DIED
+        if child_died in ready:
+            os.read(child_died, 64)
+    return End.SERVER_DIED
+
+
+def end(server: subprocess.Popen[bytes], *, politely: bool) -> int:
+    """End the server and whatever is left of its process group; return its exit status."""
+    if politely:
+        server.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(GRACE)
     with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: "not permitted" of a group of zombies
-        os.killpg(server.pid, number)
-
-
-def wait_for_the_end_of_the_lifeline(parent: int) -> None:
-    """Return once the parent has closed its end, or is gone though a fork of it still holds that end open."""
-    while not select.select([0], [], [], 0.5)[0]:
-        if os.getppid() != parent:
-            return
-
-
-def end_with_the_parent(server: subprocess.Popen[bytes], parent: int, parent_has_gone: threading.Event) -> None:
-    """Wait on the lifeline, then end the server: politely first."""
-    wait_for_the_end_of_the_lifeline(parent)
-    parent_has_gone.set()
-    server.send_signal(signal.SIGTERM)
-    try:
-        server.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        signal_all(server, signal.SIGKILL)
+        os.killpg(server.pid, signal.SIGKILL)
+    return server.wait()
 
 
 def main(arguments: list[str]) -> int:
     """Run the command after `--`; return its exit status."""
-    parent = os.getppid()
+    parent, child_died = os.getppid(), wake_up_on_child()
     options, command = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
     settings = dict(zip(options[::2], options[1::2], strict=True))
     # The lock on the data folder goes to the server: it is held just as long as a process that may write there lives.
@@ -76,15 +93,14 @@ def main(arguments: list[str]) -> int:
         stdout=sys.stderr,
         pass_fds=locks,
         process_group=0,  # Ctrl-C in the terminal is the parent's affair
-        preexec_fn=die_with_parent(),
+        preexec_fn=die_with_guard(),
     )
     print(server.pid, flush=True)
-    parent_has_gone = threading.Event()
-    threading.Thread(target=end_with_the_parent, args=(server, parent, parent_has_gone), daemon=True).start()
-    status = server.wait()
-    signal_all(server, signal.SIGKILL)
-    if "--remove" in settings and parent_has_gone.is_set():
-        shutil.rmtree(settings["--remove"], ignore_errors=True)
+    why = watch(server, parent, child_died)
+    unwanted = settings.get("--remove") if why is End.PARENT_DIED else None
+    status = end(server, politely=unwanted is None)  # nobody will miss what goes with a private folder
+    if unwanted is not None:
+        shutil.rmtree(unwanted, ignore_errors=True)
     return status
 
 
