@@ -13,6 +13,7 @@ PY := .venv/bin/python
 LAB_ARGS ?=
 CHAT_ARGS ?=
 LOCK_ARGS ?=
+PYTEST_ARGS ?=
 
 .PHONY: help lab chat test test-code test-notebooks check notebooks fuzz lock clean venv-lab venv-dev
 
@@ -30,10 +31,10 @@ chat: venv-lab
 test: test-code test-notebooks
 
 test-code: venv-dev
-	$(PY) -m pytest -q -rs tests
+	$(PY) -m pytest -q -rfEs $(PYTEST_ARGS) tests
 
 test-notebooks: venv-dev
-	$(PY) -m pytest -q -rs --nbval --nbval-current-env --nbval-cell-timeout 60 notebooks
+	$(PY) -m pytest -q -rfEs $(PYTEST_ARGS) --nbval --nbval-current-env --nbval-cell-timeout 60 notebooks
 
 check: venv-dev
 	$(PY) -m ruff format --check .

@@ -18,6 +18,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from chatlab.cli import app
+from chatlab.lab import kafka_jars
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -162,6 +163,10 @@ def images() -> list[str]:
 @pytest.mark.parametrize("image", images())
 def test_an_image_is_pinned_to_one_release(image: str) -> None:
     assert re.fullmatch(r"[a-z0-9./-]+:\d+\.\d+\.\d+[a-z0-9.-]*", image)
+
+
+def test_compose_runs_the_kafka_that_the_tests_run() -> None:
+    assert COMPOSE["services"]["kafka"]["image"] == f"apache/kafka:{kafka_jars.VERSION}"
 
 
 def command_lines() -> Iterator[tuple[str, str | list[str]]]:
