@@ -1,0 +1,429 @@
+"""`chatlab lab | serve | doctor | claims | reset`: the top floor, the only file that names broker engines.
+
+Each command imports what it needs when it runs, so that `chatlab --help` answers at once and `chatlab serve echo` needs
+no broker's library. What goes wrong for a reason the user can mend ends with one line that says what to do, and with
+exit status 2 (the command line is wrong) or 3 (this machine lacks something, or has it taken).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, NoReturn, Protocol
+
+import typer
+
+from chatlab.errors import BrokerError, ChatlabError, SetupError
+
+if TYPE_CHECKING:
+    from chatlab.brokers.port import Broker
+
+app = typer.Typer(
+    help="A workbook on real-time chat, from the WebSocket handshake to STOMP on Redis Streams, and the servers in it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+serve = typer.Typer(no_args_is_help=True)
+app.add_typer(serve, name="serve")
+
+WRONG_COMMAND_LINE = 2
+SET_UP = 3
+SECONDS_TO_LEAVE = 10.0
+
+
+def main() -> None:
+    """Run the command line; the one place that turns an error into a line and an exit status."""
+    try:
+        app()
+    except ChatlabError as error:
+        _fail(str(error), SET_UP)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "chatlab":
+            raise
+        from chatlab.lab.doctor import bring_the_lab
+
+        _fail(f"{error.name} is not installed; {bring_the_lab()}", SET_UP)
+
+
+def _fail(line: str, status: int) -> NoReturn:
+    print(f"chatlab: {line}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+# The workbook.
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(context: typer.Context) -> None:
+    """Open the workbook in JupyterLab. What else is on the line goes to JupyterLab: --no-browser --port 8899."""
+    from importlib.util import find_spec
+
+    from chatlab.lab import shipped
+    from chatlab.lab.doctor import bring_the_lab
+
+    first = shipped.notebooks() / "00_start_here.ipynb"
+    if find_spec("jupyterlab") is None:
+        raise SetupError("JupyterLab is not installed", bring_the_lab())
+    shipped.remember()
+    # A workshop may have no network, and a learner no use for JupyterLab's own news.
+    quiet = ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        print("running as root, so JupyterLab is told --allow-root", file=sys.stderr)
+        quiet.append("--allow-root")
+    _become([sys.executable, "-m", "jupyterlab", str(first), *quiet, *context.args])
+
+
+def _become(command: list[str]) -> NoReturn:
+    """Run `command` in our place, so that signals and the exit status are its own; Windows has no such thing."""
+    sys.stdout.flush()
+    if os.name == "posix":
+        os.execv(command[0], command)
+    import subprocess
+
+    raise SystemExit(subprocess.call(command))
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print it for a program to read.")] = False,
+) -> None:
+    """Say what is here, which versions, and for what is missing the one command that brings it."""
+    from rich.console import Console
+
+    from chatlab.lab import doctor as lab_doctor
+
+    checks = asyncio.run(lab_doctor.examine())
+    if as_json:
+        print(lab_doctor.as_json(checks))
+    else:
+        Console().print(lab_doctor.as_table(checks))
+    if not all(check.well for check in checks if check.needed):
+        raise typer.Exit(SET_UP)
+
+
+@app.command()
+def claims(
+    lesson: Annotated[str | None, typer.Argument(help="One lesson alone: 01 to 07.")] = None,
+) -> None:
+    """Print the ledger: what the article claims, what was measured on this machine, and the verdict."""
+    from chatlab.lab.claims import CLAIMS, report
+
+    lessons = sorted({claim.lesson for claim in CLAIMS.values()})
+    if lesson is not None and lesson not in lessons:
+        _fail(f"no lesson {lesson!r} makes a claim; there are {', '.join(lessons)}", WRONG_COMMAND_LINE)
+    ledger = report(lesson)
+    for claim in ledger.claims:
+        found = ledger.verdicts.get(claim.id)
+        print(found or f"  {claim.id} not tried here yet: {claim.text}")
+        if found and found.measured:
+            print(f"      measured: {found.measured}")
+
+
+@app.command()
+def reset(
+    lessons: Annotated[list[str] | None, typer.Argument(help="These lessons alone, such as 03; else all.")] = None,
+) -> None:
+    """Put the notebooks back as they were shipped. Your own copies are kept aside, and you are told where."""
+    from chatlab.lab import shipped
+
+    done = shipped.reset(lessons or [])
+    if not done.restored:
+        print("nothing to do: the notebooks are as they were shipped")
+        return
+    for name in done.restored:
+        print(f"restored {name}")
+    print(f"your own copies are in {done.aside}")
+    print("if JupyterLab has one of them open: File, Reload Notebook from Disk")
+
+
+# The servers.
+
+LOOPBACK = "127.0.0.1"
+CLASSROOM_RATE = 10.0  # messages a second: more than anybody types, less than a script would send
+
+Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for every one this machine has.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes any free one.")]
+Origins = Annotated[
+    list[str] | None,
+    typer.Option("--origin", help="A page's origin to let in, such as https://chat.example; repeat it for more."),
+]
+Redis = Annotated[str | None, typer.Option(help="Redis Streams on this server; the same as --broker with this URL.")]
+BrokerUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--broker",
+        help="What joins the instances: memory:// (one alone), redis:// (Streams), redis-pubsub://, amqp://, kafka://",
+    ),
+]
+UntilStdinEnds = Annotated[
+    bool,
+    typer.Option("--until-stdin-ends", hidden=True, help="Stop when standard input ends: with the parent's death."),
+]
+
+
+class Level(StrEnum):
+    """What is logged, and what is graver."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Durability(StrEnum):
+    """What a RECEIPT vouches for, as far as Redis Streams are the broker."""
+
+    SERVER = "server"
+    FSYNC = "fsync"
+
+
+class Server(Protocol):
+    """What every server here is, once it runs."""
+
+    @property
+    def url(self) -> str:
+        """Where it is reached."""
+
+    async def aclose(self) -> None:
+        """Tell the members, then stop."""
+
+
+@serve.callback()
+def keep_a_journal(
+    log: Annotated[Level, typer.Option(help="What is logged on standard error, and what is graver.")] = Level.INFO,
+    json_logs: Annotated[bool, typer.Option("--json-logs", help="Log as JSON, one object on each line.")] = False,
+) -> None:
+    """Run one of the servers until SIGTERM or Ctrl-C; members are told with close code 1001."""
+    from chatlab import journal
+
+    journal.keep(level=log.value, as_json=json_logs)
+
+
+@serve.command()
+def echo(
+    host: Host = LOOPBACK,
+    port: Port = 8001,
+    origin: Origins = None,
+    by_hand: Annotated[bool, typer.Option("--by-hand", help="The server written by hand in lesson 02.")] = False,
+    until_stdin_ends: UntilStdinEnds = False,
+) -> None:
+    """The smallest server: what you say comes back, in both directions at once."""
+    from chatlab import echo as echo_server
+
+    start = echo_server.start_by_hand if by_hand else echo_server.start
+    _run(lambda: start(host=host, port=port, origins=origin or ()), host, port, until_stdin_ends)
+
+
+@serve.command()
+def room(
+    host: Host = LOOPBACK,
+    port: Port = 8002,
+    origin: Origins = None,
+    lan: Annotated[
+        bool, typer.Option("--lan", help="Open it to the local network, with a room code, and show how to come in.")
+    ] = False,
+    rate: Annotated[
+        float | None, typer.Option(min=0.1, help="Messages a second one member may send; 10 with --lan, else no limit.")
+    ] = None,
+    as_in_the_article: Annotated[
+        bool, typer.Option("--as-in-the-article", help="The article's handler, faults and all; any origin may come in.")
+    ] = False,
+    until_stdin_ends: UntilStdinEnds = False,
+) -> None:
+    """The article's room at /room: every text goes to every member. Its page is at /."""
+    from chatlab import classroom
+    from chatlab import room as room_server
+
+    if as_in_the_article and (lan or rate):
+        _fail("--as-in-the-article has no code and no limits: not with --lan or --rate", WRONG_COMMAND_LINE)
+    if lan:
+        host, rate = "0.0.0.0" if host == LOOPBACK else host, rate or CLASSROOM_RATE
+
+    async def start() -> Server:
+        if as_in_the_article:
+            return await room_server.start_as_in_the_article(host=host, port=port, origins=origin or ("*",))
+        code = classroom.new_code() if lan else None
+        limit = room_server.RateLimit(rate) if rate else None
+        server = await room_server.start(host=host, port=port, origins=origin or (), code=code, rate=limit)
+        page = server.page_url(classroom.lan_address() if lan else None)
+        print(classroom.banner(page) if lan else f"the room's page: {page}")
+        return server
+
+    _run(start, host, port, until_stdin_ends)
+
+
+@serve.command()
+def chat(
+    host: Host = LOOPBACK,
+    port: Port = 8080,
+    redis: Redis = None,
+    broker: BrokerUrl = None,
+    origin: Origins = None,
+    durability: Annotated[
+        Durability,
+        typer.Option(
+            help="When a message is confirmed (redis:// alone): once the server has it, as safe as its own settings; "
+            "or once it is on the server's disk."
+        ),
+    ] = Durability.SERVER,
+    max_length: Annotated[
+        int, typer.Option(min=1, help="About how many messages each room keeps (redis:// and memory:// alone).")
+    ] = 100_000,
+    drain_seconds: Annotated[float, typer.Option(min=0, help="How long clients have to leave after SIGTERM.")] = 5.0,
+    until_stdin_ends: UntilStdinEnds = False,
+) -> None:
+    """The chat: STOMP over WebSocket at /ws, in step with every instance on the same broker. Its page is at /."""
+    from chatlab.chat import server as chat_server
+
+    engine = broker_of(_broker_url(redis, broker), durability, max_length)
+
+    async def start() -> Server:
+        await engine.start()
+        server = await chat_server.start(
+            engine, host=host, port=port, origins=origin or (), drain_seconds=drain_seconds
+        )
+        print(f"the chat's page: {server.page_url}")
+        return server
+
+    _run(start, host, port, until_stdin_ends, engine.aclose)
+
+
+async def nothing() -> None:
+    """What there is to close besides a server that stands alone."""
+
+
+def _run(
+    start: Callable[[], Awaitable[Server]],
+    host: str,
+    port: int,
+    until_stdin_ends: bool,
+    afterwards: Callable[[], Awaitable[None]] = nothing,
+) -> None:
+    """Run one server from its start to its polite end, then `afterwards`; exit status 0 when it was asked to stop."""
+    try:
+        asyncio.run(_serve(start, until_stdin_ends, afterwards))
+    except asyncio.CancelledError:
+        return  # asked to stop, and stopped
+    except OSError as error:
+        _fail(_why_not_listening(error, host, port), SET_UP)
+    except BrokerError as error:
+        _fail(f"{str(error).rstrip('.')}; start that server, or name another with --broker URL", SET_UP)
+
+
+async def _serve(
+    start: Callable[[], Awaitable[Server]], until_stdin_ends: bool, afterwards: Callable[[], Awaitable[None]]
+) -> None:
+    """Serve until this task is cancelled, which is what a signal does: starting or serving, it ends the same way."""
+    _cancel_on_signals(until_stdin_ends)
+    async with contextlib.AsyncExitStack() as until_the_end:
+        until_the_end.push_async_callback(afterwards)
+        server = await start()
+        until_the_end.push_async_callback(server.aclose)
+        print(f"listening on {server.url}", flush=True)
+        await asyncio.Event().wait()
+
+
+def _cancel_on_signals(until_stdin_ends: bool) -> None:
+    """Have SIGINT, SIGTERM and, if asked for, the end of standard input cancel the current task."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def ask(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one ends us at once
+        loop.call_soon_threadsafe(task.cancel)
+
+    # Not loop.add_signal_handler, which Windows does not have.
+    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGTERM, ask)
+    if until_stdin_ends:
+        threading.Thread(
+            target=_watch_stdin, args=[lambda: loop.call_soon_threadsafe(task.cancel)], daemon=True
+        ).start()
+
+
+def _watch_stdin(ask: Callable[[], object]) -> None:
+    """Leave when standard input ends: politely, and if the loop should be stuck, all the same."""
+    while os.read(0, 4096):
+        pass
+    with contextlib.suppress(RuntimeError):  # the loop is closed: we are leaving already
+        ask()
+    time.sleep(SECONDS_TO_LEAVE)
+    os._exit(1)
+
+
+def _why_not_listening(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is taken; choose another with --port, or --port 0 for any free one"
+    if error.errno == errno.EACCES:
+        return f"port {port} needs a privilege this user lacks; choose one above 1023 with --port"
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return f"this machine has no address {host}; choose with --host: 127.0.0.1 for itself, 0.0.0.0 for all"
+    return f"cannot listen on port {port} of {host}: {error}"
+
+
+BROKER_URLS = (
+    "memory://, redis://HOST:PORT (Streams), redis-pubsub://HOST:PORT, amqp://USER:PASSWORD@HOST/, kafka://HOST:PORT"
+)
+
+
+def _broker_url(redis: str | None, broker: str | None) -> str:
+    """What the command line names; `REDIS_URL` when it names nothing, and memory when nothing does."""
+    if redis and broker:
+        _fail("--redis and --broker are two ways to say one thing; give one of them", WRONG_COMMAND_LINE)
+    if url := broker or redis or os.environ.get("REDIS_URL"):
+        return url
+    print("no broker named: this instance chats alone, and forgets all when it ends; see --redis", file=sys.stderr)
+    return "memory://"
+
+
+def broker_of(url: str, durability: Durability = Durability.SERVER, max_length: int = 100_000) -> Broker:
+    """The broker for a URL, not yet connected. A wrong URL ends with a line that lists the right ones."""
+    scheme, separator, _ = url.partition("://")
+    if durability is Durability.FSYNC and scheme not in {"redis", "rediss", "unix"}:
+        _fail(f"--durability fsync is for redis:// alone, not for {scheme}://", WRONG_COMMAND_LINE)
+    try:
+        if not separator:
+            raise ValueError(f"{url!r} is no URL")
+        return _engine(scheme, url, durability, max_length)
+    except ValueError as error:
+        _fail(f"{error}; the brokers are {BROKER_URLS}", WRONG_COMMAND_LINE)
+
+
+def _engine(scheme: str, url: str, durability: Durability, max_length: int) -> Broker:
+    """The one place that names engines. Raises ValueError for what is no broker's URL."""
+    match scheme:
+        case "memory":
+            from chatlab.brokers.memory import MemoryBroker
+
+            return MemoryBroker(max_length=max_length)
+        case "redis" | "rediss" | "unix":
+            from chatlab.brokers.redis_streams import RedisStreamsBroker
+
+            return RedisStreamsBroker(url, durability=durability.value, max_length=max_length)
+        case "redis-pubsub" | "rediss-pubsub":
+            from chatlab.brokers.redis_pubsub import RedisPubSubBroker
+
+            return RedisPubSubBroker(url.replace("-pubsub", "", 1))
+        case "amqp" | "amqps":
+            from chatlab.brokers.rabbitmq import RabbitMQBroker
+
+            return RabbitMQBroker(url)
+        case "kafka":
+            from chatlab.brokers.kafka import KafkaBroker
+
+            return KafkaBroker(url)
+    raise ValueError(f"no broker is called {scheme!r}")
+
+
+if __name__ == "__main__":
+    main()

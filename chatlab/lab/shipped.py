@@ -1,0 +1,102 @@
+"""The notebooks as they were shipped, and the way back to them without losing a learner's own work.
+
+In a clone, git knows what was shipped: the last commit that came from elsewhere. Where there is no git, `remember`
+has made a copy when the workbook was first opened. Files of the learner's own are left alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import chatlab
+from chatlab.errors import SetupError
+from chatlab.lab.home import LANDMARK, home
+
+__all__ = ["Reset", "notebooks", "remember", "reset"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """What `reset` did: the files it restored, and the folder that holds the learner's copies."""
+
+    restored: list[str]
+    aside: Path
+
+
+def notebooks() -> Path:
+    """The folder of the notebooks: where one is working, or beside the package. Raises `SetupError`."""
+    for folder in (Path.cwd(), *Path.cwd().parents, Path(chatlab.__file__).parents[1]):
+        if (folder / LANDMARK).exists():
+            return (folder / LANDMARK).parent
+    raise SetupError(f"no {LANDMARK} here", "go to the folder you cloned, and call it there")
+
+
+def remember() -> None:
+    """Where git cannot say what was shipped: keep a copy, once."""
+    folder, copy = notebooks(), home() / "shipped"
+    if _commit(folder) is None and not copy.exists():
+        draft = copy.with_name("shipped.tmp")
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(folder, draft, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+        draft.rename(copy)  # whole or not at all
+
+
+def reset(lessons: Sequence[str] = ()) -> Reset:
+    """Restore the notebooks, or those whose names begin with one of `lessons`.
+
+    What differs from the shipped state is moved into a new folder first. Raises `SetupError` if nobody knows what was
+    shipped, or no notebook begins so.
+    """
+    folder = notebooks()
+    files = _shipped(folder)
+    wanted = {name: data for name, data in files.items() if not lessons or name.startswith(tuple(lessons))}
+    for lesson in lessons:
+        if not any(name.startswith(lesson) for name in files):
+            raise SetupError(f"no notebook begins with {lesson!r}", f"there are {', '.join(sorted(files))}")
+    aside = home() / "aside" / time.strftime("%Y-%m-%d_%H.%M.%S")
+    restored = [name for name, data in wanted.items() if _restore(folder / name, data, aside / name)]
+    return Reset(restored, aside)
+
+
+def _restore(file: Path, shipped: bytes, aside: Path) -> bool:
+    """Put one file back; whether there was anything to do."""
+    if file.exists():
+        if file.read_bytes() == shipped:
+            return False
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(file, aside)  # not rename: it may be another file system
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(shipped)
+    return True
+
+
+def _shipped(folder: Path) -> dict[str, bytes]:
+    """Each file as it was shipped, by its name below `folder`."""
+    if commit := _commit(folder):
+        names = _git(folder, "ls-tree", "-r", "-z", "--name-only", commit).decode().split("\0")
+        return {name: _git(folder, "show", f"{commit}:./{name}") for name in names if name}
+    copy = home() / "shipped"
+    if not copy.exists():
+        raise SetupError("nobody here knows what was shipped", "download the project again, and copy its notebooks/")
+    return {str(file.relative_to(copy)): file.read_bytes() for file in copy.rglob("*") if file.is_file()}
+
+
+def _commit(folder: Path) -> str | None:
+    """The commit the notebooks were shipped in: the newest one shared with upstream, so that a learner may commit."""
+    for arguments in (["merge-base", "HEAD", "@{upstream}"], ["rev-parse", "HEAD"]):
+        try:
+            commit = _git(folder, *arguments).decode().strip()
+            _git(folder, "cat-file", "-e", f"{commit}:./{LANDMARK.name}")  # this is the project's clone, not another's
+            return commit
+        except (OSError, subprocess.CalledProcessError):
+            continue
+    return None
+
+
+def _git(folder: Path, *arguments: str) -> bytes:
+    return subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True).stdout
