@@ -9,7 +9,6 @@ cd "$(dirname "$0")/.."
 wanted=$1
 lock=requirements/$wanted.txt
 venv=.venv
-mark=$venv/.installed-$wanted
 here=$(pwd -P)
 
 say() { printf '%s\n' "chatlab: $*" >&2; }
@@ -18,10 +17,15 @@ stop() { say "$@"; exit 1; }
 runs_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 makes_venvs() { "$1" -c 'import ensurepip, venv; ensurepip.version()' >/dev/null 2>&1; }
 
-# The lock, what the package asks for, and where we are: a change of any of them asks for a new installation.
-# (A virtual environment holds absolute paths: it does not survive being moved.)
-fingerprint=$({ cat "$lock" pyproject.toml tools/install.sh; echo "$here"; } | cksum)
-if [ -f "$mark" ] && [ "$(cat "$mark")" = "$fingerprint" ] && runs_new_enough $venv/bin/python; then
+# Where .venv is and which Python it is for: it holds absolute paths, so that it does not survive being moved, nor an
+# upgrade of the Python it was made with.
+made_for() { printf '%s ' "$here" && $venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
+
+fingerprint() { { echo "$made"; cat "requirements/$1.txt" pyproject.toml tools/install.sh; } | cksum; }
+mark=$venv/.installed-$wanted
+
+made=$(made_for || true)
+if [ -f "$mark" ] && [ "$(cat "$mark")" = "$(fingerprint "$wanted")" ]; then
     exit 0
 fi
 
@@ -61,11 +65,12 @@ make_venv() {
     else
         "$python" -m venv --clear $venv
     fi
-    echo "$here" >$venv/.made-in
+    made=$(made_for)
+    echo "$made" >$venv/.made-for
 }
 
-if [ -f $venv/.made-in ] && [ "$(cat $venv/.made-in)" != "$here" ]; then
-    say "this folder has moved since $venv was made"
+if [ -f $venv/.made-for ] && [ "$(cat $venv/.made-for)" != "$made" ]; then
+    say "the folder has moved or Python has changed since $venv was made"
     make_venv
 elif ! runs_new_enough $venv/bin/python; then
     make_venv
@@ -82,4 +87,5 @@ else
     $pip install --require-hashes -r "$lock" || stop "not all could be installed; $offline"
     $pip install --quiet --no-deps --no-build-isolation --editable .
 fi
-echo "$fingerprint" >"$mark"
+fingerprint "$wanted" >"$mark"
+if [ "$wanted" = dev ]; then fingerprint lab >$venv/.installed-lab; fi # which holds all of lab
