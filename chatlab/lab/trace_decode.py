@@ -493,7 +493,7 @@ class Push:
     items: list[object]
 
 
-def parse_resp(data: bytes | bytearray, start: int = 0) -> tuple[object, int]:
+def parse_resp(data: bytes | bytearray, start: int = 0, depth: int = 0) -> tuple[object, int]:
     """Read the RESP value at `start`: it, and where the next begins.
 
     Raises `IncompleteError` while its end has not come, ValueError when it is none.
@@ -502,18 +502,19 @@ def parse_resp(data: bytes | bytearray, start: int = 0) -> tuple[object, int]:
     line_end = data.find(b"\r\n", start)
     if line_end < 0:
         raise IncompleteError
-    sign, text = data[start : start + 1], data[start + 1 : line_end].decode()
+    sign, text = bytes(data[start : start + 1]), data[start + 1 : line_end].decode()
     after = line_end + 2
     if sign in SIMPLE:
-        return SIMPLE[bytes(sign)](text), after
+        return SIMPLE[sign](text), after
     length = int(text)
     if sign in (b"$", b"!", b"="):
-        return _bulk(bytes(sign), data, after, length)
-    if sign not in (b"*", b"~", b">", b"%", b"|"):
-        raise ValueError(f"not a RESP type: {bytes(sign)!r}")
-    return _aggregate(bytes(sign), data, after, length)
+        return _bulk(sign, data, after, length)
+    if sign not in (b"*", b"~", b">", b"%", b"|") or depth > MAX_DEPTH:
+        raise ValueError(f"not a RESP type, or too deep: {sign!r}")
+    return _aggregate(sign, data, after, length, depth + 1)
 
 
+MAX_DEPTH: Final = 32
 SIMPLE: Final[dict[bytes, Callable[[str], object]]] = {
     b"+": str,
     b"-": RedisError,
@@ -537,19 +538,19 @@ def _bulk(sign: bytes, data: bytes | bytearray, start: int, length: int) -> tupl
     return content[4:] if sign == b"=" else content, end + 2
 
 
-def _aggregate(sign: bytes, data: bytes | bytearray, start: int, length: int) -> tuple[object, int]:
+def _aggregate(sign: bytes, data: bytes | bytearray, start: int, length: int, depth: int) -> tuple[object, int]:
     if length < 0:
         return None, start
     items: list[object] = []
     for _ in range(2 * length if sign in (b"%", b"|") else length):
-        item, start = parse_resp(data, start)
+        item, start = parse_resp(data, start, depth)
         items.append(item)
     if sign == b">":
         return Push(items), start
     if sign == b"%":
         return list(zip(items[::2], items[1::2], strict=True)), start
     # an attribute goes before the value it speaks of
-    return parse_resp(data, start) if sign == b"|" else (items, start)
+    return parse_resp(data, start, depth) if sign == b"|" else (items, start)
 
 
 def read_redis_command(stream: Stream) -> list[Found] | None:

@@ -54,9 +54,9 @@ def octets(name: str, start: int, data: bytes, meaning: str, clause: str) -> Fie
     return Field(name, start * 8, len(data) * 8, data, meaning, clause)
 
 
-def describe_bytes(data: bytes) -> list[Field]:
-    """One field: octets nobody here can read."""
-    return [octets("octets", 0, data, quoted(data), "")] if data else []
+def describe_bytes(data: bytes, name: str = "octets", clause: str = "") -> list[Field]:
+    """One field: octets that say nothing about themselves."""
+    return [octets(name, 0, data, quoted(data), clause)] if data else []
 
 
 # --- HTTP ------------------------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def describe_http(data: bytes) -> list[Field]:
     start, *lines = head.split(b"\r\n")
     is_response = start.startswith(b"HTTP/")
     if not blank or not (is_response or b" HTTP/" in start):
-        return [octets("body", 0, data, quoted(data), "RFC 9112 §6")]
+        return describe_bytes(data, "body", "RFC 9112 §6")
     upgrades = b"\r\nupgrade: websocket" in head.lower()
     fields = [_start_line(start, is_response, upgrades)]
     at = len(start) + 2
@@ -120,8 +120,8 @@ def describe_stomp(data: bytes) -> list[Field]:
     """Name command, headers, empty line, body and NUL of a STOMP frame."""
     head, blank, rest = data.replace(b"\r\n", b"\n").partition(b"\n\n")
     if not blank or b"\r\n" in data:  # with CR LF the places differ: rare enough to be shown as it is
-        meaning = "a line end alone: I am here" if not data.strip() else quoted(data)
-        return [octets("heart-beat" if not data.strip() else "octets", 0, data, meaning, "STOMP 1.2, Heart-beating")]
+        beat = data in (b"\n", b"\r\n")
+        return describe_bytes(data, "heart-beat", "STOMP 1.2, Heart-beating") if beat else describe_bytes(data)
     command, *lines = head.split(b"\n")
     fields = [octets("command", 0, command, "what is asked or told", "STOMP 1.2, STOMP Frames")]
     at = len(command) + 1

@@ -137,7 +137,8 @@ class Dissection:
 
     def _row(self, field: Field) -> tuple[str, ...]:
         octets = f"{field.start}" if field.stop - field.start <= 1 else f"{field.start}-{field.stop - 1}"
-        return octets, self._bits(field), field.name, _value(field), field.meaning, field.clause
+        meaning = f"{field.meaning}; ✗ {field.problem}" if field.problem else field.meaning
+        return octets, self._bits(field), field.name, _value(field), meaning, field.clause
 
     def _bits(self, field: Field) -> str:
         """The field as it stands on the wire: whole octets in hexadecimal, parts of one bit by bit."""
@@ -187,16 +188,20 @@ def dissect(what: Event | bytes) -> Dissection:
     """Return the octets of an event with their fields named; bytes are taken for a WebSocket frame."""
     if isinstance(what, bytes):
         return Dissection(what, websocket.describe(what))
-    describe = {
-        "websocket": websocket.describe,
-        "http": describe_http,
-        "stomp": describe_stomp,
-        "redis": describe_redis,
-    }.get(what.layer, describe_bytes)
-    fields = describe(what.data)
-    if isinstance(what.value, Part) and what.content != what.value.frame.payload:
-        fields[-1] = replace(fields[-1], meaning=f"inflated: {quoted(what.content)}", clause="RFC 7692 §7.2.2")
+    describe = {"http": describe_http, "stomp": describe_stomp, "redis": describe_redis}.get(what.layer, describe_bytes)
+    fields = _frame_fields(what, what.value) if isinstance(what.value, Part) else describe(what.data)
     return Dissection(what.data, fields)
+
+
+def _frame_fields(event: Event, part: Part) -> list[Field]:
+    """Name the bits of a frame, with what only its connection tells: who sent it, and what it inflates to."""
+    fields = websocket.describe(event.data)
+    if (part.frame.mask is not None) != (event.sender == "client"):
+        rule = "what a client sends must be masked, and what a server sends must not"
+        fields = [replace(field, problem=rule) if field.name == "MASK" else field for field in fields]
+    if event.content != part.frame.payload:
+        fields[-1] = replace(fields[-1], meaning=f"inflated: {quoted(event.content)}", clause="RFC 7692 §7.2.2")
+    return fields
 
 
 # --- Sequence picture ------------------------------------------------------------------------------------------------
