@@ -14,6 +14,7 @@ LAB_ARGS ?=
 CHAT_ARGS ?=
 LOCK_ARGS ?=
 PYTEST_ARGS ?=
+FUZZ_CASES ?= 1000000
 
 .PHONY: help lab chat test test-code test-notebooks check notebooks fuzz lock clean venv-lab venv-dev
 
@@ -45,7 +46,7 @@ notebooks: venv-dev
 	$(PY) notebooks/build.py
 
 fuzz: venv-dev
-	CHATLAB_FUZZ=1000000 $(PY) -m pytest -q --timeout 0 tests/fuzz_*.py
+	for part in tests/fuzz_*.py; do $(PY) $$part $(FUZZ_CASES) || exit 1; done
 
 # No index, no local path and no file name in the locks: they hold wherever the packages come from.
 LOCK = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate \
