@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
 import shutil
 import socket
@@ -111,7 +112,7 @@ def redis_remedy() -> str:
 
 def redis_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
     """A Redis on loopback that writes every change down before it says so."""
-    port = free_port()
+    (port,) = free_ports(1)
     settings = {"bind": "127.0.0.1", "port": str(port), "dir": str(folder), "save": "", "appendonly": "yes", **options}
     arguments = [str(found.program)]
     for name, value in settings.items():
@@ -154,7 +155,7 @@ def rabbitmq_version(program: Path) -> str:
 
 def rabbitmq_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
     """A node on loopback with an epmd (Erlang's port mapper) of its own, so that neither meets another's."""
-    port, distribution_port, epmd_port = free_port(), free_port(), free_port()
+    port, distribution_port, epmd_port = free_ports(3)
     (folder / "enabled_plugins").write_text("[].\n")
     (folder / "rabbitmq.conf").write_text("".join(f"{name} = {value}\n" for name, value in options.items()))
     environment = {
@@ -228,7 +229,7 @@ def java_version() -> int:
 
 def kafka_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
     """One node that is broker and controller (KRaft), small enough for a laptop."""
-    port, controller_port = free_port(), free_port()
+    port, controller_port = free_ports(2)
     settings = {
         "process.roles": "broker,controller",
         "node.id": "1",
@@ -248,6 +249,7 @@ def kafka_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
         "transaction.state.log.min.isr": "1",
         "transaction.state.log.num.partitions": "1",
         "group.initial.rebalance.delay.ms": "0",
+        "group.min.session.timeout.ms": "1000",
         "num.network.threads": "1",
         "num.io.threads": "2",
         "log.cleaner.dedupe.buffer.size": str(2 << 20),
@@ -312,11 +314,13 @@ def kafka_remedy() -> str:
     return f"{compose} (or Java {kafka_jars.OLDEST_JAVA} and Maven)"
 
 
-def free_port() -> int:
-    """A port nobody on loopback uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody on loopback uses at this moment."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 WHEEL = (redis_in_the_wheel,)

@@ -191,7 +191,7 @@ async def test_a_url_in_the_environment_comes_first(redis_engine: Engine, monkey
 
 
 async def test_a_url_that_nobody_answers_at_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REDIS_URL", f"redis://me:secret@127.0.0.1:{engine_kinds.free_port()}/0")
+    monkeypatch.setenv("REDIS_URL", f"redis://me:secret@127.0.0.1:{engine_kinds.free_ports(1)[0]}/0")
     with pytest.raises(EngineUnreachable, match=r"redis://me:\*\*\*@127.0.0.1") as caught:
         await engines.start("redis")
     assert "secret" not in str(caught.value)
