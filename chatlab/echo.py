@@ -70,7 +70,9 @@ async def start(
     def refuse_foreign_pages(connection: ServerConnection, request: Request) -> Response | None:
         if origin_allowed(request.headers.get("Origin"), request.headers.get("Host"), origins):
             return None
-        return connection.respond(HTTPStatus.FORBIDDEN, f"pages of {request.headers['Origin']} may not connect here\n")
+        return connection.respond(
+            HTTPStatus.FORBIDDEN, f"pages of {request.headers['Origin']!r} may not connect here\n"
+        )
 
     server = await serve(
         echo,
