@@ -220,7 +220,7 @@ def payloads(frames: bytes) -> Iterator[bytes]:
 class Room:
     """The members, and what happens when one comes, speaks or goes."""
 
-    def __init__(self, *, policy: SlowReaderPolicy | None = None, rate: RateLimit | None = None) -> None:
+    def __init__(self, policy: SlowReaderPolicy, rate: RateLimit | None) -> None:
         self.fanout = Fanout(policy)
         self.rate = rate
         self.members: Group[Member] = self.fanout.group()
@@ -302,6 +302,10 @@ class Room:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
+    def close(self) -> None:
+        """Stop the watch over slow readers."""
+        self.fanout.close()
+
     def metrics(self) -> Metrics:
         """What the room is doing now."""
         counters = self.fanout.counters
@@ -373,6 +377,9 @@ class RoomAsInTheArticle:
         for session in list(self.sessions.values()):  # a copy: sessions come and go while this loop waits
             await session.send(f"Server received: {text}")
             self.deliveries += 1
+
+    def close(self) -> None:
+        """Nothing runs on here once the sessions are closed."""
 
     def metrics(self) -> Metrics:
         """What there is to see from outside: the sessions, and what waits for each."""
@@ -460,6 +467,9 @@ class Handler(Protocol):
     async def handle(self, connection: ServerConnection) -> None:
         """One member's life."""
 
+    def close(self) -> None:
+        """Stop what runs besides the members."""
+
     def metrics(self) -> Metrics:
         """What the room is doing now."""
 
@@ -500,6 +510,7 @@ class RoomServer:
         for connection in list(self._connections):
             connection.transport.abort()
         await closed
+        self.room.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -537,10 +548,12 @@ async def start(
     `send_buffer`: the kernel's send buffer for each member, in bytes (SO_SNDBUF); None leaves it to the kernel, which
     gives up to some megabytes. With a small one, a member who does not read is noticed sooner.
     """
+    policy = policy or SlowReaderPolicy()
     return await _listen(
-        Room(policy=policy, rate=rate),
+        Room(policy, rate),
         Door(tuple(origins), code),
         send_buffer,
+        close_timeout=policy.drain_seconds + 1,  # no sooner: a slow reader has that long to come to its close
         host=host,
         port=port,
         max_size=max_size,
