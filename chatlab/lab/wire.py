@@ -169,7 +169,7 @@ class Wire:
         self._set(sender, delay=seconds, jitter=jitter)
 
     def throttle(self, bytes_per_second: float | None, *, sender: Peer | None = None) -> None:
-        """Let no more than this pass, on each connection; None lifts the limit."""
+        """Let no more than this pass, on each connection; None or 0 lifts the limit."""
         self._note(f"throttle {bytes_per_second:g} B/s" if bytes_per_second else "throttle off", sender)
         self._set(sender, rate=bytes_per_second)
 
