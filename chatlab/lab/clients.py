@@ -8,7 +8,6 @@ plain texts over a WebSocket. Left out: reconnecting; a lesson wants to see the 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import socket
 import time
@@ -24,6 +23,8 @@ from chatlab.errors import ChatlabError
 
 __all__ = ["ChatClient", "Line", "Reading", "RoomClient", "State"]
 
+CLOSE_SECONDS = 2  # for a reader to see the end of its connection
+
 Way = Literal["sent", "received", "note"]
 
 
@@ -38,9 +39,9 @@ class State(enum.Enum):
 class Reading(enum.Enum):
     """How a client takes what the server sends: the fault one reader can be."""
 
-    NORMALLY = "reads normally"
+    NORMALLY = "reads"
     SLOWLY = "reads one a second"
-    NOT_AT_ALL = "has stopped reading"
+    NOT_AT_ALL = "does not read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,6 @@ class ChatClient:
         self.lines: list[Line] = []
         self.on_change: list[Callable[[], None]] = []
         self._reading = Reading.NORMALLY
-        self._may_read = asyncio.Event()
-        self._may_read.set()
         self._reader: asyncio.Task[None] | None = None
 
     # What a subclass says.
@@ -100,7 +99,7 @@ class ChatClient:
             self._move_to(State.CLOSED, f"could not connect: {error}")
             raise
         self._move_to(State.OPEN, "connected")
-        self._reader = asyncio.create_task(self._read(), name=f"reader of {self.name}")
+        self.read(self._reading)
 
     async def send(self, text: str) -> None:
         """Send one text. Raises `ConnectionClosed` when the link is not open."""
@@ -121,6 +120,7 @@ class ChatClient:
         if self.state is State.OPEN:
             self.note("vanished, without a close")
             self._abort()
+            self.read(Reading.NORMALLY)  # so that it notices its own end
         await self._end_reader()
 
     aclose = close
@@ -129,9 +129,11 @@ class ChatClient:
         """Read normally, slowly, or not at all, from now on."""
         self._reading = how
         if how is Reading.NOT_AT_ALL:
-            self._may_read.clear()
-        else:
-            self._may_read.set()
+            if self._reader is not None:
+                self._reader.cancel()
+                self._reader = None
+        elif self._reader is None and self.state is State.OPEN:
+            self._reader = asyncio.create_task(self._read(), name=f"reader of {self.name}")
         self._changed_now()
 
     def stop_reading(self) -> None:
@@ -174,27 +176,20 @@ class ChatClient:
     async def _read(self) -> None:
         try:
             while True:
-                await self._may_read.wait()
-                text = await self._receive()
-                # A stop asked for while a text was on its way holds from that text on.
-                self.note(text, "received")
+                self.note(await self._receive(), "received")
                 if self._reading is Reading.SLOWLY:
                     await asyncio.sleep(1)
         except ConnectionClosed as end:
             self._move_to(State.CLOSED, _why_closed(end))
         except (OSError, ChatlabError) as error:
             self._move_to(State.CLOSED, f"closed: {error}")
-        finally:
-            if self.state is not State.CLOSED:
-                self._move_to(State.CLOSED, "closed")
 
     async def _end_reader(self) -> None:
         reader, self._reader = self._reader, None
         if reader is None:
             return
-        self._may_read.set()
-        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-            await asyncio.wait_for(reader, timeout=2)
+        await asyncio.wait([reader], timeout=CLOSE_SECONDS)
+        reader.cancel()
 
     def _move_to(self, state: State, why: str = "") -> None:
         self.state = state

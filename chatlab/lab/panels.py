@@ -97,14 +97,12 @@ class ChatPanel:
         self._began: float | None = None
         self._urls = [member.url for member in clients]
         self._bar = widgets.HTML()
+        self._trouble = widgets.HTML()
         self._row = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap", align_items="flex-start"))
-        self._new_name = widgets.Text(
-            description="New client", placeholder="a name", layout=widgets.Layout(width="16em")
-        )
+        self._new_name = LineToType(self._add_typed, description="New client", placeholder="a name", width="16em")
         self._add = widgets.Button(description="Add a client", tooltip="Connect one more client to the same server")
-        self._add.on_click(lambda _: self._add_typed())
-        self._new_name.on_msg(lambda _, content, __: self._add_typed() if is_enter(content) else None)
-        self.box = widgets.VBox([self._bar, self._row, widgets.HBox([self._new_name, self._add])])
+        self._add.on_click(lambda _: self._add_typed(self._new_name.take()))
+        self.box = widgets.VBox([self._bar, self._row, widgets.HBox([self._new_name.widget, self._add]), self._trouble])
         for member in clients:
             self._place(member)
         if stats is not None:
@@ -159,15 +157,15 @@ class ChatPanel:
             await action()
         except Exception as error:  # shown where the reader looks, never lost with the task
             if client is None:
-                self._bar.value = f"<p role='alert'>{escape(str(error))}</p>"
+                self._trouble.value = f"<p role='alert'>{escape(str(error))}</p>"
             elif client.state is not State.CLOSED or not client.lines or str(error) not in client.lines[-1].text:
                 client.note(str(error))
 
-    def _add_typed(self) -> None:
-        name, self._new_name.value = self._new_name.value.strip(), ""
+    def _add_typed(self, name: str) -> None:
+        self._trouble.value = ""
 
         async def add() -> None:
-            await self.add(name)
+            await self.add(name.strip())
 
         self.hand_over(add)
 
@@ -218,20 +216,15 @@ class _Column:
         self._drawing = False
         name = client.name
         self._head = widgets.HTML()
-        self._text = widgets.Text(
-            placeholder=f"type as {name}, Enter sends",
-            description=f"{name}:",
-            style={"description_width": "initial"},
-            layout=widgets.Layout(width="22em"),
-        )
+        self._text = LineToType(self._send_typed, description=f"{name}:", placeholder=f"type as {name}, Enter sends")
         self._send = widgets.Button(description=f"Send as {name}", button_style="primary")
         self._link = widgets.Button(description=f"Disconnect {name}")
-        self._reading = widgets.Dropdown(
+        # Buttons, not a list: JupyterLab keeps the arrow keys for itself.
+        self._reading = widgets.ToggleButtons(
             options=[(how.value, how) for how in Reading],
             description=f"{name} now",
-            tooltip=f"How {name} takes what the server sends",
-            style={"description_width": "initial"},
-            layout=widgets.Layout(width="22em"),
+            tooltips=[f"{name} {how.value}" for how in Reading],
+            style={"description_width": "initial", "button_width": "auto"},
         )
         self._vanish = widgets.Button(
             description=f"Make {name} vanish", tooltip="Drop the connection without a close, as a lost phone does"
@@ -241,7 +234,7 @@ class _Column:
         self.box = widgets.VBox(
             [
                 self._head,
-                self._text,
+                self._text.widget,
                 widgets.HBox([self._send, self._link]),
                 self._log,
                 self._reading,
@@ -254,16 +247,14 @@ class _Column:
 
     def _wire_up(self) -> None:
         hand_over, client = self._panel.hand_over, self.client
-        self._text.on_msg(lambda _, content, __: self._send_typed() if is_enter(content) else None)
-        self._send.on_click(lambda _: self._send_typed())
+        self._send.on_click(lambda _: self._send_typed(self._text.take()))
         self._link.on_click(lambda _: hand_over(self._toggle, client))
         self._vanish.on_click(lambda _: hand_over(client.vanish, client))
         self._remove.on_click(lambda _: hand_over(lambda: self._panel.remove(client.name), client))
         self._reading.observe(lambda change: client.read(change["new"]), "value")
         client.on_change.append(self._redraw_soon)
 
-    def _send_typed(self) -> None:
-        text, self._text.value = self._text.value, ""
+    def _send_typed(self, text: str) -> None:
         if text:
             self._panel.hand_over(lambda: self.client.send(text), self.client)
 
@@ -300,9 +291,51 @@ class _Column:
             yield f"  {SIGNS[line.way]} {line.text}"
 
 
-def is_enter(content: object) -> bool:
-    """Whether a widget's custom message says that Enter was pressed in a line of text."""
-    return isinstance(content, dict) and content.get("event") == "submit"
+class LineToType:
+    """A line to type in; `on_enter(text)` is called when Enter is pressed, and the line is emptied.
+
+    The page sends what was typed when the line is left or Enter is pressed, not at every key: at every key it would
+    hold back the newest while the kernel is busy, and Enter would overtake the last letters. At Enter it says "submit"
+    first and then, if the text is new, sends the text; so the text is awaited for a moment.
+    """
+
+    PATIENCE_SECONDS = 0.2
+
+    def __init__(
+        self, on_enter: Callable[[str], None], *, description: str, placeholder: str, width: str = "22em"
+    ) -> None:
+        self._on_enter = on_enter
+        self._awaited: asyncio.TimerHandle | None = None
+        self.widget = widgets.Text(
+            description=description,
+            placeholder=placeholder,
+            continuous_update=False,
+            style={"description_width": "initial"},
+            layout=widgets.Layout(width=width),
+        )
+        self.widget.on_msg(self._on_msg)
+        self.widget.observe(self._on_value, "value")
+
+    def take(self) -> str:
+        """What stands in the line; it is emptied."""
+        text: str = self.widget.value
+        self.widget.value = ""
+        return text
+
+    def _on_msg(self, _: object, content: object, __: object) -> None:
+        if isinstance(content, dict) and content.get("event") == "submit" and self._awaited is None:
+            self._awaited = asyncio.get_running_loop().call_later(self.PATIENCE_SECONDS, self._enter)
+
+    def _on_value(self, change: Mapping[str, str]) -> None:
+        if change["new"] and self._awaited is not None:
+            self._enter()
+
+    def _enter(self) -> None:
+        if self._awaited is not None:
+            self._awaited.cancel()
+            self._awaited = None
+        if text := self.take():
+            self._on_enter(text)
 
 
 def _log(lines: Sequence[Line], since_start: Callable[[Line], float] | None = None) -> str:

@@ -2,9 +2,9 @@
 
     predict("01", "who-speaks-first")
 
-shows the question with its options; choosing one and pressing the button says why that option is right or wrong, and
-opens the rest. Questions are data: `predictions/LESSON.toml`, a table for each with `question` and `options`, each
-option with `text`, `why`, and `right = true` for the one that is. Nothing is scored: a wrong guess is how one learns.
+shows the question with its options; pressing one says why it is right or wrong, and opens the reasons for the rest.
+Questions are data: `predictions/LESSON.toml`, a table for each with `question` and `options`, each option with `text`,
+`why`, and `right = true` for the one that is. Nothing is scored: a wrong guess is how one learns.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from importlib.resources import files
 from typing import Any
 
 import ipywidgets as widgets
+
+LETTERS = "abcdefgh"
 
 __all__ = ["Option", "Prediction", "Question", "predict", "questions"]
 
@@ -59,31 +61,25 @@ def predict(lesson: str, key: str) -> Prediction:
 
 
 class Prediction:
-    """A question on the page: options to choose from by mouse or arrow keys, and the reasons once one is chosen."""
+    """A question on the page: a button for each option, and the reasons for all of them once one is pressed.
+
+    Buttons, not radio buttons: JupyterLab keeps the arrow keys for itself, and nobody could reach the second option.
+    """
 
     def __init__(self, question: Question) -> None:
         self.question = question
-        self.choices = widgets.RadioButtons(
-            options=[(option.text, index) for index, option in enumerate(question.options)],
-            value=None,
-            description="I expect:",
-            layout=widgets.Layout(width="95%"),
-            style={"description_width": "initial"},
-        )
-        self.button = widgets.Button(description="Was I right?", disabled=True, tooltip="Shows why, for each option")
+        self.buttons = [self._button(index, option) for index, option in enumerate(question.options)]
         self.answer = widgets.HTML()
-        self.choices.observe(self._chosen, "value")
-        self.button.on_click(lambda _: self._reveal())
         title = widgets.HTML(f"<p><b>Before you run the next cell.</b> {escape(question.text)}</p>")
-        self.box = widgets.VBox([title, self.choices, self.button, self.answer])
+        self.box = widgets.VBox([title, *self.buttons, self.answer])
 
-    def _chosen(self, _: object) -> None:
-        self.button.disabled = self.choices.value is None
+    def _button(self, index: int, option: Option) -> widgets.Button:
+        button = widgets.Button(description=f"{LETTERS[index]}) {option.text}", layout=widgets.Layout(width="auto"))
+        button.style.text_align = "left"
+        button.on_click(lambda _: self._reveal(index))
+        return button
 
-    def _reveal(self) -> None:
-        chosen = self.choices.value
-        if chosen is None:
-            return
+    def _reveal(self, chosen: int) -> None:
         found = "✔ You expected it." if self.question.options[chosen].right else "✘ Not this time. Here is why."
         self.answer.value = f"<div role='status'><p><b>{found}</b></p>{self._reasons(chosen)}</div>"
 
@@ -96,8 +92,7 @@ class Prediction:
         return f"<ul>{rows}</ul>"
 
     def __repr__(self) -> str:
-        letters = "abcdefgh"
-        options = "\n".join(f"  {letters[i]}) {option.text}" for i, option in enumerate(self.question.options))
+        options = "\n".join(f"  {LETTERS[i]}) {option.text}" for i, option in enumerate(self.question.options))
         return f"Before you run the next cell. {self.question.text}\n{options}"
 
     def _repr_html_(self) -> str:

@@ -1,0 +1,68 @@
+"""Lesson 03 as a learner has it: in JupyterLab, in a browser, by mouse and by keyboard alone."""
+
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from tests.support.jupyter import Lab, Notebook
+
+LESSON = "03_broadcast_handler.ipynb"
+
+pytestmark = pytest.mark.timeout(180)
+
+
+async def test_what_is_typed_into_one_client_is_read_in_the_other(lab: Lab, chrome: Browser, pictures: Path) -> None:
+    notebook = await Notebook.open(lab, chrome, LESSON)
+    await notebook.run_all()
+
+    await notebook.line("가람:").last.fill("브라우저에서 보냄 🖥️")
+    await notebook.button("Send as 가람").last.click()
+
+    await expect(notebook.log("Nuri").last).to_contain_text("Server received from 가람: 브라우저에서 보냄 🖥️")
+    await notebook.log("Nuri").last.scroll_into_view_if_needed()
+    await notebook.page.screenshot(path=pictures / "lesson03.png")
+
+
+async def test_the_panel_is_operated_by_keyboard_alone(lab: Lab, chrome: Browser) -> None:
+    notebook = await Notebook.open(lab, chrome, LESSON)
+    await notebook.run_all()
+    keyboard = notebook.page.keyboard
+
+    await notebook.line("가람:").last.focus()
+    await keyboard.type("키보드로 ⌨️")
+    await keyboard.press("Enter")
+    await expect(notebook.log("Nuri").last).to_contain_text("키보드로 ⌨️")
+
+    await keyboard.press("Tab")  # to Send as 가람
+    await keyboard.press("Tab")  # to Disconnect 가람
+    await keyboard.press("Space")
+    await expect(notebook.button("Connect 가람").last).to_be_visible()
+    await keyboard.press("Space")
+    await expect(notebook.button("Disconnect 가람").last).to_be_visible()
+
+    await notebook.line("New client").last.focus()
+    await keyboard.type("하늘")
+    await keyboard.press("Enter")
+    await expect(notebook.button("Send as 하늘").last).to_be_enabled()
+    await expect(notebook.log("Nuri").last).to_contain_text("* 하늘 joined (3 here)")
+
+    await notebook.page.get_by_title("하늘 does not read").last.focus()
+    await keyboard.press("Enter")
+    await notebook.line("가람:").last.fill("하늘, 읽고 있어요?")
+    await keyboard.press("Enter")
+    await expect(notebook.log("Nuri").last).to_contain_text("읽고 있어요?")
+    await expect(notebook.log("하늘").last).not_to_contain_text("읽고 있어요?")
+    await notebook.button("Make 하늘 vanish").last.focus()
+    await keyboard.press("Enter")
+    await expect(notebook.log("Nuri").last).to_contain_text("* 하늘 left (2 here)")
+
+
+async def test_a_prediction_is_answered_by_keyboard_alone(lab: Lab, chrome: Browser) -> None:
+    notebook = await Notebook.open(lab, chrome, LESSON)
+    await notebook.run_all()
+    await notebook.button("a) Nothing bad: there is one thread, so nobody else runs.").focus()
+    await notebook.page.keyboard.press("Tab")  # to b), which is right
+    await notebook.page.keyboard.press("Space")
+
+    await expect(notebook.page.get_by_text("✔ You expected it.")).to_be_visible()

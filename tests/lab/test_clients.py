@@ -1,0 +1,113 @@
+"""The clients a cell holds: what they send, receive and log, and how they fail to read."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from chatlab import room
+from chatlab.lab.clients import Reading, RoomClient, State
+from chatlab.lab.until import until
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[room.RoomServer]:
+    async with await room.start(rate=None) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def pair(server: room.RoomServer) -> AsyncIterator[tuple[RoomClient, RoomClient]]:
+    garam, nuri = RoomClient(server.url, "가람"), RoomClient(server.url, "Nuri")
+    await garam.connect()
+    await nuri.connect()
+    yield garam, nuri
+    await garam.close()
+    await nuri.close()
+
+
+Pair = tuple[RoomClient, RoomClient]
+
+
+async def test_what_one_sends_the_other_hears(pair: Pair) -> None:
+    garam, nuri = pair
+    await garam.send("안녕 👋")
+    await nuri.heard("Server received from 가람: 안녕 👋")
+    assert garam.sent == ["안녕 👋"]
+
+
+async def test_waiting_for_what_never_comes_times_out(pair: Pair) -> None:
+    with pytest.raises(TimeoutError):
+        await pair[0].heard("nothing of the kind", timeout=0.05)
+
+
+async def test_a_client_that_is_not_connected_cannot_send(server: room.RoomServer) -> None:
+    with pytest.raises(ConnectionError, match="connect first"):
+        await RoomClient(server.url, "가람").send("x")
+
+
+async def test_connecting_to_nothing_is_logged_and_raised() -> None:
+    client = RoomClient("ws://127.0.0.1:1/room", "가람")
+    with pytest.raises(OSError):
+        await client.connect()
+    assert client.state is State.CLOSED
+    assert client.lines[-1].text.startswith("could not connect: ")
+
+
+async def test_a_refused_origin_is_logged_and_raised(server: room.RoomServer) -> None:
+    client = RoomClient(server.url, "가람", origin="https://evil.example")
+    with pytest.raises(Exception, match="403"):
+        await client.connect()
+    assert "403" in client.lines[-1].text
+
+
+async def test_it_closes_and_connects_again(pair: Pair, server: room.RoomServer) -> None:
+    garam, nuri = pair
+    await garam.close()
+    assert garam.state is State.CLOSED
+    assert garam.lines[-1].text == "closed: 1000"
+    await garam.connect()
+    await nuri.send("다시 왔네요")
+    await garam.heard("다시 왔네요")
+
+
+async def test_one_that_does_not_read_hears_nothing_until_it_reads_again(pair: Pair) -> None:
+    garam, nuri = pair
+    nuri.read(Reading.NOT_AT_ALL)
+    await garam.send("읽어요?")
+    await garam.heard("읽어요?")
+    assert not any("읽어요?" in text for text in nuri.received)
+    nuri.read(Reading.NORMALLY)
+    await nuri.heard("읽어요?")
+
+
+async def test_one_that_reads_slowly_takes_one_text_a_second(pair: Pair) -> None:
+    garam, nuri = pair
+    nuri.read(Reading.SLOWLY)
+    for number in range(20):
+        await garam.send(f"#{number}")
+    await garam.heard("#19")
+    await nuri.heard("#0")
+    assert not any("#5" in text for text in nuri.received)
+
+
+async def test_one_that_vanishes_sends_no_close(pair: Pair, server: room.RoomServer) -> None:
+    garam, _ = pair
+    await garam.vanish()
+    await until(lambda: len(server.metrics().members) == 1)
+    assert garam.state is State.CLOSED
+    assert server.metrics().departures[-1].code == 1006
+
+
+async def test_the_server_going_away_shows_its_code(pair: Pair, server: room.RoomServer) -> None:
+    await server.aclose()
+    await pair[0].until(lambda: pair[0].state is State.CLOSED)
+    assert pair[0].lines[-1].text == "closed: 1001 the room is closing"
+
+
+async def test_one_that_does_not_read_can_still_leave(pair: Pair) -> None:
+    pair[0].stop_reading()
+    async with asyncio.timeout(5):
+        await pair[0].close()
+    assert pair[0].state is State.CLOSED
