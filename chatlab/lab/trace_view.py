@@ -105,6 +105,7 @@ def _cell(text: str, column: Column) -> str:
 
 TITLES: Final = ("octets", "bits", "field", "value", "meaning", "clause")
 COLOURS: Final = ("#d7e8fb", "#fbe3c8", "#d9f0d3", "#f3d9ee", "#fdf3b8", "#d5efef")
+CELL: Final = "text-align:left;line-height:1.4;padding:1px 6px"
 SHOWN_OCTETS: Final = 256
 
 
@@ -152,7 +153,7 @@ class Dissection:
     def _repr_html_(self) -> str:
         octets = " ".join(self._octet(at) for at in range(min(len(self.data), SHOWN_OCTETS)))
         more = f" … {len(self.data) - SHOWN_OCTETS} more octets" if len(self.data) > SHOWN_OCTETS else ""
-        head = "".join(f'<th scope="col" style="text-align:left">{title}</th>' for title in TITLES)
+        head = "".join(f'<th scope="col" style="{CELL}">{title}</th>' for title in TITLES)
         body = "".join(self._html_row(number, field) for number, field in enumerate(self.fields))
         dump = f'<p style="font-family:monospace;line-height:1.8;color:#111">{octets}{more}</p>'
         return f"{dump}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
@@ -166,9 +167,9 @@ class Dissection:
 
     def _html_row(self, number: int, field: Field) -> str:
         octets, bits, *rest = map(escape, self._row(field))
-        mark = f'style="background:{COLOURS[number % len(COLOURS)]};color:#111;font-family:monospace"'
-        cells = "".join(f'<td style="text-align:left">{text}</td>' for text in rest)
-        return f"<tr><td>{octets}</td><td {mark}>{bits}</td>{cells}</tr>"
+        mark = f'style="background:{COLOURS[number % len(COLOURS)]};color:#111;font-family:monospace;{CELL}"'
+        cells = "".join(f'<td style="{CELL}">{text}</td>' for text in rest)
+        return f'<tr><td style="{CELL}">{octets}</td><td {mark}>{bits}</td>{cells}</tr>'
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"text/plain": str(self), "text/html": self._repr_html_()}

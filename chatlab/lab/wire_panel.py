@@ -1,9 +1,9 @@
 """The wire in a notebook cell: pick an event, see its bytes and their meaning; make the line bad by slider and button.
 
 `TraceInspector` looks at any trace, a loaded one too. `WirePanel` puts one on a running wire, with its faults below.
-Everything can be done without a mouse: it is all buttons and fields, reached by Tab; a list can be walked by buttons
-because JupyterLab keeps the arrow keys for itself. Without a live kernel both show as a table and as plain text, with
-nothing in them that changes from run to run, but for the bytes of an event that was picked before.
+Everything can be done without a mouse, with Tab, Space and Enter: the list is walked by buttons too, and a slider's
+figure can be typed, because JupyterLab keeps the arrow keys for itself. Without a live kernel both show as a table and
+as plain text, with nothing in them that changes from run to run, but for the bytes of an event that was picked before.
 
 A panel decodes nothing and breaks nothing itself: that is `trace.py` and `wire.py`.
 """
@@ -216,9 +216,7 @@ class _Faults:
         self.jitter = widgets.IntSlider(
             description="give or take, ms", tooltip="Vary the delay by up to this", **slider
         )
-        self.rate = widgets.SelectionSlider(
-            options=RATES, description="Bandwidth", continuous_update=False, style=LABELLED, layout=wide
-        )
+        self.rate = _choice("Bandwidth", RATES)
         self.sender = _choice("What is sent by", SIDES)
         self.moment = _choice("Strike", MOMENTS)
         self.count = widgets.BoundedIntText(
@@ -233,7 +231,8 @@ class _Faults:
             [
                 widgets.HTML("<p><b>Faults</b></p>"),
                 self.sender,
-                widgets.HBox([self.delay, self.jitter, self.rate], layout=widgets.Layout(flex_flow="row wrap")),
+                widgets.HBox([self.delay, self.jitter], layout=widgets.Layout(flex_flow="row wrap")),
+                self.rate,
                 self.moment,
                 widgets.HBox(self._buttons(), layout=widgets.Layout(flex_flow="row wrap")),
             ]
