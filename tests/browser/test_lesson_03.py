@@ -1,21 +1,27 @@
 """Lesson 03 as a learner has it: in JupyterLab, in a browser, by mouse and by keyboard alone."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, expect
+import pytest_asyncio
+from playwright.async_api import expect
 
-from tests.support.jupyter import Lab, Notebook
+from tests.support.jupyter import Lab, Notebook, browser
 
-LESSON = "03_broadcast_handler.ipynb"
-
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 
 
-async def test_what_is_typed_into_one_client_is_read_in_the_other(lab: Lab, chrome: Browser, pictures: Path) -> None:
-    notebook = await Notebook.open(lab, chrome, LESSON)
-    await notebook.run_all()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def notebook(lab: Lab) -> AsyncIterator[Notebook]:
+    """The lesson, open and run from top to bottom."""
+    async with browser() as chrome:
+        notebook = await Notebook.open(lab, chrome, "03_broadcast_handler.ipynb")
+        await notebook.run_all()
+        yield notebook
 
+
+async def test_what_is_typed_into_one_client_is_read_in_the_other(notebook: Notebook, pictures: Path) -> None:
     await notebook.line("가람:").last.fill("브라우저에서 보냄 🖥️")
     await notebook.button("Send as 가람").last.click()
 
@@ -24,9 +30,7 @@ async def test_what_is_typed_into_one_client_is_read_in_the_other(lab: Lab, chro
     await notebook.page.screenshot(path=pictures / "lesson03.png")
 
 
-async def test_the_panel_is_operated_by_keyboard_alone(lab: Lab, chrome: Browser) -> None:
-    notebook = await Notebook.open(lab, chrome, LESSON)
-    await notebook.run_all()
+async def test_the_panel_is_operated_by_keyboard_alone(notebook: Notebook) -> None:
     keyboard = notebook.page.keyboard
 
     await notebook.line("가람:").last.focus()
@@ -58,9 +62,7 @@ async def test_the_panel_is_operated_by_keyboard_alone(lab: Lab, chrome: Browser
     await expect(notebook.log("Nuri").last).to_contain_text("* 하늘 left (2 here)")
 
 
-async def test_a_prediction_is_answered_by_keyboard_alone(lab: Lab, chrome: Browser) -> None:
-    notebook = await Notebook.open(lab, chrome, LESSON)
-    await notebook.run_all()
+async def test_a_prediction_is_answered_by_keyboard_alone(notebook: Notebook) -> None:
     await notebook.button("a) Nothing bad: there is one thread, so nobody else runs.").focus()
     await notebook.page.keyboard.press("Tab")  # to b), which is right
     await notebook.page.keyboard.press("Space")

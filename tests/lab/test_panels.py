@@ -38,6 +38,10 @@ def click(panel: ChatPanel, text: str) -> None:
     button(panel, text).click()  # type: ignore[attr-defined]  # found by its text: the test knows that it is a button
 
 
+async def shown(panel: ChatPanel, text: str) -> None:
+    await until(lambda: any(getattr(each, "description", "") == text for each in widgets_of(panel.box)))
+
+
 def type_into(panel: ChatPanel, label: str, text: str) -> None:
     """As the page does it: Enter is said first, and the text follows."""
     line = button(panel, label)
@@ -75,9 +79,10 @@ async def test_leaving_a_line_sends_nothing() -> None:
 
 
 async def test_a_client_is_disconnected_and_connected_by_one_button(panel: ChatPanel) -> None:
+    await shown(panel, "Disconnect 가람")
     click(panel, "Disconnect 가람")
     await panel["가람"].until(lambda: panel["가람"].state is State.CLOSED)
-    await until(lambda: any(getattr(each, "description", "") == "Connect 가람" for each in widgets_of(panel.box)))
+    await shown(panel, "Connect 가람")
     click(panel, "Connect 가람")
     await panel["가람"].until(lambda: panel["가람"].state is State.OPEN)
 
