@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Self
 
+from chatlab.brokers.ids import parse_id
 from chatlab.brokers.inbox import MAX_WAITING, Inbox
 from chatlab.brokers.port import BEGINNING, Delivery
 from chatlab.errors import BrokerUnavailable, SubscriptionLost
@@ -98,8 +99,8 @@ class MemoryBroker:
     async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> Sequence[Delivery]:
         """The records kept after `after`; with `limit` the newest so many."""
         kept = self._topic(topic).kept
-        first = kept[0] if kept else None
-        seen = number(after) - number(first.id) + 1 if first else 0
+        last_seen = parse_id(after)[0]
+        seen = last_seen - parse_id(kept[0].id)[0] + 1 if kept else 0
         start = max(seen, 0 if limit is None else len(kept) - limit, 0)
         return list(islice(kept, start, None))
 
@@ -110,7 +111,7 @@ class MemoryBroker:
 
     def is_before(self, one: str, other: str) -> bool:
         """Whether the id `one` comes before `other`."""
-        return number(one) < number(other)
+        return parse_id(one) < parse_id(other)
 
     async def aclose(self) -> None:
         """End every subscription."""
@@ -130,11 +131,3 @@ class MemoryBroker:
         if name not in self._topics:
             self._topics[name] = Topic(deque(maxlen=self._max_length))
         return self._topics[name]
-
-
-def number(identifier: str) -> int:
-    """Which record an id names: "7-0" is the seventh."""
-    first, _, second = identifier.partition("-")
-    if not first.isascii() or not first.isdigit() or second != "0":
-        raise ValueError(f"not a record's id: {identifier!r}")
-    return int(first)

@@ -99,6 +99,26 @@ class Link:
             await self.close()  # replies are still on their way: this connection is out of step
             raise
 
+    async def send(self, *command: Argument) -> None:
+        """Send a command whose answer `receive` will bring. Raises LinkLost."""
+        if self._connection is None:
+            raise LinkLost(f"the broker at {self._name} is away")
+        try:
+            await self._connection.send_command(*command, check_health=False)
+        except (RedisError, OSError) as error:
+            await self.close()
+            raise LinkLost(f"the broker at {self._name} went away: {error}") from error
+
+    async def receive(self, timeout: float) -> Any:
+        """The next reply or message the server pushes; None if it is silent for `timeout` seconds. Raises LinkLost."""
+        if self._connection is None:
+            raise LinkLost(f"the broker at {self._name} is away")
+        try:
+            return await self._connection.read_response(timeout=timeout, push_request=True)
+        except (RedisError, OSError) as error:
+            await self.close()
+            raise LinkLost(f"the broker at {self._name} went away: {error}") from error
+
     @staticmethod
     async def _reply(connection: AbstractConnection) -> Any:
         try:

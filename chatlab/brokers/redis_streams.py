@@ -25,6 +25,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from chatlab.brokers.ids import parse_id
 from chatlab.brokers.inbox import MAX_WAITING, Inbox
 from chatlab.brokers.port import BEGINNING, Delivery
 from chatlab.brokers.redis_groups import GroupMember
@@ -426,14 +427,6 @@ async def wait_for_disk(link: Link) -> Command | None:
         remedy = "set `appendonly yes` and `appendfsync always`, or use Redis 7.2 or Valkey with `appendonly yes`"
         raise SetupError(f"this server cannot confirm that a message is on disk ({error})", remedy) from error
     return command
-
-
-def parse_id(identifier: str) -> tuple[int, int]:
-    """ "1526919030474-55" as milliseconds and sequence number, which compare as the ids do."""
-    milliseconds, _, sequence = identifier.partition("-")
-    if not (identifier.isascii() and milliseconds.isdigit() and sequence.isdigit() and len(identifier) <= 41):
-        raise ValueError(f"not a record's id: {identifier!r}")
-    return int(milliseconds), int(sequence)
 
 
 def delivery(topic: str, identifier: bytes, fields: dict[bytes, bytes]) -> Delivery:
