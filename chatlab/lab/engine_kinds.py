@@ -170,6 +170,9 @@ def rabbitmq_recipe(found: Found, folder: Path, options: dict[str, str]) -> Reci
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
         "RABBITMQ_MNESIA_BASE": str(folder / "data"),
         "RABBITMQ_LOGS": "-",
+        "RABBITMQ_LOG_BASE": str(
+            folder / "log"
+        ),  # one log goes to a file all the same; not every user may write /var/log
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
         "RABBITMQ_CONF_ENV_FILE": str(folder / "no-such-file"),  # nothing from /etc
