@@ -53,6 +53,7 @@ async def chat_panel(
     try:
         for member in panel.clients:
             await member.connect()
+        await panel.quiet()  # greetings first: what a cell sends next then follows them in every log
     except BaseException:
         await panel.aclose()
         raise
@@ -142,6 +143,13 @@ class ChatPanel:
         await asyncio.gather(*(member.close() for member in self.clients), return_exceptions=True)
         for column in self._columns.values():
             column.draw()
+
+    async def quiet(self, seconds: float = 0.1, *, timeout: float = 2) -> None:
+        """Wait until no client has logged anything for `seconds`, at most `timeout`."""
+        end = self._loop.time() + timeout
+        counts = None
+        while counts != (counts := [len(member.lines) for member in self.clients]) and self._loop.time() < end:
+            await asyncio.sleep(seconds)
 
     def hand_over(self, action: Callable[[], Awaitable[None]], client: ChatClient | None = None) -> None:
         """Run `action` on the kernel's loop from a widget's callback; what it raises goes into the client's log."""

@@ -115,6 +115,14 @@ async def test_the_stored_form_has_the_texts_and_no_times(panel: ChatPanel) -> N
     assert "application/vnd.jupyter.widget-view+json" in bundle
 
 
+async def test_quiet_waits_for_the_last_line_and_not_for_ever(panel: ChatPanel) -> None:
+    await panel["가람"].send("마지막")
+    await panel.quiet()
+    assert "Server received from 가람: 마지막" in panel["Nuri"].received
+    async with asyncio.timeout(1):
+        await panel.quiet(timeout=0)
+
+
 async def test_a_panel_that_is_closed_leaves_nothing_behind(panel: ChatPanel, server: room.RoomServer) -> None:
     await panel.aclose()
     await until(lambda: len(server.metrics().members) == 0)
