@@ -147,9 +147,11 @@ class ChatPanel:
     async def quiet(self, seconds: float = 0.1, *, timeout: float = 2) -> None:
         """Wait until no client has logged anything for `seconds`, at most `timeout`."""
         end = self._loop.time() + timeout
-        counts = None
-        while counts != (counts := [len(member.lines) for member in self.clients]) and self._loop.time() < end:
+        while self._loop.time() < end:
+            counts = [len(member.lines) for member in self.clients]
             await asyncio.sleep(seconds)
+            if counts == [len(member.lines) for member in self.clients]:
+                return
 
     def hand_over(self, action: Callable[[], Awaitable[None]], client: ChatClient | None = None) -> None:
         """Run `action` on the kernel's loop from a widget's callback; what it raises goes into the client's log."""
