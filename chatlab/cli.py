@@ -71,16 +71,18 @@ def lab(context: typer.Context) -> None:
     from chatlab.lab import shipped
     from chatlab.lab.doctor import bring_the_lab
 
-    first = shipped.notebooks() / "00_start_here.ipynb"
+    folder = shipped.notebooks()
     if find_spec("jupyterlab") is None:
         raise SetupError("JupyterLab is not installed", bring_the_lab())
     shipped.remember()
     # A workshop may have no network, and a learner no use for JupyterLab's own news.
-    quiet = ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    options = ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         print("running as root, so JupyterLab is told --allow-root", file=sys.stderr)
-        quiet.append("--allow-root")
-    _become([sys.executable, "-m", "jupyterlab", str(first), *quiet, *context.args])
+        options.append("--allow-root")
+    # As the default, so that the address it prints leads to the first lesson too, not only the browser it opens.
+    options += [f"--ServerApp.root_dir={folder}", "--LabApp.default_url=/lab/tree/00_start_here.ipynb"]
+    _become([sys.executable, "-m", "jupyterlab", *options, *context.args])
 
 
 def _become(command: list[str]) -> NoReturn:
@@ -283,9 +285,8 @@ def chat(
     until_stdin_ends: UntilStdinEnds = False,
 ) -> None:
     """The chat: STOMP over WebSocket at /ws, in step with every instance on the same broker. Its page is at /."""
-    from chatlab.chat import server as chat_server
-
     engine = broker_of(_broker_url(redis, broker), durability, max_length)
+    from chatlab.chat import server as chat_server
 
     async def start() -> Server:
         await engine.start()

@@ -203,13 +203,15 @@ class Cluster:
         return self.balancer
 
     async def aclose(self) -> None:
-        """Stop the balancer and every instance, politely where it can be."""
+        """Stop every instance, politely where it can be, and the balancer."""
+        try:
+            await asyncio.gather(*(instance.stop() for instance in self.instances), return_exceptions=True)
+        finally:
+            for instance in self.instances:
+                instance.kill()
+                instance.release()
         if self.balancer is not None:
             await self.balancer.aclose()
-        await asyncio.gather(*(instance.stop() for instance in self.instances), return_exceptions=True)
-        for instance in self.instances:
-            instance.kill()
-            instance.release()
 
     async def __aenter__(self) -> Self:
         return await self.start()

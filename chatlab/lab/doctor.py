@@ -77,8 +77,9 @@ def bring_the_lab() -> str:
 
 def python() -> Check:
     """The interpreter, and the system under it."""
-    found = f"{platform.python_version()} on {platform.platform(terse=True)}"
-    return Check("Python", sys.version_info >= (3, 11), found, "install Python 3.11 or newer")
+    well = sys.version_info >= (3, 11)
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return Check("Python", well, found, "" if well else "install Python 3.11 or newer")
 
 
 def packages() -> Iterator[Check]:

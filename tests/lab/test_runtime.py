@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import pytest
 from nbclient import NotebookClient
 
 from chatlab.lab.runtime import Lab
+from tests.support.processes import wait_until_gone
 
 
 class Server:
@@ -275,21 +274,3 @@ def test_it_works_in_a_notebook_and_leaves_nothing_behind(tmp_path: Path, monkey
     NotebookClient(notebook, timeout=30, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     assert notebook.cells[3].outputs[0]["data"]["text/plain"] == "running: echo, redis engine"
     wait_until_gone(int(notebook.cells[2].outputs[0]["text"]))
-
-
-def wait_until_gone(pid: int) -> None:
-    """Return when no such process runs; pytest's own timeout ends a vain wait."""
-    while is_running(pid):
-        time.sleep(0.02)
-
-
-def is_running(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat")
-    if stat.parent.parent.exists() and sys.platform == "linux":
-        # A zombie has ended; who reaps it is the business of whatever adopted it.
-        return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -1,0 +1,115 @@
+"""The doctor tells what is here from what is missing, and names the command that brings it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import platform
+import socket
+import sys
+from importlib import metadata
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from chatlab.lab import doctor
+
+
+@pytest.fixture(scope="module")
+def checks() -> dict[str, doctor.Check]:
+    return {check.name: check for check in asyncio.run(doctor.examine())}
+
+
+def test_everything_the_package_asks_for_is_looked_at(checks: dict[str, doctor.Check]) -> None:
+    assert {"Python", "websockets", "redis", "jupyterlab", "ipykernel", "ipywidgets", "Redis or Valkey"} <= set(checks)
+    assert checks["Python"].found.startswith(platform.python_version())
+    assert checks["websockets"] == doctor.Check("websockets", True, metadata.version("websockets"))
+
+
+def test_what_is_well_has_no_remedy_and_what_is_not_has_one(checks: dict[str, doctor.Check]) -> None:
+    for check in checks.values():
+        assert bool(check.remedy) is not check.well, check
+
+
+def test_widgets_are_live_here(checks: dict[str, doctor.Check]) -> None:
+    found = f"ipykernel {metadata.version('ipykernel')}, JupyterLab {metadata.version('jupyterlab')}, extension there"
+    assert checks["widgets are live"] == doctor.Check("widgets are live", True, found)
+
+
+def test_an_old_ipykernel_leaves_buttons_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"ipykernel": "7.3.1", "jupyterlab": "4.6.0"}
+    monkeypatch.setattr(doctor, "version_of", versions.get)
+    check = doctor.widgets()
+    assert not check.well
+    assert check.found.startswith("ipykernel 7.3.1, JupyterLab 4.6.0")
+    assert check.remedy
+
+
+@pytest.mark.parametrize("version", ["7.4", "7.4.0", "7.10", "8.0.0rc1", "10.0"])
+def test_versions_compare_by_number(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr(doctor, "version_of", {"ipykernel": version, "jupyterlab": "4.6.0"}.get)
+    assert doctor.widgets().well
+
+
+def test_a_package_that_is_too_old_or_missing_is_named_with_what_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "version_of", {"websockets": "12.0"}.get)
+    checks = {check.name: check for check in doctor.packages()}
+    assert checks["websockets"].found.startswith("12.0, wanted ")
+    assert checks["redis"].found.startswith("not installed, wanted ")
+    assert checks["redis"].remedy == doctor.bring_the_lab()
+
+
+def test_a_kernel_of_another_python_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "kernels" / "python3"
+    folder.mkdir(parents=True)
+    spec = {"argv": ["/opt/elsewhere/bin/python"], "display_name": "Python 3", "language": "python"}
+    (folder / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    check = doctor.kernel()
+    assert (check.well, check.found) == (False, "/opt/elsewhere/bin/python")
+    assert check.remedy == "`python -m ipykernel install --sys-prefix`"
+
+
+async def test_a_missing_redis_stops_the_lessons_and_a_missing_kafka_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "platform", "win32")  # where no engine is started from a program
+    for name in ("REDIS_URL", "AMQP_URL", "KAFKA_URL"):
+        monkeypatch.delenv(name, raising=False)
+    redis, kafka = await doctor.engine("redis", "Redis or Valkey"), await doctor.engine("kafka", "Kafka")
+    assert (redis.sign, kafka.sign) == ("✘", "○")
+    assert "REDIS_URL" in redis.remedy
+    assert redis.remedy not in redis.found
+
+
+async def test_a_redis_that_is_named_but_does_not_answer_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("REDIS_URL", f"redis://:secret@127.0.0.1:{closed.getsockname()[1]}")
+        check = await doctor.engine("redis", "Redis or Valkey")
+    assert not check.well
+    assert "nothing answers at redis://:***@127.0.0.1" in check.found
+    assert check.remedy
+
+
+def test_the_table_and_the_json_say_the_same() -> None:
+    checks = [
+        doctor.Check("Python", True, "3.11.7"),
+        doctor.Check("ipykernel", False, "7.1.0", "`make lab`"),
+        doctor.Check("Kafka", False, "no kafka here", "`docker compose up -d kafka`", needed=False),
+    ]
+    console = Console(file=StringIO(), width=100)
+    console.print(doctor.as_table(checks))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]  # it is the StringIO from above
+    assert [line[0] for line in lines[1:]] == ["✔", "✘", "○"]
+    assert lines[2].split() == ["✘", "ipykernel", "7.1.0", "`make", "lab`"]
+    assert json.loads(doctor.as_json(checks))[2] == {
+        "name": "Kafka",
+        "well": False,
+        "found": "no kafka here",
+        "remedy": "`docker compose up -d kafka`",
+        "needed": False,
+    }

@@ -1,0 +1,68 @@
+"""`chatlab` as a process of its own: its output line by line, its exit status, a signal to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+CHATLAB = (sys.executable, "-P", "-m", "chatlab.cli")
+PATIENCE = 20.0
+
+
+class Command:
+    """One `chatlab` process that runs."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.lines: list[str] = []  # of standard output, so far
+
+    async def url(self) -> str:
+        """Wait until it says where it listens."""
+        return (await self.line("listening on ")).removeprefix("listening on ")
+
+    async def line(self, beginning: str) -> str:
+        """Wait for the line that begins so."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            while line := (await self.process.stdout.readline()).decode():
+                self.lines.append(line.rstrip("\n"))
+                if line.startswith(beginning):
+                    return self.lines[-1]
+        _, errors = await self.process.communicate()
+        raise AssertionError(f"no line began with {beginning!r}: {self.lines} {errors.decode()}")
+
+    async def ended(self) -> tuple[int, str, str]:
+        """Wait for the end: exit status, the rest of standard output, standard error."""
+        async with asyncio.timeout(PATIENCE):
+            output, errors = await self.process.communicate()
+        assert self.process.returncode is not None
+        return self.process.returncode, output.decode(), errors.decode()
+
+
+@asynccontextmanager
+async def chatlab(*arguments: str, environment: Mapping[str, str] | None = None) -> AsyncIterator[Command]:
+    """Run `chatlab` with these arguments; at the end of the block it is killed, should it still run."""
+    process = await asyncio.create_subprocess_exec(
+        *CHATLAB,
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**{name: value for name, value in os.environ.items() if name != "REDIS_URL"}, **(environment or {})},
+    )
+    try:
+        yield Command(process)
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGKILL)
+        await process.communicate()
+
+
+async def run(*arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    """Run `chatlab` to its end: exit status, standard output, standard error."""
+    async with chatlab(*arguments, environment=environment) as command:
+        return await command.ended()

@@ -1,0 +1,319 @@
+"""The command line as its users meet it: each test runs the real program, and reads what it prints."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.brokers.redis_streams import RedisStreamsBroker
+from chatlab.cli import broker_of
+from tests.support.commands import CHATLAB, chatlab, run
+
+ROOT = Path(__file__).parents[1]
+SERVERS = {
+    "echo": ["serve", "echo"],
+    "echo by hand": ["serve", "echo", "--by-hand"],
+    "room": ["serve", "room"],
+    "room as in the article": ["serve", "room", "--as-in-the-article"],
+    "chat": ["serve", "chat", "--broker", "memory://"],
+}
+
+
+def one_line(text: str) -> bool:
+    return text.count("\n") == 1 and text.startswith("chatlab: ")
+
+
+# Starting and ending.
+
+
+@pytest.mark.parametrize(
+    ("server", "number"), [*[(server, signal.SIGTERM) for server in SERVERS], ("echo", signal.SIGINT)]
+)
+async def test_a_server_says_where_it_listens_and_ends_politely(server: str, number: signal.Signals) -> None:
+    arguments = SERVERS[server]
+    async with chatlab(*arguments, "--port", "0") as command, connect(await command.url(), proxy=None) as client:
+        command.process.send_signal(number)
+        with pytest.raises(ConnectionClosed) as closed:
+            async with asyncio.timeout(10):
+                while True:
+                    await client.recv()
+        # RFC 6455, section 7.4.1: 1001 "going away", such as a server going down
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1001
+        status, _, errors = await command.ended()
+    assert status == 0
+    assert "Traceback" not in errors
+
+
+async def test_a_second_signal_ends_it_at_once() -> None:
+    async with chatlab("serve", "chat", "--broker", "memory://", "--port", "0", "--drain-seconds", "60") as command:
+        url = await command.url()
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[2].split("/")[0]))
+        writer.write(
+            b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        await reader.readuntil(b"\r\n\r\n")
+        command.process.send_signal(signal.SIGTERM)
+        await reader.read(1)  # its close frame, which this client leaves without an answer
+        command.process.send_signal(signal.SIGTERM)
+        status, _, _ = await command.ended()
+        writer.close()
+    assert status == -signal.SIGTERM
+
+
+async def test_a_server_asked_to_can_end_with_its_standard_input() -> None:
+    async with chatlab("serve", "echo", "--port", "0", "--until-stdin-ends") as command:
+        await command.url()
+        assert command.process.stdin is not None
+        command.process.stdin.close()
+        status, _, errors = await command.ended()
+    assert (status, errors) == (0, "")
+
+
+async def test_a_server_that_still_waits_for_its_broker_can_be_stopped() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        async with chatlab("serve", "chat", "--redis", url, "--port", "0") as command:
+            await asyncio.get_running_loop().run_in_executor(None, silent.accept)
+            command.process.send_signal(signal.SIGTERM)
+            status, output, errors = await command.ended()
+    assert (status, output, errors) == (0, "", "")
+
+
+# What each server offers.
+
+
+async def test_the_echo_echoes() -> None:
+    async with chatlab("serve", "echo", "--port", "0") as command, connect(await command.url(), proxy=None) as client:
+        await client.send("안녕 🙂")
+        assert await client.recv() == "안녕 🙂"
+
+
+async def test_the_room_is_at_room_and_has_a_page() -> None:
+    async with chatlab("serve", "room", "--port", "0") as command:
+        url = await command.url()
+        assert url.endswith("/room")
+        assert command.lines[0] == f"the room's page: {url.replace('ws:', 'http:').removesuffix('room')}"
+
+
+async def test_origins_are_let_in_by_name() -> None:
+    async with chatlab("serve", "room", "--port", "0", "--origin", "https://chat.example") as command:
+        url = await command.url()
+        async with connect(url, origin="https://chat.example", proxy=None):  # type: ignore[arg-type]  # wants its NewType
+            pass
+        with pytest.raises(InvalidStatus, match="403"):
+            await connect(url, origin="https://evil.example", proxy=None)  # type: ignore[arg-type]  # the same
+
+
+async def test_the_rooms_rate_is_limited_when_asked_for() -> None:
+    arguments = ["serve", "room", "--port", "0", "--rate", "0.1"]
+    async with chatlab(*arguments) as command, connect(await command.url(), proxy=None) as client:
+        for _ in range(20):
+            await client.send("flood")
+        async with asyncio.timeout(10):
+            while not str(await client.recv()).startswith("! not sent: more than 0.1 messages a second"):
+                pass
+
+
+async def test_a_room_for_the_lan_shows_a_code_and_wants_it() -> None:
+    async with chatlab("serve", "room", "--lan", "--port", "0") as command:
+        url = await command.url()
+        (code,) = [line.split()[-1] for line in command.lines if "room code" in line]
+        assert any("█" in line for line in command.lines), "no QR code"
+        async with connect(f"{url}?name=Ana&code={code}", proxy=None) as client:
+            assert await client.recv() == "* Ana joined (1 here)"
+        with pytest.raises(InvalidStatus):
+            await connect(f"{url}?name=Eve&code=WRONG2", proxy=None)
+
+
+async def test_the_log_can_be_read_by_programs() -> None:
+    async with chatlab("serve", "--json-logs", "room", "--port", "0") as command:
+        async with connect(f"{await command.url()}?name=Ana", proxy=None) as client:
+            await client.recv()
+        command.process.send_signal(signal.SIGTERM)
+        _, _, errors = await command.ended()
+    events = [json.loads(line) for line in errors.splitlines()]
+    assert {event["logger"] for event in events} == {"chatlab.room"}
+    assert any(event["event"].startswith("Ana at 127.0.0.1") for event in events)
+
+
+# What goes wrong.
+
+
+async def test_a_taken_port_is_named_with_what_to_do() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        for server in ("echo", "room", "chat"):
+            status, output, errors = await run(*SERVERS[server], "--port", str(port))
+            assert errors == (
+                f"chatlab: port {port} on 127.0.0.1 is taken; "
+                "choose another with --port, or --port 0 for any free one\n"
+            )
+            assert (status, output) == (3, "")
+
+
+async def test_an_address_that_is_not_ours_is_named_with_what_to_do() -> None:
+    # RFC 5737: 203.0.113.0/24 is nobody's; RFC 6761: .invalid never resolves
+    for host in ("203.0.113.9", "no-such-host.invalid"):
+        status, _, errors = await run("serve", "echo", "--host", host)
+        assert errors.startswith(f"chatlab: this machine has no address {host}; choose with --host")
+        assert one_line(errors)
+        assert status == 3
+
+
+async def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
+    with socket.socket() as closed:  # bound but not listening: nobody answers, and nobody else takes the port
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        status, output, errors = await run("serve", "chat", "--redis", f"redis://me:secret@127.0.0.1:{port}/0")
+    assert errors.startswith(f"chatlab: the broker at redis://me:***@127.0.0.1:{port}/0 does not answer")
+    assert errors.endswith("; start that server, or name another with --broker URL\n")
+    assert "secret" not in errors
+    assert one_line(errors)
+    assert (status, output) == (3, "")
+
+
+@pytest.mark.parametrize("url", ["nats://me:secret@127.0.0.1", "kafka", "redis://127.0.0.1:99999", "http://127.0.0.1"])
+async def test_a_wrong_broker_url_gets_one_line_that_lists_the_right_ones(url: str) -> None:
+    status, _, errors = await run("serve", "chat", "--broker", url)
+    for scheme in ("memory://", "redis://", "redis-pubsub://", "amqp://", "kafka://"):
+        assert scheme in errors
+    assert "secret" not in errors
+    assert one_line(errors)
+    assert status == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--redis", "redis://127.0.0.1", "--broker", "memory://"],
+            "--redis and --broker are two ways to say one thing",
+        ),
+        (["--broker", "memory://", "--durability", "fsync"], "--durability fsync is for redis:// alone"),
+    ],
+)
+async def test_what_does_not_go_together_is_said_in_one_line(arguments: list[str], said: str) -> None:
+    status, _, errors = await run("serve", "chat", *arguments)
+    assert said in errors
+    assert one_line(errors)
+    assert status == 2
+
+
+async def test_an_unknown_option_is_a_wrong_command_line() -> None:
+    status, _, errors = await run("serve", "echo", "--nonsense")
+    assert "--nonsense" in errors
+    assert status == 2
+
+
+# Which broker a URL means.
+
+
+def test_each_url_means_its_broker() -> None:
+    assert isinstance(broker_of("memory://"), MemoryBroker)
+
+
+async def test_redis_means_streams() -> None:
+    for url in ("redis://127.0.0.1:6379", "rediss://example.org", "unix:///run/redis.sock"):
+        broker = broker_of(url)
+        assert isinstance(broker, RedisStreamsBroker)
+        await broker.aclose()
+
+
+async def test_without_a_broker_the_chat_says_that_it_is_alone() -> None:
+    async with chatlab("serve", "chat", "--port", "0") as command:
+        assert (await command.url()).endswith("/ws")
+        command.process.send_signal(signal.SIGTERM)
+        status, _, errors = await command.ended()
+    assert "no broker named: this instance chats alone" in errors
+    assert status == 0
+
+
+async def test_the_environment_names_redis_where_the_command_line_does_not() -> None:
+    status, _, errors = await run("serve", "chat", environment={"REDIS_URL": "redis://127.0.0.1:99999"})
+    assert "Port out of range" in errors
+    assert status == 2
+
+
+# The workbook's commands.
+
+
+def test_help_needs_none_of_the_libraries() -> None:
+    code = """if True:
+        import sys
+        from chatlab.cli import main
+        sys.argv = ["chatlab", "--help"]
+        try:
+            main()
+        except SystemExit:
+            print({"aiohttp", "websockets", "redis", "msgspec", "ipykernel"} & sys.modules.keys())
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+async def test_claims_prints_what_was_measured_and_what_was_not_tried(tmp_path: Path) -> None:
+    (tmp_path / "claims").mkdir()
+    found = {"claim": "C2", "outcome": "holds", "because": "", "measured": "0.3 ms after the upgrade", "at": 0.0}
+    (tmp_path / "claims" / "C2.json").write_text(json.dumps(found), encoding="utf-8")
+    status, output, _ = await run("claims", "01", environment={"CHATLAB_HOME": str(tmp_path)})
+    lines = output.splitlines()
+    at = lines.index("✔ C2 holds: over WebSocket the server can speak first, at any time")
+    assert lines[at + 1] == "      measured: 0.3 ms after the upgrade"
+    assert "  C1 not tried here yet: over HTTP the server speaks only when asked" in lines
+    assert status == 0
+
+
+async def test_claims_of_an_unknown_lesson_lists_the_lessons() -> None:
+    status, _, errors = await run("claims", "99")
+    assert errors == "chatlab: no lesson '99' makes a claim; there are 01, 02, 03, 04, 05, 06, 07\n"
+    assert status == 2
+
+
+async def test_doctor_answers_programs_too() -> None:
+    status, output, _ = await run("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(output)}
+    assert checks["Python"]["well"]
+    assert status == (0 if all(check["well"] for check in checks.values() if check["needed"]) else 3)
+
+
+def test_lab_serves_the_workbook_with_the_options_given(tmp_path: Path) -> None:
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "notebooks" / "00_start_here.ipynb")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [*CHATLAB, "lab", "--no-browser", "--port", str(port)]
+    environment = {**os.environ, "CHATLAB_HOME": str(tmp_path / "home")}
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stderr is not None
+            assert any(f"127.0.0.1:{port}/lab/tree/00_start_here.ipynb?token=" in line for line in process.stderr)
+        finally:
+            process.terminate()
+            process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def test_lab_away_from_the_notebooks_says_where_to_go(tmp_path: Path) -> None:
+    package = tmp_path / "site" / "chatlab"
+    shutil.copytree(ROOT / "chatlab", package, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
+    done = subprocess.run([*CHATLAB, "lab"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr == (
+        "chatlab: no notebooks/00_start_here.ipynb here; go to the folder you cloned, and call it there\n"
+    )
+    assert done.returncode == 3
