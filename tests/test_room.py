@@ -23,8 +23,8 @@ TIMEOUT = 10.0  # for what should take milliseconds
 
 
 def enter(server: RoomServer, name: str | None = None, **options: object) -> connect:
-    """A well-behaved member, who offers no compression so that the room need not refuse it."""
-    return connect(server.join_url(name), compression=None, proxy=None, **options)  # type: ignore[arg-type]  # passed on
+    """A member who always reads on (max_queue): else it would not see the answer to its own close."""
+    return connect(server.join_url(name), compression=None, proxy=None, max_queue=None, **options)  # type: ignore[arg-type]  # passed on
 
 
 async def receive(member: ClientConnection, count: int) -> list[str]:

@@ -25,8 +25,8 @@ function add(line) {
   const item = document.createElement("li");
   item.className = kind(line);
   item.textContent = line;
-  log.append(item);
-  while (log.children.length > MAX_LINES) log.firstChild.remove();
+  $("lines").append(item);
+  while ($("lines").children.length > MAX_LINES) $("lines").firstChild.remove();
   if (atEnd) log.scrollTop = log.scrollHeight; // who reads back further up is left in peace
 }
 
@@ -50,7 +50,7 @@ function enter(event) {
   socket = new WebSocket(url);
   socket.onopen = () => {
     opened = true;
-    $("log").replaceChildren();
+    $("lines").replaceChildren();
     $("state").textContent = "in the room";
     show("inside");
   };

@@ -1,0 +1,109 @@
+"""The page of the room in a real browser: two windows and a notebook's client in one room."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+from playwright.async_api import Browser, Page, expect
+from websockets.asyncio.client import connect
+
+from chatlab import room
+
+CODE = "K7QX3M"
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[room.RoomServer]:
+    async with await room.start(code=CODE, rate=room.RateLimit(per_second=0.001, burst=3)) as running:
+        yield running
+
+
+async def open_page(chrome: Browser, url: str) -> Page:
+    """A window of its own, in which any error of the page fails the test."""
+    page = await (await chrome.new_context()).new_page()
+    page.on("pageerror", lambda error: (_ for _ in ()).throw(AssertionError(error)))
+    await page.goto(url)
+    return page
+
+
+async def enter(page: Page, name: str) -> None:
+    await page.get_by_label("Your name").fill(name)
+    await page.get_by_role("button", name="Enter").click()
+
+
+async def say(page: Page, text: str) -> None:
+    await page.get_by_role("textbox", name="Message").fill(text)
+    await page.keyboard.press("Enter")
+
+
+async def test_two_windows_and_a_notebook_are_in_one_room(chrome: Browser, server: room.RoomServer) -> None:
+    ana, ben = await open_page(chrome, server.page_url()), await open_page(chrome, server.page_url())
+    assert CODE not in ana.url  # the code is taken from the URL, and not left where it can be read over a shoulder
+    await enter(ana, "Ana")
+    await expect(ana.get_by_role("status")).to_have_text("in the room")
+    await enter(ben, "Ben")
+    await expect(ben.get_by_role("status")).to_have_text("in the room")
+    async with connect(server.join_url("notebook"), proxy=None) as notebook:
+        assert await notebook.recv() == "* notebook joined (3 here)"
+        await say(ana, "안녕")
+        assert await notebook.recv() == "Server received from Ana: 안녕"
+        await notebook.send("hello from a cell")
+        lines = [
+            "* Ben joined (2 here)",
+            "* notebook joined (3 here)",
+            "Server received from Ana: 안녕",
+            "Server received from notebook: hello from a cell",
+        ]
+        await expect(ben.get_by_role("listitem")).to_have_text(lines)
+        await expect(ana.get_by_role("listitem")).to_have_text(["* Ana joined (1 here)", *lines])
+        assert [member.name for member in server.metrics().members] == ["Ana", "Ben", "notebook"]
+        await ana.get_by_role("button", name="Leave").click()
+        assert await notebook.recv() == "Server received from notebook: hello from a cell"
+        assert await notebook.recv() == "* Ana left (2 here)"
+
+
+async def test_a_wrong_code_is_refused_and_the_page_says_so(chrome: Browser, server: room.RoomServer) -> None:
+    page = await open_page(chrome, server.page_url().replace(CODE, "WRONG1"))
+    await enter(page, "Eve")
+    await expect(page.get_by_role("status")).to_have_text("not let in: wrong room code")
+    assert server.metrics().members == ()
+    await page.get_by_label("Room code").fill(CODE.lower())
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("status")).to_have_text("in the room")
+
+
+async def test_markup_in_names_and_texts_is_shown_as_text(chrome: Browser, server: room.RoomServer) -> None:
+    page = await open_page(chrome, server.page_url())
+    await enter(page, "<b>Bob</b>")
+    attack = "<img src=x onerror=\"document.title='hacked'\"><script>document.title='hacked'</script>"
+    await say(page, attack)
+    await expect(page.get_by_role("listitem")).to_have_text(
+        ["* <b>Bob</b> joined (1 here)", f"Server received from <b>Bob</b>: {attack}"]
+    )
+    assert await page.locator("#log img, #log script, #log b").count() == 0
+    assert await page.title() == "The room"
+
+
+async def test_errors_and_the_end_of_the_room_are_said_in_words(chrome: Browser, server: room.RoomServer) -> None:
+    page = await open_page(chrome, server.page_url())
+    await enter(page, "Ana")
+    for n in range(4):
+        await say(page, f"{n}")
+    await expect(page.get_by_role("listitem").last).to_have_text("! not sent: more than 0.001 messages a second")
+    await server.aclose()
+    await expect(page.get_by_role("status")).to_have_text("left the room: the room is closing")
+
+
+async def test_the_page_can_be_used_by_keyboard_alone(chrome: Browser, server: room.RoomServer) -> None:
+    page = await open_page(chrome, server.page_url())
+    await page.keyboard.press("Tab")
+    await page.keyboard.type("Ana")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("textbox", name="Message")).to_be_focused()
+    await page.keyboard.type("typed")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("listitem").last).to_have_text("Server received from Ana: typed")
+    await expect(page.get_by_role("textbox", name="Message")).to_be_focused()
+    await page.keyboard.press("Shift+Tab")
+    await expect(page.get_by_role("log", name="Messages")).to_be_focused()
