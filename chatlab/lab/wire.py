@@ -229,7 +229,7 @@ class Wire:
         """Call `act` once, at the next event that matches: when all before its first byte has passed, and no more.
 
         With `after`, when its last byte has passed too. An event is known only when it is whole: of one that came in
-        pieces, the pieces before the last have passed by then.
+        pieces, the pieces before the last have passed by then. `act` must not raise: there is nobody to catch it.
         """
         self._checked = len(self.trace)
         self._triggers.append(_Trigger(act, Match(layer, kind, sender, connection, where), after))
@@ -342,6 +342,8 @@ class _Link:
         host, port = self.wire._target
         try:
             await self.wire._loop.create_connection(lambda: self.ends["server"], host, port)
+            if self.lanes["client"].losing and self.ends["client"].transport is None:
+                self.ends["server"].abort()  # the connection was reset before there was another end to tell
         except OSError:
             self.note("refused", "server")
             self.ends["client"].abort()

@@ -246,6 +246,7 @@ class _Faults:
         wire = self.wire
         return [
             self._button("Stall", "Let nothing pass, and lose nothing", lambda side: wire.stall(sender=side)),
+            self._button("Resume", "End a stall: what waited goes on", lambda side: wire.resume(sender=side)),
             self._button(
                 "Half-open", "Lose all that is sent; nobody is told", lambda side: wire.half_open(sender=side)
             ),

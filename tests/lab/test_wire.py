@@ -8,10 +8,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
+from chatlab.lab.engines import Engine
 from chatlab.lab.trace import Trace
+from chatlab.lab.trace_decode import shown
+from chatlab.lab.until import until
 from chatlab.lab.wire import Wire, replay
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -182,6 +186,15 @@ async def test_what_is_sent_before_the_server_is_reached_is_not_lost() -> None:
         writer.close()
 
 
+async def test_a_reset_before_the_server_is_reached_leaves_nothing_behind() -> None:
+    async with served(echo) as to, Wire(to) as wire:
+        wire.reset()
+        with pytest.raises(ConnectionResetError):
+            reader, _ = await asyncio.open_connection(wire.host, wire.port)
+            await asyncio.wait_for(reader.read(1), 5)
+        await until(lambda: not wire.connections)
+
+
 async def test_closing_drops_what_is_open_and_keeps_the_trace() -> None:
     async with served(echo) as to:
         wire = await Wire(to).start()
@@ -273,6 +286,23 @@ async def test_an_act_is_not_missed_when_somebody_else_looks_at_the_trace_first(
             await asyncio.wait_for(reader.readexactly(5), 5)
             writer.close()
     assert done == ["now"]
+
+
+# --- before Redis
+
+
+async def test_redis_commands_and_replies_are_seen_through_the_client_library(redis_engine: Engine) -> None:
+    async with Wire(redis_engine.url) as wire, Redis.from_url(wire.url) as redis:
+        record = await redis.xadd("wire:test", {"body": "안녕"}, maxlen=10)
+        await redis.xrange("wire:test")
+        await redis.delete("wire:test")
+    commands = wire.trace.filter("redis", sender="client")
+    assert [event.kind for event in commands][-3:] == ["XADD", "XRANGE", "DEL"]
+    assert wire.trace.first(kind="XADD").summary == 'XADD wire:test MAXLEN ~ 10 * body "안녕"'
+    answers = wire.trace.filter("redis", sender="server")
+    assert len(answers) == len(commands)
+    assert answers[-3].value == record
+    assert answers[-2].summary == f'[[{shown(record)}, [body, "안녕"]]]'
 
 
 # --- a stored trace

@@ -148,6 +148,7 @@ async def test_sliders_follow_what_a_cell_does_to_the_wire(wire: Wire) -> None:
     ("button", "note"),
     [
         ("Stall", "stall, what the client sends"),
+        ("Resume", "resume, what the client sends"),
         ("Half-open", "half-open, what the client sends"),
         ("Reset", "reset"),
         ("Flip a bit", "flip 1 byte with 0x01 after 0, what the client sends"),
