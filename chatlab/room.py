@@ -13,7 +13,7 @@ A name has no colon and no control characters, and is taken once: nobody's text 
 somebody else's. Everybody who is in sees the same lines in the same order. A GET for / answers with a small page to
 come in by (`classroom.py`); with a room code, nobody comes in without it.
 
-Left out: history, private messages, several rooms, and any second instance to share the room with.
+Left out: history, private messages, several rooms. A room that several instances share is `shared_room.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import socket
 import time
 import unicodedata
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import count
@@ -277,18 +277,30 @@ class Room:
             self._refuse(member, member.allowance)
         else:
             member.sent += 1
-            self.members.send(text_frame(member.prefix + message))
+            self.pass_on(member, member.prefix + message)
+
+    def pass_on(self, member: Member, line: str) -> None:
+        """Send on what `member` said. A room that several instances share hands it to a broker here instead."""
+        self.deliver(line)
+
+    def deliver(self, line: str) -> None:
+        """Send `line` to every member of this instance."""
+        self.members.send(text_frame(line))
 
     def notify(self, what: str) -> None:
         """Tell everybody `what` happened, and how many are here now."""
-        self.members.send(text_frame(f"* {what} ({len(self.members)} here)"))
+        self.deliver(f"* {what} ({len(self.members)} here)")
+
+    def tell(self, member: Member, error: str) -> None:
+        """Tell one member why what it sent was not passed on."""
+        self.fanout.send(text_frame(f"! not sent: {error}"), (member,))
 
     def _refuse(self, member: Member, allowance: Allowance) -> None:
         limit = f"more than {allowance.limit.per_second:g} messages a second"
         if allowance.exhausted:
             member.close(CloseCode.POLICY_VIOLATION, f"flooding: {limit}")
         else:
-            self.fanout.send(text_frame(f"! not sent: {limit}"), (member,))
+            self.tell(member, limit)
 
     def _free_name(self, name: str | None) -> str | None:
         """`name` if it is free, else name-2, name-3, ..."""
@@ -534,6 +546,7 @@ async def start(
     ping_interval: float = 20,
     ping_timeout: float = 20,
     send_buffer: int | None = None,
+    room: Callable[[SlowReaderPolicy, RateLimit | None], Room] = Room,
 ) -> RoomServer:
     """Open the room that holds; `port=0` takes a free one.
 
@@ -547,10 +560,12 @@ async def start(
 
     `send_buffer`: the kernel's send buffer for each member, in bytes (SO_SNDBUF); None leaves it to the kernel, which
     gives up to some megabytes. With a small one, a member who does not read is noticed sooner.
+
+    `room` makes the room from `policy` and `rate`: `Room`, or a kind of it.
     """
     policy = policy or SlowReaderPolicy()
     return await _listen(
-        Room(policy, rate),
+        room(policy, rate),
         Door(tuple(origins), code),
         send_buffer,
         close_timeout=policy.drain_seconds + 1,  # no sooner: a slow reader has that long to come to its close
