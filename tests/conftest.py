@@ -14,14 +14,7 @@ import pytest
 
 from chatlab.errors import EngineMissing
 from chatlab.lab import engines, kafka_jars
-
-
-def skip_or_fail(name: str, reason: str) -> None:
-    """What is not here is skipped, unless this run says that it must be here."""
-    required = os.environ.get("CHATLAB_REQUIRE", "").replace(",", " ").split()
-    if name in required:
-        pytest.fail(f"CHATLAB_REQUIRE names {name}, but: {reason}")
-    pytest.skip(reason)
+from tests.support import require
 
 
 async def start(kind: str) -> engines.Engine:
@@ -29,9 +22,8 @@ async def start(kind: str) -> engines.Engine:
         await asyncio.to_thread(kafka_jars.fetch)
     try:
         return await engines.start(kind)
-    except EngineMissing as missing:
-        skip_or_fail(kind, str(missing))
-        raise
+    except EngineMissing as absent:
+        require.missing(kind, absent.remedy)
 
 
 def shared(kind: str) -> Iterator[engines.Engine]:

@@ -16,6 +16,13 @@ from chatlab.errors import SubscriptionLost
 MAX_WAITING = 10_000  # deliveries; a reader further behind than that is no reader any more
 
 
+async def end_task(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task and see it end. Once may not do: Python 3.11's `asyncio.wait_for` can swallow a cancellation."""
+    while task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=1)
+
+
 class Inbox:
     """Deliveries in order, then an end: quiet if we closed it, with an error if the engine went away."""
 

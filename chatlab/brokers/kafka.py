@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -22,14 +21,15 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError, for_code
 
-from chatlab.brokers.ids import parse_id
-from chatlab.brokers.inbox import Inbox
+from chatlab.brokers.inbox import Inbox, end_task
+from chatlab.brokers.names import escaped, parse_id
 from chatlab.brokers.port import BEGINNING, Delivery
 from chatlab.errors import BrokerError, BrokerUnavailable, SubscriptionLost
 
 log = logging.getLogger(__name__)
 
 MAX_REQUEST = 2 << 20  # octets: a body of 1 MiB and its wrapping
+MAX_NAME = 249  # characters
 BATCH = 512
 PROBE = 1.0  # seconds between two looks at whether the broker answers
 LOST = (KafkaError, OSError)
@@ -39,16 +39,22 @@ class KafkaBroker:
     """One producer, and a consumer for each subscription.
 
     `patience`: seconds a publish waits for a broker that is away. `takeover_after`: seconds of silence after which a
-    group gives a member's work to another.
+    group gives a member's work to another. `replication`: on how many nodes of a cluster a new topic is kept.
     """
 
     resumes = True
 
-    def __init__(self, url: str, *, patience: float = 10, takeover_after: float = 10) -> None:
-        self._servers = urlsplit(url).netloc
+    def __init__(self, url: str, *, patience: float = 10, takeover_after: float = 10, replication: int = 1) -> None:
+        parts = urlsplit(url)
+        self._servers = parts.netloc.rpartition("@")[2]
         self._patience = patience
         self._takeover_after = takeover_after
+        self._replication = replication
         self._client: dict[str, Any] = {"bootstrap_servers": self._servers, "request_timeout_ms": int(patience * 1000)}
+        if parts.username:
+            self._client |= {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN"}
+            self._client |= {"sasl_plain_username": parts.username, "sasl_plain_password": parts.password}
+        self._order = asyncio.Lock()  # fair: who asks first is appended first
         self._producer: AIOKafkaProducer | None = None
         self._admin: AIOKafkaAdminClient | None = None
         self._created: set[str] = set()
@@ -78,11 +84,13 @@ class KafkaBroker:
 
     async def publish(self, topic: str, body: bytes) -> str:
         """Append one record; return its id when the broker has it. Raises BrokerUnavailable: it may have it or not."""
-        name = await self._topic(topic)
-        assert self._producer is not None
         try:
             async with asyncio.timeout(self._patience):
-                appended = await self._producer.send_and_wait(name, body, partition=0)
+                async with self._order:
+                    name = await self._topic(topic)
+                    assert self._producer is not None
+                    sent = await self._producer.send(name, body, partition=0)
+                appended = await sent
         except LOST as error:  # TimeoutError is an OSError
             raise BrokerUnavailable(f"the broker did not confirm the message: {error!r}") from error
         return identifier(appended.offset)
@@ -134,7 +142,7 @@ class KafkaBroker:
     async def join(self, topic: str, group: str, member: str) -> WorkerSubscription:
         """Join `group`. With one partition, one member works at a time; the others stand by to take over."""
         partition = TopicPartition(await self._topic(topic), 0)
-        name = f"{partition.topic}-{escaped(group)}"
+        name = f"{partition.topic}-{escaped(group, MAX_NAME)}"
         session = int(self._takeover_after * 1000)
         settings = {**self._client, "group_id": name, "enable_auto_commit": False}
         await self._begin_group(partition, settings)
@@ -160,9 +168,7 @@ class KafkaBroker:
     async def aclose(self) -> None:
         """End every subscription and connection."""
         self._answers = False
-        if self._probe is not None:
-            self._probe.cancel()
-            await asyncio.wait([self._probe])
+        await end_task(self._probe)
         for reader in list(self._readers):
             await reader.aclose()
         if self._producer is not None:
@@ -182,10 +188,12 @@ class KafkaBroker:
         """Kafka's name for a topic, which is made if it is missing."""
         if self._admin is None:
             raise BrokerUnavailable("this broker is closed")
-        name = escaped(topic)
+        name = escaped(topic, MAX_NAME)
         if name not in self._created:
             try:
-                made = await self._admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=-1)])
+                made = await self._admin.create_topics(
+                    [NewTopic(name, num_partitions=1, replication_factor=self._replication)]
+                )
             except LOST as error:
                 raise BrokerUnavailable(f"cannot make the topic {topic}: {error!r}") from error
             for _, code, *why in made.topic_errors:
@@ -262,9 +270,7 @@ class LogSubscription(Inbox):
         """Stop reading."""
         self.discard()
         self._forget(self)
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await end_task(self._task)
         await self._consumer.stop()
 
     async def _pump(self) -> None:
@@ -283,7 +289,7 @@ class LogSubscription(Inbox):
 
 
 class WorkerSubscription(LogSubscription):
-    """A member of a group. Kafka remembers one offset: what is acknowledged out of order waits for what is before it."""
+    """A member of a group. Kafka keeps one offset: what is acknowledged out of order waits for what is before it."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -337,11 +343,3 @@ def identifier(at: int) -> str:
 def offset(of: str) -> int:
     """The offset of the record with an id."""
     return parse_id(of)[0] - 1
-
-
-def escaped(topic: str) -> str:
-    """A name Kafka allows: any octet but letters, digits, `.` and `-` becomes `_` and two hexadecimal digits."""
-    name = re.sub(rb"[^A-Za-z0-9.-]", lambda octet: b"_" + octet[0].hex().encode(), topic.encode()).decode()
-    if not 0 < len(name) <= 249 or name in (".", ".."):
-        raise BrokerError(f"not a topic for Kafka (1 to 249 characters): {topic[:60]!r}")
-    return name

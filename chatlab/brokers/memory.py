@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Self
 
-from chatlab.brokers.ids import parse_id
 from chatlab.brokers.inbox import MAX_WAITING, Inbox
+from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery
 from chatlab.errors import BrokerUnavailable, SubscriptionLost
 
@@ -64,8 +64,6 @@ class MemoryBroker:
 
     async def publish(self, topic: str, body: bytes) -> str:
         """Keep the record and hand it to every reader."""
-        if self._closed:
-            raise BrokerUnavailable("the broker at memory:// is closed")
         record = self._topic(topic)
         record.count += 1
         delivery = Delivery(topic, f"{record.count}-0", bytes(body))
@@ -128,6 +126,8 @@ class MemoryBroker:
         await self.aclose()
 
     def _topic(self, name: str) -> Topic:
+        if self._closed:
+            raise BrokerUnavailable("this broker is closed")
         if name not in self._topics:
             self._topics[name] = Topic(deque(maxlen=self._max_length))
         return self._topics[name]

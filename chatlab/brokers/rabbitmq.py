@@ -16,7 +16,7 @@ import logging
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage, AbstractQueue
@@ -24,7 +24,8 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, DeliveryErr
 from aiormq.abc import FieldTable
 from yarl import URL
 
-from chatlab.brokers.inbox import Inbox
+from chatlab.brokers.inbox import Inbox, end_task
+from chatlab.brokers.names import escaped
 from chatlab.brokers.port import Delivery
 from chatlab.errors import BrokerError, BrokerUnavailable, SubscriptionLost
 
@@ -36,7 +37,8 @@ PREFETCH = 1000  # messages on their way to a reader; the others wait in its que
 LOST = (AMQPError, ChannelInvalidStateError, OSError)  # what is raised when a connection has broken
 FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0  # seconds
 GROUP_PREFETCH = 32  # records a member is handed before it has acknowledged one
-MAX_TOPIC = 255 - len("chatlab:")  # octets: names and routing keys are short strings
+MAX_TOPIC = 255  # octets: a routing key is a short string
+MAX_NAME = 110  # characters: of the 127 for the name of an exchange
 
 S = TypeVar("S", bound="QueueSubscription")
 OnMessage = Callable[[AbstractIncomingMessage], Awaitable[None]]
@@ -46,7 +48,7 @@ class RabbitMQBroker:
     """One connection; a channel to publish on, and one for each subscription.
 
     `patience`: seconds a publish waits for a server that is away. `tries`: how often a group may be handed a record
-    before it is moved to the queue TOPIC:set-aside:GROUP.
+    before it is moved to the queue TOPIC:GROUP:set-aside.
     """
 
     resumes = False
@@ -59,6 +61,7 @@ class RabbitMQBroker:
         self._connection: AbstractConnection | None = None
         self._exchange: AbstractExchange | None = None
         self._subscriptions: set[QueueSubscription] = set()
+        self._under_way: set[asyncio.Future[None]] = set()
         self._opened = asyncio.Event()
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -98,7 +101,8 @@ class RabbitMQBroker:
         check(topic)
 
         async def bind(channel: AbstractChannel, queue: AbstractQueue) -> None:
-            fanout = await channel.declare_exchange(f"{EXCHANGE}:{topic}", aio_pika.ExchangeType.FANOUT, durable=True)
+            name = f"{EXCHANGE}:{escaped(topic, MAX_NAME)}"
+            fanout = await channel.declare_exchange(name, aio_pika.ExchangeType.FANOUT, durable=True)
             await fanout.bind(EXCHANGE, routing_key=topic)
             await queue.bind(fanout)
 
@@ -115,7 +119,8 @@ class RabbitMQBroker:
     async def join(self, topic: str, group: str, member: str) -> WorkQueueSubscription:
         """Take a share of the work of `group`: its queue is durable, and fills whether or not a member is there."""
         check(topic)
-        aside = f"{topic}:set-aside:{group}"
+        name = f"{escaped(topic, MAX_NAME)}:{escaped(group, MAX_NAME)}"
+        aside = f"{name}:set-aside"
         rules: FieldTable = {
             "x-queue-type": "quorum",  # the kind of queue that counts how often it delivers
             "x-delivery-limit": self._tries,
@@ -126,21 +131,21 @@ class RabbitMQBroker:
         async def take(channel: AbstractChannel, on_message: OnMessage) -> None:
             await channel.set_qos(GROUP_PREFETCH)
             await channel.declare_queue(aside, durable=True)
-            queue = await channel.declare_queue(f"{topic}:{group}", durable=True, arguments=rules)
+            queue = await channel.declare_queue(name, durable=True, arguments=rules)
             await queue.bind(EXCHANGE, routing_key=topic)
             await queue.consume(on_message, consumer_tag=f"{member}-{uuid.uuid4().hex}")
 
-        return await self._read(WorkQueueSubscription(topic, self._subscriptions.discard), take)
+        return await self._read(WorkQueueSubscription(topic, self), take)
 
     async def aclose(self) -> None:
         """End every subscription and the connection."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            self._task = None
+        await end_task(self._task)
+        self._task = None
         self._opened.clear()
         for subscription in list(self._subscriptions):
             await subscription.aclose()
+        if self._under_way:
+            await asyncio.wait(self._under_way)
         if self._connection is not None:
             await self._connection.close()
 
@@ -160,23 +165,52 @@ class RabbitMQBroker:
             await bind(channel, queue)
             await queue.consume(on_message)
 
-        return await self._read(QueueSubscription(topic, self._subscriptions.discard), take)
+        return await self._read(QueueSubscription(topic, self), take)
 
     async def _read(self, subscription: S, take: Callable[[AbstractChannel, OnMessage], Awaitable[None]]) -> S:
         """Give a subscription its channel, and let `take` say which queue it reads."""
         self._subscriptions.add(subscription)
+        opening = asyncio.create_task(self._open_channel(subscription, take))
+        try:
+            await self._to_the_end(opening)
+        except BaseException:
+            subscription.discard()
+            self._keep(asyncio.create_task(self._give_up(opening, subscription)))
+            raise
+        return subscription
+
+    async def _open_channel(
+        self, subscription: QueueSubscription, take: Callable[[AbstractChannel, OnMessage], Awaitable[None]]
+    ) -> None:
         try:
             async with asyncio.timeout(self._patience):
                 await self._wait_until_open()
                 assert self._connection is not None
                 subscription.channel = await self._connection.channel(publisher_confirms=False)
                 await take(subscription.channel, subscription.arrive)
-        except BaseException as error:
-            await subscription.aclose()
-            if isinstance(error, LOST):  # TimeoutError is one of them
-                raise BrokerUnavailable(f"cannot read {subscription.topic}: {error!r}") from error
-            raise
-        return subscription
+        except LOST as error:  # TimeoutError is one of them
+            raise BrokerUnavailable(f"cannot read {subscription.topic}: {error!r}") from error
+
+    async def _give_up(self, opening: asyncio.Task[None], subscription: QueueSubscription) -> None:
+        await asyncio.wait([opening])
+        await subscription.aclose()
+
+    async def _to_the_end(self, task: asyncio.Future[None]) -> None:
+        """Wait for a task that goes on if we are cancelled: aiormq breaks its connection over a request cut short."""
+        self._keep(task)
+        await asyncio.shield(task)
+
+    def _keep(self, task: asyncio.Future[None]) -> None:
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def close_channel(self, subscription: QueueSubscription) -> None:
+        """For a subscription that leaves: its queue goes with its channel."""
+        self._subscriptions.discard(subscription)
+        channel, subscription.channel = subscription.channel, None
+        if channel is not None and not channel.is_closed:
+            with contextlib.suppress(*LOST):
+                await self._to_the_end(asyncio.ensure_future(channel.close()))
 
     async def _wait_until_open(self) -> None:
         if self._task is None:
@@ -217,10 +251,10 @@ class RabbitMQBroker:
 class QueueSubscription(Inbox):
     """A queue of our own in RabbitMQ, and the part of it that has arrived here."""
 
-    def __init__(self, topic: str, forget: Callable[[Any], None]) -> None:
+    def __init__(self, topic: str, broker: RabbitMQBroker) -> None:
         super().__init__(topic)
         self.channel: AbstractChannel | None = None
-        self._forget = forget
+        self._broker = broker
         self._handed_out = 0  # of the channel's messages, which are numbered from 1
         self._acknowledged = 0
 
@@ -238,10 +272,7 @@ class QueueSubscription(Inbox):
     async def aclose(self) -> None:
         """Stop reading; the queue goes."""
         self.discard()
-        self._forget(self)
-        if self.channel is not None and not self.channel.is_closed:
-            with contextlib.suppress(*LOST):
-                await self.channel.close()
+        await self._broker.close_channel(self)
 
     async def _ask_for_more(self) -> None:
         """Acknowledge what was handed out, once it is half of what RabbitMQ sends ahead."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from chatlab.brokers.inbox import Inbox
+from chatlab.brokers.inbox import Inbox, end_task
 from chatlab.brokers.port import BEGINNING, Delivery
 from chatlab.brokers.redis_link import Command, Link, LinkLost, back_off
 from chatlab.brokers.redis_publisher import Publisher
@@ -75,9 +75,7 @@ class GroupMember(Inbox):
 
     async def aclose(self) -> None:
         """Leave. What was taken and not acknowledged is taken over by others, or by this member's next life."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await end_task(self._task)
         await self._link.close()
         self.discard()
 

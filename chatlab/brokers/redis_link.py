@@ -65,6 +65,7 @@ class Link:
             await connection.connect()  # type: ignore[no-untyped-call]  # the same
         except (RedisError, OSError) as error:
             raise LinkLost(f"the broker at {self._name} does not answer: {error}") from error
+        connection.socket_timeout = None  # from here on the timeouts are ours: redis-py's can swallow a cancellation
         self._connection = connection
 
     async def is_usable(self) -> bool:

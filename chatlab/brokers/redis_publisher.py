@@ -16,6 +16,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
 
+from chatlab.brokers.inbox import end_task
 from chatlab.brokers.redis_link import Command, Link, LinkLost, back_off
 from chatlab.errors import BrokerError, BrokerUnavailable, ChatlabError
 
@@ -76,9 +77,7 @@ class Publisher:
 
     async def aclose(self) -> None:
         """Stop; what was not answered fails."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await end_task(self._task)
         for job in self._outbox:
             fail(job, BrokerUnavailable("this broker was closed before the message was taken"))
         self._outbox.clear()

@@ -12,7 +12,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Self
 
-from chatlab.brokers.inbox import MAX_WAITING, Inbox
+from chatlab.brokers.inbox import MAX_WAITING, Inbox, end_task
 from chatlab.brokers.port import Delivery
 from chatlab.brokers.redis_link import Command, Link, LinkLost, back_off
 from chatlab.brokers.redis_publisher import Publisher
@@ -81,10 +81,8 @@ class RedisPubSubBroker:
 
     async def aclose(self) -> None:
         """End every subscription and connection."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            self._task = None
+        await end_task(self._task)
+        self._task = None
         for channel in self._channels.values():
             channel.confirmed.cancel()
             for reader in channel.readers:
@@ -161,7 +159,7 @@ class RedisPubSubBroker:
     def _take(self, push: list[bytes] | bytes) -> None:
         if not isinstance(push, list) or (channel := self._channels.get(str(push[1], "utf-8"))) is None:
             return  # the answer to a PING, or a message for readers who have left
-        if push[0] == b"message":
+        if push[0] == b"message" and not channel.asked:  # else it was on its way when the readers of then had left
             self._hand_out(channel, Delivery(str(push[1], "utf-8"), "", push[2]))
         elif push[0] == b"subscribe":
             channel.asked -= 1

@@ -25,8 +25,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from chatlab.brokers.ids import parse_id
-from chatlab.brokers.inbox import MAX_WAITING, Inbox
+from chatlab.brokers.inbox import MAX_WAITING, Inbox, end_task
+from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery
 from chatlab.brokers.redis_groups import GroupMember
 from chatlab.brokers.redis_link import Argument, Command, Link, LinkLost, back_off
@@ -84,9 +84,8 @@ class RedisStreamsBroker:
         self._max_waiting = max_waiting
         self._publisher = Publisher(Link(url, TIMEOUT), self._prepare, patience)
         self._client: Redis = Redis(
-            connection_pool=BlockingConnectionPool.from_url(
-                url, max_connections=8, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
-            )
+            # Timeouts are ours (see `_ask`): redis-py's can swallow a cancellation.
+            connection_pool=BlockingConnectionPool.from_url(url, max_connections=8, timeout=None, socket_timeout=None)
         )
         self._script = ""
         self._follower = Follower(Link(url, TIMEOUT), self._client)
@@ -227,7 +226,8 @@ class RedisStreamsBroker:
             if self._closed:
                 raise BrokerUnavailable("this broker is closed")
             try:
-                return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py's gap
+                async with asyncio.timeout(TIMEOUT):
+                    return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py's gap
             except (RedisConnectionError, RedisTimeoutError, OSError) as error:
                 failures += 1
                 if time.monotonic() > deadline:
@@ -347,11 +347,8 @@ class Follower:
 
     async def aclose(self) -> None:
         """Stop."""
-        tasks = [task for task in (self._task, self._waker) if task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end_task(self._task)
+        await end_task(self._waker)
         await self._link.close()
 
     async def _open(self) -> None:

@@ -1,0 +1,21 @@
+"""Every test that asks for `case` runs on every engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.broker_cases import FIXTURES, MAKERS, Case
+
+
+@pytest.fixture(params=list(MAKERS))
+def unopened_case(request: pytest.FixtureRequest) -> Case:
+    name: str = request.param
+    return Case(name, request.getfixturevalue(FIXTURES[name]) if name in FIXTURES else None)
+
+
+@pytest.fixture
+async def case(unopened_case: Case) -> AsyncIterator[Case]:
+    yield unopened_case
+    await unopened_case.aclose()

@@ -1,0 +1,240 @@
+"""What every broker does, whatever its engine: the contract of `port.Broker`, on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from chatlab.brokers.port import Broker, Deduplicates, HasGroups, KeepsHistory
+from chatlab.errors import BrokerUnavailable, SubscriptionLost
+from chatlab.lab.engine_kinds import free_ports
+from tests.support.broker_cases import CROSSES_PROCESSES, MAKERS, Case, bodies, publish_all, read, topic
+
+
+async def test_the_type_says_what_an_engine_can_do(case: Case) -> None:
+    broker = await case.broker()
+    can = (isinstance(broker, KeepsHistory), isinstance(broker, Deduplicates), isinstance(broker, HasGroups))
+    assert isinstance(broker, Broker)
+    assert (
+        can
+        == {
+            "memory": (True, True, False),
+            "redis-streams": (True, True, True),
+            "valkey-streams": (True, True, True),
+            "redis-pubsub": (False, False, False),
+            "rabbitmq": (False, False, True),
+            "kafka": (True, False, True),
+        }[case.name]
+    )
+
+
+async def test_messages_of_one_publisher_arrive_in_order(case: Case) -> None:
+    broker, name = await case.broker(), topic()
+    subscription = await broker.subscribe(name)
+    sent = [b"%d" % n for n in range(300)]
+    await publish_all(broker, name, sent, at_once=30)
+    assert await bodies(subscription, 300) == sent
+
+
+async def test_every_subscription_of_every_instance_gets_every_message_once(case: Case) -> None:
+    instances, name = [await case.broker() for _ in range(3)], topic()
+    subscriptions = [await instance.subscribe(name) for instance in instances for _ in range(2)]
+    sent = [b"%d" % n for n in range(60)]
+    await asyncio.gather(*(publish_all(i, name, sent[n::3]) for n, i in enumerate(instances)))
+    received = [await bodies(subscription, 60) for subscription in subscriptions]
+    assert all(sorted(each) == sorted(sent) for each in received)
+    await instances[0].publish(name, b"last")
+    assert [await bodies(subscription, 1) for subscription in subscriptions] == [[b"last"]] * 6  # and nothing twice
+
+
+async def test_two_first_subscribers_at_once_both_get_what_follows(case: Case) -> None:
+    first, second, name = await case.broker(), await case.broker(), topic()
+    subscriptions = await asyncio.gather(*(broker.subscribe(name) for broker in (first, first, second, second)))
+    await second.publish(name, b"hello")
+    assert [await bodies(subscription, 1) for subscription in subscriptions] == [[b"hello"]] * 4
+
+
+async def test_what_was_published_before_is_not_delivered(case: Case) -> None:
+    broker, name = await case.broker(), topic()
+    await broker.publish(name, b"before")
+    subscription = await broker.subscribe(name)
+    await broker.publish(name, b"after")
+    assert await bodies(subscription, 1) == [b"after"]
+
+
+async def test_a_subscription_that_leaves_does_not_disturb_the_others(case: Case) -> None:
+    broker, name = await case.broker(), topic()
+    leaving, staying = await broker.subscribe(name), await broker.subscribe(name)
+    await broker.publish(name, b"one")
+    assert await bodies(leaving, 1) == [b"one"]
+    await leaving.aclose()
+    await leaving.aclose()
+    await broker.publish(name, b"two")
+    assert await bodies(staying, 2) == [b"one", b"two"]
+    assert list(await leaving.batch()) == []
+    assert [delivery async for delivery in leaving] == []
+
+
+async def test_a_topic_can_be_left_and_joined_again(case: Case) -> None:
+    broker, name = await case.broker(), topic()
+    for n in range(5):
+        subscription = await broker.subscribe(name)
+        await broker.publish(name, b"%d" % n)
+        assert await bodies(subscription, 1) == [b"%d" % n]
+        await subscription.aclose()
+        await broker.publish(name, b"nobody is here")
+
+
+async def test_topics_join_and_leave_while_others_are_read(case: Case) -> None:
+    reader, writer = await case.broker(), await case.broker()
+    busy = topic("busy")
+    steady = await reader.subscribe(busy)
+    following = asyncio.create_task(bodies(steady, 40))
+    for n in range(20):
+        name = topic(f"t{n}")
+        subscription = await reader.subscribe(name)
+        reading = asyncio.create_task(bodies(subscription, 1))
+        await writer.publish(busy, b"%d" % n)
+        await writer.publish(name, b"x")
+        assert await reading == [b"x"]
+        await subscription.aclose()
+        await writer.publish(busy, b"%d" % n)
+    assert await following == [b"%d" % n for n in range(20) for _ in range(2)]
+
+
+async def test_topics_are_kept_apart_whatever_their_names(case: Case) -> None:
+    broker = await case.broker()
+    names = [topic(name) for name in ("chat:방", "chat.방", "chat/방", "chat방 🙂", "Chat:방", "chat_방")]
+    subscriptions = [await broker.subscribe(name) for name in names]
+    for name in names:
+        await broker.publish(name, name.encode())
+    received = [(await read(subscription, 1))[0] for subscription in subscriptions]
+    assert [(delivery.topic, delivery.body) for delivery in received] == [(name, name.encode()) for name in names]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", bytes(range(256)), b"\r\n$0\r\n", "안녕 🙂".encode()],
+    ids=["nothing", "every octet", "Redis's own syntax", "Korean"],
+)
+async def test_a_body_is_octets_and_arrives_as_it_was(case: Case, body: bytes) -> None:
+    broker, name = await case.broker(), topic()
+    subscription = await broker.subscribe(name)
+    await broker.publish(name, body)
+    assert await bodies(subscription, 1) == [body]
+
+
+async def test_a_body_may_have_a_mebibyte(case: Case) -> None:
+    broker, name = await case.broker(), topic()
+    subscription = await broker.subscribe(name)
+    sent = [bytes([n]) * (1 << 20) for n in range(5)]
+    await publish_all(broker, name, sent)
+    assert await bodies(subscription, 5) == sent
+
+
+async def test_a_slow_reader_holds_up_nobody_and_is_told_what_it_loses(case: Case) -> None:
+    broker, other, name = await case.broker(), await case.broker(), topic()
+    slow, fast = await broker.subscribe(name), await broker.subscribe(name)
+    sent = [b"%d" % n for n in range(3000)]
+    reading = asyncio.create_task(bodies(fast, 3000))
+    await publish_all(other, name, sent)
+    assert await reading == sent
+    if case.slow_readers_lose:
+        with pytest.raises(SubscriptionLost, match="fell 500"):
+            await read(slow, 3000)
+    else:
+        assert await bodies(slow, 3000) == sent
+
+
+async def test_ten_thousand_messages_from_two_instances_arrive_once_and_in_each_ones_order(case: Case) -> None:
+    instances, name = [await case.broker(), await case.broker()], topic()
+    subscription = await instances[0].subscribe(name)
+    reading = asyncio.create_task(bodies(subscription, 10_000, 40))
+    sent = [[b"%d:%d" % (who, n) for n in range(5000)] for who in (0, 1)]
+    await asyncio.gather(*(publish_all(i, name, each, 250) for i, each in zip(instances, sent, strict=True)))
+    received = await reading
+    assert [body for body in received if body.startswith(b"0")] == sent[0]
+    assert [body for body in received if body.startswith(b"1")] == sent[1]
+
+
+async def test_a_cancelled_read_loses_nothing(case: Case) -> None:
+    broker, name = await case.broker(), topic()
+    subscription = await broker.subscribe(name)
+    sent = [b"%d" % n for n in range(200)]
+    publishing = asyncio.create_task(publish_all(broker, name, sent, at_once=1))
+    received: list[bytes] = []
+    for steps in range(1_000_000):
+        reading = asyncio.create_task(subscription.batch(5))
+        await steps_of_the_loop(steps % 40)
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            received += [delivery.body for delivery in await reading]
+        if len(received) == 200:
+            break
+    await publishing
+    assert received == sent
+
+
+@pytest.mark.parametrize("what", ["publish", "subscribe", "leave"])
+async def test_cancelling_at_any_await_leaves_the_broker_working(case: Case, what: str) -> None:
+    broker, name = await case.broker(), topic()
+    witness = await broker.subscribe(name)
+
+    async def leave() -> None:
+        await (await broker.subscribe(name)).aclose()
+
+    actions: dict[str, Callable[[], Awaitable[object]]] = {
+        "publish": lambda: broker.publish(name, b"maybe"),
+        "subscribe": lambda: broker.subscribe(name),
+        "leave": leave,
+    }
+    for steps in range(30 if case.name == "kafka" else 60):
+        task = asyncio.ensure_future(actions[what]())
+        await steps_of_the_loop(steps)
+        task.cancel()
+        await asyncio.wait([task])
+    subscription = await broker.subscribe(name)
+    await broker.publish(name, b"end")
+    assert await bodies(subscription, 1) == [b"end"]
+    seen = await bodies(witness, 1)
+    while seen[-1] != b"end":
+        seen += await bodies(witness, 1)
+    assert set(seen) <= {b"maybe", b"end"}
+
+
+async def steps_of_the_loop(count: int) -> None:
+    """Let everything that is ready run, `count` times; every tenth time, wait for the network a little too."""
+    for n in range(count):
+        await asyncio.sleep(0.0005 if n % 10 == 9 else 0)
+
+
+async def test_closing_the_broker_ends_its_subscriptions_quietly(case: Case) -> None:
+    broker, name = await case.broker(), topic()
+    subscription = await broker.subscribe(name)
+    reading = asyncio.create_task(subscription.batch())
+    await asyncio.sleep(0)
+    await broker.aclose()
+    assert list(await reading) == []
+    assert not broker.connected
+    await broker.aclose()
+    with pytest.raises(BrokerUnavailable):
+        await broker.publish(name, b"too late")
+    with pytest.raises(BrokerUnavailable):
+        await broker.subscribe(name)
+
+
+@pytest.mark.parametrize("name", CROSSES_PROCESSES)
+async def test_an_engine_that_is_not_there_is_named_at_start_without_its_password(name: str) -> None:
+    scheme = {"rabbitmq": "amqp", "kafka": "kafka"}.get(name, "redis")
+    (port,) = free_ports(1)
+    broker = MAKERS[name](f"{scheme}://me:secret@127.0.0.1:{port}")
+    started = time.monotonic()
+    with pytest.raises(BrokerUnavailable, match=rf"{scheme}://.*127.0.0.1:{port}") as caught:
+        await broker.start()
+    assert "secret" not in str(caught.value)
+    assert time.monotonic() - started < 10
+    await broker.aclose()

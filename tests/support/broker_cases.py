@@ -1,0 +1,102 @@
+"""The engines that the conformance suite runs on: how to make a broker on each, and what each promises."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from chatlab.brokers.kafka import KafkaBroker
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.brokers.port import Broker, Delivery, Subscription
+from chatlab.brokers.rabbitmq import RabbitMQBroker
+from chatlab.brokers.redis_pubsub import RedisPubSubBroker
+from chatlab.brokers.redis_streams import RedisStreamsBroker
+from chatlab.lab.engines import Engine
+
+PATIENCE = 20  # seconds: on a busy machine, Kafka needs some to come back
+
+MAKERS: dict[str, Callable[[str], Broker]] = {
+    "memory": lambda _: MemoryBroker(max_waiting=500),
+    "redis-streams": lambda url: RedisStreamsBroker(url, patience=PATIENCE, takeover_after=0.5, max_waiting=500),
+    "valkey-streams": lambda url: RedisStreamsBroker(url, patience=PATIENCE, takeover_after=0.5, max_waiting=500),
+    "redis-pubsub": lambda url: RedisPubSubBroker(url, patience=PATIENCE, max_waiting=500),
+    "rabbitmq": lambda url: RabbitMQBroker(url, patience=PATIENCE),
+    "kafka": lambda url: KafkaBroker(url, patience=PATIENCE, takeover_after=1.5),
+}
+FIXTURES = {
+    "redis-streams": "fresh_redis",
+    "valkey-streams": "fresh_valkey",
+    "redis-pubsub": "fresh_redis",
+    "rabbitmq": "rabbitmq_engine",
+    "kafka": "kafka_engine",
+}
+CROSSES_PROCESSES = [name for name in MAKERS if name != "memory"]
+
+
+@dataclass
+class Case:
+    """One engine. `broker()` is one more instance of the chat on it; in memory there is only the one."""
+
+    name: str
+    engine: Engine | None
+    open: list[Broker] = field(default_factory=list)
+
+    async def broker(self) -> Broker:
+        if self.engine is None and self.open:
+            return self.open[0]
+        broker = MAKERS[self.name](self.engine.url if self.engine else "")
+        await broker.start()
+        self.open.append(broker)
+        return broker
+
+    @property
+    def slow_readers_lose(self) -> bool:
+        """Whether the engine lets go of a reader that falls far behind: then the reader must be told."""
+        return self.name in ("memory", "redis-pubsub")
+
+    async def aclose(self) -> None:
+        for broker in self.open:
+            await broker.aclose()
+
+
+def topic(name: str = "room") -> str:
+    """A topic that no other test has."""
+    return f"{name}-{uuid.uuid4().hex[:12]}"
+
+
+async def read(subscription: Subscription, count: int, seconds: float = 20) -> list[Delivery]:
+    """The next `count` deliveries."""
+    got: list[Delivery] = []
+    async with asyncio.timeout(seconds):
+        while len(got) < count:
+            batch = await subscription.batch(min(512, count - len(got)))
+            assert batch, f"the subscription ended after {len(got)} of {count}"
+            got += batch
+    return got
+
+
+async def bodies(subscription: Subscription, count: int, seconds: float = 20) -> list[bytes]:
+    return [delivery.body for delivery in await read(subscription, count, seconds)]
+
+
+async def publish_all(broker: Broker, name: str, messages: Sequence[bytes], at_once: int = 100) -> None:
+    """Publish in order, `at_once` under way at a time."""
+    for start in range(0, len(messages), at_once):
+        await asyncio.gather(*(broker.publish(name, body) for body in messages[start : start + at_once]))
+
+
+async def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    """Wait for a state that nothing announces."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, f"not in {seconds} s: {what}"
+        await asyncio.sleep(0.01)
+
+
+async def closing(broker: Broker) -> AsyncIterator[Broker]:
+    """A started broker for a fixture."""
+    await broker.start()
+    yield broker
+    await broker.aclose()
