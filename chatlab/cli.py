@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, NoReturn, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
 
 import typer
 
@@ -230,6 +230,8 @@ def echo(
 def room(
     host: Host = LOOPBACK,
     port: Port = 8002,
+    redis: Redis = None,
+    broker: BrokerUrl = None,
     origin: Origins = None,
     lan: Annotated[
         bool, typer.Option("--lan", help="Open it to the local network, with a room code, and show how to come in.")
@@ -243,25 +245,36 @@ def room(
     until_stdin_ends: UntilStdinEnds = False,
 ) -> None:
     """The article's room at /room: every text goes to every member. Its page is at /."""
-    from chatlab import classroom
-    from chatlab import room as room_server
+    from chatlab import classroom, shared_room
+    from chatlab import room as alone
 
-    if as_in_the_article and (lan or rate):
-        _fail("--as-in-the-article has no code and no limits: not with --lan or --rate", WRONG_COMMAND_LINE)
+    if as_in_the_article and (lan or rate or redis or broker):
+        _fail("--as-in-the-article has no code, no limits, no broker: leave those options out", WRONG_COMMAND_LINE)
+    engine = broker_of(_broker_url(redis, broker)) if redis or broker else None
     if lan:
         host, rate = "0.0.0.0" if host == LOOPBACK else host, rate or CLASSROOM_RATE
 
     async def start() -> Server:
         if as_in_the_article:
-            return await room_server.start_as_in_the_article(host=host, port=port, origins=origin or ("*",))
-        code = classroom.new_code() if lan else None
-        limit = room_server.RateLimit(rate) if rate else None
-        server = await room_server.start(host=host, port=port, origins=origin or (), code=code, rate=limit)
+            return await alone.start_as_in_the_article(host=host, port=port, origins=origin or ("*",))
+        server = await start_one_that_holds(
+            host=host,
+            port=port,
+            origins=origin or (),
+            code=classroom.new_code() if lan else None,
+            rate=alone.RateLimit(rate) if rate else None,
+        )
         page = server.page_url(classroom.lan_address() if lan else None)
         print(classroom.banner(page) if lan else f"the room's page: {page}")
         return server
 
-    _run(start, host, port, until_stdin_ends)
+    async def start_one_that_holds(**options: Any) -> alone.RoomServer:
+        if engine is None:
+            return await alone.start(**options)
+        await engine.start()
+        return await shared_room.start(engine, **options)
+
+    _run(start, host, port, until_stdin_ends, engine.aclose if engine else nothing)
 
 
 @serve.command()
@@ -367,7 +380,8 @@ def _why_not_listening(error: OSError, host: str, port: int) -> str:
         return f"port {port} on {host} is taken; choose another with --port, or --port 0 for any free one"
     if error.errno == errno.EACCES:
         return f"port {port} needs a privilege this user lacks; choose one above 1023 with --port"
-    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+    nowhere = error.errno is None and "could not bind on any address" in str(error)  # asyncio, from Python 3.13 on
+    if nowhere or error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
         return f"this machine has no address {host}; choose with --host: 127.0.0.1 for itself, 0.0.0.0 for all"
     return f"cannot listen on port {port} of {host}: {error}"
 

@@ -204,11 +204,12 @@ async def test_a_wrong_broker_url_gets_one_line_that_lists_the_right_ones(url: s
             ["--redis", "redis://127.0.0.1", "--broker", "memory://"],
             "--redis and --broker are two ways to say one thing",
         ),
-        (["--broker", "memory://", "--durability", "fsync"], "--durability fsync is for redis:// alone"),
+        (["chat", "--broker", "memory://", "--durability", "fsync"], "--durability fsync is for redis:// alone"),
+        (["room", "--as-in-the-article", "--lan"], "--as-in-the-article has no code, no limits, no broker"),
     ],
 )
 async def test_what_does_not_go_together_is_said_in_one_line(arguments: list[str], said: str) -> None:
-    status, _, errors = await run("serve", "chat", *arguments)
+    status, _, errors = await run("serve", *arguments)
     assert said in errors
     assert one_line(errors)
     assert status == 2

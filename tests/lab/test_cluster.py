@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import aiohttp
 import pytest
 from aiohttp import web
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedOK
 
 from chatlab.errors import SetupError
 from chatlab.lab.cluster import Balancer, Cluster
@@ -78,6 +80,17 @@ async def test_one_chat_runs_over_two_instances(engine: str, scheme: str, reques
                 await peer.nothing_more()
 
 
+async def test_a_cluster_of_rooms_is_one_room(redis_engine: Engine) -> None:
+    async with Cluster(redis_engine.url, serve="room") as cluster:
+        one, two = cluster.urls
+        async with connect(f"{one}?name=Ana", proxy=None) as ana, connect(f"{two}?name=Ben", proxy=None) as ben:
+            await ana.send("안녕 🙂")
+            for member in (ana, ben):
+                async with asyncio.timeout(5):
+                    while await member.recv() != "Server received from Ana: 안녕 🙂":
+                        pass
+
+
 # Killing, restarting, stopping.
 
 
@@ -129,8 +142,9 @@ async def test_during_a_rolling_restart_there_is_always_somebody_to_connect_to(c
     balancer = await cluster.balance()
     rolling = asyncio.create_task(cluster.rolling_restart())
     while not rolling.done():
-        async with Peer(balancer.url) as ana:
-            await ana.say("somebody is there")
+        with contextlib.suppress(ConnectionClosedOK):  # the one it had just reached takes its leave: connect again
+            async with Peer(balancer.url) as ana:
+                await ana.say("somebody is there")
     await rolling
     assert all(new not in (old, None) for new, old in zip((i.pid for i in cluster.instances), pids, strict=True))
 
