@@ -10,11 +10,12 @@ import sys
 from importlib import metadata
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from chatlab.lab import doctor
+from chatlab.lab import doctor, engine_kinds
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,8 @@ async def test_a_missing_redis_stops_the_lessons_and_a_missing_kafka_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(sys, "platform", "win32")  # where no engine is started from a program
+    # Where no engine is started from a program; the libraries go on seeing the platform that it is.
+    monkeypatch.setattr(engine_kinds, "sys", SimpleNamespace(platform="win32", executable=sys.executable))
     for name in ("REDIS_URL", "AMQP_URL", "KAFKA_URL"):
         monkeypatch.delenv(name, raising=False)
     redis, kafka = await doctor.engine("redis", "Redis or Valkey"), await doctor.engine("kafka", "Kafka")
