@@ -17,6 +17,7 @@ FLOORS = [
     {"errors"},
     {"websocket", "fanout", "brokers", "stomp", "classroom", "journal"},
     {"echo", "room", "chat"},
+    {"shared_room"},
     {"lab"},
     {"cli"},
 ]
