@@ -64,6 +64,7 @@ class RabbitMQBroker:
         self._under_way: set[asyncio.Future[None]] = set()
         self._opened = asyncio.Event()
         self._lost = asyncio.Event()
+        self._why: BaseException | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -86,13 +87,18 @@ class RabbitMQBroker:
         try:
             async with asyncio.timeout(self._patience):
                 await self._wait_until_open()
-                assert self._exchange is not None
-                await self._exchange.publish(message, routing_key=topic, mandatory=False)
+                exchange = self._exchange
+                assert exchange is not None
+                await exchange.publish(message, routing_key=topic, mandatory=False)
         except TimeoutError:
             raise BrokerUnavailable(f"the broker did not confirm the message within {self._patience:g} s") from None
         except DeliveryError as error:
             raise BrokerUnavailable(f"the broker refused the message: {error}") from error
         except LOST as error:
+            if exchange is self._exchange:  # we may see the loss before the connection's own reader does
+                self._why = error
+                self._opened.clear()
+                self._lost.set()
             raise BrokerUnavailable(f"the broker went away: {error!r}; it may or may not have the message") from error
         return ""
 
@@ -218,6 +224,9 @@ class RabbitMQBroker:
         await self._opened.wait()
 
     async def _open(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(*LOST):
+                await self._connection.close()
         self._connection = await aio_pika.connect(self._url, timeout=self._patience)
         self._connection.close_callbacks.add(self._lose)
         channel = await self._connection.channel(publisher_confirms=True)
@@ -225,8 +234,11 @@ class RabbitMQBroker:
         self._lost.clear()
         self._opened.set()
 
-    def _lose(self, _connection: object, error: BaseException | None) -> None:
+    def _lose(self, connection: object, error: BaseException | None) -> None:
         """Every queue of an open subscription is gone with the connection: say so to its reader."""
+        if connection is not self._connection:
+            return
+        self._why = error
         self._opened.clear()
         self._lost.set()
         for subscription in list(self._subscriptions):
@@ -237,7 +249,7 @@ class RabbitMQBroker:
         failures = 0
         while True:
             await self._lost.wait()
-            log.warning("the broker at %s went away", self._name)
+            log.warning("the broker at %s went away: %r", self._name, self._why)
             while not self._opened.is_set():
                 try:
                     await self._open()

@@ -136,7 +136,7 @@ class RedisStreamsBroker:
         parse_id(after)
         if limit is not None:
             newest = await self._ask("XREVRANGE", topic, "+", f"({after}", "COUNT", limit)
-            return [delivery(topic, *entry) for entry in reversed(newest)]
+            return [delivery(topic, *entry) for entry in reversed(newest or [])]
         records: list[Delivery] = []
         while page := await self.page(topic, records[-1].id if records else after):
             records += page

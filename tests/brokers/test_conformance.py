@@ -12,24 +12,25 @@ import pytest
 from chatlab.brokers.port import Broker, Deduplicates, HasGroups, KeepsHistory
 from chatlab.errors import BrokerUnavailable, SubscriptionLost
 from chatlab.lab.engine_kinds import free_ports
-from tests.support.broker_cases import CROSSES_PROCESSES, MAKERS, Case, bodies, publish_all, read, topic
+from tests.support.broker_cases import (
+    CROSSES_PROCESSES,
+    DEDUPLICATE,
+    HAVE_GROUPS,
+    KEEP_HISTORY,
+    MAKERS,
+    Case,
+    bodies,
+    publish_all,
+    read,
+    topic,
+)
 
 
 async def test_the_type_says_what_an_engine_can_do(case: Case) -> None:
     broker = await case.broker()
     can = (isinstance(broker, KeepsHistory), isinstance(broker, Deduplicates), isinstance(broker, HasGroups))
     assert isinstance(broker, Broker)
-    assert (
-        can
-        == {
-            "memory": (True, True, False),
-            "redis-streams": (True, True, True),
-            "valkey-streams": (True, True, True),
-            "redis-pubsub": (False, False, False),
-            "rabbitmq": (False, False, True),
-            "kafka": (True, False, True),
-        }[case.name]
-    )
+    assert can == (case.name in KEEP_HISTORY, case.name in DEDUPLICATE, case.name in HAVE_GROUPS)
 
 
 async def test_messages_of_one_publisher_arrive_in_order(case: Case) -> None:

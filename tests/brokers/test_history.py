@@ -1,0 +1,101 @@
+"""What every broker does that keeps history (`port.KeepsHistory`)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from chatlab.brokers.port import BEGINNING, KeepsHistory
+from tests.support.broker_cases import KEEP_HISTORY, Case, bodies, publish_all, read, topic
+
+pytestmark = pytest.mark.parametrize("unopened_case", KEEP_HISTORY, indirect=True)
+
+
+@pytest.fixture
+async def keeper(case: Case) -> KeepsHistory:
+    broker = await case.broker()
+    assert isinstance(broker, KeepsHistory)
+    return broker
+
+
+async def test_a_publish_returns_the_id_that_its_readers_see(keeper: KeepsHistory) -> None:
+    name = topic()
+    subscription = await keeper.subscribe(name)
+    ids = [await keeper.publish(name, b"%d" % n) for n in range(5)]
+    assert [delivery.id for delivery in await read(subscription, 5)] == ids
+    assert all(keeper.is_before(one, other) for one, other in zip([BEGINNING, *ids], ids, strict=False))
+    assert not keeper.is_before(ids[1], ids[1])
+    assert not keeper.is_before(ids[2], ids[1])
+
+
+async def test_history_is_what_was_published_oldest_first(keeper: KeepsHistory) -> None:
+    name = topic()
+    assert await keeper.history(name) == []
+    assert await keeper.oldest(name) is None
+    ids = [await keeper.publish(name, b"%d" % n) for n in range(10)]
+    assert [(each.topic, each.id, each.body) for each in await keeper.history(name)] == [
+        (name, identifier, b"%d" % n) for n, identifier in enumerate(ids)
+    ]
+    assert await keeper.oldest(name) == ids[0]
+    assert [each.body for each in await keeper.history(name, after=ids[6])] == [b"7", b"8", b"9"]
+    assert [each.body for each in await keeper.history(name, limit=3)] == [b"7", b"8", b"9"]
+    assert [each.body for each in await keeper.history(name, after=ids[8], limit=3)] == [b"9"]
+    assert [each.body for each in await keeper.history(name, limit=30)] == [b"%d" % n for n in range(10)]
+    assert await keeper.history(name, after=ids[9]) == []
+    assert await keeper.history(name, limit=0) == []
+
+
+async def test_a_long_history_is_whole(keeper: KeepsHistory) -> None:
+    name = topic()
+    sent = [b"%d" % n for n in range(1500)]
+    await publish_all(keeper, name, sent)
+    assert [each.body for each in await keeper.history(name)] == sent
+    assert await bodies(await keeper.subscribe(name, after=BEGINNING), 1500) == sent
+
+
+async def test_a_reader_goes_on_after_the_last_id_it_saw(keeper: KeepsHistory) -> None:
+    name = topic()
+    ids = [await keeper.publish(name, b"%d" % n) for n in range(5)]
+    subscription = await keeper.subscribe(name, after=ids[2])
+    await keeper.publish(name, b"5")
+    assert await bodies(subscription, 3) == [b"3", b"4", b"5"]
+
+
+async def test_a_reader_that_comes_back_to_a_busy_topic_misses_nothing_and_gets_nothing_twice(
+    case: Case, keeper: KeepsHistory
+) -> None:
+    other, name = await case.broker(), topic()
+    sent = [b"%d" % n for n in range(4000)]
+    live = await keeper.subscribe(name)  # so that the topic is being followed while others join it
+    following = asyncio.create_task(bodies(live, len(sent)))
+    publishing = asyncio.create_task(publish_all(other, name, sent, at_once=50))
+    received: list[bytes] = []
+    last = BEGINNING
+    while len(received) < len(sent):  # come, read a little, go away, come back
+        subscription = await keeper.subscribe(name, after=last)
+        for delivery in await read(subscription, min(700, len(sent) - len(received))):
+            received.append(delivery.body)
+            last = delivery.id
+        await subscription.aclose()
+    await publishing
+    assert received == sent
+    assert await following == sent
+
+
+async def test_many_readers_that_start_at_different_places_all_get_the_rest(keeper: KeepsHistory) -> None:
+    name = topic()
+    ids = [await keeper.publish(name, b"%d" % n) for n in range(20)]
+    readers = [await keeper.subscribe(name, after=identifier) for identifier in [BEGINNING, *ids]]
+    reading = [asyncio.create_task(bodies(reader, 40 - n)) for n, reader in enumerate(readers)]
+    await publish_all(keeper, name, [b"%d" % n for n in range(20, 40)], at_once=3)
+    for n, task in enumerate(reading):
+        assert await task == [b"%d" % k for k in range(n, 40)]
+
+
+@pytest.mark.parametrize("bad", ["", "-", "1", "1-", "-1", "x-0", "1-0-0", "１-０", "1" * 50 + "-0", "$", "+"])
+async def test_what_is_no_id_is_refused(keeper: KeepsHistory, bad: str) -> None:
+    with pytest.raises(ValueError, match="not a record's id"):
+        await keeper.subscribe(topic(), after=bad)
+    with pytest.raises(ValueError, match="not a record's id"):
+        await keeper.history(topic(), after=bad)
