@@ -91,7 +91,7 @@ def test_a_room_imports_only_from_floors_below_it(module: str) -> None:
 
 def test_chat_knows_brokers_by_their_port_alone() -> None:
     for module in MODULES:
-        if room_of(module) in {"chat", "room", "echo"}:
+        if room_of(module) in {"chat", "room", "echo", "shared_room"}:
             named = {name for name in inside(IMPORTS[module]) if room_of(name) == "brokers"}
             assert named <= {"chatlab.brokers.port"}, f"{module} imports {named}"
 
