@@ -433,7 +433,7 @@ class Door:
             raise HandshakeError(f"nothing here; the room is at {PATH}", status=404)
         origin, host = only(request.headers, "Origin"), only(request.headers, "Host")
         if not origin_allowed(origin, host, self.origins):
-            raise HandshakeError(f"origin not allowed: {origin}", status=403)
+            raise HandshakeError(f"origin not allowed: {origin!r}", status=403)
         if self.code is not None and not same_code(query(request, "code") or "", self.code):
             raise HandshakeError("wrong room code", status=403)
         asked_name(request)
