@@ -1,0 +1,250 @@
+"""Exercises: run the learner's own code against the real thing, and say in one sentence which rule broke first.
+
+    await check("01.1", accept_key)      not tried, not yet (with the rule and the evidence), or right
+    hint("01.1")                         the first hint; hint("01.1", 2) comes closer
+    solution("01.1")                     the code, and the reason it is so
+
+A check is a function that is handed the learner's answer and raises `NotYet` at the first rule that does not hold. The
+exercises are in `exercise_set/`; this file runs them, shows what came out, and remembers what was solved. Left out:
+points. The only mark is that it works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dis
+import inspect
+import json
+import textwrap
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any, Literal
+
+from chatlab.lab import exercise_set
+from chatlab.lab.home import home
+
+__all__ = ["Exercise", "NotYet", "Outcome", "Progress", "check", "exercises", "hint", "is_stub", "progress", "solution"]
+
+SECONDS = 15.0  # for one check; an answer that waits for ever is an answer that is not right yet
+Mark = Literal["not tried", "not yet", "right"]
+SIGNS: dict[Mark, str] = {"not tried": "○", "not yet": "✘", "right": "✔"}
+
+
+class NotYet(Exception):  # noqa: N818  # no error: an answer on its way
+    """The first rule that an answer breaks; `evidence` is the bytes or messages that show it."""
+
+    def __init__(self, rule: str, evidence: object = None) -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.evidence = evidence
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise: its check, its hints from far to near, its solution and why that is so.
+
+    `id` is the lesson's number and the exercise's, "01.1". `check(answer)` raises `NotYet`, or anything the answer
+    itself raises. `solve` is the reference solution: a function whose source is shown, or a function without arguments
+    that returns the answer, where the answer is no function (`makes=True`).
+    """
+
+    id: str
+    title: str
+    check: Callable[[Any], Awaitable[None] | None]
+    hints: tuple[str, ...]
+    solve: Callable[..., Any]
+    why: str
+    makes: bool = False
+
+    @property
+    def lesson(self) -> str:
+        """The lesson's number, "01"."""
+        return self.id.partition(".")[0]
+
+    @property
+    def reference(self) -> Any:
+        """The answer that is right."""
+        return self.solve() if self.makes else self.solve
+
+    @property
+    def code(self) -> str:
+        """The source of the reference solution, as a learner would write it into the cell."""
+        return textwrap.dedent(inspect.getsource(self.solve)).strip()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found: the mark, one sentence, and what shows it."""
+
+    exercise: str
+    mark: Mark
+    sentence: str
+    evidence: str = ""
+
+    def __repr__(self) -> str:
+        shown = f"\n  {self.evidence}" if self.evidence else ""
+        return f"{SIGNS[self.mark]} {self.exercise} {self.mark}: {self.sentence}{shown}"
+
+    def _repr_html_(self) -> str:
+        shown = f"<pre style='margin:0.3em 0 0'>{escape(self.evidence)}</pre>" if self.evidence else ""
+        return (
+            "<div role='status' style='border-left:4px solid #888;padding-left:0.6em'>"
+            f"{SIGNS[self.mark]} <b>{self.exercise} {self.mark}</b>: {escape(self.sentence)}{shown}</div>"
+        )
+
+
+@cache
+def exercises() -> dict[str, Exercise]:
+    """All exercises by id, in the order of the lessons."""
+    names = sorted(module.name for module in iter_modules(exercise_set.__path__))
+    modules = [import_module(f"{exercise_set.__name__}.{name}") for name in names]
+    return {each.id: each for module in modules for each in module.EXERCISES}
+
+
+def find(id: str) -> Exercise:
+    """The exercise `id`. Raises `KeyError` that lists those of its lesson."""
+    try:
+        return exercises()[id]
+    except KeyError:
+        alike = [key for key in exercises() if key.startswith(id[:2])] or list(exercises())
+        raise KeyError(f"no exercise {id!r}; there is {', '.join(alike)}") from None
+
+
+async def check(id: str, answer: object) -> Outcome:
+    """Check a learner's answer to the exercise `id`, note it in the progress, and say how it went."""
+    exercise = find(id)
+    outcome = await _judge(exercise, answer)
+    _remember(outcome)
+    return outcome
+
+
+async def _judge(exercise: Exercise, answer: object) -> Outcome:
+    if answer is ... or answer is None or is_stub(answer):
+        return Outcome(exercise.id, "not tried", f"{exercise.title}. Write your code in place of the three dots.")
+    try:
+        async with asyncio.timeout(SECONDS):
+            verdict = exercise.check(answer)
+            if inspect.isawaitable(verdict):
+                await verdict
+    except NotYet as broken:
+        evidence = "" if broken.evidence is None else str(broken.evidence)
+        return Outcome(exercise.id, "not yet", broken.rule, evidence)
+    except TimeoutError:
+        return Outcome(exercise.id, "not yet", f"it was not through after {SECONDS:.0f} s; does it wait for something?")
+    except Exception as error:
+        return Outcome(exercise.id, "not yet", f"your code raised {type(error).__name__}", _where(error))
+    return Outcome(exercise.id, "right", exercise.title)
+
+
+def _where(error: Exception) -> str:
+    """The error's words, and the learner's own line it comes from."""
+    trace = error.__traceback__
+    lines = []
+    while trace is not None:
+        if "ipykernel" in trace.tb_frame.f_code.co_filename or trace.tb_frame.f_code.co_filename.startswith("<"):
+            lines.append(trace.tb_lineno)
+        trace = trace.tb_next
+    return f"{error} (line {lines[-1]} of your cell)" if lines else str(error)
+
+
+def is_stub(answer: object) -> bool:
+    """Whether a function is still the stub of the notebook: nothing in its body but `...`, `pass` or a docstring."""
+    code = getattr(answer, "__code__", None)
+    if code is None:
+        return False
+    idle = {"RESUME", "NOP", "POP_TOP", "RETURN_GENERATOR", "RETURN_VALUE", "COPY_FREE_VARS", "CACHE", "END_SEND"}
+    idle |= {"STOP_ITERATION_ERROR", "CALL_INTRINSIC_1", "RERAISE"}  # how newer Pythons end a coroutine
+    constants = {"LOAD_CONST", "RETURN_CONST"}
+    return all(
+        step.opname in idle or (step.opname in constants and step.argval in (None, ...))
+        for step in dis.get_instructions(code)
+    )
+
+
+class Shown:
+    """A text for the learner: plain, and as HTML."""
+
+    def __init__(self, title: str, text: str, code: str = "") -> None:
+        self.title, self.text, self.code = title, text, code
+
+    def __repr__(self) -> str:
+        return "\n\n".join(filter(None, [f"{self.title}: {self.text}", self.code]))
+
+    def _repr_html_(self) -> str:
+        code = f"<pre>{escape(self.code)}</pre>" if self.code else ""
+        return f"<div role='note'><p><b>{escape(self.title)}.</b> {escape(self.text)}</p>{code}</div>"
+
+
+def hint(id: str, number: int = 1) -> Shown:
+    """Hint `number` of an exercise, from 1: each is nearer than the one before. Past the last, the last comes again."""
+    hints = find(id).hints
+    number = max(1, min(number, len(hints)))
+    return Shown(f"Hint {number} of {len(hints)} for {id}", hints[number - 1])
+
+
+def solution(id: str) -> Shown:
+    """The reference solution, and why it is so."""
+    exercise = find(id)
+    return Shown(f"One solution of {id}", exercise.why, exercise.code)
+
+
+# --- What was solved ---
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The exercises and how each stood at its last check."""
+
+    marks: dict[str, Mark]
+
+    def of(self, lesson: str) -> tuple[int, int]:
+        """How many exercises of a lesson are right, and how many there are."""
+        marks = [mark for key, mark in self.marks.items() if key.startswith(lesson)]
+        return marks.count("right"), len(marks)
+
+    def _rows(self) -> Iterator[tuple[str, str, str]]:
+        for lesson in sorted({key.partition(".")[0] for key in self.marks}):
+            right, of = self.of(lesson)
+            signs = " ".join(SIGNS[mark] for key, mark in self.marks.items() if key.startswith(lesson))
+            yield lesson, signs, f"{right} of {of}"
+
+    def __repr__(self) -> str:
+        return "\n".join(f"lesson {lesson}  {signs}  {right}" for lesson, signs, right in self._rows())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><td>{lesson}<td>{signs}<td>{right}</tr>" for lesson, signs, right in self._rows())
+        return f"<table><tr><th>lesson<th>exercises<th>right</tr>{rows}</table>"
+
+
+def progress() -> Progress:
+    """How far this learner has come; kept on this machine only."""
+    return Progress({key: _mark(key) for key in exercises()})
+
+
+def _file(id: str) -> Path:
+    folder = home() / "progress"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{id}.json"
+
+
+def _mark(id: str) -> Mark:
+    try:
+        mark = json.loads(_file(id).read_text(encoding="utf-8"))["mark"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "not tried"  # never tried, or a file cut short: trying again mends it
+    return mark if mark in SIGNS else "not tried"
+
+
+def _remember(outcome: Outcome) -> None:
+    # What was right once stays right: running the notebook's stub again takes nothing away.
+    if _mark(outcome.exercise) == "right" or outcome.mark == "not tried":
+        return
+    draft = _file(outcome.exercise).with_suffix(f".{time.monotonic_ns()}.tmp")
+    draft.write_text(json.dumps({"mark": outcome.mark, "at": time.time()}), encoding="utf-8")
+    draft.replace(_file(outcome.exercise))

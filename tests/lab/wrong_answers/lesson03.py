@@ -1,0 +1,112 @@
+"""Plausible wrong answers to lesson 03's exercises, each with a piece of the sentence it must be met with."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from websockets.asyncio.server import broadcast
+
+WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
+
+
+def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def note(answer: Callable[..., Any]) -> Callable[..., Any]:
+        WRONG.setdefault(id, []).append((answer, sentence))
+        return answer
+
+    return note
+
+
+@wrong("03.1", "has the article's form")
+def always_from(name: str, text: str) -> str:
+    return f"Server received from {name}: {text}"
+
+
+@wrong("03.1", "says who it is from")
+def never_from(name: str, text: str) -> str:
+    return f"Server received: {text}"
+
+
+@wrong("03.1", "passed on as it came")
+def trimmed(name: str, text: str) -> str:
+    return f"Server received{f' from {name}' if name else ''}: {text.strip()}"
+
+
+@wrong("03.2", "must be an `async def`")
+def not_async(session: Any, sessions: set[Any]) -> None:
+    sessions.add(session)
+
+
+@wrong("03.2", "the sender too")
+async def not_to_the_sender(session: Any, sessions: set[Any]) -> None:
+    sessions.add(session)
+    async for text in session:
+        for each in sessions - {session}:
+            await each.send(f"Server received: {text}")
+
+
+@wrong("03.2", "more than one text")
+async def one_text_only(session: Any, sessions: set[Any]) -> None:
+    sessions.add(session)
+    text = await session.recv()
+    for each in list(sessions):
+        await each.send(f"Server received: {text}")
+    await session.wait_closed()
+    sessions.discard(session)
+
+
+@wrong("03.2", "leaves `sessions` however it ends")
+async def leaves_only_after_a_polite_close(session: Any, sessions: set[Any]) -> None:
+    sessions.add(session)
+    async for text in session:
+        for each in list(sessions):
+            await each.send(f"Server received: {text}")
+    sessions.discard(session)
+
+
+@wrong("03.3", "not only the first")
+def the_first_only(origin: str | None, ours: list[str]) -> bool:
+    return origin is None or origin == ours[0]
+
+
+@wrong("03.3", "who sends no Origin")
+def browsers_only(origin: str | None, ours: list[str]) -> bool:
+    return origin in ours
+
+
+@wrong("03.3", "a name that begins like ours")
+def begins_alike(origin: str | None, ours: list[str]) -> bool:
+    return origin is None or any(origin.startswith(each) for each in ours)
+
+
+@wrong("03.3", "another scheme")
+def host_only(origin: str | None, ours: list[str]) -> bool:
+    hosts = {each.split("//")[1] for each in ours}
+    return origin is None or (origin.split("//")[-1] in hosts and "?" not in origin)
+
+
+@wrong("03.4", "must hold up nobody")
+async def one_after_another(sessions: set[Any], text: str) -> None:
+    for session in list(sessions):
+        await session.send(text)
+
+
+@wrong("03.4", "must hold up nobody")
+async def all_at_once_but_awaited(sessions: set[Any], text: str) -> None:
+    await asyncio.gather(*(session.send(text) for session in sessions), return_exceptions=True)
+
+
+@wrong("03.4", "the sender too")
+async def to_one_only(sessions: set[Any], text: str) -> None:
+    await next(iter(sessions)).send("")
+
+
+@wrong("03.4", "once, in the order it was sent")
+async def drops_what_comes_while_somebody_is_slow(sessions: set[Any], text: str) -> None:
+    if text.startswith("#") and not text.startswith("#79 ") and any(_waiting(each) for each in sessions):
+        return
+    broadcast(sessions, text)
+
+
+def _waiting(session: Any) -> int:
+    return int(session.transport.get_write_buffer_size())
