@@ -61,7 +61,7 @@ class Event:
     """What a frame asked for. Answer each by `session.done(event)`, `session.failed(event)` or `session.error(...)`."""
 
     receipt: str | None = None
-    number: int = 0  # the frame's place among the session's
+    number: int = 0  # its place among the session's
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,9 +69,9 @@ class Connect(Event):
     """CONNECT or STOMP. Answer with `session.connected(...)` or `session.error(...)`; `done` is not needed."""
 
     login: str | None
-    passcode: str | None
+    passcode: str | None = field(repr=False)
     host: str | None
-    frame: Frame
+    frame: Frame = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,7 +115,11 @@ class Nack(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Commit(Event):
-    """COMMIT: do all of `events` (Send, Ack, Nack; their receipts are already given), then `done` with this one."""
+    """COMMIT: do all of `events` (Send, Ack, Nack), answer each as if it stood alone, then this.
+
+    Their own receipts were given when they were held; `receipt` is the COMMIT's in all of them. It goes out when all
+    are done, and not at all if one has failed.
+    """
 
     transaction: str
     events: Sequence[Send | Ack | Nack]

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
@@ -100,6 +100,8 @@ class _Unanswered:
 
     receipt: str | None = None
     finished: bool = False
+    failed: bool = False
+    commit: _Unanswered | None = None  # the COMMIT that answers for it
 
 
 @dataclass(slots=True)
@@ -318,7 +320,17 @@ class ServerSession:
         name = _required(frame, "transaction")
         held = self._open_transaction(name).held
         del self._transactions[name]
-        events = [item if isinstance(item, Send) else self._settle(item, number, None) for item in held]
+        events: list[Send | Ack | Nack] = []
+        commit = self._unanswered.pop(number)
+        for item in held:
+            self._frames_received += 1  # each is an event to be answered, before the COMMIT is
+            part = self._frames_received
+            self._unanswered[part] = _Unanswered(commit=commit)
+            if isinstance(item, Send):
+                events.append(replace(item, number=part, receipt=receipt))
+            else:
+                events.append(self._settle(item, part, receipt))
+        self._unanswered[number] = commit
         return Commit(number=number, receipt=receipt, transaction=name, events=events)
 
     def _on_abort(self, frame: Frame) -> None:
@@ -433,10 +445,13 @@ class ServerSession:
             self._finish(event.number, event.receipt)
 
     def failed(self, event: Event) -> None:
-        """Say that it will not be done, and the client has been told otherwise than by ERROR: no RECEIPT."""
-        self._finish(event.number, None)
+        """Say that it will not be done, and the client has been told otherwise than by ERROR: no RECEIPT.
 
-    def _finish(self, number: int, receipt: str | None) -> None:
+        Part of a transaction: no RECEIPT for its COMMIT.
+        """
+        self._finish(event.number, None, failed=True)
+
+    def _finish(self, number: int, receipt: str | None, *, failed: bool = False) -> None:
         # "The receipt is also a cumulative acknowledgment that all the previous frames have been received by the
         # server. However, these previous frames may not yet be fully processed": here they are, whatever the
         # application does at the same time.
@@ -444,16 +459,24 @@ class ServerSession:
             return
         mine = self._unanswered.get(number)
         if mine is None or mine.finished:
-            raise LocalProtocolError(f"frame {number} of this session has been answered already")
-        mine.receipt, mine.finished = receipt, True
+            raise LocalProtocolError(f"event {number} of this session has been answered already")
+        mine.finished = True
+        if mine.commit is not None:
+            mine.commit.failed |= failed
+        else:
+            mine.failed |= failed
+            mine.receipt = None if mine.failed else receipt
+        self._send_receipts()
+
+    def _send_receipts(self) -> None:
         while self._unanswered:
             first = next(iter(self._unanswered))
             answer = self._unanswered[first]
             if not answer.finished:
                 return
-            del self._unanswered[first]
-            if answer.receipt is not None:
+            if answer.receipt is not None and not answer.failed:
                 self._send(Frame("RECEIPT", (("receipt-id", answer.receipt),)))
+            del self._unanswered[first]
         if self.state is State.DISCONNECTING:
             self._close(Closing(1000, ""))
 
