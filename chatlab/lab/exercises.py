@@ -36,7 +36,7 @@ Mark = Literal["not tried", "not yet", "right"]
 SIGNS: dict[Mark, str] = {"not tried": "○", "not yet": "✘", "right": "✔"}
 
 
-class NotYet(Exception):  # noqa: N818  # no error: an answer on its way
+class NotYet(Exception):  # no error: an answer on its way
     """The first rule that an answer breaks; `evidence` is the bytes or messages that show it."""
 
     def __init__(self, rule: str, evidence: object = None) -> None:

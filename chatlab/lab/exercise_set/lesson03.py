@@ -273,6 +273,6 @@ EXERCISES = [
         ),
         broadcast,
         "Nobody is awaited, so nobody can hold up anybody; and what waits for one who does not read has a limit, so "
-        "that memory has one, too. chatlab.fanout does the same, says goodbye first, and joins what goes to one member.",
+        "that memory has one. chatlab.fanout does the same, says goodbye first, and joins what goes to one member.",
     ),
 ]
