@@ -129,7 +129,7 @@ class RabbitMQBroker:
         aside = f"{name}:set-aside"
         rules: FieldTable = {
             "x-queue-type": "quorum",  # the kind of queue that counts how often it delivers
-            "x-delivery-limit": self._tries,
+            "x-delivery-limit": self._tries - 1,  # returns after the first delivery
             "x-dead-letter-exchange": "",
             "x-dead-letter-routing-key": aside,
         }

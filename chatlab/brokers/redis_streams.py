@@ -244,17 +244,23 @@ class StreamSubscription(Inbox):
         super().__init__(topic)
         self.last = last  # the id of the last entry that reached this inbox
         self.live = False
+        self._caught_up = False
         self._broker = broker
         self._max_waiting = max_waiting
 
     async def batch(self, limit: int = 512) -> Sequence[Delivery]:
         """Wait for records, then return those that are here; empty once it is closed. Raises SubscriptionLost."""
         while not (here := self.take(limit)) and not self.closed:
-            if self.live or self._broker.go_live(self):
+            if self.live or (self._caught_up and self._broker.go_live(self)):
                 await self.changed()
             else:
                 await self._read_page()
         return here
+
+    def fall_behind(self) -> None:
+        """From now on, read pages again."""
+        self.live = self._caught_up = False
+        self._changed.set()
 
     def arrive(self, deliveries: Sequence[Delivery]) -> None:
         """What the blocking read brought; its first entries may have been in a page already."""
@@ -276,17 +282,19 @@ class StreamSubscription(Inbox):
     async def _read_page(self) -> None:
         try:
             page = await self._broker.page(self.topic, self.last)
-            overtaken = not page or (len(page) == PAGE and await self._was_trimmed())
+            # A full page means that a lot was written meanwhile: so much, perhaps, that what came first is gone again.
+            overtaken = len(page) == PAGE and self.last != BEGINNING and await self._was_trimmed()
         except BrokerUnavailable:
             return  # the place is kept, and tried again
-        if overtaken and self.last != BEGINNING:
+        if overtaken:
             self._broker.forget(self)
             self.end(SubscriptionLost(f"the stream {self.topic} was trimmed past its reader at {self.last}"))
-        elif not page:
-            self._broker.go_live(self, regardless=True)
-        elif not self.closed:
+        elif page and not self.closed:
             self.put(page)
             self.last = page[-1].id
+        if not page and self._caught_up:  # the blocking read had more, but that is deleted: nothing to wait for here
+            self._broker.go_live(self, regardless=True)
+        self._caught_up = len(page) < PAGE
 
     async def _was_trimmed(self) -> bool:
         """Whether entries may be gone that this reader has not seen."""
@@ -338,12 +346,19 @@ class Follower:
 
     def remove(self, subscription: StreamSubscription) -> None:
         """No more for this one; a topic without readers leaves with the next read."""
-        subscription.live = False
+        subscription.fall_behind()
         topic = self._topics.get(subscription.topic)
         if topic is not None:
             topic.readers.discard(subscription)
             if not topic.readers:
                 del self._topics[subscription.topic]
+
+    def _send_back(self) -> None:
+        """After an outage everybody may be far behind: let them read pages, which notice if something was trimmed."""
+        for topic in self._topics.values():
+            for subscription in topic.readers:
+                subscription.fall_behind()
+        self._topics.clear()
 
     async def aclose(self) -> None:
         """Stop."""
@@ -366,6 +381,7 @@ class Follower:
                 failures = 0
             except (LinkLost, ResponseError) as error:
                 await self._link.close()
+                self._send_back()
                 failures += 1
                 log.warning("reading waits: %s", error)
                 await back_off(failures)

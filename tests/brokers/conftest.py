@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.broker_cases import FIXTURES, MAKERS, Case
+from tests.support.broker_cases import MAKERS, SHARED, Case
 
 
 @pytest.fixture(params=list(MAKERS))
 def unopened_case(request: pytest.FixtureRequest) -> Case:
     name: str = request.param
-    return Case(name, request.getfixturevalue(FIXTURES[name]) if name in FIXTURES else None)
+    return Case(name, request.getfixturevalue(SHARED[name]) if name in SHARED else None)
 
 
 @pytest.fixture

@@ -21,11 +21,16 @@ from chatlab.brokers.port import (
     Subscription,
 )
 from chatlab.errors import BrokerUnavailable, SubscriptionLost
-from tests.support.broker_cases import CROSSES_PROCESSES, KEEP_HISTORY, Case, bodies, read, topic, until
+from tests.support.broker_cases import CROSSES_PROCESSES, TO_BE_KILLED, Case, bodies, read, topic, until
 
 TOTAL, PUBLISHERS = 10_000, 50
 
 on_every_engine = pytest.mark.parametrize("unopened_case", CROSSES_PROCESSES, indirect=True)
+
+
+@pytest.fixture
+def unopened_case(request: pytest.FixtureRequest) -> Case:
+    return Case(request.param, request.getfixturevalue(TO_BE_KILLED[request.param]))
 
 
 @dataclass
@@ -161,7 +166,7 @@ async def test_publishes_with_keys_all_survive_a_kill_once_each(case: Case) -> N
     ]
 
 
-@pytest.mark.parametrize("unopened_case", KEEP_HISTORY[1:], indirect=True)
+@pytest.mark.parametrize("unopened_case", ["redis-streams", "valkey-streams"], indirect=True)
 async def test_what_was_confirmed_can_still_be_read_after_a_kill(case: Case) -> None:
     assert case.engine is not None
     broker, name = await case.broker(), topic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from chatlab.brokers.kafka import KafkaBroker
@@ -25,13 +25,21 @@ MAKERS: dict[str, Callable[[str], Broker]] = {
     "rabbitmq": lambda url: RabbitMQBroker(url, patience=PATIENCE),
     "kafka": lambda url: KafkaBroker(url, patience=PATIENCE, takeover_after=1.5),
 }
-FIXTURES = {
-    "redis-streams": "fresh_redis",
-    "valkey-streams": "fresh_valkey",
-    "redis-pubsub": "fresh_redis",
+SHARED = {
+    "redis-streams": "redis_engine",
+    "valkey-streams": "valkey_engine",
+    "redis-pubsub": "redis_engine",
     "rabbitmq": "rabbitmq_engine",
     "kafka": "kafka_engine",
 }
+TO_BE_KILLED = SHARED | {
+    "redis-streams": "fresh_redis",
+    "valkey-streams": "fresh_valkey",
+    "redis-pubsub": "fresh_redis",
+}
+KEEP_HISTORY = ["memory", "redis-streams", "valkey-streams", "kafka"]
+DEDUPLICATE = ["memory", "redis-streams", "valkey-streams"]
+HAVE_GROUPS = ["redis-streams", "valkey-streams", "rabbitmq", "kafka"]
 CROSSES_PROCESSES = [name for name in MAKERS if name != "memory"]
 
 
@@ -93,10 +101,3 @@ async def until(condition: Callable[[], bool], what: str, seconds: float = 20) -
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, f"not in {seconds} s: {what}"
         await asyncio.sleep(0.01)
-
-
-async def closing(broker: Broker) -> AsyncIterator[Broker]:
-    """A started broker for a fixture."""
-    await broker.start()
-    yield broker
-    await broker.aclose()
