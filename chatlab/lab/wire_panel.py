@@ -21,7 +21,7 @@ from chatlab.lab.trace import Event, Events, Peer
 from chatlab.lab.trace_view import what
 from chatlab.lab.wire import Line, Wire
 
-__all__ = ["TraceInspector", "WirePanel"]
+__all__ = ["TraceInspector", "WirePanel", "wire_panel"]
 
 LISTED: Final = 200  # events in the list, the newest; the trace keeps them all
 REDRAW_SECONDS: Final = 0.1
@@ -44,6 +44,11 @@ MOMENTS: Final = (
 )
 LABELLED: Final = {"description_width": "initial"}
 MEANING_STYLE: Final = "max-height:30em;overflow:auto;border:1px solid #8884;padding:0 0.5em"
+
+
+async def wire_panel(wire: Wire, *, title: str = "The wire") -> WirePanel:
+    """Return a panel on a running wire: `await lab.start("panel", wire_panel(wire))` replaces the one before."""
+    return WirePanel(wire, title=title)
 
 
 class TraceInspector:

@@ -1,0 +1,85 @@
+"""Lesson 01 as a learner has it: the wire panel in JupyterLab, an event picked in it, its bits explained."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Locator, expect
+
+from tests.support.jupyter import Lab, Notebook, browser
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def notebook(lab: Lab) -> AsyncIterator[Notebook]:
+    """The lesson, open and run from top to bottom."""
+    async with browser() as chrome:
+        notebook = await Notebook.open(lab, chrome, "01_handshake.ipynb")
+        await notebook.run_all()
+        yield notebook
+
+
+def events(notebook: Notebook) -> Locator:
+    return notebook.page.get_by_label("Events", exact=True)
+
+
+def meaning(notebook: Notebook) -> Locator:
+    return notebook.page.get_by_role("region", name="the event that is picked")
+
+
+async def pick(notebook: Notebook, text: str) -> None:
+    """Choose the first event of the list that says `text`."""
+    option = events(notebook).locator("option").filter(has_text=text).first
+    await events(notebook).select_option(label=await option.inner_text())
+
+
+async def test_a_frame_is_picked_and_its_fields_are_shown(notebook: Notebook, pictures: Path) -> None:
+    shown = meaning(notebook)
+    await pick(notebook, "HTTP/1.1 101 Switching Protocols")
+    await expect(shown).to_contain_text("HTTP ends here: frames follow")
+
+    await pick(notebook, 'client → server: websocket text "안녕 👋"')
+    for field, said in (
+        ("FIN", "the last frame of its message"),
+        ("opcode", "TEXT, a data frame"),
+        ("MASK", "masked: sent by a client"),
+        ("Masking-key", "37 fa 21 3d"),
+        ("Payload data", '"안녕 👋"'),
+    ):
+        await expect(shown.get_by_role("row").filter(has_text=field).first).to_contain_text(said)
+    await shown.scroll_into_view_if_needed()
+    await notebook.page.screenshot(path=pictures / "lesson01.png")
+
+
+async def test_what_is_typed_is_seen_on_the_wire(notebook: Notebook) -> None:
+    await notebook.line("가람:").last.fill("보여요? 👀")
+    await notebook.page.keyboard.press("Enter")
+
+    await expect(events(notebook)).to_contain_text('server → client: websocket text "보여요? 👀"')
+
+
+async def test_the_wire_panel_is_operated_by_keyboard_alone(notebook: Notebook) -> None:
+    keyboard = notebook.page.keyboard
+
+    await notebook.button("Newest event").focus()
+    await keyboard.press("Enter")
+    await expect(meaning(notebook)).to_contain_text("not masked: sent by a server")
+
+    await notebook.button("Previous event").focus()
+    await keyboard.press("Space")
+    await expect(meaning(notebook)).to_contain_text("masked: sent by a client")
+
+    await notebook.button("Stall").focus()
+    await keyboard.press("Enter")
+    await expect(notebook.page.get_by_text("what the server sends is stalled")).to_be_visible()
+    await notebook.button("Heal").focus()
+    await keyboard.press("Enter")
+    await expect(notebook.page.get_by_text("what the server sends passes at once")).to_be_visible()
+
+
+async def test_a_prediction_says_why_an_answer_is_wrong(notebook: Notebook) -> None:
+    await notebook.button("a) To encrypt the messages that follow.").click()
+
+    await expect(notebook.page.get_by_text("✘ Not this time. Here is why.")).to_be_visible()
