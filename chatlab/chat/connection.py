@@ -17,7 +17,6 @@ session stays.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -40,6 +39,7 @@ from chatlab.chat.destinations import (
     topic_of,
 )
 from chatlab.chat.hub import Subscriber
+from chatlab.chat.logs import ConnectionLog
 from chatlab.chat.relay import backoff
 from chatlab.chat.replay import Wanted, replay
 from chatlab.errors import BrokerError, BrokerUnavailable, MessageRefused, StompError
@@ -65,8 +65,6 @@ if TYPE_CHECKING:  # the service makes the connections
 
 # Messages of one client on their way to the broker; with so many, it is not read until some have arrived.
 MAX_SENDING = 256
-
-ConnectionLog = logging.LoggerAdapter[logging.Logger]
 
 
 class Connection:

@@ -1,6 +1,7 @@
 """The chat on one port: STOMP over WebSocket at /ws, the page, health and metrics. `start()` is the way in.
 
-    /ws           WebSocket; subprotocols v12.stomp, v11.stomp, v10.stomp, or none
+    /ws           WebSocket; subprotocols v12.stomp, v11.stomp, v10.stomp, or none; /ws/websocket is the same
+    /ws/…         SockJS, for browsers whose WebSocket is blocked
     /             the page
     /healthz      200 as long as this process turns
     /readyz       200 if clients should be sent here, else 503 and the reason
@@ -11,7 +12,6 @@ On aiohttp, which serves all of it. What a client asks for is connection.py's af
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 from collections.abc import Sequence
@@ -21,9 +21,11 @@ from typing import Any, Self
 from aiohttp import WSMsgType, web
 
 from chatlab.brokers.port import Broker
-from chatlab.chat.connection import Connection, ConnectionLog
+from chatlab.chat.connection import Connection
+from chatlab.chat.logs import ConnectionLog
 from chatlab.chat.metrics import CONTENT_TYPE
 from chatlab.chat.service import ChatService
+from chatlab.chat.sockjs import SockJS
 from chatlab.chat.transport import WEBSOCKET_FRAMING, Transport, WebSocketSink, is_text
 from chatlab.stomp.session import SUBPROTOCOLS
 from chatlab.websocket.handshake import origin_allowed
@@ -81,6 +83,12 @@ class ChatServer:
         self._owns_broker = owns_broker
         self._numbers = itertools.count(1)
         self._site: web.TCPSite | None = None
+        self._sockjs = SockJS(
+            self._open,
+            origins=origins,
+            max_size=service.limits.max_frame + ROOM_FOR_HEADERS,
+            accepting=lambda: not service.draining,
+        )
         self._runner = web.AppRunner(
             self._application(), access_log=None, handler_cancellation=True, shutdown_timeout=drain_seconds
         )
@@ -125,6 +133,8 @@ class ChatServer:
     def _application(self) -> web.Application:
         app = web.Application()
         app.router.add_get(PATH, self._websocket)
+        app.router.add_get(PATH + "/websocket", self._websocket)
+        self._sockjs.add_routes(app.router, PATH)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
@@ -141,6 +151,8 @@ class ChatServer:
         return web.Response(text=self.service.metrics_page(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            return await self._sockjs.greet(request)
         if not origin_allowed(request.headers.get("Origin"), request.host, self._origins):
             logger.info("origin refused", extra={"origin": request.headers.get("Origin")})
             raise web.HTTPForbidden(text="this origin may not connect\n")
@@ -151,14 +163,12 @@ class ChatServer:
         ws = web.WebSocketResponse(protocols=SUBPROTOCOLS, compress=False, max_msg_size=limit, decode_text=False)
         await ws.prepare(request)
         if request.transport is not None:
-            await self._converse(ws, request.transport, request.remote or "")
+            id = self._next_id()
+            sink = WebSocketSink(ws, request.transport, id)
+            await self._converse(ws, sink, self._open(Transport(WEBSOCKET_FRAMING, sink), request, id))
         return ws
 
-    async def _converse(self, ws: web.WebSocketResponse, transport: asyncio.Transport, remote: str) -> None:
-        id = f"{self.service.id}-{next(self._numbers)}"
-        log: ConnectionLog = logging.LoggerAdapter(logger, {"connection": id})
-        sink = WebSocketSink(ws, transport, id)
-        connection = Connection(self.service, Transport(WEBSOCKET_FRAMING, sink), id, log, remote)
+    async def _converse(self, ws: web.WebSocketResponse, sink: WebSocketSink, connection: Connection) -> None:
         try:
             async for message in ws:
                 if message.type is WSMsgType.TEXT and not is_text(message.data):
@@ -168,3 +178,12 @@ class ChatServer:
                     await connection.receive(message.data)
         finally:
             connection.end()
+
+    def _next_id(self) -> str:
+        return f"{self.service.id}-{next(self._numbers)}"
+
+    def _open(self, transport: Transport, request: web.Request, id: str | None = None) -> Connection:
+        """Begin a conversation, whatever the transport."""
+        id = id or self._next_id()
+        self.service.metrics.opened += 1
+        return Connection(self.service, transport, id, ConnectionLog(logger, {"connection": id}), request.remote or "")

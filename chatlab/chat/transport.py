@@ -42,8 +42,22 @@ class WebSocketFraming:
     """One STOMP frame, one WebSocket message: text if it is UTF-8, else binary (RFC 6455, section 5.6)."""
 
     def frame(self, frames: Sequence[bytes]) -> bytes:
-        """RFC 6455, section 5.2: FIN, the opcode, the length in 7, 16 or 64 bits, and no mask from a server."""
-        return b"".join([_header(_TEXT if is_text(data) else _BINARY, len(data)) + data for data in frames])
+        """All of them, each as a message of its own."""
+        return b"".join([websocket_frame(data) for data in frames])
+
+
+_TEXT = 0x80 | Opcode.TEXT
+_BINARY = 0x80 | Opcode.BINARY
+
+
+def websocket_frame(data: bytes) -> bytes:
+    """RFC 6455, section 5.2: FIN, the opcode, the length in 7, 16 or 64 bits, and no mask from a server."""
+    first, length = _TEXT if is_text(data) else _BINARY, len(data)
+    if length < 126:
+        return bytes((first, length)) + data
+    if length < 1 << 16:
+        return bytes((first, 126)) + length.to_bytes(2) + data
+    return bytes((first, 127)) + length.to_bytes(8) + data
 
 
 def is_text(data: bytes) -> bool:
@@ -55,18 +69,6 @@ def is_text(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-_TEXT = 0x80 | Opcode.TEXT
-_BINARY = 0x80 | Opcode.BINARY
-
-
-def _header(first: int, length: int) -> bytes:
-    if length < 126:
-        return bytes((first, length))
-    if length < 1 << 16:
-        return bytes((first, 126)) + length.to_bytes(2)
-    return bytes((first, 127)) + length.to_bytes(8)
 
 
 WEBSOCKET_FRAMING = WebSocketFraming()

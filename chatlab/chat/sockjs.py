@@ -1,0 +1,434 @@
+"""SockJS: WebSocket's stand-in for browsers whose WebSocket is blocked. Any SockJS client, on plain HTTP.
+
+    GET  /ws/info                                what this server offers
+    GET  /ws/SERVER/SESSION/websocket            a WebSocket that speaks SockJS
+    POST /ws/SERVER/SESSION/xhr_streaming        an answer that goes on: the server's messages
+    GET  /ws/SERVER/SESSION/eventsource          the same as server-sent events
+    POST /ws/SERVER/SESSION/xhr                  an answer as soon as there is a message, then ask again
+    POST /ws/SERVER/SESSION/xhr_send             the client's messages, for the three above
+
+The server speaks in frames: `o` opened, `h` heart-beat, `a["...","..."]` messages, `c[3000,"Go away!"]` closed. Source:
+the protocol's description, https://sockjs.github.io/sockjs-protocol/sockjs-protocol-0.3.3.html . What the messages say
+is not this file's affair: `open_peer` makes whoever is to talk to the client.
+
+Left out: jsonp and htmlfile, which only browsers without CORS need, the iframe pages for the same, and cookies:
+behind a balancer the SERVER and SESSION in the path pick the instance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from aiohttp import WSMsgType, hdrs, web
+
+from chatlab.chat.transport import Transport, WebSocketSink, websocket_frame
+from chatlab.websocket.handshake import origin_allowed
+
+HEART_BEAT = 25.0  # seconds
+DISCONNECT_DELAY = 5.0  # seconds without a request, after which the client is gone
+STREAM_LIMIT = 128 * 1024  # octets of one streaming answer; then the client asks again, and forgets what it has read
+PRELUDE = b"h" * 2048 + b"\n"  # some browsers show nothing of an answer before that much has come
+
+OPEN = b"o"
+HEART = b"h"
+INTERRUPTED = (1002, "Connection interrupted")
+STILL_OPEN = (2010, "Another connection still open")
+
+NO_CACHE = {"Cache-Control": "no-store, no-cache, no-transform, must-revalidate, max-age=0"}
+CACHE = {"Cache-Control": "public, max-age=31536000", "Access-Control-Max-Age": "31536000"}
+JAVASCRIPT = {"Content-Type": "application/javascript; charset=UTF-8"}
+TEXT = {"Content-Type": "text/plain; charset=UTF-8"}
+EVENTS = {"Content-Type": "text/event-stream; charset=UTF-8"}
+
+
+class Peer(Protocol):
+    """Whoever talks to a client."""
+
+    async def receive(self, data: bytes) -> None:
+        """Take one message of the client's."""
+
+    def end(self) -> None:
+        """The client is gone."""
+
+
+OpenPeer = Callable[[Transport, web.Request], Peer]
+
+
+# --- Framing ---
+
+
+class SockJSFraming:
+    """Messages as JSON strings, each with a comma behind it: they can be joined, and `array` makes a frame of them."""
+
+    def frame(self, frames: Sequence[bytes]) -> bytes:
+        """JSON cannot hold what is not UTF-8: such octets are shown as U+FFFD."""
+        return b"".join([encode(data) + b"," for data in frames])
+
+
+class SockJSWebSocketFraming:
+    """The same as whole WebSocket messages, so that subscribers share them to the last octet."""
+
+    def frame(self, frames: Sequence[bytes]) -> bytes:
+        """One `a[...]` for them all."""
+        return websocket_frame(array(b"".join([encode(data) + b"," for data in frames])))
+
+
+FRAMING = SockJSFraming()
+WEBSOCKET_FRAMING = SockJSWebSocketFraming()
+
+
+def encode(data: bytes) -> bytes:
+    """A message as a JSON string, in ASCII: some browsers garble other characters, unescaped, in a streamed answer."""
+    return json.dumps(data.decode(errors="replace")).encode()
+
+
+def array(messages: bytes) -> bytes:
+    """`"x","y",` as the frame `a["x","y"]`."""
+    return b"a[" + messages[:-1] + b"]"
+
+
+def closed(code: int, reason: str) -> bytes:
+    """The frame that ends a session."""
+    return b"c" + json.dumps([code, reason], separators=(",", ":")).encode()
+
+
+def decode(body: bytes) -> list[bytes]:
+    """The messages of a client: a JSON array of strings, or one string. ValueError if it is neither."""
+    messages = json.loads(body)
+    messages = [messages] if isinstance(messages, str) else messages
+    if not isinstance(messages, list) or not all(isinstance(message, str) for message in messages):
+        raise ValueError("not an array of strings")
+    return [message.encode(errors="replace") for message in messages]
+
+
+# --- A session of many requests ---
+
+
+class Session:
+    """One client over plain HTTP, as a sink: what is written waits for the next answer that can carry it."""
+
+    def __init__(self, name: str, remove: Callable[[Session], None]) -> None:
+        self.name = name
+        self.peer: Peer | None = None
+        self.receiver: Receiver | None = None
+        self.opened = False
+        self.goodbye: bytes | None = None  # the last frame, once the session is closed
+        self._remove = remove
+        self._waiting: list[bytes] = []
+        self._size = 0
+        self._changed = asyncio.Event()
+        self._receiving = asyncio.Lock()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __str__(self) -> str:
+        return f"SockJS session {self.name}"
+
+    # What the fan-out calls.
+
+    def write(self, data: bytes) -> None:
+        """Keep messages for the next answer."""
+        if self.goodbye is None:
+            self._waiting.append(data)
+            self._size += len(data)
+            self._changed.set()
+
+    def buffered(self) -> int:
+        """What waits here, and what waits in the answer under way."""
+        return self._size + (self.receiver.buffered() if self.receiver is not None else 0)
+
+    def close(self, code: int, reason: str) -> None:
+        """Say goodbye behind what waits; the client may ask for some time yet, and is told again."""
+        if self.goodbye is None:
+            self.goodbye = closed(code, reason)
+            self._changed.set()
+            if self.receiver is None:
+                self._gone_in(DISCONNECT_DELAY)
+            if self.peer is not None:
+                self.peer.end()
+
+    def abort(self) -> None:
+        """Drop it, with all that waits."""
+        self._waiting.clear()
+        self._size = 0
+        self.close(*INTERRUPTED)
+        if self.receiver is not None:
+            self.receiver.abort()
+
+    # What the requests call.
+
+    async def receive(self, messages: Sequence[bytes]) -> None:
+        """Hand the client's messages on, those of one request after those of the last."""
+        async with self._receiving:
+            for message in messages:
+                if self.peer is not None and self.goodbye is None:
+                    await self.peer.receive(message)
+
+    async def serve(self, receiver: Receiver) -> None:
+        """Let an answer carry frames until it is full, or the session ends. Cancelled: the client has hung up."""
+        self._stay()
+        self.receiver = receiver
+        try:
+            while not receiver.full and (frame := await self._next()) is not None:
+                await receiver.send(frame)
+        except (asyncio.CancelledError, ConnectionError):
+            self.abort()
+            raise
+        finally:
+            self.receiver = None
+            self._gone_in(DISCONNECT_DELAY)
+
+    async def _next(self) -> bytes | None:
+        """The next frame: all messages that wait, or a heart-beat, or goodbye; None after that."""
+        if not self.opened:
+            self.opened = True
+            return OPEN
+        while not self._waiting and self.goodbye is None:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(HEART_BEAT):
+                    await self._changed.wait()
+            except TimeoutError:
+                return HEART
+        if self._waiting:
+            messages, self._waiting, self._size = b"".join(self._waiting), [], 0
+            return array(messages)
+        if self.receiver is not None:
+            self.receiver.full = True  # nothing comes after goodbye
+        return self.goodbye
+
+    def _stay(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _gone_in(self, seconds: float) -> None:
+        self._stay()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._gone)
+
+    def _gone(self) -> None:
+        self.close(*INTERRUPTED)
+        self._stay()
+        self._remove(self)
+
+
+class Receiver:
+    """One answer that carries frames to the client. `full`: it has carried all it may."""
+
+    def __init__(self, response: web.StreamResponse, request: web.Request, limit: int, wrap: Callable[[bytes], bytes]):
+        self.full = False
+        self._response = response
+        self._transport = request.transport
+        self._left = limit
+        self._wrap = wrap
+
+    async def send(self, frame: bytes) -> None:
+        """Write one frame, and wait until the client has nearly caught up."""
+        data = self._wrap(frame)
+        self._left -= len(data)
+        self.full = self.full or self._left <= 0
+        await self._response.write(data)
+
+    def buffered(self) -> int:
+        """Octets written that the kernel has not taken yet."""
+        transport = self._transport
+        return 0 if transport is None or transport.is_closing() else transport.get_write_buffer_size()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def line(frame: bytes) -> bytes:
+    """A frame in an xhr answer."""
+    return frame + b"\n"
+
+
+def event(frame: bytes) -> bytes:
+    """A frame as a server-sent event."""
+    return b"data: " + frame + b"\r\n\r\n"
+
+
+# --- The endpoint ---
+
+
+class SockJS:
+    """All of SockJS below one path."""
+
+    def __init__(
+        self,
+        open_peer: OpenPeer,
+        *,
+        origins: Sequence[str] = (),
+        max_size: int = 128 * 1024,
+        stream_limit: int = STREAM_LIMIT,
+        accepting: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.sessions: dict[str, Session] = {}
+        self._open_peer = open_peer
+        self._origins = origins
+        self._max_size = max_size
+        self._stream_limit = stream_limit
+        self._accepting = accepting
+
+    def add_routes(self, router: web.UrlDispatcher, prefix: str) -> None:
+        """Add everything below `prefix`, and its greeting; `prefix` itself is for a WebSocket without SockJS."""
+        session = prefix + "/{server:[^/.]+}/{session:[^/.]+}/"
+        router.add_get(prefix + "/", self.greet)
+        router.add_get(prefix + "/info", self._info)
+        router.add_get(session + "websocket", self._websocket)
+        router.add_get(session + "eventsource", self._eventsource)
+        for name, handler in (("xhr", self._xhr), ("xhr_streaming", self._xhr_streaming), ("xhr_send", self._xhr_send)):
+            router.add_post(session + name, handler)
+            router.add_route(hdrs.METH_OPTIONS, session + name, self._preflight)
+        router.add_route(hdrs.METH_OPTIONS, prefix + "/info", self._preflight)
+
+    async def greet(self, request: web.Request) -> web.Response:
+        """For a person who looks whether somebody is there."""
+        return web.Response(text="Welcome to SockJS!\n")
+
+    async def _info(self, request: web.Request) -> web.Response:
+        offer = {"websocket": True, "cookie_needed": False, "origins": ["*:*"], "entropy": random.getrandbits(32)}
+        return web.json_response(offer, headers={**NO_CACHE, **self._cors(request)})
+
+    async def _preflight(self, request: web.Request) -> web.Response:
+        """A browser asks before it posts to another origin."""
+        methods = "OPTIONS, GET" if request.path.endswith("/info") else "OPTIONS, POST"
+        allowed = {"Access-Control-Allow-Methods": methods}
+        if wanted := request.headers.get("Access-Control-Request-Headers"):
+            allowed["Access-Control-Allow-Headers"] = wanted
+        return web.Response(status=204, headers={**CACHE, **allowed, **self._cors(request)})
+
+    def _cors(self, request: web.Request) -> dict[str, str]:
+        """What lets a page of an allowed origin read the answer; 403 for a page of any other."""
+        origin = request.headers.get("Origin")
+        if not origin_allowed(origin, request.host, self._origins):
+            raise web.HTTPForbidden(text="this origin may not connect\n")
+        if origin is None:
+            return {}
+        return {"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true", "Vary": "Origin"}
+
+    # Messages to the client.
+
+    async def _xhr(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={**JAVASCRIPT, **NO_CACHE, **self._cors(request)})
+        return await self._serve(request, response, b"", 1, line)
+
+    async def _xhr_streaming(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={**JAVASCRIPT, **NO_CACHE, **self._cors(request)})
+        return await self._serve(request, response, PRELUDE, self._stream_limit, line)
+
+    async def _eventsource(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={**EVENTS, **NO_CACHE, **self._cors(request)})
+        return await self._serve(request, response, b"\r\n", self._stream_limit, event)
+
+    async def _serve(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        prelude: bytes,
+        limit: int,
+        wrap: Callable[[bytes], bytes],
+    ) -> web.StreamResponse:
+        session = self._session(request)
+        await response.prepare(request)
+        if prelude:
+            await response.write(prelude)
+        receiver = Receiver(response, request, limit, wrap)
+        if session.receiver is not None:
+            await receiver.send(closed(*STILL_OPEN))
+        else:
+            await session.serve(receiver)
+        await response.write_eof()
+        return response
+
+    def _session(self, request: web.Request) -> Session:
+        """The session of that name; a new one if there is none."""
+        name = request.match_info["session"]
+        session = self.sessions.get(name)
+        if session is None:
+            if not self._accepting():
+                raise web.HTTPServiceUnavailable(text="not accepting sessions\n")
+            session = self.sessions[name] = Session(name, self._remove)
+            session.peer = self._open_peer(Transport(FRAMING, session), request)
+        return session
+
+    def _remove(self, session: Session) -> None:
+        if self.sessions.get(session.name) is session:
+            del self.sessions[session.name]
+
+    # Messages of the client.
+
+    async def _xhr_send(self, request: web.Request) -> web.Response:
+        headers = {**TEXT, **NO_CACHE, **self._cors(request)}
+        session = self.sessions.get(request.match_info["session"])
+        if session is None or session.goodbye is not None:
+            return web.Response(status=404, headers=headers)
+        try:
+            body = await _read(request, self._max_size)
+        except ValueError:
+            session.close(1009, "message too big")
+            return web.Response(status=413, headers=headers)
+        if not body:
+            return web.Response(status=500, headers=headers, body=b"Payload expected.")
+        try:
+            messages = decode(body)
+        except ValueError:
+            return web.Response(status=500, headers=headers, body=b"Broken JSON encoding.")
+        await session.receive(messages)
+        return web.Response(status=204, headers=headers)
+
+    # Both, over a WebSocket.
+
+    async def _websocket(self, request: web.Request) -> web.StreamResponse:
+        self._cors(request)
+        if not self._accepting():
+            raise web.HTTPServiceUnavailable(text="not accepting sessions\n")
+        ws = web.WebSocketResponse(compress=False, max_msg_size=self._max_size, decode_text=False)
+        await ws.prepare(request)
+        if request.transport is not None:
+            sink = SockJSWebSocketSink(ws, request.transport, request.match_info["session"])
+            await self._converse(ws, sink, self._open_peer(Transport(WEBSOCKET_FRAMING, sink), request))
+        return ws
+
+    async def _converse(self, ws: web.WebSocketResponse, sink: SockJSWebSocketSink, peer: Peer) -> None:
+        sink.write(websocket_frame(OPEN))
+        beating = asyncio.create_task(_beat(sink))
+        try:
+            async for message in ws:
+                if message.type is WSMsgType.TEXT and message.data:
+                    for each in decode(message.data):
+                        await peer.receive(each)
+        except ValueError:
+            await ws.close(code=1007, message=b"broken JSON")
+        finally:
+            beating.cancel()
+            peer.end()
+
+
+class SockJSWebSocketSink(WebSocketSink):
+    """A WebSocket that says goodbye in SockJS's way before it closes."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Send the frame `c`, then close."""
+        self.write(websocket_frame(closed(code, reason)))
+        super().close(code, reason)
+
+
+async def _beat(sink: SockJSWebSocketSink) -> None:
+    while True:
+        await asyncio.sleep(HEART_BEAT)
+        sink.write(websocket_frame(HEART))
+
+
+async def _read(request: web.Request, limit: int) -> bytes:
+    """The body of a request; ValueError if it is larger than that."""
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > limit:
+            raise ValueError(f"body of more than {limit} octets")
+    return bytes(body)
