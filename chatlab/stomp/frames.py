@@ -39,6 +39,7 @@ EOL: Final = b"\n"
 # backward compatible with STOMP 1.0."  STOMP is CONNECT by another name.
 _NEVER_ESCAPED: Final = frozenset({"CONNECT", "STOMP", "CONNECTED"})
 
+_SPECIAL: Final = b":\n\\\r\0"
 _join_header: Final = ":".join
 _join_lines: Final = "\n".join
 
@@ -86,21 +87,22 @@ class Frame(NamedTuple):
         LocalProtocolError is raised for a header that this version cannot carry.
         """
         command, headers, body = self
+        told = None
         for name, value in headers:
-            if name == "content-length":
-                if value != f"{len(body)}":
-                    raise LocalProtocolError(f"content-length is {value!r}, but the body has {len(body)} octets")
-                break
-        else:
+            if not name:
+                raise LocalProtocolError(f"header without a name, and the value {value!r}")
+            if name == "content-length" and told is None:
+                told = value
+        if told is None:
             if body:
-                # "If the frame body contains NULL octets, the frame MUST include a content-length header"; here any does.
+                # "If the frame body contains NULL octets, the frame MUST include a content-length header."
                 headers = (*headers, ("content-length", f"{len(body)}"))
-        head = f"{command}\n{_join_lines(map(_join_header, headers))}\n\n"
-        # Nearly always no octet is special: then the lines have one colon each, and are as many as the headers.
-        if head.count(":") == len(headers) == head.count("\n") - 2 and not (
-            "\\" in head or "\r" in head or "\0" in head or "\n:" in head
-        ):
-            return head.encode() + body + NUL
+        elif told != f"{len(body)}":
+            raise LocalProtocolError(f"content-length is {told!r}, but the body has {len(body)} octets")
+        head = f"{command}\n{_join_lines(map(_join_header, headers))}\n\n".encode()
+        # Nearly always nothing needs an escape: then no octet is special but those just put between the headers.
+        if len(head) - len(head.translate(None, _SPECIAL)) == 2 * len(headers) + 2:
+            return head + body + NUL
         return b"%b\n%b\n%b\0" % (command.encode(), serialize_headers(headers, version, command), body)
 
     def __str__(self) -> str:
