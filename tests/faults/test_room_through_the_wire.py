@@ -1,0 +1,152 @@
+"""The room with one member behind a bad line, and two behind good ones who must not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosedError
+
+from chatlab import room
+from chatlab.fanout import SlowReaderPolicy
+from chatlab.lab.wire import Wire
+
+PATIENCE = 10.0
+SMALL = 4096
+
+
+@dataclass
+class Scene:
+    """A room, its wire to Unlucky, and two members beside it."""
+
+    server: room.RoomServer
+    wire: Wire
+    unlucky: ClientConnection
+    speaker: ClientConnection
+    listener: ClientConnection
+
+    async def say(self, text: str) -> float:
+        """Have the speaker say `text`, and both good members see it, notices aside; how many seconds that took."""
+        start = time.perf_counter()
+        await self.speaker.send(text)
+        for member in (self.speaker, self.listener):
+            assert await until_text(member) == f"Server received: {text}"
+        return time.perf_counter() - start
+
+    async def sees(self, condition: Callable[[room.Metrics], object]) -> None:
+        """Wait until the room's metrics fulfil a condition."""
+        async with asyncio.timeout(PATIENCE):
+            while not condition(self.server.metrics()):  # noqa: ASYNC110 - figures, not events
+                await asyncio.sleep(0.005)
+
+
+async def until_text(member: ClientConnection) -> str:
+    """The next line that is no notice."""
+    async with asyncio.timeout(PATIENCE):
+        while (line := str(await member.recv())).startswith("* "):
+            pass
+    return line
+
+
+@asynccontextmanager
+async def scene(policy: SlowReaderPolicy | None = None, ping: float = 20) -> AsyncIterator[Scene]:
+    """Small buffers everywhere, so that a fault is felt after kilobytes."""
+    async with (
+        await room.start(policy=policy, send_buffer=SMALL, ping_interval=ping, ping_timeout=ping) as server,
+        Wire(to=server.join_url("Unlucky"), window=SMALL) as wire,
+        connect(wire.url, compression=None, proxy=None, close_timeout=1, max_queue=None) as unlucky,
+        connect(server.url, compression=None, proxy=None) as speaker,
+        connect(server.url, compression=None, proxy=None) as listener,
+    ):
+        assert await unlucky.recv() == "* Unlucky joined (1 here)"
+        yield Scene(server, wire, unlucky, speaker, listener)
+
+
+async def test_behind_a_stalled_line_a_member_is_closed_and_the_others_are_as_quick_as_before() -> None:
+    async with scene(SlowReaderPolicy(max_buffered=100_000, drain_seconds=0.2)) as at:
+        before = max([await at.say("x" * 5000) for _ in range(60)])
+        await until_text(at.unlucky)
+        at.wire.stall(sender="server")
+        during = sorted([await at.say("x" * 5000) for _ in range(200)])
+        assert at.server.metrics().slow == 1
+        (left,) = at.server.metrics().departures
+        assert (left.name, left.code) == ("Unlucky", 1008)
+        assert during[len(during) // 2] < max(0.1, 2 * before)
+
+
+async def test_behind_a_slow_line_a_member_who_drains_in_time_reads_why_it_was_closed() -> None:
+    async with scene(SlowReaderPolicy(max_buffered=30_000, drain_seconds=PATIENCE)) as at:
+        at.wire.throttle(1000, sender="server")
+        said = 0
+        while not at.server.metrics().slow:
+            await at.say(f"{said}" + "x" * 5000)
+            said += 1
+        at.wire.heal()
+        seen = [await until_text(at.unlucky) for _ in range(said)]
+        assert [text.removeprefix("Server received: ").rstrip("x") for text in seen] == [f"{n}" for n in range(said)]
+        with pytest.raises(ConnectionClosedError) as closed:
+            await until_text(at.unlucky)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
+        assert closed.value.rcvd.reason.startswith("slow reader: ")
+        assert at.server.metrics().aborted == 0
+
+
+async def test_a_member_whose_line_goes_dead_is_taken_out_by_keep_alive() -> None:
+    async with scene(SlowReaderPolicy(drain_seconds=0), ping=0.2) as at:
+        at.wire.half_open()
+        await at.say("still here")
+        await at.sees(lambda metrics: metrics.departures)
+        assert at.server.metrics().departures == (room.Departure("Unlucky", 1011, "keepalive ping timeout"),)
+        await at.say("still here")
+
+
+async def test_a_line_that_is_reset_in_the_middle_of_a_message_takes_out_its_member_alone() -> None:
+    async with scene() as at:
+        at.wire.when(at.wire.reset, kind="text", sender="server")
+        for n in range(20):
+            await at.say(f"{n}")
+        await at.sees(lambda metrics: metrics.departures)
+        assert at.server.metrics().departures == (room.Departure("Unlucky", 1006, "connection lost"),)
+
+
+async def test_half_a_message_is_no_message() -> None:
+    async with scene() as at:
+        at.wire.cut(after=3000, sender="client")
+        await at.unlucky.send("y" * 5000)
+        await at.sees(lambda metrics: metrics.departures)
+        assert at.server.metrics().departures == (room.Departure("Unlucky", 1006, "connection lost"),)
+        await at.say("nothing of it was passed on")
+
+
+@pytest.mark.parametrize(
+    ("skip", "mask", "code", "reason"),
+    [
+        (0, 0x40, 1002, "reserved bits must be 0"),
+        (1, 0x80, 1002, "incorrect masking"),
+        (6, 0x80, 1007, "invalid continuation byte at position 0"),
+    ],
+    ids=["reserved bit", "mask bit", "first octet of the text"],
+)
+async def test_a_frame_that_arrives_damaged_closes_its_member_alone(
+    skip: int, mask: int, code: int, reason: str
+) -> None:
+    async with scene() as at:
+        at.wire.flip(skip=skip, mask=mask, sender="client")
+        await at.unlucky.send("hello")
+        await at.sees(lambda metrics: metrics.departures)
+        assert at.server.metrics().departures == (room.Departure("Unlucky", code, reason),)
+        await at.say("nothing of it was passed on")
+
+
+async def test_delays_on_one_line_do_not_change_the_order() -> None:
+    async with scene() as at:
+        at.wire.delay(0.02, jitter=0.02, sender="server")
+        for n in range(50):
+            await at.say(f"{n}")
+        assert [await until_text(at.unlucky) for _ in range(50)] == [f"Server received: {n}" for n in range(50)]
