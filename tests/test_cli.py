@@ -201,7 +201,7 @@ async def test_a_wrong_broker_url_gets_one_line_that_lists_the_right_ones(url: s
     ("arguments", "said"),
     [
         (
-            ["--redis", "redis://127.0.0.1", "--broker", "memory://"],
+            ["chat", "--redis", "redis://127.0.0.1", "--broker", "memory://"],
             "--redis and --broker are two ways to say one thing",
         ),
         (["chat", "--broker", "memory://", "--durability", "fsync"], "--durability fsync is for redis:// alone"),
