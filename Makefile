@@ -8,6 +8,7 @@
 ##   make notebooks    run all notebooks and store their outputs
 ##   make fuzz         a million random and broken inputs for each parser (minutes)
 ##   make lock         work out the locked versions anew (needs uv; LOCK_ARGS=--upgrade takes the newest)
+##   make wheelhouse   bring all packages into wheelhouse/, for machines without a network (see tools/wheelhouse.py)
 ##   make clean        remove what tools leave behind; .venv and your own work stay
 PY := .venv/bin/python
 LAB_ARGS ?=
@@ -15,8 +16,9 @@ CHAT_ARGS ?=
 LOCK_ARGS ?=
 PYTEST_ARGS ?=
 FUZZ_CASES ?= 1000000
+WHEELHOUSE_FOR ?=
 
-.PHONY: help lab chat test test-code test-notebooks check notebooks fuzz lock clean venv-lab venv-dev
+.PHONY: help lab chat test test-code test-notebooks check notebooks fuzz lock wheelhouse clean venv-lab venv-dev
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -57,6 +59,9 @@ lock:
 	$(LOCK) --extra lab --group build --output-file requirements/lab.txt
 	$(LOCK) --group build --constraints requirements/lab.txt --output-file requirements/serve.txt
 	$(LOCK) --extra lab --group dev --constraints requirements/lab.txt --output-file requirements/dev.txt
+
+wheelhouse: venv-lab
+	$(PY) tools/wheelhouse.py $(WHEELHOUSE_FOR)
 
 clean:
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes the virtual environment .venv and installs a locked set into it: tools/install.sh lab|dev
 #
-# Needs Python 3.11 or newer and nothing else. Uses uv where it is there, because it is quicker; pip otherwise.
+# Needs Python 3.11 or newer and nothing else. Uses uv where it is there, because it is quicker; pip otherwise. Where
+# there is a folder wheelhouse/, all comes from there.
 # A set that is installed already is recognised by a mark in .venv, so that the second time takes no time.
 set -eu
 cd "$(dirname "$0")/.."
@@ -76,15 +77,19 @@ elif ! runs_new_enough $venv/bin/python; then
     make_venv
 fi
 
+source=
+if [ "$wanted" = lab ] && [ -d wheelhouse ]; then # made by `make wheelhouse`, for where there is no network
+    source="--no-index --find-links wheelhouse"
+fi
 offline="nothing is broken: see that the network is there and run the same command again"
 say "installing $(grep -c '^[a-z0-9]' "$lock") packages into $venv; this happens once and takes a minute or a few"
 if [ -n "$uv" ]; then
-    "$uv" pip install --python $venv/bin/python --require-hashes -r "$lock" || stop "not all could be installed; $offline"
+    "$uv" pip install --python $venv/bin/python --require-hashes $source -r "$lock" || stop "not all could be installed; $offline"
     "$uv" pip install --python $venv/bin/python --quiet --no-deps --no-build-isolation --editable .
 else
     pip="$venv/bin/python -m pip --disable-pip-version-check"
     $pip --version >/dev/null 2>&1 || $venv/bin/python -m ensurepip >/dev/null
-    $pip install --require-hashes -r "$lock" || stop "not all could be installed; $offline"
+    $pip install --require-hashes $source -r "$lock" || stop "not all could be installed; $offline"
     $pip install --quiet --no-deps --no-build-isolation --editable .
 fi
 fingerprint "$wanted" >"$mark"
