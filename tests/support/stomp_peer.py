@@ -87,9 +87,14 @@ class Peer:
 
     async def nothing_more(self) -> None:
         """Nothing is left to read: what was sent before this has all been seen."""
+        assert await self.rest() == []
+
+    async def rest(self) -> list[str]:
+        """What all MESSAGEs that are on their way say."""
         await self.receipt("SUBSCRIBE", id="nothing", destination="/user/queue/nothing")
         await self.receipt("UNSUBSCRIBE", id="nothing")
-        assert not self._frames, self._frames
+        frames, self._frames = self._frames, []
+        return [json.loads(frame.body)["content"] if frame.command == "MESSAGE" else str(frame) for frame in frames]
 
     async def close_code(self) -> int | None:
         """Wait until the server has closed; with which code."""
