@@ -44,10 +44,12 @@ async def until(condition: Callable[[], bool], what: str, seconds: float = 20) -
 def is_gone(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+        if sys.platform != "linux":
+            return False
+        # an orphan that init has not buried yet is gone too
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (ProcessLookupError, FileNotFoundError):
         return True
-    stat = Path(f"/proc/{pid}/stat")  # an orphan that init has not buried yet is gone too
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 async def a_parent_of(kind: str) -> tuple[asyncio.subprocess.Process, list[int], Path]:
