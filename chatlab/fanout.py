@@ -196,8 +196,8 @@ class Fanout:
         if len(queue) == 1:  # the common case: joined once for all
             self._write(b"".join(queue[0].chunks), tuple(queue[0].sinks))
         elif queue:
-            for sink, chunks in _by_sink(queue).items():
-                self._write(b"".join(chunks), (sink,))
+            for data, sinks in _shared(queue):
+                self._write(data, sinks)
 
     def buffered(self) -> int:
         """Bytes waiting for readers that are behind, all together."""
@@ -286,11 +286,15 @@ class Fanout:
             sink.abort()
 
 
-def _by_sink(queue: list[Run]) -> dict[Sink, list[bytes]]:
-    """What each sink is to get, in the order it was sent, whichever run it came in."""
-    parts: dict[Sink, list[bytes]] = {}
-    for run in queue:
-        data = b"".join(run.chunks)
+def _shared(queue: list[Run]) -> Iterator[tuple[bytes, tuple[Sink, ...]]]:
+    """What is to be written to whom: each sink once, what it is sent in its order, and joined once for all its like."""
+    wanted: dict[Sink, list[int]] = {}  # which runs are for it
+    for number, run in enumerate(queue):
         for sink in run.sinks:
-            parts.setdefault(sink, []).append(data)
-    return parts
+            wanted.setdefault(sink, []).append(number)
+    alike: dict[tuple[int, ...], list[Sink]] = {}
+    for sink, numbers in wanted.items():
+        alike.setdefault(tuple(numbers), []).append(sink)
+    chunks = [b"".join(run.chunks) for run in queue]
+    for runs, sinks in alike.items():
+        yield b"".join([chunks[number] for number in runs]), tuple(sinks)

@@ -21,17 +21,20 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_type_hints
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 
 from chatlab.chat.destinations import JSON, pack, room_of
 from chatlab.errors import MessageRefused
+from chatlab.stomp.frames import Headers
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 PREFIX = "/app"
+NO_PARTS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +50,16 @@ class User:
     named: bool = True  # a guest that gave no name may say in a message what to call it
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One SEND or SUBSCRIBE to a handler: the destination as sent, whose it is, and the parts its pattern named."""
 
     destination: str
     user: User
-    headers: Mapping[str, str] = field(default_factory=dict)
-    parts: Mapping[str, str] = field(default_factory=dict)
+    headers: Headers = ()
+    parts: Mapping[str, str] = NO_PARTS
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A record on its way to the topic of a destination; with `key`, a repeat of the same key adds nothing."""
 
     destination: str
@@ -143,7 +144,7 @@ class _Route:
 
     def match(self, destination: str) -> Mapping[str, str] | None:
         if self.exact is not None:
-            return {} if destination == self.exact else None
+            return NO_PARTS if destination == self.exact else None
         found = self._pattern.fullmatch(destination)
         return found.groupdict() if found else None
 
@@ -189,4 +190,4 @@ def _require(routes: list[_Route], destination: str) -> tuple[_Route, Mapping[st
 
 
 def _with_parts(call: Call, parts: Mapping[str, str]) -> Call:
-    return Call(call.destination, call.user, call.headers, parts) if parts else call
+    return call._replace(parts=parts) if parts else call

@@ -221,7 +221,7 @@ class Connection:
             return self._publish(event, self._direct(event))
         if not self.service.app.handles_message(event.destination):
             raise StompError(f"no handler takes messages at {event.destination!r}")
-        call = Call(event.destination, user, dict(event.headers))
+        call = Call(event.destination, user, event.headers)
         try:
             outgoing = await self.service.app.call_message(call, event.body)
         except MessageRefused as error:
@@ -311,7 +311,7 @@ class Connection:
         subscription = event.subscription
         if not self.service.app.handles_subscription(subscription.destination):
             raise StompError(f"no handler answers subscriptions to {subscription.destination!r}")
-        call = Call(subscription.destination, self._user(), dict(subscription.headers))
+        call = Call(subscription.destination, self._user(), subscription.headers)
         try:
             body = await self.service.app.call_subscription(call)
         except MessageRefused as error:

@@ -16,6 +16,7 @@ import logging
 import re
 import uuid
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -59,6 +60,7 @@ def is_room_name(name: str) -> bool:
     return _ROOM.fullmatch(name) is not None
 
 
+@lru_cache(4096)
 def room_destination(name: str) -> str:
     """The destination of a room; `MessageRefused` if no room can have that name."""
     if not is_room_name(name):
@@ -66,6 +68,7 @@ def room_destination(name: str) -> str:
     return PUBLIC_DESTINATION if name == PUBLIC else ROOM_PREFIX + name
 
 
+@lru_cache(4096)
 def room_of(destination: str) -> str | None:
     """The room behind a destination, None if it is not a room's."""
     if destination == PUBLIC_DESTINATION:
@@ -74,6 +77,7 @@ def room_of(destination: str) -> str | None:
     return name if name != destination and is_room_name(name) and name != PUBLIC else None
 
 
+@lru_cache(4096)
 def topic_of(destination: str) -> str:
     """The broker's topic that holds a destination's records."""
     room = room_of(destination)

@@ -48,6 +48,9 @@ class ChatService:
     ) -> None:
         self.id = uuid.uuid4().hex[:8]
         self.broker = broker
+        # Asked once: looking at a protocol's members takes longer than a publish does.
+        self._deduplicates = broker if isinstance(broker, Deduplicates) else None
+        self._keeps_history = broker if isinstance(broker, KeepsHistory) else None
         self.app = app or chat_application()
         self.access = access or Access()
         self.limits = limits or Limits()
@@ -62,17 +65,13 @@ class ChatService:
         self.draining = False
 
     async def publish(self, topic: str, body: bytes, key: str | None) -> str:
-        """Hand a record to the broker, once per key; `BrokerUnavailable` if it did not take it in time."""
+        """Hand a record to the broker, once per key. `BrokerUnavailable` if it was not taken in the broker's time."""
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(self.patience):
-                if key is not None and isinstance(self.broker, Deduplicates):
-                    record_id = await self.broker.publish_once(topic, body, key)
-                else:
-                    record_id = await self.broker.publish(topic, body)
-        except TimeoutError:
-            self.metrics.unavailable += 1
-            raise BrokerUnavailable(f"the broker did not take the message within {self.patience:g} s") from None
+            if key is not None and self._deduplicates is not None:
+                record_id = await self._deduplicates.publish_once(topic, body, key)
+            else:
+                record_id = await self.broker.publish(topic, body)
         except BrokerUnavailable:
             self.metrics.unavailable += 1
             raise
@@ -82,7 +81,7 @@ class ChatService:
 
     def is_before(self, one: str, other: str) -> bool:
         """Which of two record ids comes first, if the engine can tell."""
-        return isinstance(self.broker, KeepsHistory) and self.broker.is_before(one, other)
+        return self._keeps_history is not None and self._keeps_history.is_before(one, other)
 
     def ended(self, connection: Connection) -> None:
         """A connection is over."""

@@ -82,6 +82,7 @@ class WebSocketSink:
         self._transport = transport
         self._name = name
         self._closing: asyncio.Task[bool] | None = None
+        self.buffered = transport.get_write_buffer_size  # bytes written that the kernel has not taken yet
 
     def __str__(self) -> str:
         return f"connection {self._name}"
@@ -90,10 +91,6 @@ class WebSocketSink:
         """Send whole frames, unless a Close frame has been sent or received."""
         if not self._ws.closed and not self._transport.is_closing():
             self._transport.write(data)
-
-    def buffered(self) -> int:
-        """Bytes written that the kernel has not taken yet."""
-        return self._transport.get_write_buffer_size()
 
     def close(self, code: int, reason: str) -> None:
         """Send a Close frame behind what is buffered; the client's answer, or a timeout, ends the connection."""
