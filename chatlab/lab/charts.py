@@ -15,9 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
+    from chatlab.lab.experiments.lesson02 import Flow, Transfer, Way
     from chatlab.lab.experiments.lesson03 import Delays, Reception
+    from chatlab.lab.experiments.lesson04 import Load
 
-__all__ = ["bars", "delays", "lines", "reception"]
+__all__ = ["bars", "delays", "lines", "load", "reception", "transfers", "waiting", "ways"]
 
 MARKERS = "osD^vP"
 HATCHES = ("", "//", "..", "xx")
@@ -65,6 +67,54 @@ def bars(title: str, up: str, values: Mapping[str, float], *, log: bool = False)
     show(figure)
 
 
+def transfers(runs: Mapping[str, Transfer]) -> None:
+    """How far each direction had come by when: a chart for each run, all on one scale."""
+    figure, places = plt.subplots(1, len(runs), figsize=(9, 3.2), layout="constrained", sharex=True, sharey=True)
+    for axes, (name, run) in zip(places, runs.items(), strict=True):
+        for (side, moments), marker in zip(run.passed.items(), MARKERS, strict=False):
+            passed = [at for at, _ in moments], [so_far / 2**20 for _, so_far in moments]
+            axes.plot(*passed, marker=marker, label=f"from the {side}")
+        axes.set(title=name, xlabel="seconds", ylabel="MiB that have passed")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, loc="upper left")
+    show(figure)
+
+
+def ways(found: Sequence[Way]) -> None:
+    """What each way to hear of messages cost: delay, bytes, requests, connections, side by side."""
+    measured: dict[str, list[float]] = {
+        "delay, ms (median)": [way.median * 1000 for way in found],
+        "bytes for each message": [way.octets_per_message for way in found],
+        "requests": [way.requests for way in found],
+        "connections": [way.connections for way in found],
+    }
+    figure, places = plt.subplots(1, len(measured), figsize=(11, 2.8), layout="constrained", sharey=True)
+    for axes, (title, values) in zip(places, measured.items(), strict=True):
+        drawn = axes.barh([way.name for way in found], values, color="tab:blue", edgecolor="black")
+        axes.bar_label(drawn, fmt="{:,.3g}", padding=3)
+        axes.set(title=title, xlim=(0, max(values) * 1.3))
+        axes.spines[["top", "right"]].set_visible(False)
+    places[0].invert_yaxis()
+    show(figure)
+
+
+def waiting(runs: Mapping[str, Flow]) -> None:
+    """What a server had sent by when, and what of it still stood in its own memory, a line for each run."""
+    figure, (sent, kept) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharex=True)
+    for (name, run), marker in zip(runs.items(), MARKERS, strict=False):
+        seconds = [at for at, _, _ in run.samples]
+        for axes, column in ((sent, 1), (kept, 2)):
+            amounts = [sample[column] / 2**20 for sample in run.samples]
+            axes.plot(seconds, amounts, marker=marker, markevery=max(1, len(seconds) // 10), label=name)
+    for axes, title in ((sent, "MiB sent"), (kept, "MiB waiting in the server's memory")):
+        axes.axvline(next(iter(runs.values())).reads_at, color="black", linestyle="--", label="the client reads")
+        axes.set(title=title, xlabel="seconds")
+        axes.set_ylim(bottom=0)
+        axes.spines[["top", "right"]].set_visible(False)
+    kept.legend(frameon=False)
+    show(figure)
+
+
 def reception(runs: Mapping[str, Reception], seconds: float) -> None:
     """How many messages had reached everybody by when, a line for each room."""
     lines(
@@ -82,4 +132,14 @@ def delays(runs: Mapping[str, Sequence[Delays]]) -> None:
         "members",
         "milliseconds (median)",
         {name: ([d.members for d in run], [d.median * 1000 for d in run]) for name, run in runs.items()},
+    )
+
+
+def load(runs: Mapping[str, Sequence[Load]]) -> None:
+    """The work of the busiest instance for one text, against the number of members, a line for each number of them."""
+    lines(
+        "What one text costs the busiest instance",
+        "members",
+        "milliseconds of processor time",
+        {name: ([each.members for each in run], [each.busiest * 1000 for each in run]) for name, run in runs.items()},
     )
