@@ -229,7 +229,7 @@ class Limits:
 
     max_frame: int = 64 * 1024  # a whole frame, from the command to the NUL
     max_headers: int = 100
-    max_header: int = 8 * 1024  # one line, `name:value`
+    max_header: int = 8 * 1024  # one line, `name:value`, with its CR if it has one
     max_subscriptions: int = 256
     max_transactions: int = 16
     max_transaction: int = 1024 * 1024  # the octets of one open transaction
@@ -288,6 +288,8 @@ class Parser:
         if NUL in data or (self._in_head and EOL in data):
             return True
         self._check_size(len(self._held))
+        if self._in_head:
+            self._check_head_size(self._held[self._held.rfind(EOL) + 1 :])
         return False
 
     def _plain_frame(self, data: bytes, start: int) -> Frame | None:
@@ -349,6 +351,7 @@ class Parser:
 
     def _parse_head(self, head: bytes) -> tuple[str, Headers, int | None]:
         """Return command, headers, and the body's length if a header tells it."""
+        self._check_head_size(head)
         try:
             text = head.decode()
         except UnicodeDecodeError as error:
@@ -359,7 +362,6 @@ class Parser:
             text = text.removesuffix("\r").replace("\r\n", "\n")
             if "\r" in text:
                 raise StompError("carriage return inside a header line: in STOMP 1.2 it is written \\r")
-        self._check_head_size(text)
         command, _, lines = text.partition("\n")
         headers: Headers = tuple(_HEADER.findall(lines))
         if lines and len(headers) != lines.count("\n") + 1:
@@ -392,22 +394,19 @@ class Parser:
         if size > self.limits.max_frame:
             raise StompError(f"frame of {size} octets or more: at most {self.limits.max_frame} are allowed")
 
-    def _check_head_size(self, text: str) -> None:
-        lines = text.count("\n")
-        if lines > self.limits.max_headers:
-            raise StompError(f"frame with {lines} headers or more: at most {self.limits.max_headers} are allowed")
-        if len(text) > self.limits.max_header // 4:  # only then can a line be too long, at four octets a character
-            longest = max(len(line.encode()) for line in text.split("\n"))
-            if longest > self.limits.max_header:
-                raise StompError(
-                    f"header line of {longest} octets or more: at most {self.limits.max_header} are allowed"
-                )
+    def _check_head_size(self, head: bytes | bytearray) -> None:
+        count = head.count(EOL)
+        if count > self.limits.max_headers:
+            raise StompError(f"frame with {count} headers or more: at most {self.limits.max_headers} are allowed")
+        longest = len(head) if len(head) <= self.limits.max_header else max(map(len, head.split(EOL)))
+        if longest > self.limits.max_header:
+            raise StompError(f"header line of {longest} octets or more: at most {self.limits.max_header} are allowed")
 
     def _check_unfinished_head(self, head: bytes) -> None:
         if NUL in head:
             raise StompError("NUL in the headers: no blank line before it", receipt_id=self._receipt_asked_for(head))
         self._check_size(len(head))
-        self._check_head_size(head.decode(errors="replace"))
+        self._check_head_size(head.rstrip(b"\r\n"))
 
     def _receipt_asked_for(self, head: bytes) -> str | None:
         """Return the receipt that a frame asked for which could not be read, so that the ERROR can name it."""

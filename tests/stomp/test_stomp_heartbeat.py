@@ -1,0 +1,54 @@
+"""Heart-beats: what two sides agree on, and when each is due."""
+
+from __future__ import annotations
+
+import pytest
+
+from chatlab.errors import StompError
+from chatlab.stomp.heartbeat import HASTE, TOLERANCE, HeartBeat, agree, parse_heart_beat
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "agreed"),
+    [
+        ((0, 0), (0, 0), (0, 0)),
+        ((10, 20), (0, 0), (0, 0)),
+        ((10, 20), (30, 40), (40, 30)),  # the larger figure, in each direction
+        ((50, 60), (30, 40), (50, 60)),
+        ((0, 20), (30, 40), (0, 30)),  # we cannot send
+        ((10, 0), (30, 40), (40, 0)),  # we want nothing
+        ((10, 20), (0, 40), (40, 0)),  # they cannot send
+        ((10, 20), (30, 0), (0, 30)),  # they want nothing
+    ],
+)
+def test_the_larger_figure_wins_and_zero_is_none(
+    ours: tuple[int, int], theirs: tuple[int, int], agreed: tuple[int, int]
+) -> None:
+    assert agree(ours, theirs) == agreed
+    assert agree(theirs, ours) == agreed[::-1]  # both sides come to the same result
+
+
+def test_no_header_is_no_heart_beat() -> None:
+    assert parse_heart_beat(None) == (0, 0)
+    assert parse_heart_beat("10,2000") == (10, 2000)
+
+
+@pytest.mark.parametrize("value", ["", "1", "1,2,3", "-1,0", "1, 2", "a,b", "1.5,2", "9999999999,0"])
+def test_a_heart_beat_is_two_numbers(value: str) -> None:
+    with pytest.raises(StompError, match="heart-beat"):
+        parse_heart_beat(value)
+
+
+def test_a_side_sends_before_its_interval_is_over_and_waits_for_the_other_beyond_it() -> None:
+    beat = HeartBeat((1000, 2000), now=100.0)
+    assert beat.send_by() == 100.0 + 1.0 * HASTE
+    assert beat.receive_by() == 100.0 + 2.0 * TOLERANCE
+    beat.sent(101.0)
+    beat.received(102.0)
+    assert beat.send_by() == 101.0 + 1.0 * HASTE
+    assert beat.receive_by() == 102.0 + 2.0 * TOLERANCE
+
+
+def test_without_heart_beats_nothing_is_ever_due() -> None:
+    beat = HeartBeat((0, 0), now=100.0)
+    assert beat.send_by() == beat.receive_by() == float("inf")
