@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -108,21 +108,24 @@ class Group(Generic[S]):
     def __init__(self, fanout: Fanout) -> None:
         self._fanout = fanout
         self._sinks: dict[S, None] = {}  # a dict, as a set that keeps its order
+        self._snapshot: tuple[S, ...] | None = ()  # the same, for the queue to hold; None: to be taken again
 
     def add(self, sink: S) -> None:
         """Let `sink` in, from the next send on."""
-        self._fanout.flush()  # what was sent before is for those who were in before
         self._sinks[sink] = None
+        self._snapshot = None
 
     def discard(self, sink: S) -> None:
-        """Let `sink` go, after what was sent so far; no matter if it is not in."""
+        """Let `sink` go; it still gets what was sent so far. No matter if it is not in."""
         if sink in self._sinks:
-            self._fanout.flush()
-            self._sinks.pop(sink, None)
+            del self._sinks[sink]
+            self._snapshot = None
 
     def send(self, data: bytes) -> None:
-        """Queue `data` for every sink in the group."""
-        self._fanout.send(data, self)
+        """Queue `data` for every sink that is in the group now."""
+        if self._snapshot is None:
+            self._snapshot = tuple(self._sinks)
+        self._fanout.send(data, self._snapshot)
 
     def __len__(self) -> int:
         return len(self._sinks)
@@ -138,7 +141,7 @@ class Group(Generic[S]):
 class Run:
     """Messages in a row for the same sinks."""
 
-    sinks: Collection[Sink]
+    sinks: tuple[Sink, ...]
     chunks: list[bytes]
 
 
@@ -177,8 +180,8 @@ class Fanout:
         """A new, empty group of this fan-out."""
         return Group(self)
 
-    def send(self, data: bytes, sinks: Collection[Sink]) -> None:
-        """Queue `data` for `sinks`, a group or a tuple of a few; they are written to at the end of this turn."""
+    def send(self, data: bytes, sinks: tuple[Sink, ...]) -> None:
+        """Queue `data` for `sinks`, which are written to at the end of this turn of the event loop."""
         if not self._queue:
             asyncio.get_running_loop().call_soon(self.flush)
         if self._queue and self._queue[-1].sinks is sinks:
@@ -194,7 +197,7 @@ class Fanout:
             self.counters.deliveries += len(run.chunks) * len(run.sinks)
             self.meter.add(len(run.chunks))
         if len(queue) == 1:  # the common case: joined once for all
-            self._write(b"".join(queue[0].chunks), tuple(queue[0].sinks))
+            self._write(b"".join(queue[0].chunks), queue[0].sinks)
         elif queue:
             for data, sinks in _shared(queue):
                 self._write(data, sinks)
@@ -233,7 +236,7 @@ class Fanout:
                 behind.pop(sink, None)
         self.counters.writes += len(sinks)
         self.counters.bytes += len(sinks) * len(data)
-        # Only now: closing a sink sends notices, and changes the groups that were being walked through.
+        # Only now: closing a sink may send something in turn.
         for sink, error in failed:
             self.counters.failed += 1
             logger.warning("%s dropped: write failed: %r", sink, error)

@@ -160,7 +160,7 @@ class Member:
 
     def write(self, data: bytes) -> None:
         """Send frames past the library, straight to the transport, when nothing can be in their way."""
-        if self._protocol.close_sent is not None or self._protocol.eof_sent or self._transport.is_closing():
+        if self._protocol.close_sent is not None or self._protocol.eof_sent:
             return  # RFC 6455, 5.5.1: "MUST NOT send any more data frames after sending a Close frame"
         if self._plain and self.connection.send_in_progress is None:
             self._transport.write(data)
