@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError, for_code
 
-from chatlab.brokers.inbox import Inbox, end_task
+from chatlab.brokers.inbox import Inbox, end_task, heard
 from chatlab.brokers.names import escaped, parse_id
 from chatlab.brokers.port import BEGINNING, Delivery
 from chatlab.errors import BrokerError, BrokerUnavailable, SubscriptionLost
@@ -80,7 +80,7 @@ class KafkaBroker:
             await self.aclose()
             raise BrokerUnavailable(f"the broker at kafka://{self._servers} does not answer: {error}") from error
         self._answers = True
-        self._probe = asyncio.create_task(self._look(), name="kafka probe")
+        self._probe = heard(asyncio.create_task(self._look(), name="kafka probe"), lambda: self._readers)
 
     async def publish(self, topic: str, body: bytes) -> str:
         """Append one record; return its id when the broker has it. Raises BrokerUnavailable: it may have it or not."""
@@ -257,7 +257,8 @@ class LogSubscription(Inbox):
 
     def start(self) -> None:
         """Begin to fetch when somebody asks for records."""
-        self._task = asyncio.create_task(self._pump(), name=f"kafka reader of {self.topic}")
+        task = asyncio.create_task(self._pump(), name=f"kafka reader of {self.topic}")
+        self._task = heard(task, lambda: [self])
 
     async def batch(self, limit: int = 512) -> Sequence[Delivery]:
         """Wait for records, then return those that are here; empty once it is closed. Raises SubscriptionLost."""

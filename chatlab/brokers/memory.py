@@ -52,6 +52,7 @@ class MemoryBroker:
         self._max_length = max_length
         self._max_waiting = max_waiting
         self._topics: dict[str, Topic] = {}
+        self._notes: dict[str, dict[str, tuple[str, float]]] = {}  # by place and owner: the note, and until when
         self._closed = False
 
     @property
@@ -110,6 +111,18 @@ class MemoryBroker:
     def is_before(self, one: str, other: str) -> bool:
         """Whether the id `one` comes before `other`."""
         return parse_id(one) < parse_id(other)
+
+    async def announce(self, place: str, who: str, note: str, seconds: float) -> None:
+        """Have a note stand for so many seconds."""
+        self._notes.setdefault(place, {})[who] = (note, asyncio.get_running_loop().time() + seconds)
+
+    async def present(self, place: str) -> Sequence[str]:
+        """The notes that stand; those that have expired are dropped."""
+        now = asyncio.get_running_loop().time()
+        standing = {who: (note, until) for who, (note, until) in self._notes.pop(place, {}).items() if until > now}
+        if standing:
+            self._notes[place] = standing
+        return [note for note, _ in standing.values()]
 
     async def aclose(self) -> None:
         """End every subscription."""

@@ -102,3 +102,14 @@ class HasGroups(Broker, Protocol):
 
     async def join(self, topic: str, group: str, member: str) -> GroupSubscription:
         """Join `group`, created if it is missing, from now on; what dead members left undone is taken over."""
+
+
+@runtime_checkable
+class HasPresence(Broker, Protocol):
+    """An engine that keeps short notes which expire: who announces nothing any more is soon gone, however it went."""
+
+    async def announce(self, place: str, who: str, note: str, seconds: float) -> None:
+        """Have `note` stand under `who` at that place for so many seconds, in place of what stood there."""
+
+    async def present(self, place: str) -> Sequence[str]:
+        """The notes that stand at a place now."""

@@ -24,7 +24,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, DeliveryErr
 from aiormq.abc import FieldTable
 from yarl import URL
 
-from chatlab.brokers.inbox import Inbox, end_task
+from chatlab.brokers.inbox import Inbox, end_task, heard
 from chatlab.brokers.names import escaped
 from chatlab.brokers.port import Delivery
 from chatlab.errors import BrokerError, BrokerUnavailable, SubscriptionLost
@@ -78,7 +78,8 @@ class RabbitMQBroker:
             await self._open()
         except LOST as error:
             raise BrokerUnavailable(f"the broker at {self._name} does not answer: {error!r}") from error
-        self._task = asyncio.create_task(self._stay_connected(), name="rabbitmq connection")
+        task = asyncio.create_task(self._stay_connected(), name="rabbitmq connection")
+        self._task = heard(task, lambda: self._subscriptions)
 
     async def publish(self, topic: str, body: bytes) -> str:
         """Return when RabbitMQ has the message; there is no id. Raises BrokerUnavailable: it may have it or not."""

@@ -15,9 +15,9 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from chatlab.brokers.inbox import Inbox, end_task
+from chatlab.brokers.inbox import Inbox, end_task, heard
 from chatlab.brokers.port import BEGINNING, Delivery
-from chatlab.brokers.redis_link import Command, Link, LinkLost, back_off
+from chatlab.brokers.redis_link import Command, Link, LinkLost, back_off, body_of
 from chatlab.brokers.redis_publisher import Publisher
 from chatlab.errors import BrokerError
 
@@ -60,7 +60,8 @@ class GroupMember(Inbox):
         """Connect, and create the group if it is missing: it then gets what is published from now on."""
         await self._link.open()
         await self._create_group("$")
-        self._task = asyncio.create_task(self._run(), name=f"member {self.member} of {self.group}")
+        task = asyncio.create_task(self._run(), name=f"member {self.member} of {self.group}")
+        self._task = heard(task, lambda: [self])
 
     async def batch(self, limit: int = 512) -> Sequence[Delivery]:
         """Wait for records, then return those that are here; empty once it is closed."""
@@ -105,7 +106,7 @@ class GroupMember(Inbox):
                 raise
             await self._create_group("0")  # somebody removed the stream; all that is there now is new
             return
-        self.put([Delivery(self.topic, str(i, "ascii"), fields[fields.index(b"body") + 1]) for i, fields in entries])
+        self.put([Delivery(self.topic, str(i, "ascii"), body_of(fields)) for i, fields in entries])
 
     async def _create_group(self, start: str) -> None:
         try:

@@ -42,6 +42,13 @@ def without_password(url: str) -> str:
     )
 
 
+def body_of(fields: list[bytes]) -> bytes:
+    """The body in field, value, field, value; empty if somebody else wrote the entry and gave it none."""
+    if len(fields) == 2 and fields[0] == b"body":
+        return fields[1]
+    return dict(zip(fields[::2], fields[1::2], strict=True)).get(b"body", b"")
+
+
 class Link:
     """A connection to `url`. A server that is silent for `timeout` seconds when it should answer counts as gone."""
 

@@ -102,7 +102,11 @@ class Publisher:
                 self._failures += 1
                 log.warning("publishing waits: %s", error)
                 await back_off(self._failures)
-            except Exception as error:  # the broker refuses to work as configured: say so to whoever waits
+            except (
+                Exception
+            ) as error:  # the server cannot do what we are configured to promise: say so to whoever waits
+                self._failures += 1
+                log.error("publishing is refused: %s", error)
                 for job in self._outbox:
                     fail(job, error)
                 self._outbox.clear()

@@ -12,7 +12,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Self
 
-from chatlab.brokers.inbox import MAX_WAITING, Inbox, end_task
+from chatlab.brokers.inbox import MAX_WAITING, Inbox, end_task, heard
 from chatlab.brokers.port import Delivery
 from chatlab.brokers.redis_link import Command, Link, LinkLost, back_off
 from chatlab.brokers.redis_publisher import Publisher
@@ -62,7 +62,7 @@ class RedisPubSubBroker:
             await self.aclose()
             raise
         self._opened.set()
-        self._task = asyncio.create_task(self._run(), name="redis pub/sub listener")
+        self._task = heard(asyncio.create_task(self._run(), name="redis pub/sub listener"), self._readers)
 
     async def publish(self, topic: str, body: bytes) -> str:
         """Hand the message to those who listen now; there is no id. Raises BrokerUnavailable: it may have gone out."""
@@ -175,6 +175,9 @@ class RedisPubSubBroker:
                 reader.end(SubscriptionLost(f"the reader of {delivery.topic} fell {self._max_waiting} messages behind"))
             else:
                 reader.put([delivery])
+
+    def _readers(self) -> list[PubSubSubscription]:
+        return [reader for channel in self._channels.values() for reader in channel.readers]
 
     def _lose(self, error: Exception) -> None:
         """What is published from now on is missed: say so to every reader."""

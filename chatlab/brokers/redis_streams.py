@@ -25,11 +25,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from chatlab.brokers.inbox import MAX_WAITING, Inbox, end_task
+from chatlab.brokers.inbox import MAX_WAITING, Inbox, end_task, heard
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery
 from chatlab.brokers.redis_groups import GroupMember
-from chatlab.brokers.redis_link import Argument, Command, Link, LinkLost, back_off
+from chatlab.brokers.redis_link import Argument, Command, Link, LinkLost, back_off, body_of
 from chatlab.brokers.redis_publisher import Publisher
 from chatlab.errors import BrokerError, BrokerUnavailable, SetupError, SubscriptionLost
 
@@ -114,8 +114,8 @@ class RedisStreamsBroker:
 
     async def publish_once(self, topic: str, body: bytes, key: str) -> str:
         """As `publish`; again with the same key within `window` seconds, it adds nothing and returns the first id."""
-        # The braces keep both keys in one slot of a cluster.
-        keys = (topic, f"{{{topic}}}:once:{key}")
+        # A hash tag keeps both keys in one slot of a cluster; the topic may have brought its own.
+        keys = (topic, f"{topic if '{' in topic else f'{{{topic}}}'}:once:{key}")
         limit, _, threshold = self._limit()
         command = (b"EVALSHA", self._script, 2, *keys, limit, threshold, body, int(self.window * 1000))
         return str(await self._publisher.submit(command, len(body), repeatable=True), "ascii")
@@ -153,6 +153,7 @@ class RedisStreamsBroker:
 
     async def join(self, topic: str, group: str, member: str) -> GroupMember:
         """Take a share of the work of `group`."""
+        self._members = {known for known in self._members if not known.closed}
         joined = GroupMember(
             Link(self.url, TIMEOUT),
             self._publisher,
@@ -330,7 +331,7 @@ class Follower:
     async def start(self) -> None:
         """Connect, and read from now on."""
         await self._open()
-        self._task = asyncio.create_task(self._run(), name="redis follower")
+        self._task = heard(asyncio.create_task(self._run(), name="redis follower"), self._readers)
 
     def add(self, subscription: StreamSubscription, *, regardless: bool) -> bool:
         """Let the subscription follow, unless the blocking read is ahead of it (and there is something in between)."""
@@ -353,11 +354,13 @@ class Follower:
             if not topic.readers:
                 del self._topics[subscription.topic]
 
+    def _readers(self) -> list[StreamSubscription]:
+        return [reader for topic in self._topics.values() for reader in topic.readers]
+
     def _send_back(self) -> None:
         """After an outage everybody may be far behind: let them read pages, which notice if something was trimmed."""
-        for topic in self._topics.values():
-            for subscription in topic.readers:
-                subscription.fall_behind()
+        for reader in self._readers():
+            reader.fall_behind()
         self._topics.clear()
 
     async def aclose(self) -> None:
@@ -445,10 +448,3 @@ async def wait_for_disk(link: Link) -> Command | None:
 def delivery(topic: str, identifier: bytes, fields: dict[bytes, bytes]) -> Delivery:
     """An entry as redis-py gives it."""
     return Delivery(topic, str(identifier, "ascii"), fields.get(b"body", b""))
-
-
-def body_of(fields: list[bytes]) -> bytes:
-    """The body in field, value, field, value; empty if somebody else wrote the entry and gave it none."""
-    if len(fields) == 2 and fields[0] == b"body":
-        return fields[1]
-    return dict(zip(fields[::2], fields[1::2], strict=True)).get(b"body", b"")

@@ -1,0 +1,50 @@
+"""Presence on Redis: notes in keys that expire, so that nobody has to be told that an instance died.
+
+    presence:{PLACE}          a set: who has announced anything here
+    presence:{PLACE}:WHO      the note, with a time to live
+
+The set is cleaned whenever it is read, and expires with its last note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+ANNOUNCE = """
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[1])
+redis.call('SADD', KEYS[1], ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return 1
+"""
+
+# The notes' keys are in the slot of the set, by their braces, so a cluster can run this too.
+PRESENT = """
+local notes = {}
+for _, who in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  local note = redis.call('GET', KEYS[1] .. ':' .. who)
+  if note then notes[#notes + 1] = note else redis.call('SREM', KEYS[1], who) end
+end
+return notes
+"""
+
+
+class Asks(Protocol):
+    """What presence needs of a broker on Redis."""
+
+    async def _ask(self, *command: Any) -> Any:
+        """Ask what may be asked twice, and wait for a server that is away."""
+
+
+class RedisPresence:
+    """The two calls of `HasPresence`, for a broker that can ask."""
+
+    async def announce(self: Asks, place: str, who: str, note: str, seconds: float) -> None:
+        """Have a note stand for so many seconds."""
+        key = f"presence:{{{place}}}"
+        await self._ask(b"EVAL", ANNOUNCE, 2, key, f"{key}:{who}", int(seconds * 1000), note, who)
+
+    async def present(self: Asks, place: str) -> Sequence[str]:
+        """The notes that stand."""
+        notes = await self._ask(b"EVAL", PRESENT, 1, f"presence:{{{place}}}")
+        return [str(note, "utf-8") for note in notes]
