@@ -40,7 +40,7 @@ class Reading(enum.Enum):
     """How a client takes what the server sends: the fault one reader can be."""
 
     NORMALLY = "reads"
-    SLOWLY = "reads one a second"
+    SLOWLY = "one a second"
     NOT_AT_ALL = "does not read"
 
 

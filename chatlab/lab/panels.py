@@ -102,7 +102,7 @@ class ChatPanel:
         self._row = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap", align_items="flex-start"))
         self._new_name = LineToType(self._add_typed, description="New client", placeholder="a name", width="16em")
         self._add = widgets.Button(description="Add a client", tooltip="Connect one more client to the same server")
-        self._add.on_click(lambda _: self._add_typed(self._new_name.take()))
+        self._add.on_click(lambda _: self._new_name.enter())
         self.box = widgets.VBox([self._bar, self._row, widgets.HBox([self._new_name.widget, self._add]), self._trouble])
         for member in clients:
             self._place(member)
@@ -232,7 +232,7 @@ class _Column:
         # Buttons, not a list: JupyterLab keeps the arrow keys for itself.
         self._reading = widgets.ToggleButtons(
             options=[(how.value, how) for how in Reading],
-            description=f"{name} now",
+            description=f"{name} now:",
             tooltips=[f"{name} {how.value}" for how in Reading],
             style={"description_width": "initial", "button_width": "auto"},
         )
@@ -257,7 +257,7 @@ class _Column:
 
     def _wire_up(self) -> None:
         hand_over, client = self._panel.hand_over, self.client
-        self._send.on_click(lambda _: self._send_typed(self._text.take()))
+        self._send.on_click(lambda _: self._text.enter())
         self._link.on_click(lambda _: hand_over(self._toggle, client))
         self._vanish.on_click(lambda _: hand_over(client.vanish, client))
         self._remove.on_click(lambda _: hand_over(lambda: self._panel.remove(client.name), client))
@@ -265,8 +265,7 @@ class _Column:
         client.on_change.append(self._redraw_soon)
 
     def _send_typed(self, text: str) -> None:
-        if text:
-            self._panel.hand_over(lambda: self.client.send(text), self.client)
+        self._panel.hand_over(lambda: self.client.send(text), self.client)
 
     async def _toggle(self) -> None:
         if self.client.state is State.OPEN:
@@ -302,14 +301,15 @@ class _Column:
 
 
 class LineToType:
-    """A line to type in; `on_enter(text)` is called when Enter is pressed, and the line is emptied.
+    """A line to type in; `on_enter(text)` is called when Enter or its button is pressed, and the line is emptied.
 
     The page sends what was typed when the line is left or Enter is pressed, not at every key: at every key it would
-    hold back the newest while the kernel is busy, and Enter would overtake the last letters. At Enter it says "submit"
-    first and then, if the text is new, sends the text; so the text is awaited for a moment.
+    hold back the newest while the kernel is busy. Even so "Enter" and "click" may come before the text they are about,
+    so the text is awaited: for a moment if there is some already, which may be older, and longer if there is none.
     """
 
-    PATIENCE_SECONDS = 0.2
+    PATIENCE_SECONDS = 0.15
+    LONGER_SECONDS = 1.0
 
     def __init__(
         self, on_enter: Callable[[str], None], *, description: str, placeholder: str, width: str = "22em"
@@ -326,25 +326,26 @@ class LineToType:
         self.widget.on_msg(self._on_msg)
         self.widget.observe(self._on_value, "value")
 
-    def take(self) -> str:
-        """What stands in the line; it is emptied."""
-        text: str = self.widget.value
-        self.widget.value = ""
-        return text
+    def enter(self) -> None:
+        """Hand over what was typed, once it is here."""
+        if self._awaited is None:
+            patience = self.PATIENCE_SECONDS if self.widget.value else self.LONGER_SECONDS
+            self._awaited = asyncio.get_running_loop().call_later(patience, self._take)
 
     def _on_msg(self, _: object, content: object, __: object) -> None:
-        if isinstance(content, dict) and content.get("event") == "submit" and self._awaited is None:
-            self._awaited = asyncio.get_running_loop().call_later(self.PATIENCE_SECONDS, self._enter)
+        if isinstance(content, dict) and content.get("event") == "submit":
+            self.enter()
 
     def _on_value(self, change: Mapping[str, str]) -> None:
         if change["new"] and self._awaited is not None:
-            self._enter()
+            self._take()
 
-    def _enter(self) -> None:
+    def _take(self) -> None:
         if self._awaited is not None:
             self._awaited.cancel()
             self._awaited = None
-        if text := self.take():
+        text, self.widget.value = self.widget.value, ""
+        if text:
             self._on_enter(text)
 
 

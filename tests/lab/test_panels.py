@@ -75,7 +75,17 @@ async def test_leaving_a_line_sends_nothing() -> None:
     line.widget.value = "half a thought"
     await asyncio.sleep(LineToType.PATIENCE_SECONDS * 1.5)  # longer than Enter would be waited for
     assert sent == []
-    assert line.take() == "half a thought"
+    assert line.widget.value == "half a thought"
+
+
+async def test_a_click_that_overtakes_its_text_waits_for_it() -> None:
+    sent: list[str] = []
+    line = LineToType(sent.append, description="x", placeholder="")
+    line.enter()
+    await asyncio.sleep(LineToType.PATIENCE_SECONDS)
+    line.widget.value = "the kernel was busy"
+    assert sent == ["the kernel was busy"]
+    assert line.widget.value == ""
 
 
 async def test_a_client_is_disconnected_and_connected_by_one_button(panel: ChatPanel) -> None:

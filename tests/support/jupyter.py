@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Browser, Locator, Page, async_playwright
+from playwright.async_api import TimeoutError as NotSeen
+from websockets.asyncio.client import connect
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SETTINGS = {
@@ -63,14 +65,25 @@ class Lab:
         """
         wish = {"path": path, "name": path, "type": "notebook", "kernel": {"name": "python3"}}
         kernel: str = (await asyncio.to_thread(self.ask, "POST", "/api/sessions", wish))["kernel"]["id"]
-        idle_since: float | None = None
         async with asyncio.timeout(60):
+            await self._talk_to(kernel)
+            idle_since: float | None = None
             while idle_since is None or time.monotonic() - idle_since < 1:
-                state = (await asyncio.to_thread(self.ask, "GET", f"/api/kernels/{kernel}"))["execution_state"]
-                # A kernel nobody has talked to yet says "starting" for good: its page is what wakes it.
-                idle_since = (idle_since or time.monotonic()) if state in ("idle", "starting") else None
                 await asyncio.sleep(0.1)
+                state = (await asyncio.to_thread(self.ask, "GET", f"/api/kernels/{kernel}"))["execution_state"]
+                idle_since = (idle_since or time.monotonic()) if state == "idle" else None
         return kernel
+
+    async def _talk_to(self, kernel: str) -> None:
+        """Ask the kernel for its info and wait for the answer: one nobody has talked to says "starting" for good."""
+        address = f"{self.url.replace('http', 'ws')}/api/kernels/{kernel}/channels?token={self.token}"
+        header = {"msg_id": "1", "session": "test", "username": "", "msg_type": "kernel_info_request", "version": "5.3"}
+        request = {"header": header, "parent_header": {}, "metadata": {}, "content": {}, "channel": "shell"}
+        async with connect(address, proxy=None, max_size=None) as channels:
+            await channels.send(json.dumps(request))
+            async for message in channels:
+                if isinstance(message, str) and json.loads(message)["msg_type"] == "kernel_info_reply":
+                    return
 
 
 @contextlib.contextmanager
@@ -153,16 +166,13 @@ class Notebook:
         await page.locator('.jp-NotebookPanel-toolbar .jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(
             timeout=60_000
         )
-        await asyncio.sleep(
-            1
-        )  # JupyterLab attaches the kernel's comms shortly after it shows idle; nothing announces it
+        await asyncio.sleep(1)  # JupyterLab attaches the kernel's comms shortly after it shows idle, unannounced
         return notebook
 
     async def run_all(self, *, timeout: float = 120) -> None:
         """Press Run All and wait until the last cell has run; fail if a cell did."""
         before = await self.cells.count()
-        await self.page.get_by_role("menuitem", name="Run", exact=True).click()
-        await self.page.get_by_text("Run All Cells", exact=True).click()
+        await self._press_run_all()
         await self.page.wait_for_function(
             """count => {
                 const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')];
@@ -176,6 +186,16 @@ class Notebook:
         )
         errors = self.page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]')
         assert await errors.count() == 0, await errors.first.inner_text()
+
+    async def _press_run_all(self) -> None:
+        """Press Run All until the notebook runs: on a busy machine JupyterLab may have no kernel yet, and loses it."""
+        for _ in range(5):
+            await self.page.get_by_role("menuitem", name="Run", exact=True).click()
+            await self.page.get_by_text("Run All Cells", exact=True).click()
+            with contextlib.suppress(NotSeen):
+                await self.page.wait_for_selector('.jp-NotebookPanel-toolbar [data-status="busy"]', timeout=4000)
+                return
+        raise AssertionError("Run All was pressed five times, and the kernel never became busy")
 
     def button(self, name: str) -> Locator:
         """The button whose text is `name`."""
