@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from chatlab.lab import charts
+from chatlab.lab.experiments.lesson02 import Flow, Transfer, Way
 from chatlab.lab.experiments.lesson03 import Delays, Reception
 
 
@@ -40,3 +41,27 @@ def test_reception_goes_flat_where_nothing_arrived_any_more(shown: list[Any]) ->
 def test_delays_are_drawn_in_milliseconds(shown: list[Any]) -> None:
     charts.delays({"room": [Delays(10, (0.001, 0.003, 0.002))]})
     assert list(shown[0].axes[0].lines[0].get_ydata()) == [2.0]
+
+
+def test_transfers_stand_side_by_side_on_one_scale(shown: list[Any]) -> None:
+    run = Transfer({"client": [(0.0, 0), (0.5, 2**20)], "server": [(0.1, 0), (0.6, 2**19)]})
+    charts.transfers({"WebSocket": run, "HTTP": run})
+    left, right = shown[0].axes
+    assert left.get_xlim() == right.get_xlim()
+    assert [list(line.get_ydata()) for line in left.lines] == [[0, 1], [0, 0.5]]
+    assert len({line.get_marker() for line in left.lines}) == 2
+
+
+def test_each_way_has_its_delay_bytes_requests_and_connections(shown: list[Any]) -> None:
+    charts.ways([Way("polling", (0.1,), 300, 4, 1), Way("WebSocket", (0.001,), 30, 1, 1)])
+    told = [[text.get_text() for text in axes.texts] for axes in shown[0].axes]
+    assert told == [["100", "1"], ["300", "30"], ["4", "1"], ["1", "1"]]
+
+
+def test_waiting_shows_when_the_client_begins_to_read(shown: list[Any]) -> None:
+    flow = Flow(samples=((0.0, 0, 0), (0.5, 2**21, 2**20)), reads_at=0.4)
+    charts.waiting({"waits": flow, "does not": flow})
+    sent, kept = shown[0].axes
+    assert list(sent.lines[0].get_ydata()) == [0, 2]
+    assert list(kept.lines[0].get_ydata()) == [0, 1]
+    assert kept.lines[-1].get_xdata()[0] == 0.4
