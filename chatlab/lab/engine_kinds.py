@@ -53,7 +53,7 @@ class Recipe:
     commands: Sequence[Command]
     answers: Callable[[], Awaitable[str | None]]  # its version once it answers, None until then
     patience: float  # seconds
-    prepare: Sequence[str] = ()  # a command to run once, before the first start on a new folder
+    prepare: Sequence[str] = ()  # a command to run before the first start; a folder that was prepared stays as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ def rabbitmq_recipe(found: Found, folder: Path, options: dict[str, str]) -> Reci
         "ERL_EPMD_PORT": str(epmd_port),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         "RABBITMQ_ALLOW_INPUT": "1",  # the script then becomes the server instead of staying in front of it
-        "RABBITMQ_NODENAME": f"chatlab{port}@localhost",
+        "RABBITMQ_NODENAME": "chatlab@localhost",  # always the same, for its data is kept under this name
         "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
         "RABBITMQ_NODE_PORT": str(port),
         "RABBITMQ_DIST_PORT": str(distribution_port),

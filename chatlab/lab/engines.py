@@ -42,6 +42,7 @@ class Engine:
         self.folder = folder
         self._recipe = recipe
         self._private = private
+        self._prepared = False
         self._processes: list[Guarded] = []
 
     @property
@@ -86,38 +87,41 @@ class Engine:
         return self._processes
 
     async def _launch(self) -> None:
-        assert self.folder is not None
-        async with locked(self.folder) as lock:
-            remove = ["--remove", str(self.folder)] if self._private else []
-            log = self.folder / f"{self.kind}.log"
-            if self._recipe.prepare:
-                await asyncio.to_thread(run_once, self._recipe.prepare, log)
-            for command in self._recipe.commands:
-                is_server = command is self._recipe.commands[-1]
-                options = ["--lock", str(lock), *(remove if is_server else [])]
-                self._processes.append(await asyncio.to_thread(Guarded, command, log, lock, options))
         try:
+            await self._run_programs()
             self.version = await self._wait_until_it_answers() or self.version
         except BaseException:
             await self._end(self._processes)
             raise
 
+    async def _run_programs(self) -> None:
+        assert self.folder is not None
+        remove = ["--remove", str(self.folder)] if self._private else []
+        async with locked(self.folder) as lock:
+            if self._recipe.prepare and not self._prepared:
+                await asyncio.to_thread(run_once, self._recipe.prepare, self._log)
+                self._prepared = True
+            for command in self._recipe.commands:
+                is_server = command is self._recipe.commands[-1]
+                options = ["--lock", str(lock), *(remove if is_server else [])]
+                self._processes.append(await asyncio.to_thread(Guarded, command, self._log, lock, options))
+
     async def _wait_until_it_answers(self) -> str:
         deadline = asyncio.get_running_loop().time() + self._recipe.patience
         while (version := await self._recipe.answers()) is None:
             if (status := self._processes[-1].status()) is not None:
-                raise EngineDied(f"{self.kind} ended with status {status}: {self._last_words()}")
+                raise EngineDied(f"{self.kind} ended with status {status}: {last_words(self._log)}")
             if asyncio.get_running_loop().time() > deadline:
                 raise EngineUnreachable(
-                    f"{self.kind} did not answer in {self._recipe.patience:g} s: {self._last_words()}"
+                    f"{self.kind} did not answer in {self._recipe.patience:g} s: {last_words(self._log)}"
                 )
             await asyncio.sleep(0.02)
         return version
 
-    def _last_words(self) -> str:
+    @property
+    def _log(self) -> Path:
         assert self.folder is not None
-        lines = (self.folder / f"{self.kind}.log").read_text(errors="replace").splitlines()
-        return " / ".join(line.strip() for line in lines[-5:] if line.strip()) or "it printed nothing"
+        return self.folder / f"{self.kind}.log"
 
     async def _end(self, processes: list[Guarded]) -> None:
         for process in reversed(processes):  # the server before the helpers it needs to say goodbye
@@ -133,6 +137,12 @@ def run_once(command: Sequence[str], log: Path) -> None:
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
         ).returncode:
             raise SetupError(f"`{' '.join(command[-6:])}` ended with status {status}", f"see {log}")
+
+
+def last_words(log: Path) -> str:
+    """The end of what a server printed."""
+    lines = log.read_text(errors="replace").splitlines()
+    return " / ".join(line.strip() for line in lines[-5:] if line.strip()) or "it printed nothing"
 
 
 class EngineDied(EngineUnreachable):
@@ -164,7 +174,9 @@ class Guarded:
             )
         assert self._guard.stdout is not None
         line = self._guard.stdout.readline()
-        self.pid = int(line) if line else 0
+        if not line:
+            raise EngineDied(f"{command.arguments[0]} could not be run: {last_words(log)}")
+        self.pid = int(line)
 
     def status(self) -> int | None:
         """The exit status, None while it runs."""

@@ -200,11 +200,11 @@ async def test_cancelling_at_any_await_leaves_the_broker_working(case: Case, wha
         await asyncio.wait([task])
     subscription = await broker.subscribe(name)
     await broker.publish(name, b"end")
-    assert await bodies(subscription, 1) == [b"end"]
-    seen = await bodies(witness, 1)
-    while seen[-1] != b"end":
-        seen += await bodies(witness, 1)
-    assert set(seen) <= {b"maybe", b"end"}
+    for reader in (subscription, witness):
+        seen = await bodies(reader, 1)
+        while seen[-1] != b"end":  # what was cancelled may have been done, and may still be on its way
+            seen += await bodies(reader, 1)
+        assert set(seen) <= {b"maybe", b"end"}
 
 
 async def steps_of_the_loop(count: int) -> None:

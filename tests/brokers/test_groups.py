@@ -74,7 +74,10 @@ async def test_what_a_dead_member_left_undone_is_taken_over(case: Case, workshop
     await publish_all(workshop, name, [b"1", b"2", b"3"], at_once=1)
     records = await read(first, 3)
     await first.ack(records[0])
-    await dying.aclose()  # its connections break; nobody acknowledges 2 and 3
+    if case.engine is None:
+        await first.aclose()  # nothing can die alone in one process
+    else:
+        await dying.aclose()  # its connections break; nobody acknowledges 2 and 3
     second = await workshop.join(name, "audit", "second")
     taken = await read(second, 2)
     assert sorted(record.body for record in taken) == [b"2", b"3"]

@@ -6,15 +6,12 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Sequence
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from chatlab.brokers import redis_streams
 from chatlab.brokers.port import BEGINNING
-from chatlab.brokers.redis_link import Command, Link
 from chatlab.brokers.redis_streams import RedisStreamsBroker
 from chatlab.errors import BrokerError, BrokerUnavailable, SetupError, SubscriptionLost
 from chatlab.lab.engines import Engine
@@ -57,23 +54,6 @@ async def test_a_reader_that_trimming_overtakes_is_told(redis_engine: Engine) ->
         assert oldest is not None
         assert broker.is_before(seen, oldest)  # how a chat finds a possible gap
         assert len(await bodies(await broker.subscribe(name, after=BEGINNING), 1000)) == 1000
-
-
-async def test_publishes_of_one_loop_turn_leave_in_one_pipeline(
-    redis_engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes: list[int] = []
-    pipeline = Link.pipeline
-
-    async def watched(self: Link, commands: Sequence[Command], replies: list[Any], *, wait: float = 0) -> None:
-        sizes.extend([len(commands)] if commands[0][0] == b"XADD" else [])
-        await pipeline(self, commands, replies, wait=wait)
-
-    monkeypatch.setattr(Link, "pipeline", watched)
-    async with RedisStreamsBroker(redis_engine.url) as broker:
-        name = topic()
-        await asyncio.gather(*(broker.publish(name, b"x") for _ in range(300)))
-        assert sizes == [300]
 
 
 async def test_one_blocking_read_serves_all_topics(redis_engine: Engine) -> None:
@@ -143,60 +123,6 @@ async def test_a_server_that_hangs_is_noticed_and_missed_by_nobody(
         await publish_all(other, name, [b"%d" % n for n in range(101, 200)])
         assert await reading == [b"%d" % n for n in range(200)]
         assert broker.connected
-
-
-async def test_broken_connections_cost_nothing_and_repeat_nothing(redis_engine: Engine) -> None:
-    async with RedisStreamsBroker(redis_engine.url) as broker, Redis.from_url(redis_engine.url) as redis:
-        name = topic()
-        reading = asyncio.create_task(bodies(await broker.subscribe(name), 3000))
-        publishing = asyncio.gather(*(broker.publish_once(name, b"%d" % n, str(n)) for n in range(3000)))
-        while not publishing.done():
-            await redis.client_kill_filter(_type="normal", skipme=True)
-            await asyncio.sleep(0.05)
-        await publishing
-        assert sorted(await reading, key=int) == [b"%d" % n for n in range(3000)]
-        assert await redis.xlen(name) == 3000
-
-
-async def test_a_publish_gives_up_after_its_patience(fresh_redis: Engine) -> None:
-    async with RedisStreamsBroker(fresh_redis.url, patience=0.3) as broker:
-        fresh_redis.kill()
-        started = time.monotonic()
-        for attempt in (broker.publish("t", b"x"), broker.publish_once("t", b"x", "k"), broker.subscribe("t")):
-            with pytest.raises(BrokerUnavailable):
-                await attempt
-        assert time.monotonic() - started < 5
-
-
-async def test_what_its_publisher_gave_up_on_before_it_was_sent_is_not_sent_later(fresh_redis: Engine) -> None:
-    async with RedisStreamsBroker(fresh_redis.url, patience=0.2) as broker:
-        fresh_redis.kill()
-        with pytest.raises(BrokerUnavailable):
-            await broker.publish("t", b"given up")
-        await fresh_redis.restart()
-        await until(lambda: broker.connected, "the engine is found again")
-        await broker.publish("t", b"next")
-        assert [each.body for each in await broker.history("t")] == [b"next"]
-
-
-async def test_a_server_that_became_a_replica_is_waited_for(fresh_redis: Engine) -> None:
-    async with RedisStreamsBroker(fresh_redis.url) as broker, Redis.from_url(fresh_redis.url) as redis:
-        await redis.replicaof("127.0.0.1", "1")  # as in a failover: it refuses writes
-        waiting = [asyncio.create_task(broker.publish("t", b"%d" % n)) for n in range(3)]
-        done, _ = await asyncio.wait(waiting, timeout=0.3)
-        assert not done
-        await redis.replicaof("NO", "ONE")
-        await asyncio.gather(*waiting)
-        assert [each.body for each in await broker.history("t")] == [b"0", b"1", b"2"]
-
-
-async def test_a_server_without_memory_refuses_loudly(fresh_redis: Engine) -> None:
-    async with RedisStreamsBroker(fresh_redis.url) as broker, Redis.from_url(fresh_redis.url) as redis:
-        await redis.config_set("maxmemory", 1)
-        with pytest.raises(BrokerUnavailable, match="maxmemory"):
-            await broker.publish("t", b"x")
-        await redis.config_set("maxmemory", 0)
-        await broker.publish("t", b"x")
 
 
 async def test_a_key_that_is_no_stream_is_an_error_of_that_topic_alone(redis_engine: Engine) -> None:
@@ -289,88 +215,3 @@ async def test_fsync_survives_that_the_server_comes_back_unable(fresh_valkey: En
                 await broker.publish("t", b"x")
             await redis.config_set("appendonly", "yes")
         await broker.publish("t", b"y")
-
-
-# Groups
-
-
-async def test_a_record_nobody_can_handle_is_set_aside(redis_engine: Engine) -> None:
-    async with (
-        RedisStreamsBroker(redis_engine.url, takeover_after=0.1, tries=3) as broker,
-        Redis.from_url(redis_engine.url) as redis,
-    ):
-        name = topic()
-        member = await broker.join(name, "audit", "a")
-        poison = await broker.publish(name, b"poison")
-        assert await bodies(member, 3) == [b"poison"] * 3
-        reading = asyncio.create_task(read(member, 1))
-        found: Any = await redis.xread({f"{name}:set-aside:audit": "0"}, block=10_000)
-        ((_, aside),) = found[0][1]
-        await broker.publish(name, b"good")
-        (record,) = await reading
-        assert record.body == b"good"
-        await member.ack(record)
-        assert aside == {b"body": b"poison", b"id": poison.encode(), b"tried": b"3"}
-        assert (await redis.xpending(name, "audit"))["pending"] == 0
-
-
-async def test_a_member_that_comes_back_gets_what_it_had_not_acknowledged_at_once(redis_engine: Engine) -> None:
-    async with RedisStreamsBroker(redis_engine.url, takeover_after=60) as broker:
-        name = topic()
-        first_life = await broker.join(name, "audit", "a")
-        await publish_all(broker, name, [b"1", b"2"], at_once=1)
-        records = await read(first_life, 2)
-        await first_life.ack(records[0])
-        await first_life.aclose()
-        second_life = await broker.join(name, "audit", "a")
-        await broker.publish(name, b"3")
-        assert await bodies(second_life, 2) == [b"2", b"3"]
-
-
-async def test_a_group_whose_stream_was_deleted_is_made_again(redis_engine: Engine) -> None:
-    async with (
-        RedisStreamsBroker(redis_engine.url, takeover_after=0.2) as broker,
-        Redis.from_url(redis_engine.url) as redis,
-    ):
-        name = topic()
-        member = await broker.join(name, "audit", "a")
-        reading = asyncio.create_task(bodies(member, 1))
-        await asyncio.sleep(0.05)
-        await redis.delete(name)
-        await broker.publish(name, b"x")
-        assert await reading == [b"x"]
-
-
-async def test_work_that_was_trimmed_before_it_was_done_is_let_go(redis_engine: Engine) -> None:
-    async with (
-        RedisStreamsBroker(redis_engine.url, takeover_after=0.1) as broker,
-        Redis.from_url(redis_engine.url) as redis,
-    ):
-        name = topic()
-        first = await broker.join(name, "audit", "a")
-        await broker.publish(name, b"trimmed")
-        await read(first, 1)
-        await first.aclose()
-        await redis.xtrim(name, maxlen=0, approximate=False)
-        second = await broker.join(name, "audit", "a")
-        await broker.publish(name, b"next")
-        (record,) = await read(second, 1)
-        assert record.body == b"next"
-        await second.ack(record)
-        assert (await redis.xpending(name, "audit"))["pending"] == 0
-
-
-async def test_a_group_outlives_a_kill_of_the_engine(fresh_redis: Engine) -> None:
-    async with RedisStreamsBroker(fresh_redis.url, takeover_after=0.2) as broker:
-        member = await broker.join("t", "audit", "a")
-        await publish_all(broker, "t", [b"1", b"2"], at_once=1)
-        one, two = await read(member, 2)
-        fresh_redis.kill()
-        acknowledging = asyncio.create_task(member.ack(one))  # held until the engine is back
-        await fresh_redis.restart()
-        await acknowledging
-        again = await read(member, 1)
-        assert again == [two]
-        await member.ack(two)
-        await broker.publish("t", b"3")
-        assert await bodies(member, 1) == [b"3"]

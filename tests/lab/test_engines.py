@@ -181,6 +181,13 @@ async def test_a_server_that_will_not_start_says_why() -> None:
         await engines.start("redis", options={"no-such-setting": "1"})
 
 
+async def test_a_program_that_cannot_be_run_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = engines.Found("redis", "a broken program", "", tmp_path)  # a folder
+    monkeypatch.setattr(engines, "find", lambda _kind: broken)
+    with pytest.raises(EngineUnreachable, match=r"could not be run: .*PermissionError"):
+        await engines.start("redis")
+
+
 async def test_a_url_in_the_environment_comes_first(redis_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", redis_engine.url)
     assert engines.find("redis").url == redis_engine.url

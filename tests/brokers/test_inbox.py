@@ -1,0 +1,90 @@
+"""The near end of every subscription: deliveries in order, then an end that says why."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from chatlab.brokers.inbox import Inbox, end_task, heard
+from chatlab.brokers.port import Delivery
+from chatlab.errors import SubscriptionLost
+
+ONE, TWO, THREE = (Delivery("t", f"{n}-0", b"%d" % n) for n in (1, 2, 3))
+
+
+async def test_a_batch_is_all_that_is_here_up_to_the_limit() -> None:
+    inbox = Inbox("t")
+    inbox.put([ONE, TWO, THREE])
+    assert await inbox.batch(2) == [ONE, TWO]
+    assert await inbox.batch() == [THREE]
+
+
+async def test_a_reader_waits_for_what_is_not_here_yet() -> None:
+    inbox = Inbox("t")
+    reading = asyncio.create_task(inbox.batch())
+    await asyncio.sleep(0)
+    assert not reading.done()
+    inbox.put([ONE])
+    assert await reading == [ONE]
+
+
+async def test_what_arrived_before_the_end_can_still_be_read() -> None:
+    inbox = Inbox("t")
+    inbox.put([ONE])
+    inbox.end(SubscriptionLost("the engine went away"))
+    assert await anext(inbox) == ONE
+    for _ in range(2):
+        with pytest.raises(SubscriptionLost, match="the engine went away"):
+            await anext(inbox)
+
+
+async def test_a_quiet_end_ends_the_loop_of_a_waiting_reader() -> None:
+    inbox = Inbox("t")
+
+    async def read() -> list[Delivery]:
+        return [delivery async for delivery in inbox]
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    inbox.put([ONE])
+    inbox.end()
+    assert await reading == [ONE]
+
+
+async def test_the_first_reason_for_an_end_is_the_one_that_is_told() -> None:
+    inbox = Inbox("t")
+    inbox.end(SubscriptionLost("first"))
+    inbox.end(SubscriptionLost("second"))
+    with pytest.raises(SubscriptionLost, match="first"):
+        await inbox.batch()
+
+
+async def test_the_death_of_a_background_task_reaches_the_readers(caplog: pytest.LogCaptureFixture) -> None:
+    inbox = Inbox("t")
+
+    async def work() -> None:
+        raise ZeroDivisionError("a mistake of ours")
+
+    task = heard(asyncio.create_task(work(), name="worker"), lambda: [inbox])
+    with caplog.at_level(logging.CRITICAL), pytest.raises(SubscriptionLost, match=r"worker died: .*a mistake"):
+        await inbox.batch()
+    assert task.done()
+    assert "worker died" in caplog.text
+
+
+async def test_a_task_that_swallows_a_cancellation_is_ended_all_the_same() -> None:
+    async def stubborn() -> None:
+        for _ in range(2):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                continue
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    await end_task(task)
+    assert task.cancelled()
+    await end_task(None)
