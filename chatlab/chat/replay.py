@@ -43,6 +43,9 @@ class Wanted:
     def parse(cls, subscription: Subscription, broker: Broker) -> Self | None:
         """Read the headers `last-id` and `history`; None if there is neither, StompError if one makes no sense."""
         after, last = subscription.get("last-id"), subscription.get("history") or "0"
+        if after is not None:
+            # A record's id; or the message-id as it came, ROOM/RECORD-ID, which is what a client has at hand.
+            after = after.rpartition("/")[2]
         if after is not None and not _is_id(after, broker):
             raise StompError(f"last-id is not a record's id: {after[:40]!r}")
         if not last.isascii() or not last.isdigit():

@@ -2,26 +2,33 @@
 
 A client owns one task, the reader, and a log of `Line`s. It never prints: whoever wants to know looks at the log, waits
 with `heard()`, or registers in `on_change`. How a chat is spoken is the business of the subclasses: `RoomClient` sends
-plain texts over a WebSocket. Left out: reconnecting; a lesson wants to see the connection end.
+plain texts over a WebSocket, and its end is its end; `StompMember` speaks STOMP, and comes back when it is cut off.
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
+import json
 import socket
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from chatlab.errors import ChatlabError
+from chatlab.stomp.client import Backoff, ClientSubscription, StompClient
+from chatlab.stomp.client import State as StompState
+from chatlab.stomp.frames import Frame
 
-__all__ = ["ChatClient", "Line", "Reading", "RoomClient", "State"]
+__all__ = ["ChatClient", "Line", "Reading", "RoomClient", "State", "StompMember"]
+
+JSON = {"content-type": "application/json"}
 
 CLOSE_SECONDS = 2  # for a reader to see the end of its connection
 
@@ -263,6 +270,98 @@ class RoomClient(ChatClient):
         if self._connection is None:
             raise ConnectionError(f"{self.name} is not connected; connect first")
         return self._connection
+
+
+class StompMember(ChatClient):
+    """A member of a chat that speaks STOMP: JSON to `/app/chat.sendMessage`, and what the room's topic brings.
+
+    `send` returns when the server has said that the message is stored (RECEIPT). When the connection is lost, it comes
+    back by itself and is sent what it missed, unless `reconnect` is off. A text received reads "sender: content"; what
+    the server says on `/user/queue/errors` is noted in the log. `subscribe` is for SUBSCRIBE's headers.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        *,
+        room: str = "public",
+        reconnect: bool = True,
+        subscribe: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(url, name)
+        self.room = room
+        self.messages: list[Frame] = []  # as they came, headers and all
+        self._subscribe_headers = dict(subscribe or {})
+        self._options = {"login": name, "reconnect": reconnect, "backoff": Backoff(first=0.05, most=1.0), **options}
+        self._stomp: StompClient | None = None
+        self._subscription: ClientSubscription | None = None
+        self._errors: asyncio.Task[None] | None = None
+
+    @property
+    def destination(self) -> str:
+        """The topic of this member's room."""
+        return "/topic/public" if self.room == "public" else f"/topic/room.{self.room}"
+
+    @property
+    def stomp(self) -> StompClient:
+        """The client behind it. Raises `ConnectionError` before the first `connect`."""
+        if self._stomp is None:
+            raise ConnectionError(f"{self.name} is not connected; connect first")
+        return self._stomp
+
+    async def vanish(self) -> None:
+        """Drop the connection without a goodbye, and do not come back."""
+        if self._stomp is not None and self.state is not State.CLOSED:
+            self.note("vanished, without a close")
+            self._stomp.drop()
+            await self._leave(timeout=0)
+        await self._end_reader()
+
+    def drop(self) -> None:
+        """Lose the connection, as in a tunnel; the client notices, and comes back."""
+        self.stomp.drop()
+
+    async def _open(self) -> None:
+        self._stomp = StompClient(self.url, on_change=self._follow, **self._options)
+        await self._stomp.connect()
+        errors = await self._stomp.subscribe("/user/queue/errors")
+        self._errors = asyncio.create_task(self._note_errors(errors), name=f"errors of {self.name}")
+        self._subscription = await self._stomp.subscribe(self.destination, headers=self._subscribe_headers)
+
+    async def _send(self, text: str) -> None:
+        content = {"content": text, "room": self.room, "client_id": uuid.uuid4().hex}
+        await self.stomp.send("/app/chat.sendMessage", json.dumps(content, ensure_ascii=False).encode(), JSON)
+
+    async def _receive(self) -> str:
+        assert self._subscription is not None
+        try:
+            message = await anext(self._subscription)
+        except StopAsyncIteration:
+            raise ConnectionError("closed") from None
+        self.messages.append(message)
+        said = json.loads(message.body)
+        return f"{said.get('sender') or 'somebody'}: {said.get('content')}"
+
+    async def _close(self) -> None:
+        await self._leave(timeout=2)
+
+    async def _leave(self, timeout: float) -> None:
+        if self._errors is not None:
+            self._errors.cancel()
+        await self.stomp.aclose(timeout)
+
+    async def _note_errors(self, errors: ClientSubscription) -> None:
+        async for error in errors:
+            self.note(f"error: {error.body.decode(errors='replace')}")
+
+    def _follow(self) -> None:
+        """Show what the client underneath does by itself: lose the connection, and come back."""
+        if self.state is State.OPEN and self.stomp.state is StompState.WAITING:
+            self._move_to(State.CONNECTING, "connection lost; coming back")
+        elif self.state is State.CONNECTING and self._subscription and self.stomp.state is StompState.OPEN:
+            self._move_to(State.OPEN, "back again")
 
 
 def _why_closed(end: ConnectionClosed) -> str:

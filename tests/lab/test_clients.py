@@ -7,7 +7,10 @@ import pytest
 import pytest_asyncio
 
 from chatlab import room
-from chatlab.lab.clients import Reading, RoomClient, State
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.chat import server as chat_server
+from chatlab.chat.server import ChatServer
+from chatlab.lab.clients import Reading, RoomClient, State, StompMember
 from chatlab.lab.until import until
 
 
@@ -111,3 +114,77 @@ async def test_one_that_does_not_read_can_still_leave(pair: Pair) -> None:
     async with asyncio.timeout(5):
         await pair[0].close()
     assert pair[0].state is State.CLOSED
+
+
+# --- Over STOMP ---
+
+
+@pytest_asyncio.fixture
+async def chat() -> AsyncIterator[ChatServer]:
+    async with MemoryBroker() as broker, await chat_server.start(broker) as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def members(chat: ChatServer) -> AsyncIterator[tuple[StompMember, StompMember]]:
+    garam, nuri = StompMember(chat.url, "가람"), StompMember(chat.url, "Nuri")
+    await garam.connect()
+    await nuri.connect()
+    yield garam, nuri
+    await garam.close()
+    await nuri.close()
+
+
+async def test_a_stomp_members_text_reaches_everybody_once_with_its_sender(
+    members: tuple[StompMember, StompMember],
+) -> None:
+    garam, nuri = members
+    await garam.send("안녕 👋")
+    await nuri.heard("가람: 안녕 👋")
+    await garam.heard("가람: 안녕 👋")
+    assert nuri.messages[0].get("message-id")
+
+
+async def test_a_stomp_member_comes_back_and_is_sent_what_it_missed(members: tuple[StompMember, StompMember]) -> None:
+    garam, nuri = members
+    await garam.send("하나")
+    await nuri.heard("하나")
+    nuri.drop()
+    await nuri.until(lambda: nuri.state is State.CONNECTING)
+    await garam.send("둘")
+    await nuri.heard("둘")
+    assert nuri.received == ["가람: 하나", "가람: 둘"]
+    assert [line.text for line in nuri.lines if line.way == "note"] == [
+        "connected",
+        "connection lost; coming back",
+        "back again",
+    ]
+
+
+async def test_a_stomp_member_that_vanished_stays_away(members: tuple[StompMember, StompMember]) -> None:
+    await members[0].vanish()
+    assert members[0].state is State.CLOSED
+    await members[0].connect()
+    await members[0].send("다시")
+    await members[1].heard("가람: 다시")
+
+
+async def test_what_the_chat_refuses_is_noted(chat: ChatServer) -> None:
+    member = StompMember(chat.url, "가람")
+    await member.connect()
+    await member.stomp.send("/app/chat.sendMessage", "{", receipt=False)
+    await member.until(lambda: any(line.text.startswith("error: ") for line in member.lines))
+    await member.close()
+
+
+async def test_rooms_are_apart(chat: ChatServer) -> None:
+    cats, dogs = StompMember(chat.url, "가람", room="cats"), StompMember(chat.url, "Nuri", room="dogs")
+    await cats.connect()
+    await dogs.connect()
+    await cats.send("야옹")
+    await cats.heard("가람: 야옹")
+    await dogs.send("멍멍")
+    await dogs.heard("Nuri: 멍멍")
+    assert dogs.received == ["Nuri: 멍멍"]
+    await cats.close()
+    await dogs.close()
