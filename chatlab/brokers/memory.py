@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Self
 
 from chatlab.brokers.inbox import MAX_WAITING, Inbox
+from chatlab.brokers.memory_groups import MemoryGroup, MemoryMember
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery
 from chatlab.errors import BrokerUnavailable, SubscriptionLost
@@ -26,6 +27,7 @@ class Topic:
     count: int = 0
     ids: dict[str, tuple[str, float]] = field(default_factory=dict)  # by key: the record's id, and when it was stored
     readers: set[MemorySubscription] = field(default_factory=set)
+    groups: dict[str, MemoryGroup] = field(default_factory=dict)
 
 
 class MemorySubscription(Inbox):
@@ -75,6 +77,8 @@ class MemoryBroker:
                 reader.end(SubscriptionLost(f"the reader of {topic} fell {self._max_waiting} records behind"))
             else:
                 reader.put([delivery])
+        for group in record.groups.values():
+            group.put(delivery)
         await asyncio.sleep(0)  # as with any engine, readers get their turn
         return delivery.id
 
@@ -111,6 +115,10 @@ class MemoryBroker:
     def is_before(self, one: str, other: str) -> bool:
         """Whether the id `one` comes before `other`."""
         return parse_id(one) < parse_id(other)
+
+    async def join(self, topic: str, group: str, member: str) -> MemoryMember:
+        """Join a group, which gets what is published from its first member's coming on."""
+        return MemoryMember(self._topic(topic).groups.setdefault(group, MemoryGroup()))
 
     async def announce(self, place: str, who: str, note: str, seconds: float) -> None:
         """Have a note stand for so many seconds."""
