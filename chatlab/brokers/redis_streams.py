@@ -30,6 +30,7 @@ from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery
 from chatlab.brokers.redis_groups import GroupMember
 from chatlab.brokers.redis_link import Argument, Command, Link, LinkLost, back_off, body_of
+from chatlab.brokers.redis_presence import RedisPresence
 from chatlab.brokers.redis_publisher import Publisher
 from chatlab.errors import BrokerError, BrokerUnavailable, SetupError, SubscriptionLost
 
@@ -50,7 +51,7 @@ return id
 """
 
 
-class RedisStreamsBroker:
+class RedisStreamsBroker(RedisPresence):
     """Keeps about `max_length` records of each topic or, if `max_age` (seconds) is given, those younger than that.
 
     `durability`: "server" takes the server's word; "fsync" confirms a publish when the record is on disk, or refuses to
