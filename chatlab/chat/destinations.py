@@ -2,6 +2,7 @@
 
     /topic/public        chat-stream        the article's
     /topic/room.NAME     chat:{NAME}        a room's; the braces are Redis Cluster's hash tag: all of a room in one slot
+    /topic/who.NAME      none               who is in a room (presence.py)
     /topic/ANY           topic:{ANY}        everybody else's
     /queue/ANY           queue:{ANY}        each record to one subscriber
     /user/queue/ANY      chat-users         one stream for all private messages; each names whose it is
@@ -32,6 +33,7 @@ PUBLIC = "public"
 PUBLIC_DESTINATION = "/topic/public"
 PUBLIC_TOPIC = "chat-stream"
 ROOM_PREFIX = "/topic/room."
+WHO_PREFIX = "/topic/who."
 TOPIC_PREFIX = "/topic/"
 QUEUE_PREFIX = "/queue/"
 USER_PREFIX = "/user/"
@@ -77,6 +79,12 @@ def room_of(destination: str) -> str | None:
     return name if name != destination and is_room_name(name) and name != PUBLIC else None
 
 
+def watched_room(destination: str) -> str | None:
+    """The room whose people `/topic/who.NAME` tells, None if it is another destination."""
+    name = destination.removeprefix(WHO_PREFIX)
+    return name if name != destination and is_room_name(name) else None
+
+
 @lru_cache(4096)
 def topic_of(destination: str) -> str:
     """The broker's topic that holds a destination's records."""
@@ -102,6 +110,8 @@ def fault_in(destination: str) -> str:
         return f"the room {PUBLIC!r} is at {PUBLIC_DESTINATION}"
     if destination.startswith(ROOM_PREFIX) and room_of(destination) is None:
         return f"not a room's name: {destination.removeprefix(ROOM_PREFIX)!r}"
+    if destination.startswith(WHO_PREFIX) and watched_room(destination) is None:
+        return f"not a room's name: {destination.removeprefix(WHO_PREFIX)!r}"
     if not destination.startswith((TOPIC_PREFIX, QUEUE_PREFIX, USER_PREFIX)) or destination.endswith("/"):
         return f"unknown destination: {destination!r}"
     return ""

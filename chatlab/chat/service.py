@@ -16,9 +16,11 @@ from chatlab.brokers.port import Broker, Deduplicates, Delivery, KeepsHistory
 from chatlab.chat.access import Access
 from chatlab.chat.app import Application
 from chatlab.chat.connection import Connection
-from chatlab.chat.destinations import Record, record_of, topic_of
+from chatlab.chat.destinations import Record, record_of, room_of, topic_of
 from chatlab.chat.hub import Hub
+from chatlab.chat.limits import Rate
 from chatlab.chat.metrics import Metrics, exposition
+from chatlab.chat.presence import Presence
 from chatlab.chat.queues import Queues
 from chatlab.chat.relay import Relay
 from chatlab.chat.rooms import chat_application
@@ -45,6 +47,7 @@ class ChatService:
         slow_readers: SlowReaderPolicy | None = None,
         heart_beat: tuple[int, int] = HEART_BEAT,
         patience: float = PATIENCE,
+        rate: Rate | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex[:8]
         self.broker = broker
@@ -55,11 +58,13 @@ class ChatService:
         self.access = access or Access()
         self.limits = limits or Limits()
         self.heart_beat = heart_beat
-        self.patience = patience  # seconds a frame may wait for the broker
+        self.patience = patience  # seconds a SUBSCRIBE may wait for the broker; a SEND waits as long as the broker does
+        self.rate = rate
         self.fanout = Fanout(slow_readers)
         self.hub = Hub(self.fanout)
         self.relay = Relay(broker, self._deliver, self._lost)
         self.queues = Queues(broker, self.id)
+        self.presence = Presence(broker, self.id, self._send)
         self.metrics = Metrics()
         self.connections: dict[Connection, None] = {}  # a dict, as a set that keeps its order
         self.draining = False
@@ -83,9 +88,15 @@ class ChatService:
         """Which of two record ids comes first, if the engine can tell."""
         return self._keeps_history is not None and self._keeps_history.is_before(one, other)
 
-    def ended(self, connection: Connection) -> None:
-        """A connection is over."""
-        self.connections.pop(connection, None)
+    def entered(self, destination: str, connection: Connection) -> None:
+        """A connection has subscribed to a topic; if that is a room, its user is there now."""
+        if (room := room_of(destination)) is not None and connection.user is not None:
+            self.presence.enter(room, connection.user)
+
+    def left(self, destination: str, connection: Connection) -> None:
+        """And has left it."""
+        if (room := room_of(destination)) is not None and connection.user is not None:
+            self.presence.leave(room, connection.user)
 
     async def drain(self, reason: str, seconds: float) -> None:
         """Say goodbye to everybody, once the broker has what they sent; wait so long at most for them to leave."""
@@ -104,6 +115,7 @@ class ChatService:
         """Stop reading from the broker, which stays open: it belongs to who made it."""
         for connection in list(self.connections):
             connection.end()
+        await self.presence.aclose()
         await self.queues.aclose()
         await self.relay.aclose()
         self.fanout.close()
@@ -145,6 +157,9 @@ class ChatService:
         records = [record for record in map(record_of, deliveries) if record is not None]
         for destination, same in groupby(records, key=_destination):
             self.hub.dispatch(destination, list(same))
+
+    def _send(self, record: Record) -> None:
+        self.hub.dispatch(record.destination, [record])
 
     def _lost(self, topic: str) -> None:
         for destination in list(self.hub.destinations()):

@@ -1,0 +1,189 @@
+"""What one client subscribes to: where each destination comes from, and what is done when it is left.
+
+/topic/…          hub and relay, after a replay if one is asked for
+/topic/who.NAME   presence
+/user/queue/…     hub and relay, under the user's own name; `/user/queue/errors` is the session's own
+/queue/…          queues, which also settle what is acknowledged
+/app/…            a handler, once
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from chatlab.chat.app import Call, User
+from chatlab.chat.destinations import (
+    ERRORS,
+    JSON,
+    QUEUE_PREFIX,
+    TOPIC_PREFIX,
+    USER_PREFIX,
+    fault_in,
+    private_destination,
+    topic_of,
+    watched_room,
+)
+from chatlab.chat.hub import Subscriber
+from chatlab.chat.relay import backoff
+from chatlab.chat.replay import Wanted, replay
+from chatlab.errors import BrokerUnavailable, MessageRefused, StompError
+from chatlab.stomp.events import Ack, Delivery, Nack, Subscribe, Subscription, Unsubscribe
+from chatlab.stomp.frames import Message
+
+if TYPE_CHECKING:  # a connection has subscriptions
+    from chatlab.chat.connection import Connection
+
+
+class Subscriptions:
+    """The subscriptions of one connection that something has to be done about when they end."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._service = connection.service
+        self._subscribers: dict[Subscription, Subscriber] = {}
+        self._replays: dict[Subscription, asyncio.Task[None]] = {}
+
+    async def begin(self, event: Subscribe, user: User) -> None:
+        """Act on a SUBSCRIBE. StompError if it cannot be."""
+        subscription = event.subscription
+        destination = subscription.destination
+        if subscription.get("selector") is not None:
+            raise StompError("selectors are not supported")
+        if not self._service.access.may_subscribe(user, destination):
+            raise StompError(f"access refused: {user.name!r} may not subscribe to {destination!r}")
+        if self._service.app.takes(destination):
+            await self._answer_once(event, user)
+        elif fault := fault_in(destination):
+            raise StompError(fault)
+        elif destination == ERRORS:
+            self._connection.done(event)  # its messages are this session's own: they never come by way of the broker
+        elif destination.startswith(QUEUE_PREFIX):
+            await self._join_queue(event)
+        elif watched_room(destination) is not None:
+            self._watch(event)
+        else:
+            await self._join_topic(event, _as_the_hub_knows_it(destination, user))
+
+    def end(self, event: Unsubscribe) -> None:
+        """Act on an UNSUBSCRIBE."""
+        for delivery in event.unacknowledged:
+            self._service.queues.returned(delivery)
+        self._drop(event.subscription)
+        self._connection.done(event)
+
+    def end_all(self) -> None:
+        """The client is gone."""
+        for subscription in list(self._subscribers):
+            self._drop(subscription)
+
+    def settle(self, event: Ack | Nack) -> None:
+        """Act on an ACK or NACK."""
+        for delivery in event.deliveries:
+            if isinstance(event, Ack):
+                self._service.queues.acknowledged(delivery)
+            else:
+                self._not_consumed(delivery)
+        self._connection.done(event)
+
+    def _not_consumed(self, delivery: Delivery) -> None:
+        # A queue's message goes to whoever is next; a topic's is for each subscriber, so it comes here again.
+        if delivery.subscription.destination.startswith(TOPIC_PREFIX):
+            self._connection.send_tracked(delivery.subscription, [delivery.message], delivery.attempt + 1)
+        else:
+            self._service.queues.returned(delivery)
+
+    # --- Each kind of destination ---
+
+    async def _answer_once(self, event: Subscribe, user: User) -> None:
+        """One MESSAGE with what the handler returns; nothing will ever follow it."""
+        subscription = event.subscription
+        destination = subscription.destination
+        if not self._service.app.handles_subscription(destination):
+            raise StompError(f"no handler answers subscriptions to {destination!r}")
+        try:
+            body = await self._service.app.call_subscription(Call(destination, user, subscription.headers))
+        except MessageRefused as error:
+            return self._connection.fail(event, str(error), field=error.field)
+        except Exception:
+            return self._connection.fail_after_exception(event, destination)
+        name = f"{destination[1:]}/{self._connection.id}-{event.number}"
+        message = Message(destination, name, body, [("content-type", JSON)])
+        self._connection.send_tracked(subscription, [message])
+        return self._connection.done(event)
+
+    async def _join_topic(self, event: Subscribe, destination: str) -> None:
+        subscription = event.subscription
+        wanted = Wanted.parse(subscription, self._service.broker)
+        subscriber = self._subscriber(subscription, destination)
+        if wanted is not None:
+            subscriber.hold()
+        followed = self._service.relay.follow(topic_of(destination))
+        self._service.hub.add(subscriber)
+        self._service.entered(destination, self._connection)
+        await self._confirm(event, followed.ready)
+        if wanted is not None and subscription in self._subscribers:
+            self._replays[subscription] = asyncio.create_task(self._replay(subscriber, wanted))
+
+    async def _join_queue(self, event: Subscribe) -> None:
+        if Wanted.parse(event.subscription, self._service.broker) is not None:
+            raise StompError("a queue has no history: each of its messages is for one subscriber, once")
+        queue = self._service.queues.join(self._subscriber(event.subscription, event.subscription.destination))
+        await self._confirm(event, queue.joined)
+
+    def _watch(self, event: Subscribe) -> None:
+        subscriber = self._subscriber(event.subscription, event.subscription.destination)
+        self._service.hub.add(subscriber)
+        self._service.presence.watch(watched_room(subscriber.destination) or "")
+        self._connection.done(event)
+
+    def _subscriber(self, subscription: Subscription, destination: str) -> Subscriber:
+        subscriber = Subscriber(self._connection, subscription, destination, self._service.is_before)
+        self._subscribers[subscription] = subscriber
+        return subscriber
+
+    async def _confirm(self, event: Subscribe, ready: asyncio.Event) -> None:
+        """RECEIPT once the broker is being read, so that nothing sent after it is missed."""
+        try:
+            if not ready.is_set():
+                with self._connection.not_reading():
+                    async with asyncio.timeout(self._service.patience):
+                        await ready.wait()
+        except TimeoutError:
+            self._connection.fail(event, "the broker does not answer; the subscription begins when it does")
+        else:
+            self._connection.done(event)
+
+    async def _replay(self, subscriber: Subscriber, wanted: Wanted) -> None:
+        attempt = 0
+        while True:
+            try:
+                return await replay(self._service.hub, self._service.broker, subscriber, wanted)
+            except BrokerUnavailable as error:
+                self._connection.log.warning("replay waits", extra={"reason": str(error)})
+                await asyncio.sleep(backoff(attempt))
+                attempt += 1
+
+    def _drop(self, subscription: Subscription) -> None:
+        subscriber = self._subscribers.pop(subscription, None)
+        if subscriber is None:
+            return None
+        if (task := self._replays.pop(subscription, None)) is not None:
+            task.cancel()
+        destination = subscriber.destination
+        if destination.startswith(QUEUE_PREFIX):
+            return self._service.queues.leave(subscriber)
+        self._service.hub.discard(subscriber)
+        if (room := watched_room(destination)) is not None:
+            return self._service.presence.unwatch(room)
+        self._service.relay.leave(topic_of(destination))
+        return self._service.left(destination, self._connection)
+
+
+def _as_the_hub_knows_it(destination: str, user: User) -> str:
+    """A private queue under its owner's name. StompError if it is named as another's."""
+    if not destination.startswith(USER_PREFIX):
+        return destination
+    if not destination.startswith(USER_PREFIX + QUEUE_PREFIX[1:]):
+        raise StompError(f"access refused: {destination!r} is not yours; your own queues are /user/queue/NAME")
+    return private_destination(user.principal, destination)
