@@ -13,7 +13,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -262,7 +261,7 @@ def kafka_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
     properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     java = ["java", "-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
     java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{found.program}/*"]
-    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    cluster = base64.urlsafe_b64encode(b"chatlab-one-node").decode().rstrip("=")  # 16 octets, the same at every start
     return Recipe(
         f"kafka://127.0.0.1:{port}",
         [Command([*java, "kafka.Kafka", str(properties)])],
