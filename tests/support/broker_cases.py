@@ -40,6 +40,7 @@ TO_BE_KILLED = SHARED | {
 KEEP_HISTORY = ["memory", "redis-streams", "valkey-streams", "kafka"]
 DEDUPLICATE = ["memory", "redis-streams", "valkey-streams"]
 HAVE_GROUPS = ["memory", "redis-streams", "valkey-streams", "rabbitmq", "kafka"]
+HAVE_PRESENCE = ["memory", "redis-streams", "valkey-streams"]
 CROSSES_PROCESSES = [name for name in MAKERS if name != "memory"]
 
 

@@ -1,0 +1,49 @@
+"""What every broker does that keeps presence (`port.HasPresence`): notes that stand for a while, and then do not."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+
+from chatlab.brokers.port import HasPresence
+from chatlab.brokers.redis_presence import RedisPresence
+from chatlab.brokers.redis_streams import RedisStreamsBroker
+from chatlab.lab.engines import Engine
+from tests.support.broker_cases import HAVE_PRESENCE, Case, topic
+
+on_every_engine = pytest.mark.parametrize("unopened_case", HAVE_PRESENCE, indirect=True)
+
+
+@on_every_engine
+async def test_a_note_stands_until_its_time_is_over(case: Case) -> None:
+    broker, other, place = await case.broker(), await case.broker(), topic("방")
+    assert isinstance(broker, HasPresence)
+    assert isinstance(other, HasPresence)
+    assert list(await other.present(place)) == []
+    await broker.announce(place, "하나", "하나 is here 🙂", 60)
+    await broker.announce(place, "둘", "둘 is here", 0.1)
+    assert sorted(await other.present(place)) == ["둘 is here", "하나 is here 🙂"]
+    await asyncio.sleep(0.15)  # the time itself
+    assert list(await other.present(place)) == ["하나 is here 🙂"]
+
+
+@on_every_engine
+async def test_a_new_note_replaces_the_old_one_in_its_own_place_alone(case: Case) -> None:
+    broker, here, there = await case.broker(), topic(), topic()
+    assert isinstance(broker, HasPresence)
+    await broker.announce(here, "a", "first", 60)
+    await broker.announce(there, "a", "elsewhere", 60)
+    await broker.announce(here, "a", "second", 60)
+    assert list(await broker.present(here)) == ["second"]
+    assert list(await broker.present(there)) == ["elsewhere"]
+
+
+async def test_nothing_stays_in_redis_when_the_last_note_is_over(fresh_redis: Engine) -> None:
+    async with RedisStreamsBroker(fresh_redis.url) as broker, Redis.from_url(fresh_redis.url) as redis:
+        assert isinstance(broker, RedisPresence)
+        await broker.announce("room", "a", "x", 0.05)
+        assert await redis.dbsize() == 2
+        await asyncio.sleep(0.1)  # the time itself
+        assert await redis.keys() == []
