@@ -195,8 +195,12 @@ def check_session(rng: random.Random) -> None:
     frames = [connect + random_data(rng, version), *(random_data(rng, version) for _ in range(rng.randrange(3)))]
     seed = rng.randrange(1 << 30)
     sent, version = converse(seed, frames)
-    answers, faulty = Parser(Limits(max_frame=1 << 16), version).feed(sent), b"ERROR\n" in sent
-    commands = [frame.command for frame in answers if isinstance(frame, Frame)]
+    answers, parser, faulty = list[Frame](), Parser(Limits(max_frame=1 << 16)), b"ERROR\n" in sent
+    for frame in parser.frames(sent):
+        if isinstance(frame, Frame):
+            answers.append(frame)
+            parser.version = version if frame.command == "CONNECTED" else parser.version
+    commands = [frame.command for frame in answers]
     assert set(commands) <= {"CONNECTED", "MESSAGE", "RECEIPT", "ERROR"}, "no server says that"
     assert commands.count("ERROR") == int(faulty) == int("ERROR" in commands[-1:]), "an ERROR is the last there is"
     converse(seed, pieces(rng, b"".join(frames)))

@@ -17,7 +17,8 @@ from chatlab.errors import StompError
 _HEART_BEAT: Final = re.compile(r"([0-9]{1,9}),([0-9]{1,9})")
 
 # "Because of timing inaccuracies, the receiver SHOULD be tolerant and take into account an error margin."
-TOLERANCE: Final = 1.5
+TOLERANCE: Final = 0.5  # of the interval
+LEAST_TOLERANCE: Final = 0.5  # seconds: a busy machine needs them, however short the interval
 # The sender's own margin: something is on its way before the interval is over.
 HASTE: Final = 0.8
 
@@ -61,7 +62,7 @@ class HeartBeat:
     @property
     def receive_after(self) -> float:
         """Return how long a silence holds the peer for dead, in seconds."""
-        return self.receiving * TOLERANCE
+        return self.receiving + max(self.receiving * TOLERANCE, LEAST_TOLERANCE)
 
     def send_by(self) -> float:
         """Return when something has to be sent next (infinity: never)."""

@@ -143,6 +143,7 @@ class ServerSession:
         self._connect_by = clock() + connect_timeout
         self._connect: Connect | None = None  # while the application thinks about it
         self._outgoing: list[bytes] = []
+        self._writes: str | None = None  # the version, once CONNECTED is out: before, a client knows of no escapes
         self._frames_received = 0
         self._unanswered: dict[int, _Unanswered] = {}  # by the frame's number, in order
         self._last_ack_id = 0
@@ -258,6 +259,7 @@ class ServerSession:
         if user_name is not None:
             own.append(("user-name", user_name))
         self._send(Frame("CONNECTED", (*own, *headers)))
+        self._writes = self.version
         self._beat = HeartBeat(self.heart_beat, self._clock())
         if self.state is State.CONNECTING:
             self.state = State.CONNECTED
@@ -491,7 +493,7 @@ class ServerSession:
         if self.state is State.CLOSING:
             return
         own = [("message", " ".join(str(error).splitlines()))]  # one line: 1.0 has no escape for more
-        if error.receipt_id is not None:
+        if error.receipt_id is not None and (self._writes or error.receipt_id.isprintable()):
             own.append(("receipt-id", error.receipt_id))
         if self.version is None:
             own.append(("version", ",".join(VERSIONS)))
@@ -526,7 +528,7 @@ class ServerSession:
     # --- Bytes out, and the clock ---
 
     def _send(self, frame: Frame) -> None:
-        self._outgoing.append(frame.serialize(self.version or "1.0"))
+        self._outgoing.append(frame.serialize(self._writes or "1.0"))
 
     def data_to_send(self) -> list[bytes]:
         """Return what is to go out, and forget it; each item is one WebSocket message."""

@@ -222,6 +222,16 @@ def test_an_error_carries_the_receipt_id_of_the_frame_it_answers() -> None:
     assert error.split(b"\n")[2] == b"receipt-id:a\\cb"
 
 
+def test_before_connected_an_error_is_written_without_escapes() -> None:
+    session = ServerSession()
+    (event,) = session.receive_data(CONNECT % b"1.2")
+    session.error("access refused: no", event=event)
+    assert session.data_to_send() == [b"ERROR\nmessage:access refused: no\n\n\0"]
+    session = ServerSession()
+    session.receive_data(CONNECT % b"1.2" + b"SEND\nreceipt:a\\nb\n\n\0")  # a receipt that 1.0 cannot say
+    assert session.data_to_send()[0].startswith(b"ERROR\nmessage:SEND without the header 'destination'\ncontent-type")
+
+
 def test_an_error_shows_the_head_of_the_frame_it_answers() -> None:
     session = connected()
     session.receive_data(b"SEND\nreceipt:7\n\nsecret\0")
