@@ -106,9 +106,10 @@ class Connection:
         self._ended = True
         if self._timer is not None:
             self._timer.cancel()
-        for delivery in self.session.end():
-            self.service.queues.returned(delivery)
+        unacknowledged = self.session.end()
         self._subscriptions.end_all()
+        for delivery in unacknowledged:
+            self.service.queues.returned(delivery)
         self._some_sent.set()
         self.service.connections.pop(self, None)
         self.log.info("ended")
@@ -125,11 +126,11 @@ class Connection:
         if self._sending:
             await asyncio.wait(self._sending)
 
-    def send_tracked(self, subscription: Subscription, messages: Iterable[Message], attempt: int = 1) -> None:
-        """Send by way of the session, which keeps each message until it is acknowledged, if it is to be."""
-        for message in messages:
-            self.session.message(subscription, message, attempt)
+    def send_tracked(self, subscription: Subscription, messages: Iterable[Message], attempt: int = 1) -> bool:
+        """Send by way of the session, which keeps each message until it is acknowledged; False if it has ended."""
+        went_out = all(self.session.message(subscription, message, attempt) for message in messages)
         self.flush()
+        return went_out
 
     def done(self, event: Event) -> None:
         """What the frame asked for is done: RECEIPT, if it asked for one."""

@@ -42,8 +42,8 @@ class Outlet(Protocol):
 
     transport: Transport
 
-    def send_tracked(self, subscription: Subscription, messages: Iterable[Message], attempt: int = 1) -> None:
-        """Send by way of the session, which keeps each message until it is acknowledged."""
+    def send_tracked(self, subscription: Subscription, messages: Iterable[Message], attempt: int = 1) -> bool:
+        """Send by way of the session, which keeps each message until it is acknowledged; False if it has ended."""
 
 
 class Subscriber:
@@ -92,16 +92,16 @@ class Subscriber:
     def send(self, fanout: Fanout, records: Sequence[Record]) -> None:
         """Send records to this one subscriber."""
         if not records:
-            return None
+            return
         messages = [record.message for record in records]
         if self.gap:
             messages[0], self.gap = with_gap(messages[0]), False
         if self.acknowledges:
-            return self.outlet.send_tracked(self.subscription, messages)
+            self.outlet.send_tracked(self.subscription, messages)
+            return
         transport, prefix, version = self.outlet.transport, self.subscription.prefix, self.subscription.version
         frames = [prefix + message.tail(version) for message in messages]
         fanout.send(transport.framing.frame(frames), (transport.sink,))
-        return None
 
     def _is_new(self, record: Record) -> bool:
         if not self.seen or not record.id:

@@ -3,7 +3,9 @@
 The instances that have subscribers join one group on the queue's topic, so that the engine hands each record to one
 of them; here it goes to one of the local subscribers in turn. It is acknowledged to the engine once it was written
 to a subscriber that does not acknowledge, or once one that does has acknowledged it. What a subscriber gives back,
-by NACK or by leaving, goes to the next; what an instance leaves undone, the engine gives to another.
+by NACK or by leaving, goes to the next; what an instance leaves undone, the engine gives to another. So each message
+is delivered at least once: again, if it takes longer than the engine waits, and set aside by the engine if that
+happens too often.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ class Queue:
         self.destination = destination
         self.subscribers: deque[Subscriber] = deque()
         self.held: dict[Message, Item] = {}  # handed to a subscriber that has not acknowledged it yet
+        self._known: set[str] = set()  # the ids of those that wait here or are held
         self.joined = asyncio.Event()
         self._waiting: deque[Item] = deque()
         self._room = asyncio.Event()
@@ -58,11 +61,14 @@ class Queue:
     def hand_out(self) -> None:
         """Give what waits to whoever is free, in turn."""
         while self._waiting and (subscriber := self._next_free()) is not None:
-            item = self._waiting.popleft()
+            item = self._waiting[0]
+            if not subscriber.outlet.send_tracked(subscriber.subscription, [item.message], item.attempt):
+                self.subscribers.remove(subscriber)  # its session is closing, and it is about to leave
+                continue
+            self._waiting.popleft()
             if subscriber.acknowledges:
                 self.held[item.message] = item
-            subscriber.outlet.send_tracked(subscriber.subscription, [item.message], item.attempt)
-            if not subscriber.acknowledges:
+            else:
                 self._forget(item)
         if not self._waiting:
             self._room.set()
@@ -95,6 +101,7 @@ class Queue:
         return None
 
     def _forget(self, item: Item) -> None:
+        self._known.discard(item.delivery.id)
         if self._group is not None:
             task = asyncio.create_task(self._acknowledge(self._group, item))
             self._acks.add(task)
@@ -125,16 +132,20 @@ class Queue:
         try:
             while batch := await group.batch(MAX_UNACKNOWLEDGED):
                 for delivery in batch:
-                    record = record_of(delivery)
-                    if record is None:
-                        await group.ack(delivery)
-                    else:
-                        self._waiting.append(Item(self, record.message, delivery))
+                    await self._take(group, delivery)
                 self._room.clear()
                 self.hand_out()
                 await self._room.wait()  # no more is taken than somebody here can work on
         finally:
             await group.aclose()
+
+    async def _take(self, group: GroupSubscription, delivery: BrokerDelivery) -> None:
+        record = record_of(delivery)
+        if record is None:
+            await group.ack(delivery)
+        elif delivery.id not in self._known:  # the engine offers again what takes long; here somebody is at it already
+            self._known.add(delivery.id)
+            self._waiting.append(Item(self, record.message, delivery))
 
 
 class Queues:
@@ -161,7 +172,8 @@ class Queues:
     def leave(self, subscriber: Subscriber) -> None:
         """Let a subscriber go; the last one's queue is no longer read here."""
         queue = self._queues[subscriber.destination]
-        queue.subscribers.remove(subscriber)
+        if subscriber in queue.subscribers:
+            queue.subscribers.remove(subscriber)
         if not queue.subscribers:
             del self._queues[subscriber.destination]
             task = asyncio.create_task(queue.aclose())

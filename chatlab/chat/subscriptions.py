@@ -67,9 +67,9 @@ class Subscriptions:
 
     def end(self, event: Unsubscribe) -> None:
         """Act on an UNSUBSCRIBE."""
+        self._drop(event.subscription)  # first, or what it gives back would come to it again
         for delivery in event.unacknowledged:
             self._service.queues.returned(delivery)
-        self._drop(event.subscription)
         self._connection.done(event)
 
     def end_all(self) -> None:
