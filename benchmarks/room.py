@@ -1,0 +1,437 @@
+"""What one room costs a server: chatlab's room beside its peers, on this machine, in one run.
+
+    python -m benchmarks.room                 both measurements, some three minutes
+    python -m benchmarks.room --quick         one short round of each, to see that it works
+    python -m benchmarks.room throughput --members 100 --sizes 64,1024 --windows 1,4,32 --rounds 5
+    python -m benchmarks.room stall --members 100
+
+Each server is a process of its own, on the first core if there are two; the load is this process, on the second. The
+machine drifts and others use it, so the servers take turns, a round at a time, ratios are taken within a round, and
+the median of the rounds is shown (of delays the least).
+
+**throughput**: N members, one of whom speaks; `window` messages are under way at any time: a new one is sent when all
+members have the oldest. Counted are deliveries for each second of the server's CPU time, which hardly moves when others
+take part of the core. With a window of 1 nothing can be joined; with 32, there is much to join.
+
+**stall**: messages at a steady rate, and the time from when each was due (not sent: a server that holds everything up
+cannot hide it) until each member had it; then the same with one more member who has stopped reading.
+
+Every byte that arrives is compared with what must arrive: a server that loses, repeats or reorders ends the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import selectors
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+PREFIX = "Server received: "
+MASK = bytes(4)  # of zeros: a mask as good as any for the server, and nothing to do for the load
+STALL_SIZE = 4096  # bytes of a text: some megabytes must go by before the kernel has no more room for a stalled member
+
+
+# --- The servers: each starts on a free port, and says which ---
+
+
+@contextlib.asynccontextmanager
+async def chatlab_room() -> AsyncIterator[int]:
+    """The room that holds; what a stalled member may leave waiting is less than by default, to see it shown out."""
+    from chatlab import room
+    from chatlab.fanout import SlowReaderPolicy
+
+    async with await room.start(policy=SlowReaderPolicy(max_buffered=1 << 18, drain_seconds=1)) as server:
+        yield server.port
+
+
+@contextlib.asynccontextmanager
+async def article_room() -> AsyncIterator[int]:
+    """The article's loop: `await send()` to one session after another."""
+    from chatlab import room
+
+    async with await room.start_as_in_the_article() as server:
+        yield server.port
+
+
+@contextlib.asynccontextmanager
+async def websockets_broadcast() -> AsyncIterator[int]:
+    """What the library `websockets` has for this."""
+    from websockets.asyncio.server import ServerConnection, broadcast, serve
+
+    members: set[ServerConnection] = set()
+
+    async def handle(connection: ServerConnection) -> None:
+        members.add(connection)
+        try:
+            async for text in connection:
+                broadcast(members, f"{PREFIX}{text!s}")
+        finally:
+            members.discard(connection)
+
+    async with serve(handle, "127.0.0.1", 0, compression=None) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@contextlib.asynccontextmanager
+async def aiohttp_send_str() -> AsyncIterator[int]:
+    """The usual room on `aiohttp`: `await send_str()` to one member after another."""
+    from aiohttp import WSMsgType, web
+
+    members: set[web.WebSocketResponse] = set()
+
+    async def handle(request: web.Request) -> web.WebSocketResponse:
+        connection = web.WebSocketResponse(compress=False)
+        await connection.prepare(request)
+        members.add(connection)
+        try:
+            async for message in connection:
+                if message.type == WSMsgType.TEXT:
+                    for member in list(members):
+                        with contextlib.suppress(ConnectionError):
+                            await member.send_str(PREFIX + message.data)
+        finally:
+            members.discard(connection)
+        return connection
+
+    app = web.Application()
+    app.router.add_get("/room", handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
+
+
+BASELINE = "websockets.broadcast()"
+SERVERS: dict[str, Callable[[], contextlib.AbstractAsyncContextManager[int]]] = {
+    "chatlab room": chatlab_room,
+    BASELINE: websockets_broadcast,
+    "aiohttp send_str()": aiohttp_send_str,
+    "the article's loop": article_room,
+}
+
+
+async def serve(name: str) -> None:
+    """Run one server; for each line on stdin, print the CPU seconds used so far; end with stdin."""
+    logging.disable()  # what is logged of members who leave without a word is no part of the measurement
+    async with SERVERS[name]() as port:
+        print(port, flush=True)
+        while await asyncio.to_thread(sys.stdin.readline):
+            print(time.process_time(), flush=True)
+    os._exit(0)  # with a stalled member, some of these would wait long before they end
+
+
+class Server:
+    """A server's process, pinned to the first core."""
+
+    def __init__(self, name: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.room", "serve", name],
+            cwd=Path(__file__).parent.parent,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        pin(self.process.pid, 0)
+        self.port = int(self._read())
+
+    def cpu_seconds(self) -> float:
+        """CPU time it has used since it began."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return float(self._read())
+
+    def _read(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
+        self.process.kill()
+        self.process.wait()
+
+
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def pin(pid: int, core: int) -> None:
+    """Bind a process to one core, where the system can and there are two."""
+    if len(CORES) > 1:
+        os.sched_setaffinity(pid, {CORES[core]})
+
+
+# --- The load ---
+
+
+def header(first: int, length: int, mask_bit: int = 0) -> bytes:
+    """A frame's first octets (RFC 6455, section 5.2)."""
+    if length < 126:
+        return bytes((first, mask_bit | length))
+    return bytes((first, mask_bit | 126)) + length.to_bytes(2)
+
+
+class Messages:
+    """Numbered texts of one size: as the speaker sends them, and as every member must receive them."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.frame_size = len(self.received(0))
+
+    def text(self, number: int) -> bytes:
+        return b"%08d" % number + b"x" * (self.size - 8)
+
+    def sent(self, number: int) -> bytes:
+        return header(0x81, self.size, 0x80) + MASK + self.text(number)
+
+    def received(self, number: int) -> bytes:
+        text = PREFIX.encode() + self.text(number)
+        return header(0x81, len(text)) + text
+
+
+@dataclass
+class Member:
+    """One connection of the load, and how many bytes of messages it has received."""
+
+    sock: socket.socket
+    received: int = 0
+
+
+@dataclass
+class Load:
+    """N members, the first of whom speaks. `expected` holds the frames of the messages that not everybody has yet."""
+
+    port: int
+    messages: Messages
+    members: list[Member] = field(default_factory=list)
+    sent: int = 0
+    done: int = 0  # messages that everybody has
+    expected: bytearray = field(default_factory=bytearray)
+    arrived: Callable[[int, int, float], None] | None = None  # from message, to message, when
+
+    def __post_init__(self) -> None:
+        self.selector = selectors.DefaultSelector()
+        self.behind = 0  # members that do not have message `done` yet
+
+    def join(self, count: int) -> None:
+        """Open `count` connections."""
+        for _ in range(count):
+            sock = shake_hands(self.port)
+            sock.setblocking(False)
+            self.members.append(Member(sock))
+            self.selector.register(sock, selectors.EVENT_READ, self.members[-1])
+        self.behind = len(self.members)
+
+    def say(self, count: int = 1) -> None:
+        """Send the next `count` messages."""
+        data = b"".join(self.messages.sent(n) for n in range(self.sent, self.sent + count))
+        self.expected += b"".join(self.messages.received(n) for n in range(self.sent, self.sent + count))
+        self.sent += count
+        speaker = self.members[0].sock
+        speaker.setblocking(True)
+        speaker.sendall(data)
+        speaker.setblocking(False)
+
+    def receive(self, timeout: float | None) -> None:
+        """Take what has arrived, for all members that have something; `done` goes up as the last of them has it."""
+        for key, _ in self.selector.select(timeout):
+            self._receive(key.data)
+        while self.behind == 0 and self.done < self.sent:
+            self.done += 1
+            del self.expected[: self.messages.frame_size]
+            have = (self.done + 1) * self.messages.frame_size
+            self.behind = sum(member.received < have for member in self.members)
+
+    def _receive(self, member: Member) -> None:
+        data = member.sock.recv(1 << 18)
+        size = self.messages.frame_size
+        at = member.received - self.done * size
+        if not data or data != self.expected[at : at + len(data)]:
+            raise SystemExit(f"lost, repeated or out of order, after {member.received} bytes: {data[:60]!r}")
+        before, after = member.received // size, (member.received + len(data)) // size
+        member.received += len(data)
+        if before == self.done < after:
+            self.behind -= 1
+        if self.arrived and after > before:
+            self.arrived(before, after, time.perf_counter())
+
+    def close(self) -> None:
+        """Leave, all."""
+        for member in self.members:
+            member.sock.close()
+        self.selector.close()
+
+
+def shake_hands(port: int, receive_buffer: int | None = None) -> socket.socket:
+    """A WebSocket connection to /room, without an extension."""
+    sock = socket.socket()
+    if receive_buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.connect(("127.0.0.1", port))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.sendall(
+        b"GET /room HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += sock.recv(1)
+    assert head.startswith(b"HTTP/1.1 101 "), head
+    return sock
+
+
+@contextlib.contextmanager
+def load(server: Server, size: int, members: int) -> Iterator[Load]:
+    """So many members in a server's room."""
+    running = Load(server.port, Messages(size))
+    try:
+        running.join(members)
+        yield running
+    finally:
+        running.close()
+
+
+# --- The measurements ---
+
+
+def throughput(server: Server, size: int, members: int, window: int, seconds: float) -> float:
+    """Deliveries for each second of the server's CPU, with `window` messages under way."""
+    with load(server, size, members) as room:
+        for warming_up in (True, False):
+            cpu, first, end = server.cpu_seconds(), room.done, time.perf_counter() + seconds / (4 if warming_up else 1)
+            while time.perf_counter() < end:
+                if room.sent < room.done + window:
+                    room.say(room.done + window - room.sent)
+                room.receive(10)
+            while room.done < room.sent:
+                room.receive(10)
+        return (room.done - first) * members / (server.cpu_seconds() - cpu)
+
+
+def latencies(server: Server, size: int, members: int, rate: float, seconds: float, *, stalled: bool) -> list[float]:
+    """Milliseconds from when a message was due until a member had it, all of them; a message that never came is inf."""
+    times: list[float] = []
+    with load(server, size, members) as room, contextlib.ExitStack() as stack:
+        if stalled:
+            stack.enter_context(contextlib.closing(shake_hands(server.port, receive_buffer=4096)))
+        start = time.perf_counter() + 0.1
+        room.arrived = lambda first, last, at: times.extend((at - start - n / rate) * 1000 for n in range(first, last))
+        total = int(rate * seconds)
+        while time.perf_counter() < start + seconds + 1 and room.done < total:
+            due = min(total, int((time.perf_counter() - start) * rate) + 1)
+            if room.sent < due:
+                room.say(due - room.sent)
+            room.receive(max(0.0, start + room.sent / rate - time.perf_counter()) if room.sent < total else 0.1)
+    return times + [float("inf")] * (total * members - len(times))
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value that `share` of all lie below."""
+    return sorted(values)[int(share * (len(values) - 1))]
+
+
+def report_throughput(args: argparse.Namespace, servers: dict[str, Server]) -> None:
+    """One table for each size, one column for each window."""
+    for size in args.sizes:
+        figures: dict[tuple[str, int], list[float]] = {(name, w): [] for name in servers for w in args.windows}
+        for each_round in range(args.rounds):
+            for name in rotated(list(servers), each_round):
+                for window in args.windows:
+                    figure = throughput(servers[name], size, args.members, window, args.seconds)
+                    figures[name, window].append(figure)
+                    print(f"  {size} B, window {window}, {name}: {figure:,.0f}", file=sys.stderr)
+        print(f"\n**{args.members} members, {size}-byte texts**: deliveries per second of server CPU (and ratio)\n")
+        print("| server | " + " | ".join(f"{w} under way" for w in args.windows) + " |")
+        print("|---|" + "---:|" * len(args.windows))
+        for name in servers:
+            cells = []
+            for window in args.windows:
+                mine, base = figures[name, window], figures[BASELINE, window]
+                ratio = statistics.median(a / b for a, b in zip(mine, base, strict=True))
+                cells.append(f"{statistics.median(mine):,.0f} ({ratio:.2f})")
+            print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+def report_stall(args: argparse.Namespace, names: list[str]) -> None:
+    """One row for each server: the others' latency without and with a member that has stopped reading."""
+    title = f"{args.members} members, {STALL_SIZE}-byte texts, {args.rate:g} a second"
+    print(f"\n**One more member who has stopped reading** ({title}): delay until the others have a message, ms\n")
+    print("| server | p50 before | p50 with it | p99 before | p99 with it | p99, ratio |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name in names:
+        rounds = []
+        for _ in range(args.rounds):
+            figures = []
+            for stalled in (False, True):
+                with Server(name) as server:  # a fresh one: what the stalled member left behind is not carried over
+                    times = latencies(server, STALL_SIZE, args.members, args.rate, args.stall_seconds, stalled=stalled)
+                figures += [percentile(times, 0.5), percentile(times, 0.99)]
+                print(f"  {name}, stalled {stalled}: {figures[-2]:.2f} {figures[-1]:.2f} ms", file=sys.stderr)
+            rounds.append(figures)
+        # The least of the rounds: whatever else the machine did can only have added to a delay.
+        p50, p99, p50_stalled, p99_stalled = (min(column) for column in zip(*rounds, strict=True))
+        figures = [p50, p50_stalled, p99, p99_stalled, p99_stalled / p99]
+        print("| " + " | ".join([name, *map(shown, figures)]) + " |")
+
+
+def shown(value: float) -> str:
+    return "never" if value == float("inf") else f"{value:.2f}"
+
+
+def rotated(names: list[str], by: int) -> list[str]:
+    by %= len(names)
+    return names[by:] + names[:by]
+
+
+def numbers(text: str) -> list[int]:
+    return [int(each) for each in text.split(",")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=["all", "throughput", "stall", "serve"], default="all")
+    parser.add_argument("server", nargs="?", help="for serve: which")
+    parser.add_argument("--servers", help="names, comma-separated (default: all)")
+    parser.add_argument("--members", type=int, default=100)
+    parser.add_argument("--sizes", type=numbers, default=[64, 1024], help="bytes of a text")
+    parser.add_argument("--windows", type=numbers, default=[1, 4, 32], help="messages under way")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of one throughput measurement")
+    parser.add_argument("--rate", type=float, default=200, help="messages a second, for stall")
+    parser.add_argument("--stall-seconds", type=float, default=4.0)
+    parser.add_argument("--quick", action="store_true", help="one short round")
+    args = parser.parse_args()
+    if args.what == "serve":
+        asyncio.run(serve(args.server))
+        return
+    if args.quick:
+        args.rounds, args.seconds, args.stall_seconds = 1, 0.2, 1.0
+    names = args.servers.split(",") if args.servers else list(SERVERS)
+    names += [BASELINE] if BASELINE not in names else []
+    pin(0, 1)
+    if args.what in ("all", "throughput"):
+        with contextlib.ExitStack() as stack:
+            report_throughput(args, {name: stack.enter_context(Server(name)) for name in names})
+    if args.what in ("all", "stall"):
+        report_stall(args, names)
+
+
+if __name__ == "__main__":
+    main()
