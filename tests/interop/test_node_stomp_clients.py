@@ -1,0 +1,81 @@
+"""Public JavaScript clients, in Node, on a real chat server: @stomp/stompjs 7, stompjs 2.3, webstomp-client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.chat import server as chat_server
+from chatlab.chat.server import ChatServer
+from tests.support import node
+
+SCRIPT = Path(__file__).with_name("stomp_clients.cjs")
+PACKAGES = ("@stomp/stompjs@7.3.0", "stompjs@2.3.3", "webstomp-client@1.2.6", "ws@8.18.3")
+# Each library, and the version it agrees on. stompjs 2.3 is older than 1.2. webstomp-client takes the version of the
+# subprotocol, which is the first in the client's order: of those it offers by itself, 1.0.
+LIBRARIES = {"stompjs7": "1.2", "stompjs2": "1.1", "webstomp": "1.0", "webstomp12": "1.2"}
+SINCE_1_1 = ["stompjs7", "stompjs2", "webstomp12"]
+
+
+@pytest.fixture(scope="module")
+def modules() -> Path:
+    return node.packages(*PACKAGES)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ChatServer]:
+    async with await chat_server.start(MemoryBroker(), heart_beat=(200, 200)) as server:
+        yield server
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_a_client_connects_subscribes_sends_and_leaves(modules: Path, server: ChatServer, library: str) -> None:
+    async with node.running(modules, SCRIPT, library, "talk", server.url) as script:
+        assert await script.line() == {"version": LIBRARIES[library], "user": True}
+        assert await script.line() == {
+            "content": "안녕 🙂: a\\b",
+            "destination": "/topic/public",
+            "message-id": True,
+        }
+        assert await script.line() in ({"closed": 1000}, {"closed": 1005})  # 1005: the client closed without a code
+        assert await script.ended() == 0
+
+
+@pytest.mark.parametrize("library", ["stompjs7"])  # the other two write headers without any escape
+async def test_headers_arrive_as_they_were_sent(modules: Path, server: ChatServer, library: str) -> None:
+    async with node.running(modules, SCRIPT, library, "headers", server.url) as script:
+        assert await script.line() == {"mine": "a:b\\d", "body": "x"}
+
+
+@pytest.mark.parametrize("library", SINCE_1_1)
+async def test_what_is_not_consumed_comes_again(modules: Path, server: ChatServer, library: str) -> None:
+    async with node.running(modules, SCRIPT, library, "acks", server.url, f"/queue/{library}") as script:
+        assert await script.line() == {"body": "1", "redelivered": False}
+        assert await script.line() == {"body": "2", "redelivered": False}
+        assert await script.line() == {"body": "2", "redelivered": True}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_a_refusal_is_an_error_that_says_why_and_a_close(modules: Path, server: ChatServer, library: str) -> None:
+    async with node.running(modules, SCRIPT, library, "error", server.url) as script:
+        assert await script.line() == {"message": "selectors are not supported", "receipt-id": "never"}
+        assert "closed" in await script.line()
+
+
+@pytest.mark.parametrize("library", SINCE_1_1)
+async def test_heart_beats_go_both_ways(modules: Path, server: ChatServer, library: str) -> None:
+    async with node.running(modules, SCRIPT, library, "beats", server.url) as script:
+        assert await script.line() == {"beats": True}
+        assert await script.ended() == 0
+
+
+async def test_a_client_that_lost_its_connection_comes_back(modules: Path, server: ChatServer) -> None:
+    async with node.running(modules, SCRIPT, "stompjs7", "reconnect", server.url) as script:
+        assert await script.line() == {"connected": 1}
+        for connection in list(server.service.connections):
+            connection.transport.sink.abort()
+        assert await script.line() == {"connected": 2}
+        assert await script.line() == {"content": "back"}

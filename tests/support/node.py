@@ -1,0 +1,82 @@
+"""Node.js and packages of npm for tests: kept in a folder of the user's cache, outside the checkout, and made once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support import require
+
+FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chatlab" / "node"
+SECONDS = 30
+
+
+def packages(*wanted: str) -> Path:
+    """Return the folder `node_modules` that has them, `name@version` each; without Node the test is skipped."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        require.missing("node", "install Node.js 18 or later, with npm")
+    modules = FOLDER / "node_modules"
+    if not all(_is_here(modules, package) for package in wanted):
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        command = [npm, "install", "--prefix", str(FOLDER), "--no-save", "--no-audit", "--no-fund", *wanted]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode != 0:
+            require.missing("node", f"{' '.join(command)} (it failed: {done.stderr[-300:]})")
+    return modules
+
+
+def _is_here(modules: Path, package: str) -> bool:
+    name, _, version = package.rpartition("@")
+    try:
+        return bool(json.loads((modules / name / "package.json").read_text())["version"] == version)
+    except OSError:
+        return False
+
+
+class Script:
+    """A script that prints one JSON value a line."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def line(self) -> Any:
+        """Return what it prints next; AssertionError with what it complained of, if it ends instead."""
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        async with asyncio.timeout(SECONDS):
+            line = await self._process.stdout.readline()
+            if not line:
+                raise AssertionError((await self._process.stderr.read()).decode())
+        return json.loads(line)
+
+    async def ended(self) -> int:
+        """Wait for its end, and return its status."""
+        async with asyncio.timeout(SECONDS):
+            return await self._process.wait()
+
+
+@asynccontextmanager
+async def running(modules: Path, script: Path, *arguments: str) -> AsyncIterator[Script]:
+    """Run a script; what is left of it at the end is killed."""
+    process = await asyncio.create_subprocess_exec(
+        "node",
+        str(script),
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "NODE_PATH": str(modules)},
+    )
+    try:
+        yield Script(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
