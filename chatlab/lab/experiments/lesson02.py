@@ -348,7 +348,7 @@ class Flow:
         return sent[-1] - sent[0] if sent else 0
 
 
-async def nobody_reads(*, waits: bool, reads_at: float = 0.6, seconds: float = 1.2, every: float = 0.002) -> Flow:
+async def nobody_reads(*, waits: bool, reads_at: float = 0.5, seconds: float = 1.0, every: float = 0.002) -> Flow:
     """Send 64 KiB `every` so often to a client that reads nothing at first, and then all there is.
 
     With `waits` the server awaits each send, and so feels that nobody reads; without, it hands over and goes on. Both
