@@ -24,6 +24,7 @@ from chatlab.brokers.port import Broker
 from chatlab.chat.connection import Connection
 from chatlab.chat.logs import ConnectionLog
 from chatlab.chat.metrics import CONTENT_TYPE
+from chatlab.chat.page import Page
 from chatlab.chat.service import ChatService
 from chatlab.chat.sockjs import SockJS
 from chatlab.chat.transport import WEBSOCKET_FRAMING, Transport, WebSocketSink, is_text
@@ -135,6 +136,7 @@ class ChatServer:
         app.router.add_get(PATH, self._websocket)
         app.router.add_get(PATH + "/websocket", self._websocket)
         self._sockjs.add_routes(app.router, PATH)
+        Page().add_routes(app.router)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)

@@ -1,0 +1,270 @@
+// The page: what the link hears, shown; what the visitor does, handed to the link. Whatever anybody wrote is put in with
+// `textContent`: markup in it is text.
+
+import { Link } from "./link.js";
+import { words } from "./words.js";
+
+const PUBLIC = "public";
+const MAX_SHOWN = 1000; // messages kept in a room's log
+const ROOM_NAME = /^[\p{L}\p{N}_-]{1,64}$/u;
+
+const $ = (id) => document.getElementById(id);
+const rooms = new Map(); // name -> { lines, unread, people, count, byClientId }
+let current = PUBLIC;
+let language = recall("language") ?? (navigator.language.startsWith("ko") ? "ko" : "en");
+let state = ["closed", {}];
+
+const link = new Link({
+  state: (...now) => { state = now; showState(); },
+  message: received,
+  people: (room, people, count) => { Object.assign(rooms.get(room), { people, count }); if (room === current) showPeople(); },
+  stored: (clientId) => settle(clientId, (line) => line.classList.remove("sending", "failed")),
+  refused: (clientId, reason) => settle(clientId, (line) => failed(line, clientId, reason)),
+});
+
+// --- Words ---
+
+function say(key, ...values) {
+  const word = words[language][key];
+  return typeof word === "function" ? word(...values) : word;
+}
+
+function translate() {
+  document.documentElement.lang = language;
+  $("language").value = language;
+  for (const element of document.querySelectorAll("[data-word]")) element.textContent = say(element.dataset.word);
+  for (const element of document.querySelectorAll("[data-hint]")) element.placeholder = say(element.dataset.hint);
+  showState();
+  showRooms();
+  showRoom();
+}
+
+function showState() {
+  const [name, { fallback }] = state;
+  $("state").dataset.state = name;
+  $("state").querySelector(".sign").textContent = { online: "●", connecting: "◌", offline: "▲", closed: "○" }[name];
+  $("state-text").textContent = say(name === "online" && fallback ? "online-fallback" : name);
+}
+
+// --- Rooms ---
+
+const titleOf = (room) => (room === PUBLIC ? say("public") : room);
+
+function enter(room) {
+  if (!rooms.has(room)) {
+    rooms.set(room, { lines: [], unread: 0, people: [], count: 0, byClientId: new Map() });
+    link.enter(room);
+    remember("rooms", JSON.stringify([...rooms.keys()]));
+  }
+  open(room);
+}
+
+function open(room) {
+  current = room;
+  rooms.get(room).unread = 0;
+  showRooms();
+  showRoom();
+}
+
+function leave(room) {
+  if (room === PUBLIC) return;
+  link.leave(room);
+  rooms.delete(room);
+  remember("rooms", JSON.stringify([...rooms.keys()]));
+  open(PUBLIC);
+}
+
+function showRooms() {
+  $("rooms").replaceChildren(...Array.from(rooms, ([name, { unread }]) => {
+    const button = element("button", { type: "button" }, titleOf(name));
+    if (name === current) button.setAttribute("aria-current", "true");
+    if (unread) button.append(" ", element("span", { className: "unread" }, say("unread", unread)));
+    button.addEventListener("click", () => open(name));
+    const item = element("li");
+    item.append(button);
+    return item;
+  }));
+}
+
+function showRoom() {
+  const room = rooms.get(current);
+  if (!room) return;
+  $("room-title").textContent = titleOf(current);
+  $("leave").hidden = current === PUBLIC;
+  $("log").replaceChildren(...room.lines);
+  scrollToNewest();
+  showPeople();
+}
+
+function showPeople() {
+  const { people, count } = rooms.get(current);
+  $("people-count").textContent = `(${count})`;
+  const items = people.map(({ name, principal }) => {
+    const item = element("li", {}, name);
+    if (principal === link.principal) item.append(" ", element("span", { className: "you" }, `(${say("you")})`));
+    return item;
+  });
+  if (count > people.length) items.push(element("li", {}, say("more", count - people.length)));
+  $("people").replaceChildren(...items);
+}
+
+// --- Messages ---
+
+function received(room, message, { gap }) {
+  const { byClientId } = rooms.get(room);
+  const waiting = byClientId.get(message.client_id);
+  if (waiting) {
+    byClientId.delete(message.client_id);
+    rooms.get(room).lines = rooms.get(room).lines.filter((line) => line !== waiting);
+    waiting.remove();
+  }
+  if (gap) add(room, element("p", { className: "gap" }, say("gap")));
+  const line = lineOf(message.sender, message.content, message.time);
+  line.dataset.id = message.id;
+  add(room, line);
+  if (room !== current) {
+    rooms.get(room).unread += 1;
+    showRooms();
+  }
+}
+
+function lineOf(sender, content, time) {
+  const line = element("article");
+  const head = element("p", { className: "head" });
+  head.append(element("span", { className: "sender" }, sender), " ");
+  if (time) {
+    const at = new Date(time);
+    head.append(element("time", { dateTime: time }, at.toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" })));
+  }
+  line.append(head, element("p", { className: "content" }, content));
+  return line;
+}
+
+function add(room, line) {
+  const { lines } = rooms.get(room);
+  // What is still being sent stays below what has arrived.
+  const place = line.classList.contains("sending") ? -1 : lines.findIndex((each) => each.classList.contains("sending"));
+  if (place < 0) lines.push(line);
+  else lines.splice(place, 0, line);
+  const gone = lines.length > MAX_SHOWN ? lines.shift() : null;
+  if (room !== current) return;
+  const log = $("log");
+  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+  gone?.remove();
+  log.insertBefore(line, place < 0 ? null : log.children[place] ?? null);
+  if (atEnd) scrollToNewest();
+  else $("newest").hidden = false;
+}
+
+function send(content) {
+  const clientId = link.send(current, content);
+  const line = lineOf(recall("name"), content, "");
+  line.classList.add("sending");
+  line.dataset.content = content;
+  line.firstChild.append(element("span", { className: "fate" }, say("sending")));
+  rooms.get(current).byClientId.set(clientId, line);
+  add(current, line);
+  scrollToNewest();
+}
+
+function settle(clientId, change) {
+  for (const { byClientId } of rooms.values()) {
+    const line = byClientId.get(clientId);
+    if (line) change(line);
+  }
+}
+
+function failed(line, clientId, reason) {
+  line.classList.add("failed");
+  const fate = line.querySelector(".fate");
+  const again = element("button", { type: "button" }, say("retry"));
+  again.addEventListener("click", () => {
+    line.classList.remove("failed");
+    fate.textContent = say("sending");
+    const room = [...rooms].find(([, { byClientId }]) => byClientId.get(clientId) === line)?.[0];
+    if (room) link.retry(clientId, room, line.dataset.content);
+  });
+  fate.replaceChildren(say("failed"), reason, " ", again);
+}
+
+function scrollToNewest() {
+  $("log").scrollTop = $("log").scrollHeight;
+  $("newest").hidden = true;
+}
+
+// --- Small things ---
+
+function element(tag, properties = {}, text = "") {
+  const made = Object.assign(document.createElement(tag), properties);
+  if (text) made.textContent = text;
+  return made;
+}
+
+function recall(key) {
+  try { return localStorage.getItem(`chatlab.${key}`); } catch { return null; }
+}
+
+function remember(key, value) {
+  try { localStorage.setItem(`chatlab.${key}`, value); } catch { /* a private window keeps nothing */ }
+}
+
+function rememberedRooms() {
+  try {
+    return JSON.parse(recall("rooms") ?? "[]").filter((room) => ROOM_NAME.test(room));
+  } catch {
+    return [];
+  }
+}
+
+function join(name) {
+  remember("name", name);
+  $("join").hidden = true;
+  $("chat").hidden = false;
+  for (const room of new Set([PUBLIC, ...rememberedRooms()])) enter(room);
+  open(PUBLIC);
+  link.connect(name);
+  $("text").focus();
+}
+
+// --- What the visitor does ---
+
+$("language").addEventListener("change", (event) => { language = event.target.value; remember("language", language); translate(); });
+$("join").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = $("name").value.trim();
+  if (name) join(name);
+});
+$("add-room").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const room = $("room").value.trim().normalize("NFC");
+  const well = ROOM_NAME.test(room);
+  $("room-fault").textContent = well ? "" : say("bad-room");
+  if (!well) return;
+  $("room").value = "";
+  enter(room);
+  $("text").focus();
+});
+$("leave").addEventListener("click", () => leave(current));
+$("newest").addEventListener("click", scrollToNewest);
+$("log").addEventListener("scroll", () => {
+  const log = $("log");
+  if (log.scrollHeight - log.scrollTop - log.clientHeight < 80) $("newest").hidden = true;
+});
+$("say").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const content = $("text").value.trim();
+  if (!content) return;
+  $("text").value = "";
+  send(content);
+});
+$("text").addEventListener("keydown", (event) => {
+  // While a Korean syllable is being put together, Enter belongs to the input method.
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    event.preventDefault();
+    $("say").requestSubmit();
+  }
+});
+
+$("name").value = recall("name") ?? "";
+if (matchMedia("(max-width: 45rem)").matches) $("people-box").open = false;
+translate();
