@@ -133,11 +133,18 @@ def test_nothing_imports_in_a_circle() -> None:
         walk(module, [])
 
 
+def exercised_by(test: Path) -> set[str]:
+    """What a test module imports, itself or by way of its helpers in tests/support/."""
+    names = set(imported_by(test))
+    helpers = {ROOT / f"{name.replace('.', '/')}.py" for name in names if name.startswith("tests.support.")}
+    return names.union(*(exercised_by(helper) for helper in helpers if helper.exists()))
+
+
 @pytest.mark.parametrize("module", [module for module, path in MODULES.items() if path.name != "__init__.py"])
 def test_every_module_has_its_test_module(module: str) -> None:
     """One in the mirrored folder that bears its name, or, for a part that was split off, one that imports it."""
     source = MODULES[module].relative_to(PACKAGE)
     folder = TESTS / source.parent
     by_name = list(folder.glob(f"test_{source.stem}*.py"))
-    by_import = [test for test in folder.glob("test_*.py") if module in imported_by(test)]
+    by_import = [test for test in folder.glob("test_*.py") if module in exercised_by(test)]
     assert by_name or by_import, f"tests/{source.parent}/ has no test_{source.stem}.py, nor one that imports {module}"
