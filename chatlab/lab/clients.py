@@ -30,6 +30,7 @@ __all__ = ["ChatClient", "Line", "Reading", "RoomClient", "State", "StompMember"
 
 JSON = {"content-type": "application/json"}
 
+RECEIPT_SECONDS = 3  # before a text is sent again under the same id
 CLOSE_SECONDS = 2  # for a reader to see the end of its connection
 
 Way = Literal["sent", "received", "note"]
@@ -330,8 +331,23 @@ class StompMember(ChatClient):
         self._errors = asyncio.create_task(self._note_errors(errors), name=f"errors of {self.name}")
         self._subscription = await self._stomp.subscribe(self.destination, headers=self._subscribe_headers)
 
+    async def send_until_stored(self, text: str) -> None:
+        """Send `text`; if its RECEIPT does not come, again under the same id, so that it is stored once."""
+        client_id = uuid.uuid4().hex
+        while True:
+            try:
+                async with asyncio.timeout(RECEIPT_SECONDS):
+                    await self._send_once(text, client_id)
+            except (ConnectionError, TimeoutError):  # stored or not: only a repeat under the same id can tell
+                await asyncio.sleep(0.05)
+            else:
+                return self.note(text, "sent")
+
     async def _send(self, text: str) -> None:
-        content = {"content": text, "room": self.room, "client_id": uuid.uuid4().hex}
+        await self._send_once(text, uuid.uuid4().hex)
+
+    async def _send_once(self, text: str, client_id: str) -> None:
+        content = {"content": text, "room": self.room, "client_id": client_id}
         await self.stomp.send("/app/chat.sendMessage", json.dumps(content, ensure_ascii=False).encode(), JSON)
 
     async def _receive(self) -> str:

@@ -1,0 +1,182 @@
+"""Lesson 07's experiments: what becomes of a message in the article's build and in the one that holds.
+
+The chats are real, on a real Redis; the members are `StompMember`s. Times are seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+
+from chatlab.lab.clients import StompMember
+from chatlab.lab.cluster import Cluster
+from chatlab.lab.trace import Events, Trace
+from chatlab.lab.until import until
+
+__all__ = ["Ledger", "burst", "delays", "ledger", "ledger_of", "load", "member", "memory_of", "said", "talk_while"]
+
+
+async def member(url: str, name: str, **options: Any) -> StompMember:
+    """One member, connected."""
+    client = StompMember(url, name, **options)
+    await client.connect()
+    return client
+
+
+def said(client: StompMember) -> list[str]:
+    """What a member was shown, without the senders' names."""
+    return [text.partition(": ")[2] for text in client.received]
+
+
+async def delays(
+    say: Callable[[str], Awaitable[object]], reader: StompMember, *, messages: int = 30, every: float = 0.02
+) -> list[float]:
+    """`say` one text after another; for each, the time until `reader` was shown it."""
+    took = []
+    for number in range(messages):
+        text = f"delay {number} {time.monotonic_ns()}"
+        began = time.monotonic()
+        saying = asyncio.ensure_future(say(text))
+        await reader.heard(text, timeout=10)
+        took.append(time.monotonic() - began)
+        await saying
+        # An even pace would fall into step with a poll; the golden ratio never does.
+        await asyncio.sleep(every + 0.1 * (number * 0.618 % 1))
+    return took
+
+
+async def burst(say: Callable[[str], Awaitable[object]], reader: StompMember, *, messages: int = 60) -> float:
+    """`say` many texts at once; the time until `reader` was shown all of them."""
+    began = time.monotonic()
+    already = len(reader.received)
+    await asyncio.gather(*(say(f"burst {number}") for number in range(messages)))
+    await reader.until(lambda: len(reader.received) - already >= messages, timeout=20)
+    return time.monotonic() - began
+
+
+# --- The ledger ---
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What was said in a room against what each member was shown."""
+
+    sent: int  # messages whose RECEIPT came: the chat has promised to keep these
+    lost: int  # promised, and not shown to somebody
+    repeated: int  # shown to somebody more than once
+    out_of_order: int  # members that were shown an order different from the first one's
+
+    def __str__(self) -> str:
+        return (
+            f"{self.sent} sent, {self.lost} lost, {self.repeated} shown twice, "
+            f"{self.out_of_order} members saw another order"
+        )
+
+    @property
+    def clean(self) -> bool:
+        """Nothing lost, nothing twice, one order for all."""
+        return not (self.lost or self.repeated or self.out_of_order)
+
+
+def ledger(sent: Sequence[str], shown: Sequence[Sequence[str]]) -> Ledger:
+    """Hold what was promised against what each member was shown."""
+    promised = set(sent)
+    counts = [Counter(each) for each in shown]
+    orders = [[text for text in each if text in promised] for each in shown]
+    return Ledger(
+        sent=len(sent),
+        lost=sum(len(promised - count.keys()) for count in counts),
+        repeated=sum(times - 1 for count in counts for times in count.values()),
+        out_of_order=sum(order != orders[0] for order in orders),
+    )
+
+
+def ledger_of(clients: Sequence[StompMember]) -> Ledger:
+    """The ledger of these members as they stand: everything that any of them has a receipt for, against all logs."""
+    return ledger([text for client in clients for text in client.sent], [said(client) for client in clients])
+
+
+async def talk_while(
+    clients: Sequence[StompMember], trouble: Callable[[], Awaitable[None]], *, messages: int = 20, every: float = 0.05
+) -> Ledger:
+    """Everybody sends `messages` texts while `trouble` happens; then the ledger, once all that was promised is shown.
+
+    A text whose RECEIPT did not come is sent again under the same id, as a good client does, until it came.
+    """
+    talking = [asyncio.create_task(_talk(client, messages, every)) for client in clients]
+    await trouble()
+    await asyncio.gather(*talking)
+    promised = {text for client in clients for text in client.sent}
+    with contextlib.suppress(TimeoutError):  # what is still missing then is lost, and the ledger says so
+        await asyncio.gather(
+            *(c.until(lambda c=c: promised <= set(said(c)), timeout=20) for c in clients)  # type: ignore[misc]  # as above
+        )
+    return ledger_of(clients)
+
+
+async def _talk(client: StompMember, messages: int, every: float) -> None:
+    for _ in range(messages):
+        # A number of its own for every text: only so can the ledger tell a repeat from somebody who says it again.
+        await client.send_until_stored(f"{client.name} {len(client.sent) + 1}")
+        await asyncio.sleep(every)
+
+
+# --- One message's way ---
+
+
+async def way_of_one_message(url: str, trace: Trace) -> Events:
+    """A member says one thing through the wires that write into `trace`; the events from then on."""
+    client = await member(url, "가람")
+    try:
+        before = len(trace.events)
+        await client.send("한 메시지의 길")
+        await client.heard("한 메시지의 길")
+        await until(lambda: any(event.kind == "MESSAGE" for event in trace.events[before:]))
+        shown = [event for event in trace.events[before:] if event.layer in ("stomp", "redis")]
+        return Events(shown[next(i for i, event in enumerate(shown) if event.kind == "SEND") :])
+    finally:
+        await client.close()
+
+
+def stored_before_receipt(way: Events) -> bool:
+    """Whether Redis had answered the XADD before the RECEIPT went out."""
+    kinds = [event.kind for event in way if event.layer == "stomp"]
+    added = next(i for i, event in enumerate(way) if event.layer == "redis" and "chat-stream" in event.summary)
+    receipt = next(i for i, event in enumerate(way) if event.kind == "RECEIPT")
+    answered = [i for i, event in enumerate(way) if event.layer == "redis" and event.sender == "server" and i > added]
+    return "SEND" in kinds and bool(answered) and answered[0] < receipt
+
+
+# --- Load ---
+
+
+async def load(cluster: Cluster, members: int) -> list[int]:
+    """Bring `members` in through the cluster's balancer, and ask each instance how many of them it has."""
+    balancer = await cluster.balance()
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(members):
+            client = await member(balancer.url, f"member {number}", room="load")
+            stack.push_async_callback(client.close)
+        pages = [await asyncio.to_thread(_metrics, instance.url) for instance in cluster.instances]
+        return [int(page["chatlab_connections"]) for page in pages]
+
+
+def _metrics(url: str) -> dict[str, float]:
+    parts = urlsplit(url)
+    with urllib.request.urlopen(f"http://{parts.netloc}/metrics", timeout=5) as answer:
+        rows = [line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line and line[0] != "#"]
+    return {name: float(value) for name, value in rows}
+
+
+async def memory_of(redis: Redis, stream: str) -> int:
+    """The bytes a stream takes in Redis; 0 if there is none."""
+    return int(await redis.memory_usage(stream) or 0)
