@@ -9,7 +9,7 @@ They are the processes one would deploy, started by the same command line. Each 
 the writing end of that pipe is in our hands: when we die, by whatever signal, the kernel closes it, and they go too.
 
 Left out: supervision (what was killed stays dead until `restart`), and the balancer does no health checks: it learns
-that an instance is gone when it refuses a connection, and asks the next one.
+that an instance is gone, or going, when a request is refused, and asks the next one.
 """
 
 from __future__ import annotations
@@ -253,10 +253,11 @@ SECONDS_FOR_HEAD = 10.0
 NOBODY_THERE = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 Address = tuple[str, int]
+Answer = tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]  # from an instance, to it, its first bytes
 
 
 class Balancer:
-    """A small HTTP and WebSocket balancer: round robin, past the dead; SockJS sessions stay where they are.
+    """A small HTTP and WebSocket balancer: round robin, past the dead and the leaving; SockJS sessions stay put.
 
     Each connection carries one request, because the next one on it may belong to a session elsewhere: requests that do
     not upgrade are passed on with `Connection: close`. Start it with `await Balancer.start(urls)`.
@@ -306,10 +307,10 @@ class Balancer:
         try:
             async with asyncio.timeout(SECONDS_FOR_HEAD):
                 head = await reader.readuntil(b"\r\n\r\n")
-            if instance := await self._connect(head):
-                there, back = instance
+            if answer := await self._ask(head):
+                there, back, first = answer
                 writers.append(back)
-                back.write(_as_the_only_request(head))
+                writer.write(first)
                 await _both_ways(reader, back, there, writer)
             else:
                 writer.write(NOBODY_THERE)
@@ -321,13 +322,13 @@ class Balancer:
             for each in writers:
                 each.close()
 
-    async def _connect(self, head: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        """The first instance that accepts, beginning with the one whose turn it is, or whose session it is."""
+    async def _ask(self, head: bytes) -> Answer | None:
+        """The first instance that takes the request, beginning with the one whose turn it is, or whose session."""
         first = self._turn(head)
         for step in range(len(self.targets)):
-            host, port = self.targets[(first + step) % len(self.targets)]
             with contextlib.suppress(OSError):
-                return await asyncio.open_connection(host, port)
+                if answer := await _ask_one(self.targets[(first + step) % len(self.targets)], head):
+                    return answer
         return None
 
     def _turn(self, head: bytes) -> int:
@@ -335,6 +336,25 @@ class Balancer:
             return zlib.crc32(session[1])
         self._next += 1
         return self._next - 1
+
+
+async def _ask_one(address: Address, head: bytes) -> Answer | None:
+    """Pass the request on to one instance; None if it is about to stop."""
+    there, back = await asyncio.open_connection(*address)
+    try:
+        back.write(_as_the_only_request(head))
+        if not head.startswith(b"GET "):
+            return there, back, b""  # its body is still to come, and can be sent once only
+        # RFC 9110, section 9.2.2: a request with an idempotent method "can be repeated automatically if a communication
+        # failure occurs before the client is able to read the server's response". That is how a stop looks from here.
+        first = await there.read(64 * 1024)
+        if first and not first.startswith(b"HTTP/1.1 503 "):
+            return there, back, first
+        back.close()
+        return None
+    except BaseException:
+        back.transport.abort()
+        raise
 
 
 def _address(url: str) -> Address:
