@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from chatlab.chat.transport import is_text
 from chatlab.stomp.frames import Frame, Heartbeat, Parser
 
-SECONDS = 5.0
+SECONDS = 15.0  # for a machine that has other things to do
 
 
 class Peer:

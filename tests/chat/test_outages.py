@@ -1,0 +1,153 @@
+"""Redis goes away and comes back, and instances stop: nothing is lost, no receipt is false, nobody is left waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import ClientSession
+
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.brokers.redis_streams import RedisStreamsBroker
+from chatlab.chat import server as chat_server
+from chatlab.chat.server import ChatServer
+from chatlab.errors import BrokerUnavailable
+from chatlab.lab.engines import Engine
+from chatlab.lab.until import until
+from tests.support.stomp_peer import Peer, chat
+
+SEND = "/app/chat.sendMessage"
+
+
+@pytest.fixture
+async def on_redis(fresh_redis: Engine) -> AsyncIterator[ChatServer]:
+    async with RedisStreamsBroker(fresh_redis.url) as broker, await chat_server.start(broker) as server:
+        yield server
+
+
+async def status(server: ChatServer, path: str) -> int:
+    async with ClientSession() as http, http.get(server.page_url + path) as response:
+        return response.status
+
+
+async def test_a_receipt_is_held_back_until_redis_has_the_record(on_redis: ChatServer, fresh_redis: Engine) -> None:
+    async with Peer(on_redis.url) as peer:
+        await peer.subscribe("/topic/public")
+        await peer.say("before")
+        fresh_redis.kill()
+        await until(lambda: not on_redis.service.broker.connected)
+        for number in range(3):
+            await peer.send("SEND", chat(str(number)), destination=SEND, receipt=f"held {number}")
+        with pytest.raises(TimeoutError):
+            await peer.frame("RECEIPT", 0.3)
+        assert (await status(on_redis, "healthz"), await status(on_redis, "readyz")) == (200, 503)
+        await fresh_redis.restart()
+        assert [(await peer.frame("RECEIPT", 15)).get("receipt-id") for _ in range(3)] == ["held 0", "held 1", "held 2"]
+        assert await peer.contents(4) == ["before", "0", "1", "2"]
+        await peer.nothing_more()
+        await until(lambda: not on_redis.service.why_not_ready())
+
+
+async def test_when_the_time_is_up_a_message_says_so_and_no_receipt_comes(fresh_redis: Engine) -> None:
+    async with (
+        RedisStreamsBroker(fresh_redis.url, patience=0.5) as broker,
+        await chat_server.start(broker) as server,
+        Peer(server.url) as peer,
+    ):
+        await peer.subscribe("/user/queue/errors", id="errors")
+        fresh_redis.kill()
+        await peer.send("SEND", chat("x"), destination=SEND, receipt="r")
+        error = await peer.frame()
+        assert (error.command, error.get("subscription"), error.get("receipt-id")) == ("MESSAGE", "errors", "r")
+        assert json.loads(error.body)["error"].startswith("not stored: ")
+        await fresh_redis.restart()
+        await until(lambda: broker.connected, timeout=15)
+        await peer.say("later")
+
+
+async def test_a_subscription_made_in_an_outage_begins_when_it_is_over(fresh_redis: Engine) -> None:
+    async with (
+        RedisStreamsBroker(fresh_redis.url, patience=0.5) as broker,
+        await chat_server.start(broker, patience=0.5) as server,
+        Peer(server.url) as peer,
+    ):
+        await peer.subscribe("/user/queue/errors", id="errors")
+        await peer.say("kept", "cats")
+        fresh_redis.kill()
+        await peer.send("SUBSCRIBE", id="cats", destination="/topic/room.cats", last_id="0-0", receipt="r")
+        error = await peer.frame("MESSAGE")
+        assert error.get("receipt-id") == "r"
+        await fresh_redis.restart()
+        assert json.loads((await peer.frame("MESSAGE", 20)).body)["content"] == "kept"
+        await until(lambda: not server.service.why_not_ready(), timeout=15)
+        await peer.say("live", "cats")
+        assert await peer.contents(1) == ["live"]
+
+
+async def test_a_client_that_waits_for_the_broker_is_not_held_for_dead(fresh_redis: Engine) -> None:
+    async with (
+        RedisStreamsBroker(fresh_redis.url, patience=5) as broker,
+        await chat_server.start(broker, heart_beat=(0, 100), patience=5) as server,
+        Peer(server.url, **{"heart-beat": "100,0"}) as peer,
+    ):
+        fresh_redis.kill()
+        await until(lambda: not broker.connected)
+        await peer.send("SUBSCRIBE", id="cats", destination="/topic/room.cats", receipt="r")
+        for _ in range(10):  # it beats, but nobody reads
+            await peer.websocket.send("\n")
+            await asyncio.sleep(0.1)
+        await fresh_redis.restart()
+        assert (await peer.frame("RECEIPT", 15)).get("receipt-id") == "r"
+
+
+async def test_a_broker_that_is_not_there_is_an_error_at_the_start() -> None:
+    with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1"):
+        await chat_server.start(RedisStreamsBroker("redis://127.0.0.1:1"))
+
+
+async def test_a_port_that_is_taken_is_an_error_and_leaves_the_broker_usable(server: ChatServer) -> None:
+    broker = server.service.broker
+    with pytest.raises(OSError, match="address already in use"):
+        await chat_server.start(broker, port=server.port)
+    await broker.publish("t", b"x")
+
+
+async def test_a_closing_server_waits_for_the_broker_before_it_says_goodbye(fresh_redis: Engine) -> None:
+    async with RedisStreamsBroker(fresh_redis.url) as broker:
+        server = await chat_server.start(broker)
+        async with Peer(server.url) as peer:
+            for number in range(50):
+                await peer.send("SEND", chat(str(number)), destination=SEND, receipt=str(number))
+            await peer.frame("RECEIPT")
+            await server.aclose()
+            got = 1
+            while got < 50 and (await peer.frame()).command == "RECEIPT":
+                got += 1
+            assert await peer.close_code() == 1001
+        assert len(await broker.history("chat-stream")) == got == 50
+
+
+async def test_a_draining_server_is_not_ready_and_takes_nobody(broker: MemoryBroker) -> None:
+    server = await chat_server.start(broker)
+    server.service.draining = True
+    assert await status(server, "readyz") == 503
+    for path in ("ws/1/2/xhr",):
+        async with ClientSession() as http, http.post(server.page_url + path) as response:
+            assert response.status == 503
+    await server.aclose()
+
+
+async def test_a_client_that_does_not_answer_the_goodbye_does_not_hold_up_the_end(broker: MemoryBroker) -> None:
+    server = await chat_server.start(broker, drain_seconds=0.3)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    await reader.readuntil(b"\r\n\r\n")
+    async with asyncio.timeout(5):
+        await server.aclose()
+    assert (await reader.read()).startswith(b"\x88"), "a Close frame, then the end"
+    writer.close()
