@@ -1,0 +1,37 @@
+"""Our own client on the chat server: what it misses while it is away comes first when it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.chat import server as chat_server
+from chatlab.stomp.client import Backoff, State, StompClient
+
+
+async def say(client: StompClient, content: str) -> None:
+    await client.send("/app/chat.sendMessage", json.dumps({"content": content}))
+
+
+async def test_nothing_is_missed_and_nothing_comes_twice_over_lost_connections() -> None:
+    changed = asyncio.Event()
+    async with (
+        asyncio.timeout(20),
+        await chat_server.start(MemoryBroker()) as server,
+        StompClient(server.url, login="Ben") as ben,
+        StompClient(server.url, login="Ana", backoff=Backoff(0.01, 0.05), on_change=changed.set) as ana,
+    ):
+        subscription = await ana.subscribe("/topic/public")
+        for number in range(40):
+            await say(ben, str(number))
+            if number % 10 == 5:
+                ana.drop()
+        heard = [json.loads((await anext(subscription)).body)["content"] for _ in range(40)]
+        assert heard == [str(number) for number in range(40)]
+        while ana.state is not State.OPEN:
+            changed.clear()
+            await changed.wait()
+        await say(ana, "the last")
+        assert json.loads((await anext(subscription)).body)["content"] == "the last"
+        assert ana.attempts > 1

@@ -1,0 +1,237 @@
+"""Public Python clients on a real chat server: stomp-py, which has a thread of its own, and stompman, on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import stomp
+import stompman
+from stomp.adapter.ws import WSStompConnection
+from stompman.connection_ws import WebSocketConnection
+
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.chat import server as chat_server
+from chatlab.chat.connection import Connection
+from chatlab.chat.server import ChatServer
+
+SECONDS = 10
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ChatServer]:
+    async with await chat_server.start(MemoryBroker(), heart_beat=(200, 200)) as server:
+        yield server
+
+
+# --- stomp-py ---
+
+
+class Heard(stomp.ConnectionListener):  # type: ignore[misc]  # stomp-py has no types
+    """What came, as (kind, headers, body), for another thread to take."""
+
+    def __init__(self) -> None:
+        self.frames: queue.Queue[tuple[str, dict[str, str], str]] = queue.Queue()
+        self.beats = 0
+        self.gone = threading.Event()
+
+    def on_message(self, frame: Any) -> None:
+        self.frames.put(("MESSAGE", frame.headers, frame.body))
+
+    def on_receipt(self, frame: Any) -> None:
+        self.frames.put(("RECEIPT", frame.headers, frame.body))
+
+    def on_error(self, frame: Any) -> None:
+        self.frames.put(("ERROR", frame.headers, frame.body))
+
+    def on_heartbeat(self) -> None:
+        self.beats += 1
+
+    def on_disconnected(self) -> None:
+        self.gone.set()
+
+    def next(self, kind: str) -> tuple[dict[str, str], str]:
+        found, headers, body = self.frames.get(timeout=SECONDS)
+        assert found == kind, (found, headers, body)
+        return headers, body
+
+
+class StompPy:
+    """One connection of stomp-py; its methods block."""
+
+    def __init__(self, url: str, heartbeats: tuple[int, int] = (0, 0)) -> None:
+        parts = urlsplit(url)
+        self.heard = Heard()
+        self.connection = WSStompConnection(
+            [(parts.hostname, parts.port)], ws_path=parts.path, vhost="chat.example", heartbeats=heartbeats
+        )
+        self.connection.set_listener("test", self.heard)
+        self.connection.connect("Ana", "", wait=True)
+
+    def subscribe(self, destination: str, ack: str = "auto") -> None:
+        self.connection.subscribe(destination, id="1", ack=ack, headers={"receipt": "subscribed"})
+        assert self.heard.next("RECEIPT")[0]["receipt-id"] == "subscribed"
+
+    def close(self) -> None:
+        self.connection.disconnect(receipt="bye")
+        assert self.heard.gone.wait(SECONDS)
+
+
+async def test_stomp_py_sends_receives_and_leaves(server: ChatServer) -> None:
+    def talk() -> None:
+        client = StompPy(server.url)
+        client.subscribe("/topic/news")
+        client.connection.send("/topic/news", "안녕 🙂", content_type="text/plain", headers={"mine": "a:b\\c\nd"})
+        headers, body = client.heard.next("MESSAGE")
+        assert (body, headers["mine"], headers["content-type"]) == ("안녕 🙂", "a:b\\c\nd", "text/plain")
+        client.close()
+
+    await asyncio.to_thread(talk)
+
+
+@pytest.mark.parametrize("mode", ["client", "client-individual"])
+async def test_stomp_py_acknowledges_and_gets_again_what_it_refused(server: ChatServer, mode: str) -> None:
+    def work() -> None:
+        client = StompPy(server.url)
+        client.subscribe(f"/queue/{mode}", ack=mode)
+        for body in ("1", "2"):
+            client.connection.send(f"/queue/{mode}", body)
+        first, _ = client.heard.next("MESSAGE")
+        second, _ = client.heard.next("MESSAGE")
+        client.connection.ack(first["ack"])
+        client.connection.nack(second["ack"])
+        again, body = client.heard.next("MESSAGE")
+        assert (body, again["redelivered"], again["message-id"]) == ("2", "true", second["message-id"])
+        client.connection.ack(again["ack"])
+        client.close()
+        assert client.heard.next("RECEIPT")[0]["receipt-id"] == "bye"
+
+    await asyncio.to_thread(work)
+
+
+async def test_stomp_py_sends_a_transaction(server: ChatServer) -> None:
+    def send() -> None:
+        client = StompPy(server.url)
+        client.subscribe("/topic/news")
+        for name, end in (("a", client.connection.abort), ("b", client.connection.commit)):
+            client.connection.begin(transaction=name)
+            client.connection.send("/topic/news", f"{name}1", transaction=name)
+            client.connection.send("/topic/news", f"{name}2", transaction=name)
+            end(transaction=name)
+        assert [client.heard.next("MESSAGE")[1] for _ in range(2)] == ["b1", "b2"]
+        client.close()
+
+    await asyncio.to_thread(send)
+
+
+async def test_stomp_py_is_told_why_it_is_refused(server: ChatServer) -> None:
+    def err() -> None:
+        client = StompPy(server.url)
+        client.connection.send("/nowhere", "x", receipt="r:1")
+        headers, _ = client.heard.next("ERROR")
+        assert "/nowhere" in headers["message"]
+        assert headers["receipt-id"] == "r:1"
+        assert client.heard.gone.wait(SECONDS)
+
+    await asyncio.to_thread(err)
+
+
+async def test_stomp_py_keeps_heart_beats(server: ChatServer) -> None:
+    def idle() -> None:
+        client = StompPy(server.url, heartbeats=(300, 300))
+        assert not client.heard.gone.wait(1.5)
+        assert client.heard.beats > 2
+        client.subscribe("/topic/news")
+        client.close()
+
+    await asyncio.to_thread(idle)
+
+
+# --- stompman ---
+
+
+def stompman_client(server: ChatServer, **options: Any) -> stompman.Client:
+    """It offers no subprotocol and no heart-beat of zero."""
+    parameters = stompman.ConnectionParameters(server.host, server.port, "Ana", "", ws_uri_path="/ws")
+    options = {"heartbeat": stompman.Heartbeat(300, 300), "connection_class": WebSocketConnection, **options}
+    return stompman.Client([parameters], **options)
+
+
+async def test_stompman_sends_and_receives(server: ChatServer) -> None:
+    heard: asyncio.Queue[stompman.MessageFrame] = asyncio.Queue()
+    async with asyncio.timeout(SECONDS), stompman_client(server) as client:
+        subscription = await client.subscribe(
+            "/topic/news", heard.put, ack="auto", on_suppressed_exception=print, receipt_timeout=5
+        )
+        await client.send("안녕 🙂".encode(), "/topic/news", headers={"mine": "a:b\\c"}, receipt_timeout=5)
+        message = await heard.get()
+        assert message.body == "안녕 🙂".encode()
+        assert dict(message.headers)["mine"] == "a:b\\c"
+        await subscription.unsubscribe()
+
+
+async def test_stompman_acknowledges_and_gets_again_what_it_refused(server: ChatServer) -> None:
+    heard: asyncio.Queue[tuple[bytes, bool]] = asyncio.Queue()
+
+    async def work(message: stompman.AckableMessageFrame) -> None:
+        again = dict(message.headers).get("redelivered") == "true"
+        await (message.nack() if message.body == b"2" and not again else message.ack())
+        await heard.put((message.body, again))
+
+    async with asyncio.timeout(SECONDS), stompman_client(server) as client:
+        subscription = await client.subscribe_with_manual_ack("/queue/work", work, receipt_timeout=5)
+        for body in (b"1", b"2"):
+            await client.send(body, "/queue/work")
+        assert [await heard.get() for _ in range(3)] == [(b"1", False), (b"2", False), (b"2", True)]
+        await subscription.unsubscribe()
+
+
+async def test_stompman_sends_a_transaction(server: ChatServer) -> None:
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def keep(message: stompman.MessageFrame) -> None:
+        await heard.put(message.body)
+
+    async with asyncio.timeout(SECONDS), stompman_client(server) as client:
+        subscription = await client.subscribe(
+            "/topic/news", keep, ack="auto", on_suppressed_exception=print, receipt_timeout=5
+        )
+        with pytest.raises(KeyError):
+            async with client.begin() as transaction:
+                await transaction.send(b"a1", "/topic/news")
+                raise KeyError
+        async with client.begin() as transaction:
+            await transaction.send(b"b1", "/topic/news")
+            await transaction.send(b"b2", "/topic/news")
+        assert [await heard.get() for _ in range(2)] == [b"b1", b"b2"]
+        await subscription.unsubscribe()
+
+
+def others(server: ChatServer, connection: Connection) -> list[Connection]:
+    return [each for each in server.service.connections if each is not connection]
+
+
+async def test_stompman_comes_back_after_a_lost_connection_and_heart_beats_hold_it(server: ChatServer) -> None:
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def keep(message: stompman.MessageFrame) -> None:
+        await heard.put(message.body)
+
+    async with asyncio.timeout(SECONDS), stompman_client(server) as client:
+        subscription = await client.subscribe(
+            "/topic/news", keep, ack="auto", on_suppressed_exception=print, receipt_timeout=5
+        )
+        await asyncio.sleep(1)  # the server would have closed a silent client by then
+        assert client.is_alive()
+        (connection,) = server.service.connections
+        connection.transport.sink.abort()
+        while not any(each.session.subscriptions for each in others(server, connection)):  # noqa: ASYNC110  # no event
+            await asyncio.sleep(0.01)
+        await client.send(b"back", "/topic/news", receipt_timeout=5)
+        assert await heard.get() == b"back"
+        await subscription.unsubscribe()
