@@ -75,7 +75,9 @@ class Connection:
         self.id = id
         self.log = log
         self.user: User | None = None
-        self.session = ServerSession(limits=service.limits, heart_beat=service.heart_beat)
+        self.session = ServerSession(
+            limits=service.limits, heart_beat=service.heart_beat, connect_timeout=service.connect_timeout
+        )
         self._remote = remote
         self._subscriptions = Subscriptions(self)
         self._allowance = Allowance(service.rate) if service.rate is not None else None

@@ -23,6 +23,7 @@ from aiohttp import WSMsgType, web
 from chatlab.brokers.port import Broker
 from chatlab.chat.connection import Connection
 from chatlab.chat.logs import ConnectionLog
+from chatlab.chat.loiterers import Loiterers
 from chatlab.chat.metrics import CONTENT_TYPE
 from chatlab.chat.page import Page
 from chatlab.chat.service import ChatService
@@ -36,6 +37,8 @@ logger = logging.getLogger("chatlab.chat")
 PATH = "/ws"
 GOING_AWAY = "server shutting down"
 DRAIN_SECONDS = 5.0
+KEEP_ALIVE = 75.0  # seconds a connection may idle between two requests
+PING = 30.0  # seconds between pings: a client without heart-beats may be gone without a word
 # A STOMP frame may be cut over several WebSocket messages; one message is never larger than a frame and its neighbours.
 ROOM_FOR_HEADERS = 16 * 1024
 
@@ -90,8 +93,13 @@ class ChatServer:
             max_size=service.limits.max_frame + ROOM_FOR_HEADERS,
             accepting=lambda: not service.draining,
         )
+        self.loiterers = Loiterers(self._incoming)
         self._runner = web.AppRunner(
-            self._application(), access_log=None, handler_cancellation=True, shutdown_timeout=drain_seconds
+            self._application(),
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=drain_seconds,
+            keepalive_timeout=KEEP_ALIVE,
         )
 
     @property
@@ -109,6 +117,7 @@ class ChatServer:
         await self._runner.setup()
         self._site = web.TCPSite(self._runner, host, port)
         await self._site.start()
+        self.loiterers.start()
         self.host = f"[{host}]" if ":" in host else host
         self.port = self._runner.addresses[0][1]
 
@@ -117,6 +126,7 @@ class ChatServer:
         if self._site is not None:
             await self._site.stop()
             self._site = None
+        self.loiterers.stop()
         await self.service.drain(GOING_AWAY, self._drain_seconds)
         await self._runner.cleanup()
         await self.service.aclose()
@@ -132,7 +142,7 @@ class ChatServer:
         await self.aclose()
 
     def _application(self) -> web.Application:
-        app = web.Application()
+        app = web.Application(middlewares=[self.loiterers.middleware])
         app.router.add_get(PATH, self._websocket)
         app.router.add_get(PATH + "/websocket", self._websocket)
         self._sockjs.add_routes(app.router, PATH)
@@ -141,6 +151,9 @@ class ChatServer:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
         return app
+
+    def _incoming(self) -> list[Any]:
+        return self._runner.server.connections if self._runner.server is not None else []
 
     async def _healthz(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -162,7 +175,9 @@ class ChatServer:
             raise web.HTTPServiceUnavailable(text=f"{GOING_AWAY}\n")
         # No compression: what is shared between subscribers could not be (see transport.py).
         limit = self.service.limits.max_frame + ROOM_FOR_HEADERS
-        ws = web.WebSocketResponse(protocols=SUBPROTOCOLS, compress=False, max_msg_size=limit, decode_text=False)
+        ws = web.WebSocketResponse(
+            protocols=SUBPROTOCOLS, compress=False, max_msg_size=limit, decode_text=False, heartbeat=PING
+        )
         await ws.prepare(request)
         if request.transport is not None:
             id = self._next_id()

@@ -32,6 +32,7 @@ logger = logging.getLogger("chatlab.chat")
 
 HEART_BEAT = (10_000, 10_000)
 PATIENCE = 10.0
+CONNECT_TIMEOUT = 10.0
 
 
 class ChatService:
@@ -48,6 +49,7 @@ class ChatService:
         heart_beat: tuple[int, int] = HEART_BEAT,
         patience: float = PATIENCE,
         rate: Rate | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
     ) -> None:
         self.id = uuid.uuid4().hex[:8]
         self.broker = broker
@@ -60,6 +62,7 @@ class ChatService:
         self.heart_beat = heart_beat
         self.patience = patience  # seconds a SUBSCRIBE may wait for the broker; a SEND waits as long as the broker does
         self.rate = rate
+        self.connect_timeout = connect_timeout
         self.fanout = Fanout(slow_readers)
         self.hub = Hub(self.fanout)
         self.relay = Relay(broker, self._deliver, self._lost)

@@ -29,6 +29,7 @@ from chatlab.chat.transport import Transport, WebSocketSink, websocket_frame
 from chatlab.websocket.handshake import origin_allowed
 
 HEART_BEAT = 25.0  # seconds
+BODY_SECONDS = 10.0  # for a request to bring its body
 DISCONNECT_DELAY = 5.0  # seconds without a request, after which the client is gone
 STREAM_LIMIT = 128 * 1024  # octets of one streaming answer; then the client asks again, and forgets what it has read
 PRELUDE = b"h" * 2048 + b"\n"  # some browsers show nothing of an answer before that much has come
@@ -368,7 +369,10 @@ class SockJS:
         if session is None or session.goodbye is not None:
             return web.Response(status=404, headers=headers)
         try:
-            body = await _read(request, self._max_size)
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _read(request, self._max_size)
+        except TimeoutError:
+            return web.Response(status=408, headers=headers)
         except ValueError:
             session.close(1009, "message too big")
             return web.Response(status=413, headers=headers)
