@@ -42,7 +42,7 @@ SECONDS_TO_LEAVE = 10.0
 
 
 def main() -> None:
-    """Run the command line; the one place that turns an error into a line and an exit status."""
+    """Run the command line; an error the user can mend becomes a line and an exit status."""
     try:
         app()
     except ChatlabError as error:
@@ -144,7 +144,8 @@ def reset(
         return
     for name in done.restored:
         print(f"restored {name}")
-    print(f"your own copies are in {done.aside}")
+    if done.aside.exists():
+        print(f"your own copies are in {done.aside}")
     print("if JupyterLab has one of them open: File, Reload Notebook from Disk")
 
 
@@ -187,6 +188,13 @@ class Durability(StrEnum):
 
     SERVER = "server"
     FSYNC = "fsync"
+
+
+class Build(StrEnum):
+    """The article's two builds of the chat."""
+
+    FIRST = "first"
+    SECOND = "second"
 
 
 class Server(Protocol):
@@ -295,14 +303,26 @@ def chat(
         int, typer.Option(min=1, help="About how many messages each room keeps (redis:// and memory:// alone).")
     ] = 100_000,
     drain_seconds: Annotated[float, typer.Option(min=0, help="How long clients have to leave after SIGTERM.")] = 5.0,
+    as_in_the_article: Annotated[
+        Build | None, typer.Option(help="One of the article's builds instead, faults and all; it wants redis://.")
+    ] = None,
     until_stdin_ends: UntilStdinEnds = False,
 ) -> None:
     """The chat: STOMP over WebSocket at /ws, in step with every instance on the same broker. Its page is at /."""
-    engine = broker_of(_broker_url(redis, broker), durability, max_length)
+    url = _broker_url(redis, broker)
+    engine = broker_of(url, durability, max_length)
+    if as_in_the_article and not url.startswith(REDIS_URLS):
+        _fail("--as-in-the-article wants a Redis: add --redis URL", WRONG_COMMAND_LINE)
+    from chatlab.chat import as_in_the_article as article
     from chatlab.chat import server as chat_server
 
     async def start() -> Server:
         await engine.start()
+        if as_in_the_article:
+            await engine.aclose()  # it has seen that the server answers; the article's build does not look
+            return await article.start(
+                url, build=as_in_the_article.value, host=host, port=port, origins=origin or ("*",)
+            )
         server = await chat_server.start(
             engine, host=host, port=port, origins=origin or (), drain_seconds=drain_seconds
         )
@@ -391,6 +411,9 @@ BROKER_URLS = (
 )
 
 
+REDIS_URLS = ("redis://", "rediss://", "unix://")
+
+
 def _broker_url(redis: str | None, broker: str | None) -> str:
     """What the command line names; `REDIS_URL` when it names nothing, and memory when nothing does."""
     if redis and broker:
@@ -404,7 +427,7 @@ def _broker_url(redis: str | None, broker: str | None) -> str:
 def broker_of(url: str, durability: Durability = Durability.SERVER, max_length: int = 100_000) -> Broker:
     """The broker for a URL, not yet connected. A wrong URL ends with a line that lists the right ones."""
     scheme, separator, _ = url.partition("://")
-    if durability is Durability.FSYNC and scheme not in {"redis", "rediss", "unix"}:
+    if durability is Durability.FSYNC and not url.startswith(REDIS_URLS):
         _fail(f"--durability fsync is for redis:// alone, not for {scheme}://", WRONG_COMMAND_LINE)
     try:
         if not separator:

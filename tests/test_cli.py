@@ -205,6 +205,7 @@ async def test_a_wrong_broker_url_gets_one_line_that_lists_the_right_ones(url: s
             "--redis and --broker are two ways to say one thing",
         ),
         (["chat", "--broker", "memory://", "--durability", "fsync"], "--durability fsync is for redis:// alone"),
+        (["chat", "--broker", "memory://", "--as-in-the-article", "first"], "--as-in-the-article wants a Redis"),
         (["room", "--as-in-the-article", "--lan"], "--as-in-the-article has no code, no limits, no broker"),
     ],
 )
@@ -283,6 +284,26 @@ async def test_claims_of_an_unknown_lesson_lists_the_lessons() -> None:
     status, _, errors = await run("claims", "99")
     assert errors == "chatlab: no lesson '99' makes a claim; there are 01, 02, 03, 04, 05, 06, 07\n"
     assert status == 2
+
+
+def test_reset_restores_the_notebooks_and_says_where_the_learners_copies_are(tmp_path: Path) -> None:
+    first = tmp_path / "notebooks" / "00_start_here.ipynb"
+    shipped = tmp_path / "home" / "shipped" / "00_start_here.ipynb"
+    for file, text in ((first, "my answers"), (shipped, "as shipped")):
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    done = subprocess.run(
+        [*CHATLAB, "reset", "00"],
+        cwd=tmp_path,
+        env={**os.environ, "CHATLAB_HOME": str(tmp_path / "home"), "GIT_CEILING_DIRECTORIES": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    restored, copies, _ = done.stdout.splitlines()
+    assert restored == "restored 00_start_here.ipynb"
+    assert first.read_text() == "as shipped"
+    assert (Path(copies.removeprefix("your own copies are in ")) / first.name).read_text() == "my answers"
 
 
 async def test_doctor_answers_programs_too() -> None:

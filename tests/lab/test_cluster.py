@@ -91,6 +91,14 @@ async def test_a_cluster_of_rooms_is_one_room(redis_engine: Engine) -> None:
                         pass
 
 
+async def test_the_articles_own_build_runs_as_processes_too(fresh_redis: Engine) -> None:
+    build = Cluster(fresh_redis.url, options=["--as-in-the-article", "second"])
+    async with build as cluster, Peer(cluster.urls[0]) as ana:
+        await ana.subscribe(ROOM)
+        await ana.say("hello")
+        assert await ana.contents(1) == ["hello"]  # straight from the controller; the stream's comes later (F2)
+
+
 # Killing, restarting, stopping.
 
 
