@@ -1,0 +1,96 @@
+"""Lesson 07's experiments: the ledger's arithmetic, and the chat under trouble, short."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from chatlab.brokers.redis_streams import RedisStreamsBroker
+from chatlab.chat import as_in_the_article
+from chatlab.chat import server as chat
+from chatlab.lab.engines import Engine
+from chatlab.lab.experiments.lesson07 import (
+    Ledger,
+    burst,
+    delays,
+    ledger,
+    member,
+    said,
+    stored_before_receipt,
+    talk_while,
+    way_of_one_message,
+)
+from chatlab.lab.trace import Trace
+from chatlab.lab.wire import Wire
+
+
+@pytest_asyncio.fixture
+async def server(fresh_redis: Engine) -> AsyncIterator[chat.ChatServer]:
+    async with RedisStreamsBroker(fresh_redis.url) as broker, await chat.start(broker) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown", "found"),
+    [
+        (["a", "b"], [["a", "b"], ["a", "b"]], Ledger(2, 0, 0, 0)),
+        (["a", "b"], [["a", "b"], ["a"]], Ledger(2, 1, 0, 1)),
+        (["a", "b"], [["a", "b"], ["a", "b", "a"]], Ledger(2, 0, 1, 1)),
+        (["a", "b"], [["a", "b"], ["b", "a"]], Ledger(2, 0, 0, 1)),
+        (["a"], [["x", "a"], ["a"]], Ledger(1, 0, 0, 0)),  # shown without a receipt: allowed, once
+    ],
+)
+def test_the_ledger_counts_what_was_lost_repeated_and_out_of_order(
+    sent: list[str], shown: list[list[str]], found: Ledger
+) -> None:
+    assert ledger(sent, shown) == found
+    assert found.clean == (found.lost == found.repeated == found.out_of_order == 0)
+
+
+async def test_nothing_is_lost_while_redis_is_killed(server: chat.ChatServer, fresh_redis: Engine) -> None:
+    people = [await member(server.url, name) for name in ("가람", "Nuri")]
+
+    async def kill_redis() -> None:
+        fresh_redis.kill()
+        await fresh_redis.restart()
+
+    found = await talk_while(people, kill_redis, messages=5, every=0.02)
+    assert (found.sent, found.clean) == (10, True), found
+    await asyncio.gather(*(person.close() for person in people))
+
+
+async def test_delays_and_bursts_are_measured(server: chat.ChatServer) -> None:
+    garam, nuri = await member(server.url, "가람"), await member(server.url, "Nuri")
+    assert len(await delays(garam.send, nuri, messages=3, every=0)) == 3
+    assert 0 < await burst(garam.send, nuri, messages=5) < 10
+    assert said(nuri)[-1].startswith("burst")
+    await asyncio.gather(garam.close(), nuri.close())
+
+
+async def test_the_articles_poll_takes_ten_records_at_a_time(fresh_redis: Engine) -> None:
+    async with Redis.from_url(fresh_redis.url) as redis:
+        await redis.xgroup_create("chat-stream", "group", id="0", mkstream=True)
+        async with await as_in_the_article.start(fresh_redis.url, build="second") as server:
+            nuri = await member(server.url, "Nuri")
+
+            async def put(text: str) -> None:
+                await redis.xadd("chat-stream", {"message": json.dumps(text)})
+
+            assert await burst(put, nuri, messages=30) > 0.15
+            await nuri.close()
+
+
+async def test_a_record_is_stored_before_its_receipt_goes_out(fresh_redis: Engine) -> None:
+    trace = Trace()
+    async with (
+        Wire(fresh_redis.url, names=("chat", "redis"), trace=trace) as inner,
+        RedisStreamsBroker(inner.url) as broker,
+        await chat.start(broker) as server,
+        Wire(server.url, names=("가람", "chat"), trace=trace) as outer,
+    ):
+        way = await way_of_one_message(outer.url, trace)
+        assert way[0].kind == "SEND"
+        assert stored_before_receipt(way)
