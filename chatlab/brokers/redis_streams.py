@@ -6,9 +6,11 @@ and a small pool for the rest. A subscription is a place in a stream: an id. It 
 caught up with the blocking read, then gets what that one brings; should it fall behind, it goes back to pages. So
 history, a slow reader and a restarted engine are one case, without a gap and without a repeat.
 
-What a confirmed publish survives is the server's setting: `appendfsync everysec` loses up to a second at a power cut,
-nothing when the process is killed. `durability="fsync"` waits for the disk each time. After a failover, what had not
-been replicated is gone. Left out: clusters (keys that belong together share a slot, but this talks to one server).
+What a confirmed publish survives is the server's setting. With `appendfsync everysec` a power cut costs up to a second;
+a mere kill of the process costs nothing as a rule, yet up to two seconds if the disk was busy syncing just then, for
+the server holds its writes back meanwhile. `durability="fsync"` waits for the disk each time, and loses neither way.
+After a failover, what had not been replicated is gone. Left out: clusters (keys that belong together share a slot, but
+this talks to one server).
 """
 
 from __future__ import annotations

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from chatlab.brokers import redis_streams
 from chatlab.brokers.port import BEGINNING
@@ -189,21 +191,27 @@ async def test_fsync_is_refused_where_the_server_cannot_promise_it(fresh_valkey:
 
 async def test_fsync_needs_nothing_more_of_a_server_that_always_syncs(fresh_valkey: Engine) -> None:
     async with Redis.from_url(fresh_valkey.url) as redis:
-        await redis.config_set("appendfsync", "always")
         async with RedisStreamsBroker(fresh_valkey.url, durability="fsync") as broker:
             await broker.publish("t", b"x")
         assert "cmdstat_waitaof" not in await redis.info("commandstats")
 
 
 async def test_fsync_waits_for_the_disk_once_for_each_pipeline(fresh_valkey: Engine) -> None:
-    async with (
-        Redis.from_url(fresh_valkey.url) as redis,
-        RedisStreamsBroker(fresh_valkey.url, durability="fsync") as broker,
-    ):
-        await asyncio.gather(*(broker.publish("t", b"x") for _ in range(100)))
+    async with Redis.from_url(fresh_valkey.url) as redis:
+        await redis.config_set("appendfsync", "everysec")
+        async with RedisStreamsBroker(fresh_valkey.url, durability="fsync") as broker:
+            await asyncio.gather(*(broker.publish("t", b"x") for _ in range(100)))
         waits = (await redis.info("commandstats"))["cmdstat_waitaof"]["calls"]
         assert waits == 2  # one asks at the start whether the server can, one ends the pipeline
-        assert (await redis.info("persistence"))["aof_pending_bio_fsync"] == 0
+
+
+async def test_fsync_is_refused_by_a_server_that_cannot_wait_for_its_disk(fresh_redis: Engine) -> None:
+    async with Redis.from_url(fresh_redis.url) as redis:
+        await redis.config_set("appendfsync", "everysec")
+        with contextlib.suppress(ResponseError):  # an older server does not know the command at all
+            await redis.acl_setuser("default", commands=["-waitaof"])
+    with pytest.raises(SetupError, match="cannot confirm"):
+        await RedisStreamsBroker(fresh_redis.url, durability="fsync").start()
 
 
 async def test_fsync_survives_that_the_server_comes_back_unable(fresh_valkey: Engine) -> None:

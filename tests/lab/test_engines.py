@@ -106,7 +106,7 @@ async def test_a_stopped_engine_leaves_nothing_behind() -> None:
 
 @needs_a_server
 async def test_a_killed_engine_comes_back_on_the_same_port_with_the_same_data() -> None:
-    async with await engines.start("redis") as engine:
+    async with await engines.start("redis", options={"appendfsync": "always"}) as engine:
         async with Redis.from_url(engine.url) as client:
             await client.set("방", "안녕 🙂")
         url, pid = engine.url, engine.pid
