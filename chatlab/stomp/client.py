@@ -131,11 +131,12 @@ class StompClient:
             return
         # "A client can disconnect at anytime by closing the socket but there is no guarantee that the previously sent
         # frames have been received": with the receipt there is.
+        link = self._link
         with suppress(OSError, StompError, TimeoutError):
             async with asyncio.timeout(timeout):
-                if self._link is not None:
+                if link is not None:
                     await self._request("DISCONNECT")
-                    await self._link.websocket.close()
+                    await link.websocket.close()
         task.cancel()
         await asyncio.wait([task])
 
@@ -518,10 +519,14 @@ class _Link:
     @classmethod
     async def open(cls, url: str, heart_beat: tuple[int, int], limits: Limits, options: Mapping[str, Any]) -> Self:
         """Open the WebSocket; OSError if that fails, whatever the reason."""
-        # STOMP's heart-beats do what WebSocket's pings would.
-        settings = {"subprotocols": SUBPROTOCOLS, "max_size": 2 * limits.max_frame, "ping_interval": None, **options}
+        settings: dict[str, Any] = {
+            "subprotocols": SUBPROTOCOLS,
+            "max_size": 2 * limits.max_frame,
+            "ping_interval": None,  # STOMP's heart-beats do what WebSocket's pings would
+            "proxy": None,  # a proxy named in the environment does not lead back to this machine
+        }
         try:
-            return cls(await connect(url, **settings), heart_beat, limits)
+            return cls(await connect(url, **{**settings, **options}), heart_beat, limits)
         except WebSocketException as error:
             raise ConnectionError(f"no WebSocket at {url}: {error}") from error
 

@@ -39,7 +39,7 @@ EOL: Final = b"\n"
 # backward compatible with STOMP 1.0."  STOMP is CONNECT by another name.
 _NEVER_ESCAPED: Final = frozenset({"CONNECT", "STOMP", "CONNECTED"})
 
-_SPECIAL: Final = b":\n\\\r\0"
+_SPECIAL: Final = b":\n\\\r\0"  # what has a meaning among headers, and so may need an escape
 _join_header: Final = ":".join
 _join_lines: Final = "\n".join
 
