@@ -289,7 +289,7 @@ class Parser:
             return True
         self._check_size(len(self._held))
         if self._in_head:
-            self._check_head_size(self._held[self._held.rfind(EOL) + 1 :])
+            self._check_head_size(self._held[self._held.rfind(EOL) + 1 :], 0)
         return False
 
     def _plain_frame(self, data: bytes, start: int) -> Frame | None:
@@ -351,7 +351,7 @@ class Parser:
 
     def _parse_head(self, head: bytes) -> tuple[str, Headers, int | None]:
         """Return command, headers, and the body's length if a header tells it."""
-        self._check_head_size(head)
+        self._check_head_size(head, head.count(EOL))
         try:
             text = head.decode()
         except UnicodeDecodeError as error:
@@ -394,10 +394,9 @@ class Parser:
         if size > self.limits.max_frame:
             raise StompError(f"frame of {size} octets or more: at most {self.limits.max_frame} are allowed")
 
-    def _check_head_size(self, head: bytes | bytearray) -> None:
-        count = head.count(EOL)
-        if count > self.limits.max_headers:
-            raise StompError(f"frame with {count} headers or more: at most {self.limits.max_headers} are allowed")
+    def _check_head_size(self, head: bytes | bytearray, headers: int) -> None:
+        if headers > self.limits.max_headers:
+            raise StompError(f"frame with {headers} headers or more: at most {self.limits.max_headers} are allowed")
         longest = len(head) if len(head) <= self.limits.max_header else max(map(len, head.split(EOL)))
         if longest > self.limits.max_header:
             raise StompError(f"header line of {longest} octets or more: at most {self.limits.max_header} are allowed")
@@ -406,7 +405,7 @@ class Parser:
         if NUL in head:
             raise StompError("NUL in the headers: no blank line before it", receipt_id=self._receipt_asked_for(head))
         self._check_size(len(head))
-        self._check_head_size(head.rstrip(b"\r\n"))
+        self._check_head_size(head, head.count(EOL) - 1)  # whole lines, less the command's
 
     def _receipt_asked_for(self, head: bytes) -> str | None:
         """Return the receipt that a frame asked for which could not be read, so that the ERROR can name it."""
