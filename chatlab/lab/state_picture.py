@@ -19,16 +19,16 @@ __all__ = ["StatePicture"]
 
 BOX: Final = (150, 36)  # points
 PLACES: Final[dict[State, tuple[float, float]]] = {  # the middle of each box
-    State.CONNECTING: (380, 50),
-    State.OPEN: (380, 135),
-    State.CLOSE_SENT: (150, 245),
-    State.CLOSE_RECEIVED: (610, 245),
-    State.ENDING: (380, 355),
-    State.CLOSED: (380, 465),
+    State.CONNECTING: (300, 50),
+    State.OPEN: (300, 135),
+    State.CLOSE_SENT: (110, 245),
+    State.CLOSE_RECEIVED: (490, 245),
+    State.ENDING: (300, 355),
+    State.CLOSED: (300, 465),
 }
-SIZE: Final = (900, 500)
-FRAME: Final = (10, 15, 880, 375)  # around every state but CLOSED
-DETOUR: Final = 880  # how far to the right an arrow is drawn that goes past other boxes
+SIZE: Final = (760, 500)
+FRAME: Final = (10, 15, 740, 375)  # around every state but CLOSED
+DETOUR: Final = 755  # how far to the right an arrow is drawn that goes past other boxes
 PLAIN: Final = "#888888"
 WENT: Final = "#0b5cad"
 
