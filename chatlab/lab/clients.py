@@ -294,6 +294,7 @@ class StompMember(ChatClient):
         super().__init__(url, name)
         self.room = room
         self.messages: list[Frame] = []  # as they came, headers and all
+        self.stored: list[str] = []  # texts for which a RECEIPT came: the chat has promised to keep them
         self._subscribe_headers = dict(subscribe or {})
         self._options = {"login": name, "reconnect": reconnect, "backoff": Backoff(first=0.05, most=1.0), **options}
         self._stomp: StompClient | None = None
@@ -334,21 +335,25 @@ class StompMember(ChatClient):
     async def send_until_stored(self, text: str) -> None:
         """Send `text`; if its RECEIPT does not come, again under the same id, so that it is stored once."""
         client_id = uuid.uuid4().hex
+        self.note(text, "sent")
         while True:
             try:
                 async with asyncio.timeout(RECEIPT_SECONDS):
-                    await self._send_once(text, client_id)
+                    return await self._send_once(text, client_id)
             except (ConnectionError, TimeoutError):  # stored or not: only a repeat under the same id can tell
                 await asyncio.sleep(0.05)
-            else:
-                return self.note(text, "sent")
 
-    async def _send(self, text: str) -> None:
+    async def send(self, text: str) -> None:
+        """Send one text; return when its RECEIPT has come. Raises `ConnectionError` when the link is not open."""
+        if self.state is not State.OPEN:
+            raise ConnectionError(f"{self.name} is not connected; connect first")
+        self.note(text, "sent")  # before the RECEIPT, which may come after the message itself
         await self._send_once(text, uuid.uuid4().hex)
 
     async def _send_once(self, text: str, client_id: str) -> None:
         content = {"content": text, "room": self.room, "client_id": client_id}
         await self.stomp.send("/app/chat.sendMessage", json.dumps(content, ensure_ascii=False).encode(), JSON)
+        self.stored.append(text)
 
     async def _receive(self) -> str:
         assert self._subscription is not None

@@ -102,7 +102,7 @@ def ledger(sent: Sequence[str], shown: Sequence[Sequence[str]]) -> Ledger:
 
 def ledger_of(clients: Sequence[StompMember]) -> Ledger:
     """The ledger of these members as they stand: everything that any of them has a receipt for, against all logs."""
-    return ledger([text for client in clients for text in client.sent], [said(client) for client in clients])
+    return ledger([text for client in clients for text in client.stored], [said(client) for client in clients])
 
 
 async def talk_while(
@@ -115,7 +115,7 @@ async def talk_while(
     talking = [asyncio.create_task(_talk(client, messages, every)) for client in clients]
     await trouble()
     await asyncio.gather(*talking)
-    promised = {text for client in clients for text in client.sent}
+    promised = {text for client in clients for text in client.stored}
     with contextlib.suppress(TimeoutError):  # what is still missing then is lost, and the ledger says so
         await asyncio.gather(
             *(c.until(lambda c=c: promised <= set(said(c)), timeout=20) for c in clients)  # type: ignore[misc]  # as above
