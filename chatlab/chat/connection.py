@@ -19,7 +19,6 @@ import asyncio
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -39,7 +38,9 @@ from chatlab.chat.destinations import (
 )
 from chatlab.chat.limits import Allowance
 from chatlab.chat.logs import ConnectionLog
+from chatlab.chat.service import ChatService
 from chatlab.chat.subscriptions import Subscriptions
+from chatlab.chat.transport import Transport
 from chatlab.errors import BrokerError, MessageRefused, StompError
 from chatlab.stomp.events import (
     Ack,
@@ -55,10 +56,6 @@ from chatlab.stomp.events import (
 )
 from chatlab.stomp.frames import Message
 from chatlab.stomp.session import ServerSession
-
-if TYPE_CHECKING:  # the service holds the connections
-    from chatlab.chat.service import ChatService
-    from chatlab.chat.transport import Transport
 
 # Messages of one client on their way to the broker; with so many, it is not read until some have arrived.
 MAX_SENDING = 256

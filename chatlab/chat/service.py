@@ -11,11 +11,11 @@ import time
 import uuid
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Protocol
 
 from chatlab.brokers.port import Broker, Deduplicates, Delivery, KeepsHistory
 from chatlab.chat.access import Access
-from chatlab.chat.app import Application
-from chatlab.chat.connection import Connection
+from chatlab.chat.app import Application, User
 from chatlab.chat.destinations import Record, record_of, room_of, topic_of
 from chatlab.chat.hub import Hub
 from chatlab.chat.limits import Rate
@@ -33,6 +33,21 @@ logger = logging.getLogger("chatlab.chat")
 HEART_BEAT = (10_000, 10_000)
 PATIENCE = 10.0
 CONNECT_TIMEOUT = 10.0
+
+
+class Client(Protocol):
+    """One connection, as those see it who only want it told or ended (connection.py has the rest)."""
+
+    user: User | None  # None before CONNECT
+
+    async def sent(self) -> None:
+        """Return when the broker has what this client has sent."""
+
+    def shut_down(self, reason: str) -> None:
+        """Say goodbye, then close."""
+
+    def end(self) -> None:
+        """It is gone."""
 
 
 class ChatService:
@@ -69,7 +84,7 @@ class ChatService:
         self.queues = Queues(broker, self.id)
         self.presence = Presence(broker, self.id, self._send)
         self.metrics = Metrics()
-        self.connections: dict[Connection, None] = {}  # a dict, as a set that keeps its order
+        self.connections: dict[Client, None] = {}  # a dict, as a set that keeps its order
         self.draining = False
 
     async def publish(self, topic: str, body: bytes, key: str | None) -> str:
@@ -91,12 +106,12 @@ class ChatService:
         """Which of two record ids comes first, if the engine can tell."""
         return self._keeps_history is not None and self._keeps_history.is_before(one, other)
 
-    def entered(self, destination: str, connection: Connection) -> None:
+    def entered(self, destination: str, connection: Client) -> None:
         """A connection has subscribed to a topic; if that is a room, its user is there now."""
         if (room := room_of(destination)) is not None and connection.user is not None:
             self.presence.enter(room, connection.user)
 
-    def left(self, destination: str, connection: Connection) -> None:
+    def left(self, destination: str, connection: Client) -> None:
         """And has left it."""
         if (room := room_of(destination)) is not None and connection.user is not None:
             self.presence.leave(room, connection.user)
