@@ -10,7 +10,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 from chatlab.chat.app import Call, User
 from chatlab.chat.destinations import (
@@ -24,21 +25,40 @@ from chatlab.chat.destinations import (
     topic_of,
     watched_room,
 )
-from chatlab.chat.hub import Subscriber
+from chatlab.chat.hub import Outlet, Subscriber
+from chatlab.chat.logs import ConnectionLog
 from chatlab.chat.relay import backoff
 from chatlab.chat.replay import Wanted, replay
+from chatlab.chat.service import ChatService, Client
 from chatlab.errors import BrokerUnavailable, MessageRefused, StompError
-from chatlab.stomp.events import Ack, Delivery, Nack, Subscribe, Subscription, Unsubscribe
+from chatlab.stomp.events import Ack, Delivery, Event, Nack, Subscribe, Subscription, Unsubscribe
 from chatlab.stomp.frames import Message
 
-if TYPE_CHECKING:  # a connection has subscriptions
-    from chatlab.chat.connection import Connection
+
+class Owner(Outlet, Client, Protocol):
+    """The connection whose subscriptions these are (connection.py): what is asked of it here."""
+
+    id: str
+    log: ConnectionLog
+    service: ChatService
+
+    def done(self, event: Event) -> None:
+        """What the frame asked for is done: RECEIPT, if it asked for one."""
+
+    def fail(self, event: Event, reason: str, field: str = "") -> None:
+        """A fault that the session survives is told on `/user/queue/errors`."""
+
+    def fail_after_exception(self, event: Event, destination: str) -> None:
+        """A handler's own fault is logged, and told without its details."""
+
+    def not_reading(self) -> AbstractContextManager[None]:
+        """While in it, the client is not read, and not held for dead."""
 
 
 class Subscriptions:
     """The subscriptions of one connection that something has to be done about when they end."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Owner) -> None:
         self._connection = connection
         self._service = connection.service
         self._subscribers: dict[Subscription, Subscriber] = {}
