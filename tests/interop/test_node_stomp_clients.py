@@ -9,6 +9,7 @@ import pytest
 
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat_server
+from chatlab.chat.connection import Connection
 from chatlab.chat.server import ChatServer
 from tests.support import node
 
@@ -76,6 +77,7 @@ async def test_a_client_that_lost_its_connection_comes_back(modules: Path, serve
     async with node.running(modules, SCRIPT, "stompjs7", "reconnect", server.url) as script:
         assert await script.line() == {"connected": 1}
         for connection in list(server.service.connections):
+            assert isinstance(connection, Connection)
             connection.transport.sink.abort()
         assert await script.line() == {"connected": 2}
         assert await script.line() == {"content": "back"}
