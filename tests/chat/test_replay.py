@@ -41,6 +41,13 @@ async def test_with_a_last_id_comes_what_was_after_it_and_then_what_is_new(
         await peer.nothing_more()
 
 
+async def test_the_message_id_of_the_last_message_will_do(server: ChatServer, broker: MemoryBroker) -> None:
+    await fill(broker, 1, 3)
+    async with Peer(server.url) as peer:
+        await peer.subscribe(ROOM, last_id="cats/2-0")
+        assert await peer.contents(1) == ["3"]
+
+
 async def test_from_0_0_comes_everything_and_no_gap_is_told(server: ChatServer, broker: MemoryBroker) -> None:
     await fill(broker, 1, 3)
     async with Peer(server.url) as peer:
