@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from chatlab.lab.experiments.lesson03 import Delays, Reception
     from chatlab.lab.experiments.lesson04 import Load
 
-__all__ = ["bars", "delays", "lines", "load", "reception", "transfers", "waiting", "ways"]
+__all__ = ["bars", "delays", "grouped", "lines", "load", "reception", "table", "transfers", "waiting", "ways"]
 
 MARKERS = "osD^vP"
 HATCHES = ("", "//", "..", "xx")
@@ -39,6 +39,11 @@ def show(figure: Figure) -> None:
 
     display(figure)  # type: ignore[no-untyped-call]  # IPython is not typed here
     plt.close(figure)
+
+
+def figure_of(value: float) -> str:
+    """A value as it stands above its bar: 0.0123, 4.56, 789, 12,345."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def lines(
@@ -62,7 +67,7 @@ def bars(title: str, up: str, values: Mapping[str, float], *, log: bool = False)
     drawn = axes.bar(list(values), list(values.values()), color="tab:blue", edgecolor="black")
     for bar, hatch in zip(drawn, cycle(HATCHES), strict=False):
         bar.set_hatch(hatch)
-    axes.bar_label(drawn, fmt="{:,.3g}")
+    axes.bar_label(drawn, fmt=figure_of)
     axes.set_yscale("log" if log else "linear")
     show(figure)
 
@@ -112,6 +117,36 @@ def waiting(runs: Mapping[str, Flow]) -> None:
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
     kept.legend(frameon=False)
+    show(figure)
+
+
+def grouped(title: str, up: str, groups: Mapping[str, Mapping[str, float]], *, log: bool = False) -> None:
+    """A cluster of bars for each name, one bar for each group, in the group's own pattern."""
+    figure, axes = chart(title, "", up)
+    names = list(next(iter(groups.values())))
+    width = 0.8 / len(groups)
+    for index, (group, hatch) in enumerate(zip(groups, cycle(HATCHES), strict=False)):
+        at = [place + (index - (len(groups) - 1) / 2) * width for place in range(len(names))]
+        heights = [groups[group][name] for name in names]
+        drawn = axes.bar(at, heights, width, label=group, hatch=hatch, edgecolor="black")
+        axes.bar_label(drawn, fmt=figure_of, fontsize=8)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yscale("log" if log else "linear")
+    axes.legend(frameon=False)
+    show(figure)
+
+
+def table(title: str, rows: Mapping[str, Mapping[str, str]]) -> None:
+    """Facts as a picture, for those that differ from run to run: a row for each name, a column for each kind."""
+    columns = list(next(iter(rows.values())))
+    figure, axes = plt.subplots(figsize=(9, 0.5 + 0.4 * (len(rows) + 1)), layout="constrained")
+    axes.set_title(title)
+    axes.axis("off")
+    cells = [[facts[column] for column in columns] for facts in rows.values()]
+    drawn = axes.table(cells, rowLabels=list(rows), colLabels=columns, loc="center", cellLoc="center")
+    drawn.auto_set_font_size(False)
+    drawn.set_fontsize(9)
+    drawn.scale(1, 1.6)
     show(figure)
 
 

@@ -11,7 +11,7 @@ from collections import deque
 
 __all__ = ["LogBook"]
 
-LOGGERS = ("chatlab", "websockets")
+LOGGERS = ("chatlab", "websockets", "aiokafka", "aio_pika", "aiormq")
 
 
 class LogBook(logging.Handler):

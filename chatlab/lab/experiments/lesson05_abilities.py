@@ -1,0 +1,239 @@
+"""What an engine can do with a message besides passing it on, and in which protocols it answers. Each is tried.
+
+Where the port (`brokers/port.py`) has no call for something that an engine can do all the same, the engine's own client
+is used, so that no engine is blamed for the port's choice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from aiokafka import AIOKafkaConsumer
+from redis.asyncio import Redis
+
+from chatlab.brokers.kafka import KafkaBroker
+from chatlab.brokers.port import Broker, GroupSubscription, HasGroups, KeepsHistory
+from chatlab.brokers.rabbitmq import RabbitMQBroker
+from chatlab.brokers.redis_pubsub import RedisPubSubBroker
+from chatlab.lab import engines
+from chatlab.lab.engine_kinds import free_ports
+from chatlab.lab.engines import Engine
+from chatlab.lab.experiments.lesson05 import Candidate, fresh, take
+
+__all__ = ["ROUTES", "enable_protocols", "protocols", "routes"]
+
+PATIENCE = 10.0
+ANSWER_SECONDS = 1.5
+
+EVERYBODY = "to everybody who reads"
+WORKERS = "to one of several workers"
+PATTERN = "to readers of a pattern of topics"
+PAST = "once more, from a place in the past"
+ROUTES = (EVERYBODY, WORKERS, PATTERN, PAST)
+
+
+async def routes(candidate: Candidate) -> dict[str, bool]:
+    """Which of the `ROUTES` a message can take."""
+    (broker,) = await candidate.open()
+    try:
+        return {
+            EVERYBODY: await reaches_everybody(broker),
+            WORKERS: await shares_work(broker),
+            PATTERN: await matches_patterns(candidate, broker),
+            PAST: await goes_back(broker),
+        }
+    finally:
+        await broker.aclose()
+
+
+async def reaches_everybody(broker: Broker) -> bool:
+    """Two readers, one message."""
+    topic = fresh("all")
+    readers = [await broker.subscribe(topic) for _ in range(2)]
+    await broker.publish(topic, b"for all")
+    return [await take(reader, 1) for reader in readers] == [[b"for all"], [b"for all"]]
+
+
+async def shares_work(broker: Broker) -> bool:
+    """Two workers of one group: while one has a record in hand, the other is given the next."""
+    if not isinstance(broker, HasGroups):
+        return False
+    topic = fresh("work")
+    seen: dict[str, set[bytes]] = {"one": set(), "two": set()}
+
+    async def work(name: str, member: GroupSubscription) -> None:
+        async for delivery in member:
+            seen[name].add(delivery.body)  # and never acknowledged: it stays in hand
+
+    members = [(name, await broker.join(topic, "workers", name)) for name in seen]
+    working = [asyncio.create_task(work(*member)) for member in members]
+    await broker.publish(topic, b"first")
+    await _until(lambda: any(seen.values()))
+    await broker.publish(topic, b"second")
+    with contextlib.suppress(TimeoutError):
+        await _until(lambda: len(seen["one"] | seen["two"]) == 2, seconds=PATIENCE)
+    for task in working:
+        task.cancel()
+    await asyncio.gather(*working, return_exceptions=True)
+    return sorted(map(len, seen.values())) == [1, 1] and seen["one"] != seen["two"]
+
+
+async def _until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110  # what fills the sets is engine after engine; none announces it
+            await asyncio.sleep(0.02)
+
+
+async def matches_patterns(candidate: Candidate, broker: Broker) -> bool:
+    """One reader of `chat.*`; messages to chat.seoul, news.seoul and chat.busan: it gets the first and the last."""
+    if candidate.engine is None:
+        return False
+    chat = f"chat{uuid.uuid4().hex[:8]}"
+    topics = {f"{chat}.seoul": b"1", f"{chat}news.seoul": b"2", f"{chat}.busan": b"3"}
+
+    async def publish() -> None:
+        for topic, body in topics.items():
+            await broker.publish(topic, body)
+
+    if isinstance(broker, RabbitMQBroker):
+        subscription = await broker.subscribe_matching(f"{chat}.*")
+        await publish()
+        return await take(subscription, 2) == [b"1", b"3"]
+    if isinstance(broker, RedisPubSubBroker):
+        return await _redis_pattern(candidate.engine.url, f"{chat}.*", publish)
+    if isinstance(broker, KafkaBroker):
+        await publish()  # before: Kafka's pattern picks topics by their names, from those that are there
+        return await _kafka_pattern(candidate.engine.url, f"^{chat}\\.")
+    return False
+
+
+async def _redis_pattern(url: str, pattern: str, publish: Callable[[], Awaitable[None]]) -> bool:
+    """PSUBSCRIBE, which takes glob patterns."""
+    async with Redis.from_url(url) as client, client.pubsub() as listener:
+        await listener.psubscribe(pattern)
+        await listener.get_message(timeout=PATIENCE)  # the server's yes
+        await publish()
+        heard = [await listener.get_message(timeout=PATIENCE) for _ in range(2)]
+    return [message and message["data"] for message in heard] == [b"1", b"3"]
+
+
+async def _kafka_pattern(url: str, pattern: str) -> bool:
+    """A consumer that takes all topics whose names match a regular expression."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=urlsplit(url).netloc, auto_offset_reset="earliest")
+    consumer.subscribe(pattern=pattern)
+    await consumer.start()
+    heard: list[bytes] = []
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while len(heard) < 2:
+                fetched = await consumer.getmany(timeout_ms=200)
+                heard += [record.value for records in fetched.values() for record in records]
+    except TimeoutError:
+        return False
+    finally:
+        await consumer.stop()
+    return sorted(heard) == [b"1", b"3"]
+
+
+async def goes_back(broker: Broker) -> bool:
+    """A reader that names the first of three messages gets the other two."""
+    if not isinstance(broker, KeepsHistory):
+        return False
+    topic = fresh("past")
+    first, *_ = [await broker.publish(topic, body) for body in (b"1", b"2", b"3")]
+    return await take(await broker.subscribe(topic, after=first), 2) == [b"2", b"3"]
+
+
+# --- Protocols -------------------------------------------------------------------------------------------------------
+
+# MQTT 3.1.1, 3.1: CONNECT with a clean session, keep-alive 60 s; then client id, user name and password
+MQTT_CONNECT = b"\x00\x04MQTT\x04\xc2\x00\x3c" + b"".join(
+    struct.pack("!H", len(word)) + word for word in (b"lab", b"guest", b"guest")
+)
+
+# What a client of each protocol says first, and how to know an answer in the same protocol.
+PROBES: Mapping[str, tuple[bytes, Callable[[bytes], bool]]] = {
+    # AMQP 0-9-1, 4.2.2: the protocol header; the answer is a method frame (type 1) on channel 0: connection.start
+    "AMQP 0-9-1": (b"AMQP\x00\x00\x09\x01", lambda answer: answer[:3] == b"\x01\x00\x00"),
+    # AMQP 1.0, 2.2: protocol id 3 is SASL; a server of this version answers with a header of major version 1
+    "AMQP 1.0": (b"AMQP\x03\x01\x00\x00", lambda answer: answer[:4] == b"AMQP" and answer[5:6] == b"\x01"),
+    # MQTT 3.1.1, 3.2: the answer to CONNECT is a CONNACK, 0x20 0x02 and two more octets
+    "MQTT": (b"\x10" + bytes([len(MQTT_CONNECT)]) + MQTT_CONNECT, lambda answer: answer[:2] == b"\x20\x02"),
+    "STOMP": (
+        b"CONNECT\naccept-version:1.2\nhost:/\nlogin:guest\npasscode:guest\n\n\x00",
+        lambda answer: answer.startswith(b"CONNECTED\n"),
+    ),
+    "Redis's own (RESP)": (b"*1\r\n$4\r\nPING\r\n", lambda answer: answer == b"+PONG\r\n"),
+    # ApiVersions (key 18), version 0, correlation id 7, no client id
+    "Kafka's own": (
+        b"\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x07\xff\xff",
+        lambda answer: answer[4:8] == b"\x00\x00\x00\x07",
+    ),
+}
+
+# Plugins that RabbitMQ comes with, and the setting for the port of each that has one of its own.
+PLUGINS = {"rabbitmq_amqp1_0": "", "rabbitmq_mqtt": "mqtt.listeners.tcp.1", "rabbitmq_stomp": "stomp.listeners.tcp.1"}
+
+
+def enable_protocols(engine: Engine) -> None:
+    """Have a RabbitMQ that was started here speak, from its next start on, what its plugins can.
+
+    Other engines have none: nothing is done.
+    """
+    if engine.kind != "rabbitmq" or engine.folder is None:
+        return
+    plugins = {name: setting for name, setting in PLUGINS.items() if list(_plugins_folder().glob(f"{name}-*"))}
+    (engine.folder / "enabled_plugins").write_text(f"[{','.join(plugins)}].\n")
+    settings = [setting for setting in plugins.values() if setting]
+    lines = [f"{name} = 127.0.0.1:{port}\n" for name, port in zip(settings, free_ports(len(settings)), strict=True)]
+    (engine.folder / "rabbitmq.conf").write_text("".join(lines))
+
+
+def _plugins_folder() -> Path:
+    program = engines.find("rabbitmq").program
+    return program.parent.parent / "plugins" if program else Path("no-such-folder")
+
+
+async def protocols(candidates: Sequence[Candidate]) -> dict[str, list[str]]:
+    """For each candidate the protocols in which its engine answers, on any of its ports."""
+    spoken = await asyncio.gather(*(_spoken(candidate.engine) for candidate in candidates))
+    return {candidate.name: names for candidate, names in zip(candidates, spoken, strict=True)}
+
+
+async def _spoken(engine: Engine | None) -> list[str]:
+    if engine is None:
+        return []
+    ports = _ports(engine)
+    answered = await asyncio.gather(*(_answers(ports, *probe) for probe in PROBES.values()))
+    return [name for name, yes in zip(PROBES, answered, strict=True) if yes]
+
+
+async def _answers(ports: Sequence[int], said: bytes, understood: Callable[[bytes], bool]) -> bool:
+    return any(map(understood, await asyncio.gather(*(_answer(port, said) for port in ports))))
+
+
+def _ports(engine: Engine) -> list[int]:
+    ports = [urlsplit(engine.url).port or 0]
+    configuration = engine.folder / "rabbitmq.conf" if engine.folder else Path("no-such-file")
+    if configuration.exists():
+        ports += [int(line.rpartition(":")[2]) for line in configuration.read_text().splitlines() if ".tcp." in line]
+    return ports
+
+
+async def _answer(port: int, said: bytes) -> bytes:
+    """The first bytes that come back; none if the server hangs up or is silent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(said)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await reader.read(4096)
+    except (TimeoutError, OSError):
+        return b""
+    finally:
+        writer.transport.abort()

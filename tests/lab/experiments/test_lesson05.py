@@ -1,0 +1,174 @@
+"""Lesson 05's experiments, on real engines: what they return is what happened."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.brokers.port import Broker
+from chatlab.lab import engines
+from chatlab.lab.engines import Engine
+from chatlab.lab.experiments import lesson05
+from chatlab.lab.experiments.lesson05 import Candidate, Order, with_each
+from chatlab.lab.experiments.lesson05_abilities import EVERYBODY, PAST, PATTERN, WORKERS, protocols, routes
+from chatlab.lab.runtime import Lab
+
+
+def candidate(name: str, engine: Engine) -> Candidate:
+    kind, broker = lesson05.BROKERS[name]
+    assert kind == engine.kind
+    return Candidate(name, lambda: broker(engine.url), engine)
+
+
+MEMORY = Candidate("memory", MemoryBroker)
+
+
+def test_every_kind_is_here_or_named_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMQP_URL", "amqp://127.0.0.1:1/")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("KAFKA_URL", raising=False)
+
+    found = lesson05.looked_for()
+
+    assert found["rabbitmq"].startswith("✔")
+    assert found["kafka"].startswith("✘ not here; ")
+    assert "docker compose --profile kafka up -d" in found["kafka"]
+
+
+@pytest.mark.usefixtures("redis_engine")
+async def test_the_line_up_has_a_candidate_for_every_broker_whose_engine_is_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lesson05, "KINDS", ("redis",))
+    monkeypatch.setattr(lesson05, "BROKERS", {n: b for n, b in lesson05.BROKERS.items() if b[0] == "redis"})
+    lab = Lab()
+    try:
+        candidates = await lesson05.line_up(lab)
+
+        assert [each.name for each in candidates] == ["memory", "Redis Pub/Sub", "Redis Streams"]
+        assert candidates[1].engine is candidates[2].engine
+        assert candidates[1].ours
+        assert (candidates[1].memory() or 0) > 1 << 20
+        assert 0 < (candidates[1].seconds_to_start or 0) < 30
+    finally:
+        await lab.stop_all()
+
+
+async def test_an_experiment_is_run_on_a_fresh_broker_of_each(redis_engine: Engine) -> None:
+    seen: list[Broker] = []
+
+    async def experiment(broker: Broker) -> bool:
+        seen.append(broker)
+        return broker.connected
+
+    redis = candidate("Redis Streams", redis_engine)
+    assert await with_each([MEMORY, redis], experiment, "trying") == {"memory": True, "Redis Streams": True}
+    assert not any(broker.connected for broker in seen)
+    assert MEMORY.used is None
+    assert redis.used is None or redis.used >= 0
+
+
+async def test_all_that_is_published_arrives_in_order() -> None:
+    async with MemoryBroker() as broker:
+        reader = await broker.subscribe("flood")
+        await lesson05.publish_all(broker, "flood", 100, in_flight=7)
+        assert await lesson05.take(reader, 100) == [b"%d" % number for number in range(100)]
+        assert await lesson05.count(reader, silence=0.01) == 0
+
+
+async def test_counting_stops_at_the_number_asked_for() -> None:
+    async with MemoryBroker() as broker:
+        reader = await broker.subscribe("few")
+        await lesson05.publish_all(broker, "few", 3)
+        assert await lesson05.count(reader, at_most=3, silence=60) == 3
+
+
+@pytest.mark.parametrize("name", ["Redis Pub/Sub", "Redis Streams"])
+async def test_several_servers_read_all_in_order(name: str, redis_engine: Engine) -> None:
+    run = await lesson05.fan_out(candidate(name, redis_engine), 4, messages=50)
+
+    assert (run.readers, run.messages, run.complete) == (4, 50, True)
+    assert run.each is None or run.each >= lesson05.TICK / 50
+
+
+async def test_redis_has_one_order_for_all(redis_engine: Engine) -> None:
+    assert await lesson05.order(candidate("Redis Streams", redis_engine), messages=50) == Order(own=True, shared=True)
+
+
+async def test_after_a_kill_streams_have_all_and_pubsub_and_memory_nothing(fresh_redis: Engine) -> None:
+    if fresh_redis.pid is None:
+        pytest.skip("the engine was not started here, so it cannot be killed")
+    candidates = [MEMORY, candidate("Redis Pub/Sub", fresh_redis), candidate("Redis Streams", fresh_redis)]
+    down: list[str] = []
+
+    left = await lesson05.kept_after_kill(candidates, messages=20, while_down=lambda engine: down.append(engine.kind))
+
+    assert left == {"memory": 0, "Redis Pub/Sub": 0, "Redis Streams": 20}
+    assert down == ["redis"]
+
+
+async def test_after_a_kill_rabbitmq_and_kafka_have_what_they_confirmed(
+    rabbitmq_engine: Engine, kafka_engine: Engine
+) -> None:
+    if rabbitmq_engine.pid is None or kafka_engine.pid is None:
+        pytest.skip("the engine was not started here, so it cannot be killed")
+    candidates = [candidate("RabbitMQ", rabbitmq_engine), candidate("Kafka", kafka_engine)]
+
+    assert await lesson05.kept_after_kill(candidates, messages=50) == {"RabbitMQ": 50, "Kafka": 50}
+
+
+async def test_memory_goes_two_ways() -> None:
+    assert await routes(MEMORY) == {EVERYBODY: True, WORKERS: False, PATTERN: False, PAST: True}
+
+
+async def test_pubsub_and_streams_go_different_ways(redis_engine: Engine) -> None:
+    pubsub = await routes(candidate("Redis Pub/Sub", redis_engine))
+    streams = await routes(candidate("Redis Streams", redis_engine))
+
+    assert pubsub == {EVERYBODY: True, WORKERS: False, PATTERN: True, PAST: False}
+    assert streams == {EVERYBODY: True, WORKERS: True, PATTERN: False, PAST: True}
+
+
+async def test_rabbitmq_goes_all_ways_but_back(rabbitmq_engine: Engine) -> None:
+    found = await routes(candidate("RabbitMQ", rabbitmq_engine))
+
+    assert found == {EVERYBODY: True, WORKERS: True, PATTERN: True, PAST: False}
+
+
+async def test_kafka_takes_topics_by_pattern_and_needs_a_partition_for_each_worker(kafka_engine: Engine) -> None:
+    found = await routes(candidate("Kafka", kafka_engine))
+
+    assert found == {EVERYBODY: True, WORKERS: False, PATTERN: True, PAST: True}
+
+
+async def test_redis_answers_in_its_own_protocol_alone(redis_engine: Engine) -> None:
+    candidates = [MEMORY, candidate("Redis Streams", redis_engine)]
+
+    assert await protocols(candidates) == {"memory": [], "Redis Streams": ["Redis's own (RESP)"]}
+
+
+async def test_kafka_answers_in_its_own_protocol_alone(kafka_engine: Engine) -> None:
+    assert await protocols([candidate("Kafka", kafka_engine)]) == {"Kafka": ["Kafka's own"]}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("rabbitmq_engine")  # skips, and says what would bring one
+async def test_rabbitmq_learns_more_protocols_at_its_next_start() -> None:
+    from chatlab.lab.experiments.lesson05_abilities import enable_protocols
+
+    async with await engines.start("rabbitmq") as engine:
+        if engine.pid is None:
+            pytest.skip("the engine was not started here, so it cannot be changed")
+        rabbitmq = candidate("RabbitMQ", engine)
+        assert await protocols([rabbitmq]) == {"RabbitMQ": ["AMQP 0-9-1"]}
+
+        engine.kill()
+        enable_protocols(engine)
+        await engine.restart()
+        async with asyncio.timeout(30):
+            while len((await protocols([rabbitmq]))["RabbitMQ"]) < 3:
+                pass  # a plugin's port opens a moment after the engine's own
+
+        assert {"AMQP 0-9-1", "MQTT", "STOMP"} <= set((await protocols([rabbitmq]))["RabbitMQ"])

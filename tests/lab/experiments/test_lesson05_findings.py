@@ -1,0 +1,106 @@
+"""What follows from figures: each verdict can come out either way, and none is given on an engine that is not here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chatlab.lab.chooser import BEST
+from chatlab.lab.experiments.lesson05 import FanOut, Order
+from chatlab.lab.experiments.lesson05_abilities import EVERYBODY, PAST, PATTERN, WORKERS
+from chatlab.lab.experiments.lesson05_findings import CLAIMS_OF_ENGINES, NAMES, Findings, counted, graded, p99
+
+WAYS = {"Redis Pub/Sub": "EP", "Redis Streams": "EWH", "RabbitMQ": "EWP", "Kafka": "EPH"}
+LETTERS = {"E": EVERYBODY, "W": WORKERS, "P": PATTERN, "H": PAST}
+
+AS_THE_ARTICLE_HAS_IT = Findings(
+    delay={"Redis Pub/Sub": [1e-4] * 3, "Redis Streams": [2e-4] * 3, "RabbitMQ": [4e-4] * 3, "Kafka": [2e-3] * 3},
+    rate={"Redis Pub/Sub": 30_000, "Redis Streams": 20_000, "RabbitMQ": 5_000, "Kafka": 50_000},
+    wide={name: FanOut(8, 300, True, 0.1) for name in NAMES},
+    started={"Redis Pub/Sub": 0.1, "Redis Streams": 0.1, "RabbitMQ": 4, "Kafka": 5},
+    memory={"Redis Pub/Sub": 1e7, "Redis Streams": 1e7, "RabbitMQ": 1e8, "Kafka": 2e8},
+    late={"Redis Pub/Sub": 0, "Redis Streams": 100, "RabbitMQ": 0, "Kafka": 100},
+    kept={"Redis Pub/Sub": 0, "Redis Streams": 200, "RabbitMQ": 200, "Kafka": 200},
+    orders={name: Order(own=True, shared=True) for name in NAMES},
+    ways={name: {LETTERS[each]: each in can for each in LETTERS} for name, can in WAYS.items()},
+    spoken={"Redis Pub/Sub": ["RESP"], "Redis Streams": ["RESP"], "RabbitMQ": ["A", "M", "S"], "Kafka": ["K"]},
+)
+
+
+@pytest.fixture(autouse=True)
+def ledger_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHATLAB_HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize("claim", CLAIMS_OF_ENGINES)
+def test_figures_as_the_article_has_them_bear_it_out(claim: str) -> None:
+    found = AS_THE_ARTICLE_HAS_IT.judge(claim)
+
+    assert found is not None
+    assert found.outcome in ("holds", "holds, when")
+
+
+@pytest.mark.parametrize(
+    ("claim", "figures", "because"),
+    [
+        ("C23", {"kept": {**AS_THE_ARTICLE_HAS_IT.kept, "RabbitMQ": 199}}, "reliable"),
+        ("C24", {"late": {**AS_THE_ARTICLE_HAS_IT.late, "Redis Pub/Sub": 100}}, "keeps nothing"),
+        ("C25", {"rate": {**AS_THE_ARTICLE_HAS_IT.rate, "Kafka": 3_000}}, "more throughput"),
+        ("C26", {"rate": {**AS_THE_ARTICLE_HAS_IT.rate, "Kafka": 3_000}}, "Kafka carries most"),
+        ("C27", {"wide": {**AS_THE_ARTICLE_HAS_IT.wide, "Kafka": FanOut(8, 300, False, 0.1)}}, "Kafka: eight"),
+        ("C28", {"kept": {**AS_THE_ARTICLE_HAS_IT.kept, "Redis Streams": 0}}, "Redis Streams: nothing"),
+        ("C29", {"memory": {**AS_THE_ARTICLE_HAS_IT.memory, "Kafka": 1e6}}, "least memory"),
+        ("C30", {"spoken": {**AS_THE_ARTICLE_HAS_IT.spoken, "Kafka": list("abc")}}, "more protocols"),
+    ],
+)
+def test_other_figures_speak_against_it(claim: str, figures: dict[str, object], because: str) -> None:
+    found = replace(AS_THE_ARTICLE_HAS_IT, **figures).judge(claim)  # type: ignore[arg-type]  # a field by its name
+
+    assert found is not None
+    assert found.outcome == "does not hold"
+    assert because in found.because
+
+
+def test_nothing_is_said_of_an_engine_that_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
+    redis_alone = replace(AS_THE_ARTICLE_HAS_IT, kept={"Redis Pub/Sub": 0, "Redis Streams": 200})
+
+    assert redis_alone.judge("C28") is None
+    assert redis_alone.judge("C24") is not None
+    redis_alone.explain("C28")
+    assert capsys.readouterr().out.startswith("  C28 cannot be tried without Kafka, RabbitMQ: ")
+
+
+def test_a_verdict_is_printed_with_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    AS_THE_ARTICLE_HAS_IT.explain("C26")
+
+    assert capsys.readouterr().out.splitlines() == [
+        "✔ C26 holds: throughput: Kafka; latency: Redis Pub/Sub or RabbitMQ",
+        "      ✔ that Kafka carries most messages a second",
+        "      ✔ that Redis or RabbitMQ has the lowest delay",
+    ]
+
+
+def test_grades_go_by_the_distance_from_the_best() -> None:
+    grades = graded("delay", {"a": 1.0, "b": 2.0, "c": 10.0, "d": 50.0, "e": 500.0}, low=True)
+
+    assert [score.grade for score in grades.values()] == [3, 3, 2, 1, 0]
+    assert grades["a"].reason == "delay: among the best"
+    assert [score.grade for score in graded("rate", {"a": 1.0, "b": 100.0}).values()] == [0, 3]
+
+
+def test_counts_are_graded_against_what_was_possible() -> None:
+    assert [score.grade for score in counted("kept", {"a": 200, "b": 199, "c": 0}, 200).values()] == [3, 2, 0]
+
+
+def test_every_engine_here_has_a_grade_for_everything() -> None:
+    scores = AS_THE_ARTICLE_HAS_IT.scores()
+
+    assert list(scores) == list(NAMES)
+    assert all(0 <= score.grade <= BEST for each in scores.values() for score in each.values())
+    assert scores["Redis Streams"]["nothing is lost"].grade == BEST
+
+
+def test_the_99th_percentile_is_what_one_in_a_hundred_exceeds() -> None:
+    assert 98 < p99([float(number) for number in range(1, 101)]) <= 100

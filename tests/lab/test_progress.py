@@ -1,0 +1,45 @@
+"""A bar says what is being done, and a stored notebook keeps nothing that changes."""
+
+from __future__ import annotations
+
+import pytest
+
+from chatlab.lab.progress import Progress
+
+
+async def test_it_says_what_is_being_done_and_how_far_it_has_come() -> None:
+    with Progress("trying", 2) as step:
+        step("Redis")
+        assert "trying: <b>Redis</b>" in step._line.value
+        assert step._bar.value == 0
+        step("Kafka")
+        assert "<b>Kafka</b>" in step._line.value
+        assert step._bar.value == 1
+    assert step._bar.value == 2
+    assert "<b>done</b>" in step._line.value
+
+
+async def test_several_things_may_be_under_way() -> None:
+    with Progress("starting", 2) as progress:
+        progress.begin("redis")
+        progress.begin("kafka")
+        assert "<b>redis, kafka</b>" in progress._line.value
+        progress.done("redis")
+        assert "<b>kafka</b>" in progress._line.value
+        progress.done("kafka")
+
+
+async def test_what_failed_is_not_called_done() -> None:
+    with pytest.raises(OSError), Progress("starting", 1) as progress:
+        progress("kafka")
+        raise OSError
+    assert "<b>kafka</b>" in progress._line.value
+    assert progress._bar.value == 0
+
+
+async def test_the_stored_form_is_the_same_each_time() -> None:
+    with Progress("starting", 1) as progress:
+        before = repr(progress)
+        progress("redis")
+        assert repr(progress) == before == "⏳ starting (the bar moves while this runs)"
+        assert progress._repr_mimebundle_()["text/plain"] == before
