@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from chatlab.chat.app import Call
 from chatlab.chat.logs import ConnectionLog
 from chatlab.chat.server import ChatServer
 from chatlab.journal import JsonLines, Lines
@@ -87,7 +88,7 @@ async def test_a_handlers_own_fault_is_in_the_log_with_its_traceback_and_its_con
     server: ChatServer, book: Book
 ) -> None:
     @server.service.app.message("/divide")
-    def divide(number: int) -> float:
+    def divide(number: int, call: Call) -> float:
         return 1 / number
 
     async with Peer(server.url) as peer:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from hashlib import sha256
+from typing import NamedTuple
 
 import pytest
-from aiohttp import ClientResponse, ClientSession
+from aiohttp import ClientSession
 
 from chatlab.chat.page import FOLDER
 from chatlab.chat.server import ChatServer
@@ -30,10 +31,17 @@ async def http(server: ChatServer) -> AsyncIterator[ClientSession]:
         yield http
 
 
-async def get(http: ClientSession, path: str, **headers: str) -> ClientResponse:
+class Answer(NamedTuple):
+    """What the server answered, read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+async def get(http: ClientSession, path: str, **headers: str) -> Answer:
     async with http.get(path, headers=headers) as response:
-        await response.read()
-        return response
+        return Answer(response.status, response.headers, await response.read())
 
 
 @pytest.mark.parametrize(
@@ -53,14 +61,14 @@ async def test_each_file_comes_as_it_stands_with_its_type_and_the_policy(
 ) -> None:
     response = await get(http, path)
     assert (response.status, response.headers["Content-Type"]) == (200, kind)
-    assert await response.read() == (FOLDER / (path[1:] or "index.html")).read_bytes()
+    assert response.body == (FOLDER / (path[1:] or "index.html")).read_bytes()
     assert response.headers["Content-Security-Policy"] == POLICY
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert response.headers["Referrer-Policy"] == "no-referrer"
 
 
 async def test_all_that_the_page_names_is_served_by_the_server_itself(http: ClientSession) -> None:
-    page = await (await get(http, "/")).text()
+    page = (await get(http, "/")).body.decode()
     scripts = "".join(path.read_text(encoding="utf-8") for path in FOLDER.glob("*.js"))
     named = re.findall(r'(?:src|href)="([^"#]+)"', page) + re.findall(r'from "\./([^"]+)"', scripts)
     assert {"chat.css", "chat.js", "link.js", "words.js", "vendor/stomp.umd.min.js"} <= set(named)
@@ -93,14 +101,14 @@ async def test_what_a_browser_has_already_is_not_sent_again(http: ClientSession)
     first = await get(http, "/chat.js")
     assert first.headers["Cache-Control"] == "no-cache"
     again = await get(http, "/chat.js", **{"If-None-Match": f'"older", {first.headers["ETag"]}'})
-    assert (again.status, await again.read()) == (304, b"")
+    assert (again.status, again.body) == (304, b"")
     assert again.headers["Content-Security-Policy"] == POLICY
     assert (await get(http, "/chat.js", **{"If-None-Match": '"older"'})).status == 200
 
 
 @pytest.mark.parametrize("name", VENDORED)
 async def test_files_of_others_are_as_their_packages_ship_them(http: ClientSession, name: str) -> None:
-    assert sha256(await (await get(http, f"/vendor/{name}")).read()).hexdigest() == VENDORED[name]
+    assert sha256((await get(http, f"/vendor/{name}")).body).hexdigest() == VENDORED[name]
     assert VENDORED.keys() == {path.name for path in (FOLDER / "vendor").glob("*.js")}
 
 
@@ -112,5 +120,5 @@ async def test_files_of_others_are_as_their_packages_ship_them(http: ClientSessi
     ],
 )
 async def test_a_licence_stands_beside_each_of_them(http: ClientSession, licence: str, words: str) -> None:
-    assert words in await (await get(http, f"/vendor/{licence}")).text()
+    assert words in (await get(http, f"/vendor/{licence}")).body.decode()
     assert licence in (FOLDER / "vendor" / "README.md").read_text(encoding="utf-8")
