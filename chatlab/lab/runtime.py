@@ -19,7 +19,7 @@ import atexit
 import contextlib
 import inspect
 import weakref
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -100,17 +100,17 @@ class Lab:
         if errors:
             raise ExceptionGroup("some did not stop cleanly", errors)
 
-    async def engine(self, kind: str) -> Engine:
+    async def engine(self, kind: str, options: Mapping[str, str] | None = None) -> Engine:
         """The one engine of this kind ("redis", "rabbitmq", "kafka") of this kernel, started at first use.
 
-        Raises `EngineMissing`, with what brings it, when there is none on this machine.
+        `options` are settings of the engine's own for that first start, such as {"appendfsync": "always"}. Raises `EngineMissing`, with what brings it, when there is none on this machine.
         """
         from chatlab.lab import engines
 
         name = f"{kind} engine"
         async with self._one_at_a_time.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             if name not in self._running:
-                await self.start(name, engines.start(kind))
+                await self.start(name, engines.start(kind, options=options))
             engine: Engine = self._running[name].thing
             if not engine.alive:  # a lesson has killed it; whoever asks for it wants it back, with its data
                 await engine.restart()
