@@ -103,7 +103,8 @@ class Lab:
     async def engine(self, kind: str, options: Mapping[str, str] | None = None) -> Engine:
         """The one engine of this kind ("redis", "rabbitmq", "kafka") of this kernel, started at first use.
 
-        `options` are settings of the engine's own for that first start, such as {"appendfsync": "always"}. Raises `EngineMissing`, with what brings it, when there is none on this machine.
+        `options` are settings of the engine's own for that first start, such as {"appendfsync": "always"}. Raises
+        `EngineMissing`, with what brings it, when there is none on this machine.
         """
         from chatlab.lab import engines
 
