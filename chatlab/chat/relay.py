@@ -37,6 +37,7 @@ class Followed:
         self.topic = topic
         self.ready = asyncio.Event()
         self.wanted = 0
+        self.opened = False  # it has been read before: a new subscription is one after a loss
         self.newest: str | None = None  # the id of the last record delivered
         self.task: asyncio.Task[None] | None = None
 
@@ -105,12 +106,12 @@ class Relay:
             try:
                 subscription = await self._subscribe(followed)
                 attempt = 0
+                followed.opened = True
                 followed.ready.set()
                 await self._read(followed, subscription)
                 reason: object = "its subscription was closed"
             except BrokerError as error:
                 reason = error
-            followed.ready.clear()
             wait = backoff(attempt)
             attempt += 1
             logger.warning("topic %r is not being read, next try in %.1f s: %s", followed.topic, wait, reason)
@@ -120,7 +121,7 @@ class Relay:
         if followed.newest is not None and isinstance(self._broker, KeepsHistory):
             return await self._broker.subscribe(followed.topic, after=followed.newest)
         subscription = await self._broker.subscribe(followed.topic)
-        if followed.newest is not None:
+        if followed.opened:  # what was published meanwhile has passed by, even if nothing ever came before it
             self._lost(followed.topic)
         return subscription
 
@@ -130,4 +131,5 @@ class Relay:
                 followed.newest = batch[-1].id
                 self._deliver(followed.topic, batch)
         finally:
+            followed.ready.clear()
             await subscription.aclose()
