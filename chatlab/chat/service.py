@@ -144,8 +144,8 @@ class ChatService:
             return "draining: this instance is about to stop"
         if not self.broker.connected:
             return "the broker does not answer"
-        unread = self.relay.unready()
-        return f"{len(unread)} topics are not being read" if unread else ""
+        unread = len(self.relay.unready())
+        return f"topics not being read: {unread}" if unread else ""
 
     def metrics_page(self) -> str:
         """The counters and gauges of this instance, for Prometheus."""

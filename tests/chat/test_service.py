@@ -1,0 +1,137 @@
+"""One instance without its sockets: what it tells a balancer, what it hands to the broker, how it says goodbye."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import ClientSession
+from websockets.exceptions import ConnectionClosed
+
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.brokers.redis_streams import RedisStreamsBroker
+from chatlab.chat import server as chat_server
+from chatlab.chat.server import ChatServer
+from chatlab.chat.service import ChatService
+from chatlab.errors import BrokerUnavailable
+from chatlab.lab.engines import Engine
+from chatlab.lab.until import until
+from tests.support.stomp_peer import Peer, chat
+
+SEND = "/app/chat.sendMessage"
+
+
+class Held(MemoryBroker):
+    """Stores nothing until it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.storing = asyncio.Event()
+        self.asked = 0
+
+    async def publish(self, topic: str, body: bytes) -> str:
+        self.asked += 1
+        await self.storing.wait()
+        return await super().publish(topic, body)
+
+
+@pytest.fixture
+async def service(broker: MemoryBroker) -> AsyncIterator[ChatService]:
+    service = ChatService(broker)
+    yield service
+    await service.aclose()
+
+
+async def ready(server: ChatServer) -> tuple[int, str]:
+    """What a balancer is answered."""
+    async with ClientSession() as http, http.get(f"{server.page_url}readyz") as response:
+        return response.status, await response.text()
+
+
+async def test_a_balancer_is_told_why_nobody_should_be_sent_here(fresh_redis: Engine) -> None:
+    async with RedisStreamsBroker(fresh_redis.url, patience=0.5) as broker:
+        server = await chat_server.start(broker, patience=0.1, drain_seconds=5)
+        async with Peer(server.url) as peer:
+            assert await ready(server) == (200, "ready\n")
+            fresh_redis.kill()
+            await until(lambda: not broker.connected)
+            assert await ready(server) == (503, "the broker does not answer\n")
+            await fresh_redis.restart()
+            await until(lambda: not server.service.why_not_ready(), timeout=15)
+            assert await ready(server) == (200, "ready\n")
+            draining = asyncio.create_task(server.service.drain("back soon", 5))
+            await peer.websocket.wait_closed()
+            assert await ready(server) == (503, "draining: this instance is about to stop\n")
+            await draining
+        await server.aclose()
+
+
+async def test_topics_that_are_not_being_read_are_a_reason_too(service: ChatService) -> None:
+    followed = service.relay.follow("cats")
+    assert service.why_not_ready() == "topics not being read: 1"
+    await followed.ready.wait()
+    assert service.why_not_ready() == ""
+
+
+async def test_what_is_published_twice_under_one_key_is_stored_once(service: ChatService, broker: MemoryBroker) -> None:
+    first = await service.publish("cats", b"once", "ann:7f3a")
+    assert await service.publish("cats", b"once", "ann:7f3a") == first
+    assert await service.publish("cats", b"once", "bob:7f3a") != first
+    assert await service.publish("dogs", b"another topic", "ann:7f3a") == "1-0"
+    for _ in range(2):
+        await service.publish("cats", b"without a key", None)
+    assert [kept.body for kept in await broker.history("cats")] == [b"once"] * 2 + [b"without a key"] * 2
+
+
+async def test_a_client_that_sends_again_after_a_lost_receipt_adds_nothing_on_any_instance(
+    broker: MemoryBroker,
+) -> None:
+    async with await chat_server.start(broker) as one, await chat_server.start(broker) as other:
+        for server in (one, other):
+            async with Peer(server.url, "민지") as peer:
+                await peer.say("안녕", "cats", client_id="7f3a")
+        async with Peer(other.url, "하준") as namesake_of_the_id:
+            await namesake_of_the_id.say("안녕", "cats", client_id="7f3a")
+    assert len(await broker.history("chat:{cats}")) == 2
+
+
+async def test_what_the_broker_does_not_take_is_an_error_and_counted(
+    service: ChatService, broker: MemoryBroker
+) -> None:
+    await broker.aclose()
+    for key in (None, "k"):
+        with pytest.raises(BrokerUnavailable):
+            await service.publish("cats", b"x", key)
+    assert (service.metrics.published, service.metrics.unavailable) == (0, 2)
+    assert service.why_not_ready() == "the broker does not answer"
+
+
+async def test_goodbye_is_said_after_the_receipts_of_all_that_was_sent() -> None:
+    async with Held() as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
+        for number in range(3):
+            await peer.send("SEND", chat(str(number)), destination=SEND, receipt=str(number))
+        (connection,) = server.service.connections
+        await until(lambda: broker.asked == 3)
+        draining = asyncio.create_task(server.service.drain("back soon", 10))
+        await until(lambda: server.service.draining)
+        assert connection in server.service.connections, "nobody is sent away while the broker has not answered"
+        broker.storing.set()
+        assert [(await peer.frame("RECEIPT")).get("receipt-id") for _ in range(3)] == ["0", "1", "2"]
+        assert await peer.close_code() == 1001
+        assert peer.websocket.close_reason == "back soon"
+        await draining
+
+
+async def test_a_broker_that_does_not_answer_holds_up_the_goodbye_for_so_long_and_no_longer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Held() as broker, await chat_server.start(broker, drain_seconds=0.2) as server, Peer(server.url) as peer:
+        await peer.send("SEND", chat("x"), destination=SEND, receipt="r")
+        await until(lambda: broker.asked == 1)
+        async with asyncio.timeout(5):
+            await server.service.drain("back soon", 0.2)
+        assert await peer.close_code() == 1001
+        with pytest.raises(ConnectionClosed):  # no receipt for what nobody has
+            await peer.frame("RECEIPT")
+    assert "messages were still on their way to the broker after 0.2 s" in caplog.text
