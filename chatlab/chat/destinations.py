@@ -141,6 +141,9 @@ def pack(destination: str, headers: Iterable[tuple[str, str]], body: bytes) -> b
     return msgspec.json.encode(_Envelope(destination, dict(headers))) + b"\n" + body
 
 
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])  # looks at all of it, and makes nothing of the values
+
+
 def record_of(delivery: Delivery) -> Record | None:
     """A broker's record as its subscribers see it; None, and a line in the log, if it is not one of chat's."""
     try:
@@ -156,9 +159,9 @@ def record_of(delivery: Delivery) -> Record | None:
 
 def _room_record(destination: str, delivery: Delivery) -> Record:
     """A room's record with its id put in front of its other fields."""
-    if not delivery.body.startswith(b'{"'):
-        raise ValueError("not a JSON object")
-    body = b'{"id":"%s",%s' % (delivery.id.encode(), delivery.body[1:])
+    if not _object.decode(delivery.body):
+        raise ValueError("not a JSON object with fields")
+    body = b'{"id":"%s",%s' % (delivery.id.encode(), delivery.body.lstrip()[1:])
     return _record(destination, delivery.id, body, _JSON_HEADERS)
 
 

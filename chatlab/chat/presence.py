@@ -31,6 +31,7 @@ logger = logging.getLogger("chatlab.chat")
 NOTE_SECONDS = 30.0  # how long a dead instance's people still show
 RENEW_SECONDS = 10.0
 LOOK_SECONDS = 1.0  # how late a change on another instance shows
+GOODBYE_SECONDS = 1.0  # for a broker that may be away just now; the notes expire anyway
 MAX_SHOWN = 500
 
 
@@ -100,10 +101,11 @@ class Presence:
             await asyncio.wait([self._task])
         self._here.clear()
         try:
-            for room in list(self._announced):
-                await self._announce(room)
-        except BrokerError as error:
-            logger.info("presence is left to expire: %s", error)
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                for room in list(self._announced):
+                    await self._announce(room)
+        except (BrokerError, TimeoutError) as error:
+            logger.info("presence is left to expire: %r", error)
 
     def _touch(self, room: str) -> None:
         self._changed[room] = None

@@ -27,6 +27,7 @@ from chatlab.stomp.frames import Message
 logger = logging.getLogger("chatlab.chat")
 
 GROUP = "subscribers"
+GOODBYE_SECONDS = 1.0  # for the last acknowledgements to arrive
 # Messages a subscriber may hold without having acknowledged them: the others get the rest.
 MAX_UNACKNOWLEDGED = 32
 
@@ -88,7 +89,8 @@ class Queue:
 
     async def aclose(self) -> None:
         """Stop reading. What was not acknowledged stays with the engine, for another instance."""
-        await asyncio.gather(*self._acks, return_exceptions=True)
+        if self._acks:
+            await asyncio.wait(self._acks, timeout=GOODBYE_SECONDS)
         self._task.cancel()
         await asyncio.wait([self._task])
 

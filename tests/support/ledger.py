@@ -40,9 +40,11 @@ class Member:
     receipted: set[str] = field(default_factory=set)
     tried: set[str] = field(default_factory=set)
 
-    async def read(self) -> None:
+    async def read(self, subscribed: asyncio.Event) -> None:
         """Note the id of every message."""
-        async for message in await self.client.subscribe(f"/topic/room.{self.room}", last_id="0-0"):
+        subscription = await self.client.subscribe(f"/topic/room.{self.room}", last_id="0-0")
+        subscribed.set()
+        async for message in subscription:
             self.seen.append(json.loads(message.body)["id"])
 
     async def write(self, count: int, turn: asyncio.Semaphore) -> None:
@@ -73,6 +75,14 @@ class Ledger:
     redis: Engine
     members: list[Member]
     faults: Counter[str] = field(default_factory=Counter)
+    readers: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def begin(self) -> None:
+        """Have everybody subscribe."""
+        events = [asyncio.Event() for _ in self.members]
+        pairs = zip(self.members, events, strict=True)
+        self.readers = [asyncio.create_task(member.read(subscribed)) for member, subscribed in pairs]
+        await asyncio.gather(*(event.wait() for event in events))
 
     async def chaos(self, chance: random.Random, kinds: Sequence[str]) -> None:
         """One fault after another, until cancelled; each is mended before the next."""
@@ -112,16 +122,16 @@ class Ledger:
     async def run(self, messages: int, seed: int, kinds: Sequence[str]) -> None:
         """Have the members send so many messages in all, with faults going on; then let everything settle."""
         chance = random.Random(seed)
-        readers = [asyncio.create_task(member.read()) for member in self.members]
         chaos = asyncio.create_task(self.chaos(chance, kinds))
         each = messages // len(self.members)
         await asyncio.gather(*(member.write(each, asyncio.Semaphore(AT_ONCE)) for member in self.members))
         chaos.cancel()
         await asyncio.wait([chaos])
         await self._settle(60)
-        for reader in readers:
+        assert not [reader for reader in self.readers if reader.done()], "a reader has ended"
+        for reader in self.readers:
             reader.cancel()
-        await asyncio.wait(readers)
+        await asyncio.wait(self.readers)
 
     async def _settle(self, seconds: float) -> None:
         """Wait until everybody has seen as much as there is, or the time is up: the verdict will tell."""
@@ -191,6 +201,8 @@ async def ledger(
             members.append(Member(f"c{number}", ROOMS[number // instances % len(ROOMS)], client))
         await asyncio.gather(*(member.client.connect() for member in members))
         try:
-            yield Ledger(cluster, redis, members)
+            book = Ledger(cluster, redis, members)
+            await book.begin()
+            yield book
         finally:
             await asyncio.gather(*(member.client.aclose(1) for member in members))
