@@ -46,8 +46,6 @@ class Wanted:
         if after is not None:
             # A record's id; or the message-id as it came, ROOM/RECORD-ID, which is what a client has at hand.
             after = after.rpartition("/")[2]
-        if after is not None:
-            after = after.rpartition("/")[2]  # a client may give the `message-id` as it came, ROOM/RECORD-ID
         if after is not None and not _is_id(after, broker):
             raise StompError(f"last-id is not a record's id: {after[:40]!r}")
         if not last.isascii() or not last.isdigit():
