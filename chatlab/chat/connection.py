@@ -81,6 +81,7 @@ class Connection:
         self._sending: set[asyncio.Task[None]] = set()
         self._some_sent = asyncio.Event()
         self._reading = True  # while it is not, nothing follows from hearing nothing
+        self._over = False  # an ERROR has been sent: what came behind its frame is settled or left, but not begun
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
         self._set_timer()
@@ -195,6 +196,8 @@ class Connection:
     async def _act(self, event: Event) -> None:
         try:
             match event:
+                case Send() | Subscribe() if self._over:
+                    pass  # it came with the frame that was answered with ERROR: the client knows that it is over
                 case Send():
                     await self._send(event)
                 case Subscribe():
@@ -213,11 +216,19 @@ class Connection:
                     self.done(event)
         except StompError as error:
             self._refuse(event, str(error))
+        except Exception:
+            self.log.exception("internal error", extra={"frame": type(event).__name__.upper()})
+            # RFC 6455, section 7.4.1: "it encountered an unexpected condition"
+            self._end_with_error(event, "internal error", 1011)
 
     def _refuse(self, event: Event, reason: str) -> None:
         """A fault that ends the session: ERROR, with the receipt id of the frame it answers, and close."""
         self.log.info("refused", extra={"reason": reason})
-        self.session.error(reason, event=event, code=1008)
+        self._end_with_error(event, reason, 1008)
+
+    def _end_with_error(self, event: Event, reason: str, code: int) -> None:
+        self._over = True
+        self.session.error(reason, event=event, code=code)
         self.flush()
 
     async def _connect(self, event: Connect) -> None:
