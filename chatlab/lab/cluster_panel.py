@@ -56,7 +56,7 @@ class ClusterPanel:
 
     def _row(self, name: str, kill: Callable[[], Any], bring: Callable[[], Awaitable[Any]]) -> widgets.HBox:
         killing = widgets.Button(description=f"Kill {name}", tooltip=f"SIGKILL for {name}: no goodbye")
-        bringing = widgets.Button(description=f"Bring back {name}")
+        bringing = widgets.Button(description=f"Bring back {name}", layout=widgets.Layout(width="14em"))
 
         async def kill_it() -> None:
             kill()

@@ -290,8 +290,8 @@ class SequencePicture:
         client, server = map(self._place, self._ends(event))
         start, end = (client, server) if event.sender == "client" else (server, client)
         yield _text((start + end) / 2, y - 4, label, colour)
-        if event.layer == "stomp":  # it rides on the frame above it
-            return
+        if event.layer == "stomp" and any(each.layer == "websocket" for each in self.events):
+            return  # it rides on the WebSocket frame above it, and that has the arrow
         if not arrived(event):
             end = (start + end) / 2
             yield _text(end, y + 4, "✗", colour, weight="bold")

@@ -111,3 +111,10 @@ def test_the_sequence_picture_ends_a_lost_event_with_a_cross() -> None:
 
 def test_the_sequence_picture_of_nothing_is_a_picture() -> None:
     assert ElementTree.fromstring(Trace().sequence().svg()) is not None
+
+
+def test_a_stomp_frame_shown_without_the_websocket_frame_it_rides_on_has_an_arrow_of_its_own() -> None:
+    send = "SEND\ndestination:/topic/a\n\nx\0"
+    trace = upgraded(("client", in_frame(send.encode(), mask=b"1234")), subprotocol="v12.stomp")
+    assert trace.filter("stomp").sequence().svg().count("<polygon") == 1
+    assert trace.filter(("websocket", "stomp")).sequence().svg().count("<polygon") == 1
