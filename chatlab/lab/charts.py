@@ -139,7 +139,7 @@ def grouped(title: str, up: str, groups: Mapping[str, Mapping[str, float]], *, l
 def table(title: str, rows: Mapping[str, Mapping[str, str]]) -> None:
     """Facts as a picture, for those that differ from run to run: a row for each name, a column for each kind."""
     columns = list(next(iter(rows.values())))
-    figure, axes = plt.subplots(figsize=(9, 0.5 + 0.4 * (len(rows) + 1)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 2.9), layout="constrained")
     axes.set_title(title)
     axes.axis("off")
     cells = [[facts[column] for column in columns] for facts in rows.values()]

@@ -68,17 +68,20 @@ class Chooser:
         return Ranked(name, total / perfect if perfect else 0.0, pro, con)
 
     def _slider(self, what: str, weight: int) -> widgets.HBox:
-        layout = widgets.Layout(width="24em")
-        slider = widgets.IntSlider(
-            weight, 0, HEAVIEST, description=what, readout=False, layout=layout, style={"description_width": "14em"}
-        )
+        # The number carries the label: it is the part that a keyboard and a screen reader reach.
         number = widgets.BoundedIntText(
-            weight, 0, HEAVIEST, layout=widgets.Layout(width="4em"), tooltip=f"how much it matters: {what}"
+            weight,
+            0,
+            HEAVIEST,
+            description=what,
+            style={"description_width": "9em"},
+            layout=widgets.Layout(width="13em"),
         )
+        slider = widgets.IntSlider(weight, 0, HEAVIEST, readout=False, layout=widgets.Layout(width="14em"))
         word = widgets.Label(WORDS[weight])
         widgets.link((slider, "value"), (number, "value"))
-        slider.observe(lambda change: self._weigh(what, change["new"], word), "value")
-        return widgets.HBox([slider, number, word])
+        number.observe(lambda change: self._weigh(what, change["new"], word), "value")
+        return widgets.HBox([number, slider, word])
 
     def _weigh(self, what: str, weight: int, word: widgets.Label) -> None:
         self.weights[what] = weight
@@ -91,13 +94,9 @@ class Chooser:
     def _as_table(self) -> str:
         if not any(self.weights.values()):
             return "<p>Nothing matters yet: give one of them a number.</p>"
-        rows = "".join(
-            f"<tr><td>{place}.<td style='text-align:left'><b>{escape(each.name)}</b><td>{each.share:.0%}"
-            f"<td style='text-align:left'>{_list('✔', each.pro)}<td style='text-align:left'>{_list('✘', each.con)}</tr>"
-            for place, each in enumerate(self.ranking(), 1)
-        )
+        rows = "".join(_row(place, each) for place, each in enumerate(self.ranking(), 1))
         head = "".join(f"<th style='text-align:left'>{title}" for title in ("", "", "fits", "for it", "against it"))
-        return f"<table><tr>{head}</tr>{rows}</table>"
+        return f"<table style='line-height:1.4'><tr>{head}</tr>{rows}</table>"
 
     # Without a live kernel.
 
@@ -112,6 +111,14 @@ class Chooser:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return {**self.box._repr_mimebundle_(), "text/html": self._repr_html_(), "text/plain": repr(self)}
+
+
+def _row(place: int, ranked: Ranked) -> str:
+    left = "<td style='text-align:left'>"
+    return (
+        f"<tr style='vertical-align:top'><td>{place}.{left}<b>{escape(ranked.name)}</b><td>{ranked.share:.0%}"
+        f"{left}{_list('✔', ranked.pro)}{left}{_list('✘', ranked.con)}</tr>"
+    )
 
 
 def _list(sign: str, reasons: tuple[str, ...]) -> str:

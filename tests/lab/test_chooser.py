@@ -43,7 +43,7 @@ def test_nothing_matters_at_first() -> None:
 
 def test_a_number_that_is_typed_moves_the_slider_and_the_ranking() -> None:
     choosing = chooser(quick=1)
-    slider, number, word = choosing.box.children[1].children
+    number, slider, word = choosing.box.children[1].children
     assert isinstance(number, widgets.BoundedIntText)
 
     number.value = 5

@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count as count_up
+from itertools import takewhile
 from typing import TypeVar
 
 import psutil
@@ -41,6 +43,7 @@ __all__ = [
     "looked_for",
     "order",
     "publish_all",
+    "publish_for",
     "with_each",
 ]
 
@@ -48,6 +51,7 @@ T = TypeVar("T")
 
 SILENCE = 0.5  # seconds without a message after which nothing more is expected
 PATIENCE = 30.0
+IN_FLIGHT = 256
 TICK = 0.01  # seconds: the system counts processor time in steps of this
 # A quorum queue that is younger than about a second when its RabbitMQ (3.10) is killed has no leader afterwards, and
 # whoever wants to read it waits for ever. That is a fault of its own; what is asked here is what a queue in use keeps.
@@ -177,20 +181,36 @@ def fresh(topic: str) -> str:
     return f"{topic}.{uuid.uuid4().hex[:8]}"
 
 
-async def publish_all(broker: Broker, topic: str, messages: int, *, in_flight: int = 256) -> None:
-    """Publish the numbers from 0 on, in order, with at most `in_flight` of them not yet confirmed."""
-    free = asyncio.Semaphore(in_flight)
+async def publish_all(broker: Broker, topic: str, messages: int) -> None:
+    """Publish the numbers from 0 on, in order."""
+    await _publish_each(broker, topic, (b"%d" % number for number in range(messages)))
 
-    async def publish(number: int) -> None:
+
+async def publish_for(seconds: float, broker: Broker, topic: str, *, last: bytes = b"end") -> None:
+    """Publish numbers, in order, for so many seconds, and then `last`."""
+    end = time.monotonic() + seconds
+
+    def bodies() -> Iterator[bytes]:
+        yield from (b"%d" % number for number in takewhile(lambda _: time.monotonic() < end, count_up()))
+        yield last
+
+    await _publish_each(broker, topic, bodies())
+
+
+async def _publish_each(broker: Broker, topic: str, bodies: Iterable[bytes]) -> None:
+    """Publish in order, with at most `IN_FLIGHT` of them not yet confirmed."""
+    free = asyncio.Semaphore(IN_FLIGHT)
+
+    async def publish(body: bytes) -> None:
         try:
-            await broker.publish(topic, b"%d" % number)
+            await broker.publish(topic, body)
         finally:
             free.release()
 
     async with asyncio.TaskGroup() as publishing:
-        for number in range(messages):
+        for body in bodies:
             await free.acquire()
-            publishing.create_task(publish(number))
+            publishing.create_task(publish(body))
 
 
 async def take(reader: Subscription, messages: int) -> list[bytes]:

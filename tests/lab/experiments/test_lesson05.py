@@ -73,9 +73,18 @@ async def test_an_experiment_is_run_on_a_fresh_broker_of_each(redis_engine: Engi
 async def test_all_that_is_published_arrives_in_order() -> None:
     async with MemoryBroker() as broker:
         reader = await broker.subscribe("flood")
-        await lesson05.publish_all(broker, "flood", 100, in_flight=7)
+        await lesson05.publish_all(broker, "flood", 100)
         assert await lesson05.take(reader, 100) == [b"%d" % number for number in range(100)]
         assert await lesson05.count(reader, silence=0.01) == 0
+
+
+async def test_a_flood_ends_with_its_last_word() -> None:
+    async with MemoryBroker() as broker:
+        reader = await broker.subscribe("flood")
+        await lesson05.publish_for(0.02, broker, "flood", last=b"over")
+        bodies = [delivery.body for delivery in await reader.batch(1 << 30)]
+        assert bodies == [*(b"%d" % number for number in range(len(bodies) - 1)), b"over"]
+        assert len(bodies) > 1
 
 
 async def test_counting_stops_at_the_number_asked_for() -> None:
