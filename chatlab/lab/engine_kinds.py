@@ -217,7 +217,8 @@ def kafka_in_jars() -> Found | None:
     for folder in ([Path(home, "libs")] if home else []) + [kafka_jars.folder()]:
         for jar in sorted(folder.glob("kafka-server-[0-9]*.jar")):
             version = jar.stem.removeprefix("kafka-server-")
-            return Found("kafka", f"java on PATH and the jars in {folder}", f"Kafka {version}", folder)
+            where = str(folder).replace(str(Path.home()), "~", 1)
+            return Found("kafka", f"java on PATH and the jars in {where}", f"Kafka {version}", folder)
     return None
 
 
