@@ -188,14 +188,16 @@ class Notebook:
         assert await errors.count() == 0, await errors.first.inner_text()
 
     async def _press_run_all(self) -> None:
-        """Press Run All until the notebook runs: on a busy machine JupyterLab may have no kernel yet, and loses it."""
-        for _ in range(5):
+        """Press Run All until the cells wait for their turn, "[*]": without its kernel yet, JupyterLab loses it."""
+        for _ in range(8):
+            if await self.page.locator(".jp-Dialog").count():  # "Select Kernel": ours is the one it proposes
+                await self.page.locator(".jp-Dialog .jp-mod-accept").click()
             await self.page.get_by_role("menuitem", name="Run", exact=True).click()
             await self.page.get_by_text("Run All Cells", exact=True).click()
             with contextlib.suppress(NotSeen):
-                await self.page.wait_for_selector('.jp-NotebookPanel-toolbar [data-status="busy"]', timeout=4000)
+                await self.page.get_by_text("[*]:", exact=True).first.wait_for(timeout=5000)
                 return
-        raise AssertionError("Run All was pressed five times, and the kernel never became busy")
+        raise AssertionError("Run All was pressed eight times, and no cell began to wait for its turn")
 
     def button(self, name: str) -> Locator:
         """The button whose text is `name`."""
