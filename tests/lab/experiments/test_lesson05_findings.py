@@ -104,9 +104,9 @@ def test_kafka_in_the_first_rank_is_told_when_it_is_not_alone_there() -> None:
 def test_grades_go_by_the_distance_from_the_best() -> None:
     grades = graded("delay", {"a": 1.0, "b": 2.0, "c": 10.0, "d": 50.0, "e": 500.0}, low=True)
 
-    assert [score.grade for score in grades.values()] == [3, 3, 2, 1, 0]
+    assert [score.grade for score in grades.values()] == [3, 3, 1, 1, 0]
     assert grades["a"].reason == "delay: among the best"
-    assert [score.grade for score in graded("rate", {"a": 1.0, "b": 100.0}).values()] == [0, 3]
+    assert [score.grade for score in graded("rate", {"a": 1.0, "b": 200.0}).values()] == [0, 3]
 
 
 def test_counts_are_graded_against_what_was_possible() -> None:
