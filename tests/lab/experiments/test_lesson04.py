@@ -24,7 +24,7 @@ async def test_the_load_of_each_instance_is_what_its_own_process_used(redis_engi
 
     assert (alone.members, alone.messages, len(alone.seconds)) == (60, 60, 1)
     assert len(shared.seconds) == 2
-    assert 0 < shared.busiest < alone.busiest * 1.5
+    assert 0 < shared.busiest < alone.busiest * 2
 
 
 def test_the_busiest_instance_is_the_one_that_worked_most() -> None:
