@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.brokers.redis_streams import RedisStreamsBroker
 from chatlab.cli import broker_of
+from chatlab.lab.claims import CLAIMS
 from tests.support.commands import CHATLAB, chatlab, run
 
 ROOT = Path(__file__).parents[1]
@@ -278,6 +279,12 @@ async def test_claims_prints_what_was_measured_and_what_was_not_tried(tmp_path: 
     assert lines[at + 1] == "      measured: 0.3 ms after the upgrade"
     assert "  C1 not tried here yet: over HTTP the server speaks only when asked" in lines
     assert status == 0
+
+
+async def test_claims_prints_the_whole_ledger_of_who_has_tried_nothing_yet(tmp_path: Path) -> None:
+    _, output, _ = await run("claims", environment={"CHATLAB_HOME": str(tmp_path)})
+    assert [line.split()[0] for line in output.splitlines()] == list(CLAIMS)
+    assert output.count("not tried here yet") == len(CLAIMS)
 
 
 async def test_claims_of_an_unknown_lesson_lists_the_lessons() -> None:

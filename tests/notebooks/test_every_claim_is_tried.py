@@ -1,0 +1,71 @@
+"""No claim and no fault without an experiment: a cell that computes the verdict, and a stored output that shows it.
+
+That the cells run, and give these outputs, is for nbval to see; here it is seen that none is missing.
+"""
+
+import ast
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from chatlab.lab.claims import CLAIMS, SIGNS
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+LESSONS = sorted({claim.lesson for claim in CLAIMS.values()})
+VERDICT = re.compile(rf"^[{''.join(set(SIGNS.values()))}] ([CF]\d+) ({'|'.join(SIGNS)})\b", re.MULTILINE)
+
+
+def code_cells(lesson: str) -> list[Any]:
+    (path,) = NOTEBOOKS.glob(f"{lesson}_*.ipynb")
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def judged_by(cell: Any) -> set[str]:
+    """The claims whose verdict a cell asks for: `verdict("C2", …)`, or `findings.answers("C26", "C27")`."""
+    calls = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
+    named = [(call, getattr(call.func, "id", getattr(call.func, "attr", ""))) for call in calls]
+    arguments = [each for call, name in named if name in {"verdict", "answers"} for each in call.args]
+    return {str(each.value) for each in arguments if isinstance(each, ast.Constant)}
+
+
+def shown_by(cell: Any) -> set[str]:
+    """The claims of which a stored output shows a verdict."""
+    texts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs]
+    return {found[0] for text in texts for found in VERDICT.findall(text)}
+
+
+def untried(lesson: str, cells: list[Any]) -> set[str]:
+    """The claims of a lesson for which no cell both computes a verdict and shows it."""
+    tried = set().union(*(judged_by(cell) & shown_by(cell) for cell in cells))
+    return {claim.id for claim in CLAIMS.values() if claim.lesson == lesson} - tried
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_each_claim_of_a_lesson_has_an_experiment_with_a_verdict(lesson: str) -> None:
+    assert not untried(lesson, code_cells(lesson))
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_lesson_judges_no_claim_of_another(lesson: str) -> None:
+    judged = set().union(*(judged_by(cell) for cell in code_cells(lesson)))
+    assert {id for id in judged if CLAIMS[id].lesson != lesson} == set()
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_the_last_cell_of_a_lesson_reports_on_all_of_its_claims(lesson: str) -> None:
+    last = code_cells(lesson)[-1]
+    assert f'report("{lesson}")' in last.source
+    assert shown_by(last) == {claim.id for claim in CLAIMS.values() if claim.lesson == lesson}
+
+
+def test_a_claim_without_its_cell_or_without_its_output_is_noticed() -> None:
+    cells = code_cells("03")
+    at = next(index for index, cell in enumerate(cells) if "C13" in judged_by(cell))
+    assert untried("03", cells[:at] + cells[at + 1 :]) == {"C13"}
+    not_run = copy.deepcopy(cells)
+    not_run[at].outputs = []
+    assert untried("03", not_run) == {"C13"}
