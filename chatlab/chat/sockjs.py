@@ -11,8 +11,9 @@ The server speaks in frames: `o` opened, `h` heart-beat, `a["...","..."]` messag
 the protocol's description, https://sockjs.github.io/sockjs-protocol/sockjs-protocol-0.3.3.html . What the messages say
 is not this file's affair: `open_peer` makes whoever is to talk to the client.
 
-Left out: jsonp and htmlfile, which only browsers without CORS need, the iframe pages for the same, and cookies:
-behind a balancer the SERVER and SESSION in the path pick the instance.
+Left out: jsonp, htmlfile and the iframe pages, which only browsers older than CORS need, and whose requests carry no
+Origin: nothing would keep a foreign page from speaking for the reader. And cookies: behind a balancer the SERVER and
+SESSION in the path pick the instance.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections.abc import Callable, Sequence
+from email.utils import formatdate
 from typing import Protocol
 
-from aiohttp import WSMsgType, hdrs, web
+from aiohttp import HttpVersion11, WSMsgType, hdrs, web
 
 from chatlab.chat.transport import Transport, WebSocketSink, websocket_frame
 from chatlab.websocket.handshake import origin_allowed
@@ -40,10 +43,12 @@ INTERRUPTED = (1002, "Connection interrupted")
 STILL_OPEN = (2010, "Another connection still open")
 
 NO_CACHE = {"Cache-Control": "no-store, no-cache, no-transform, must-revalidate, max-age=0"}
-CACHE = {"Cache-Control": "public, max-age=31536000", "Access-Control-Max-Age": "31536000"}
+YEAR = 31536000
+CACHE = {"Cache-Control": f"public, max-age={YEAR}", "Access-Control-Max-Age": f"{YEAR}"}
 JAVASCRIPT = {"Content-Type": "application/javascript; charset=UTF-8"}
 TEXT = {"Content-Type": "text/plain; charset=UTF-8"}
-EVENTS = {"Content-Type": "text/event-stream; charset=UTF-8"}
+JSON = {"Content-Type": "application/json; charset=UTF-8"}
+EVENTS = {"Content-Type": "text/event-stream"}
 
 
 class Peer(Protocol):
@@ -281,6 +286,7 @@ class SockJS:
         router.add_get(prefix + "/", self.greet)
         router.add_get(prefix + "/info", self._info)
         router.add_get(session + "websocket", self._websocket)
+        router.add_post(session + "websocket", self._only_get)
         router.add_get(session + "eventsource", self._eventsource)
         for name, handler in (("xhr", self._xhr), ("xhr_streaming", self._xhr_streaming), ("xhr_send", self._xhr_send)):
             router.add_post(session + name, handler)
@@ -289,16 +295,16 @@ class SockJS:
 
     async def greet(self, request: web.Request) -> web.Response:
         """For a person who looks whether somebody is there."""
-        return web.Response(text="Welcome to SockJS!\n")
+        return web.Response(body=b"Welcome to SockJS!\n", headers=TEXT)
 
     async def _info(self, request: web.Request) -> web.Response:
         offer = {"websocket": True, "cookie_needed": False, "origins": ["*:*"], "entropy": random.getrandbits(32)}
-        return web.json_response(offer, headers={**NO_CACHE, **self._cors(request)})
+        return web.Response(body=json.dumps(offer).encode(), headers={**JSON, **NO_CACHE, **self._cors(request)})
 
     async def _preflight(self, request: web.Request) -> web.Response:
         """A browser asks before it posts to another origin."""
         methods = "OPTIONS, GET" if request.path.endswith("/info") else "OPTIONS, POST"
-        allowed = {"Access-Control-Allow-Methods": methods}
+        allowed = {"Access-Control-Allow-Methods": methods, "Expires": formatdate(time.time() + YEAR, usegmt=True)}
         if wanted := request.headers.get("Access-Control-Request-Headers"):
             allowed["Access-Control-Allow-Headers"] = wanted
         return web.Response(status=204, headers={**CACHE, **allowed, **self._cors(request)})
@@ -335,6 +341,8 @@ class SockJS:
         wrap: Callable[[bytes], bytes],
     ) -> web.StreamResponse:
         session = self._session(request)
+        if request.version < HttpVersion11:
+            response.force_close()  # without chunks, nothing else tells where the answer ends
         await response.prepare(request)
         if prelude:
             await response.write(prelude)
@@ -386,6 +394,9 @@ class SockJS:
         return web.Response(status=204, headers=headers)
 
     # Both, over a WebSocket.
+
+    async def _only_get(self, request: web.Request) -> web.Response:
+        return web.Response(status=405, headers={"Allow": "GET"})
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         self._cors(request)

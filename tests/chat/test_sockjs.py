@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from itertools import count
 
 import aiohttp
@@ -78,7 +80,9 @@ async def test_the_greeting_and_the_offer(echo: Setting) -> None:
     _, http, _ = echo
     async with http.get("/echo/") as response:
         assert await response.text() == "Welcome to SockJS!\n"
+        assert response.headers["Content-Type"] == "text/plain; charset=UTF-8"
     async with http.get("/echo/info") as response:
+        assert response.headers["Content-Type"] == "application/json; charset=UTF-8"
         offer = await response.json()
         assert (offer["websocket"], offer["cookie_needed"], offer["origins"]) == (True, False, ["*:*"])
         assert "no-store" in response.headers["Cache-Control"]
@@ -137,10 +141,24 @@ async def test_a_stream_begins_with_a_prelude_and_ends_when_it_is_full(echo: Set
         assert await response.content.readline() == b'a["more"]\n'
 
 
+async def test_a_stream_over_http_1_0_ends_with_its_connection(echo: Setting) -> None:
+    _, http, path = echo
+    await post(http, f"{path}/xhr")
+    await post(http, f"{path}/xhr_send", '["last","close"]')
+    reader, writer = await asyncio.open_connection("127.0.0.1", http._base_url.port if http._base_url else 0)
+    async with asyncio.timeout(5):
+        writer.write(f"POST {path}/xhr_streaming HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n\r\n".encode())
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")  # to its end
+    writer.close()
+    assert b"transfer-encoding" not in head.lower()
+    assert b"content-length" not in head.lower()
+    assert body == b"h" * 2048 + b'\na["last"]\nc[3000,"Go away!"]\n'
+
+
 async def test_server_sent_events(echo: Setting) -> None:
     _, http, path = echo
     async with http.get(f"{path}/eventsource") as response:
-        assert response.headers["Content-Type"] == "text/event-stream; charset=UTF-8"
+        assert response.headers["Content-Type"] == "text/event-stream"
         assert await response.content.readline() == b"\r\n"
         assert await response.content.readuntil(b"\r\n\r\n") == b"data: o\r\n\r\n"
         await post(http, f"{path}/xhr_send", json.dumps(["a\n\r b"]))
@@ -189,6 +207,13 @@ async def test_a_heart_beat_comes_when_nothing_else_does(echo: Setting, monkeypa
         assert await websocket.recv() == "h"
 
 
+async def test_a_websocket_is_asked_for_by_get_alone(echo: Setting) -> None:
+    _, http, path = echo
+    async with http.post(f"{path}/websocket") as response:
+        assert (response.status, response.headers["Allow"], await response.read()) == (405, "GET", b"")
+        assert "Content-Type" not in response.headers
+
+
 async def test_over_a_websocket(echo: Setting) -> None:
     server, http, path = echo
     async with connect(websocket_url(http, path)) as websocket:
@@ -221,6 +246,8 @@ async def test_a_browser_may_ask_first_and_only_the_allowed_origin_reads_the_ans
         assert response.headers["Access-Control-Allow-Credentials"] == "true"
         assert response.headers["Access-Control-Allow-Methods"] == "OPTIONS, POST"
         assert response.headers["Access-Control-Allow-Headers"] == "x-token"
+        assert response.headers["Cache-Control"] == "public, max-age=31536000"
+        assert parsedate_to_datetime(response.headers["Expires"]) > datetime.now(UTC) + timedelta(days=364)
     for method, where in (("POST", "xhr"), ("POST", "xhr_send"), ("GET", "eventsource"), ("GET", "websocket")):
         foreign = {"Origin": "https://evil.example"}
         async with http.request(method, f"{path}/{where}", headers=foreign) as response:
