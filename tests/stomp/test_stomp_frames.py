@@ -282,6 +282,8 @@ def test_a_large_frame_in_tiny_pieces_takes_time_in_proportion() -> None:
 def test_a_body_brings_its_content_length_in_octets() -> None:
     assert Frame("SEND", (("a", "b"),), "안녕".encode()).serialize() == "SEND\na:b\ncontent-length:6\n\n안녕\0".encode()
     assert Frame("SEND", (), b"\0").serialize() == b"SEND\ncontent-length:1\n\n\0\0"
+    padded = b"SEND\ncontent-length:005\n\nhello\0"
+    assert [frame.serialize() for frame in parse(padded)] == [padded]  # a number of octets all the same
     assert Frame("DISCONNECT").serialize() == b"DISCONNECT\n\n\0"
 
 
