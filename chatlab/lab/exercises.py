@@ -11,10 +11,12 @@ points. The only mark is that it works.
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import dis
 import inspect
 import json
+import re
 import textwrap
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -74,8 +76,28 @@ class Exercise:
 
     @property
     def code(self) -> str:
-        """The source of the reference solution, as a learner would write it into the cell."""
-        return textwrap.dedent(inspect.getsource(self.solve)).strip()
+        """The source of the reference solution, as a learner would write it into the cell: without annotations."""
+        return _plain(textwrap.dedent(inspect.getsource(self.solve)).strip())
+
+
+def _plain(source: str) -> str:
+    """A function's source without the types in its signatures, whose names a notebook has not imported."""
+    lines = [re.sub(r"\s+# (type: ignore|noqa).*$", "", line).encode() for line in source.splitlines()]
+    functions = [
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    hints: list[tuple[ast.expr, bytes]] = [(function.returns, b"->") for function in functions if function.returns]
+    for function in functions:
+        taken = function.args
+        every = [*taken.posonlyargs, *taken.args, *taken.kwonlyargs, *filter(None, [taken.vararg, taken.kwarg])]
+        hints += [(each.annotation, b":") for each in every if each.annotation]
+    # From the end, so that what is cut away moves nothing that is still to be cut.
+    for hint, mark in sorted(hints, key=lambda each: (each[0].lineno, each[0].col_offset), reverse=True):
+        line, end = lines[hint.lineno - 1], hint.end_col_offset
+        assert hint.lineno == hint.end_lineno, f"an annotation over two lines: {source}"
+        rest = line[end:].replace(b" = ", b"=", 1) if line[end:].startswith(b" = ") else line[end:]
+        lines[hint.lineno - 1] = line[: line.rindex(mark, 0, hint.col_offset)].rstrip() + rest
+    return b"\n".join(lines).decode()
 
 
 @dataclass(frozen=True)

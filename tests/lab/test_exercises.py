@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chatlab.lab.exercises import check, exercises, find, hint, is_stub, progress, solution
+from chatlab.lab.exercises import Exercise, check, exercises, find, hint, is_stub, progress, solution
 
 HERE = Path(__file__).parent
 LESSONS = sorted(path.stem for path in (HERE / "wrong_answers").glob("lesson*.py"))
@@ -112,3 +112,19 @@ def test_what_is_a_stub_and_what_is_not() -> None:
     assert not is_stub(lambda x: x)
     assert not is_stub(len)
     assert not is_stub("text")
+
+
+def test_the_code_of_a_solution_needs_no_name_that_the_notebook_has_not() -> None:
+    async def solve(session: "Any", *others: dict[str, int], sign: str = ":", deep: "Any" = None) -> list[str]:
+        """With : and -> in it."""
+
+        def inner(x: int) -> int:  # type: ignore[unused-ignore]  # said to mypy, not to the learner
+            return x
+
+        return [sign, str(inner(1))]
+
+    exercise = Exercise("00.1", "", lambda answer: None, (), solve, "")
+    assert exercise.code.splitlines()[0] == 'async def solve(session, *others, sign=":", deep=None):'
+    assert "        def inner(x):" not in exercise.code
+    assert "    def inner(x):" in exercise.code.splitlines()
+    assert '"""With : and -> in it."""' in exercise.code
