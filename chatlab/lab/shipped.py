@@ -17,7 +17,7 @@ import chatlab
 from chatlab.errors import SetupError
 from chatlab.lab.home import LANDMARK, home
 
-__all__ = ["Reset", "notebooks", "remember", "reset"]
+__all__ = ["Reset", "notebooks", "put", "remember", "reset"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,12 @@ def reset(lessons: Sequence[str] = ()) -> Reset:
         if not any(name.startswith(lesson) for name in files):
             raise SetupError(f"no notebook begins with {lesson!r}", f"there are {', '.join(sorted(files))}")
     aside = home() / "aside" / time.strftime("%Y-%m-%d_%H.%M.%S")
-    restored = [name for name, data in wanted.items() if _restore(folder / name, data, aside / name)]
+    restored = [name for name, data in wanted.items() if put(folder / name, data, aside / name)]
     return Reset(restored, aside)
 
 
-def _restore(file: Path, shipped: bytes, aside: Path) -> bool:
-    """Put one file back; whether there was anything to do."""
+def put(file: Path, shipped: bytes, aside: Path) -> bool:
+    """Write one file, moving what was there and differs to `aside`; whether there was anything to do."""
     if file.exists():
         if file.read_bytes() == shipped:
             return False
