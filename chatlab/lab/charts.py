@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from chatlab.lab.experiments.lesson02 import Flow, Transfer, Way
     from chatlab.lab.experiments.lesson03 import Delays, Reception
     from chatlab.lab.experiments.lesson04 import Load
+    from chatlab.lab.experiments.lesson07 import Share
 
-__all__ = ["bars", "delays", "grouped", "lines", "load", "reception", "table", "transfers", "waiting", "ways"]
+__all__ = ["bars", "delays", "grouped", "lines", "load", "reception", "shares", "table", "transfers", "waiting", "ways"]
 
 MARKERS = "osD^vP"
 HATCHES = ("", "//", "..", "xx")
@@ -178,3 +179,21 @@ def load(runs: Mapping[str, Sequence[Load]]) -> None:
         "milliseconds of processor time",
         {name: ([each.members for each in run], [each.busiest * 1000 for each in run]) for name, run in runs.items()},
     )
+
+
+def shares(runs: Mapping[str, Sequence[Share]]) -> None:
+    """What each instance had of one and the same load, a cluster of bars for each number of instances."""
+    figure, places = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for axes, what in zip(places, ("connections", "deliveries"), strict=True):
+        for place, run in enumerate(runs.values()):
+            width = 0.8 / len(run)
+            at = [place + (number - (len(run) - 1) / 2) * width for number in range(len(run))]
+            heights = [getattr(share, what) for share in run]
+            drawn = axes.bar(at, heights, width, color="tab:blue", edgecolor="black")
+            for bar, hatch in zip(drawn, cycle(HATCHES), strict=False):
+                bar.set_hatch(hatch)
+            axes.bar_label(drawn, fmt=figure_of, fontsize=8)
+        axes.set_xticks(range(len(runs)), list(runs))
+        axes.set_title(f"{what.capitalize()}, a bar for each server")
+        axes.spines[["top", "right"]].set_visible(False)
+    show(figure)

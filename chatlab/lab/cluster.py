@@ -178,6 +178,15 @@ class Cluster:
             self.balancer.targets.append(_address(instance.url))
         return instance
 
+    async def scale(self, count: int) -> None:
+        """Have the first `count` instances run and no others: those missing are started, the rest stopped politely."""
+        for instance in self.instances[:count]:
+            if not instance.alive:
+                await instance.start()
+        while len(self.instances) < count:
+            await self.add()
+        await asyncio.gather(*(instance.stop() for instance in self.instances[count:]))
+
     def kill(self, number: int) -> None:
         """SIGKILL one instance."""
         self.instances[number].kill()
@@ -280,6 +289,11 @@ class Balancer:
         balancer.port = balancer._server.sockets[0].getsockname()[1]
         balancer.url = f"ws://{host}:{balancer.port}{balancer._path}"
         return balancer
+
+    @property
+    def page_url(self) -> str:
+        """Where a browser opens the page of the instance whose turn it is."""
+        return f"http://{urlsplit(self.url).netloc}/"
 
     async def aclose(self) -> None:
         """Stop listening and drop every connection."""

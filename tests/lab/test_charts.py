@@ -9,6 +9,7 @@ import pytest
 from chatlab.lab import charts
 from chatlab.lab.experiments.lesson02 import Flow, Transfer, Way
 from chatlab.lab.experiments.lesson03 import Delays, Reception
+from chatlab.lab.experiments.lesson07 import Share
 
 
 @pytest.fixture
@@ -65,3 +66,13 @@ def test_waiting_shows_when_the_client_begins_to_read(shown: list[Any]) -> None:
     assert list(sent.lines[0].get_ydata()) == [0, 2]
     assert list(kept.lines[0].get_ydata()) == [0, 1]
     assert kept.lines[-1].get_xdata()[0] == 0.4
+
+
+def test_each_server_has_its_share_of_connections_and_deliveries(shown: list[Any]) -> None:
+    charts.shares({"1 server": [Share(24, 240)], "2 servers": [Share(12, 120), Share(12, 120)]})
+    connections, deliveries = shown[0].axes
+    assert [text.get_text() for text in connections.texts] == ["24", "12", "12"]
+    assert [text.get_text() for text in deliveries.texts] == ["240", "120", "120"]
+    assert [label.get_text() for label in deliveries.get_xticklabels()] == ["1 server", "2 servers"]
+    places = [bar.get_x() + bar.get_width() for bar in deliveries.patches]
+    assert places == sorted(places), "no bar hides another"

@@ -269,6 +269,21 @@ async def test_when_all_are_dead_http_says_so(cluster: Cluster) -> None:
         assert answer.headers["Retry-After"] == "1"
 
 
+async def test_it_is_scaled_up_and_down(cluster: Cluster) -> None:
+    for count in (1, 3, 2):
+        await cluster.scale(count)
+        assert [instance.alive for instance in cluster.instances] == [
+            number < count for number in range(len(cluster.instances))
+        ]
+
+
+async def test_the_chats_page_is_reached_through_the_balancer(cluster: Cluster) -> None:
+    balancer = await cluster.balance()
+    async with aiohttp.ClientSession() as session, session.get(balancer.page_url) as answer:
+        assert answer.status == 200
+        assert "<title>" in await answer.text()
+
+
 async def connections(url: str) -> int:
     """How many clients an instance has, by its own count."""
     async with aiohttp.ClientSession() as session, session.get(page(url, "/metrics")) as answer:

@@ -10,7 +10,7 @@ import contextlib
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +22,21 @@ from chatlab.lab.cluster import Cluster
 from chatlab.lab.trace import Events, Trace
 from chatlab.lab.until import until
 
-__all__ = ["Ledger", "burst", "delays", "ledger", "ledger_of", "load", "member", "memory_of", "said", "talk_while"]
+__all__ = [
+    "Ledger",
+    "Share",
+    "burst",
+    "delays",
+    "ledger",
+    "ledger_of",
+    "load",
+    "member",
+    "memory_of",
+    "said",
+    "stored_before_receipt",
+    "talk_while",
+    "way_of_one_message",
+]
 
 
 async def member(url: str, name: str, **options: Any) -> StompMember:
@@ -159,15 +173,40 @@ def stored_before_receipt(way: Events) -> bool:
 # --- Load ---
 
 
-async def load(cluster: Cluster, members: int) -> list[int]:
-    """Bring `members` in through the cluster's balancer, and ask each instance how many of them it has."""
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one instance had of a load: how many of the members, and how many messages it handed to members."""
+
+    connections: int
+    deliveries: int
+
+
+async def load(cluster: Cluster, members: int, *, messages: int = 10) -> list[Share]:
+    """Bring `members` in through the balancer and let one of them talk; what each living instance had of it.
+
+    Both figures are the instances' own, from their page `/metrics`, less what they were before. Returns when every
+    member was shown every message; raises `TimeoutError` if one was not.
+    """
     balancer = await cluster.balance()
+    urls = [instance.url for instance in cluster.instances if instance.alive]
+    before = [await asyncio.to_thread(_metrics, url) for url in urls]
     async with contextlib.AsyncExitStack() as stack:
+        clients = []
         for number in range(members):
-            client = await member(balancer.url, f"member {number}", room="load")
-            stack.push_async_callback(client.close)
-        pages = [await asyncio.to_thread(_metrics, instance.url) for instance in cluster.instances]
-        return [int(page["chatlab_connections"]) for page in pages]
+            clients.append(await member(balancer.url, f"member {number}", room="load"))
+            stack.push_async_callback(clients[-1].close)
+        for number in range(messages):
+            await clients[0].send(f"load {number}")
+        await asyncio.gather(*(client.heard(f"load {messages - 1}", timeout=20) for client in clients))
+        after = [await asyncio.to_thread(_metrics, url) for url in urls]
+    return [_share(then, now) for then, now in zip(before, after, strict=True)]
+
+
+def _share(before: Mapping[str, float], after: Mapping[str, float]) -> Share:
+    def grown(name: str) -> int:
+        return round(after[name] - before[name])
+
+    return Share(grown("chatlab_connections"), grown("chatlab_deliveries_total"))
 
 
 def _metrics(url: str) -> dict[str, float]:

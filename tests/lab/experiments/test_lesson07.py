@@ -11,12 +11,14 @@ from redis.asyncio import Redis
 from chatlab.brokers.redis_streams import RedisStreamsBroker
 from chatlab.chat import as_in_the_article
 from chatlab.chat import server as chat
+from chatlab.lab.cluster import Cluster
 from chatlab.lab.engines import Engine
 from chatlab.lab.experiments.lesson07 import (
     Ledger,
     burst,
     delays,
     ledger,
+    load,
     member,
     said,
     stored_before_receipt,
@@ -94,3 +96,12 @@ async def test_a_record_is_stored_before_its_receipt_goes_out(fresh_redis: Engin
         way = await way_of_one_message(outer.url, trace)
         assert way[0].kind == "SEND"
         assert stored_before_receipt(way)
+
+
+async def test_the_same_load_is_less_for_each_of_more_instances(redis_engine: Engine) -> None:
+    async with Cluster(redis_engine.url, instances=2) as cluster:
+        shared = await load(cluster, members=4, messages=5)
+        assert [(share.connections, share.deliveries) for share in shared] == [(2, 10), (2, 10)]
+        cluster.kill(1)
+        [alone] = await load(cluster, members=4, messages=5)
+        assert (alone.connections, alone.deliveries) == (4, 20)
