@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
 
 import typer
@@ -303,6 +304,25 @@ def chat(
         int, typer.Option(min=1, help="About how many messages each room keeps (redis:// and memory:// alone).")
     ] = 100_000,
     drain_seconds: Annotated[float, typer.Option(min=0, help="How long clients have to leave after SIGTERM.")] = 5.0,
+    rate: Annotated[
+        float | None, typer.Option(min=0.1, help="Messages a second one connection may send; no limit if not given.")
+    ] = None,
+    audit_log: Annotated[
+        Path | None,
+        typer.Option(
+            help="Append each message of the job rooms to this file, as a line of JSON: one instance does it."
+        ),
+    ] = None,
+    notify_mentions: Annotated[
+        bool, typer.Option("--notify-mentions", help="Tell who is named by @NAME, on /user/queue/notifications.")
+    ] = False,
+    job_room: Annotated[
+        list[str] | None, typer.Option(help="A room for those two, public if none is named; repeat it for more.")
+    ] = None,
+    takeover_seconds: Annotated[
+        float,
+        typer.Option(min=0.1, help="After how long a job's message goes to another instance (redis:// alone)."),
+    ] = 30.0,
     as_in_the_article: Annotated[
         Build | None, typer.Option(help="One of the article's builds instead, faults and all; it wants redis://.")
     ] = None,
@@ -310,11 +330,21 @@ def chat(
 ) -> None:
     """The chat: STOMP over WebSocket at /ws, in step with every instance on the same broker. Its page is at /."""
     url = _broker_url(redis, broker)
-    engine = broker_of(url, durability, max_length)
+    engine = broker_of(url, durability, max_length, takeover_seconds)
     if as_in_the_article and not url.startswith(REDIS_URLS):
         _fail("--as-in-the-article wants a Redis: add --redis URL", WRONG_COMMAND_LINE)
+    if as_in_the_article and (rate or audit_log or notify_mentions):
+        _fail("--as-in-the-article has no limits and no jobs: leave those options out", WRONG_COMMAND_LINE)
+    if job_room and not (audit_log or notify_mentions):
+        _fail("--job-room names a room for --audit-log or --notify-mentions: give one of them", WRONG_COMMAND_LINE)
     from chatlab.chat import as_in_the_article as article
+    from chatlab.chat import jobs
     from chatlab.chat import server as chat_server
+    from chatlab.chat.destinations import PUBLIC
+    from chatlab.chat.limits import Rate
+
+    tasks = [jobs.audit_log(audit_log)] if audit_log else []
+    tasks += [jobs.mentions] if notify_mentions else []
 
     async def start() -> Server:
         await engine.start()
@@ -324,7 +354,14 @@ def chat(
                 url, build=as_in_the_article.value, host=host, port=port, origins=origin or ("*",)
             )
         server = await chat_server.start(
-            engine, host=host, port=port, origins=origin or (), drain_seconds=drain_seconds
+            engine,
+            host=host,
+            port=port,
+            origins=origin or (),
+            drain_seconds=drain_seconds,
+            rate=Rate(rate, burst=max(20, int(rate))) if rate else None,
+            jobs=tasks,
+            job_rooms=job_room or (PUBLIC,),
         )
         print(f"the chat's page: {server.page_url}")
         return server
@@ -424,7 +461,9 @@ def _broker_url(redis: str | None, broker: str | None) -> str:
     return "memory://"
 
 
-def broker_of(url: str, durability: Durability = Durability.SERVER, max_length: int = 100_000) -> Broker:
+def broker_of(
+    url: str, durability: Durability = Durability.SERVER, max_length: int = 100_000, takeover_after: float = 30.0
+) -> Broker:
     """The broker for a URL, not yet connected. A wrong URL ends with a line that lists the right ones."""
     scheme, separator, _ = url.partition("://")
     if durability is Durability.FSYNC and not url.startswith(REDIS_URLS):
@@ -432,12 +471,12 @@ def broker_of(url: str, durability: Durability = Durability.SERVER, max_length: 
     try:
         if not separator:
             raise ValueError(f"{url!r} is no URL")
-        return _engine(scheme, url, durability, max_length)
+        return _engine(scheme, url, durability, max_length, takeover_after)
     except ValueError as error:
         _fail(f"{error}; the brokers are {BROKER_URLS}", WRONG_COMMAND_LINE)
 
 
-def _engine(scheme: str, url: str, durability: Durability, max_length: int) -> Broker:
+def _engine(scheme: str, url: str, durability: Durability, max_length: int, takeover_after: float) -> Broker:
     """The one place that names engines. Raises ValueError for what is no broker's URL."""
     match scheme:
         case "memory":
@@ -447,7 +486,9 @@ def _engine(scheme: str, url: str, durability: Durability, max_length: int) -> B
         case "redis" | "rediss" | "unix":
             from chatlab.brokers.redis_streams import RedisStreamsBroker
 
-            return RedisStreamsBroker(url, durability=durability.value, max_length=max_length)
+            return RedisStreamsBroker(
+                url, durability=durability.value, max_length=max_length, takeover_after=takeover_after
+            )
         case "redis-pubsub" | "rediss-pubsub":
             from chatlab.brokers.redis_pubsub import RedisPubSubBroker
 

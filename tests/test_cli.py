@@ -21,6 +21,7 @@ from chatlab.brokers.memory import MemoryBroker
 from chatlab.brokers.redis_streams import RedisStreamsBroker
 from chatlab.cli import broker_of
 from chatlab.lab.claims import CLAIMS
+from chatlab.stomp.client import StompClient
 from tests.support.commands import CHATLAB, chatlab, run
 
 ROOT = Path(__file__).parents[1]
@@ -128,6 +129,32 @@ async def test_the_rooms_rate_is_limited_when_asked_for() -> None:
         async with asyncio.timeout(10):
             while not str(await client.recv()).startswith("! not sent: more than 0.1 messages a second"):
                 pass
+
+
+async def test_the_chats_rate_is_limited_when_asked_for() -> None:
+    arguments = ["serve", "chat", "--broker", "memory://", "--port", "0", "--rate", "0.1"]
+    async with chatlab(*arguments) as command, StompClient(await command.url(), proxy=None) as client:
+        errors = await client.subscribe("/user/queue/errors")
+        for number in range(21):
+            await client.send("/app/chat.sendMessage", f'{{"content":"{number}"}}', receipt=False)
+        async with asyncio.timeout(10):
+            refusal = json.loads((await anext(errors)).body)
+        assert refusal["error"] == "not sent: too many messages a second"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--broker", "memory://", "--audit-log", "/nowhere/audit.jsonl"], "no audit log at /nowhere/audit.jsonl"),
+        (["--broker", "memory://", "--job-room", "cats"], "--job-room names a room for"),
+        (["--broker", "memory://", "--notify-mentions", "--job-room", "a b"], "not a room's name: 'a b'"),
+        (["--redis", "redis://x", "--as-in-the-article", "first", "--rate", "1"], "has no limits and no jobs"),
+    ],
+)
+async def test_jobs_that_cannot_be_done_are_refused_at_the_start(arguments: list[str], words: str) -> None:
+    status, _, errors = await run("serve", "chat", "--port", "0", *arguments)
+    assert status in (2, 3)
+    assert words in errors
 
 
 async def test_a_room_for_the_lan_shows_a_code_and_wants_it() -> None:

@@ -27,6 +27,7 @@ from chatlab.chat.app import Call, Outgoing, User
 from chatlab.chat.destinations import (
     ERRORS,
     JSON,
+    NOTIFICATIONS,
     QUEUE_PREFIX,
     USER_PREFIX,
     fault_in,
@@ -307,4 +308,6 @@ def _direct(event: Send) -> Outgoing:
         owner, private = split_private(destination)
         if not owner or not private.startswith(USER_PREFIX + QUEUE_PREFIX[1:]):
             raise StompError(f"not a user's queue: {destination!r}, expected /user/PRINCIPAL/queue/NAME")
+        if private in (ERRORS, NOTIFICATIONS):
+            raise StompError(f"{private!r} takes no messages: what is there comes from the server itself")
     return Outgoing(destination, pack(destination, event.headers, event.body))

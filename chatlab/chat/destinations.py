@@ -39,6 +39,7 @@ QUEUE_PREFIX = "/queue/"
 USER_PREFIX = "/user/"
 USERS_TOPIC = "chat-users"
 ERRORS = "/user/queue/errors"
+NOTIFICATIONS = "/user/queue/notifications"
 
 # Letters of any script, digits, `_` and `-`: nothing that means something in a destination, a key or a page.
 _ROOM = re.compile(r"[\w-]{1,64}")

@@ -114,6 +114,7 @@ class ChatServer:
 
     async def listen(self, host: str, port: int) -> None:
         """Take connections from now on."""
+        await self.service.ready()
         await self._runner.setup()
         self._site = web.TCPSite(self._runner, host, port)
         await self._site.start()

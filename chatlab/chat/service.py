@@ -16,14 +16,16 @@ from typing import Protocol
 from chatlab.brokers.port import Broker, Deduplicates, Delivery, KeepsHistory
 from chatlab.chat.access import Access
 from chatlab.chat.app import Application, User
-from chatlab.chat.destinations import Record, record_of, room_of, topic_of
+from chatlab.chat.destinations import PUBLIC, Record, record_of, room_of, topic_of
 from chatlab.chat.hub import Hub
+from chatlab.chat.jobs import MakeWork, jobs_in
 from chatlab.chat.limits import Rate
 from chatlab.chat.metrics import Metrics, exposition
 from chatlab.chat.presence import Presence
 from chatlab.chat.queues import Queues
 from chatlab.chat.relay import Relay
 from chatlab.chat.rooms import chat_application
+from chatlab.chat.workers import Workers
 from chatlab.errors import BrokerUnavailable
 from chatlab.fanout import Fanout, SlowReaderPolicy
 from chatlab.stomp.frames import Limits
@@ -65,6 +67,8 @@ class ChatService:
         patience: float = PATIENCE,
         rate: Rate | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
+        jobs: Sequence[MakeWork] = (),
+        job_rooms: Sequence[str] = (PUBLIC,),
     ) -> None:
         self.id = uuid.uuid4().hex[:8]
         self.broker = broker
@@ -83,9 +87,16 @@ class ChatService:
         self.relay = Relay(broker, self._deliver, self._lost)
         self.queues = Queues(broker, self.id)
         self.presence = Presence(broker, self.id, self._send)
+        works = [make(broker, self.presence) for make in jobs]
+        self.workers = Workers(broker, self.id, jobs_in(job_rooms, works)) if works else None
         self.metrics = Metrics()
         self.connections: dict[Client, None] = {}  # a dict, as a set that keeps its order
         self.draining = False
+
+    async def ready(self) -> None:
+        """Wait until the jobs have begun: from then on they get every message of their rooms."""
+        if self.workers is not None:
+            await self.workers.ready()
 
     async def publish(self, topic: str, body: bytes, key: str | None) -> str:
         """Hand a record to the broker, once per key. `BrokerUnavailable` if it was not taken in the broker's time."""
@@ -133,6 +144,8 @@ class ChatService:
         """Stop reading from the broker, which stays open: it belongs to who made it."""
         for connection in list(self.connections):
             connection.end()
+        if self.workers is not None:
+            await self.workers.aclose()
         await self.presence.aclose()
         await self.queues.aclose()
         await self.relay.aclose()
@@ -150,6 +163,7 @@ class ChatService:
     def metrics_page(self) -> str:
         """The counters and gauges of this instance, for Prometheus."""
         fanout, metrics = self.fanout.counters, self.metrics
+        tallies = list(self.workers.tallies.values()) if self.workers is not None else []
         counters = {
             "connections_opened_total": metrics.opened,
             "messages_published_total": metrics.published,
@@ -162,6 +176,8 @@ class ChatService:
             "slow_readers_closed_total": fanout.slow,
             "slow_readers_aborted_total": fanout.aborted,
             "clients_limited_total": metrics.limited,
+            "jobs_done_total": sum(tally.done for tally in tallies),
+            "jobs_failed_total": sum(tally.failed for tally in tallies),
         }
         gauges = {
             "connections": len(self.connections),

@@ -1,0 +1,142 @@
+"""Two jobs for the workers (workers.py): an audit log, and telling people that somebody has named them.
+
+    audit_log(Path("audit.jsonl"))      each message of the rooms, a line of JSON in a file
+    mentions                            "@민지야" in a room: a message on 민지's own /user/queue/notifications
+
+Both are for rooms that are named beforehand. A group reads a room's own stream, so no message can be stored that the
+group does not get; but each such room costs every instance a connection to the engine, and a guest who makes up a
+thousand names is not to have a thousand of those.
+
+Either may be done twice, if its instance dies before the acknowledgement. What that leaves: the same line again in the
+log, under the same `id`; of the mention nothing, where the engine knows repeats (`Deduplicates`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from chatlab.brokers.port import Broker, Deduplicates
+from chatlab.chat.destinations import (
+    JSON,
+    NOTIFICATIONS,
+    Record,
+    pack,
+    private_destination,
+    room_destination,
+    topic_of,
+)
+from chatlab.chat.presence import Person, Presence
+from chatlab.chat.workers import Job, Work
+from chatlab.errors import MessageRefused, SetupError
+
+MAX_MENTIONED = 20  # people one message may send for
+MENTION = re.compile("@")
+
+MakeWork = Callable[[Broker, Presence], tuple[str, Work]]  # the job's name, and what is done for each message
+
+
+class RoomMessage(msgspec.Struct):
+    """What these jobs read of a room's record."""
+
+    sender: str
+    content: str
+    room: str = ""
+    time: str = ""
+
+
+_message = msgspec.json.Decoder(RoomMessage)
+
+
+def jobs_in(rooms: Sequence[str], works: Iterable[tuple[str, Work]]) -> list[Job]:
+    """These works for each message of these rooms. SetupError if no room can have such a name."""
+    try:
+        topics = [topic_of(room_destination(room)) for room in dict.fromkeys(rooms)]
+    except MessageRefused as error:
+        raise SetupError(str(error)) from error
+    return [Job(name, topics, work) for name, work in works]
+
+
+# --- The audit log ---
+
+
+def audit_log(path: Path) -> MakeWork:
+    """Append each message to a file. SetupError if that cannot be written.
+
+    A line is acknowledged when the operating system has it: it survives the process, but a power cut may cost the last.
+    The file is opened for each line, so that it may be moved away at any time; other instances may write it too.
+    """
+    try:
+        _append(path, b"")
+    except OSError as error:
+        raise SetupError(f"no audit log at {path}: {error.strerror}") from error
+
+    async def write(record: Record) -> None:
+        fields = msgspec.json.decode(record.message.body)
+        # Of the message, not of the record: record ids repeat across rooms.
+        line = msgspec.json.encode(fields | {"id": record.message.id}) + b"\n"
+        await asyncio.to_thread(_append, path, line)
+
+    return lambda broker, presence: ("audit", write)
+
+
+def _append(path: Path, line: bytes) -> None:
+    """One write in append mode: lines of several processes do not mix. What people say is for its owner's eyes."""
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        if os.write(file, line) != len(line):
+            raise OSError(f"{path} took a part of a line only")
+    finally:
+        os.close(file)
+
+
+# --- Mentions ---
+
+
+def mentions(broker: Broker, presence: Presence) -> tuple[str, Work]:
+    """Tell those who are in the room, on whichever instance, that a message names them."""
+    deduplicates = broker if isinstance(broker, Deduplicates) else None
+
+    async def notify(record: Record) -> None:
+        message = _message.decode(record.message.body)
+        if "@" not in message.content:
+            return
+        note = {"kind": "mention", "message_id": record.message.id} | msgspec.to_builtins(message)
+        for person in mentioned(message.content, await presence.people(message.room))[:MAX_MENTIONED]:
+            if person.name == message.sender:
+                continue
+            destination = private_destination(person.principal, NOTIFICATIONS)
+            body = pack(destination, [("content-type", JSON)], msgspec.json.encode(note))
+            if deduplicates is not None:
+                key = f"mention:{record.message.id}:{person.principal}"
+                await deduplicates.publish_once(topic_of(destination), body, key)
+            else:
+                await broker.publish(topic_of(destination), body)
+
+    return "mentions", notify
+
+
+def mentioned(content: str, people: Iterable[Person]) -> list[Person]:
+    """Those whom `@NAME` in a text means: of several names that fit, the longest; all who bear it."""
+    by_name: dict[str, list[Person]] = {}
+    for person in people:
+        by_name.setdefault(person.name, []).append(person)
+    longest_first = sorted(by_name, key=len, reverse=True)
+    found: dict[str, None] = {}
+    for at in MENTION.finditer(content):
+        rest = content[at.end() :]
+        name = next((name for name in longest_first if rest.startswith(name) and _ends(name, rest)), None)
+        if name is not None:
+            found[name] = None
+    return [person for name in found for person in by_name[name]]
+
+
+def _ends(name: str, text: str) -> bool:
+    """Whether the name ends where it ends: @Ana is not in @Anabel; but Korean adds its particles, as in @민지야."""
+    following = text[len(name) : len(name) + 1]
+    return not (following.isalnum() or following == "_") or "가" <= following <= "힣"
