@@ -1,7 +1,7 @@
 """What a server writes to standard error: a line for each event, for people or, as JSON, for programs.
 
 The facts of an event are the record's extra fields: `logger.info("connected", extra={"user": name})`. Whatever a user
-had a say in is escaped, so that nobody can write a line of his own into the log.
+had a say in is escaped, and quoted where needed: nobody can write a line of his own into the log, or a field of one.
 """
 
 from __future__ import annotations
@@ -49,16 +49,26 @@ class JsonLines(logging.Formatter):
 
 
 class Lines(logging.Formatter):
-    """`13:05:59 INFO chatlab.chat connected connection=4f2a-1 user=Ana`; a traceback follows, indented."""
+    """`13:05:59 INFO chatlab.chat connected connection=4f2a-1 user="Ana Maria"`; a traceback follows, indented."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line, but for a traceback."""
-        fields = "".join(f" {name}={printable(str(value))}" for name, value in facts(record).items())
-        event = printable(record.getMessage())
+        fields = "".join(f" {name}={quoted(str(value))}" for name, value in facts(record).items())
+        event = record.getMessage()
+        event = quoted(event) if "=" in event else printable(event)  # one that could pass for a field does not
         line = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname} {record.name} {event}{fields}"
         if record.exc_info:
             line += "".join(f"\n    {printable(each)}" for each in self.formatException(record.exc_info).splitlines())
         return line
+
+
+def quoted(value: str) -> str:
+    """A field's value: as it is, or as a JSON string if it has a sign that means something here."""
+    if value and value.isprintable() and not set(value) & set(' "=\\'):
+        return value
+    return "".join(
+        sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in json.dumps(value, ensure_ascii=False)
+    )
 
 
 def printable(text: str) -> str:

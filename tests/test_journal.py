@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -25,7 +26,42 @@ def test_an_event_and_its_facts_are_one_line(capsys: pytest.CaptureFixture[str])
     journal.keep()
     logging.getLogger("chatlab.chat").info("connected", extra={"connection": "4f2a-1", "user": "안나 🙂"})
     line = capsys.readouterr().err
-    assert line[8:] == " INFO chatlab.chat connected connection=4f2a-1 user=안나 🙂\n"
+    assert line[8:] == ' INFO chatlab.chat connected connection=4f2a-1 user="안나 🙂"\n'
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("Ana", "Ana"),
+        ("민지", "민지"),
+        ("", '""'),
+        ("Ana level=admin", '"Ana level=admin"'),
+        ("a=b", '"a=b"'),
+        ('say "hi"', r'"say \"hi\""'),
+        ("C:\\x", r'"C:\\x"'),
+        ("\x1b[2J", r'"\u001b[2J"'),
+        ("a\nb\u2028\x85", r'"a\nb\u2028\u0085"'),
+        (None, "None"),
+        (7, "7"),
+    ],
+)
+def test_a_value_with_a_sign_that_means_something_is_quoted_as_json_quotes_it(
+    capsys: pytest.CaptureFixture[str], value: object, shown: str
+) -> None:
+    journal.keep()
+    logging.getLogger("chatlab.chat").info("connected", extra={"user": value})
+    assert capsys.readouterr().err[9:] == f"INFO chatlab.chat connected user={shown}\n"
+    if shown.startswith('"'):
+        assert json.loads(shown) == value
+
+
+def test_nobody_can_fake_a_field_of_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    journal.keep()
+    eve = 'eve" user="Ana" remote=127.0.0.1'
+    logging.getLogger("chatlab.chat").info("refused %s", eve, extra={"user": eve, "connection": "4f2a-1"})
+    # A reader of such lines finds a field where NAME= stands outside of quotes.
+    outside = re.sub(r'"(?:[^"\\]|\\.)*"', "…", capsys.readouterr().err)
+    assert re.findall(r"(\w+)=", outside) == ["user", "connection"]
 
 
 def test_as_json_it_is_an_object_with_the_same_facts(capsys: pytest.CaptureFixture[str]) -> None:
