@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from chatlab.errors import ChatlabError
+from chatlab.errors import ChatlabError, MessageRefused
 from chatlab.stomp.client import Backoff, ClientSubscription, StompClient
 from chatlab.stomp.client import State as StompState
 from chatlab.stomp.frames import Frame
@@ -340,11 +340,14 @@ class StompMember(ChatClient):
             try:
                 async with asyncio.timeout(RECEIPT_SECONDS):
                     return await self._send_once(text, client_id)
-            except (ConnectionError, TimeoutError):  # stored or not: only a repeat under the same id can tell
+            except (ConnectionError, TimeoutError, MessageRefused):  # stored or not: only a repeat can tell
                 await asyncio.sleep(0.05)
 
     async def send(self, text: str) -> None:
-        """Send one text; return when its RECEIPT has come. Raises `ConnectionError` when the link is not open."""
+        """Send one text; return when its RECEIPT has come.
+
+        Raises `ConnectionError` when the link is not open, `MessageRefused` when the chat does not take it.
+        """
         if self.state is not State.OPEN:
             raise ConnectionError(f"{self.name} is not connected; connect first")
         self.note(text, "sent")  # before the RECEIPT, which may come after the message itself

@@ -10,6 +10,10 @@ It keeps heart-beats, and connects again when the connection is lost: after a wh
 chance in it, so that a thousand clients of a server that came back do not come back in the same instant. Then it
 subscribes again, and on topics says which message was the last it saw (`last-id`), so that what it missed comes first.
 
+A server may have a way to refuse one message and go on with the session, which STOMP has not: a MESSAGE on the queue
+`/user/queue/errors` with the `receipt-id` of the SEND. A client that has subscribed to it is told by MessageRefused
+instead of waiting for a RECEIPT that will not come.
+
 What is not done for the caller: a SEND whose RECEIPT did not come before the connection was lost is not sent again. It
 may have been processed or not; the caller is told by ConnectionError, and knows whether a repeat does harm.
 """
@@ -19,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import itertools
+import json
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -31,7 +36,7 @@ from urllib.parse import urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from chatlab.errors import RemoteProtocolError, StompError, SubscriptionLost
+from chatlab.errors import MessageRefused, RemoteProtocolError, StompError, SubscriptionLost
 from chatlab.stomp.events import AckMode
 from chatlab.stomp.frames import EOL, VERSIONS, Frame, Heartbeat, Limits, Parser
 from chatlab.stomp.heartbeat import HeartBeat, agree, parse_heart_beat
@@ -39,6 +44,7 @@ from chatlab.stomp.session import SUBPROTOCOLS
 
 Headers = Mapping[str, str]
 NO_HEADERS: Headers = {}
+ERRORS = "/user/queue/errors"
 
 
 class State(enum.Enum):
@@ -167,8 +173,9 @@ class StompClient:
     ) -> None:
         """Send one message; return when the server says that it is processed (or, without `receipt`, at once).
 
-        While the client is connecting again, this waits. Raises StompError if the server refuses, ConnectionError if
-        the connection was lost before the RECEIPT: the message may have been processed or not.
+        While the client is connecting again, this waits. Raises StompError if the server refuses and closes,
+        MessageRefused if it refuses this message alone (on `/user/queue/errors`, once subscribed to), ConnectionError
+        if the connection was lost before the RECEIPT: the message may have been processed or not.
         """
         named = {"destination": destination, **headers}
         if transaction is not None:
@@ -314,17 +321,25 @@ class StompClient:
                 subscription = self._subscriptions.get(frame.get("subscription") or "")
                 if subscription is not None:  # else it was on its way when we unsubscribed
                     subscription.receive(frame)
+                    if subscription.destination == ERRORS:
+                        self._answer(frame, _refusal_in(frame))
             case "RECEIPT":
-                receipt = self._receipts.get(frame.get("receipt-id") or "")
-                if receipt is not None and not receipt.done():
-                    receipt.set_result(None)
+                self._answer(frame, None)
             case "ERROR":
                 error = _error_in(frame)
-                receipt = self._receipts.get(error.receipt_id or "")
-                if receipt is not None and not receipt.done():
-                    receipt.set_exception(error)
+                self._answer(frame, error)
                 return error
         return None
+
+    def _answer(self, frame: Frame, error: Exception | None) -> None:
+        """Let the one go on who waits for the receipt that a frame names, if somebody does."""
+        receipt = self._receipts.get(frame.get("receipt-id") or "")
+        if receipt is None or receipt.done():
+            return
+        if error is None:
+            receipt.set_result(None)
+        else:
+            receipt.set_exception(error)
 
     def _forget(self, link: _Link) -> None:
         """The connection is lost, and with it every receipt that has not come."""
@@ -596,6 +611,15 @@ def _error_in(frame: Frame) -> StompError:
         return StompError(f"the server answered CONNECT with {frame.command!r}")
     message = frame.get("message") or "the server gave no reason"
     return StompError(message, frame.get("receipt-id"), frame.body.decode(errors="replace"))
+
+
+def _refusal_in(frame: Frame) -> MessageRefused:
+    """What the MESSAGE on the queue for errors says, in chatlab's JSON or in whatever words."""
+    try:
+        fault = json.loads(frame.body)
+        return MessageRefused(str(fault["error"]), field=fault.get("field") or "")
+    except (ValueError, LookupError, TypeError):
+        return MessageRefused(frame.body.decode(errors="replace"))
 
 
 def _is_text(data: bytes) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from chatlab.errors import StompError, SubscriptionLost
+from chatlab.errors import MessageRefused, StompError, SubscriptionLost
 from chatlab.stomp.client import Backoff, ClientSubscription, State, StompClient
 from chatlab.stomp.events import Ack, Disconnect, Nack, Send, Subscribe, Unsubscribe
 from chatlab.stomp.frames import Frame
@@ -47,6 +48,39 @@ async def test_what_is_sent_comes_back_to_a_subscriber(server: StompServer) -> N
     assert client.state.value == "closed"
     assert server.received(Disconnect) == 1
     assert not server.sessions
+
+
+@pytest.mark.parametrize(
+    ("body", "words", "field"),
+    [
+        ('{"error": "no content", "field": "content", "receipt": "r-1"}', "no content", "content"),
+        ('{"error": "not stored", "field": null}', "not stored", ""),
+        ("in words", "in words", ""),
+        ("[1]", "[1]", ""),
+    ],
+)
+async def test_a_message_that_is_refused_alone_is_refused_to_its_sender_and_the_session_goes_on(
+    server: StompServer, body: str, words: str, field: str
+) -> None:
+    async with StompClient(server.url) as client:
+        errors = await client.subscribe("/user/queue/errors")
+        with pytest.raises(MessageRefused, match=re.escape(words)) as refused:
+            await client.send("/unwanted", body)
+        assert refused.value.field == field
+        assert await bodies(errors, 1) == [body.encode()]
+        await client.send("/topic/a", b"goes on")
+
+
+async def test_only_the_queue_for_errors_can_refuse_a_message(server: StompServer) -> None:
+    async with StompClient(server.url) as client:
+        subscription = await client.subscribe("/topic/a")
+        forged = asyncio.create_task(client.send("/unwanted", b"no"))  # nobody listens there: it waits
+        await until(lambda: server.received(Send) == 1)
+        (name,) = client._receipts
+        await server.publish("/topic/a", b"no", (("receipt-id", name),))
+        assert await bodies(subscription, 1) == [b"no"]
+        assert not forged.done()
+        forged.cancel()
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])

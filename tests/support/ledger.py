@@ -20,7 +20,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from chatlab.errors import StompError
+from chatlab.errors import MessageRefused, StompError
 from chatlab.lab.cluster import Cluster
 from chatlab.lab.engines import Engine
 from chatlab.stomp.client import Backoff, StompClient
@@ -58,8 +58,8 @@ class Member:
         body = json.dumps({"content": client_id, "room": self.room, "client_id": client_id})
         self.tried.add(client_id)
         while True:
-            # A receipt that does not come: the server told `/user/queue/errors` why, or died. Either way: again.
-            with suppress(ConnectionError, TimeoutError, StompError):
+            # A receipt that does not come: the server told why on `/user/queue/errors`, or died. Either way: again.
+            with suppress(ConnectionError, TimeoutError, StompError, MessageRefused):
                 async with asyncio.timeout(15):
                     await self.client.send("/app/chat.sendMessage", body)
                     self.receipted.add(client_id)

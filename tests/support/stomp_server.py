@@ -1,7 +1,7 @@
 """A STOMP server of a few lines, for the client's tests: our session over the library `websockets`.
 
 A SEND goes to all subscribers of its destination; `/topic/…` keeps its messages and begins after `last-id`. `/refused`
-is refused. What is not there: everything else.
+is refused; `/unwanted` is too, on `/user/queue/errors`, with the words sent. What is not there: everything else.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from chatlab.stomp.events import Commit, Connect, Delivery, Event, Nack, Send, Subscribe, Unsubscribe
-from chatlab.stomp.frames import Message
+from chatlab.stomp.frames import Headers, Message
 from chatlab.stomp.session import ServerSession
 
 
@@ -60,9 +60,9 @@ class StompServer:
         """How many events of a kind have come."""
         return sum(isinstance(event, kind) for event in self.events)
 
-    async def publish(self, destination: str, body: bytes) -> None:
+    async def publish(self, destination: str, body: bytes, headers: Headers = ()) -> None:
         """Send a message to all who have subscribed."""
-        message = Message(destination, str(len(self.messages) + 1), body)
+        message = Message(destination, str(len(self.messages) + 1), body, headers)
         self.messages.append(message)
         for session in list(self.sessions):
             for subscription in session.subscriptions.values():
@@ -102,6 +102,13 @@ class StompServer:
                 session.connected(event.login)
             case Send(destination="/refused"):
                 return session.error("'/refused' takes nothing", event=event)
+            case Send(destination="/unwanted"):  # refused without an ERROR, as chatlab's chat does it
+                session.failed(event)
+                headers = [("receipt-id", event.receipt or "")]
+                for subscription in session.subscriptions.values():
+                    if subscription.destination == "/user/queue/errors":
+                        session.message(subscription, Message("/user/queue/errors", "e", event.body, headers))
+                return None
             case Send():
                 await self.publish(event.destination, event.body)
             case Subscribe() if event.subscription.destination == "/refused":
