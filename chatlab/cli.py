@@ -1,4 +1,4 @@
-"""`chatlab lab | serve | doctor | claims | reset`: the top floor, the only file that names broker engines.
+"""`chatlab lab | serve | doctor | claims | progress | ...`: the top floor, the only file that names broker engines.
 
 Each command imports what it needs when it runs, so that `chatlab --help` answers at once and `chatlab serve echo` needs
 no broker's library. What goes wrong for a reason the user can mend ends with one line that says what to do, and with
@@ -130,6 +130,39 @@ def claims(
         print(found or f"  {claim.id} not tried here yet: {claim.text}")
         if found and found.measured:
             print(f"      measured: {found.measured}")
+
+
+@app.command()
+def progress() -> None:
+    """Print which exercises you have solved, lesson by lesson. It is kept on this machine, and nowhere else."""
+    from chatlab.lab import exercises
+    from chatlab.lab.home import home
+
+    done = exercises.progress()
+    right = list(done.marks.values()).count("right")
+    print(done)
+    print(f"{right} of {len(done.marks)} are right; kept in {home()}, on this machine alone")
+
+
+class EditionName(StrEnum):
+    """For whom the notebooks are."""
+
+    LEARNER = "learner"
+    INSTRUCTOR = "instructor"
+
+
+@app.command()
+def edition(
+    name: Annotated[EditionName, typer.Argument(help="The learner's, or the instructor's with solutions and notes.")],
+    to: Annotated[Path | None, typer.Option(help="The folder to write it into; else editions/ and its name.")] = None,
+) -> None:
+    """Write an edition of the notebooks into a folder. What you had changed there is kept aside."""
+    from chatlab.lab import edition as lab_edition
+
+    done = lab_edition.build(name.value, to or Path("editions") / name.value)
+    print(f"{len(done.names)} files of the {name.value}'s edition are in {done.folder}")
+    if done.aside.exists():
+        print(f"what was there and differed is in {done.aside}")
 
 
 @app.command()

@@ -320,6 +320,17 @@ async def test_claims_of_an_unknown_lesson_lists_the_lessons() -> None:
     assert status == 2
 
 
+async def test_progress_prints_what_is_solved_by_lesson(tmp_path: Path) -> None:
+    (tmp_path / "progress").mkdir()
+    (tmp_path / "progress" / "03.2.json").write_text('{"mark": "right"}', encoding="utf-8")
+    status, output, _ = await run("progress", environment={"CHATLAB_HOME": str(tmp_path)})
+    *lessons, last = output.splitlines()
+    assert "lesson 03  ○ ✔ ○ ○  1 of 4" in lessons
+    assert last.startswith("1 of ")
+    assert last.endswith(f"are right; kept in {tmp_path}, on this machine alone")
+    assert status == 0
+
+
 def test_reset_restores_the_notebooks_and_says_where_the_learners_copies_are(tmp_path: Path) -> None:
     first = tmp_path / "notebooks" / "00_start_here.ipynb"
     shipped = tmp_path / "home" / "shipped" / "00_start_here.ipynb"
