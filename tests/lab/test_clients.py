@@ -10,6 +10,7 @@ from chatlab import room
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat_server
 from chatlab.chat.server import ChatServer
+from chatlab.errors import MessageRefused
 from chatlab.lab.clients import Reading, RoomClient, State, StompMember
 from chatlab.lab.until import until
 
@@ -159,6 +160,14 @@ async def test_a_stomp_member_comes_back_and_is_sent_what_it_missed(members: tup
         "connection lost; coming back",
         "back again",
     ]
+
+
+async def test_a_stomp_member_is_told_what_the_chat_does_not_take(members: tuple[StompMember, StompMember]) -> None:
+    garam, _ = members
+    with pytest.raises(MessageRefused, match="content"):
+        await garam.send("")
+    await garam.send("다시")
+    assert garam.stored == ["다시"]
 
 
 async def test_a_stomp_member_that_vanished_stays_away(members: tuple[StompMember, StompMember]) -> None:

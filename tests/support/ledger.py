@@ -7,13 +7,15 @@ sees. In the end its list is to be its room's stream, no more, no less, in that 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
 import signal
+import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,7 +47,7 @@ class Member:
         subscription = await self.client.subscribe(f"/topic/room.{self.room}", last_id="0-0")
         subscribed.set()
         async for message in subscription:
-            self.seen.append(json.loads(message.body)["id"])
+            self.seen.append(sys.intern(json.loads(message.body)["id"]))  # one string for all who have seen it
 
     async def write(self, count: int, turn: asyncio.Semaphore) -> None:
         """Send so many messages, some at once."""
@@ -53,6 +55,18 @@ class Member:
             for number in range(count):
                 await turn.acquire()
                 group.create_task(self._send(f"{self.name}-{number}")).add_done_callback(lambda _: turn.release())
+
+    async def write_for(self, seconds: float, per_second: float) -> None:
+        """Send steadily for so long; while the server is away no more than some wait for it."""
+        turn = asyncio.Semaphore(AT_ONCE)
+        end = time.monotonic() + seconds
+        async with asyncio.TaskGroup() as group:
+            for number in itertools.count():
+                if time.monotonic() > end:
+                    return
+                await turn.acquire()
+                group.create_task(self._send(f"{self.name}-{number}")).add_done_callback(lambda _: turn.release())
+                await asyncio.sleep(1 / per_second)
 
     async def _send(self, client_id: str) -> None:
         body = json.dumps({"content": client_id, "room": self.room, "client_id": client_id})
@@ -76,6 +90,8 @@ class Ledger:
     members: list[Member]
     faults: Counter[str] = field(default_factory=Counter)
     readers: list[asyncio.Task[None]] = field(default_factory=list)
+    spared: int = 0  # so many instances, the first ones, are not killed
+    kept: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: {room: [] for room in ROOMS})
 
     async def begin(self) -> None:
         """Have everybody subscribe."""
@@ -101,7 +117,7 @@ class Ledger:
             await asyncio.shield(asyncio.ensure_future(faults[kind](chance)))
 
     async def _kill_instance(self, chance: random.Random) -> None:
-        number = chance.randrange(len(self.cluster.instances))
+        number = chance.randrange(self.spared, len(self.cluster.instances))
         self.cluster.kill(number)
         await self.cluster.restart(number)
 
@@ -121,10 +137,17 @@ class Ledger:
 
     async def run(self, messages: int, seed: int, kinds: Sequence[str]) -> None:
         """Have the members send so many messages in all, with faults going on; then let everything settle."""
-        chance = random.Random(seed)
-        chaos = asyncio.create_task(self.chaos(chance, kinds))
         each = messages // len(self.members)
-        await asyncio.gather(*(member.write(each, asyncio.Semaphore(AT_ONCE)) for member in self.members))
+        await self._run([member.write(each, asyncio.Semaphore(AT_ONCE)) for member in self.members], seed, kinds)
+
+    async def run_for(self, seconds: float, per_second: float, seed: int, kinds: Sequence[str]) -> None:
+        """The same, by time: so many messages a second in all."""
+        each = per_second / len(self.members)
+        await self._run([member.write_for(seconds, each) for member in self.members], seed, kinds)
+
+    async def _run(self, writing: Iterable[Coroutine[Any, Any, None]], seed: int, kinds: Sequence[str]) -> None:
+        chaos = asyncio.create_task(self.chaos(random.Random(seed), kinds))
+        await asyncio.gather(*writing)
         chaos.cancel()
         await asyncio.wait([chaos])
         await self._settle(60)
@@ -143,14 +166,16 @@ class Ledger:
                 return
 
     async def streams(self) -> dict[str, list[tuple[str, str]]]:
-        """Each room's records as Redis has them: id and client_id."""
+        """Each room's records, id and client_id: those of earlier calls, trimmed since or not, and the new ones."""
         redis: Any = Redis.from_url(self.redis.url)
-        found = {}
-        for room in ROOMS:
-            entries = await redis.xrange(f"chat:{{{room}}}")
-            found[room] = [(str(id, "ascii"), json.loads(fields[b"body"])["client_id"]) for id, fields in entries]
-        await redis.aclose()
-        return found
+        try:
+            for room, kept in self.kept.items():
+                after = f"({kept[-1][0]}" if kept else "-"
+                for id, fields in await redis.xrange(key(room), after):
+                    kept.append((str(id, "ascii"), json.loads(fields[b"body"])["client_id"]))
+        finally:
+            await redis.aclose()
+        return self.kept
 
     async def check(self) -> None:
         """Nothing lost, nothing twice, everybody in the same order. AssertionError says what was not so."""
@@ -164,6 +189,11 @@ class Ledger:
         for member in self.members:
             assert not member.receipted - stored.keys(), "a receipt for what is not stored"
             assert member.receipted == member.tried, "everything was receipted in the end"
+
+
+def key(room: str) -> str:
+    """The stream of a room."""
+    return f"chat:{{{room}}}"
 
 
 async def stall(pid: int | None, seconds: float) -> None:
