@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ast
 import re
-import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ from nbformat import NotebookNode
 from chatlab.errors import SetupError
 from chatlab.lab import shipped
 from chatlab.lab.exercises import SIGNS, Exercise, Outcome, exercises
-from chatlab.lab.home import home
 from chatlab.lab.predict import LETTERS, questions
 
 __all__ = [
@@ -125,7 +123,7 @@ def build(edition: Edition, folder: Path) -> Built:
 
     Raises `SetupError` if a notebook is not as it was shipped: an exercise is solved in it, or missing.
     """
-    aside = home() / "aside" / time.strftime("%Y-%m-%d_%H.%M.%S")
+    aside = shipped.new_aside()
     texts = {path.name: _text(edition, lesson, path) for lesson, path in lessons().items()}
     plan = shipped.notebooks().parent / "docs" / "workshop.md"
     if edition == "instructor" and plan.exists():

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import chatlab
 from chatlab.errors import SetupError
 from chatlab.lab.home import LANDMARK, home
 
-__all__ = ["Reset", "notebooks", "put", "remember", "reset"]
+__all__ = ["Reset", "changed", "new_aside", "notebooks", "put", "remember", "reset"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,14 @@ def reset(lessons: Sequence[str] = ()) -> Reset:
     for lesson in lessons:
         if not any(name.startswith(lesson) for name in files):
             raise SetupError(f"no notebook begins with {lesson!r}", f"there are {', '.join(sorted(files))}")
-    aside = home() / "aside" / time.strftime("%Y-%m-%d_%H.%M.%S")
+    aside = new_aside()
     restored = [name for name, data in wanted.items() if put(folder / name, data, aside / name)]
     return Reset(restored, aside)
+
+
+def new_aside() -> Path:
+    """A folder for what is put aside now; it is made when it is needed. Two within one second are two."""
+    return home() / "aside" / f"{datetime.now():%Y-%m-%d_%H.%M.%S.%f}"
 
 
 def put(file: Path, shipped: bytes, aside: Path) -> bool:
@@ -73,6 +78,13 @@ def put(file: Path, shipped: bytes, aside: Path) -> bool:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(shipped)
     return True
+
+
+def changed() -> list[str]:
+    """The notebooks that are not as they were shipped. Raises `SetupError` if nobody knows what was shipped."""
+    folder = notebooks()
+    files = _shipped(folder).items()
+    return [name for name, data in files if not (folder / name).exists() or (folder / name).read_bytes() != data]
 
 
 def _shipped(folder: Path) -> dict[str, bytes]:

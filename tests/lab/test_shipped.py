@@ -73,6 +73,37 @@ def test_a_lost_notebook_comes_back(folder: Path, known: Callable[[Path], None])
 
 
 @both_ways
+def test_what_has_been_changed_or_lost_can_be_asked(folder: Path, known: Callable[[Path], None]) -> None:
+    known(folder)
+    assert shipped.changed() == []
+    (folder / "00_start_here.ipynb").write_text("my answers")
+    (folder / "03_broadcast_handler.ipynb").unlink()
+    (folder / "scratch.ipynb").write_text("mine")
+    assert shipped.changed() == ["00_start_here.ipynb", "03_broadcast_handler.ipynb"]
+
+
+@both_ways
+def test_what_was_solved_stays_solved(folder: Path, tmp_path: Path, known: Callable[[Path], None]) -> None:
+    known(folder)
+    solved = tmp_path / "home" / "progress" / "03.1.json"
+    solved.parent.mkdir(parents=True)
+    solved.write_text('{"mark": "right"}')
+    (folder / "03_broadcast_handler.ipynb").write_text("my answers")
+    shipped.reset()
+    assert solved.read_text() == '{"mark": "right"}'
+
+
+@both_ways
+def test_a_second_reset_loses_nothing_of_the_first(folder: Path, known: Callable[[Path], None]) -> None:
+    known(folder)
+    kept = []
+    for text in ("my answers", "my second answers"):
+        (folder / "03_broadcast_handler.ipynb").write_text(text)
+        kept.append(shipped.reset().aside / "03_broadcast_handler.ipynb")
+    assert [file.read_text() for file in kept] == ["my answers", "my second answers"]
+
+
+@both_ways
 def test_files_of_the_learners_own_are_left_alone(folder: Path, known: Callable[[Path], None]) -> None:
     known(folder)
     (folder / "scratch.ipynb").write_text("mine")
