@@ -13,6 +13,7 @@ from playwright.async_api import Browser, Page, expect
 
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat_server
+from chatlab.chat.jobs import mentions
 from chatlab.chat.server import ChatServer
 from tests.support.stomp_peer import Peer
 
@@ -98,6 +99,45 @@ async def test_rooms_are_entered_left_and_counted_while_one_looks_elsewhere(
     await ana.get_by_role("button", name="고양이").click()
     await ana.get_by_role("button", name="Leave the room").click()
     await expect(ana.locator("#rooms li")).to_have_count(1)
+
+
+async def test_the_newest_message_stays_in_sight_until_one_scrolls_away_from_it(
+    chrome: Browser, server: ChatServer
+) -> None:
+    ana = await join(chrome, server.page_url, "Ana")
+    newest = ana.get_by_role("button", name="New messages")
+    async with Peer(server.url, "Ben") as ben:
+        for number in range(40):
+            await ben.say(f"{number} " + "long " * 60)
+        await expect(ana.locator("#log article")).to_have_count(40)
+        await expect(ana.locator("#log article").last).to_be_in_viewport()
+        await ana.set_viewport_size({"width": 700, "height": 500})
+        await expect(ana.locator("#log article").last).to_be_in_viewport()
+        await expect(newest).to_be_hidden()
+        await ana.locator("#log").evaluate("log => { log.scrollTop = 0; }")
+        await ben.say("the newest")
+        await expect(newest).to_be_visible()
+        await expect(ana.get_by_text("the newest")).not_to_be_in_viewport()
+        await newest.click()
+        await expect(ana.get_by_text("the newest")).to_be_in_viewport()
+        await expect(newest).to_be_hidden()
+
+
+async def test_who_is_named_sees_it_in_the_room_and_from_another(chrome: Browser, broker: MemoryBroker) -> None:
+    async with await chat_server.start(broker, jobs=[mentions]) as server, Peer(server.url, "Ben") as ben:
+        minji = await join(chrome, server.page_url, "민지")
+        await expect(minji.locator("#people li")).to_have_count(1)
+        await ben.say("@민지야 안녕")
+        await ben.say("to nobody")
+        await expect(minji.locator("#log .mention .content")).to_have_text(["@민지야 안녕"])
+        await minji.get_by_label("Name of the room").fill("elsewhere")
+        await minji.keyboard.press("Enter")
+        await ben.say("@민지 again")
+        public = minji.get_by_role("button", name="Public")
+        await expect(public).to_contain_text("@ you")
+        await public.click()
+        await expect(public).not_to_contain_text("@ you")
+        await expect(minji.locator("#log .mention .content")).to_have_text(["@민지야 안녕", "@민지 again"])
 
 
 async def test_after_a_break_what_was_missed_comes_once_and_what_was_written_goes_out(

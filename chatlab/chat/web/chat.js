@@ -5,14 +5,17 @@ import { Link } from "./link.js";
 import { words } from "./words.js";
 
 const PUBLIC = "public";
+const TITLE = document.title;
 const MAX_SHOWN = 1000; // messages kept in a room's log
 const ROOM_NAME = /^[\p{L}\p{N}_-]{1,64}$/u;
 
 const $ = (id) => document.getElementById(id);
-const rooms = new Map(); // name -> { lines, unread, people, count, byClientId }
+const rooms = new Map(); // name -> { lines, unread, called, people, count, byClientId }
+const mentions = new Set(); // message ids: what the server says of a message may come before the message
 let current = PUBLIC;
 let language = recall("language") ?? (navigator.language.startsWith("ko") ? "ko" : "en");
 let state = ["closed", {}];
+let following = true; // the newest message is in sight, and is to stay so
 
 const link = new Link({
   state: (...now) => { state = now; showState(); },
@@ -20,6 +23,7 @@ const link = new Link({
   people: (room, people, count) => { Object.assign(rooms.get(room), { people, count }); if (room === current) showPeople(); },
   stored: (clientId) => settle(clientId, (line) => line.classList.remove("sending", "failed")),
   refused: (clientId, reason) => settle(clientId, (line) => failed(line, clientId, reason)),
+  mentioned,
 });
 
 // --- Words ---
@@ -52,7 +56,7 @@ const titleOf = (room) => (room === PUBLIC ? say("public") : room);
 
 function enter(room) {
   if (!rooms.has(room)) {
-    rooms.set(room, { lines: [], unread: 0, people: [], count: 0, byClientId: new Map() });
+    rooms.set(room, { lines: [], unread: 0, called: false, people: [], count: 0, byClientId: new Map() });
     link.enter(room);
     remember("rooms", JSON.stringify([...rooms.keys()]));
   }
@@ -61,9 +65,10 @@ function enter(room) {
 
 function open(room) {
   current = room;
-  rooms.get(room).unread = 0;
+  Object.assign(rooms.get(room), { unread: 0, called: false });
   showRooms();
   showRoom();
+  $("rooms").querySelector("[aria-current]").scrollIntoView({ block: "nearest", inline: "center" });
 }
 
 function leave(room) {
@@ -75,10 +80,11 @@ function leave(room) {
 }
 
 function showRooms() {
-  $("rooms").replaceChildren(...Array.from(rooms, ([name, { unread }]) => {
+  $("rooms").replaceChildren(...Array.from(rooms, ([name, { unread, called }]) => {
     const button = element("button", { type: "button" }, titleOf(name));
     if (name === current) button.setAttribute("aria-current", "true");
     if (unread) button.append(" ", element("span", { className: "unread" }, say("unread", unread)));
+    if (called) button.append(" ", element("span", { className: "called" }, say("called")));
     button.addEventListener("click", () => open(name));
     const item = element("li");
     item.append(button);
@@ -120,12 +126,24 @@ function received(room, message, { gap }) {
   }
   if (gap) add(room, element("p", { className: "gap" }, say("gap")));
   const line = lineOf(message.sender, message.content, message.time);
-  line.dataset.id = message.id;
+  line.dataset.id = `${room}/${message.id}`;
+  line.classList.toggle("mention", mentions.delete(line.dataset.id));
   add(room, line);
+  if (document.hidden) document.title = `● ${TITLE}`;
   if (room !== current) {
     rooms.get(room).unread += 1;
     showRooms();
   }
+}
+
+function mentioned({ room, message_id: id }) {
+  if (!rooms.has(room)) return;
+  const line = rooms.get(room).lines.find((each) => each.dataset.id === id);
+  if (line) line.classList.add("mention");
+  else mentions.add(id);
+  if (room === current) return;
+  rooms.get(room).called = true;
+  showRooms();
 }
 
 function lineOf(sender, content, time) {
@@ -134,7 +152,9 @@ function lineOf(sender, content, time) {
   head.append(element("span", { className: "sender" }, sender), " ");
   if (time) {
     const at = new Date(time);
-    head.append(element("time", { dateTime: time }, at.toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" })));
+    const today = at.toDateString() === new Date().toDateString();
+    const shown = at.toLocaleString(language, today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" });
+    head.append(element("time", { dateTime: time }, shown));
   }
   line.append(head, element("p", { className: "content" }, content));
   return line;
@@ -148,11 +168,9 @@ function add(room, line) {
   else lines.splice(place, 0, line);
   const gone = lines.length > MAX_SHOWN ? lines.shift() : null;
   if (room !== current) return;
-  const log = $("log");
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
   gone?.remove();
-  log.insertBefore(line, place < 0 ? null : log.children[place] ?? null);
-  if (atEnd) scrollToNewest();
+  $("log").insertBefore(line, lines[lines.indexOf(line) + 1] ?? null);
+  if (following) scrollToNewest();
   else $("newest").hidden = false;
 }
 
@@ -188,6 +206,7 @@ function failed(line, clientId, reason) {
 }
 
 function scrollToNewest() {
+  following = true;
   $("log").scrollTop = $("log").scrollHeight;
   $("newest").hidden = true;
 }
@@ -248,8 +267,12 @@ $("leave").addEventListener("click", () => leave(current));
 $("newest").addEventListener("click", scrollToNewest);
 $("log").addEventListener("scroll", () => {
   const log = $("log");
-  if (log.scrollHeight - log.scrollTop - log.clientHeight < 80) $("newest").hidden = true;
+  following = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+  if (following) $("newest").hidden = true;
 });
+// A keyboard that slides in, or the list of people that is opened, takes room from the log's end.
+new ResizeObserver(() => { if (following) scrollToNewest(); }).observe($("log"));
+document.addEventListener("visibilitychange", () => { if (!document.hidden) document.title = TITLE; });
 $("say").addEventListener("submit", (event) => {
   event.preventDefault();
   const content = $("text").value.trim();

@@ -12,7 +12,7 @@ export const destinationOf = (room) => (room === PUBLIC ? "/topic/public" : `/to
 
 export class Link {
   // `events`: state(name, {fallback}), message(room, message, {gap}), people(room, list, count), stored(clientId),
-  // refused(clientId, reason)
+  // refused(clientId, reason), mentioned(note)
   constructor(events) {
     this.events = events;
     this.rooms = new Map(); // name -> { lastId, subscriptions }
@@ -89,6 +89,7 @@ export class Link {
     this.principal = frame.headers["user-name"];
     this.events.state("online", { fallback: this.fallback });
     this.client.subscribe("/user/queue/errors", (message) => this.#refused(message));
+    this.client.subscribe("/user/queue/notifications", (message) => this.events.mentioned(JSON.parse(message.body)));
     for (const room of this.rooms.keys()) this.#subscribe(room);
     for (const clientId of this.unsent.keys()) this.#publish(clientId);
   }
