@@ -29,9 +29,13 @@ ENGINES = {
     "chatlab.brokers.kafka",
 }
 # The article's own build stands on Spring's simple broker: one in memory, whatever joins the instances.
-SIMPLE_BROKER = {"chatlab.chat.as_in_the_article": {"chatlab.brokers.memory"}}
-# Lesson 05 is about the engines themselves: it holds them beside each other.
-ABOUT_ENGINES = "chatlab.lab.experiments.lesson05"
+# An exercise on STOMP needs a real server, and nothing kept.
+SIMPLE_BROKER = {
+    "chatlab.chat.as_in_the_article": {"chatlab.brokers.memory"},
+    "chatlab.lab.exercise_chat": {"chatlab.brokers.memory"},
+}
+# Lesson 05 is about the engines themselves: it holds them beside each other. Exercises are checked on a real Redis.
+ABOUT_ENGINES = ("chatlab.lab.experiments.lesson05", "chatlab.lab.exercise_redis")
 # What does input and output, and so has no place in a protocol that is written without.
 INPUT_OUTPUT = {"asyncio", "socket", "ssl", "select", "selectors", "threading", "websockets", "aiohttp", "redis"}
 TESTS = ROOT / "tests"

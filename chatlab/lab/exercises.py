@@ -39,7 +39,10 @@ SIGNS: dict[Mark, str] = {"not tried": "○", "not yet": "✘", "right": "✔"}
 
 
 class NotYet(Exception):  # no error: an answer on its way
-    """The first rule that an answer breaks; `evidence` is the bytes or messages that show it."""
+    """The first rule that an answer breaks; `evidence` is the bytes or messages that show it.
+
+    Raised `from` an error of the learner's own code, it tells that error, too.
+    """
 
     def __init__(self, rule: str, evidence: object = None) -> None:
         super().__init__(rule)
@@ -110,7 +113,7 @@ class Outcome:
     evidence: str = ""
 
     def __repr__(self) -> str:
-        shown = f"\n  {self.evidence}" if self.evidence else ""
+        shown = "\n" + textwrap.indent(self.evidence, "  ") if self.evidence else ""
         return f"{SIGNS[self.mark]} {self.exercise} {self.mark}: {self.sentence}{shown}"
 
     def _repr_html_(self) -> str:
@@ -155,8 +158,10 @@ async def _judge(exercise: Exercise, answer: object) -> Outcome:
             if inspect.isawaitable(verdict):
                 await verdict
     except NotYet as broken:
-        evidence = "" if broken.evidence is None else str(broken.evidence)
-        return Outcome(exercise.id, "not yet", broken.rule, evidence)
+        evidence = [] if broken.evidence is None else [str(broken.evidence)]
+        if isinstance(error := broken.__cause__, Exception):
+            evidence.append(f"your code raised {type(error).__name__}: {_where(error)}")
+        return Outcome(exercise.id, "not yet", broken.rule, "\n".join(evidence))
     except TimeoutError:
         return Outcome(exercise.id, "not yet", f"it was not through after {SECONDS:.0f} s; does it wait for something?")
     except Exception as error:
@@ -176,7 +181,13 @@ def _where(error: Exception) -> str:
 
 
 def is_stub(answer: object) -> bool:
-    """Whether a function is still the stub of the notebook: nothing in its body but `...`, `pass` or a docstring."""
+    """Whether a function is still the stub of the notebook: nothing in its body but `...`, `pass` or a docstring.
+
+    A class is one while all its methods are, but for the `__init__` it was given.
+    """
+    if isinstance(answer, type):
+        methods = [each for name, each in vars(answer).items() if inspect.isfunction(each) and name != "__init__"]
+        return bool(methods) and all(is_stub(method) for method in methods)
     code = getattr(answer, "__code__", None)
     if code is None:
         return False
@@ -200,7 +211,8 @@ class Shown:
 
     def _repr_html_(self) -> str:
         code = f"<pre>{escape(self.code)}</pre>" if self.code else ""
-        return f"<div role='note'><p><b>{escape(self.title)}.</b> {escape(self.text)}</p>{code}</div>"
+        text = f"<p style='white-space:pre-wrap'><b>{escape(self.title)}.</b> {escape(self.text)}</p>"
+        return f"<div role='note'>{text}{code}</div>"
 
 
 def hint(id: str, number: int = 1) -> Shown:

@@ -105,7 +105,23 @@ def test_an_exercise_that_is_not_there_names_those_that_are() -> None:
         find("03.9")
 
 
+class Begun:
+    def first(self) -> None: ...
+
+    def second(self) -> int:
+        return 2
+
+
+class Untouched:
+    def __init__(self, given: object) -> None:
+        self.given = given
+
+    async def first(self) -> None: ...
+
+
 def test_what_is_a_stub_and_what_is_not() -> None:
+    assert is_stub(Untouched)
+    assert not is_stub(Begun)
     assert is_stub(stub)
     assert is_stub(plain_stub)
     assert not is_stub(lambda: 1)
