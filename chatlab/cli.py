@@ -99,6 +99,11 @@ def _become(command: list[str]) -> NoReturn:
 @app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print it for a program to read.")] = False,
+    workshop: Annotated[
+        bool,
+        typer.Option("--workshop", help="The check for the day before a class: it starts what a class will start."),
+    ] = False,
+    laptops: Annotated[int, typer.Option(min=1, help="With --workshop: how many will be in the room.")] = 30,
 ) -> None:
     """Say what is here, which versions, and for what is missing the one command that brings it."""
     from rich.console import Console
@@ -106,6 +111,11 @@ def doctor(
     from chatlab.lab import doctor as lab_doctor
 
     checks = asyncio.run(lab_doctor.examine())
+    if workshop:
+        from chatlab.lab import workshop_check
+
+        print("starting a room, an engine, JupyterLab and a kernel; they end again in a moment", file=sys.stderr)
+        checks += asyncio.run(workshop_check.examine(laptops))
     if as_json:
         print(lab_doctor.as_json(checks))
     else:

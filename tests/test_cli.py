@@ -358,6 +358,22 @@ async def test_doctor_answers_programs_too() -> None:
     assert status == (0 if all(check["well"] for check in checks.values() if check["needed"]) else 3)
 
 
+def test_the_check_for_a_workshop_starts_what_a_class_will_start(tmp_path: Path) -> None:
+    command = [*CHATLAB, "doctor", "--workshop", "--laptops", "5", "--json"]
+    environment = {**os.environ, "CHATLAB_HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=55, check=False)
+    status, output, errors = done.returncode, done.stdout, done.stderr
+    checks = {check["name"]: check for check in json.loads(output)}
+    for name in ("an engine starts", "JupyterLab starts", "JupyterLab comes from this machine"):
+        assert checks[name]["well"], checks[name]
+    assert checks["the first cell says ready"]["found"] == "ready"
+    assert checks["time until the first cell"]["found"].endswith(" s")
+    assert {"Python", "memory for the lessons", "notebooks as shipped", "wheelhouse", "a room for 5"} <= set(checks)
+    assert all(check["well"] or check["remedy"] for check in checks.values())
+    assert status == (0 if all(check["well"] for check in checks.values() if check["needed"]) else 3)
+    assert "Traceback" not in errors
+
+
 def test_lab_serves_the_workbook_with_the_options_given(tmp_path: Path) -> None:
     (tmp_path / "notebooks").mkdir()
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "notebooks" / "00_start_here.ipynb")

@@ -1,0 +1,327 @@
+"""`chatlab doctor --workshop`: the rehearsal for the day before, on your own machine and on one laptop of each kind.
+
+The plain doctor only looks. This one does for some seconds what a class will do: it opens the room to the local network
+and fills it, starts an engine, JupyterLab and a kernel, and runs the first cell of the workbook. What it starts is told
+to reach everything else through a proxy that is not there, so that whatever would be fetched fails today and not in
+class. All of it is ended again. Left out: what stands between your machine and the others, such as a firewall or a
+Wi-Fi that keeps its guests apart; only another machine can try that, and the check says how.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+import nbformat
+import psutil
+from packaging.markers import default_environment
+from packaging.tags import sys_tags
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+import chatlab
+from chatlab import classroom, room
+from chatlab.errors import SetupError
+from chatlab.lab import engines, shipped
+from chatlab.lab.clients import RoomClient
+from chatlab.lab.doctor import Check, bring_the_lab
+
+__all__ = ["examine"]
+
+ROOM_PORT = 8002  # where `chatlab serve room --lan` listens
+# The processes of lesson 07 hold 0.3 GiB together; the rest is for JupyterLab, a browser, and lesson 05's larger engines.
+MEMORY = 2 << 30
+CORES = 2
+SECONDS_TO_HEAR = 3.0
+SECONDS_TO_FIRST_CELL = 60.0
+NOWHERE = "http://127.0.0.1:9"  # the port of "discard", where nobody listens
+OFFLINE = {
+    **dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), NOWHERE),
+    **dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost"),
+}
+
+
+async def examine(laptops: int) -> list[Check]:
+    """Rehearse a class of `laptops`, one thing after the other, so that none slows down another."""
+    checks = [memory(), cores(), notebooks(), wheelhouse(), address()]
+    return [*checks, await full_room(laptops), await engine(), *await workbook()]
+
+
+# --- The machine, and what is on it ---
+
+
+def memory() -> Check:
+    """What is free now is what the lessons have."""
+    free = psutil.virtual_memory().available
+    remedy = "close what is not needed, the browser's other tabs first; or let two people share a laptop"
+    return _check("memory for the lessons", free >= MEMORY, f"{free / 2**30:.1f} GiB free", remedy)
+
+
+def cores() -> Check:
+    """Lesson 07 runs seven processes; on one core they only wait for each other."""
+    count = os.cpu_count() or 1
+    remedy = "lessons 04, 05 and 07 will be slow: let two people share a laptop"
+    return _check("processors", count >= CORES, f"{count}", remedy)
+
+
+def notebooks() -> Check:
+    """Whether somebody has worked in the notebooks already."""
+    try:
+        changed = shipped.changed()
+    except SetupError as error:
+        return Check("notebooks as shipped", False, str(error).removesuffix(f"; {error.remedy}"), error.remedy)
+    found = f"changed: {', '.join(changed)}" if changed else "nothing changed"
+    return _check("notebooks as shipped", not changed, found, "`chatlab reset` keeps your copies aside")
+
+
+def wheelhouse(clone: Path = Path(chatlab.__file__).parents[1]) -> Check:
+    """Whether `make lab` could install from the folder on the stick, on a machine like this one."""
+    if not (clone / "wheelhouse").is_dir():
+        found = "none: `make lab` wants the network the first time"
+        return Check("wheelhouse", False, found, "`make wheelhouse`, if not every laptop has chatlab yet", needed=False)
+    lacking = list(_lacking(clone))
+    found = f"lacks {', '.join(lacking)}" if lacking else "complete for machines like this one"
+    return _check("wheelhouse", not lacking, found, "`make wheelhouse`; it brings what is missing")
+
+
+def _lacking(clone: Path) -> Iterator[str]:
+    """The locked packages of which no file in the wheelhouse both has a hash of the lock and runs here."""
+    runs_here = set(sys_tags())
+    hashes = set()
+    for file in (clone / "wheelhouse").glob("*.whl"):
+        with contextlib.suppress(InvalidWheelFilename):
+            if parse_wheel_filename(file.name)[3] & runs_here:
+                hashes.add(hashlib.sha256(file.read_bytes()).hexdigest())
+    for pin in _tool(clone / "tools" / "wheelhouse.py").select(default_environment()):
+        name, *allowed = pin.split(" --hash=sha256:")
+        if not hashes & set(allowed):
+            yield name
+
+
+def _tool(script: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("chatlab_wheelhouse_tool", script)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where a dataclass looks for its module
+    spec.loader.exec_module(module)
+    return module
+
+
+# --- The room for all ---
+
+
+def address() -> Check:
+    """Whether there is a network for the others to come from."""
+    found = classroom.lan_address()
+    remedy = "join the network of the room; a phone's hotspot will do, it needs no internet"
+    return _check("address on the network", not found.startswith("127."), found, remedy)
+
+
+async def full_room(laptops: int, port: int = ROOM_PORT) -> Check:
+    """Open the room as `chatlab serve room --lan` does, fill it by way of the LAN address, and let everybody speak."""
+    name, code = f"a room for {laptops}", classroom.new_code()
+    try:
+        server = await room.start(host="0.0.0.0", port=port, code=code, rate=room.RateLimit(10))
+    except OSError:
+        remedy = f"end what listens on port {port}, or use `chatlab serve room --lan --port NUMBER`"
+        return Check(name, False, f"port {port} is taken", remedy)
+    async with server:
+        page = server.page_url(classroom.lan_address()).partition("#")[0]
+        url = f"ws://{urlsplit(page).netloc}/room"
+        members = [RoomClient(url, f"laptop {number}", code=code) for number in range(1, laptops + 1)]
+        try:
+            seconds = await _all_speak(members)
+        except (OSError, TimeoutError):
+            remedy = "allow Python in this machine's firewall, for private networks; then run this again"
+            return Check(name, False, f"not all could speak and hear at {page}", remedy)
+        finally:
+            await asyncio.gather(*(member.vanish() for member in members))
+    found = f"all heard all within {seconds * 1000:.0f} ms; while `chatlab serve room --lan` runs, try {page} elsewhere"
+    remedy = "close what keeps this machine busy, or take a stronger one for the room"
+    return _check(name, seconds < SECONDS_TO_HEAR, found, remedy)
+
+
+async def _all_speak(members: list[RoomClient]) -> float:
+    """Each says one thing at the same moment; the time until each has heard them all."""
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(member.connect() for member in members))
+        began = time.perf_counter()
+        await asyncio.gather(*(member.send(f"안녕 from {member.name}.") for member in members))
+        for listener in members:
+            for speaker in members:
+                await listener.heard(f"안녕 from {speaker.name}.", timeout=30)
+        return time.perf_counter() - began
+
+
+# --- The workbook ---
+
+
+async def engine() -> Check:
+    """Start the Redis that the lessons use, in a folder of its own."""
+    name = "an engine starts"
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        try:
+            async with await engines.start("redis", Path(folder)) as started:
+                found = f"{started.version} in {time.perf_counter() - began:.1f} s, {started.how}"
+        except SetupError as error:
+            return Check(name, False, str(error).removesuffix(f"; {error.remedy}"), error.remedy)
+    return Check(name, True, found)
+
+
+async def workbook() -> list[Check]:
+    """Start JupyterLab and a kernel, as a learner does, and run the first cell."""
+    began = time.perf_counter()
+    async with _jupyterlab() as (url, token):
+        up = time.perf_counter() - began
+        if not url:
+            return [Check("JupyterLab starts", False, "it did not", "`chatlab lab` says why")]
+        local = await assets(url, token)
+    began = time.perf_counter()
+    said = await _first_cell()
+    took = up + time.perf_counter() - began
+    remedy = "the second time is quicker: start the workbook once on every laptop before the class"
+    return [
+        Check("JupyterLab starts", True, f"in {up:.1f} s"),
+        local,
+        _check(
+            "the first cell says ready", said == "ready", said or "nothing", "`chatlab doctor` says what is missing"
+        ),
+        _check("time until the first cell", took < SECONDS_TO_FIRST_CELL, f"{took:.0f} s", remedy),
+    ]
+
+
+@contextlib.asynccontextmanager
+async def _jupyterlab() -> AsyncIterator[tuple[str, str]]:
+    """A JupyterLab of our own: its URL, empty if it did not come up, and the token to come in with."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    url, token = f"http://127.0.0.1:{port}", secrets.token_hex(16)
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = {f"JUPYTER{name}_DIR": scratch for name in ("_RUNTIME", "_CONFIG", "LAB_SETTINGS", "LAB_WORKSPACES")}
+        process = await asyncio.create_subprocess_exec(
+            *[sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}"],
+            *["--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={token}"],
+            cwd=shipped.notebooks(),
+            env={**os.environ, **OFFLINE, **settings},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            yield (url if await _answers(f"{url}/login", process) else ""), token
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+            await process.wait()
+
+
+async def _answers(url: str, process: asyncio.subprocess.Process) -> bool:
+    async with aiohttp.ClientSession() as session:
+        deadline = time.monotonic() + SECONDS_TO_FIRST_CELL
+        while process.returncode is None and time.monotonic() < deadline:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with session.get(url) as answer:
+                    return answer.ok
+            await asyncio.sleep(0.1)
+    return False
+
+
+class Page(HTMLParser):
+    """What a page wants besides itself: the scripts and styles it names, and JupyterLab's list of extensions."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.wanted: list[str] = []
+        self.settings: dict[str, Any] = {}
+        self._in_settings = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a script, or a sheet of styles."""
+        named = dict(attrs)
+        if (tag == "script" and named.get("src")) or (tag == "link" and named.get("rel") == "stylesheet"):
+            self.wanted.append(named.get("src") or named.get("href") or "")
+        self._in_settings = named.get("id") == "jupyter-config-data"
+
+    def handle_data(self, data: str) -> None:
+        """Read the settings, which name the extensions."""
+        if self._in_settings and data.strip():
+            self.settings = json.loads(data)
+            folder = self.settings["fullLabextensionsUrl"]
+            self.wanted += [f"{folder}/{each['name']}/{each['load']}" for each in self.settings["federated_extensions"]]
+
+    def handle_endtag(self, tag: str) -> None:
+        """Settings end with their element."""
+        self._in_settings = False
+
+
+async def assets(url: str, token: str) -> Check:
+    """Whether a browser gets all that JupyterLab consists of from this machine."""
+    name = "JupyterLab comes from this machine"
+    async with aiohttp.ClientSession(headers={"Authorization": f"token {token}"}) as session:
+        async with session.get(f"{url}/lab") as answer:
+            page = Page(await answer.text())
+        addresses = [urljoin(f"{url}/lab", wanted) for wanted in page.wanted]
+        elsewhere = [each for each in addresses if urlsplit(each).netloc != urlsplit(url).netloc]
+        missing = [each for each in addresses if each not in elsewhere and not await _is_there(session, each)]
+    if elsewhere or missing or not page.settings:
+        found = f"from elsewhere: {elsewhere}; missing: {missing}"
+        return Check(name, False, found, bring_the_lab())
+    return Check(name, True, f"{len(addresses)} scripts and styles, all local")
+
+
+async def _is_there(session: aiohttp.ClientSession, url: str) -> bool:
+    async with session.get(url) as answer:
+        return answer.ok
+
+
+async def _first_cell() -> str:
+    """Run the first cell of the workbook in a kernel of its own; what it printed, or why not."""
+    from jupyter_client.manager import AsyncKernelManager
+
+    first = shipped.notebooks() / "00_start_here.ipynb"
+    cell = next(cell for cell in nbformat.read(first, as_version=4).cells if cell.cell_type == "code")
+    manager = AsyncKernelManager(kernel_name="python3")
+    printed: list[str] = []
+    try:
+        silent = {"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.DEVNULL}
+        await manager.start_kernel(cwd=str(first.parent), env={**os.environ, **OFFLINE}, **silent)
+        client = manager.client()
+        client.start_channels()
+        await client.wait_for_ready(timeout=SECONDS_TO_FIRST_CELL)
+        await client.execute_interactive(
+            cell.source, timeout=SECONDS_TO_FIRST_CELL, output_hook=lambda message: printed.append(_text(message))
+        )
+        client.stop_channels()
+    except (RuntimeError, TimeoutError) as error:
+        return f"the kernel did not answer: {error}"
+    finally:
+        await manager.shutdown_kernel(now=True)
+    return re.sub(r"\s+", " ", "".join(printed)).strip()
+
+
+def _text(message: dict[str, Any]) -> str:
+    content = message["content"]
+    return str(content.get("text") or content.get("evalue") or "")
+
+
+def _check(name: str, well: bool, found: str, remedy: str) -> Check:
+    return Check(name, well, found, "" if well else remedy)

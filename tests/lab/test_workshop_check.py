@@ -1,0 +1,151 @@
+"""The rehearsal for a class: each line is looked at for real, and what is not well says what to do."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from chatlab.lab import workshop_check
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_machine_with_too_little_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workshop_check, "MEMORY", 1 << 60)
+    monkeypatch.setattr(workshop_check, "CORES", 1 << 20)
+    for check in (workshop_check.memory(), workshop_check.cores()):
+        assert not check.well
+        assert "share a laptop" in check.remedy
+
+
+def test_notebooks_somebody_has_worked_in_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, text in (("notebooks", "my answers"), ("home/shipped", "as shipped")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "00_start_here.ipynb").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHATLAB_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    check = workshop_check.notebooks()
+    assert (check.well, check.found) == (False, "changed: 00_start_here.ipynb")
+    assert "chatlab reset" in check.remedy
+    (tmp_path / "notebooks" / "00_start_here.ipynb").write_text("as shipped")
+    assert workshop_check.notebooks().well
+
+
+# The wheelhouse.
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clone whose lock wants one package, with its wheel for any machine in the wheelhouse."""
+    for folder in ("tools", "requirements", "wheelhouse"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "tools" / "wheelhouse.py").write_bytes((ROOT / "tools" / "wheelhouse.py").read_bytes())
+    (tmp_path / "wheelhouse" / "chat-1.0-py3-none-any.whl").write_bytes(b"chat")
+    pin = f"chat==1.0 \\\n    --hash=sha256:{'0' * 64} \\\n    --hash=sha256:{hashlib.sha256(b'chat').hexdigest()}\n"
+    (tmp_path / "requirements" / "lab.txt").write_text(
+        pin + 'other==2 ; sys_platform == "win96" \\\n    --hash=sha256:1\n'
+    )
+    return tmp_path
+
+
+def test_a_wheelhouse_that_has_what_this_machine_wants_is_complete(clone: Path) -> None:
+    check = workshop_check.wheelhouse(clone)
+    assert (check.well, check.found) == (True, "complete for machines like this one")
+
+
+def test_a_wheel_that_is_missing_or_damaged_or_for_another_machine_is_named(clone: Path) -> None:
+    wheel = clone / "wheelhouse" / "chat-1.0-py3-none-any.whl"
+    wheel.write_bytes(b"cut short")
+    assert workshop_check.wheelhouse(clone).found == "lacks chat==1.0"
+    wheel.unlink()
+    assert workshop_check.wheelhouse(clone).found == "lacks chat==1.0"
+    (clone / "wheelhouse" / "chat-1.0-cp311-cp311-win_amd64.whl").write_bytes(b"chat")
+    check = workshop_check.wheelhouse(clone)
+    assert (check.found, check.sign) == ("lacks chat==1.0", "✘")
+    assert "make wheelhouse" in check.remedy
+
+
+def test_without_a_wheelhouse_a_class_with_a_network_can_go_on(tmp_path: Path) -> None:
+    check = workshop_check.wheelhouse(tmp_path)
+    assert check.sign == "○"
+    assert "make wheelhouse" in check.remedy
+
+
+# The room.
+
+
+async def test_a_full_room_hears_everybody() -> None:
+    check = await workshop_check.full_room(12, port=0)
+    assert check.name == "a room for 12"
+    assert "all heard all within" in check.found
+
+
+async def test_a_taken_port_is_told_with_what_to_do() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+        check = await workshop_check.full_room(2, port=port)
+    assert (check.well, check.found) == (False, f"port {port} is taken")
+    assert "--port" in check.remedy
+
+
+async def test_a_room_that_is_slow_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workshop_check, "SECONDS_TO_HEAR", 0.0)
+    check = await workshop_check.full_room(2, port=0)
+    assert not check.well
+    assert "busy" in check.remedy
+
+
+def test_a_machine_without_a_network_is_told_how_to_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatlab.classroom.lan_address", lambda: "127.0.0.1")
+    check = workshop_check.address()
+    assert not check.well
+    assert "hotspot" in check.remedy
+
+
+# JupyterLab's files.
+
+SETTINGS = '{"fullLabextensionsUrl": "/ext", "federated_extensions": [{"name": "@a/b", "load": "static/entry.js"}]}'
+
+
+@pytest.fixture
+async def page() -> AsyncIterator[dict[str, str]]:
+    """A page at /lab to be written by the test, in a server that has /main.js and /ext/@a/b/static/entry.js."""
+    text = {"lab": "", "url": ""}
+
+    async def lab(_: web.Request) -> web.Response:
+        return web.Response(text=text["lab"], content_type="text/html")
+
+    async def script(_: web.Request) -> web.Response:
+        return web.Response(text="", content_type="text/javascript")
+
+    application = web.Application()
+    application.router.add_get("/lab", lab)
+    for path in ("/main.js", "/ext/@a/b/static/entry.js"):
+        application.router.add_get(path, script)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    text["url"] = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield text
+    await runner.cleanup()
+
+
+async def test_a_page_whose_files_are_all_here_is_well(page: dict[str, str]) -> None:
+    page["lab"] = f'<script id="jupyter-config-data">{SETTINGS}</script><script src="/main.js"></script>'
+    check = await workshop_check.assets(page["url"], "")
+    assert (check.well, check.found) == (True, "2 scripts and styles, all local")
+
+
+@pytest.mark.parametrize("wanted", ["https://cdn.example/require.js", "/gone.js"])
+async def test_a_file_from_elsewhere_or_from_nowhere_is_named(page: dict[str, str], wanted: str) -> None:
+    page["lab"] = f'<script id="jupyter-config-data">{SETTINGS}</script><script src="{wanted}"></script>'
+    check = await workshop_check.assets(page["url"], "")
+    assert not check.well
+    assert wanted in check.found
+    assert check.remedy
