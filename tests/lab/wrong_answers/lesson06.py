@@ -1,0 +1,410 @@
+"""Plausible wrong answers to lesson 06's exercises, each with a piece of the sentence it must be met with."""
+
+from collections.abc import Callable
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from chatlab.stomp.frames import Frame, Parser
+
+WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
+
+
+def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def note(answer: Callable[..., Any]) -> Callable[..., Any]:
+        WRONG.setdefault(id, []).append((answer, sentence))
+        return answer
+
+    return note
+
+
+# --- 06.1 ---
+
+
+def joined(command: str, headers: dict[str, str], octets: bytes) -> bytes:
+    lines = [command, *(f"{name}:{value}" for name, value in headers.items())]
+    return "\n".join(lines).encode() + b"\n\n" + octets + b"\0"
+
+
+@wrong("06.1", "encode it")
+def a_text(command: str, headers: dict[str, str], body: str = "") -> str:
+    return joined(command, headers, body.encode()).decode()
+
+
+@wrong("06.1", "an empty line, its body and a zero byte")
+def no_zero_byte(command: str, headers: dict[str, str], body: str = "") -> bytes:
+    return joined(command, headers, body.encode())[:-1]
+
+
+@wrong("06.1", "counts octets")
+def counts_characters(command: str, headers: dict[str, str], body: str = "") -> bytes:
+    return joined(command, {**headers, "content-length": str(len(body))}, body.encode())
+
+
+@wrong("06.1", "or it ends there")
+def as_in_the_lesson(command: str, headers: dict[str, str], body: str = "") -> bytes:
+    return joined(command, headers, body.encode())
+
+
+def with_length(headers: dict[str, str], body: str) -> dict[str, str]:
+    return {**headers, "content-length": str(len(body.encode()))} if body else headers
+
+
+@wrong("06.1", "a colon in a value")
+def escapes_nothing(command: str, headers: dict[str, str], body: str = "") -> bytes:
+    return joined(command, with_length(headers, body), body.encode())
+
+
+def escaped(text: str, *characters: str) -> str:
+    for plain in characters:
+        text = text.replace(plain, {"\\": "\\\\", "\r": "\\r", "\n": "\\n", ":": "\\c"}[plain])
+    return text
+
+
+@wrong("06.1", "names are escaped")
+def escapes_values_only(command: str, headers: dict[str, str], body: str = "") -> bytes:
+    headers = {name: escaped(value, "\\", "\r", "\n", ":") for name, value in headers.items()}
+    return joined(command, with_length(headers, body), body.encode())
+
+
+@wrong("06.1", "a carriage return")
+def forgets_the_carriage_return(command: str, headers: dict[str, str], body: str = "") -> bytes:
+    headers = {escaped(name, ":"): escaped(value, "\\", "\n", ":") for name, value in headers.items()}
+    return joined(command, with_length(headers, body), body.encode())
+
+
+@wrong("06.1", "the first to be replaced")
+def backslash_last(command: str, headers: dict[str, str], body: str = "") -> bytes:
+    headers = {escaped(name, ":"): escaped(value, "\r", "\n", ":", "\\") for name, value in headers.items()}
+    return joined(command, with_length(headers, body), body.encode())
+
+
+@wrong("06.1", "nothing is escaped in CONNECT")
+def escapes_connect_too(command: str, headers: dict[str, str], body: str = "") -> bytes:
+    headers = {escaped(name, ":"): escaped(value, "\\", "\r", "\n", ":") for name, value in headers.items()}
+    return joined(command, with_length(headers, body), body.encode())
+
+
+# --- 06.2 ---
+
+
+def figures(header: str | None) -> tuple[int, int]:
+    can, wants = (header or "0,0").split(",")
+    return int(can), int(wants)
+
+
+@wrong("06.2", "the larger figure")
+def the_faster(client: str | None, server: str | None) -> tuple[int, int]:
+    (cx, cy), (sx, sy) = figures(client), figures(server)
+    return (min(cx, sy) if cx and sy else 0), (min(sx, cy) if sx and cy else 0)
+
+
+@wrong("06.2", "the slower holds")
+def not_crossed(client: str | None, server: str | None) -> tuple[int, int]:
+    (cx, cy), (sx, sy) = figures(client), figures(server)
+    return (max(cx, sx) if cx and sx else 0), (max(cy, sy) if cy and sy else 0)
+
+
+@wrong("06.2", "who says that it cannot send (0) does not")
+def zero_is_a_figure(client: str | None, server: str | None) -> tuple[int, int]:
+    (cx, cy), (sx, sy) = figures(client), figures(server)
+    return (max(cx, sy) if sy else 0), (max(sx, cy) if sx else 0)
+
+
+@wrong("06.2", "nobody is asked for more than it can")
+def as_the_other_wants(client: str | None, server: str | None) -> tuple[int, int]:
+    (cx, cy), (sx, sy) = figures(client), figures(server)
+    return (sy if cx else 0), (cy if sx else 0)
+
+
+@wrong("06.2", "who wants nothing (0)")
+def asks_only_who_can(client: str | None, server: str | None) -> tuple[int, int]:
+    (cx, cy), (sx, sy) = figures(client), figures(server)
+    return (max(cx, sy) if cx else 0), (max(sx, cy) if sx else 0)
+
+
+@wrong("06.2", "no header at all (None)")
+def always_a_header(client: str, server: str) -> tuple[int, int]:
+    (cx, cy), (sx, sy) = (map(int, each.split(",")) for each in (client, server))
+    return (max(cx, sy) if cx and sy else 0), (max(sx, cy) if sx and cy else 0)
+
+
+# --- 06.3 ---
+
+
+@wrong("06.3", "settles that one message")
+def always_cumulative(sent: list[str], mode: str, acks: list[str]) -> list[str]:
+    return sent[sent.index(acks[-1]) + 1 :] if acks else sent
+
+
+@wrong("06.3", "all sent before it")
+def never_cumulative(sent: list[str], mode: str, acks: list[str]) -> list[str]:
+    return [] if mode == "auto" else [each for each in sent if each not in acks]
+
+
+@wrong("06.3", "as soon as it is sent")
+def auto_waits_too(sent: list[str], mode: str, acks: list[str]) -> list[str]:
+    if mode == "client" and acks:
+        return sent[sent.index(acks[-1]) + 1 :]
+    return [each for each in sent if each not in acks]
+
+
+@wrong("06.3", "the last ACK counts")
+def the_first_ack(sent: list[str], mode: str, acks: list[str]) -> list[str]:
+    if mode == "client" and acks:
+        return sent[sent.index(acks[0]) + 1 :]
+    return [] if mode == "auto" else [each for each in sent if each not in acks]
+
+
+@wrong("06.3", "without an ACK everything is owed")
+def nothing_is_owed(sent: list[str], mode: str, acks: list[str]) -> list[str]:
+    return [each for each in sent if each in acks]
+
+
+# --- 06.4 ---
+
+Taken = tuple[str, dict[str, str], bytes]
+
+
+def taken(whole: bytes) -> Taken:
+    head, _, body = whole.partition(b"\n\n")
+    command, *lines = head.decode().split("\n")
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        headers.setdefault(name, value)
+    return command, headers, body
+
+
+@wrong("06.4", "is left for later")
+def takes_what_is_there(held: bytearray) -> list[Taken]:
+    found = [taken(each) for each in bytes(held).split(b"\0") if each]
+    held.clear()
+    return found
+
+
+@wrong("06.4", "is gone from `held`")
+def leaves_it_there(held: bytearray) -> list[Taken]:
+    return [taken(each.lstrip(b"\n")) for each in bytes(held).split(b"\0")[:-1]]
+
+
+@wrong("06.4", "all the whole frames")
+def one_at_a_time(held: bytearray) -> list[Taken]:
+    whole, nul, rest = bytes(held).lstrip(b"\n").partition(b"\0")
+    if not nul:
+        return []
+    held[:] = rest
+    return [taken(whole)]
+
+
+def each_until_a_zero_byte(held: bytearray) -> list[bytes]:
+    *whole, rest = bytes(held).split(b"\0")
+    held[:] = rest
+    return whole
+
+
+@wrong("06.4", "heart-beats")
+def does_not_know_heart_beats(held: bytearray) -> list[Taken]:
+    return [taken(each) for each in each_until_a_zero_byte(held)]
+
+
+@wrong("06.4", "zero bytes or not")
+def trusts_zero_bytes(held: bytearray) -> list[Taken]:
+    return [taken(each.lstrip(b"\n")) for each in each_until_a_zero_byte(held)]
+
+
+def takes_frames(held: bytearray, *, early: int = 0, last_wins: bool = False, whole_text: bool = False) -> list[Taken]:
+    """Right but for what it is told to do wrong."""
+    found: list[Taken] = []
+    while True:
+        del held[: len(held) - len(held.lstrip(b"\n"))]
+        if whole_text:
+            held.decode()
+        start = held.find(b"\n\n") + 2
+        if start < 2:
+            return found
+        command, headers, _ = taken(bytes(held[:start]))
+        if last_wins:
+            lines = bytes(held[: start - 2]).decode().split("\n")[1:]
+            headers = {line.split(":", 1)[0]: line.split(":", 1)[1] for line in lines}
+        length = headers.get("content-length")
+        end = start + int(length) if length else held.find(b"\0", start)
+        if end < 0 or end >= len(held) + early:
+            return found
+        found.append((command, headers, bytes(held[start:end])))
+        del held[: end + 1]
+
+
+@wrong("06.4", "the zero byte after the body belongs to the frame")
+def does_not_wait_for_the_zero_byte(held: bytearray) -> list[Taken]:
+    return takes_frames(held, early=1)
+
+
+@wrong("06.4", "the first counts")
+def the_last_counts(held: bytearray) -> list[Taken]:
+    return takes_frames(held, last_wins=True)
+
+
+@wrong("06.4", "not even inside a character")
+def decodes_what_is_held(held: bytearray) -> list[Taken]:
+    return takes_frames(held, whole_text=True)
+
+
+# --- 06.5 ---
+
+
+class Talk:
+    """A conversation that can go wrong in one way or another."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.parser = Parser(version="1.2")
+        self.shown: list[str] = []
+        self.answers: list[str] = []
+
+    async def send(self, command: str, body: str = "", **headers: str) -> None:
+        frame = Frame(command, tuple(headers.items()), body.encode())
+        await self.socket.send(frame.serialize().decode())
+
+    async def read(self) -> None:
+        for frame in self.parser.feed(await self.socket.recv(decode=False)):
+            assert isinstance(frame, Frame)
+            if frame.command == "ERROR":
+                raise ConnectionError(frame.get("message"))
+            if frame.command == "MESSAGE":
+                self.shown.append(frame.body.decode())
+            self.answers.append(frame.get("receipt-id") or frame.command)
+
+    async def hear(self, answer: str) -> None:
+        while answer not in self.answers:
+            await self.read()
+
+    async def begin(self, destination: str, **headers: str) -> None:
+        await self.send("CONNECT", **({"accept-version": "1.2", "host": "chat"} | headers))
+        await self.hear("CONNECTED")
+        await self.send("SUBSCRIBE", id="1", destination=destination, receipt="in")
+        await self.hear("in")
+
+    async def say(self, destination: str, texts: list[str]) -> None:
+        for text in texts:
+            await self.send("SEND", text, destination=destination, receipt=text[:1])
+            await self.hear(text[:1])
+        while not set(texts) <= set(self.shown):
+            await self.read()
+
+    async def leave(self) -> list[str]:
+        await self.send("DISCONNECT", receipt="bye")
+        await self.hear("bye")
+        return self.shown
+
+
+STOMP = [Subprotocol("v12.stomp")]
+
+
+@wrong("06.5", "must be an `async def`")
+def not_async(url: str, destination: str, texts: list[str]) -> list[str]:
+    return texts
+
+
+@wrong("06.5", "the first frame is CONNECT")
+async def begins_with_subscribe(url: str, destination: str, texts: list[str]) -> list[str]:
+    async with connect(url, subprotocols=STOMP) as socket:
+        talk = Talk(socket)
+        await talk.send("SUBSCRIBE", id="1", destination=destination, receipt="in")
+        await talk.hear("in")
+        return talk.shown
+
+
+@wrong("06.5", "before CONNECTED has come")
+async def says_everything_at_once(url: str, destination: str, texts: list[str]) -> list[str]:
+    async with connect(url, subprotocols=STOMP) as socket:
+        talk = Talk(socket)
+        await talk.send("CONNECT", **{"accept-version": "1.2", "host": "chat"})
+        await talk.send("SUBSCRIBE", id="1", destination=destination, receipt="in")
+        await talk.hear("in")
+        await talk.say(destination, texts)
+        return await talk.leave()
+
+
+@wrong("06.5", "SEND asks for a receipt")
+async def sends_without_receipt(url: str, destination: str, texts: list[str]) -> list[str]:
+    async with connect(url, subprotocols=STOMP) as socket:
+        talk = Talk(socket)
+        await talk.begin(destination)
+        for text in texts:
+            await talk.send("SEND", text, destination=destination)
+        while not set(texts) <= set(talk.shown):
+            await talk.read()
+        return await talk.leave()
+
+
+@wrong("06.5", "each step waits for the RECEIPT")
+async def does_not_wait_to_be_subscribed(url: str, destination: str, texts: list[str]) -> list[str]:
+    async with connect(url, subprotocols=STOMP) as socket:
+        talk = Talk(socket)
+        await talk.send("CONNECT", **{"accept-version": "1.2", "host": "chat"})
+        await talk.hear("CONNECTED")
+        await talk.send("SUBSCRIBE", id="1", destination=destination, receipt="in")
+        await talk.say(destination, texts)
+        return await talk.leave()
+
+
+@wrong("06.5", "leaving waits for the RECEIPT of DISCONNECT")
+async def leaves_without_waiting(url: str, destination: str, texts: list[str]) -> list[str]:
+    async with connect(url, subprotocols=STOMP) as socket:
+        talk = Talk(socket)
+        await talk.begin(destination)
+        await talk.say(destination, texts)
+        await talk.send("DISCONNECT", receipt="bye")
+    return talk.shown
+
+
+@wrong("06.5", "the steps are CONNECT, SUBSCRIBE, SEND, DISCONNECT")
+async def just_closes(url: str, destination: str, texts: list[str]) -> list[str]:
+    async with connect(url, subprotocols=STOMP) as socket:
+        talk = Talk(socket)
+        await talk.begin(destination)
+        await talk.say(destination, texts)
+    return talk.shown
+
+
+@wrong("06.5", "empty lines and zero bytes too")
+async def writes_frames_by_hand(url: str, destination: str, texts: list[str]) -> list[str]:
+    async with connect(url, subprotocols=STOMP) as socket:
+        talk = Talk(socket)
+        await talk.begin(destination)
+        for text in texts:
+            await socket.send(f"SEND\ndestination:{destination}\nreceipt:{text[:1]}\n\n{text}\0")
+            await talk.hear(text[:1])
+        while not set(texts) <= set(talk.shown):
+            await talk.read()
+        return await talk.leave()
+
+
+@wrong("06.5", "others talk too")
+async def returns_its_own_texts(url: str, destination: str, texts: list[str]) -> list[str]:
+    async with connect(url, subprotocols=STOMP) as socket:
+        talk = Talk(socket)
+        await talk.begin(destination)
+        await talk.say(destination, texts)
+        await talk.leave()
+        return [text for text in talk.shown if text in texts]
+
+
+class Deaf(Talk):
+    async def read(self) -> None:
+        for frame in self.parser.feed(await self.socket.recv(decode=False)):
+            assert isinstance(frame, Frame)
+            if frame.command == "MESSAGE":
+                self.shown.append(frame.body.decode())
+            self.answers.append(frame.get("receipt-id") or frame.command)
+
+
+@wrong("06.5", "with the server's words")
+async def does_not_know_errors(url: str, destination: str, texts: list[str]) -> list[str]:
+    async with connect(url, subprotocols=STOMP) as socket:
+        talk = Deaf(socket)
+        await talk.begin(destination)
+        await talk.say(destination, texts)
+        return await talk.leave()
