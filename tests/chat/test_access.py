@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 
 import pytest
 
-from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat_server
 from chatlab.chat.access import Access, Credentials
 from chatlab.chat.app import User
 from chatlab.chat.server import ChatServer
+from tests.support.chat_brokers import KINDS, ChatBroker, chat_broker
 from tests.support.stomp_peer import Peer
 
 USERS = {"ann": ("secret", "t-ann"), "bob": ("hidden", "t-bob")}
+
+
+@pytest.fixture(params=KINDS)
+async def broker(request: pytest.FixtureRequest) -> AsyncIterator[ChatBroker]:
+    async with chat_broker(request.param) as broker:
+        yield broker
 
 
 async def authenticate(credentials: Credentials) -> User | None:
@@ -39,7 +46,7 @@ async def test_a_guest_is_shown_by_its_login_and_addressed_by_a_principal_of_its
         assert "민지" not in principals
 
 
-async def test_a_private_message_reaches_its_principal_alone_on_whichever_instance(broker: MemoryBroker) -> None:
+async def test_a_private_message_reaches_its_principal_alone_on_whichever_instance(broker: ChatBroker) -> None:
     async with (
         await chat_server.start(broker) as here,
         await chat_server.start(broker) as there,
@@ -74,7 +81,7 @@ async def test_anothers_private_queue_cannot_be_subscribed_to(server: ChatServer
         assert told.startswith("access refused")
 
 
-async def test_history_of_private_messages_is_the_users_own(server: ChatServer, broker: MemoryBroker) -> None:
+async def test_history_of_private_messages_is_the_users_own(server: ChatServer, broker: ChatBroker) -> None:
     async with await chat_server.start(broker, access=Access(authenticate)) as server:
         async with Peer(server.url, "ann", passcode="secret") as ann:
             for to, content in (("bob", "for bob"), ("ann", "for ann")):
@@ -86,7 +93,7 @@ async def test_history_of_private_messages_is_the_users_own(server: ChatServer, 
             await bob.nothing_more()
 
 
-async def test_login_and_passcode_or_a_token_are_checked(broker: MemoryBroker) -> None:
+async def test_login_and_passcode_or_a_token_are_checked(broker: ChatBroker) -> None:
     async with await chat_server.start(broker, access=Access(authenticate)) as server:
         for credentials in (
             {"login": "ann", "passcode": "secret"},
@@ -101,7 +108,7 @@ async def test_login_and_passcode_or_a_token_are_checked(broker: MemoryBroker) -
     "credentials", [{}, {"login": "ann"}, {"login": "ann", "passcode": "hidden"}, {"token": "t-eve"}, {"token": ""}]
 )
 async def test_what_is_nobodys_is_refused_without_saying_which_part_was_wrong(
-    broker: MemoryBroker, credentials: dict[str, str]
+    broker: ChatBroker, credentials: dict[str, str]
 ) -> None:
     async with await chat_server.start(broker, access=Access(authenticate)) as server:
         peer = await Peer(server.url).open()
@@ -111,7 +118,7 @@ async def test_what_is_nobodys_is_refused_without_saying_which_part_was_wrong(
         assert await peer.close_code() == 1008
 
 
-async def test_what_a_user_may_do_is_a_function_and_a_refusal_says_so(broker: MemoryBroker) -> None:
+async def test_what_a_user_may_do_is_a_function_and_a_refusal_says_so(broker: ChatBroker) -> None:
     access = Access(
         may_subscribe=lambda user, destination: destination != "/topic/room.staff",
         may_send=lambda user, destination: not destination.startswith("/topic/"),

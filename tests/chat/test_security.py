@@ -8,17 +8,25 @@ import logging
 from collections.abc import AsyncIterator
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
-from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat_server
 from chatlab.chat.limits import Rate
 from chatlab.chat.server import ChatServer
 from chatlab.fanout import SlowReaderPolicy
 from chatlab.lab.until import until
 from chatlab.stomp.frames import Limits
+from tests.support.chat_brokers import KINDS, ChatBroker, chat_broker
 from tests.support.stomp_peer import Peer, chat
 
 SEND = "/app/chat.sendMessage"
+
+
+@pytest.fixture(params=KINDS)
+async def broker(request: pytest.FixtureRequest) -> AsyncIterator[ChatBroker]:
+    async with chat_broker(request.param) as broker:
+        yield broker
 
 
 @pytest.fixture
@@ -51,6 +59,11 @@ async def test_what_is_no_stomp_is_told_so_and_closed(
     assert await peer.close_code() in (1002, 1008)
 
 
+async def test_a_page_of_another_origin_does_not_get_in(server: ChatServer, bystander: Peer) -> None:
+    with pytest.raises(InvalidStatus, match="403"):
+        await connect(server.url, additional_headers={"Origin": "https://evil.example"}, proxy=None)
+
+
 async def test_text_that_is_not_utf_8_fails_the_connection(server: ChatServer, bystander: Peer) -> None:
     peer = await Peer(server.url).open()
     await peer.websocket.send(b"CONNECT\naccept-version:1.2\nhost:\xff\n\n\0", text=True)
@@ -70,7 +83,7 @@ async def test_a_frame_that_is_too_large_is_refused_by_its_limit_and_a_message_b
         assert await peer.close_code() == 1009
 
 
-async def test_headers_and_subscriptions_are_limited(broker: MemoryBroker) -> None:
+async def test_headers_and_subscriptions_are_limited(broker: ChatBroker) -> None:
     limits = Limits(max_headers=10, max_subscriptions=3)
     async with await chat_server.start(broker, limits=limits) as server:
         async with Peer(server.url) as peer:
@@ -82,7 +95,7 @@ async def test_headers_and_subscriptions_are_limited(broker: MemoryBroker) -> No
             assert "too many subscriptions" in ((await peer.frame("ERROR")).get("message") or "")
 
 
-async def test_a_flooder_is_refused_and_then_cut_off(broker: MemoryBroker) -> None:
+async def test_a_flooder_is_refused_and_then_cut_off(broker: ChatBroker) -> None:
     rate = Rate(per_second=5, burst=10, patience=20)
     async with (
         await chat_server.start(broker, rate=rate) as server,
@@ -101,7 +114,7 @@ async def test_a_flooder_is_refused_and_then_cut_off(broker: MemoryBroker) -> No
         assert len(await broker.history("chat-stream")) <= 12
 
 
-async def test_a_reader_that_stalls_is_cut_off_and_others_get_everything(broker: MemoryBroker) -> None:
+async def test_a_reader_that_stalls_is_cut_off_and_others_get_everything(broker: ChatBroker) -> None:
     policy = SlowReaderPolicy(max_buffered=64 * 1024, drain_seconds=0.2)
     async with (
         await chat_server.start(broker, slow_readers=policy) as server,
@@ -137,14 +150,14 @@ async def test_who_connects_and_says_nothing_is_cut_off(server: ChatServer, byst
         writer.close()
 
 
-async def test_who_opens_a_websocket_and_does_not_connect_is_cut_off(broker: MemoryBroker) -> None:
+async def test_who_opens_a_websocket_and_does_not_connect_is_cut_off(broker: ChatBroker) -> None:
     async with await chat_server.start(broker, connect_timeout=0.2) as server:
         peer = await Peer(server.url).open()
         assert "no CONNECT within" in ((await peer.frame("ERROR")).get("message") or "")
         assert await peer.close_code() == 1002
 
 
-async def test_a_client_that_stops_beating_is_cut_off(broker: MemoryBroker) -> None:
+async def test_a_client_that_stops_beating_is_cut_off(broker: ChatBroker) -> None:
     async with await chat_server.start(broker, heart_beat=(100, 100)) as server:
         async with Peer(server.url, **{"heart-beat": "100,100"}) as peer:
             assert "heart-beat" in ((await peer.frame("ERROR")).get("message") or "")
