@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Self
 
-from chatlab.brokers.inbox import MAX_WAITING, Inbox
+from chatlab.brokers.inbox import MAX_WAITING, ForwardingInbox
 from chatlab.brokers.memory_groups import MemoryGroup, MemoryMember
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery
@@ -30,7 +30,7 @@ class Topic:
     groups: dict[str, MemoryGroup] = field(default_factory=dict)
 
 
-class MemorySubscription(Inbox):
+class MemorySubscription(ForwardingInbox):
     """A reader in this process. One that falls `max_waiting` records behind is ended with `SubscriptionLost`."""
 
     def __init__(self, topic: str, readers: set[MemorySubscription]) -> None:
@@ -67,6 +67,26 @@ class MemoryBroker:
 
     async def publish(self, topic: str, body: bytes) -> str:
         """Keep the record and hand it to every reader."""
+        id = self._publish(topic, body)
+        await asyncio.sleep(0)  # as with any engine, readers get their turn
+        return id
+
+    async def publish_once(self, topic: str, body: bytes, key: str) -> str:
+        """As `publish`, but a key seen less than `window` seconds ago adds nothing."""
+        id = self._publish_once(topic, body, key)
+        await asyncio.sleep(0)
+        return id
+
+    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
+        """As `publish`, or `publish_once` if there is a key: over before it returns."""
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        try:
+            done.set_result(self._publish(topic, body) if key is None else self._publish_once(topic, body, key))
+        except BrokerUnavailable as error:
+            done.set_exception(error)
+        return done
+
+    def _publish(self, topic: str, body: bytes) -> str:
         record = self._topic(topic)
         record.count += 1
         delivery = Delivery(topic, f"{record.count}-0", bytes(body))
@@ -79,17 +99,15 @@ class MemoryBroker:
                 reader.put([delivery])
         for group in record.groups.values():
             group.put(delivery)
-        await asyncio.sleep(0)  # as with any engine, readers get their turn
         return delivery.id
 
-    async def publish_once(self, topic: str, body: bytes, key: str) -> str:
-        """As `publish`, but a key seen less than `window` seconds ago adds nothing."""
+    def _publish_once(self, topic: str, body: bytes, key: str) -> str:
         ids, now = self._topic(topic).ids, asyncio.get_running_loop().time()
         while ids and next(iter(ids.values()))[1] < now - self.window:
             del ids[next(iter(ids))]
         if key not in ids:
             ids[key] = (f"{self._topic(topic).count + 1}-0", now)
-            await self.publish(topic, body)
+            self._publish(topic, body)
         return ids[key][0]
 
     async def subscribe(self, topic: str, *, after: str | None = None) -> MemorySubscription:

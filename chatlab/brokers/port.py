@@ -2,12 +2,15 @@
 
 Four calls: `publish`, `subscribe`, unsubscribe (closing a subscription) and `aclose`. What only some engines can do is
 a type of its own, so that a chat which needs history cannot be handed an engine without it: `KeepsHistory`,
-`Deduplicates`, `HasGroups`. An engine imports from this room and one client library; this file imports no engine.
+`Deduplicates`, `HasGroups`. What an engine can do faster than the port asks is one too (`Pipelines`, `Forwards`): who
+does not look for it loses nothing but time. An engine imports from this room and one client library; this file imports
+no engine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self, runtime_checkable
 
@@ -34,6 +37,14 @@ class Subscription(Protocol):
 
     async def aclose(self) -> None:
         """Stop: nothing is delivered after this returns. Others on the same topic do not notice."""
+
+
+@runtime_checkable
+class Forwards(Subscription, Protocol):
+    """A subscription that needs no reader's task between the engine and the one who takes the records."""
+
+    async def forward(self, deliver: Callable[[Sequence[Delivery]], None]) -> None:
+        """Call `deliver`, which must not wait, with what is here and with what arrives, as it arrives, until closed."""
 
 
 @runtime_checkable
@@ -87,6 +98,14 @@ class Deduplicates(Broker, Protocol):
 
         Safe to call again after any error; the broker itself does so while the engine is away.
         """
+
+
+@runtime_checkable
+class Pipelines(Deduplicates, Protocol):
+    """An engine on which a publish is begun in one call and over in another, without a task to wait in between."""
+
+    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
+        """Begin `publish`, or `publish_once` if there is a key: same result, same errors, in the order of the calls."""
 
 
 class GroupSubscription(Subscription, Protocol):

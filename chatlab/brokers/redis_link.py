@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from hiredis import pack_command
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
@@ -96,7 +97,7 @@ class Link:
             raise LinkLost(f"the broker at {self._name} is away")
         try:
             async with asyncio.timeout(self._timeout + wait):
-                packed = self._connection.pack_commands(commands)
+                packed = b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]  # its stub takes tuples of one
                 await self._connection.send_packed_command(packed, check_health=False)
                 for _ in commands:
                     replies.append(await self._reply(self._connection))  # noqa: PERF401 (those before a loss count)

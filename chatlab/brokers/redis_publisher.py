@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
 
@@ -23,16 +23,19 @@ from chatlab.errors import BrokerError, BrokerUnavailable, ChatlabError
 log = logging.getLogger(__name__)
 
 MAX_COMMANDS, MAX_BYTES = 1000, 1 << 20  # of one pipeline: a long one would delay its first replies
+T = TypeVar("T")
 NOT_EXECUTED = (NoScriptError, ReadOnlyError)  # the server refused because it restarted, or is a replica by now
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A command, and the future that takes its reply."""
+    """A command, and the future that takes its reply, made into what its caller wants."""
 
     command: Command
     size: int
+    convert: Callable[[Any], Any]
     repeatable: bool
+    deadline: float  # of the loop's clock
     reply: asyncio.Future[Any]
 
 
@@ -51,6 +54,8 @@ class Publisher:
         self._seal: Command | None = None
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
+        self._unanswered: deque[Job] = deque()  # by deadline; those that were answered leave from the front
+        self._alarm: asyncio.TimerHandle | None = None  # for the first deadline: a timer for each job would cost more
 
     @property
     def connected(self) -> bool:
@@ -64,16 +69,25 @@ class Publisher:
 
     async def submit(self, command: Command, size: int, *, repeatable: bool = False) -> Any:
         """Send a command; return its reply. Raises BrokerUnavailable if none came within `patience` seconds."""
+        return await self.begin(command, size, as_it_is, repeatable=repeatable)
+
+    def begin(
+        self, command: Command, size: int, convert: Callable[[Any], T], *, repeatable: bool = False
+    ) -> asyncio.Future[T]:
+        """As `submit`, without waiting: the future gets what `convert` makes of the reply."""
+        loop = asyncio.get_running_loop()
+        job = Job(command, size, convert, repeatable, loop.time() + self._patience, loop.create_future())
         if self._task is None or self._task.done():
-            raise BrokerUnavailable("this broker is closed")
-        job = Job(command, size, repeatable, asyncio.get_running_loop().create_future())
+            fail(job, BrokerUnavailable("this broker is closed"))
+            return job.reply
         self._outbox.append(job)
         self._filled.set()
-        try:
-            async with asyncio.timeout(self._patience):
-                return await job.reply
-        except TimeoutError:
-            raise BrokerUnavailable(f"the broker did not confirm the message within {self._patience:g} s") from None
+        while self._unanswered and self._unanswered[0].reply.done():
+            self._unanswered.popleft()
+        self._unanswered.append(job)
+        if self._alarm is None:
+            self._alarm = loop.call_at(job.deadline, self._give_up)
+        return job.reply
 
     async def aclose(self) -> None:
         """Stop; what was not answered fails."""
@@ -81,7 +95,21 @@ class Publisher:
         for job in self._outbox:
             fail(job, BrokerUnavailable("this broker was closed before the message was taken"))
         self._outbox.clear()
+        if self._alarm is not None:
+            self._alarm.cancel()
         await self._link.close()
+
+    def _give_up(self) -> None:
+        """Fail the jobs whose time is over: those that were not sent will not be."""
+        loop = asyncio.get_running_loop()
+        self._alarm = None
+        while self._unanswered:
+            job = self._unanswered[0]
+            if not job.reply.done() and job.deadline > loop.time():
+                self._alarm = loop.call_at(job.deadline, self._give_up)
+                return
+            fail(job, BrokerUnavailable(f"the broker did not confirm the message within {self._patience:g} s"))
+            self._unanswered.popleft()
 
     async def _open(self) -> None:
         await self._link.open()
@@ -94,7 +122,7 @@ class Publisher:
     async def _run(self) -> None:
         while True:
             try:
-                if not await self._link.is_usable():
+                if not self._link.is_open:
                     await self._open()
                     log.info("publishing again")
                 await self._send_all()
@@ -114,11 +142,13 @@ class Publisher:
 
     async def _send_all(self) -> None:
         await self._filled.wait()
-        if await self._link.is_usable():
-            self._filled.clear()
-            while batch := self._next_batch():
-                await self._send(batch)
-                self._failures = 0
+        if not await self._link.is_usable():
+            await self._link.close()
+            return
+        self._filled.clear()
+        while batch := self._next_batch():
+            await self._send(batch)
+            self._failures = 0
 
     def _next_batch(self) -> list[Job]:
         batch: list[Job] = []
@@ -156,7 +186,7 @@ class Publisher:
             elif isinstance(reply, Exception):
                 fail(job, reply)
             elif not job.reply.done():
-                job.reply.set_result(reply)
+                job.reply.set_result(job.convert(reply))
         return refused
 
     def _put_back(self, batch: list[Job], error: BaseException) -> None:
@@ -170,6 +200,11 @@ class Publisher:
         self._outbox.extendleft(reversed(jobs))
         if jobs:
             self._filled.set()
+
+
+def as_it_is(reply: Any) -> Any:
+    """The reply itself."""
+    return reply
 
 
 def fail(job: Job, error: Exception) -> None:

@@ -27,7 +27,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from chatlab.brokers.inbox import MAX_WAITING, Inbox, end_task, heard
+from chatlab.brokers.inbox import MAX_WAITING, ForwardingInbox, end_task, heard
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery
 from chatlab.brokers.redis_groups import GroupMember
@@ -112,16 +112,22 @@ class RedisStreamsBroker(RedisPresence):
 
     async def publish(self, topic: str, body: bytes) -> str:
         """Add one record; return its id when the server has it. Raises BrokerUnavailable: it may be stored or not."""
-        command = (b"XADD", topic, *self._limit(), b"*", b"body", body)
-        return str(await self._publisher.submit(command, len(body)), "ascii")
+        return await self.begin_publish(topic, body)
 
     async def publish_once(self, topic: str, body: bytes, key: str) -> str:
         """As `publish`; again with the same key within `window` seconds, it adds nothing and returns the first id."""
+        return await self.begin_publish(topic, body, key)
+
+    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
+        """Begin `publish`, or `publish_once` if there is a key. Cancelled before it was sent, it is not sent."""
+        if key is None:
+            command: Command = (b"XADD", topic, *self._limit(), b"*", b"body", body)
+            return self._publisher.begin(command, len(body), ascii_text)
         # A hash tag keeps both keys in one slot of a cluster; the topic may have brought its own.
         keys = (topic, f"{topic if '{' in topic else f'{{{topic}}}'}:once:{key}")
         limit, _, threshold = self._limit()
         command = (b"EVALSHA", self._script, 2, *keys, limit, threshold, body, int(self.window * 1000))
-        return str(await self._publisher.submit(command, len(body), repeatable=True), "ascii")
+        return self._publisher.begin(command, len(body), ascii_text, repeatable=True)
 
     async def subscribe(self, topic: str, *, after: str | None = None) -> StreamSubscription:
         """Read from now on, or what comes after the id `after`. Raises ValueError if that is no id."""
@@ -241,7 +247,7 @@ class RedisStreamsBroker(RedisPresence):
                 raise BrokerError(str(error)) from error
 
 
-class StreamSubscription(Inbox):
+class StreamSubscription(ForwardingInbox):
     """A place in a stream. It outlives the engine's restarts; only trimming that overtakes its reader can end it."""
 
     def __init__(self, broker: RedisStreamsBroker, topic: str, last: str, max_waiting: int) -> None:
@@ -446,6 +452,11 @@ async def wait_for_disk(link: Link) -> Command | None:
         remedy = "set `appendonly yes` and `appendfsync always`, or use Redis 7.2 or Valkey with `appendonly yes`"
         raise SetupError(f"this server cannot confirm that a message is on disk ({error})", remedy) from error
     return command
+
+
+def ascii_text(reply: bytes) -> str:
+    """An id as the server gives it."""
+    return str(reply, "ascii")
 
 
 def delivery(topic: str, identifier: bytes, fields: dict[bytes, bytes]) -> Delivery:

@@ -19,6 +19,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import msgspec
 
@@ -79,7 +80,7 @@ class Connection:
         self._remote = remote
         self._subscriptions = Subscriptions(self)
         self._allowance = Allowance(service.rate) if service.rate is not None else None
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Future[str]] = set()
         self._some_sent = asyncio.Event()
         self._reading = True  # while it is not, nothing follows from hearing nothing
         self._over = False  # an ERROR has been sent: what came behind its frame is settled or left, but not begun
@@ -270,24 +271,28 @@ class Connection:
         self.fail(event, "not sent: too many messages a second")
 
     def _publish(self, event: Send, outgoing: Outgoing) -> None:
-        task = asyncio.create_task(self._publishing(event, outgoing))
-        self._sending.add(task)
-        task.add_done_callback(self._sent)
-
-    async def _publishing(self, event: Send, outgoing: Outgoing) -> None:
         # A key of our own lets the broker try again without adding a second record; only a receipt is worth the cost.
         key = outgoing.key or (f"receipt:{self.id}:{event.number}" if event.receipt is not None else None)
-        try:
-            await self.service.publish(topic_of(outgoing.destination), outgoing.body, key)
-        except BrokerError as error:
-            return self.fail(event, f"not stored: {error}")
-        return self.done(event)
+        publishing = self.service.publish(topic_of(outgoing.destination), outgoing.body, key)
+        if publishing.done():
+            self._published(event, publishing)
+        else:
+            self._sending.add(publishing)
+            publishing.add_done_callback(partial(self._published, event))
 
-    def _sent(self, task: asyncio.Task[None]) -> None:
-        self._sending.discard(task)
+    def _published(self, event: Send, publishing: asyncio.Future[str]) -> None:
+        self._sending.discard(publishing)
         self._some_sent.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if publishing.cancelled():
+            return
+        error = publishing.exception()
+        if error is None:
+            self.done(event)
+        elif isinstance(error, BrokerError):
+            self.fail(event, f"not stored: {error}")
+        else:
             self.log.error("publishing failed", exc_info=error)
+            self.fail(event, "not stored: the broker failed")
 
     def _user(self) -> User:
         if self.user is None:  # the session lets nothing through before CONNECT is answered

@@ -16,7 +16,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 
-from chatlab.brokers.port import Broker, Delivery, KeepsHistory, Subscription
+from chatlab.brokers.port import Broker, Delivery, Forwards, KeepsHistory, Subscription
 from chatlab.errors import BrokerError
 
 logger = logging.getLogger("chatlab.chat")
@@ -126,10 +126,16 @@ class Relay:
         return subscription
 
     async def _read(self, followed: Followed, subscription: Subscription) -> None:
-        try:
-            while batch := await subscription.batch():
+        def deliver(batch: Sequence[Delivery]) -> None:
+            if followed.wanted:  # else the task that reads is about to end
                 followed.newest = batch[-1].id
                 self._deliver(followed.topic, batch)
+
+        try:
+            if isinstance(subscription, Forwards):
+                await subscription.forward(deliver)
+            while batch := await subscription.batch():
+                deliver(batch)
         finally:
             followed.ready.clear()
             await subscription.aclose()

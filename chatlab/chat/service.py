@@ -9,11 +9,12 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from functools import partial
 from itertools import groupby
-from typing import Protocol
+from typing import Any, Protocol
 
-from chatlab.brokers.port import Broker, Deduplicates, Delivery, KeepsHistory
+from chatlab.brokers.port import Broker, Deduplicates, Delivery, KeepsHistory, Pipelines
 from chatlab.chat.access import Access
 from chatlab.chat.app import Application, User
 from chatlab.chat.destinations import PUBLIC, Record, record_of, room_of, topic_of
@@ -26,7 +27,6 @@ from chatlab.chat.queues import Queues
 from chatlab.chat.relay import Relay
 from chatlab.chat.rooms import chat_application
 from chatlab.chat.workers import Workers
-from chatlab.errors import BrokerUnavailable
 from chatlab.fanout import Fanout, SlowReaderPolicy
 from chatlab.stomp.frames import Limits
 
@@ -73,6 +73,7 @@ class ChatService:
         self.id = uuid.uuid4().hex[:8]
         self.broker = broker
         # Asked once: looking at a protocol's members takes longer than a publish does.
+        self._pipelines = broker if isinstance(broker, Pipelines) else None
         self._deduplicates = broker if isinstance(broker, Deduplicates) else None
         self._keeps_history = broker if isinstance(broker, KeepsHistory) else None
         self.app = app or chat_application()
@@ -98,20 +99,35 @@ class ChatService:
         if self.workers is not None:
             await self.workers.ready()
 
-    async def publish(self, topic: str, body: bytes, key: str | None) -> str:
-        """Hand a record to the broker, once per key. `BrokerUnavailable` if it was not taken in the broker's time."""
+    def publish(self, topic: str, body: bytes, key: str | None) -> asyncio.Future[str]:
+        """Hand a record to the broker, once per key; the future has its id, or `BrokerUnavailable` if it was not taken.
+
+        What is published to one topic gets there in the order of these calls, as far as the engine keeps an order.
+        """
         started = time.perf_counter()
-        try:
-            if key is not None and self._deduplicates is not None:
-                record_id = await self._deduplicates.publish_once(topic, body, key)
-            else:
-                record_id = await self.broker.publish(topic, body)
-        except BrokerUnavailable:
+        if self._pipelines is not None:
+            publishing = self._pipelines.begin_publish(topic, body, key)
+        else:
+            publishing = asyncio.ensure_future(self._publish_by_itself(topic, body, key))
+        if publishing.done():
+            self._published(started, publishing)
+        else:
+            publishing.add_done_callback(partial(self._published, started))
+        return publishing
+
+    def _publish_by_itself(self, topic: str, body: bytes, key: str | None) -> Coroutine[Any, Any, str]:
+        if key is not None and self._deduplicates is not None:
+            return self._deduplicates.publish_once(topic, body, key)
+        return self.broker.publish(topic, body)
+
+    def _published(self, started: float, publishing: asyncio.Future[str]) -> None:
+        if publishing.cancelled():
+            return
+        if publishing.exception() is None:
+            self.metrics.published += 1
+            self.metrics.publishing.observe(time.perf_counter() - started)
+        else:
             self.metrics.unavailable += 1
-            raise
-        self.metrics.published += 1
-        self.metrics.publishing.observe(time.perf_counter() - started)
-        return record_id
 
     def is_before(self, one: str, other: str) -> bool:
         """Which of two record ids comes first, if the engine can tell."""

@@ -12,6 +12,7 @@ compressed message depends on those before it), whole frames only, and nothing o
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -74,6 +75,13 @@ def is_text(data: bytes) -> bool:
 WEBSOCKET_FRAMING = WebSocketFraming()
 
 
+def socket_of(transport: asyncio.Transport) -> int | None:
+    """The descriptor to write to without the transport while that has nothing buffered; None if that cannot be done."""
+    sock = transport.get_extra_info("socket")
+    plain = sock is not None and transport.get_extra_info("sslcontext") is None
+    return sock.fileno() if plain and os.name == "posix" else None
+
+
 class WebSocketSink:
     """An open aiohttp WebSocket as the fan-out sees it."""
 
@@ -83,13 +91,23 @@ class WebSocketSink:
         self._name = name
         self._closing: asyncio.Task[bool] | None = None
         self.buffered = transport.get_write_buffer_size  # bytes written that the kernel has not taken yet
+        self._is_closing = transport.is_closing
+        self._fd = socket_of(transport)
 
     def __str__(self) -> str:
         return f"connection {self._name}"
 
     def write(self, data: bytes) -> None:
         """Send whole frames, unless a Close frame has been sent or received."""
-        if not self._ws.closed and not self._transport.is_closing():
+        if self._ws.closed or self._is_closing():
+            return
+        if self._fd is not None and not self.buffered():
+            try:
+                data = data[os.write(self._fd, data) :]
+            except OSError:  # full, or broken: the transport knows what to do about either
+                self._transport.write(data)
+                return
+        if data:
             self._transport.write(data)
 
     def close(self, code: int, reason: str) -> None:

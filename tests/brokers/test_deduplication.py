@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from chatlab.brokers.port import Deduplicates
+from chatlab.brokers.port import Deduplicates, Pipelines
+from chatlab.errors import BrokerUnavailable
 from tests.support.broker_cases import DEDUPLICATE, Case, bodies, read, topic
 
 pytestmark = pytest.mark.parametrize("unopened_case", DEDUPLICATE, indirect=True)
@@ -36,3 +37,24 @@ async def test_a_key_belongs_to_its_topic(deduplicator: Deduplicates) -> None:
         subscription = await deduplicator.subscribe(name)
         await deduplicator.publish_once(name, b"x", "key with spaces 🙂")
         assert await bodies(subscription, 1) == [b"x"]
+
+
+async def test_what_is_begun_is_stored_in_the_order_of_the_calls_with_a_key_or_without(
+    deduplicator: Deduplicates,
+) -> None:
+    if not isinstance(deduplicator, Pipelines):
+        return
+    name = topic()
+    subscription = await deduplicator.subscribe(name)
+    keys = (None, "k1", "k1", None, "k2")
+    ids = await asyncio.gather(
+        *(deduplicator.begin_publish(name, b"%d" % number, key) for number, key in enumerate(keys))
+    )
+    assert ids[1] == ids[2]
+    stored = [ids[0], ids[1], ids[3], ids[4]]
+    assert [(each.id, each.body) for each in await read(subscription, 4)] == list(
+        zip(stored, (b"0", b"1", b"3", b"4"), strict=True)
+    )
+    await deduplicator.aclose()
+    with pytest.raises(BrokerUnavailable):
+        await deduplicator.begin_publish(name, b"too late")

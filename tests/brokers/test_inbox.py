@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 import pytest
 
-from chatlab.brokers.inbox import Inbox, end_task, heard
+from chatlab.brokers.inbox import ForwardingInbox, Inbox, end_task, heard
 from chatlab.brokers.port import Delivery
 from chatlab.errors import SubscriptionLost
 
@@ -88,3 +89,50 @@ async def test_a_task_that_swallows_a_cancellation_is_ended_all_the_same() -> No
     await end_task(task)
     assert task.cancelled()
     await end_task(None)
+
+
+async def test_what_waits_and_then_what_arrives_is_forwarded_in_the_call_that_brings_it() -> None:
+    inbox, got = ForwardingInbox("t"), list[Delivery]()
+    inbox.put([ONE])
+    forwarding = asyncio.create_task(inbox.forward(got.extend))
+    await asyncio.sleep(0)
+    assert got == [ONE]
+    inbox.put([TWO])
+    inbox.put([THREE])
+    assert got == [ONE, TWO, THREE]
+    inbox.end()
+    inbox.put([ONE])
+    await forwarding
+    assert got == [ONE, TWO, THREE]
+
+
+async def test_forwarding_ends_with_the_reason_of_the_subscriptions_end() -> None:
+    inbox = ForwardingInbox("t")
+    forwarding = asyncio.create_task(inbox.forward(lambda deliveries: None))
+    await asyncio.sleep(0)
+    inbox.end(SubscriptionLost("the engine went away"))
+    with pytest.raises(SubscriptionLost, match="the engine went away"):
+        await forwarding
+
+
+async def test_what_a_reader_raises_is_its_own_and_not_the_engines() -> None:
+    def fail(deliveries: Sequence[Delivery]) -> None:
+        raise ZeroDivisionError
+
+    inbox = ForwardingInbox("t")
+    forwarding = asyncio.create_task(inbox.forward(fail))
+    await asyncio.sleep(0)
+    inbox.put([ONE])
+    with pytest.raises(ZeroDivisionError):
+        await forwarding
+
+
+async def test_after_a_cancelled_forwarding_records_wait_again() -> None:
+    inbox, got = ForwardingInbox("t"), list[Delivery]()
+    forwarding = asyncio.create_task(inbox.forward(got.extend))
+    await asyncio.sleep(0)
+    forwarding.cancel()
+    await asyncio.wait([forwarding])
+    inbox.put([ONE])
+    assert got == []
+    assert await inbox.batch() == [ONE]

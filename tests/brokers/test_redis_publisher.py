@@ -111,3 +111,18 @@ async def test_records_with_keys_keep_their_order_through_an_outage(fresh_redis:
             await asyncio.sleep(0.02)
         await publishing
         assert [each.body for each in await broker.history("t")] == [b"%d" % n for n in range(2000)]
+
+
+async def test_each_publish_gives_up_when_its_own_time_is_over(fresh_redis: Engine) -> None:
+    async with RedisStreamsBroker(fresh_redis.url, patience=0.5) as broker:
+        await broker.publish("t", b"answered")
+        fresh_redis.kill()
+        first = broker.begin_publish("t", b"1", "k1")
+        await asyncio.wait([first], timeout=0.25)
+        second = broker.begin_publish("t", b"2", "k2")
+        await asyncio.wait([first])
+        assert not second.done()
+        await asyncio.wait([second])
+        for future in (first, second):
+            with pytest.raises(BrokerUnavailable, match=r"within 0\.5 s"):
+                future.result()

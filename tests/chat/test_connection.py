@@ -38,6 +38,9 @@ class Held(MemoryBroker):
             raise BrokerUnavailable("no room left")
         return await super().publish(topic, body)
 
+    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
+        return asyncio.ensure_future(self.publish(topic, body))
+
 
 @pytest.fixture
 async def held() -> AsyncIterator[Held]:

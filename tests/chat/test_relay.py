@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any, Self
 
 import pytest
 
 from chatlab.brokers.memory import MemoryBroker
-from chatlab.brokers.port import Broker, Delivery
+from chatlab.brokers.port import Broker, Delivery, Subscription
 from chatlab.brokers.redis_pubsub import RedisPubSubBroker
 from chatlab.brokers.redis_streams import RedisStreamsBroker
 from chatlab.chat import relay as chat_relay
@@ -16,6 +17,24 @@ from chatlab.chat.relay import Relay, backoff
 from chatlab.lab.engines import Engine
 from chatlab.lab.until import until
 from tests.support.broker_cases import topic
+
+
+class Unforwarded:
+    """A subscription as most engines have it: it is read from, and does not forward."""
+
+    def __init__(self, inner: Subscription) -> None:
+        self.batch, self.aclose = inner.batch, inner.aclose
+        self.__anext__ = inner.__anext__
+
+    def __aiter__(self) -> Self:
+        return self
+
+
+class ReadOnlyBroker(MemoryBroker):
+    """A broker whose readers can fall behind, as it does not hand records on by itself."""
+
+    async def subscribe(self, topic: str, *, after: str | None = None) -> Any:
+        return Unforwarded(await super().subscribe(topic, after=after))
 
 
 class Reader:
@@ -82,7 +101,7 @@ async def test_a_reader_that_fell_behind_goes_on_where_it_was_with_no_gap_and_no
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(chat_relay, "FIRST_WAIT", 0.01)
-    async with MemoryBroker(max_waiting=5) as broker:
+    async with ReadOnlyBroker(max_waiting=5) as broker:
         reader = Reader(broker)
         await reader.follow("cats")
         # All at once: the broker lets go of a reader with five waiting before it has had a turn to read.

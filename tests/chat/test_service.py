@@ -35,6 +35,9 @@ class Held(MemoryBroker):
         await self.storing.wait()
         return await super().publish(topic, body)
 
+    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
+        return asyncio.ensure_future(self.publish(topic, body))
+
 
 @pytest.fixture
 async def service(broker: MemoryBroker) -> AsyncIterator[ChatService]:
