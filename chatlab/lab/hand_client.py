@@ -73,8 +73,8 @@ class HandClient:
         self._writer.write(data)
         await self._writer.drain()
 
-    async def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> Closed:
-        """Start the closing handshake; return how the connection has ended. Raises `TimeoutError`."""
+    async def close(self, code: int | None = CloseCode.NORMAL_CLOSURE, reason: str = "") -> Closed:
+        """Start the closing handshake, without a code if that is None; return how the connection ended, or `TimeoutError`."""
         self.connection.close(code, reason)
         self._flush()
         return await self.next(Closed)

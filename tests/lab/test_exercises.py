@@ -75,6 +75,16 @@ async def test_an_error_in_the_learners_code_is_told_with_its_words() -> None:
     assert "can only concatenate str" in outcome.evidence
 
 
+async def test_an_error_that_led_to_a_broken_rule_is_told_with_it() -> None:
+    def answer(heard: bytes) -> int:
+        return heard[99]
+
+    outcome = await check("01.4", answer)
+    assert outcome.sentence.startswith("the two bytes after the length of a Close")
+    assert "heard: 81 05" in outcome.evidence
+    assert "your code raised IndexError: index out of range" in outcome.evidence
+
+
 async def test_an_answer_that_never_ends_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatlab.lab.exercises.SECONDS", 0.1)
 

@@ -30,13 +30,13 @@ async def hear(reader: asyncio.StreamReader, *, seconds: float) -> bytes:
         return b""
 
 
-async def ask(url: str, request: str) -> Response:
+async def ask(url: str, request: str | bytes) -> Response:
     """Send `request` as it is, on a connection of its own; return the answer. Raises OSError, `TimeoutError`."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     heard = b""
     try:
-        writer.write(request.encode())
+        writer.write(request.encode() if isinstance(request, str) else request)
         async with asyncio.timeout(PATIENCE):
             while (parsed := Response.parse(heard)) is None:
                 piece = await reader.read(READ_SIZE)
