@@ -2,11 +2,13 @@
 ##   make lab                                  the workbook, in JupyterLab
 ##   make lab LAB_ARGS="--no-browser --port 8899"
 ##   make chat CHAT_ARGS="--port 8080"         the chat server, without the workbook
+##   make editions                             the notebooks to hand out, and the instructor's, in editions/
 ##   make test                                 every test and every notebook; what is skipped, and what would bring it
 ##   make check                                format, lint, types
 ## For those who work on chatlab itself:
 ##   make notebooks    run all notebooks and store their outputs
 ##   make fuzz         a million random and broken inputs for each parser (minutes)
+##   make soak         the chat on real processes that are killed and stalled, for SOAK_SECONDS (600): nothing lost, nothing grows
 ##   make lock         work out the locked versions anew (needs uv; LOCK_ARGS=--upgrade takes the newest)
 ##   make wheelhouse   bring all packages into wheelhouse/, for machines without a network (see tools/wheelhouse.py)
 ##   make clean        remove what tools leave behind; .venv and your own work stay
@@ -16,9 +18,10 @@ CHAT_ARGS ?=
 LOCK_ARGS ?=
 PYTEST_ARGS ?=
 FUZZ_CASES ?= 1000000
+SOAK_SECONDS ?= 600
 WHEELHOUSE_FOR ?=
 
-.PHONY: help lab chat test test-code test-notebooks check notebooks fuzz lock wheelhouse clean venv-lab venv-dev
+.PHONY: help lab chat editions test test-code test-notebooks test-editions check notebooks fuzz soak lock wheelhouse clean venv-lab venv-dev
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -29,15 +32,29 @@ lab: venv-lab
 chat: venv-lab
 	@exec .venv/bin/chatlab serve chat $(CHAT_ARGS)
 
-# Two runs, because nbval compares a notebook's outputs cell by cell and wants the process for itself.
-# `make -k test` runs the second even where the first has failed.
-test: test-code test-notebooks
+editions: venv-lab
+	@.venv/bin/chatlab edition learner --to editions/learner
+	@.venv/bin/chatlab edition instructor --to editions/instructor
+
+# Apart, because nbval compares a notebook's outputs cell by cell and wants the process for itself.
+# `make -k test` runs all three even where one has failed.
+test: test-code test-notebooks test-editions
 
 test-code: venv-dev
 	$(PY) -m pytest -q -rfEs $(PYTEST_ARGS) tests
 
+NBVAL = $(PY) -m pytest -q -rfEs $(PYTEST_ARGS) --nbval --nbval-current-env --nbval-cell-timeout 60
+
+# In a home of its own, so that no output depends on what somebody here has solved.
 test-notebooks: venv-dev
-	$(PY) -m pytest -q -rfEs $(PYTEST_ARGS) --nbval --nbval-current-env --nbval-cell-timeout 60 notebooks
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && export CHATLAB_HOME="$$scratch" && set -x && \
+	$(NBVAL) notebooks
+
+# The reference solutions in the learner's own notebooks: every check must say "right", and all else what it always says.
+test-editions: venv-dev
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && export CHATLAB_HOME="$$scratch/home" && set -x && \
+	.venv/bin/chatlab edition instructor --to "$$scratch/instructor" && \
+	$(NBVAL) --config-file pyproject.toml --rootdir . "$$scratch/instructor"
 
 check: venv-dev
 	$(PY) -m ruff format --check .
@@ -49,6 +66,9 @@ notebooks: venv-dev
 
 fuzz: venv-dev
 	for part in tests/fuzz_*.py; do $(PY) $$part $(FUZZ_CASES) || exit 1; done
+
+soak: venv-dev
+	$(PY) -m tests.soak_chat $(SOAK_SECONDS)
 
 # No index, no local path and no file name in the locks: they hold wherever the packages come from.
 LOCK = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate \

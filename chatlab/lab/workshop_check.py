@@ -46,7 +46,7 @@ from chatlab.lab.doctor import Check, bring_the_lab
 __all__ = ["examine"]
 
 ROOM_PORT = 8002  # where `chatlab serve room --lan` listens
-# The processes of lesson 07 hold 0.3 GiB together; the rest is for JupyterLab, a browser, and lesson 05's larger engines.
+# The processes of lesson 07 hold 0.3 GiB together; the rest is for JupyterLab, a browser, and lesson 05's engines.
 MEMORY = 2 << 30
 CORES = 2
 SECONDS_TO_HEAR = 3.0
