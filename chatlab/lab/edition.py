@@ -172,7 +172,7 @@ def _with_notes(cells: Sequence[NotebookNode], lesson: Notes) -> Iterator[Notebo
             yield from (_about(lesson, heading) for heading in HEADING.findall(cell.source))
         elif id := _exercise_of(cell):
             yield solved(cell, exercises()[id])
-            yield _about_exercise(exercises()[id])
+            yield about_exercise(exercises()[id])
         else:
             yield cell
             yield from (_about_prediction(*found) for found in PREDICT.findall(cell.source))
@@ -217,9 +217,18 @@ def _about_prediction(lesson: str, key: str) -> NotebookNode:
     return _note("**For the instructor** · let them vote by hand before anybody clicks", "\n".join(answers))
 
 
-def _about_exercise(exercise: Exercise) -> NotebookNode:
-    hints = "\n".join(f"{number}. {hint}" for number, hint in enumerate(exercise.hints, start=1))
-    return _note(f"**For the instructor** · {exercise.id}, why so: {exercise.why}", f"**Its hints**\n\n{hints}")
+def about_exercise(exercise: Exercise) -> NotebookNode:
+    hints = "\n".join(f"{number}. {_as_markdown(hint)}" for number, hint in enumerate(exercise.hints, start=1))
+    return _note(
+        f"**For the instructor** · {exercise.id}, why so: {_as_markdown(exercise.why)}", f"**Its hints**\n\n{hints}"
+    )
+
+
+def _as_markdown(text: str) -> str:
+    """A plain text, with code in backticks at most: several lines as a block, one line with its signs made harmless."""
+    if "\n" in text:
+        return "\n".join(["", "   ```text", *(f"   {line}" for line in text.splitlines()), "   ```"])
+    return re.sub(r"(`[^`]*`)|([\\<*_])", lambda found: found[1] or f"\\{found[2]}", text)
 
 
 # --- Exercises, solved ---
@@ -242,12 +251,20 @@ def stub_of(source: str) -> ast.stmt | None:
 
 def _is_stub(statement: ast.stmt) -> bool:
     match statement:
-        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-            return all(_is_stub(each) for each in statement.body)
-        case ast.Expr(value=ast.Constant(value=value)):
-            return value is ... or isinstance(value, str)
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            return all(_is_dots(each) for each in statement.body)
+        case ast.ClassDef():  # one method of dots will do: the others are given
+            return any(_is_stub(each) for each in statement.body) or all(map(_is_dots, statement.body))
         case ast.Assign(value=ast.Constant(value=value)):
             return value is ...
+    return False
+
+
+def _is_dots(statement: ast.stmt) -> bool:
+    """Whether it does nothing: three dots, or the docstring above them."""
+    match statement:
+        case ast.Expr(value=ast.Constant(value=value)):
+            return value is ... or isinstance(value, str)
     return False
 
 

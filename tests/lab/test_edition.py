@@ -126,7 +126,9 @@ def test_every_exercise_is_solved_and_its_check_says_right(lesson: str) -> None:
         assert edition.stub_of(cell.source) is None
         assert f"✔ {exercise.id} right: {exercise.title}" in str(cell.outputs)
         assert "not tried" not in str(cell.outputs)
-        assert exercise.why in re.sub(r"\n> ", " ", "\n".join(cell.source for cell in notebook.cells))
+        note = notebook.cells[notebook.cells.index(cell) + 1].source.replace("\\", "").replace("\n>    ", "\n")
+        for text in (exercise.why, *exercise.hints):
+            assert text.replace("\\", "") in note
 
 
 @each_lesson
@@ -150,6 +152,15 @@ def test_all_links_lead_somewhere(built: Path) -> None:
         for link in re.findall(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
             if not link.startswith(("https://", "#")):
                 assert (built / link.split("#")[0]).exists(), f"{path.name}: {link}"
+
+
+def test_signs_in_a_hint_stay_signs_and_lines_stay_lines() -> None:
+    hints = ("a < b, 2 * 3 * 4, `x_y * z`, __name__", "first\n    second")
+    exercise = Exercise("00.1", "A greeting", lambda answer: None, hints, greeting, "see <why>")
+    note = edition.about_exercise(exercise).source
+    assert r"why so: see \<why>" in note
+    assert r"1. a \< b, 2 \* 3 \* 4, `x_y * z`, \_\_name\_\_" in note
+    assert note.endswith("> 2.\n>    ```text\n>    first\n>        second\n>    ```")
 
 
 # The learner's edition.
@@ -206,6 +217,8 @@ def test_what_an_instructor_has_added_is_kept_aside(project: Path) -> None:
         "def line(name, text):\n    ...",
         'async def handler(session):\n    """Write it here."""\n    ...',
         "class Room:\n    def join(self): ...\n\n    def leave(self): ...",
+        "class Room:\n    def __init__(self): self.members = set()\n\n    async def join(self): ...",
+        "class Room: ...",
         "request = ...",
     ],
 )
@@ -216,7 +229,14 @@ def test_what_is_a_stub(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["def line(name, text):\n    return text", "request = b''", "line = 1", "await check('1', 2)"]
+    "source",
+    [
+        "def line(name, text):\n    return text",
+        "request = b''",
+        "line = 1",
+        "await check('1', 2)",
+        'class Room:\n    """A room."""\n\n    members = 0',
+    ],
 )
 def test_what_is_none(source: str) -> None:
     assert edition.stub_of(source) is None

@@ -50,8 +50,9 @@ def test_half_a_day_is_one() -> None:
 def test_two_days_are_two_and_leave_no_lesson_out() -> None:
     first, second = plans()["two-days"].days()
     assert max(length(first), length(second)) <= 8 * 60
-    whole = [step.lesson for _, step in [*first, *second] if step.lesson and not step.sections]
-    assert whole == list(edition.lessons())
+    steps = [step for _, step in [*first, *second] if step.lesson]
+    assert [step.lesson for step in steps] == list(edition.lessons())
+    assert all(not step.sections and set(step.without) <= {"Exercises"} for step in steps)
 
 
 @each_plan
