@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from chatlab.errors import LocalProtocolError, StompError
 from chatlab.stomp.events import (
@@ -104,11 +104,18 @@ class _Unanswered:
     commit: _Unanswered | None = None  # the COMMIT that answers for it
 
 
+class _Held(NamedTuple):
+    """An ACK or NACK in a transaction, and the subscription whose message it is about."""
+
+    frame: Frame
+    subscription: Subscription
+
+
 @dataclass(slots=True)
 class _Transaction:
-    """What is held between BEGIN and COMMIT; ACK and NACK stay frames: what they settle is looked up at COMMIT."""
+    """What is held between BEGIN and COMMIT; what an ACK or NACK is about is looked up again at COMMIT."""
 
-    held: list[Send | Frame] = field(default_factory=list)
+    held: list[Send | _Held] = field(default_factory=list)
     size: int = 0
 
 
@@ -285,7 +292,7 @@ class ServerSession:
         )
         return None if self._held_for_commit(frame, send) else send
 
-    def _held_for_commit(self, frame: Frame, item: Send | Frame) -> bool:
+    def _held_for_commit(self, frame: Frame, item: Send | _Held) -> bool:
         """Keep what belongs to an open transaction; its RECEIPT means that it is kept."""
         name = frame.get("transaction")
         if name is None:
@@ -331,7 +338,7 @@ class ServerSession:
             if isinstance(item, Send):
                 events.append(replace(item, number=part, receipt=receipt))
             else:
-                events.append(self._settle(item, part, receipt))
+                events.append(self._settle_held(item, part, receipt))
         self._unanswered[number] = commit
         return Commit(number=number, receipt=receipt, transaction=name, events=events)
 
@@ -401,8 +408,19 @@ class ServerSession:
         return len(subscription.pending) < self._limits.max_unacknowledged
 
     def _on_acknowledgement(self, frame: Frame, number: int, receipt: str | None) -> Ack | Nack | None:
-        self._find_pending(frame)
-        return None if self._held_for_commit(frame, frame) else self._settle(frame, number, receipt)
+        subscription = self._find_pending(frame).subscription
+        held = self._held_for_commit(frame, _Held(frame, subscription))
+        return None if held else self._settle(frame, number, receipt)
+
+    def _settle_held(self, held: _Held, number: int, receipt: str | None) -> Ack | Nack:
+        """At COMMIT: what another ACK has settled since, outside the transaction, is settled."""
+        try:
+            return self._settle(held.frame, number, receipt)
+        except StompError:
+            if self.subscriptions.get(held.subscription.id) is not held.subscription:
+                raise  # it went back when the subscription ended, unacknowledged
+            kind = Ack if held.frame.command == "ACK" else Nack
+            return kind(number=number, receipt=receipt, deliveries=())
 
     def _settle(self, frame: Frame, number: int, receipt: str | None) -> Ack | Nack:
         """Take what an ACK or NACK is about off the pending ones."""

@@ -550,6 +550,34 @@ def test_abort_forgets_the_transaction() -> None:
     assert message_of(fault(session, b"COMMIT\ntransaction:t\n\n\0")) == "transaction 't' has not begun"
 
 
+def test_a_commit_settles_what_has_not_been_settled_since() -> None:
+    session = connected()
+    subscription = subscribed(session, "client")
+    for name in ("m1", "m2"):
+        session.message(subscription, Message("/t", name, b""))
+    session.receive_data(b"BEGIN\ntransaction:t\n\n\0ACK\nid:1\ntransaction:t\n\n\0")
+    session.done(one(session, b"ACK\nid:2\n\n\0"))  # cumulative: it was about the first one, too
+    session.data_to_send()
+    commit = one(session, b"COMMIT\ntransaction:t\nreceipt:1\n\n\0")
+    assert isinstance(commit, Commit)
+    (ack,) = commit.events
+    assert isinstance(ack, Ack)
+    assert list(ack.deliveries) == []
+    session.done(ack)
+    session.done(commit)
+    assert session.data_to_send() == [b"RECEIPT\nreceipt-id:1\n\n\0"]
+
+
+def test_a_commit_that_comes_too_late_for_its_ack_is_an_error() -> None:
+    session = connected()
+    session.message(subscribed(session, "client"), Message("/t", "m", b""))
+    session.receive_data(b"BEGIN\ntransaction:t\n\n\0ACK\nid:1\ntransaction:t\n\n\0")
+    session.done(one(session, b"UNSUBSCRIBE\nid:s\n\n\0"))  # what was sent on it goes to another
+    session.data_to_send()
+    error = fault(session, b"COMMIT\ntransaction:t\n\n\0")
+    assert message_of(error) == "ACK of id '1': no such message waits to be acknowledged"
+
+
 def test_transactions_do_not_mix() -> None:
     session = connected()
     for name in "ab":
