@@ -2,10 +2,14 @@
 
 The instances that have subscribers join one group on the queue's topic, so that the engine hands each record to one
 of them; here it goes to one of the local subscribers in turn. It is acknowledged to the engine once it was written
-to a subscriber that does not acknowledge, or once one that does has acknowledged it. What a subscriber gives back,
-by NACK or by leaving, goes to the next; what an instance leaves undone, the engine gives to another. So each message
-is delivered at least once: again, if it takes longer than the engine waits, and set aside by the engine if that
-happens too often.
+to a subscriber that does not acknowledge, or once one that does has acknowledged it. What a subscriber leaves behind
+goes to the next; what it refuses (NACK) to one that has not refused it, if there is one; what an instance leaves
+undone, the engine gives to another. So each message is delivered at least once: again, if it takes longer than the
+engine waits, and set aside by the engine if that happens too often.
+
+A message that was refused `MAX_REFUSALS` times is moved to `/queue/refused.NAME`, a queue like any other.
+
+A queue begins with its first subscriber: what was sent before is nobody's work.
 """
 
 from __future__ import annotations
@@ -13,15 +17,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
 
 from chatlab.brokers.port import Broker, GroupSubscription, HasGroups
 from chatlab.brokers.port import Delivery as BrokerDelivery
-from chatlab.chat.destinations import record_of, topic_of
+from chatlab.chat.destinations import QUEUE_PREFIX, pack, record_of, topic_of
 from chatlab.chat.hub import Subscriber
 from chatlab.chat.relay import backoff
 from chatlab.errors import BrokerError, StompError
-from chatlab.stomp.events import Delivery
+from chatlab.stomp.events import Delivery, Subscription
 from chatlab.stomp.frames import Message
 
 logger = logging.getLogger("chatlab.chat")
@@ -30,6 +35,8 @@ GROUP = "subscribers"
 GOODBYE_SECONDS = 1.0  # for the last acknowledgements to arrive
 # Messages a subscriber may hold without having acknowledged them: the others get the rest.
 MAX_UNACKNOWLEDGED = 32
+MAX_REFUSALS = 5  # of one message: what so many have refused, the next would too
+REFUSED_PREFIX = f"{QUEUE_PREFIX}refused."
 
 
 @dataclass(eq=False)
@@ -40,6 +47,8 @@ class Item:
     message: Message
     delivery: BrokerDelivery
     attempt: int = 1
+    refusals: int = 0
+    refused_by: set[Subscription] = field(default_factory=set)
 
 
 class Queue:
@@ -51,20 +60,21 @@ class Queue:
         self.held: dict[Message, Item] = {}  # handed to a subscriber that has not acknowledged it yet
         self._known: set[str] = set()  # the ids of those that wait here or are held
         self.joined = asyncio.Event()
+        self._newcomers: set[Subscriber] = set()  # whose RECEIPT is to come first
         self._waiting: deque[Item] = deque()
         self._room = asyncio.Event()
         self._broker = broker
         self._instance = instance
         self._group: GroupSubscription | None = None
-        self._acks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._task = asyncio.create_task(self._pump(), name=f"queue {destination}")
 
     def hand_out(self) -> None:
         """Give what waits to whoever is free, in turn."""
-        while self._waiting and (subscriber := self._next_free()) is not None:
+        while self._waiting and (subscriber := self._next_free(self._waiting[0])) is not None:
             item = self._waiting[0]
             if not subscriber.outlet.send_tracked(subscriber.subscription, [item.message], item.attempt):
-                self.subscribers.remove(subscriber)  # its session is closing, and it is about to leave
+                self.remove(subscriber)  # its session is closing, and it is about to leave
                 continue
             self._waiting.popleft()
             if subscriber.acknowledges:
@@ -74,12 +84,38 @@ class Queue:
         if not self._waiting:
             self._room.set()
 
+    def add(self, subscriber: Subscriber) -> None:
+        """Let a subscriber take its turns from `begin` on."""
+        self.subscribers.append(subscriber)
+        self._newcomers.add(subscriber)
+
+    def begin(self, subscriber: Subscriber) -> None:
+        """Its RECEIPT is out: it may have messages."""
+        self._newcomers.discard(subscriber)
+        self.hand_out()
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Let a subscriber go."""
+        self._newcomers.discard(subscriber)
+        if subscriber in self.subscribers:
+            self.subscribers.remove(subscriber)
+
     def put_back(self, item: Item) -> None:
         """One that was not consumed is the next to be handed out."""
         self.held.pop(item.message, None)
         item.attempt += 1
         self._waiting.appendleft(item)
         self.hand_out()
+
+    def refuse(self, item: Item, subscription: Subscription) -> None:
+        """One that was refused goes to somebody else, or out of the way if that has happened too often."""
+        item.refusals += 1
+        item.refused_by.add(subscription)
+        if item.refusals < MAX_REFUSALS:
+            return self.put_back(item)
+        self.held.pop(item.message, None)
+        self._do(self._set_aside(item))
+        return self.hand_out()
 
     def settle(self, item: Item) -> None:
         """The work is done: the engine may forget it."""
@@ -89,25 +125,52 @@ class Queue:
 
     async def aclose(self) -> None:
         """Stop reading. What was not acknowledged stays with the engine, for another instance."""
-        if self._acks:
-            await asyncio.wait(self._acks, timeout=GOODBYE_SECONDS)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=GOODBYE_SECONDS)
         self._task.cancel()
         await asyncio.wait([self._task])
 
-    def _next_free(self) -> Subscriber | None:
-        for _ in range(len(self.subscribers)):
-            subscriber = self.subscribers[0]
-            self.subscribers.rotate(-1)
-            if not subscriber.acknowledges or len(subscriber.subscription.pending) < MAX_UNACKNOWLEDGED:
-                return subscriber
-        return None
+    def _next_free(self, item: Item) -> Subscriber | None:
+        """Whose turn it is, of those that have room; one that has refused the message, only if there is no other."""
+        chosen = None
+        for subscriber in filter(self._is_free, self.subscribers):
+            if subscriber.subscription not in item.refused_by:
+                chosen = subscriber
+                break
+            chosen = chosen or subscriber
+        if chosen is not None:
+            self.subscribers.remove(chosen)
+            self.subscribers.append(chosen)
+        return chosen
+
+    def _is_free(self, subscriber: Subscriber) -> bool:
+        has_room = not subscriber.acknowledges or len(subscriber.subscription.pending) < MAX_UNACKNOWLEDGED
+        return has_room and subscriber not in self._newcomers
 
     def _forget(self, item: Item) -> None:
         self._known.discard(item.delivery.id)
         if self._group is not None:
-            task = asyncio.create_task(self._acknowledge(self._group, item))
-            self._acks.add(task)
-            task.add_done_callback(self._acks.discard)
+            self._do(self._acknowledge(self._group, item))
+
+    def _do(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _set_aside(self, item: Item) -> None:
+        """Move a message where somebody can look at it; if that fails it stays with the engine, and comes again."""
+        destination = REFUSED_PREFIX + self.destination.removeprefix(QUEUE_PREFIX)
+        topic, message = topic_of(destination), item.message
+        logger.warning("queue %r: %s was refused %d times", self.destination, message.id, item.refusals)
+        headers = (*message.headers, ("refused", f"{item.refusals}"))
+        try:
+            await (await self._broker.join(topic, GROUP, self._instance)).aclose()  # so that it waits for somebody
+            await self._broker.publish(topic, pack(destination, headers, message.body))
+        except BrokerError as error:
+            self._known.discard(item.delivery.id)
+            logger.warning("queue %r: %s not moved to %r: %s", self.destination, message.id, destination, error)
+        else:
+            self._forget(item)
 
     async def _acknowledge(self, group: GroupSubscription, item: Item) -> None:
         try:
@@ -160,22 +223,20 @@ class Queues:
         self._closing: set[asyncio.Task[None]] = set()
 
     def join(self, subscriber: Subscriber) -> Queue:
-        """Let a subscriber take its turns. StompError if the engine has no groups."""
+        """Let a subscriber take its turns, once `begin` says so. StompError if the engine has no groups."""
         if not isinstance(self._broker, HasGroups):
             raise StompError(f"queues need a broker with groups, and {type(self._broker).__name__} has none")
         queue = self._queues.get(subscriber.destination)
         if queue is None:
             queue = Queue(subscriber.destination, self._broker, self._instance)
             self._queues[subscriber.destination] = queue
-        queue.subscribers.append(subscriber)
-        queue.hand_out()
+        queue.add(subscriber)
         return queue
 
     def leave(self, subscriber: Subscriber) -> None:
         """Let a subscriber go; the last one's queue is no longer read here."""
         queue = self._queues[subscriber.destination]
-        if subscriber in queue.subscribers:
-            queue.subscribers.remove(subscriber)
+        queue.remove(subscriber)
         if not queue.subscribers:
             del self._queues[subscriber.destination]
             task = asyncio.create_task(queue.aclose())
@@ -188,9 +249,14 @@ class Queues:
             item.queue.settle(item)
 
     def returned(self, delivery: Delivery) -> None:
-        """A subscriber has not done the work, or is gone: it is the next one's."""
+        """A subscriber has left the work undone: it is the next one's."""
         if (item := self._item(delivery)) is not None:
             item.queue.put_back(item)
+
+    def refused(self, delivery: Delivery) -> None:
+        """A subscriber has refused the work: it is another's."""
+        if (item := self._item(delivery)) is not None:
+            item.queue.refuse(item, delivery.subscription)
 
     async def aclose(self) -> None:
         """Stop reading all queues."""

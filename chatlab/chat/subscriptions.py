@@ -18,7 +18,6 @@ from chatlab.chat.destinations import (
     ERRORS,
     JSON,
     QUEUE_PREFIX,
-    TOPIC_PREFIX,
     USER_PREFIX,
     fault_in,
     private_destination,
@@ -27,6 +26,7 @@ from chatlab.chat.destinations import (
 )
 from chatlab.chat.hub import Outlet, Subscriber
 from chatlab.chat.logs import ConnectionLog
+from chatlab.chat.queues import MAX_REFUSALS
 from chatlab.chat.relay import backoff
 from chatlab.chat.replay import Wanted, replay
 from chatlab.chat.service import ChatService, Client
@@ -107,11 +107,15 @@ class Subscriptions:
         self._connection.done(event)
 
     def _not_consumed(self, delivery: Delivery) -> None:
-        # A queue's message goes to whoever is next; a topic's is for each subscriber, so it comes here again.
-        if delivery.subscription.destination.startswith(TOPIC_PREFIX):
-            self._connection.send_tracked(delivery.subscription, [delivery.message], delivery.attempt + 1)
+        # A queue's message is another's then; any other is for each subscriber, so it comes here again.
+        subscription = delivery.subscription
+        if subscription.destination.startswith(QUEUE_PREFIX):
+            self._service.queues.refused(delivery)
+        elif delivery.attempt < MAX_REFUSALS:
+            self._connection.send_tracked(subscription, [delivery.message], delivery.attempt + 1)
         else:
-            self._service.queues.returned(delivery)
+            reason = f"refused {delivery.attempt} times"
+            self._connection.log.warning("message dropped", extra={"reason": reason, "message_id": delivery.message.id})
 
     # --- Each kind of destination ---
 
@@ -148,8 +152,10 @@ class Subscriptions:
     async def _join_queue(self, event: Subscribe) -> None:
         if Wanted.parse(event.subscription, self._service.broker) is not None:
             raise StompError("a queue has no history: each of its messages is for one subscriber, once")
-        queue = self._service.queues.join(self._subscriber(event.subscription, event.subscription.destination))
+        subscriber = self._subscriber(event.subscription, event.subscription.destination)
+        queue = self._service.queues.join(subscriber)
         await self._confirm(event, queue.joined)
+        queue.begin(subscriber)
 
     def _watch(self, event: Subscribe) -> None:
         subscriber = self._subscriber(event.subscription, event.subscription.destination)

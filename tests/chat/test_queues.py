@@ -10,8 +10,10 @@ from chatlab.brokers.memory import MemoryBroker
 from chatlab.brokers.redis_pubsub import RedisPubSubBroker
 from chatlab.brokers.redis_streams import RedisStreamsBroker
 from chatlab.chat import server as chat_server
+from chatlab.chat.queues import MAX_REFUSALS
 from chatlab.chat.server import ChatServer
 from chatlab.lab.engines import Engine
+from chatlab.stomp.frames import Frame
 from tests.support.stomp_peer import Peer
 
 JOBS = "/queue/jobs"
@@ -71,6 +73,62 @@ async def test_what_is_refused_goes_to_another_and_says_that_it_comes_again(serv
         again = await other.frame("MESSAGE")
         assert (again.body, again.get("redelivered")) == (b"work", "true")
         await other.receipt("ACK", id=again.get("ack") or "")
+
+
+async def refuse(peer: Peer) -> Frame:
+    """Refuse the next message."""
+    message = await peer.frame("MESSAGE")
+    await peer.receipt("NACK", id=message.get("ack") or "")
+    return message
+
+
+async def test_what_is_refused_goes_to_somebody_else_even_where_the_turn_is_the_refusers(server: ChatServer) -> None:
+    async with Peer(server.url) as one, Peer(server.url) as other:
+        await one.subscribe(JOBS, ack="client-individual")
+        await other.subscribe(JOBS, ack="client-individual")
+        await one.receipt("SEND", "1", destination=JOBS)
+        await one.receipt("SEND", "2", destination=JOBS)
+        first, _ = await one.frame("MESSAGE"), await other.frame("MESSAGE")  # now it is the first one's turn again
+        await one.receipt("NACK", id=first.get("ack") or "")
+        assert (await other.frame("MESSAGE")).body == first.body
+        await one.nothing_more()
+
+
+async def test_what_everybody_refuses_is_moved_out_of_the_way_and_the_rest_goes_on(
+    server: ChatServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Peer(server.url) as worker, Peer(server.url) as clerk:
+        await worker.subscribe(JOBS, ack="client-individual")
+        await worker.receipt("SEND", "poison", destination=JOBS, mine="a:b")
+        refused = [await refuse(worker) for _ in range(MAX_REFUSALS)]
+        assert [message.get("redelivered") for message in refused] == [None] + ["true"] * (MAX_REFUSALS - 1)
+        await worker.receipt("SEND", "work", destination=JOBS)
+        assert (await worker.frame("MESSAGE")).body == b"work"
+        await clerk.subscribe("/queue/refused.jobs")
+        moved = await clerk.frame("MESSAGE")
+        assert (moved.body, moved.get("mine"), moved.get("refused")) == (b"poison", "a:b", str(MAX_REFUSALS))
+    assert f"refused {MAX_REFUSALS} times" in caplog.text
+
+
+async def test_leaving_is_no_refusal(server: ChatServer) -> None:
+    async with Peer(server.url) as sender:
+        for number in range(MAX_REFUSALS + 1):
+            async with Peer(server.url) as worker:
+                await worker.subscribe(JOBS, ack="client")
+                if not number:
+                    await sender.receipt("SEND", "work", destination=JOBS)
+                assert (await worker.frame("MESSAGE")).body == b"work"
+
+
+async def test_a_subscription_is_confirmed_before_its_first_message(server: ChatServer) -> None:
+    async with Peer(server.url) as peer:
+        for number in range(20):
+            await peer.send("SUBSCRIBE", id=str(number), destination=JOBS, receipt="r")
+            assert (await peer.frame(None)).command == "RECEIPT"
+            if number:
+                assert await bodies(peer, 1) == [b"waits"]
+            await peer.receipt("UNSUBSCRIBE", id=str(number))
+            await peer.receipt("SEND", "waits", destination=JOBS)
 
 
 @pytest.mark.parametrize("how", ["leaves", "vanishes"])
@@ -152,6 +210,29 @@ async def test_a_topics_message_that_is_refused_comes_again_to_the_same_subscrib
         await one.receipt("ACK", id=again.get("ack") or "")
         assert await other.contents(1) == ["x"]
         await other.nothing_more()
+
+
+async def test_a_topics_message_that_is_refused_too_often_comes_no_more(
+    server: ChatServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Peer(server.url) as peer:
+        await peer.subscribe("/topic/public", ack="client-individual")
+        await peer.say("x")
+        for _ in range(MAX_REFUSALS):
+            await refuse(peer)
+        await peer.nothing_more()
+        await peer.say("y")
+        assert await peer.contents(1) == ["y"]
+    assert "message dropped" in caplog.text
+
+
+async def test_a_private_message_that_is_refused_comes_again(server: ChatServer) -> None:
+    async with Peer(server.url) as peer:
+        await peer.subscribe("/user/queue/errors", ack="client-individual")
+        await peer.send("SEND", "{", destination="/app/chat.sendMessage")
+        first = await refuse(peer)
+        again = await peer.frame("MESSAGE")
+        assert (again.body, again.get("redelivered")) == (first.body, "true")
 
 
 async def test_client_mode_acknowledges_all_before(server: ChatServer) -> None:
