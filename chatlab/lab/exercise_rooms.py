@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from chatlab import room
@@ -26,6 +27,7 @@ __all__ = [
     "Running",
     "at_work",
     "heard_by",
+    "in_one_order",
     "must_wait",
     "said",
     "soon",
@@ -161,3 +163,13 @@ def said(client: RoomClient) -> list[str]:
 def heard_by(*clients: RoomClient) -> str:
     """The same for several, as evidence."""
     return "\n".join(f"{client.name} heard {said(client)}" for client in clients)
+
+
+def in_one_order(one: RoomClient, other: RoomClient) -> None:
+    """Raise `NotYet` where the two begin to disagree about what was said."""
+    for number, (ours, theirs) in enumerate(zip_longest(said(one), said(other), fillvalue="nothing"), 1):
+        if ours != theirs:
+            raise NotYet(
+                "all members hear all texts in one order, the broker's",
+                f"as text number {number}, {one.name} heard {ours!r}, and {other.name} {theirs!r}",
+            )

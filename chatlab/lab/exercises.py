@@ -183,10 +183,10 @@ def _where(error: Exception) -> str:
 def is_stub(answer: object) -> bool:
     """Whether a function is still the stub of the notebook: nothing in its body but `...`, `pass` or a docstring.
 
-    A class is one while all its methods are, but for the `__init__` it was given.
+    A class is one while all its methods are.
     """
     if isinstance(answer, type):
-        methods = [each for name, each in vars(answer).items() if inspect.isfunction(each) and name != "__init__"]
+        methods = [each for each in vars(answer).values() if inspect.isfunction(each)]
         return bool(methods) and all(is_stub(method) for method in methods)
     code = getattr(answer, "__code__", None)
     if code is None:

@@ -12,6 +12,7 @@ from chatlab.lab.exercise_rooms import (
     Running,
     at_work,
     heard_by,
+    in_one_order,
     must_wait,
     said,
     soon,
@@ -113,3 +114,13 @@ async def test_what_members_say_waits_for_a_bridge_and_is_heard_when_it_is_deliv
         await client.heard("안녕")
         assert heard_by(client) == "Nuri heard ['가람: 안녕']"
         await client.vanish()
+
+
+def test_where_two_begin_to_disagree_is_told_by_its_number() -> None:
+    one, other = RoomClient("ws://", "가람"), RoomClient("ws://", "Nuri")
+    for client, texts in ((one, ("하나", "둘")), (other, ("하나", "셋"))):
+        for text in texts:
+            client.note(f"Server received from 하늘: {text}", "received")
+    with pytest.raises(NotYet, match="in one order") as caught:
+        in_one_order(one, other)
+    assert caught.value.evidence == "as text number 2, 가람 heard '하늘: 둘', and Nuri '하늘: 셋'"

@@ -123,8 +123,7 @@ class Begun:
 
 
 class Untouched:
-    def __init__(self, given: object) -> None:
-        self.given = given
+    def __init__(self, given: object) -> None: ...
 
     async def first(self) -> None: ...
 

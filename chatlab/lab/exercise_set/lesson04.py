@@ -21,6 +21,7 @@ from chatlab.lab.exercise_rooms import (
     Running,
     at_work,
     heard_by,
+    in_one_order,
     must_wait,
     said,
     soon,
@@ -135,8 +136,7 @@ async def _both_at_once(garam: RoomClient, nuri: RoomClient) -> None:
                 "each text is heard once: it comes back from the broker, so nobody else need deliver it",
                 f"{member.name} heard {twice[0]!r} {said(member).count(twice[0])} times",
             )
-    if said(garam) != said(nuri):
-        raise NotYet("all members hear all texts in one order, the broker's", heard_by(garam, nuri))
+    in_one_order(garam, nuri)
 
 
 async def _is_gone_when_stopped(stopped: Running, broker: WatchedBroker, its_room: room.Handler) -> None:
@@ -156,14 +156,10 @@ async def _is_gone_when_stopped(stopped: Running, broker: WatchedBroker, its_roo
 
 # --- 04.3 ---
 
+Work = Callable[[str], Coroutine[Any, Any, None]]
 
-async def service(
-    name: str,
-    broker: WatchedBroker,
-    topic: str,
-    show: Callable[[str], None],
-    work: Callable[[str], Coroutine[Any, Any, None]],
-) -> None:
+
+async def service(name: str, broker: WatchedBroker, topic: str, show: Callable[[str], None], work: Work) -> None:
     async def show_all() -> None:
         async for record in await broker.subscribe(topic):
             show(record.body.decode())
@@ -184,7 +180,7 @@ async def check_service(answer: Loop) -> None:
     screens: dict[str, list[str]] = {name: [] for name in names}
     done: dict[str, list[str]] = {name: [] for name in names}
 
-    def worker_of(name: str) -> Callable[[str], Coroutine[Any, Any, None]]:
+    def worker_of(name: str) -> Work:
         async def work(text: str) -> None:
             await asyncio.sleep(0.002)
             done[name].append(text)
@@ -249,7 +245,7 @@ async def _is_one_group(redis: Redis, topic: str, names: Sequence[str], done: Ca
 # --- 04.4 ---
 
 
-async def worker(share: GroupSubscription, work: Callable[[str], Coroutine[Any, Any, None]], done: set[str]) -> None:
+async def worker(share: GroupSubscription, work: Work, done: set[str]) -> None:
     async for record in share:
         if record.id not in done:
             try:
@@ -584,8 +580,7 @@ async def _stops_at_any_moment(half: Half, garam: RoomClient, nuri: RoomClient) 
         timeout=4,
     )
     _nothing_twice("however often a bridge is stopped and comes back, nothing comes twice", garam, nuri)
-    if said(garam) != said(nuri):
-        raise NotYet("all members hear all texts in one order, the broker's", heard_by(garam, nuri))
+    in_one_order(garam, nuri)
 
 
 def _nothing_twice(rule: str, *clients: RoomClient) -> None:
@@ -619,12 +614,15 @@ EXERCISES = [
             "Two loops that never end have to run at the same time: one takes from `room.outgoing` and publishes, the "
             "other reads from the broker and delivers. Do not deliver what you take from `outgoing` yourself: it comes "
             "back from the broker.",
-            "The loops are the lesson's `speak` and `hear`. Subscribe first: `subscription = await broker.subscribe"
-            "(topic)`. To run both: `async with asyncio.TaskGroup() as both:` and, in it, `both.create_task(speak())` "
-            "for the one, the `async for` loop for the other. When the bridge is cancelled, the group ends both.",
-            "Around it, `async with aclosing(await broker.subscribe(topic)) as subscription:` closes the subscription "
-            "when the bridge is stopped (`from contextlib import aclosing`). Lines are text, records are bytes: "
-            "`broker.publish(topic, line.encode())`, `room.deliver(record.body.decode())`.",
+            "The loops are the lesson's `speak` and `hear`: write them as inner functions, `async def speak():` and "
+            "`async def hear(subscription):`. Lines are text, records are bytes: `await broker.publish(topic, "
+            "line.encode())` in the one, `room.deliver(record.body.decode())` in the other.",
+            "`aclosing` closes the subscription when the bridge is stopped, and a TaskGroup ends both loops together:\n"
+            "    from contextlib import aclosing\n"
+            "    async with aclosing(await broker.subscribe(topic)) as subscription:\n"
+            "        async with asyncio.TaskGroup() as both:\n"
+            "            both.create_task(speak())\n"
+            "            both.create_task(hear(subscription))",
         ),
         bridge,
         "One way for every text, out to the broker and back: so it comes once, and in one order for all. The two loops "
@@ -640,9 +638,13 @@ EXERCISES = [
             "One loop over `await broker.subscribe(topic)`, which calls `show`. Another over `share = await broker."
             "join(topic, group, member)`, which awaits `work` and then `share.ack(record)`. The group's name is the "
             "same on all servers, the member's name is not.",
-            "Write the two loops as two inner functions, `async def show_all():` and `async def do_a_share():`, and "
-            "run them with `await asyncio.gather(show_all(), do_a_share())`. The group may be called 'workers', the "
-            "member is `name`; a record's text is `record.body.decode()`.",
+            "Write the loops as two inner functions and run both with `await asyncio.gather(show_all(), "
+            "do_a_share())`. A record's text is `record.body.decode()`. The second one:\n"
+            "    async def do_a_share():\n"
+            "        share = await broker.join(topic, 'workers', name)\n"
+            "        async for record in share:\n"
+            "            await work(record.body.decode())\n"
+            "            await share.ack(record)",
         ),
         service,
         "The article's code has only the second kind of reading, and so its conversation is torn in pieces (fault F1). "
@@ -658,9 +660,14 @@ EXERCISES = [
             "At least once can be twice: a worker may die when the work is done and the acknowledgement is not. So "
             "write `done.add(record.id)` after the work, before the acknowledgement; and skip the work, but not "
             "the acknowledgement, for a record that is in `done`.",
-            "In the loop: `if record.id not in done:`, then `try: await work(record.body.decode())`, `except "
-            "Exception: continue`, then `done.add(record.id)`. After the `if`, for all of them: `await "
-            "share.ack(record)`.",
+            "The loop, but for its last line, which is for all records: `await share.ack(record)`.\n"
+            "    async for record in share:\n"
+            "        if record.id not in done:\n"
+            "            try:\n"
+            "                await work(record.body.decode())\n"
+            "            except Exception:\n"
+            "                continue\n"
+            "            done.add(record.id)",
         ),
         worker,
         "Before the work is too early to acknowledge, and after it there is always a moment in which the worker may "
@@ -678,8 +685,11 @@ EXERCISES = [
             "`room.outbox.remove(key)` only when the broker has confirmed it. Then nothing is lost; but if the bridge "
             "stops in between, the next one publishes the line again.",
             "`await broker.publish_once(topic, line.encode(), key)` adds a record only if there was none under this "
-            "key. All in all: speak is `first`, `publish_once`, `remove`, in an endless loop; hear is `deliver`, then "
-            "`place`, with no `await` between the two.",
+            "key. So speak is `first`, `publish_once`, `remove`, in an endless loop, and the other loop is\n"
+            "    async for record in subscription:\n"
+            "        room.deliver(record.body.decode())\n"
+            "        place['last'] = record.id\n"
+            "with no `await` between the two lines, at which it could be stopped.",
         ),
         lasting_bridge,
         "Each half keeps something that outlives it, and lets go of it only when the other side has it: the outbox its "

@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from chatlab import shared_room
 from chatlab.brokers.port import Delivery, Subscription
 from chatlab.lab.exercise_redis import Moment, Taps, break_off, client, fresh
-from chatlab.lab.exercise_rooms import at_work, heard_by, must_wait, said
+from chatlab.lab.exercise_rooms import at_work, heard_by, in_one_order, must_wait, said
 from chatlab.lab.exercise_set import lesson03
 from chatlab.lab.exercise_set.lesson03 import members
 from chatlab.lab.exercises import Exercise, NotYet
@@ -550,8 +550,7 @@ async def _carries_the_chat(one: Any, two: Any, topic: str) -> None:
             lambda: heard_by(garam, nuri),
             timeout=3,
         )
-        if said(garam) != said(nuri):
-            raise NotYet("all members of the chat hear all texts in one order", heard_by(garam, nuri))
+        in_one_order(garam, nuri)
 
 
 EXERCISES = [
@@ -579,8 +578,11 @@ EXERCISES = [
             "id `after`, or waits up to a second. What is `after` the second time?",
             "It is the id of the last record you have shown. Do not use '$', which means from now on: between two "
             "reads, now has moved on, and what was written in between is lost.",
-            "`for _, records in await redis.xread(...):`, in it `for id, fields in records:`, and in that `await "
-            "show(fields['body'])` and `after = id`.",
+            "The answer is a list of streams, each with its records:\n"
+            "    for _, records in await redis.xread({stream: after}, block=1000):\n"
+            "        for id, fields in records:\n"
+            "            await show(fields['body'])\n"
+            "            after = id",
         ),
         follow,
         "History and news are one and the same: what comes after an id. So there is no seam between them at which "
@@ -595,9 +597,13 @@ EXERCISES = [
             "does it tell you if the first of them is another one?",
             "If the first record is `after` itself, nothing between is gone: give the rest. If it is not, or there is "
             "none, `raise LookupError(after)`. For '0-0', the id before all others, there is no gap: give everything.",
-            "`records = await redis.xrange(stream, min=after)`, then `if after != '0-0':`, in it `if not records or "
-            "records[0][0] != after: raise LookupError(after)` and `del records[0]`; at the end, `return "
-            "[fields['body'] for _, fields in records]`.",
+            "Read, look, and take away the record that the reader has seen:\n"
+            "    records = await redis.xrange(stream, min=after)\n"
+            "    if after != '0-0':\n"
+            "        if not records or records[0][0] != after:\n"
+            "            raise LookupError(after)\n"
+            "        del records[0]\n"
+            "What is left to return: `[fields['body'] for _, fields in records]`.",
         ),
         catch_up,
         "One question, and the answer carries its own proof: the record you know is its first. With two questions, the "
@@ -609,13 +615,17 @@ EXERCISES = [
         check_publish_once,
         (
             "Looking up the key and adding the record must be one step: between two commands a connection can break, "
-            "and somebody else can come. Redis runs a script as one step: `await redis.eval(script, 2, key1, key2, "
-            "argument)`.",
-            "A script is written in Lua: `local id = redis.call('GET', KEYS[2])` looks something up, `if not id then "
-            "... end` is a condition, `return id` the answer. KEYS[1] is the stream, KEYS[2] a key such as f'{stream}:"
-            "once:{key}', ARGV[1] is the text. In Python: `return await redis.eval(script, 2, stream, name, body)`.",
-            "Inside the condition: id = redis.call('XADD', KEYS[1], '*', 'body', ARGV[1]) adds the record, and "
-            "redis.call('SET', KEYS[2], id, 'EX', 600) remembers its id for ten minutes.",
+            "and somebody else can come. Redis runs a script as one step, and returns what the script returns: "
+            "`await redis.eval(script, 2, stream, f'{stream}:once:{key}', body)`. Two of the arguments are keys.",
+            "`script` is a text, in the language Lua. KEYS[1] is the stream, KEYS[2] the other key, ARGV[1] the body:\n"
+            "    local id = redis.call('GET', KEYS[2])\n"
+            "    if not id then\n"
+            "        (add the record, and remember its id)\n"
+            "    end\n"
+            "    return id",
+            "The two lines in the middle; 'EX', 600 has Redis forget the key after ten minutes:\n"
+            "    id = redis.call('XADD', KEYS[1], '*', 'body', ARGV[1])\n"
+            "    redis.call('SET', KEYS[2], id, 'EX', 600)",
         ),
         publish_once,
         "When a confirmation is lost, the sender cannot know whether the text got lost or the answer. So it "
@@ -627,14 +637,23 @@ EXERCISES = [
         "A broker of your own",
         check_my_broker,
         (
-            "`publish` is one XADD: `id = await self.redis.xadd(topic, {'body': body}, maxlen=1000)`. It keeps about "
-            "1000. This client gives bytes, so `return id.decode()`. The bodies stay bytes: do not decode them.",
-            "`subscribe` has two parts. First it settles the place: `after`, or, if that is None, the id of the newest "
-            "record: `newest = await self.redis.xrevrange(topic, count=1)`, then `newest[0][0].decode()`, or '0-0' if "
-            "`newest` is empty. Then it returns `self.read(topic, after)`: a method of its own, with `yield` in it.",
-            "`async def read(self, topic, after):` is your loop of 05.2: `while True:`, `for _, records in await "
-            "self.redis.xread({topic: after}, block=1000):`, `for id, fields in records:`, `after = id.decode()`, "
-            "`yield Delivery(topic, after, fields[b'body'])`.",
+            "`__init__` keeps the client: `self.redis = redis`. `publish` adds a record and returns its id. This "
+            "client gives bytes: the id is decoded, the body is left as it is.\n"
+            "    id = await self.redis.xadd(topic, {'body': body}, maxlen=1000)\n"
+            "    return id.decode()",
+            "`subscribe` has two parts. First it settles the place, when it is called. Then it returns "
+            "`self.read(topic, after)`, the loop, which is a method of its own with `yield` in it:\n"
+            "    if after is None:\n"
+            "        newest = await self.redis.xrevrange(topic, count=1)\n"
+            "        after = newest[0][0].decode() if newest else '0-0'\n"
+            "    return self.read(topic, after)",
+            "`read` is your loop of 05.2, in bytes:\n"
+            "    async def read(self, topic, after):\n"
+            "        while True:\n"
+            "            for _, records in await self.redis.xread({topic: after}, block=1000):\n"
+            "                for id, fields in records:\n"
+            "                    after = id.decode()\n"
+            "                    yield Delivery(topic, after, fields[b'body'])",
         ),
         MyBroker,
         "A place in the stream for each reader, an id: from it follow the one who gets everything, the one who comes "
