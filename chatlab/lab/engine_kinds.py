@@ -153,10 +153,14 @@ def rabbitmq_version(program: Path) -> str:
 
 
 def rabbitmq_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
-    """A node on loopback with an epmd (Erlang's port mapper) of its own, so that neither meets another's."""
+    """A node on loopback with an epmd (Erlang's port mapper) of its own, so that neither meets another's.
+
+    The option `plugins` lists the plugins to enable, comma-separated; the others are settings of rabbitmq.conf.
+    """
     port, distribution_port, epmd_port = free_ports(3)
-    (folder / "enabled_plugins").write_text("[].\n")
-    (folder / "rabbitmq.conf").write_text("".join(f"{name} = {value}\n" for name, value in options.items()))
+    plugins, settings = options.get("plugins", ""), {name: options[name] for name in options if name != "plugins"}
+    (folder / "enabled_plugins").write_text(f"[{plugins}].\n")
+    (folder / "rabbitmq.conf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
     environment = {
         "HOME": str(folder),  # where Erlang keeps its cookie
         "ERL_EPMD_PORT": str(epmd_port),

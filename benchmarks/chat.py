@@ -1,0 +1,467 @@
+"""What one STOMP chat costs a server: chatlab's beside RabbitMQ's web-stomp plugin and the npm package stomp-broker-js.
+
+    python -m benchmarks.chat                 everything, some twelve minutes
+    python -m benchmarks.chat --quick         one short round, to see that it works
+    python -m benchmarks.chat throughput --subscribers 100,500 --sizes 64,1024 --windows 1,4,32 --rounds 3
+    python -m benchmarks.chat delay --rate 100
+
+Each server is a process of its own, held to the first core if there are two; the load is this process, on the second,
+and so is the Redis that one of chatlab's two servers publishes through: its CPU is reported apart. The machine drifts
+and others use it, so the servers take turns, a round at a time, ratios are taken within a round, and the median of the
+rounds is shown. A peer that is not installed is left out, and its absence said.
+
+**throughput**: N subscribers of one destination, and one client more that sends; `window` messages are under way at any
+time: a new one is sent when all subscribers have the oldest. Counted are deliveries for each second of the server's CPU
+time. **delay**: messages at a steady rate, and the time from when each was due (not sent: a server that holds
+everything up cannot hide it) until each subscriber had it.
+
+Every text carries its number, and each subscriber must see every number once, in order: else the run ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import re
+import selectors
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.room import MASK, header, numbers, percentile, pin, rotated, shake_hands
+from chatlab.errors import EngineMissing
+from chatlab.lab import engines
+from chatlab.lab.engine_kinds import free_ports
+from tests.support.node import packages
+
+ROOT = Path(__file__).parent.parent
+MARK = b"#~"  # before each number, of NUMBER digits
+NUMBER = 8
+FRAME_END = b"\0"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A server that runs: how to reach it, whose CPU time is its own, and whose is reported apart."""
+
+    port: int
+    pids: tuple[int, ...]
+    send: str = "/topic/bench"
+    subscribe: str = "/topic/bench"
+    host: str = "/"
+    login: tuple[str, str] | None = None
+    as_json: bool = False  # texts go inside {"content": ...}
+    apart: tuple[int, ...] = ()
+
+    def cpu_seconds(self) -> float:
+        """CPU time of its processes since they began."""
+        return cpu_seconds(self.pids)
+
+    def apart_seconds(self) -> float:
+        """The same of the broker behind it, if that is a process of its own."""
+        return cpu_seconds(self.apart)
+
+
+def cpu_seconds(pids: tuple[int, ...]) -> float:
+    """CPU time of processes and all their descendants."""
+    total = 0.0
+    for pid in pids:
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = each.cpu_times()
+                total += times.user + times.system
+    return total
+
+
+def pin_all(pid: int, core: int) -> None:
+    """Bind a process, its descendants and all their threads to a core."""
+    for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+        for thread in process.threads():
+            with contextlib.suppress(ProcessLookupError):
+                pin(thread.id, core)
+
+
+# --- The servers ---
+
+
+@contextlib.contextmanager
+def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A process on the first core, ended at the end."""
+    running = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        pin_all(running.pid, 0)
+        yield running
+    finally:
+        running.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(10)
+        running.kill()
+        running.wait()
+
+
+@contextlib.contextmanager
+def engine(kind: str, **options: str) -> Iterator[engines.Engine]:
+    """A broker of the lab's."""
+    with asyncio.Runner() as runner:
+        started = runner.run(engines.start(kind, options=options))
+        try:
+            yield started
+        finally:
+            runner.run(started.stop())
+
+
+@contextlib.contextmanager
+def chatlab_on(broker: str, apart: tuple[int, ...] = ()) -> Iterator[Peer]:
+    """`chatlab serve chat`, as it is deployed."""
+    command = [sys.executable, "-c", "from chatlab.cli import main; main()", "serve", "chat", "--port", "0"]
+    with process(*command, "--broker", broker) as server:
+        assert server.stdout is not None
+        port = int(re.search(r":(\d+)/", server.stdout.readline())[1])  # type: ignore[index]  # it says where it listens
+        yield Peer(port, (server.pid,), "/app/chat.sendMessage", "/topic/public", as_json=True, apart=apart)
+
+
+@contextlib.contextmanager
+def chatlab_in_memory() -> Iterator[Peer]:
+    """One instance, no engine."""
+    with chatlab_on("memory://") as peer:
+        yield peer
+
+
+@contextlib.contextmanager
+def chatlab_redis_streams() -> Iterator[Peer]:
+    """One instance and a Redis of its own, on the other core."""
+    with engine("redis") as redis:
+        assert redis.pid is not None
+        pin_all(redis.pid, 1)
+        with chatlab_on(redis.url, (redis.pid,)) as peer:
+            yield peer
+
+
+@contextlib.contextmanager
+def stomp_broker_js() -> Iterator[Peer]:
+    """The npm package, with its own defaults but for the heart-beat, which nobody here sends."""
+    modules = packages("stomp-broker-js@1.3.0")
+    script = """
+        const server = require('http').createServer();
+        new (require('stomp-broker-js'))({ server, path: '/ws', heartbeat: [0, 0] });
+        server.listen(0, '127.0.0.1', 2048, () => console.log(server.address().port));
+    """
+    with process("node", "-e", script, NODE_PATH=str(modules)) as server:
+        assert server.stdout is not None
+        yield Peer(int(server.stdout.readline()), (server.pid,))
+
+
+@contextlib.contextmanager
+def rabbitmq_web_stomp() -> Iterator[Peer]:
+    """RabbitMQ with its plugin for STOMP over WebSocket."""
+    stomp, web = free_ports(2)
+    options = {
+        "plugins": "rabbitmq_web_stomp",
+        "stomp.listeners.tcp.1": f"127.0.0.1:{stomp}",
+        "web_stomp.tcp.ip": "127.0.0.1",
+        "web_stomp.tcp.port": str(web),
+    }
+    with engine("rabbitmq", **options) as rabbitmq:
+        assert rabbitmq.pid is not None
+        pin_all(rabbitmq.pid, 0)
+        yield Peer(web, (rabbitmq.pid,), login=("guest", "guest"))
+
+
+SERVERS: dict[str, Callable[[], contextlib.AbstractContextManager[Peer]]] = {
+    "chatlab, in memory": chatlab_in_memory,
+    "chatlab, Redis Streams": chatlab_redis_streams,
+    "stomp-broker-js": stomp_broker_js,
+    "RabbitMQ web-stomp": rabbitmq_web_stomp,
+}
+PEERS = ("stomp-broker-js", "RabbitMQ web-stomp")
+
+
+# --- The load ---
+
+
+def stomp(command: str, headers: dict[str, str], body: bytes = b"") -> bytes:
+    """One frame."""
+    lines = [command, *(f"{name}:{value}" for name, value in headers.items())]
+    return "\n".join(lines).encode() + b"\n\n" + body + FRAME_END
+
+
+@dataclass(eq=False)
+class Client:
+    """One connection: how many messages it has had, and the end of what it received, which a number may straddle."""
+
+    sock: socket.socket
+    received: int = 0
+    tail: bytes = b""
+
+    @classmethod
+    def connect(cls, peer: Peer) -> Client:
+        """Open a connection, and wait for CONNECTED."""
+        client = cls(shake_hands(peer.port, path="/ws"))
+        more = {"login": peer.login[0], "passcode": peer.login[1]} if peer.login else {}
+        headers = {"accept-version": "1.2", "host": peer.host, "heart-beat": "0,0", **more}
+        client.send(stomp("CONNECT", headers))
+        client.wait_for(b"CONNECTED")
+        return client
+
+    def send(self, *frames: bytes) -> None:
+        """Send frames, each as a WebSocket message."""
+        self.sock.setblocking(True)
+        self.sock.sendall(b"".join(header(0x81, len(frame), 0x80) + MASK + frame for frame in frames))
+
+    def wait_for(self, word: bytes) -> None:
+        """Wait until `word` was received."""
+        self.sock.settimeout(30)
+        data = b""
+        while word not in data:
+            data += (more := self.sock.recv(4096))
+            if not more or b"ERROR" in data:
+                raise SystemExit(f"waited for {word!r}, received {data!r}")
+
+    def take(self) -> int:
+        """Take what has arrived; how many messages that were. Their numbers must go up by one."""
+        data = self.tail + (more := self.sock.recv(1 << 18))
+        if not more:
+            raise SystemExit(f"closed after {self.received} messages: {self.tail!r}")
+        count = data.count(MARK)
+        if count and data.rfind(MARK) > len(data) - len(MARK) - NUMBER:
+            count -= 1  # its number is not complete: it counts when that is
+        if count:
+            first, last = data.find(MARK), data.rfind(MARK, 0, len(data) - NUMBER)
+            if number_at(data, first) != self.received or number_at(data, last) != self.received + count - 1:
+                raise SystemExit(f"lost, repeated or out of order after {self.received}: {data[:300]!r}")
+            data = data[last + len(MARK) :]
+        self.tail = data[-(len(MARK) + NUMBER) :] if MARK in data[-(len(MARK) + NUMBER) :] else data[-1:]
+        self.received += count
+        return count
+
+
+def number_at(data: bytes, at: int) -> int:
+    return int(data[at + len(MARK) : at + len(MARK) + NUMBER])
+
+
+@dataclass
+class Load:
+    """Subscribers, and one client that sends."""
+
+    peer: Peer
+    size: int  # bytes of a text
+    subscribers: list[Client] = field(default_factory=list)
+    sent: int = 0
+    done: int = 0  # messages that every subscriber has
+    arrived: Callable[[int, int, float], None] | None = None  # from message, to message, when
+
+    def open(self, count: int) -> None:
+        """Connect and subscribe everybody; return when the server has taken note of it."""
+        self.selector = selectors.DefaultSelector()
+        self.sender = Client.connect(self.peer)
+        for _ in range(count):
+            client = Client.connect(self.peer)
+            self.subscribers.append(client)
+            client.send(stomp("SUBSCRIBE", {"id": "sub-0", "destination": self.peer.subscribe}))
+            client.sock.setblocking(False)
+            self.selector.register(client.sock, selectors.EVENT_READ, client)
+        self._wait_for_all()
+        self.selector.register(self.sender.sock, selectors.EVENT_READ, None)
+        self.behind = count
+
+    def _wait_for_all(self) -> None:
+        """Send texts without a number until everybody has had one: not every server answers SUBSCRIBE with RECEIPT."""
+        missing, asked = list(self.subscribers), 0
+        start = time.perf_counter()
+        while missing:
+            waited = time.perf_counter() - start
+            if waited > 30:
+                raise SystemExit(f"{len(missing)} subscribers have received nothing")
+            if waited >= asked / 2:  # twice a second
+                self.sender.send(self._frame(b"are you there"))
+                asked += 1
+            here = {key.data for key, _ in self.selector.select(0.1)}
+            missing = [each for each in missing if each not in here or b"there" not in each.sock.recv(1 << 18)]
+
+    def say(self, count: int) -> None:
+        """Send the next `count` messages."""
+        texts = [MARK + b"%0*d" % (NUMBER, number) for number in range(self.sent, self.sent + count)]
+        self.sender.send(*(self._frame(text.ljust(self.size, b"x")) for text in texts))
+        self.sent += count
+
+    def _frame(self, text: bytes) -> bytes:
+        if self.peer.as_json:
+            return stomp("SEND", {"destination": self.peer.send}, json.dumps({"content": text.decode()}).encode())
+        return stomp("SEND", {"destination": self.peer.send}, text)
+
+    def receive(self, timeout: float) -> None:
+        """Take what has arrived for whoever has something; `done` goes up as the last of them has a message."""
+        for key, _ in self.selector.select(timeout):
+            client: Client | None = key.data
+            if client is None:
+                raise SystemExit(f"the sender was told: {self.sender.sock.recv(500)!r}")
+            before = client.received
+            count = client.take()
+            if before == self.done and count:
+                self.behind -= 1
+            if self.arrived and count:
+                self.arrived(before, before + count, time.perf_counter())
+        if self.behind == 0:
+            self.done = min(client.received for client in self.subscribers)
+            self.behind = sum(client.received == self.done for client in self.subscribers)
+
+    def close(self) -> None:
+        """Leave, all."""
+        for client in (self.sender, *self.subscribers):
+            client.sock.close()
+        self.selector.close()
+
+
+@contextlib.contextmanager
+def load(peer: Peer, size: int, subscribers: int) -> Iterator[Load]:
+    """So many subscribers of a server's destination."""
+    running = Load(peer, size)
+    running.open(subscribers)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+# --- The measurements ---
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Deliveries for each second of the server's CPU, and what the broker behind it used for each of those seconds."""
+
+    deliveries: float
+    apart: float
+
+
+def throughput(peer: Peer, size: int, subscribers: int, window: int, seconds: float) -> Cost:
+    """Keep `window` messages under way for so many seconds."""
+    with load(peer, size, subscribers) as room:
+        for share in (0.25, 1):  # first to warm up
+            cpu, apart, first = peer.cpu_seconds(), peer.apart_seconds(), room.done
+            end = time.perf_counter() + seconds * share
+            while time.perf_counter() < end:
+                if room.sent < room.done + window:
+                    room.say(room.done + window - room.sent)
+                room.receive(10)
+            while room.done < room.sent:
+                room.receive(10)
+        used = peer.cpu_seconds() - cpu
+        return Cost((room.done - first) * subscribers / used, (peer.apart_seconds() - apart) / used)
+
+
+def delays(peer: Peer, size: int, subscribers: int, rate: float, seconds: float) -> list[float]:
+    """Milliseconds from when a message was due until a subscriber had it, all of them."""
+    times: list[float] = []
+    with load(peer, size, subscribers) as room:
+        start = time.perf_counter() + 0.1
+        room.arrived = lambda first, last, at: times.extend((at - start - n / rate) * 1000 for n in range(first, last))
+        total = int(rate * seconds)
+        while room.done < total:
+            due = min(total, max(0, int((time.perf_counter() - start) * rate) + 1))
+            if room.sent < due:
+                room.say(due - room.sent)
+            next_due = start + room.sent / rate - time.perf_counter()
+            room.receive(max(0.0, next_due) if room.sent < total else 1)
+    warmed_up = len(times) // 10
+    return times[warmed_up:]
+
+
+def ratios(figures: dict[str, list[float]], *, most: bool) -> dict[str, float]:
+    """Each server's figure as a ratio against the best peer's, the median of the rounds' ratios."""
+    peers = [name for name in PEERS if name in figures] or list(figures)
+    best = (max if most else min)(peers, key=lambda name: statistics.median(figures[name]))
+    pairs = {name: zip(mine, figures[best], strict=True) for name, mine in figures.items()}
+    return {name: statistics.median(a / b for a, b in pair) for name, pair in pairs.items()}
+
+
+def report_throughput(args: argparse.Namespace, peers: dict[str, Peer]) -> None:
+    """One table for each number of subscribers and size, one column for each window."""
+    for subscribers, size in ((n, size) for n in args.subscribers for size in args.sizes):
+        rows: dict[str, list[str]] = {name: [] for name in peers}
+        apart: dict[str, list[str]] = {name: [] for name in peers}
+        for window in args.windows:
+            costs: dict[str, list[Cost]] = {name: [] for name in peers}
+            for each_round in range(args.rounds):
+                for name in rotated(list(peers), each_round):
+                    costs[name].append(cost := throughput(peers[name], size, subscribers, window, args.seconds))
+                    print(f"  {subscribers}, {size} B, {window}, {name}: {cost.deliveries:,.0f}", file=sys.stderr)
+            figures = {name: [cost.deliveries for cost in mine] for name, mine in costs.items()}
+            for name, ratio in ratios(figures, most=True).items():
+                rows[name].append(f"{statistics.median(figures[name]):,.0f} ({ratio:.2f})")
+                apart[name].append(f"{statistics.median(cost.apart for cost in costs[name]):.0%}")
+        print(f"\n**{subscribers} subscribers, {size}-byte texts**: deliveries per second of server CPU (and ratio)\n")
+        print("| server | " + " | ".join(f"{w} under way" for w in args.windows) + " | Redis's CPU beside it |")
+        print("|---|" + "---:|" * (len(args.windows) + 1))
+        for name, peer in peers.items():
+            print(f"| {name} | " + " | ".join([*rows[name], " / ".join(apart[name]) if peer.apart else ""]) + " |")
+        sys.stdout.flush()
+
+
+def report_delay(args: argparse.Namespace, peers: dict[str, Peer]) -> None:
+    """One row for each server."""
+    subscribers, size = args.subscribers[0], args.sizes[0]
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in peers}
+    for each_round in range(args.rounds):
+        for name in rotated(list(peers), each_round):
+            times = delays(peers[name], size, subscribers, args.rate, args.delay_seconds)
+            found[name].append((percentile(times, 0.5), percentile(times, 0.99)))
+            print(f"  delay, {name}: {found[name][-1][0]:.2f} {found[name][-1][1]:.2f} ms", file=sys.stderr)
+    print(
+        f"\n**Delay** ({subscribers} subscribers, {size}-byte texts, {args.rate:g} messages a second), ms (and ratio)\n"
+    )
+    print("| server | median | 99th percentile |")
+    print("|---|---:|---:|")
+    medians = ratios({name: [each[0] for each in rounds] for name, rounds in found.items()}, most=False)
+    tails = ratios({name: [each[1] for each in rounds] for name, rounds in found.items()}, most=False)
+    for name, rounds in found.items():
+        median, tail = (statistics.median(each[which] for each in rounds) for which in (0, 1))
+        print(f"| {name} | {median:.2f} ({medians[name]:.2f}) | {tail:.2f} ({tails[name]:.2f}) |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=["all", "throughput", "delay"], default="all")
+    parser.add_argument("--servers", help=f"names, separated by semicolons (default: {'; '.join(SERVERS)})")
+    parser.add_argument("--subscribers", type=numbers, default=[100, 500])
+    parser.add_argument("--sizes", type=numbers, default=[64, 1024], help="bytes of a text")
+    parser.add_argument("--windows", type=numbers, default=[1, 4, 32], help="messages under way")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of one throughput measurement")
+    parser.add_argument("--rate", type=float, default=100, help="messages a second, for delay")
+    parser.add_argument("--delay-seconds", type=float, default=5.0)
+    parser.add_argument("--quick", action="store_true", help="one short round")
+    args = parser.parse_args()
+    if args.quick:
+        args.rounds, args.seconds, args.delay_seconds = 1, 0.5, 1.0
+        args.subscribers, args.sizes = args.subscribers[:1], args.sizes[:1]
+    pin(0, 1)
+    with contextlib.ExitStack() as stack:
+        peers: dict[str, Peer] = {}
+        for name in args.servers.split(";") if args.servers else SERVERS:
+            try:
+                peers[name.strip()] = stack.enter_context(SERVERS[name.strip()]())
+            except (EngineMissing, pytest.skip.Exception) as absent:
+                print(f"{name} is left out: {absent}", file=sys.stderr)
+        if args.what in ("all", "throughput"):
+            report_throughput(args, peers)
+        if args.what in ("all", "delay"):
+            report_delay(args, peers)
+
+
+if __name__ == "__main__":
+    main()
