@@ -279,15 +279,15 @@ class Load:
         self.selector.close()
 
 
-def shake_hands(port: int, receive_buffer: int | None = None) -> socket.socket:
-    """A WebSocket connection to /room, without an extension."""
+def shake_hands(port: int, receive_buffer: int | None = None, path: str = "/room") -> socket.socket:
+    """A WebSocket connection, without an extension."""
     sock = socket.socket()
     if receive_buffer is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.connect(("127.0.0.1", port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.sendall(
-        b"GET /room HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"GET " + path.encode() + b" HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
     head = b""
