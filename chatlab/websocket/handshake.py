@@ -19,10 +19,13 @@ import base64
 import binascii
 import hashlib
 import os
+import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from chatlab.errors import HandshakeError, LocalProtocolError
@@ -236,12 +239,37 @@ def origin_allowed(origin: str | None, host: str | None, allowed: Sequence[str] 
     Browsers send Origin with every upgrade and pages cannot forge it. Without it, the client is not a browser, and no
     visitor's cookies are at stake. The server's own pages may; others if `allowed` has their origin
     (`https://example.org`, `http://localhost:8888`) or "*". "null", the origin of files and sandboxes, is nobody's own.
+
+    A page is the server's own if its host is the one asked for and nobody else can own that: an IP address, localhost,
+    this machine's name. Any other name may be an attacker's, who lets evil.example resolve to 127.0.0.1 once its page
+    is loaded (DNS rebinding): then Origin and Host agree. A server with a public name has its origin in `allowed`.
     """
     if origin is None or "*" in allowed:
         return True
     if origin.lower() in {each.lower().rstrip("/") for each in allowed}:
         return True
-    return host is not None and _authority(origin) == _authority(f"{origin.partition(':')[0]}://{host}") is not None
+    page = _authority(origin)
+    if page is None or host is None or page != _authority(f"{origin.partition(':')[0]}://{host}"):
+        return False
+    return _is_nobody_elses(page[0])
+
+
+def _is_nobody_elses(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, 6.3: this machine, always
+        return True
+    try:
+        ip_address(host)
+    except ValueError:
+        return host in _own_names()
+    return True
+
+
+@cache
+def _own_names() -> frozenset[str]:
+    """This machine's name as others of its network know it."""
+    name = platform.node().lower()
+    short = name.partition(".")[0]
+    return frozenset({name, short, f"{short}.local"})
 
 
 def _authority(origin: str) -> tuple[str, int] | None:

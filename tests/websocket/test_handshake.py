@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import platform
 from collections.abc import Callable
 
 import pytest
@@ -350,11 +351,14 @@ class TestOrigin:
         [
             (None, "example.org", ()),
             (None, None, ()),
-            ("http://example.org", "example.org", ()),
-            ("http://example.org:80", "example.org", ()),
-            ("https://example.org", "example.org:443", ()),
+            ("http://192.0.2.7", "192.0.2.7", ()),
+            ("http://192.0.2.7:80", "192.0.2.7", ()),
+            ("https://192.0.2.7", "192.0.2.7:443", ()),
             ("http://localhost:8888", "localhost:8888", ()),
-            ("http://EXAMPLE.org", "example.ORG", ()),
+            ("http://LOCALHOST", "localHost", ()),
+            ("http://chat.localhost", "chat.localhost", ()),
+            (f"http://{platform.node()}:8888", f"{platform.node()}:8888", ()),
+            ("http://example.org", "example.org", ("http://example.org",)),
             ("http://[::1]:8000", "[::1]:8000", ()),
             ("https://chat.example", "example.org", ("https://chat.example",)),
             ("https://chat.example", None, ("https://other.example", "https://Chat.Example/")),
@@ -371,14 +375,17 @@ class TestOrigin:
         [
             ("http://evil.example", "example.org", ()),
             ("http://evil.example", None, ()),
-            ("http://example.org:8080", "example.org", ()),
-            ("http://example.org", "example.org:8080", ()),
+            ("http://evil.example", "evil.example", ()),  # and evil.example resolves to this server
+            ("http://evil.example:8888", "evil.example:8888", ("http://localhost:8888",)),
+            ("http://notlocalhost", "notlocalhost", ()),
+            ("http://localhost:8080", "localhost", ()),
+            ("http://localhost", "localhost:8080", ()),
             ("http://example.org.evil.example", "example.org", ()),
             ("http://evil.example", "example.org", ("https://evil.example", "http://evil.example:81")),
-            ("http://user@example.org", "example.org", ()),
-            ("http://example.org/path", "example.org", ()),
-            ("http://example.org", "example.org/x", ()),
-            ("ws://example.org", "example.org", ()),
+            ("http://user@localhost", "localhost", ()),
+            ("http://localhost/path", "localhost", ()),
+            ("http://localhost", "localhost/x", ()),
+            ("ws://localhost", "localhost", ()),
             ("null", "example.org", ()),
             ("null", "null", ()),
             ("", "", ()),
