@@ -374,6 +374,26 @@ def test_the_check_for_a_workshop_starts_what_a_class_will_start(tmp_path: Path)
     assert "Traceback" not in errors
 
 
+def test_edition_writes_the_notebooks_and_keeps_what_was_there(tmp_path: Path) -> None:
+    folder = tmp_path / "handed out"
+    folder.mkdir()
+    (folder / "00_start_here.ipynb").write_text("with remarks")
+    command = [*CHATLAB, "edition", "learner", "--to", str(folder)]
+    environment = {**os.environ, "CHATLAB_HOME": str(tmp_path / "home")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    written, kept = done.stdout.splitlines()
+    assert written == f"8 files of the learner's edition are in {folder}"
+    aside = Path(kept.removeprefix("what was there and differed is in "))
+    assert (aside / "handed out" / "00_start_here.ipynb").read_text() == "with remarks"
+    assert (folder / "00_start_here.ipynb").read_bytes() == (ROOT / "notebooks" / "00_start_here.ipynb").read_bytes()
+
+
+async def test_an_edition_for_nobody_is_refused_with_those_there_are() -> None:
+    status, _, errors = await run("edition", "parrot")
+    assert "'parrot' is not one of 'learner'" in errors
+    assert status == 2
+
+
 def test_lab_serves_the_workbook_with_the_options_given(tmp_path: Path) -> None:
     (tmp_path / "notebooks").mkdir()
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "notebooks" / "00_start_here.ipynb")
