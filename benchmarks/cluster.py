@@ -11,10 +11,10 @@ the MESSAGE is read. In the same run, at the same rate: an XADD on one connectio
 XREAD on another has it, which is the least that any chat on Redis Streams can take; and two instances of the article's
 second build, which polls every 100 ms.
 
-**instances**: the same members, spread over 1, 2 and 4 instances, and as many messages under way at any time, sent by one
-speaker at each instance. Counted are deliveries a second on the cores there are, which the instances share with Redis
-and with the load; deliveries for each second of the busiest instance's CPU, which is what instances on
-machines of their own would bring; and CPU time for each delivery, of which a part is that every instance reads all.
+**instances**: the same members, spread over 1, 2 and 4 instances, and as many messages under way at any time, sent by
+one speaker at each instance. Counted are deliveries a second on the cores there are, which the instances share with
+Redis and with the load; deliveries for each second of the busiest instance's CPU, which is what instances on machines
+of their own would bring; and CPU time for each delivery, of which a part is that every instance reads all.
 
 **members**: one instance with 100 members, then with 1,000: its CPU time for each delivery.
 
