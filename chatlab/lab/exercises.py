@@ -120,8 +120,13 @@ class Outcome:
         shown = f"<pre style='margin:0.3em 0 0'>{escape(self.evidence)}</pre>" if self.evidence else ""
         return (
             "<div role='status' style='border-left:4px solid #888;padding-left:0.6em'>"
-            f"{SIGNS[self.mark]} <b>{self.exercise} {self.mark}</b>: {escape(self.sentence)}{shown}</div>"
+            f"{SIGNS[self.mark]} <b>{self.exercise} {self.mark}</b>: {_marked(self.sentence)}{shown}</div>"
         )
+
+
+def _marked(text: str) -> str:
+    """A text as HTML, with what stands between `backticks` as code."""
+    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(text))
 
 
 @cache
@@ -211,7 +216,7 @@ class Shown:
 
     def _repr_html_(self) -> str:
         code = f"<pre>{escape(self.code)}</pre>" if self.code else ""
-        text = f"<p style='white-space:pre-wrap'><b>{escape(self.title)}.</b> {escape(self.text)}</p>"
+        text = f"<p style='white-space:pre-wrap'><b>{escape(self.title)}.</b> {_marked(self.text)}</p>"
         return f"<div role='note'>{text}{code}</div>"
 
 

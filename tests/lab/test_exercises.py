@@ -110,6 +110,11 @@ async def test_progress_is_kept_and_a_broken_file_does_not_matter(own_home: Path
     assert progress().marks["03.1"] == "not tried"
 
 
+def test_what_stands_between_backticks_is_shown_as_code() -> None:
+    assert "<code>bytes([a, b])</code>" in hint("02.2", 2)._repr_html_()
+    assert "`bytes([a, b])`" in repr(hint("02.2", 2))
+
+
 def test_an_exercise_that_is_not_there_names_those_that_are() -> None:
     with pytest.raises(KeyError, match=r"03\.9.*03\.1, 03\.2"):
         find("03.9")

@@ -475,8 +475,9 @@ EXERCISES = [
             "headers = {name.lower(): value.strip() for name, _, value in pairs}",
             'Ask for a header with `headers.get("upgrade", "")`: it may not be there. Compare small letters. '
             'Connection is a list: split it at ",", strip each part, and look whether "upgrade" is among them.',
-            "The key: `len(b64decode(key))` is 16, and b64decode raises a ValueError when it is not base64, so "
-            "put it into `try:`. The origin: only if there is one, and then it must be in `ours`, letter for letter.",
+            "The key: `from base64 import b64decode`; then `len(b64decode(key))` is 16. It raises a ValueError when "
+            "the key is not base64, so put it into `try:`. The origin: only if there is one, and then it must be in "
+            "`ours`, letter for letter.",
             "Then one `if` after the other, each with its `return`, in the order of the table, and at the end "
             "`return 101`.",
         ),
@@ -510,12 +511,13 @@ EXERCISES = [
             "message tells you how far a real client came.",
             '`head = (await reader.readuntil(b"\\r\\n\\r\\n")).decode()` waits until the request is complete, in '
             "however many pieces it comes. Make the dict `headers` of it as for the judge, with small names.",
-            'Not a WebSocket? `writer.write(b"HTTP/1.1 426 Upgrade Required\\r\\n\\r\\n")`, `writer.close()`, '
-            "`return`. Otherwise four lines: HTTP/1.1 101 Switching Protocols, Upgrade: websocket, Connection: Upgrade,"
-            ' Sec-WebSocket-Accept: and the proof for `headers["sec-websocket-key"]`; then an empty line.',
+            'If `headers.get("upgrade", "").lower() != "websocket"`: write b"HTTP/1.1 426 Upgrade Required", with two '
+            "\\r\\n after it, then `writer.close()` and `return`. Otherwise write four lines, put together as in 01.2: "
+            "HTTP/1.1 101 Switching Protocols, Upgrade: websocket, Connection: Upgrade, and "
+            "f\"Sec-WebSocket-Accept: {proof(headers['sec-websocket-key'])}\", with your `proof` of 01.1.",
             "async for text in news:\n    data = text.encode()\n    writer.write(bytes([0x81, len(data)]) + data)\n"
             "And after that the Close: `writer.write(bytes([0x88, 2]) + (1000).to_bytes(2))`.",
-            "The client answers with a Close of its own. A client's frame has four bytes of mask after the first two: "
+            "The client answers with a Close of its own. A client's frame has four bytes of mask after the first two:\n"
             "first, second = await reader.readexactly(2)\nawait reader.readexactly(4 + (second & 0x7F))\n"
             "When first is 0x88, that was it: `writer.close()`.",
         ),

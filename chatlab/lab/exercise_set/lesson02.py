@@ -598,8 +598,8 @@ EXERCISES = [
             "answer does not come.",
             "`pong = await connection.ping()` sends a Ping, and gives you something to await: `await pong` comes back "
             "when the Pong is there.",
-            "`await asyncio.wait_for(pong, patience)` waits no longer than that, and then raises a TimeoutError. Put "
-            "`try:` around the loop, and `except TimeoutError: return` under it.",
+            "`import asyncio`; then `await asyncio.wait_for(pong, patience)` waits no longer than that, and then "
+            "raises a TimeoutError. Put `try:` around the loop, and `except TimeoutError: return` under it.",
             "When the connection is closed, `connection.ping()` raises a ConnectionClosed, from websockets.exceptions: "
             "catch that too, `except (TimeoutError, ConnectionClosed): return`.",
         ),
@@ -620,7 +620,7 @@ EXERCISES = [
             "then `length` bytes.",
             "You need not put pieces together. Send back each frame as it is: the same first byte, which holds FIN "
             "and the kind, then the length without the bit for the mask, then the unmasked content. Pieces come back "
-            "as pieces.",
+            "as pieces. With your `header` of 02.2: `bytes([first]) + header(1, length)[1:] + content`.",
             "Two first bytes are special. 0x89 is a Ping: answer with 0x8A, and the same content. 0x88 is a Close: "
             "write it back, then leave the loop and `writer.close()`. (And 0x8A is a Pong: no answer.)",
             "After each `writer.write(...)`, `await writer.drain()`: it waits while the other side does not read. And "
