@@ -23,6 +23,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from email.utils import formatdate
 from typing import Protocol
 
@@ -343,15 +344,16 @@ class SockJS:
         session = self._session(request)
         if request.version < HttpVersion11:
             response.force_close()  # without chunks, nothing else tells where the answer ends
-        await response.prepare(request)
-        if prelude:
-            await response.write(prelude)
-        receiver = Receiver(response, request, limit, wrap)
-        if session.receiver is not None:
-            await receiver.send(closed(*STILL_OPEN))
-        else:
-            await session.serve(receiver)
-        await response.write_eof()
+        with suppress(ConnectionError):  # the client has hung up, or was cut off: nobody's fault here
+            await response.prepare(request)
+            if prelude:
+                await response.write(prelude)
+            receiver = Receiver(response, request, limit, wrap)
+            if session.receiver is not None:
+                await receiver.send(closed(*STILL_OPEN))
+            else:
+                await session.serve(receiver)
+            await response.write_eof()
         return response
 
     def _session(self, request: web.Request) -> Session:

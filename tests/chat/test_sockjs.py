@@ -188,6 +188,20 @@ async def test_a_second_answer_for_one_session_is_refused_and_a_broken_one_ends_
     assert await post(http, f"{path}/xhr") == (200, b'c[1002,"Connection interrupted"]\n')
 
 
+async def test_an_answer_that_is_cut_off_is_no_fault_of_the_servers(
+    echo: Setting, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, http, path = echo
+    response = await http.post(f"{path}/xhr_streaming")
+    await response.content.readline()
+    assert await response.content.readline() == b"o\n"
+    server.peers[0].transport.sink.abort()
+    with pytest.raises(aiohttp.ClientError):
+        await response.content.read()
+    assert await post(http, f"{path}/xhr") == (200, b'c[1002,"Connection interrupted"]\n')
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_a_client_that_does_not_come_back_is_gone(echo: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     server, http, path = echo
     monkeypatch.setattr(sockjs_module, "DISCONNECT_DELAY", 0.05)
