@@ -1,0 +1,450 @@
+"""Plausible wrong answers to lesson 07's exercises, each with a piece of the sentence it must be met with."""
+
+import asyncio
+import contextlib
+import json
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
+
+
+def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def note(answer: Callable[..., Any]) -> Callable[..., Any]:
+        WRONG.setdefault(id, []).append((answer, sentence))
+        return answer
+
+    return note
+
+
+# --- 07.1 ---
+
+Shown = dict[str, list[str]]
+Found = tuple[set[str], set[str], bool]
+
+
+def twice(shown: Shown) -> set[str]:
+    return {text for texts in shown.values() for text in texts if texts.count(text) > 1}
+
+
+def missed(promised: list[str], shown: Shown) -> set[str]:
+    return {text for text in promised if any(text not in texts for texts in shown.values())}
+
+
+def first_showings(shown: Shown) -> list[list[str]]:
+    return [list(dict.fromkeys(texts)) for texts in shown.values()]
+
+
+def agree(one: list[str], other: list[str]) -> bool:
+    return [text for text in one if text in other] == [text for text in other if text in one]
+
+
+@wrong("07.1", "returns three things")
+def only_the_lost(promised: list[str], shown: Shown) -> set[str]:
+    return missed(promised, shown)
+
+
+@wrong("07.1", "what one member was not shown is lost")
+def lost_if_nobody_was_shown_it(promised: list[str], shown: Shown) -> Found:
+    everything = {text for texts in shown.values() for text in texts}
+    return set(promised) - everything, twice(shown), True
+
+
+@wrong("07.1", "what nobody was shown is lost, too")
+def compares_members_with_each_other(promised: list[str], shown: Shown) -> Found:
+    everything = {text for texts in shown.values() for text in texts}
+    return missed(list(everything), shown), twice(shown), True
+
+
+@wrong("07.1", "was not promised may be shown to some")
+def promises_what_was_shown(promised: list[str], shown: Shown) -> Found:
+    everything = {text for texts in shown.values() for text in texts}
+    return missed([*promised, *everything], shown), twice(shown), True
+
+
+@wrong("07.1", "must not be shown twice either")
+def repeats_of_promised_texts_only(promised: list[str], shown: Shown) -> Found:
+    return missed(promised, shown), twice(shown) & set(promised), True
+
+
+@wrong("07.1", "disagree")
+def forgets_the_order(promised: list[str], shown: Shown) -> Found:
+    return missed(promised, shown), twice(shown), True
+
+
+@wrong("07.1", "not only the first two")
+def the_first_two_only(promised: list[str], shown: Shown) -> Found:
+    one, other = first_showings(shown)[:2]
+    return missed(promised, shown), twice(shown), agree(one, other)
+
+
+@wrong("07.1", "a loss is no disorder")
+def the_lists_must_be_equal(promised: list[str], shown: Shown) -> Found:
+    orders = [[text for text in texts if text in promised] for texts in first_showings(shown)]
+    lost = missed(promised, shown)
+    return lost, twice(shown), all(order == orders[0] for order in orders)
+
+
+@wrong("07.1", "a repeat is no disorder")
+def compares_with_repeats(promised: list[str], shown: Shown) -> Found:
+    lists = list(shown.values())
+    return missed(promised, shown), twice(shown), all(agree(one, other) for one in lists for other in lists)
+
+
+# --- 07.2 ---
+
+Send = Callable[[str, str], Awaitable[None]]
+LOST = (ConnectionError, TimeoutError)
+
+
+@wrong("07.2", "must be an `async def`")
+def not_async(send: Send, text: str) -> Awaitable[None]:
+    return send(text, "1")
+
+
+@wrong("07.2", "the same words said again")
+async def the_text_is_the_id(send: Send, text: str) -> None:
+    await send(text, str(uuid.uuid5(uuid.NAMESPACE_OID, text)))
+
+
+@wrong("07.2", "it tries again")
+async def tries_once(send: Send, text: str) -> None:
+    await send(text, uuid.uuid4().hex)
+
+
+@wrong("07.2", "a repeat goes under the same client_id")
+async def a_new_id_for_each_try(send: Send, text: str) -> None:
+    while True:
+        try:
+            async with asyncio.timeout(0.5):
+                return await send(text, uuid.uuid4().hex)
+        except LOST:
+            await asyncio.sleep(0.1)
+
+
+@wrong("07.2", "what was lost before it arrived is sent again")
+async def takes_a_lost_connection_for_done(send: Send, text: str) -> None:
+    with contextlib.suppress(*LOST):
+        await send(text, uuid.uuid4().hex)
+
+
+@wrong("07.2", "a receipt that does not come in a second")
+async def waits_for_ever(send: Send, text: str) -> None:
+    client_id = uuid.uuid4().hex
+    while True:
+        try:
+            return await send(text, client_id)
+        except ConnectionError:
+            await asyncio.sleep(0.1)
+
+
+@wrong("07.2", "waits a moment between two tries")
+async def tries_at_once(send: Send, text: str) -> None:
+    client_id = uuid.uuid4().hex
+    while True:
+        try:
+            async with asyncio.timeout(0.5):
+                return await send(text, client_id)
+        except LOST:
+            pass
+
+
+@wrong("07.2", "again until somebody is")
+async def gives_up(send: Send, text: str) -> None:
+    client_id = uuid.uuid4().hex
+    for _ in range(4):
+        try:
+            async with asyncio.timeout(0.5):
+                return await send(text, client_id)
+        except LOST:
+            await asyncio.sleep(0.1)
+    raise ConnectionError("nobody there")
+
+
+@wrong("07.2", "is not tried again")
+async def catches_everything(send: Send, text: str) -> None:
+    client_id = uuid.uuid4().hex
+    while True:
+        try:
+            async with asyncio.timeout(0.5):
+                return await send(text, client_id)
+        except Exception:
+            await asyncio.sleep(0.1)
+
+
+# --- 07.3 ---
+
+History = Callable[[str], Awaitable[list[tuple[str, str]]]]
+Live = Callable[[], Awaitable[asyncio.Queue[tuple[str, str]]]]
+Show = Callable[[str], None]
+
+
+def number(id: str) -> tuple[int, ...]:
+    return tuple(map(int, id.split("-")))
+
+
+@wrong("07.3", "first what came after the last id")
+async def live_only(history: History, live: Live, last: str, show: Show) -> None:
+    news = await live()
+    while True:
+        _, text = await news.get()
+        show(text)
+
+
+@wrong("07.3", "then what is new is shown")
+async def history_only(history: History, live: Live, last: str, show: Show) -> None:
+    for _, text in await history(last):
+        show(text)
+    await asyncio.Event().wait()
+
+
+@wrong("07.3", "listen first")
+async def history_first(history: History, live: Live, last: str, show: Show) -> None:
+    for _, text in await history(last):
+        show(text)
+    news = await live()
+    while True:
+        _, text = await news.get()
+        show(text)
+
+
+@wrong("07.3", "is shown once")
+async def shows_what_comes(history: History, live: Live, last: str, show: Show) -> None:
+    news = await live()
+    for _, text in await history(last):
+        show(text)
+    while True:
+        _, text = await news.get()
+        show(text)
+
+
+@wrong("07.3", "as numbers, not as texts")
+async def compares_texts(history: History, live: Live, last: str, show: Show) -> None:
+    news = await live()
+    for id, text in await history(last):
+        show(text)
+        last = id
+    while True:
+        id, text = await news.get()
+        if id > last:
+            show(text)
+            last = id
+
+
+@wrong("07.3", "ids tell them apart")
+async def remembers_texts(history: History, live: Live, last: str, show: Show) -> None:
+    news = await live()
+    seen = {text for _, text in await history(last)}
+    for text in sorted(seen, key=lambda text: number(text[1:])):
+        show(text)
+    while True:
+        _, text = await news.get()
+        if text not in seen:
+            seen.add(text)
+            show(text)
+
+
+# --- 07.4 ---
+
+
+async def read(redis: Any, stream: str, last: str, show: Show) -> str:
+    for _, records in await redis.xread({stream: last}, block=1000):
+        for id, fields in records:
+            show(fields["text"])
+            last = id
+    return last
+
+
+@wrong("07.4", "an outage does not end the relay")
+async def knows_no_outage(redis: Any, stream: str, last: str, show: Show) -> None:
+    while True:
+        last = await read(redis, stream, last, show)
+
+
+@wrong("07.4", "it waits a moment")
+async def tries_without_a_pause(redis: Any, stream: str, last: str, show: Show) -> None:
+    while True:
+        with contextlib.suppress(RedisConnectionError):
+            last = await read(redis, stream, last, show)
+
+
+@wrong("07.4", "what was written while it was away")
+async def begins_at_now(redis: Any, stream: str, last: str, show: Show) -> None:
+    while True:
+        try:
+            last = await read(redis, stream, last, show)
+        except RedisConnectionError:
+            last = "$"
+            await asyncio.sleep(0.05)
+
+
+@wrong("07.4", "no reason to begin again")
+async def begins_again(redis: Any, stream: str, last: str, show: Show) -> None:
+    while True:
+        try:
+            place = last
+            while True:
+                place = await read(redis, stream, place, show)
+        except RedisConnectionError:
+            await asyncio.sleep(0.05)
+
+
+@wrong("07.4", "not only the first")
+async def survives_once(redis: Any, stream: str, last: str, show: Show) -> None:
+    try:
+        while True:
+            last = await read(redis, stream, last, show)
+    except RedisConnectionError:
+        await is_back(redis)
+    while True:
+        last = await read(redis, stream, last, show)
+
+
+async def is_back(redis: Any) -> None:
+    for _ in range(100):
+        with contextlib.suppress(RedisConnectionError):
+            await redis.ping()
+            break
+        await asyncio.sleep(0.05)
+
+
+@wrong("07.4", "ends when it is cancelled")
+async def cannot_be_stopped(redis: Any, stream: str, last: str, show: Show) -> None:
+    stopped = 0
+    while stopped < 3:
+        try:
+            last = await read(redis, stream, last, show)
+        except RedisConnectionError:
+            await asyncio.sleep(0.05)
+        except BaseException:
+            stopped += 1
+
+
+# --- 07.5 ---
+
+STORE_ONCE = """
+local id = redis.call('GET', KEYS[2])
+if not id then
+    id = redis.call('XADD', KEYS[1], '*', 'text', ARGV[1])
+    redis.call('SET', KEYS[2], id, 'EX', 600)
+end
+return id
+"""
+
+
+async def store(redis: Any, stream: str, said: dict[str, str]) -> None:
+    await redis.eval(STORE_ONCE, 2, stream, f"{stream}:{said['client_id']}", said["text"])
+
+
+async def receipt(socket: Any, said: dict[str, str]) -> None:
+    await socket.send(json.dumps({"stored": said["client_id"]}))
+
+
+async def show(socket: Any, redis: Any, stream: str, after: str) -> None:
+    while True:
+        for _, records in await redis.xread({stream: after}, block=1000):
+            for after, fields in records:
+                await socket.send(json.dumps({"id": after, "text": fields["text"]}))
+
+
+@wrong("07.5", "is answered by its receipt")
+async def no_receipt(socket: Any, redis: Any, stream: str, after: str) -> None:
+    async for message in socket:
+        await store(redis, stream, json.loads(message))
+
+
+@wrong("07.5", "no second record")
+async def adds_every_try(socket: Any, redis: Any, stream: str, after: str) -> None:
+    async for message in socket:
+        said = json.loads(message)
+        await redis.xadd(stream, {"text": said["text"]})
+        await receipt(socket, said)
+
+
+@wrong("07.5", "a repeat gets its receipt too")
+async def is_silent_about_repeats(socket: Any, redis: Any, stream: str, after: str) -> None:
+    async for message in socket:
+        said = json.loads(message)
+        if await redis.set(f"{stream}:{said['client_id']}", 1, nx=True, ex=600):
+            await redis.xadd(stream, {"text": said["text"]})
+            await receipt(socket, said)
+
+
+@wrong("07.5", "everybody on every server")
+async def shares_a_group(socket: Any, redis: Any, stream: str, after: str) -> None:
+    with contextlib.suppress(Exception):
+        await redis.xgroup_create(stream, "chat-group", id="0", mkstream=True)
+
+    async def show_my_share() -> None:
+        while True:
+            for _, records in await redis.xreadgroup("chat-group", "consumer-1", {stream: ">"}, block=1000):
+                for id, fields in records:
+                    await socket.send(json.dumps({"id": id, "text": fields["text"]}))
+
+    await both(socket, redis, stream, show_my_share())
+
+
+async def both(socket: Any, redis: Any, stream: str, showing: Any, *, early: bool = False) -> None:
+    """Right, around a reader that may be wrong."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(showing)
+        async for message in socket:
+            said = json.loads(message)
+            if early:
+                await receipt(socket, said)
+                await store(redis, stream, said)
+            else:
+                await store(redis, stream, said)
+                await receipt(socket, said)
+        task.cancel()
+
+
+@wrong("07.5", "after the id that it names")
+async def always_from_the_beginning(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await both(socket, redis, stream, show(socket, redis, stream, "0-0"))
+
+
+@wrong("07.5", "those before they came too")
+async def from_now_on(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await both(socket, redis, stream, show(socket, redis, stream, "$"))
+
+
+@wrong("07.5", "when the record is stored, not before")
+async def receipt_first(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await both(socket, redis, stream, show(socket, redis, stream, after), early=True)
+
+
+@wrong("07.5", "or readers pile up")
+async def leaves_its_reader_behind(socket: Any, redis: Any, stream: str, after: str) -> None:
+    socket.reader = alone(show(socket, redis, stream, after))
+    async for message in socket:
+        said = json.loads(message)
+        await store(redis, stream, said)
+        await receipt(socket, said)
+
+
+def alone(work: Any) -> "asyncio.Task[None]":
+    """A task whose end nobody hears of."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())
+    return task
+
+
+@wrong("07.5", "where the reader dies the connection must end")
+async def its_reader_dies_in_silence(socket: Any, redis: Any, stream: str, after: str) -> None:
+    reader = alone(show(socket, redis, stream, after))
+    try:
+        async for message in socket:
+            said = json.loads(message)
+            while True:
+                try:
+                    await store(redis, stream, said)
+                    break
+                except RedisConnectionError:
+                    await asyncio.sleep(0.05)
+            await receipt(socket, said)
+    finally:
+        reader.cancel()
