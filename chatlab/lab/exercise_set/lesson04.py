@@ -34,7 +34,8 @@ from chatlab.lab.until import until
 
 __all__ = ["EXERCISES"]
 
-wait_or = partial(lesson03.wait_or, timeout=1.2)
+PATIENCE = 120  # times 10 ms, for what only the server can say
+wait_or = partial(lesson03.wait_or, timeout=PATIENCE / 100)
 
 # --- 04.1 ---
 
@@ -223,13 +224,18 @@ async def _is_one_group(redis: Redis, topic: str, names: Sequence[str], done: Ca
             "the work for each text is done once: all servers are members of one and the same group",
             f"12 texts, {len(done())} pieces of work done; the groups: {', '.join(sorted(groups)) or 'none'}",
         )
-    consumers = [consumer["name"] for consumer in await redis.xinfo_consumers(topic, groups[0])]
-    if len(consumers) < len(names):
+    for _ in range(PATIENCE):  # who has just joined may not have asked for anything yet
+        if len(consumers := [str(each["name"]) for each in await redis.xinfo_consumers(topic, groups[0])]) == len(
+            names
+        ):
+            break
+        await asyncio.sleep(0.01)
+    else:
         raise NotYet(
             "each server joins the group under a name of its own, or the group takes them for one",
             f"three servers joined; the group knows {', '.join(consumers)}",
         )
-    for _ in range(100):
+    for _ in range(PATIENCE):
         if not (pending := (await redis.xpending(topic, groups[0]))["pending"]):
             break
         await asyncio.sleep(0.01)
@@ -315,7 +321,7 @@ async def _pending(redis: Redis, topic: str) -> list[str]:
 
 
 async def _nothing_pending(redis: Redis, topic: str, rule: str, evidence: Callable[[], str]) -> None:
-    for _ in range(150):
+    for _ in range(PATIENCE):
         if not await _pending(redis, topic):
             return
         await asyncio.sleep(0.01)
