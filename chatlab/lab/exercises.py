@@ -125,8 +125,8 @@ class Outcome:
 
 
 def _marked(text: str) -> str:
-    """A text as HTML, with what stands between `backticks` as code."""
-    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(text))
+    """A text as HTML: what stands between `backticks`, and a line four spaces in, is code."""
+    return re.sub(r"`([^`\n]+)`|(?m:^( {4}.+)$)", lambda code: f"<code>{code[1] or code[2]}</code>", escape(text))
 
 
 @cache

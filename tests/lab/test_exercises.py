@@ -110,8 +110,9 @@ async def test_progress_is_kept_and_a_broken_file_does_not_matter(own_home: Path
     assert progress().marks["03.1"] == "not tried"
 
 
-def test_what_stands_between_backticks_is_shown_as_code() -> None:
+def test_what_stands_between_backticks_or_four_spaces_in_is_shown_as_code() -> None:
     assert "<code>bytes([a, b])</code>" in hint("02.2", 2)._repr_html_()
+    assert "\n<code>    async for record in share:</code>\n<code>        if" in hint("04.4", 3)._repr_html_()
     assert "`bytes([a, b])`" in repr(hint("02.2", 2))
 
 
