@@ -700,7 +700,7 @@ EXERCISES = [
         lasting_bridge,
         "Each half keeps something that outlives it, and lets go of it only when the other side has it: the outbox its "
         "line until the confirmation, the place its id until the delivery. Trying again makes sure that nothing is "
-        "lost, the key and the id make sure that nothing comes twice. This is what is meant by `exactly once`, and "
+        "lost, the key and the id make sure that nothing comes twice. This is what is meant by 'exactly once', and "
         "chatlab's own chat does it so.",
     ),
 ]
