@@ -1,0 +1,81 @@
+"""An exercise of lesson 01 as a learner meets it: answered wrong, hinted, answered right, and then on the progress."""
+
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.async_api import Browser, Locator, expect
+
+from tests.support.jupyter import NOTEBOOKS, Lab, Notebook
+
+pytestmark = pytest.mark.timeout(180)
+
+ANSWER = """\
+from base64 import b64encode
+from hashlib import sha1
+
+from chatlab.lab.exercises import check, hint, solution
+
+def proof(key):
+    guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    return b64encode(sha1((key + guid).encode()).digest()).decode()
+
+await check("01.1", proof)"""
+WRONG = ANSWER.replace("key + guid", "guid + key")
+
+
+def progress_cell() -> str:
+    """The source of the cell of lesson 00 that shows how far one has come."""
+    cells = nbformat.read(NOTEBOOKS / "00_start_here.ipynb", as_version=4).cells
+    return next(str(cell.source) for cell in cells if "progress_panel" in cell.source)
+
+
+async def run(notebook: Notebook, cell: Locator, source: str = "") -> Locator:
+    """Run a cell as it stands, or with `source` in place of what is in it; return where it shows its outputs."""
+    keyboard = notebook.page.keyboard
+    await cell.locator(".cm-content").click()
+    if source:
+        await keyboard.press("Control+A")
+        await keyboard.insert_text(source)
+    await keyboard.press("Control+Enter")
+    return cell.locator(".jp-OutputArea")
+
+
+async def cell_below(notebook: Notebook) -> Locator:
+    """A cell of the learner's own, below the one they are in."""
+    await notebook.page.keyboard.press("Escape")
+    await notebook.page.keyboard.press("b")
+    return notebook.cells.and_(notebook.page.locator(".jp-mod-active"))
+
+
+async def test_an_exercise_is_answered_wrong_hinted_answered_right_and_shown_in_the_progress(
+    lab: Lab, chrome: Browser, pictures: Path
+) -> None:
+    notebooks = lab.folder / "notebooks"  # a copy of the lesson, for a kernel of its own
+    shutil.copy(notebooks / "01_handshake.ipynb", notebooks / "exercises.ipynb")
+    lesson = await Notebook.open(lab, chrome, "exercises.ipynb")
+    exercise = lesson.cells.filter(has_text='check("01.1"').first
+
+    found = await run(lesson, exercise)
+    await expect(found).to_contain_text("○ 01.1 not tried")
+    found = await run(lesson, exercise, WRONG)
+    await expect(found).to_contain_text("✘ 01.1 not yet: the key comes first, and the RFC's string after it")
+    await expect(found).to_contain_text("not 's3pPLMBiTxaQ9kYGzzhZRbK+xOo='")
+
+    hinted = await run(lesson, await cell_below(lesson), 'hint("01.1", 3)')
+    await expect(hinted).to_contain_text(re.compile(r"Hint 3 of \d for 01\.1"))
+    await lesson.page.screenshot(path=pictures / "exercise-wrong-and-hinted.png")
+
+    found = await run(lesson, exercise, ANSWER)
+    await expect(found).to_contain_text("✔ 01.1 right: The proof")
+
+    progress = await run(lesson, await cell_below(lesson), progress_cell())
+    box = progress.get_by_role("checkbox", name="show here what I have solved")
+    await expect(box).not_to_be_checked()  # on a projector, how far one has come is one's own business
+    await box.focus()
+    await lesson.page.keyboard.press("Space")
+    await expect(progress.get_by_role("row").filter(has_text="01")).to_contain_text(re.compile("✔ ○.*1 of"))
+    await lesson.page.screenshot(path=pictures / "exercise-right-and-progress.png")
+    assert (lab.folder / "home" / "progress" / "01.1.json").exists()
