@@ -17,7 +17,7 @@ from chatlab.stomp.frames import Frame
 
 __all__ = ["chat_in_memory", "frames_of", "overheard"]
 
-SECONDS_EACH_WAY = 0.03
+SECONDS_EACH_WAY = 0.02
 
 
 @contextlib.asynccontextmanager

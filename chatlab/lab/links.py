@@ -9,6 +9,9 @@ import ipywidgets as widgets
 
 __all__ = ["Link", "link"]
 
+# JupyterLab takes colour and line from every link outside of its own texts; so that it looks like one, ours has them.
+LOOK = "color: var(--jp-content-link-color, #0b57d0); text-decoration: underline"
+
 
 class Link:
     """A link that opens in a new tab. Its address changes with every run, so only the live form has it."""
@@ -16,7 +19,9 @@ class Link:
     def __init__(self, url: str, text: str) -> None:
         self.url = url
         self.text = text
-        self.widget = widgets.HTML(f"<a href='{escape(url)}' target='_blank' rel='noopener'>{escape(text)}</a>")
+        self.widget = widgets.HTML(
+            f"<a href='{escape(url)}' target='_blank' rel='noopener' style='{LOOK}'>{escape(text)}</a>"
+        )
 
     def __repr__(self) -> str:
         return f"{self.text} (while this notebook's kernel runs)"

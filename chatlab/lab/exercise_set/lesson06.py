@@ -563,16 +563,17 @@ EXERCISES = [
         (
             "Over `async with connect(url) as socket:` you need two things: one that writes a frame, and one that "
             "reads whatever comes. Writing: `Frame('SEND', (('destination', destination), ('receipt', '1')), "
-            "text.encode())`, and `await socket.send(frame.serialize().decode())`.",
+            "text.encode())`, and `await socket.send(frame.serialize().decode())`. `connect`, `Frame` and `Parser` "
+            "were imported above.",
             "Reading, one WebSocket message: `for frame in parser.feed(await socket.recv(decode=False))`, with "
             "`parser = Parser(version='1.2')`. Whatever you wait for, treat every frame by its command: MESSAGE goes "
             "into a list, ERROR is raised (`raise ConnectionError(frame.get('message'))`), what is no Frame is a "
             "heart-beat.",
             "Keep `frame.get('receipt-id') or frame.command` of everything you read in a list `answers`. To wait for "
             "something is then `while 'sent 1' not in answers: await read()`. For CONNECT wait for 'CONNECTED'.",
-            "In order: CONNECT with accept-version and host; SUBSCRIBE with id, destination, receipt; for each text "
-            "SEND with destination and a receipt of its own; then read until `set(texts) <= set(shown)`, since a "
-            "RECEIPT may come before the MESSAGE; DISCONNECT with a receipt. Return the list of MESSAGE texts.",
+            "In order: CONNECT with accept-version 1.2 and any host; SUBSCRIBE with id, destination, receipt; for "
+            "each text SEND with destination and a receipt of its own; then read until `set(texts) <= set(shown)`, "
+            "since a RECEIPT may come before the MESSAGE; DISCONNECT with a receipt. Return the list of MESSAGE texts.",
         ),
         converse,
         "One place reads, and everything that comes has its meaning there, whatever you happen to wait for. That is "

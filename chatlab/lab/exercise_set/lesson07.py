@@ -183,7 +183,7 @@ async def check_send_until_stored(answer: Send) -> None:
             await case(answer, Line(broker, wire))
 
 
-async def _says(answer: Send, line: Line, text: str, rule: str, *, seconds: float = 2.5) -> None:
+async def _says(answer: Send, line: Line, text: str, rule: str, *, seconds: float = 2) -> None:
     """Let the answer send `text`; if it raises or does not end in time, `rule` is broken."""
     try:
         async with asyncio.timeout(seconds):
@@ -459,7 +459,7 @@ async def check_relay(answer: Callable[..., Any]) -> None:
 
 async def _relayed(running: Running, shown: list[str], texts: list[str], rule: str) -> None:
     with contextlib.suppress(TimeoutError):
-        await until(lambda: set(texts) <= set(shown) or running.task.done(), timeout=1.5)
+        await until(lambda: set(texts) <= set(shown) or running.task.done(), timeout=1)
     if not set(texts) <= set(shown):
         raise NotYet(rule, f"written: {' '.join(texts)}; shown: {shown}{_ended(running.task)}")
 
@@ -637,7 +637,7 @@ async def _lets_go(chat: Chat) -> None:
     if any(server.open for server in chat.servers):
         raise NotYet("when a member is gone, its handler ends", "everybody has left, and a handler still runs")
     waiting = 1
-    for _ in range(40):
+    for _ in range(30):
         await asyncio.sleep(0.05)
         waiting = (await chat.mortal.direct.info("clients"))["blocked_clients"]
         if not waiting:
@@ -729,7 +729,7 @@ EXERCISES = [
         check_send_until_stored,
         (
             "A loop that is left when `await send(text, client_id)` returns. What has to be the same in each round, "
-            "and so must be made before the loop? `uuid.uuid4().hex` makes a text that nobody else has.",
+            "and so must be made before the loop? `uuid.uuid4().hex` (`import uuid`) makes a text nobody else has.",
             "`try: ... except ConnectionError:` and in the except a short `await asyncio.sleep(0.1)`, so that the "
             "next round does not come at once. A StompError is not caught: the server has said no.",
             "A receipt may also just never come. `async with asyncio.timeout(0.5):` around the `await send(...)` "
@@ -767,9 +767,9 @@ EXERCISES = [
             "After each record set `last` to its id: it is all that the relay has to remember. Then an outage is "
             "nothing: the next read begins where the last one ended. `'$'` would begin at now, and lose what came "
             "meanwhile.",
-            "Put `try:` inside the loop, around the read and the showing, and `except "
-            "redis.exceptions.ConnectionError:` with `await asyncio.sleep(...)`; the argument is called `redis` too, "
-            "so import the module under another name.",
+            "Put `try:` inside the loop, around the read and the showing. The argument takes the module's name, so "
+            "`import redis as library`, then `except library.exceptions.ConnectionError:` and in it `await "
+            "asyncio.sleep(...)`.",
             "Let the wait begin at 0.05 s, double it with each failure up to a second, and set it back when a read "
             "worked. Catch that one error and no more: a cancellation must end the relay.",
         ),
@@ -786,7 +786,8 @@ EXERCISES = [
             "there is a better one in the last hint), and `async for message in socket:` takes what the member says.",
             "What the member says is JSON with `client_id` and `text`. Looking whether this client_id was stored, and "
             "storing, must be one step, a script: `await redis.eval(script, 2, stream, key, text)`; in it GET "
-            "KEYS[2], if there is none XADD KEYS[1] and SET KEYS[2] with EX 600. `solution('05.4')` has it.",
+            "KEYS[2], if there is none XADD KEYS[1] and SET KEYS[2] with EX 600. `solution('05.4')` has it, with a "
+            "field called `body` where this one is `text`; a key is `f'{stream}:once:{client_id}'`.",
             "After the script has returned, and not before, `await socket.send(json.dumps({'stored': client_id}))`. "
             "What is shown is `json.dumps({'id': id, 'text': fields['text']})`.",
             "`async with asyncio.TaskGroup() as both:` ties the two together: `showing = "

@@ -152,18 +152,6 @@ async def tries_at_once(send: Send, text: str) -> None:
             pass
 
 
-@wrong("07.2", "again until somebody is")
-async def gives_up(send: Send, text: str) -> None:
-    client_id = uuid.uuid4().hex
-    for _ in range(4):
-        try:
-            async with asyncio.timeout(0.5):
-                return await send(text, client_id)
-        except LOST:
-            await asyncio.sleep(0.1)
-    raise ConnectionError("nobody there")
-
-
 @wrong("07.2", "is not tried again")
 async def catches_everything(send: Send, text: str) -> None:
     client_id = uuid.uuid4().hex
@@ -192,13 +180,6 @@ async def live_only(history: History, live: Live, last: str, show: Show) -> None
     while True:
         _, text = await news.get()
         show(text)
-
-
-@wrong("07.3", "then what is new is shown")
-async def history_only(history: History, live: Live, last: str, show: Show) -> None:
-    for _, text in await history(last):
-        show(text)
-    await asyncio.Event().wait()
 
 
 @wrong("07.3", "listen first")
