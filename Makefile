@@ -7,7 +7,7 @@
 ##   make check                                format, lint, types
 ## For those who work on chatlab itself:
 ##   make notebooks    run all notebooks and store their outputs
-##   make fuzz         a million random and broken inputs for each parser (minutes)
+##   make fuzz         a million random and broken inputs for each parser, and ten thousand dropped clients (minutes)
 ##   make soak         the chat on real processes that are killed and stalled, for SOAK_SECONDS (600): nothing lost, nothing grows
 ##   make lock         work out the locked versions anew (needs uv; LOCK_ARGS=--upgrade takes the newest)
 ##   make wheelhouse   bring all packages into wheelhouse/, for machines without a network (see tools/wheelhouse.py)

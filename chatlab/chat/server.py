@@ -179,7 +179,10 @@ class ChatServer:
         ws = web.WebSocketResponse(
             protocols=SUBPROTOCOLS, compress=False, max_msg_size=limit, decode_text=False, heartbeat=PING
         )
-        await ws.prepare(request)
+        try:
+            await ws.prepare(request)
+        except ConnectionError:
+            return ws  # the client has hung up
         if request.transport is not None:
             id = self._next_id()
             sink = WebSocketSink(ws, request.transport, id)

@@ -130,6 +130,7 @@ class Session:
         self._changed = asyncio.Event()
         self._receiving = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
+        self._gone_in(DISCONNECT_DELAY)  # its first answer may not come to be served
 
     def __str__(self) -> str:
         return f"SockJS session {self.name}"
@@ -159,8 +160,7 @@ class Session:
 
     def abort(self) -> None:
         """Drop it, with all that waits."""
-        self._waiting.clear()
-        self._size = 0
+        self._forget()
         self.close(*INTERRUPTED)
         if self.receiver is not None:
             self.receiver.abort()
@@ -218,7 +218,12 @@ class Session:
     def _gone(self) -> None:
         self.close(*INTERRUPTED)
         self._stay()
+        self._forget()  # or it would pass for a slow reader
         self._remove(self)
+
+    def _forget(self) -> None:
+        self._waiting.clear()
+        self._size = 0
 
 
 class Receiver:
@@ -405,7 +410,10 @@ class SockJS:
         if not self._accepting():
             raise web.HTTPServiceUnavailable(text="not accepting sessions\n")
         ws = web.WebSocketResponse(compress=False, max_msg_size=self._max_size, decode_text=False)
-        await ws.prepare(request)
+        try:
+            await ws.prepare(request)
+        except ConnectionError:
+            return ws  # the client has hung up
         if request.transport is not None:
             sink = SockJSWebSocketSink(ws, request.transport, request.match_info["session"])
             await self._converse(ws, sink, self._open_peer(Transport(WEBSOCKET_FRAMING, sink), request))

@@ -20,6 +20,7 @@ from chatlab.chat import sockjs as sockjs_module
 from chatlab.chat.server import ChatServer
 from chatlab.chat.sockjs import SockJS
 from chatlab.chat.transport import Transport
+from chatlab.lab.until import until
 
 names = count()
 
@@ -209,6 +210,21 @@ async def test_a_client_that_does_not_come_back_is_gone(echo: Setting, monkeypat
     async with asyncio.timeout(5):
         await server.peers[0].ended.wait()
     assert server.sockjs.sessions == {}
+
+
+async def test_what_a_client_has_not_fetched_is_forgotten_with_it(
+    echo: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, http, path = echo
+    await post(http, f"{path}/xhr")
+    monkeypatch.setattr(sockjs_module, "DISCONNECT_DELAY", 0.05)
+    await post(http, f"{path}/xhr_send", '"never fetched"')
+    sink = server.peers[0].transport.sink
+    assert sink.buffered() > 0
+    assert await post(http, f"{path}/xhr") == (200, b'a["never fetched"]\n')
+    await post(http, f"{path}/xhr_send", '"never fetched"')
+    await until(lambda: not server.sockjs.sessions)
+    assert sink.buffered() == 0
 
 
 async def test_a_heart_beat_comes_when_nothing_else_does(echo: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
