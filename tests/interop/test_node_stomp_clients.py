@@ -14,7 +14,6 @@ from chatlab.chat.server import ChatServer
 from tests.support import node
 
 SCRIPT = Path(__file__).with_name("stomp_clients.cjs")
-PACKAGES = ("@stomp/stompjs@7.3.0", "stompjs@2.3.3", "webstomp-client@1.2.6", "ws@8.18.3")
 # Each library, and the version it agrees on. stompjs 2.3 is older than 1.2. webstomp-client takes the version of the
 # subprotocol, which is the first in the client's order: of those it offers by itself, 1.0.
 LIBRARIES = {"stompjs7": "1.2", "stompjs2": "1.1", "webstomp": "1.0", "webstomp12": "1.2"}
@@ -23,7 +22,7 @@ SINCE_1_1 = ["stompjs7", "stompjs2", "webstomp12"]
 
 @pytest.fixture(scope="module")
 def modules() -> Path:
-    return node.packages(*PACKAGES)
+    return node.packages()
 
 
 @pytest.fixture

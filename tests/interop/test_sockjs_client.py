@@ -22,7 +22,7 @@ CONTENTS = ["안녕 🙂", "\u2028 and \0 and \ufffe", "x" * 40000, "last"]
 
 @pytest.fixture(scope="module")
 def modules() -> Path:
-    return node.packages("@stomp/stompjs@7.3.0", "sockjs-client@1.6.1")
+    return node.packages()
 
 
 @pytest.fixture

@@ -14,19 +14,27 @@ from typing import Any
 
 from tests.support import require
 
+# All that any test wants, and no less at a time: npm removes what it is not asked for.
+PACKAGES = (
+    "@stomp/stompjs@7.3.0",
+    "sockjs-client@1.6.1",
+    "stompjs@2.3.3",
+    "webstomp-client@1.2.6",
+    "ws@8.18.3",
+)
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chatlab" / "node"
 SECONDS = 30
 
 
-def packages(*wanted: str) -> Path:
-    """Return the folder `node_modules` that has them, `name@version` each; without Node the test is skipped."""
+def packages() -> Path:
+    """Return the folder `node_modules` that has them; without Node the test is skipped."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         require.missing("node", "install Node.js 18 or later, with npm")
     modules = FOLDER / "node_modules"
-    if not all(_is_here(modules, package) for package in wanted):
+    if not all(_is_here(modules, package) for package in PACKAGES):
         FOLDER.mkdir(parents=True, exist_ok=True)
-        command = [npm, "install", "--prefix", str(FOLDER), "--no-save", "--no-audit", "--no-fund", *wanted]
+        command = [npm, "install", "--prefix", str(FOLDER), "--no-save", "--no-audit", "--no-fund", *PACKAGES]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         if done.returncode != 0:
             require.missing("node", f"{' '.join(command)} (it failed: {done.stderr[-300:]})")
