@@ -358,10 +358,11 @@ async def test_doctor_answers_programs_too() -> None:
     assert status == (0 if all(check["well"] for check in checks.values() if check["needed"]) else 3)
 
 
+@pytest.mark.timeout(150)
 def test_the_check_for_a_workshop_starts_what_a_class_will_start(tmp_path: Path) -> None:
     command = [*CHATLAB, "doctor", "--workshop", "--laptops", "5", "--json"]
     environment = {**os.environ, "CHATLAB_HOME": str(tmp_path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=55, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=140, check=False)
     status, output, errors = done.returncode, done.stdout, done.stderr
     checks = {check["name"]: check for check in json.loads(output)}
     for name in ("an engine starts", "JupyterLab starts", "JupyterLab comes from this machine"):
