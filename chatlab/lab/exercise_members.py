@@ -26,6 +26,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import WebSocketException
 
+from chatlab.errors import EngineMissing
 from chatlab.lab import engines
 from chatlab.lab.wire import Wire
 
@@ -48,9 +49,13 @@ def without_retries(url: str) -> Redis:
 
 
 class MortalRedis:
-    """A Redis that keeps what it has confirmed; `wire` leads to it, `direct` is a client that goes past the wire."""
+    """A Redis that keeps what it has confirmed; `wire` leads to it, `direct` is a client that goes past the wire.
+
+    `stream` is a name for a stream that nobody else has: one that was not started here may be in use by others.
+    """
 
     def __init__(self, engine: engines.Engine, wire: Wire) -> None:
+        self.stream = f"chat-{uuid.uuid4().hex[:8]}"
         self.engine = engine
         self.wire = wire
         self.direct: Any = without_retries(engine.url)  # replies differ by what is asked, and so do their types
@@ -73,16 +78,30 @@ class MortalRedis:
             await self.engine.restart()
         await self.direct.connection_pool.disconnect()  # those it had are dead
 
+    async def forget(self) -> None:
+        """Leave nothing behind where it lives on: what has the stream's name in its own is deleted."""
+        if self.engine.folder is None and (keys := [key async for key in self.direct.scan_iter(f"*{self.stream}*")]):
+            await self.direct.delete(*keys)
+
 
 @contextlib.asynccontextmanager
 async def mortal_redis() -> AsyncIterator[MortalRedis]:
     """A Redis that puts every record on disk before it answers, behind a wire, for one check alone."""
-    async with await engines.start("redis", options={"appendfsync": "always"}) as engine, Wire(engine.url) as wire:
+    async with await _redis_of_our_own() as engine, Wire(engine.url) as wire:
         redis = MortalRedis(engine, wire)
         try:
             yield redis
         finally:
+            await redis.forget()
             await redis.direct.aclose()
+
+
+async def _redis_of_our_own() -> engines.Engine:
+    """One to be killed; where no program is here to start, the one that the environment names has to do."""
+    try:
+        return await engines.start("redis", options={"appendfsync": "always"}, own=True)
+    except EngineMissing:
+        return await engines.start("redis")
 
 
 # --- A server around a learner's handler ---

@@ -183,7 +183,7 @@ async def test_a_server_that_will_not_start_says_why() -> None:
 
 async def test_a_program_that_cannot_be_run_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = engines.Found("redis", "a broken program", "", tmp_path)  # a folder
-    monkeypatch.setattr(engines, "find", lambda _kind: broken)
+    monkeypatch.setattr(engines, "find", lambda _kind, **_: broken)
     with pytest.raises(EngineUnreachable, match=r"could not be run: .*PermissionError"):
         await engines.start("redis")
 
@@ -196,6 +196,16 @@ async def test_a_url_in_the_environment_comes_first(redis_engine: Engine, monkey
     with pytest.raises(SetupError, match="not started here"):
         engine.kill()
     await engine.stop()
+    assert await Redis.from_url(redis_engine.url).ping()
+
+
+async def test_who_wants_an_engine_of_its_own_is_not_given_that_of_the_environment(
+    redis_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_engine.url)
+    async with await engines.start("redis", own=True) as engine:
+        assert engine.url != redis_engine.url
+        engine.kill()
     assert await Redis.from_url(redis_engine.url).ping()
 
 

@@ -420,16 +420,16 @@ async def check_relay(answer: Callable[..., Any]) -> None:
 
     async def add(*numbers: int) -> None:
         for number in numbers:
-            await mortal.direct.xadd("chat", {"text": f"#{number}"})
+            await mortal.direct.xadd(mortal.stream, {"text": f"#{number}"})
 
     async def shows(*numbers: int, rule: str) -> None:
         await _relayed(running, shown, [f"#{number}" for number in numbers], rule)
 
     async with mortal_redis() as mortal, contextlib.AsyncExitStack() as stack:
         await add(0, 1)
-        last = (await mortal.direct.xrange("chat"))[0][0]
+        last = (await mortal.direct.xrange(mortal.stream))[0][0]
         redis = await stack.enter_async_context(without_retries(mortal.wire.url))
-        running = Running(answer(redis, "chat", last, shown.append), "the relay")
+        running = Running(answer(redis, mortal.stream, last, shown.append), "the relay")
         stack.callback(running.task.cancel)
         await add(2)
         await asyncio.wait([running.task], timeout=0.1)
@@ -521,7 +521,6 @@ async def handler(socket: Any, redis: Any, stream: str, after: str) -> None:
 
 
 Handler = Callable[[ServerConnection, Any, str, str], Awaitable[None]]
-STREAM = "chat"
 
 
 class Chat:
@@ -537,7 +536,7 @@ class Chat:
 
     async def stream(self) -> list[tuple[str, str]]:
         """What Redis has: (id, text)."""
-        return [(id, fields.get("text", "")) for id, fields in await self.mortal.direct.xrange(STREAM)]
+        return [(id, fields.get("text", "")) for id, fields in await self.mortal.direct.xrange(self.mortal.stream)]
 
     def raise_what_the_handler_raised(self) -> None:
         for error in (error for server in self.servers for error in server.errors):
@@ -551,7 +550,7 @@ async def check_handler(answer: Handler) -> None:
         redis = await stack.enter_async_context(without_retries(mortal.wire.url))
 
         async def handle(socket: ServerConnection, after: str) -> None:
-            await answer(socket, redis, STREAM, after)
+            await answer(socket, redis, mortal.stream, after)
 
         chat = Chat(mortal, *[await stack.enter_async_context(serving(handle)) for _ in range(2)])
         try:
@@ -582,7 +581,10 @@ async def _tells_what_is_stored(chat: Chat) -> None:
                 break
             await asyncio.sleep(0.01)
         if [text for _, text in stored] != ["안녕 👋"]:
-            raise NotYet("a text is added to the stream, in the field `text`", await chat.mortal.direct.xrange(STREAM))
+            raise NotYet(
+                "a text is added to the stream, in the field `text`",
+                await chat.mortal.direct.xrange(chat.mortal.stream),
+            )
         garam.stored.clear()
         await _send(garam, "안녕 👋", "c-1")
         again = await garam.until(lambda: "c-1" in garam.stored)
