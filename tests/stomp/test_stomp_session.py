@@ -629,6 +629,11 @@ def test_a_transaction_has_a_name_of_its_own() -> None:
             b"SEND\na:1\nb:2\nc:3\nd:4\n\n\0",
             "frame with 4 headers or more: at most 3 are allowed",
         ),
+        (
+            Limits(max_header=40),
+            b"SEND\ndestination:/t\nx:" + b"y" * 39 + b"\n\n\0",
+            "header line of 41 octets or more: at most 40 are allowed",
+        ),
     ],
 )
 def test_each_limit_has_an_error(limits: Limits, data: bytes, message: str) -> None:
