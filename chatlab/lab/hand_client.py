@@ -74,7 +74,7 @@ class HandClient:
         await self._writer.drain()
 
     async def close(self, code: int | None = CloseCode.NORMAL_CLOSURE, reason: str = "") -> Closed:
-        """Start the closing handshake, without a code if that is None; return how the connection ended, or `TimeoutError`."""
+        """Start the closing handshake, with no code if None; return how the connection ended, or `TimeoutError`."""
         self.connection.close(code, reason)
         self._flush()
         return await self.next(Closed)
