@@ -43,7 +43,7 @@ from benchmarks.room import MASK, header, numbers, percentile, pin, rotated, sha
 from chatlab.errors import EngineMissing
 from chatlab.lab import engines
 from chatlab.lab.engine_kinds import free_ports
-from tests.support.node import packages
+from tests.support.node import FOLDER, packages
 
 ROOT = Path(__file__).parent.parent
 MARK = b"#~"  # before each number, of NUMBER digits
@@ -154,7 +154,7 @@ def chatlab_redis_streams() -> Iterator[Peer]:
 @contextlib.contextmanager
 def stomp_broker_js() -> Iterator[Peer]:
     """The npm package, with its own defaults but for the heart-beat, which nobody here sends."""
-    modules = packages("stomp-broker-js@1.3.0")
+    modules = packages(["stomp-broker-js@1.3.0"], FOLDER.with_name("node-peers"))
     script = """
         const server = require('http').createServer();
         new (require('stomp-broker-js'))({ server, path: '/ws', heartbeat: [0, 0] });

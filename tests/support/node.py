@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tests.support import require
 # All that any test wants, and no less at a time: npm removes what it is not asked for.
 PACKAGES = (
     "@stomp/stompjs@7.3.0",
+    "axe-core@4.14.0",
     "sockjs-client@1.6.1",
     "stompjs@2.3.3",
     "webstomp-client@1.2.6",
@@ -26,15 +27,15 @@ FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cha
 SECONDS = 30
 
 
-def packages() -> Path:
+def packages(wanted: Sequence[str] = PACKAGES, folder: Path = FOLDER) -> Path:
     """Return the folder `node_modules` that has them; without Node the test is skipped."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         require.missing("node", "install Node.js 18 or later, with npm")
-    modules = FOLDER / "node_modules"
-    if not all(_is_here(modules, package) for package in PACKAGES):
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        command = [npm, "install", "--prefix", str(FOLDER), "--no-save", "--no-audit", "--no-fund", *PACKAGES]
+    modules = folder / "node_modules"
+    if not all(_is_here(modules, package) for package in wanted):
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [npm, "install", "--prefix", str(folder), "--no-save", "--no-audit", "--no-fund", *wanted]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         if done.returncode != 0:
             require.missing("node", f"{' '.join(command)} (it failed: {done.stderr[-300:]})")
