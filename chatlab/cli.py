@@ -68,6 +68,7 @@ def _fail(line: str, status: int) -> NoReturn:
 def lab(context: typer.Context) -> None:
     """Open the workbook in JupyterLab. What else is on the line goes to JupyterLab: --no-browser --port 8899."""
     from importlib.util import find_spec
+    from sysconfig import get_path
 
     from chatlab.lab import shipped
     from chatlab.lab.doctor import bring_the_lab
@@ -83,6 +84,8 @@ def lab(context: typer.Context) -> None:
         options.append("--allow-root")
     # As the default, so that the address it prints leads to the first lesson too, not only the browser it opens.
     options += [f"--ServerApp.root_dir={folder}", "--LabApp.default_url=/lab/tree/00_start_here.ipynb"]
+    # The notebooks say `chatlab progress`; so a terminal of JupyterLab, or a cell, has to find us.
+    os.environ["PATH"] = os.pathsep.join(filter(None, [get_path("scripts"), os.environ.get("PATH")]))
     _become([sys.executable, "-m", "jupyterlab", *options, *context.args])
 
 

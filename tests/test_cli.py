@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import nbformat
@@ -410,6 +411,20 @@ def test_lab_serves_the_workbook_with_the_options_given(tmp_path: Path) -> None:
             process.terminate()
             process.communicate(timeout=20)
     assert process.returncode == 0
+
+
+def test_what_jupyterlab_starts_finds_the_chatlab_it_belongs_to(tmp_path: Path) -> None:
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "notebooks" / "00_start_here.ipynb")
+    stand_in = tmp_path / "site" / "jupyterlab"
+    stand_in.mkdir(parents=True)
+    (stand_in / "__init__.py").touch()
+    (stand_in / "__main__.py").write_text("import os; print(os.environ['PATH'])")
+    environment = {**os.environ, "CHATLAB_HOME": str(tmp_path / "home"), "PYTHONPATH": str(stand_in.parent)}
+    done = subprocess.run(
+        [*CHATLAB, "lab"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=20
+    )
+    assert done.stdout.strip() == os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
 
 
 def test_lab_away_from_the_notebooks_says_where_to_go(tmp_path: Path) -> None:
