@@ -24,6 +24,7 @@ def proof(key):
 
 await check("01.1", proof)"""
 WRONG = ANSWER.replace("key + guid", "guid + key")
+PATIENCE = 30_000  # ms; the first check imports what it needs
 
 
 def progress_cell() -> str:
@@ -59,21 +60,23 @@ async def test_an_exercise_is_answered_wrong_hinted_answered_right_and_shown_in_
     exercise = lesson.cells.filter(has_text='check("01.1"').first
 
     found = await run(lesson, exercise)
-    await expect(found).to_contain_text("○ 01.1 not tried")
+    await expect(found).to_contain_text("○ 01.1 not tried", timeout=PATIENCE)
     found = await run(lesson, exercise, WRONG)
-    await expect(found).to_contain_text("✘ 01.1 not yet: the key comes first, and the RFC's string after it")
-    await expect(found).to_contain_text("not 's3pPLMBiTxaQ9kYGzzhZRbK+xOo='")
+    await expect(found).to_contain_text(
+        "✘ 01.1 not yet: the key comes first, and the RFC's string after it", timeout=PATIENCE
+    )
+    await expect(found).to_contain_text("not 's3pPLMBiTxaQ9kYGzzhZRbK+xOo='", timeout=PATIENCE)
 
     hinted = await run(lesson, await cell_below(lesson), 'hint("01.1", 3)')
-    await expect(hinted).to_contain_text(re.compile(r"Hint 3 of \d for 01\.1"))
+    await expect(hinted).to_contain_text(re.compile(r"Hint 3 of \d for 01\.1"), timeout=PATIENCE)
     await lesson.page.screenshot(path=pictures / "exercise-wrong-and-hinted.png")
 
     found = await run(lesson, exercise, ANSWER)
-    await expect(found).to_contain_text("✔ 01.1 right: The proof")
+    await expect(found).to_contain_text("✔ 01.1 right: The proof", timeout=PATIENCE)
 
     progress = await run(lesson, await cell_below(lesson), progress_cell())
     box = progress.get_by_role("checkbox", name="show here what I have solved")
-    await expect(box).not_to_be_checked()  # on a projector, how far one has come is one's own business
+    await expect(box).not_to_be_checked(timeout=PATIENCE)  # on a projector, how far one has come is one's own business
     await box.focus()
     await lesson.page.keyboard.press("Space")
     await expect(progress.get_by_role("row").filter(has_text="01")).to_contain_text(re.compile("✔ ○.*1 of"))

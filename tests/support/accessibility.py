@@ -1,0 +1,67 @@
+"""A page put to axe-core, the accessibility checker, and walked through with the Tab key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from playwright.async_api import Locator, Page
+
+from tests.support import node
+
+# What axe calls the weight of a finding, heaviest first.
+GRAVE = ("critical", "serious")
+ANY = (*GRAVE, "moderate", "minor")
+# The outputs and texts of a notebook. The rest of the page, its menus, toolbars and editors, is JupyterLab's own.
+NOTEBOOK = (".jp-Notebook .jp-OutputArea-output", ".jp-Notebook .jp-RenderedMarkdown")
+
+
+async def findings(
+    page: Page, *, within: Sequence[str] = ("html",), without: Sequence[str] = (), impacts: Sequence[str] = ANY
+) -> list[str]:
+    """Return what axe finds in the elements of `within`, but for those of `without` (CSS), one line for each."""
+    await _bring_axe(page)
+    violations: list[dict[str, Any]] = await page.evaluate(
+        """async ([include, exclude]) =>
+            (await axe.run({ include, exclude }, { resultTypes: ["violations"] })).violations""",
+        [list(within), list(without)],
+    )
+    return [
+        f"{found['impact']}: {found['help']} ({found['id']}): {place['html'][:200]}"
+        for found in violations
+        if found["impact"] in impacts
+        for place in found["nodes"]
+    ]
+
+
+async def tab_through(page: Page, inside: Locator) -> list[str]:
+    """Press Tab from the first control inside an element until the focus is outside; return the names on the way.
+
+    A name is what a screen reader says of it, as axe computes it: empty where there is none.
+    """
+    await _bring_axe(page)
+    root = await inside.element_handle()
+    await page.evaluate(
+        """root => [...root.querySelectorAll("a[href], input, button, select, textarea, summary, [tabindex='0']")]
+            .find(each => each.checkVisibility() && !each.disabled).focus()""",
+        root,
+    )
+    names: list[str] = []
+    while (name := await page.evaluate(_NAME_OF_FOCUSED, root)) is not None and len(names) < 100:
+        names.append(name)
+        await page.keyboard.press("Tab")
+    return names
+
+
+_NAME_OF_FOCUSED = """root => {
+    const focused = document.activeElement;
+    axe.setup(document);
+    const name = focused !== root && root.contains(focused) ? axe.commons.text.accessibleText(focused) : null;
+    axe.teardown();
+    return name;
+}"""
+
+
+async def _bring_axe(page: Page) -> None:
+    if not await page.evaluate("'axe' in window"):
+        await page.evaluate((node.packages() / "axe-core" / "axe.min.js").read_text(encoding="utf-8"))
