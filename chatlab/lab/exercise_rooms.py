@@ -79,7 +79,7 @@ async def at_work(*loops: Coroutine[Any, Any, None], what: str) -> AsyncIterator
         await asyncio.wait([each.task for each in running], timeout=1)
 
 
-async def soon(condition: Callable[[], bool], running: Sequence[Running], *, timeout: float = 0.5) -> None:
+async def soon(condition: Callable[[], bool], running: Sequence[Running], *, timeout: float = 1.2) -> None:
     """Wait a moment for what should come true; whatever is true then will be seen by what follows."""
     with contextlib.suppress(TimeoutError):
         await until(lambda: condition() or any(each.task.done() for each in running), timeout=timeout)

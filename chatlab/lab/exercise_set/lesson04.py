@@ -490,6 +490,7 @@ async def check_lasting_bridge(answer: Loop) -> None:
         members(ours.url, "가람") as [garam],
         members(theirs.url, "Nuri") as [nuri],
     ):
+        await soon(lambda: ours.broker.open == theirs.broker.open == 1, [ours.bridge, theirs.bridge])
         await _two_talk(garam, nuri)
         await _notes_its_place_at_once(topic, theirs)
         await _one_is_away(theirs, garam, nuri)
