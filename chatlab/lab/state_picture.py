@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Final
 
+from chatlab.lab.picture import picture
 from chatlab.websocket.connection import TRANSITIONS, Cause, State
 
 __all__ = ["StatePicture"]
@@ -126,8 +127,11 @@ class StatePicture:
                 f"{_text(x, y + 4, state.name, state in been)}</g>"
             )
 
+    def _repr_html_(self) -> str:
+        return picture(self.svg(), "States of a connection", str(self))
+
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return {"text/plain": str(self), "image/svg+xml": self.svg()}
+        return {"text/plain": str(self), "text/html": self._repr_html_()}
 
 
 def _leads_from_all(cause: Cause) -> bool:

@@ -1,7 +1,7 @@
 """The ways to look at events: a table, an annotated hexdump, a sequence picture.
 
-Each has a plain text, for terminals and screen readers, and a static picture for notebooks (HTML or SVG) that needs no
-kernel and no script. Text and picture say the same.
+Each has a plain text, for terminals and screen readers, and a static form for notebooks (HTML) that needs no kernel
+and no script. Text and picture say the same.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import Final
 
+from chatlab.lab.picture import picture
 from chatlab.lab.trace_decode import Event, Part, quoted, shortened
 from chatlab.lab.trace_fields import describe_bytes, describe_http, describe_redis, describe_stomp
 from chatlab.websocket import frames as websocket
@@ -301,8 +302,11 @@ class SequencePicture:
             back = end - 8 if end > start else end + 8
             yield f'<polygon points="{end},{y} {back},{y - 4} {back},{y + 4}" fill="{colour}"/>'
 
+    def _repr_html_(self) -> str:
+        return picture(self.svg(), "Sequence picture", str(self))
+
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return {"text/plain": str(self), "image/svg+xml": self.svg()}
+        return {"text/plain": str(self), "text/html": self._repr_html_()}
 
 
 def _text(x: float, y: float, text: str, colour: str, *, anchor: str = "middle", weight: str = "normal") -> str:

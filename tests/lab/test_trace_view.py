@@ -38,7 +38,7 @@ def test_every_view_has_a_static_form() -> None:
     trace = heard(*DIALOGUE)
     assert set(trace._repr_mimebundle_()) == {"text/plain", "text/html"}
     assert set(trace.hexdump(3)._repr_mimebundle_()) == {"text/plain", "text/html"}
-    assert set(trace.sequence()._repr_mimebundle_()) == {"text/plain", "image/svg+xml"}
+    assert set(trace.sequence()._repr_mimebundle_()) == {"text/plain", "text/html"}
     assert "<script" not in trace._repr_mimebundle_()["text/html"]
 
 
