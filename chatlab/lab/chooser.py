@@ -2,10 +2,9 @@
 
     Chooser({"Redis Streams": {"is quick": Score(3, "among the quickest")}, ...}, {"is quick": 2})
 
-Each thing that can matter has a slider with a number beside it, from 0 (no matter) to 5; the number can be typed, since
-JupyterLab keeps the arrow keys for itself. The ranking is the sum of grade times weight, as a share of what would be
-perfect. Without a live kernel it shows as a table for the weights it was made with. Left out: where the grades come
-from; that is the lesson's own measurement.
+Each thing that can matter has a slider, from 0 (no matter) to 5. The ranking is the sum of grade times weight, as a
+share of what would be perfect. Without a live kernel it shows as a table for the weights it was made with. Left out:
+where the grades come from; that is the lesson's own measurement.
 """
 
 from __future__ import annotations
@@ -16,6 +15,8 @@ from html import escape
 from typing import Any
 
 import ipywidgets as widgets
+
+from chatlab.lab.slider import Slider
 
 __all__ = ["BEST", "Chooser", "Ranked", "Score"]
 
@@ -68,20 +69,10 @@ class Chooser:
         return Ranked(name, total / perfect if perfect else 0.0, pro, con)
 
     def _slider(self, what: str, weight: int) -> widgets.HBox:
-        # The number carries the label: it is the part that a keyboard and a screen reader reach.
-        number = widgets.BoundedIntText(
-            weight,
-            0,
-            HEAVIEST,
-            description=what,
-            style={"description_width": "9em"},
-            layout=widgets.Layout(width="13em"),
-        )
-        slider = widgets.IntSlider(weight, 0, HEAVIEST, readout=False, layout=widgets.Layout(width="14em"))
+        slider = Slider(what, value=weight, max=HEAVIEST)
         word = widgets.Label(WORDS[weight])
-        widgets.link((slider, "value"), (number, "value"))
-        number.observe(lambda change: self._weigh(what, change["new"], word), "value")
-        return widgets.HBox([number, slider, word])
+        slider.observe(lambda change: self._weigh(what, change["new"], word), "value")
+        return widgets.HBox([slider, word])
 
     def _weigh(self, what: str, weight: int, word: widgets.Label) -> None:
         self.weights[what] = weight

@@ -1,8 +1,8 @@
 """The wire in a notebook cell: pick an event, see its bytes and their meaning; make the line bad by slider and button.
 
 `TraceInspector` looks at any trace, a loaded one too. `WirePanel` puts one on a running wire, with its faults below.
-Everything can be done without a mouse, with Tab, Space and Enter: the list is walked by buttons too, and a slider's
-figure can be typed, because JupyterLab keeps the arrow keys for itself. Without a live kernel both show as a table and
+Everything can be done without a mouse: the list is walked by buttons too, because JupyterLab keeps the arrow keys for
+itself, and the sliders take them back. Without a live kernel both show as a table and
 as plain text, with nothing in them that changes from run to run, but for the bytes of an event that was picked before.
 
 A panel decodes nothing and breaks nothing itself: that is `trace.py` and `wire.py`.
@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 import ipywidgets as widgets
 
+from chatlab.lab.slider import Slider
 from chatlab.lab.trace import Event, Events, Peer
 from chatlab.lab.trace_view import what
 from chatlab.lab.wire import Line, Wire
@@ -215,12 +216,8 @@ class _Faults:
     def __init__(self, panel: WirePanel) -> None:
         self.panel = panel
         self.wire = panel.wire
-        wide = widgets.Layout(width="26em")
-        slider = {"min": 0, "max": 2000, "step": 10, "continuous_update": False, "style": LABELLED, "layout": wide}
-        self.delay = widgets.IntSlider(description="Delay, ms", tooltip="Hold every byte back so long", **slider)
-        self.jitter = widgets.IntSlider(
-            description="give or take, ms", tooltip="Vary the delay by up to this", **slider
-        )
+        self.delay = Slider("Delay, ms", max=2000, step=10, tooltip="Hold every byte back so long")
+        self.jitter = Slider("give or take, ms", max=2000, step=10, tooltip="Vary the delay by up to this")
         self.rate = _choice("Bandwidth", RATES)
         self.sender = _choice("What is sent by", SIDES)
         self.moment = _choice("Strike", MOMENTS)

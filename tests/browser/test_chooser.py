@@ -1,9 +1,12 @@
 """The chooser in JupyterLab, worked by keyboard alone."""
 
+from pathlib import Path
+
 import nbformat
 import pytest
 from playwright.async_api import Browser, expect
 
+from tests.support.accessibility import GRAVE, NOTEBOOK, findings
 from tests.support.jupyter import Lab, Notebook
 
 pytestmark = pytest.mark.timeout(180)
@@ -17,7 +20,7 @@ Chooser({"hare": hare, "tortoise": tortoise}, {"is quick": 4, "arrives": 1})
 """
 
 
-async def test_a_number_typed_turns_the_ranking_round(lab: Lab, chrome: Browser) -> None:
+async def test_arrow_keys_turn_the_ranking_round(lab: Lab, chrome: Browser, pictures: Path) -> None:
     cells = [nbformat.v4.new_code_cell(SOURCE)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), lab.folder / "notebooks" / "chooser.ipynb")
     notebook = await Notebook.open(lab, chrome, "chooser.ipynb")
@@ -25,15 +28,17 @@ async def test_a_number_typed_turns_the_ranking_round(lab: Lab, chrome: Browser)
     first = notebook.page.get_by_role("status", name="ranking").get_by_role("row").nth(1)
     await expect(first).to_contain_text("hare")
     keyboard = notebook.page.keyboard
+    slider = notebook.page.get_by_role("slider", name="is quick")
 
-    await notebook.line("is quick").focus()
-    await keyboard.press("Control+A")
-    await keyboard.type("0")
-    await keyboard.press("Tab")
+    await slider.focus()
+    await keyboard.press("Home")
     await expect(first).to_contain_text("tortoise")
+    await expect(notebook.page.get_by_text("no matter")).to_be_visible()
 
-    await notebook.line("arrives").focus()
-    await keyboard.press("Control+A")
-    await keyboard.type("5")
-    await keyboard.press("Enter")
+    await keyboard.press("Tab")
+    await expect(notebook.page.get_by_role("slider", name="arrives")).to_be_focused()
+    for _ in range(4):
+        await keyboard.press("ArrowUp")
     await expect(notebook.page.get_by_text("above all")).to_be_visible()
+    await notebook.page.screenshot(path=pictures / "chooser.png")
+    assert await findings(notebook.page, within=NOTEBOOK, impacts=GRAVE) == []
