@@ -26,6 +26,7 @@ __all__ = [
     "RoomWithOutbox",
     "Running",
     "at_work",
+    "first_few",
     "heard_by",
     "in_one_order",
     "must_wait",
@@ -163,6 +164,11 @@ def said(client: RoomClient) -> list[str]:
 def heard_by(*clients: RoomClient) -> str:
     """The same for several, as evidence."""
     return "\n".join(f"{client.name} heard {said(client)}" for client in clients)
+
+
+def first_few(texts: Sequence[str]) -> str:
+    """A list as evidence. A loop that begins again and again is shown thousands: twenty of them say it."""
+    return f"{list(texts)}" if len(texts) <= 20 else f"{list(texts[:20])} and {len(texts) - 20} more"
 
 
 def in_one_order(one: RoomClient, other: RoomClient) -> None:

@@ -11,6 +11,7 @@ from chatlab.lab.exercise_rooms import (
     RoomWithOutbox,
     Running,
     at_work,
+    first_few,
     heard_by,
     in_one_order,
     must_wait,
@@ -124,3 +125,8 @@ def test_where_two_begin_to_disagree_is_told_by_its_number() -> None:
     with pytest.raises(NotYet, match="in one order") as caught:
         in_one_order(one, other)
     assert caught.value.evidence == "as text number 2, 가람 heard '하늘: 둘', and Nuri '하늘: 셋'"
+
+
+def test_of_many_texts_twenty_are_evidence_enough() -> None:
+    assert first_few(["안녕", "👋"]) == "['안녕', '👋']"
+    assert first_few(["again"] * 2000).endswith("'again'] and 1980 more")

@@ -398,7 +398,7 @@ async def _dies_before_it_says_so(answer: Loop, broker: WatchedBroker, topic: st
         )
     if desk.did.count("💳 셋") != 1:
         raise NotYet(
-            "work that is done is not done again: `done` is to know of it before anybody is told",
+            "work that is done is not done again: note it in `done` before anybody is told, and look there before work",
             f"the worker died after it had done '💳 셋' and before that was acknowledged; done: {desk.did}",
         )
 

@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from chatlab import shared_room
 from chatlab.brokers.port import Delivery, Subscription
 from chatlab.lab.exercise_redis import Moment, Taps, break_off, client, fresh
-from chatlab.lab.exercise_rooms import at_work, heard_by, in_one_order, must_wait, said
+from chatlab.lab.exercise_rooms import at_work, first_few, heard_by, in_one_order, must_wait, said
 from chatlab.lab.exercise_set import lesson03
 from chatlab.lab.exercise_set.lesson03 import members
 from chatlab.lab.exercises import Exercise, NotYet
@@ -121,14 +121,19 @@ async def check_follow(answer: Callable[..., Any]) -> None:
                 await _shows(shown, [f"#{number}"], "then it is shown what is new, as it comes")
             expected = [f"#{number}" for number in range(3, 12)]
             if shown != expected:
-                raise NotYet("each record is shown once, in order", f"{expected} were to be shown; shown were {shown}")
+                raise NotYet(
+                    "each record is shown once, in order",
+                    f"{expected} were to be shown; shown were {first_few(shown)}",
+                )
             await _waits_without_asking(taps)
             await writer.xadd(stream, {"body": "#12"})
             await _shows(shown, ["#12"], "it goes on after a silence")
 
 
 async def _shows(shown: list[str], texts: Sequence[str], rule: str) -> None:
-    await wait_or(lambda: set(texts) <= set(shown), rule, lambda: f"{texts} were written; shown were {shown}")
+    await wait_or(
+        lambda: set(texts) <= set(shown), rule, lambda: f"{texts} were written; shown were {first_few(shown)}"
+    )
 
 
 async def _waits_without_asking(taps: Taps) -> None:
@@ -299,9 +304,15 @@ async def _breaks(answer: PublishOnce, exchange: int, moment: Moment) -> bool:
         texts = await _texts(witness, stream)
     when = f"the connection broke {moment} command {exchange} was {'done' if moment == 'after' else 'sent'}"
     if not texts:
-        raise NotYet("what was not added because the connection broke is added by the next try", f"{when}; {texts}")
+        raise NotYet(
+            "what was not added because the connection broke is added by the next try",
+            f"{when}, and there was another try; the stream is empty",
+        )
     if len(texts) > 1:
-        raise NotYet("what was added before the connection broke is not added again", f"{when}; the stream: {texts}")
+        raise NotYet(
+            "what was added before the connection broke is not added again",
+            f"{when}, and there was another try; the stream: {texts}",
+        )
     return broke
 
 

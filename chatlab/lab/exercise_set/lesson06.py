@@ -184,12 +184,14 @@ async def check_owed(answer: Callable[[list[str], str, list[str]], object]) -> N
     async with chat_in_memory() as server:
         for mode, acks, rule in ACKS:
             again = await sent_again(server.url, mode, acks)
-            got = answer(list(ORDERS), mode, list(acks))
+            call = f"owed({ORDERS}, {mode!r}, {acks})"
+            truth = f"a real server sent the next subscriber {again}"
+            try:
+                got = answer(list(ORDERS), mode, list(acks))
+            except Exception as error:
+                raise NotYet(rule, f"{call}\n{truth}") from error
             if got != again:
-                raise NotYet(
-                    rule,
-                    f"owed({ORDERS}, {mode!r}, {acks}) gave {got!r}\na real server sent the next subscriber {again}",
-                )
+                raise NotYet(rule, f"{call} gave {got!r}\n{truth}")
 
 
 # --- 06.4 ---
@@ -275,7 +277,7 @@ def _feed(answer: Callable[[bytearray], object], pieces: list[bytes], wanted: li
     for piece, expected in zip(pieces, wanted, strict=True):
         held += piece
         before = bytes(held)
-        got = _frames_in(answer, held)
+        got = _frames_in(answer, held, rule)
         if got != expected:
             raise NotYet(rule, f"held was {before!r}\ntake_frames(held) gave {got!r}\nnot {expected!r}")
 
@@ -284,19 +286,21 @@ def _feed_all(answer: Callable[[bytearray], object], pieces: list[bytes], wanted
     held, found = bytearray(), list[object]()
     for piece in pieces:
         held += piece
-        got = _frames_in(answer, held)
+        got = _frames_in(answer, held, CUT_ANYWHERE)
         found += got if isinstance(got, list) else [got]
     if found != wanted:
         shown = " | ".join(repr(piece)[1:] for piece in pieces[:2])
         raise NotYet(CUT_ANYWHERE, f"it came as {shown}{' | …' if len(pieces) > 2 else ''}\nfound: {found!r}")
 
 
-def _frames_in(answer: Callable[[bytearray], object], held: bytearray) -> object:
+def _frames_in(answer: Callable[[bytearray], object], held: bytearray, rule: str) -> object:
     before = bytes(held)
     try:
         return answer(held)
     except UnicodeDecodeError as error:
         raise NotYet(CUT_ANYWHERE, f"held was {before!r}\ntake_frames(held) raised {error}") from None
+    except Exception as error:
+        raise NotYet(rule, f"held was {before!r}") from error
 
 
 # --- 06.5 ---

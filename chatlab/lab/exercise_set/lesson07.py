@@ -19,7 +19,7 @@ from chatlab.errors import StompError
 from chatlab.lab.exercise_chat import chat_in_memory
 from chatlab.lab.exercise_members import Member, MortalRedis, Serving, members, mortal_redis, serving, without_retries
 from chatlab.lab.exercise_redis import client, fresh
-from chatlab.lab.exercise_rooms import Running, at_work, must_wait
+from chatlab.lab.exercise_rooms import Running, at_work, first_few, must_wait
 from chatlab.lab.exercise_set.lesson03 import wait_or
 from chatlab.lab.exercises import Exercise, NotYet
 from chatlab.lab.experiments.lesson07 import member, said
@@ -220,7 +220,7 @@ async def _lost_after_it_was_kept(answer: Send, line: Line) -> None:
 
 async def _silence(answer: Send, line: Line) -> None:
     line.wire.when(line.wire.half_open, layer="stomp", kind="SEND")
-    await _says(answer, line, "여보세요", "a receipt that does not come in a second will not come: try again")
+    await _says(answer, line, "여보세요", "a receipt that has not come after half a second will not come: try again")
     await _keeps(line, ["여보세요"], "what was lost without a word is sent again")
 
 
@@ -452,7 +452,8 @@ async def check_relay(answer: Callable[..., Any]) -> None:
         expected = [f"#{number}" for number in range(1, 7)]
         if shown != expected:
             raise NotYet(
-                "each record is shown once, in order: the outage is no reason to begin again", f"shown: {shown}"
+                "each record is shown once, in order: the outage is no reason to begin again",
+                f"shown: {first_few(shown)}",
             )
         await running.stop()
 
@@ -461,7 +462,7 @@ async def _relayed(running: Running, shown: list[str], texts: list[str], rule: s
     with contextlib.suppress(TimeoutError):
         await until(lambda: set(texts) <= set(shown) or running.task.done(), timeout=1)
     if not set(texts) <= set(shown):
-        raise NotYet(rule, f"written: {' '.join(texts)}; shown: {shown}{_ended(running.task)}")
+        raise NotYet(rule, f"written: {' '.join(texts)}; shown: {first_few(shown)}{_ended(running.task)}")
 
 
 def _ended(task: asyncio.Future[None]) -> str:

@@ -217,14 +217,14 @@ async def does_not_acknowledge(share: Any, work: Any, done: set[str]) -> None:
             done.add(record.id)
 
 
-@wrong("04.4", "`done` is to know of it before anybody is told")
+@wrong("04.4", "work that is done is not done again: note it in `done`")
 async def never_looks_at_done(share: Any, work: Any, done: set[str]) -> None:
     async for record in share:
         await work(record.body.decode())
         await share.ack(record)
 
 
-@wrong("04.4", "`done` is to know of it before anybody is told")
+@wrong("04.4", "work that is done is not done again: note it in `done`")
 async def notes_it_last(share: Any, work: Any, done: set[str]) -> None:
     async for record in share:
         if record.id not in done:

@@ -82,6 +82,14 @@ async def reads_once(redis: Any, stream: str, after: str, show: Any) -> None:
             await show(fields["body"])
 
 
+@wrong("05.2", "] and ")  # and so many more: the evidence leaves them out
+async def begins_again_each_time(redis: Any, stream: str, after: str, show: Any) -> None:
+    while True:
+        for _, records in await redis.xread({stream: after}, block=1000):
+            for _id, fields in records:
+                await show(fields["body"])
+
+
 @wrong("05.2", "each record is shown once, in order")
 async def the_one_it_names_as_well(redis: Any, stream: str, after: str, show: Any) -> None:
     for id, fields in await redis.xrange(stream, min=after):

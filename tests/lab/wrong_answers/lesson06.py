@@ -150,6 +150,13 @@ def auto_waits_too(sent: list[str], mode: str, acks: list[str]) -> list[str]:
     return [each for each in sent if each not in acks]
 
 
+@wrong("06.3", "without an ACK everything is owed")
+def thinks_there_is_an_ack(sent: list[str], mode: str, acks: list[str]) -> list[str]:
+    if mode == "client":
+        return sent[sent.index(acks[-1]) + 1 :]
+    return [] if mode == "auto" else [each for each in sent if each not in acks]
+
+
 @wrong("06.3", "the last ACK counts")
 def the_first_ack(sent: list[str], mode: str, acks: list[str]) -> list[str]:
     if mode == "client" and acks:
@@ -187,6 +194,14 @@ def takes_what_is_there(held: bytearray) -> list[Taken]:
 @wrong("06.4", "is gone from `held`")
 def leaves_it_there(held: bytearray) -> list[Taken]:
     return [taken(each.lstrip(b"\n")) for each in bytes(held).split(b"\0")[:-1]]
+
+
+@wrong("06.4", "where nothing is held, there is no frame")
+def thinks_there_is_a_frame(held: bytearray) -> list[Taken]:
+    end = held.index(b"\0")
+    found = [taken(bytes(held[:end]))]
+    del held[: end + 1]
+    return found
 
 
 @wrong("06.4", "all the whole frames")

@@ -131,7 +131,7 @@ async def takes_a_lost_connection_for_done(send: Send, text: str) -> None:
         await send(text, uuid.uuid4().hex)
 
 
-@wrong("07.2", "a receipt that does not come in a second")
+@wrong("07.2", "a receipt that has not come after half a second")
 async def waits_for_ever(send: Send, text: str) -> None:
     client_id = uuid.uuid4().hex
     while True:
