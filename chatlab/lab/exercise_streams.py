@@ -80,7 +80,8 @@ async def within(awaited: Awaitable[T], rule: str, evidence: Callable[[], object
         async with asyncio.timeout(seconds):
             return await awaited
     except GONE as error:
-        told = f"\nthe client: {error}" if str(error) else ""
+        words = "the connection ended" if isinstance(error, EOFError) else str(error)
+        told = f"\nthe client: {words}" if words else ""
         raise NotYet(rule, f"{evidence()}{told}") from None
 
 

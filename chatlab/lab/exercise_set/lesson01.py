@@ -378,7 +378,7 @@ async def _expect_news(client: ClientConnection, text: str, wire: Wire) -> None:
     if got != text:
         frame = shown(said_by_server(wire)[begin:])
         told = f"{text!r} is {len(text.encode())} bytes long; your server sent {frame}, and the client read {got!r}"
-        raise NotYet("a frame is 81, the length of the text in bytes, and the text", told)
+        raise NotYet("a frame is 0x81, the length of the text in bytes, and the text", told)
 
 
 def _check_goodbye(ends: list[Event]) -> None:
@@ -490,7 +490,7 @@ EXERCISES = [
         "How it ended",
         check_how_it_ended,
         (
-            "You cannot search for the byte 88: it may stand inside a message. Go from frame to frame.",
+            "You cannot search for the byte 0x88: it may stand inside a message. Go from frame to frame.",
             "A frame here is two bytes and what they announce: `size = 2 + heard[1]`. So the next one begins at "
             "`heard[size:]`.",
             "`while len(heard) >= 2:` work out size; if fewer bytes are left than that, the frame is not all there: "

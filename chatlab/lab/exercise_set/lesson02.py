@@ -80,7 +80,7 @@ def header(kind: int, length: int) -> bytes:
 
 
 HEADERS = [
-    (1, 5, "81 05", "the first byte is 80 and the kind, the second the length"),
+    (1, 5, "81 05", "the first byte is 0x80 and the kind, the second the length"),
     (2, 5, "82 05", "the kind stands in the last four bits of the first byte"),
     (9, 0, "89 00", "a Ping without content has a header like any other"),
     (1, 125, "81 7d", "up to 125 the length stands in the second byte"),

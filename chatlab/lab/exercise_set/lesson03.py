@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
-from chatlab.lab.clients import RoomClient
+from chatlab.lab.clients import Reading, RoomClient, State
 from chatlab.lab.exercises import Exercise, NotYet
 from chatlab.lab.until import until
 
 __all__ = ["EXERCISES"]
+
+LONG = 64 * 1024  # characters of a text that one write does not get rid of
 
 # --- 03.1 ---
 
@@ -63,11 +67,11 @@ async def room_of(handle: Callable[[ServerConnection], Awaitable[None]]) -> Asyn
     async with serve(handle_and_tell, "127.0.0.1", 0, compression=None) as server:
         try:
             yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        except (TimeoutError, NotYet):
+        except (TimeoutError, NotYet) as broken:
             ours = [error for error in errors if not type(error).__module__.startswith("websockets")]
-            if ours:
-                raise ours[0] from None
-            raise
+            if ours and isinstance(broken, NotYet):
+                raise broken from ours[0]
+            raise ours[0] if ours else broken from None
         finally:
             for task in filter(None, running):
                 task.cancel()  # a handler that never ends must not keep the check from ending
@@ -114,12 +118,53 @@ async def check_handler(answer: Callable[[ServerConnection, set[ServerConnection
             "a member may send more than one text",
             lambda: f"가람 sent two; Nuri received {nuri.received}",
         )
+        await _with_one_who_joins_meanwhile(url, sessions, garam, nuri)
         await nuri.vanish()
         await wait_or(
             lambda: len(sessions) == 1,
             "a session leaves `sessions` however it ends, also when it just vanishes",
             lambda: f"Nuri vanished, and {len(sessions)} sessions are left",
         )
+
+
+async def _with_one_who_joins_meanwhile(
+    url: str, sessions: set[ServerConnection], garam: RoomClient, nuri: RoomClient
+) -> None:
+    """Let somebody in while the learner's loop waits for a member who does not read for a moment."""
+    before = set(sessions)
+    pausing = RoomClient(url, "pausing", receive_buffer=4096)
+    await pausing.connect()
+    await until(lambda: len(sessions) == 3)
+    [link] = sessions - before
+    link.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    pausing.stop_reading()
+    talking = asyncio.create_task(_talk(garam))
+    try:
+        with contextlib.suppress(TimeoutError):  # who does not wait for a member has nothing to be interrupted in
+            await until(lambda: link.transport.get_write_buffer_size() > LONG // 2, timeout=5)
+        async with members(url, "하늘"):
+            await until(lambda: len(sessions) == 4 or garam.state is State.CLOSED)
+            pausing.read(Reading.NORMALLY)
+            await wait_or(
+                lambda: nuri.received[-1].rstrip("·").endswith("#5 ") or garam.state is State.CLOSED,
+                "after a pause of one member everybody hears what was said meanwhile",
+                lambda: f"six long texts were sent; Nuri's last was {nuri.received[-1][:30]!r}",
+                timeout=4,
+            )
+            if garam.state is State.CLOSED:
+                raise NotYet(
+                    "somebody may join while a text is on its way to the others: walk through a copy of `sessions`",
+                    "하늘 joined while a text of 가람's was on its way, and that ended 가람's connection",
+                )
+    finally:
+        talking.cancel()
+        await pausing.vanish()
+
+
+async def _talk(client: RoomClient) -> None:
+    with contextlib.suppress(ConnectionClosed):
+        for number in range(6):
+            await client.send(f"#{number} ".ljust(LONG, "·"))
 
 
 # --- 03.3 ---
@@ -266,10 +311,12 @@ EXERCISES = [
         check_broadcast,
         (
             "Who awaits `send` waits for that member. So who must not be awaited?",
-            "The library has `broadcast(sessions, text)` in websockets.asyncio.server: it hands the text to everybody "
-            "and waits for nobody. What a member does not read is then kept in memory, without a limit.",
-            "The limit is yours: `session.transport.get_write_buffer_size()` says how much waits for a member, and "
-            "`session.transport.abort()` ends it.",
+            "The library has one in websockets.asyncio.server: it hands the text to everybody and waits for nobody. "
+            "Your function has its name, so import it under another: "
+            "`from websockets.asyncio.server import broadcast as to_all`, then `to_all(sessions, text)`.",
+            "That is all the check asks for. But what a member does not read is now kept in memory, and nothing limits "
+            "it. So go one step further: `session.transport.get_write_buffer_size()` says how much waits for a member, "
+            "and `session.transport.abort()` ends the connection of one who has too much.",
         ),
         broadcast,
         "Nobody is awaited, so nobody can hold up anybody; and what waits for one who does not read has a limit, so "

@@ -64,6 +64,17 @@ async def leaves_only_after_a_polite_close(session: Any, sessions: set[Any]) -> 
     sessions.discard(session)
 
 
+@wrong("03.2", "somebody may join while a text is on its way")
+async def walks_through_the_set_itself(session: Any, sessions: set[Any]) -> None:
+    sessions.add(session)
+    try:
+        async for text in session:
+            for each in sessions:
+                await each.send(f"Server received: {text}")
+    finally:
+        sessions.discard(session)
+
+
 @wrong("03.3", "not only the first")
 def the_first_only(origin: str | None, ours: list[str]) -> bool:
     return origin is None or origin == ours[0]
