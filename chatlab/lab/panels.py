@@ -282,7 +282,9 @@ class _Column:
         self._drawing = False
         client = self.client
         is_open = client.state is State.OPEN
-        self._head.value = f"<h4 style='margin:0.3em 0'>{escape(client.name)}: {client.state.value}</h4>"
+        how = "" if client.reading is Reading.NORMALLY else f", {client.reading.value}"
+        head = f"{escape(client.name)}: {client.state.value}{how}"
+        self._head.value = f"<h3 style='margin:0.3em 0;font-size:1em'>{head}</h3>"
         self._link.description = f"{'Disconnect' if is_open else 'Connect'} {client.name}"
         self._send.disabled = not is_open
         self._vanish.disabled = not is_open

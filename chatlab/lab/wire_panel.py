@@ -19,7 +19,7 @@ import ipywidgets as widgets
 
 from chatlab.lab.slider import Slider
 from chatlab.lab.trace import Event, Events, Peer
-from chatlab.lab.trace_view import what
+from chatlab.lab.trace_view import in_words, what
 from chatlab.lab.wire import Line, Wire
 
 __all__ = ["TraceInspector", "WirePanel", "wire_panel"]
@@ -60,9 +60,7 @@ class TraceInspector:
         self.title = title
         self.picked: Event | None = None
         self._drawing = False
-        self._layer = widgets.ToggleButtons(
-            options=LAYERS, description="Show", style={**LABELLED, "button_width": "auto"}
-        )
+        self._layer = _choice("Show", tuple((layer, layer) for layer in LAYERS))
         self._list = widgets.Select(
             description="Events",
             rows=10,
@@ -154,7 +152,7 @@ class TraceInspector:
 def _label(event: Event) -> str:
     """One line of the list."""
     who = f"{event.source} → {event.target}" if event.target else event.source
-    return f"{event.number}  {who}: {event.layer} {event.kind} {what(event)}".rstrip()
+    return f"{event.number}  {who}: {event.layer} {in_words(event.kind, what(event))}"
 
 
 class WirePanel(TraceInspector):
@@ -312,4 +310,10 @@ class _Faults:
 
 
 def _choice(description: str, options: tuple[tuple[str, Any], ...]) -> widgets.ToggleButtons:
-    return widgets.ToggleButtons(options=options, description=description, style={**LABELLED, "button_width": "auto"})
+    """Buttons, one of them pressed; each says what it is about to those who come to it by Tab."""
+    return widgets.ToggleButtons(
+        options=options,
+        description=description,
+        tooltips=[f"{description}: {name}" for name, _ in options],
+        style={**LABELLED, "button_width": "auto"},
+    )

@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Locator, expect
 
+from tests.support.accessibility import NOTEBOOK, findings, tab_through
 from tests.support.jupyter import Lab, Notebook, browser
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
@@ -71,6 +72,11 @@ async def test_the_wire_panel_is_operated_by_keyboard_alone(notebook: Notebook) 
     await keyboard.press("Space")
     await expect(meaning(notebook)).to_contain_text("masked: sent by a client")
 
+    await notebook.page.get_by_role("slider", name="Delay, ms").focus()
+    await keyboard.press("ArrowRight")
+    await expect(notebook.page.get_by_text("what the server sends takes 10 ± 0 ms more")).to_be_visible()
+    await keyboard.press("Home")
+
     await notebook.button("Stall").focus()
     await keyboard.press("Enter")
     await expect(notebook.page.get_by_text("what the server sends is stalled")).to_be_visible()
@@ -83,3 +89,20 @@ async def test_a_prediction_says_why_an_answer_is_wrong(notebook: Notebook) -> N
     await notebook.button("a) To encrypt the messages that follow.").click()
 
     await expect(notebook.page.get_by_text("✘ Not this time. Here is why.")).to_be_visible()
+
+
+async def test_tab_leads_through_the_wire_panel_and_every_stop_has_a_name(notebook: Notebook) -> None:
+    panel = notebook.page.locator(".widget-vbox").filter(has=events(notebook)).first
+
+    names = await tab_through(notebook.page, panel)
+
+    assert all(names)
+    assert names[:2] == ["everything", "tcp"]
+    walk = names.index("Events")
+    assert names[walk : walk + 4] == ["Events", "Previous event", "Next event", "Newest event"]
+    assert {"Delay, ms", "give or take, ms", "Stall", "Half-open"} <= set(names)
+    assert names[-3:] == ["Cut after, bytes", "Cut", "Heal"]
+
+
+async def test_the_checker_finds_nothing(notebook: Notebook) -> None:
+    assert await findings(notebook.page, within=NOTEBOOK) == []

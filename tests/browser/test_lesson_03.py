@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
+from tests.support.accessibility import NOTEBOOK, findings, tab_through
 from tests.support.jupyter import Lab, Notebook, browser
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
@@ -53,6 +54,7 @@ async def test_the_panel_is_operated_by_keyboard_alone(notebook: Notebook) -> No
 
     await notebook.page.get_by_title("하늘 does not read").last.focus()
     await keyboard.press("Enter")
+    await expect(notebook.page.get_by_role("heading", name="하늘: ● open, does not read")).to_be_visible()
     await notebook.line("가람:").last.fill("하늘, 읽고 있어요?")
     await keyboard.press("Enter")
     await expect(notebook.log("Nuri").last).to_contain_text("읽고 있어요?")
@@ -68,3 +70,20 @@ async def test_a_prediction_is_answered_by_keyboard_alone(notebook: Notebook) ->
     await notebook.page.keyboard.press("Space")
 
     await expect(notebook.page.get_by_text("✔ You expected it.")).to_be_visible()
+
+
+async def test_tab_leads_through_the_chat_panel_and_every_stop_has_a_name(notebook: Notebook) -> None:
+    panel = notebook.page.locator(".widget-vbox").filter(has=notebook.line("New client")).last
+
+    names = await tab_through(notebook.page, panel)
+
+    assert all(names)
+    assert names[:4] == ["가람:", "Send as 가람", "Disconnect 가람", "log of 가람"]
+    assert names[4:9] == ["reads", "one a second", "does not read", "Make 가람 vanish", "Remove 가람"]
+    assert names[-2:] == ["New client", "Add a client"]
+
+
+async def test_the_checker_finds_nothing_but_charts_without_a_name(notebook: Notebook) -> None:
+    # JupyterLab shows an image/png as an `img` without `alt`, and takes none from the output. What a chart measured is
+    # printed or in a verdict below it.
+    assert await findings(notebook.page, within=NOTEBOOK, without=[".jp-RenderedImage img"]) == []

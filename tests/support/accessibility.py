@@ -37,28 +37,37 @@ async def findings(
 async def tab_through(page: Page, inside: Locator) -> list[str]:
     """Press Tab from the first control inside an element until the focus is outside; return the names on the way.
 
-    A name is what a screen reader says of it, as axe computes it: empty where there is none.
+    A name is what a screen reader says of it, as axe computes it: empty where there is none. Fails if Tab leads past
+    a control.
     """
     await _bring_axe(page)
     root = await inside.element_handle()
-    await page.evaluate(
-        """root => [...root.querySelectorAll("a[href], input, button, select, textarea, summary, [tabindex='0']")]
-            .find(each => each.checkVisibility() && !each.disabled).focus()""",
-        root,
-    )
-    names: list[str] = []
-    while (name := await page.evaluate(_NAME_OF_FOCUSED, root)) is not None and len(names) < 100:
-        names.append(name)
+    controls = await page.evaluate(_START, root)
+    for _ in range(100):
+        if not await page.evaluate(_NOTE_THE_FOCUSED, root):
+            break
         await page.keyboard.press("Tab")
+    names: list[str] = await page.evaluate(_NAMES)
+    assert len(names) == controls, f"{controls} controls, and Tab stopped at {names}"
     return names
 
 
-_NAME_OF_FOCUSED = """root => {
+_START = """root => {
+    const all = [...root.querySelectorAll("a[href], input, button, select, textarea, summary, [tabindex='0']")];
+    const controls = all.filter(each => each.checkVisibility() && !each.disabled);
+    window.stops = [];
+    controls[0].focus();
+    return controls.length;
+}"""
+_NOTE_THE_FOCUSED = """root => {
     const focused = document.activeElement;
+    return focused !== root && root.contains(focused) && window.stops.push(focused) > 0;
+}"""
+_NAMES = """() => {
     axe.setup(document);
-    const name = focused !== root && root.contains(focused) ? axe.commons.text.accessibleText(focused) : null;
+    const names = window.stops.map(stop => axe.commons.text.accessibleText(stop));
     axe.teardown();
-    return name;
+    return names;
 }"""
 
 

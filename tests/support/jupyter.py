@@ -171,19 +171,20 @@ class Notebook:
 
     async def run_all(self, *, timeout: float = 120) -> None:
         """Press Run All and wait until the last cell has run; fail if a cell did."""
-        before = await self.cells.count()
         await self._press_run_all()
-        await self.page.wait_for_function(
-            """count => {
-                const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell')];
-                const prompts = cells.map(cell => cell.querySelector('.jp-InputPrompt').innerText);
-                return cells.length === count && (prompts.every(text => /^\\[\\d+\\]:/.test(text)) &&
-                    !document.querySelector('.jp-NotebookPanel-toolbar [data-status="busy"]')
-                    || document.querySelector('.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]'));
-            }""",
-            arg=before,
-            timeout=timeout * 1000,
-        )
+        try:
+            await self.page.wait_for_function(
+                """() => {
+                    const prompts = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')];
+                    return prompts.every(prompt => /^\\[\\d+\\]:/.test(prompt.innerText)) &&
+                        !document.querySelector('.jp-NotebookPanel-toolbar [data-status="busy"]')
+                        || document.querySelector('.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]');
+                }""",
+                timeout=timeout * 1000,
+            )
+        except NotSeen:
+            prompts = await self.cells.locator(".jp-InputPrompt").all_inner_texts()
+            raise AssertionError(f"not run to the end in {timeout:.0f} s; the prompts are {prompts}") from None
         errors = self.page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]')
         assert await errors.count() == 0, await errors.first.inner_text()
 
