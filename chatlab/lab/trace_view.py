@@ -83,6 +83,11 @@ def what(event: Event) -> str:
     return "  ".join(filter(None, [shortened(event.summary, 90), lost]))
 
 
+def in_words(kind: str, summary: str) -> str:
+    """Both, but a command of Redis, whose summary begins with its kind, is named once."""
+    return summary if summary.split(" ", 1)[0] == kind else f"{kind} {summary}".rstrip()
+
+
 def arrived(event: Event) -> bool:
     """Whether the wire has passed it on, if it was anything to pass on."""
     return event.passed is not None or not event.size
@@ -211,6 +216,7 @@ def _frame_fields(event: Event, part: Part) -> list[Field]:
 MARGIN: Final = 90  # points: the space for times, and half a party's name
 APART: Final = 360
 ROW: Final = 30
+LABEL: Final = 48  # characters that fit between two parties
 ARROW_COLOURS: Final = {
     "tcp": "#666666",
     "http": "#8a4b00",
@@ -252,7 +258,7 @@ class SequencePicture:
         time = f"{event.time:.6f}  " if self.times else ""
         client, server = self._ends(event)
         way = {"client": f"{client} → {server}: ", "server": f"{server} → {client}: ", "wire": "— "}[event.sender]
-        return f"{time}{way}{event.layer} {event.kind} {what(event)}".rstrip()
+        return f"{time}{way}{event.layer} {in_words(event.kind, what(event))}"
 
     # -- SVG
 
@@ -284,7 +290,7 @@ class SequencePicture:
         colour = ARROW_COLOURS[event.layer]
         if self.times:
             yield _text(4, y, f"{event.time:.4f}", "#333333", anchor="start")
-        label = shortened(f"{event.kind} {event.summary}".strip(), 56)
+        label = shortened(in_words(event.kind, event.summary), LABEL)
         if event.sender == "wire":
             yield _text(MARGIN + APART * (len(self.parties) - 1) / 2, y - 4, f"— {label} —", colour, weight="bold")
             return

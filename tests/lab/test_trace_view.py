@@ -3,6 +3,7 @@
 from xml.etree import ElementTree
 
 from chatlab.lab.trace import Record, Trace, dissect
+from chatlab.lab.trace_view import in_words
 from tests.support.heard import DIALOGUE, HELLO, MASKED_HELLO, REQUEST, heard, in_frame, upgraded
 
 
@@ -118,3 +119,9 @@ def test_a_stomp_frame_shown_without_the_websocket_frame_it_rides_on_has_an_arro
     trace = upgraded(("client", in_frame(send.encode(), mask=b"1234")), subprotocol="v12.stomp")
     assert trace.filter("stomp").sequence().svg().count("<polygon") == 1
     assert trace.filter(("websocket", "stomp")).sequence().svg().count("<polygon") == 1
+
+
+def test_a_command_of_redis_is_named_once() -> None:
+    assert in_words("XADD", "XADD chat-stream * body 안녕") == "XADD chat-stream * body 안녕"
+    assert in_words("MESSAGE", 'id:1 "안녕"') == 'MESSAGE id:1 "안녕"'
+    assert in_words("ping", "") == "ping"

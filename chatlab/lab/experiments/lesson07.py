@@ -151,6 +151,7 @@ async def way_of_one_message(url: str, trace: Trace) -> Events:
     """A member says one thing through the wires that write into `trace`; the events from then on."""
     client = await member(url, "가람")
     try:
+        await _silence(trace)
         before = len(trace.events)
         await client.send("한 메시지의 길")
         await client.heard("한 메시지의 길")
@@ -159,6 +160,15 @@ async def way_of_one_message(url: str, trace: Trace) -> Events:
         return Events(shown[next(i for i, event in enumerate(shown) if event.kind == "SEND") :])
     finally:
         await client.close()
+
+
+async def _silence(trace: Trace, seconds: float = 0.3, patience: int = 20) -> None:
+    """Wait until nothing more is said about what was before: who has come, and whose streams are read."""
+    for _ in range(patience):
+        heard = len(trace.events)
+        await asyncio.sleep(seconds)
+        if len(trace.events) == heard:
+            return
 
 
 def stored_before_receipt(way: Events) -> bool:

@@ -95,6 +95,8 @@ async def test_a_record_is_stored_before_its_receipt_goes_out(fresh_redis: Engin
     ):
         way = await way_of_one_message(outer.url, trace)
         assert way[0].kind == "SEND"
+        commands = [event.kind for event in way if event.layer == "redis" and event.sender == "client"]
+        assert set(commands) <= {"EVALSHA", "XREAD"}  # nothing left over from the coming of the member
         assert stored_before_receipt(way)
 
 
