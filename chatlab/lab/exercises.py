@@ -36,6 +36,7 @@ __all__ = ["Exercise", "NotYet", "Outcome", "Progress", "check", "exercises", "h
 SECONDS = 15.0  # for one check; an answer that waits for ever is an answer that is not right yet
 Mark = Literal["not tried", "not yet", "right"]
 SIGNS: dict[Mark, str] = {"not tried": "○", "not yet": "✘", "right": "✔"}
+COLOURS: dict[Mark, str] = {"not tried": "#888", "not yet": "#b35900", "right": "#2a7d3c"}  # never without the sign
 
 
 class NotYet(Exception):  # no error: an answer on its way
@@ -119,7 +120,7 @@ class Outcome:
     def _repr_html_(self) -> str:
         shown = f"<pre style='margin:0.3em 0 0'>{escape(self.evidence)}</pre>" if self.evidence else ""
         return (
-            "<div role='status' style='border-left:4px solid #888;padding-left:0.6em'>"
+            f"<div role='status' style='border-left:4px solid {COLOURS[self.mark]};padding-left:0.6em'>"
             f"{SIGNS[self.mark]} <b>{self.exercise} {self.mark}</b>: {_marked(self.sentence)}{shown}</div>"
         )
 
@@ -216,8 +217,8 @@ class Shown:
 
     def _repr_html_(self) -> str:
         code = f"<pre>{escape(self.code)}</pre>" if self.code else ""
-        text = f"<p style='white-space:pre-wrap'><b>{escape(self.title)}.</b> {_marked(self.text)}</p>"
-        return f"<div role='note'>{text}{code}</div>"
+        text = f"<p style='white-space:pre-wrap;margin:0'><b>{escape(self.title)}.</b> {_marked(self.text)}</p>"
+        return f"<div role='note' style='border-left:4px solid #888;padding-left:0.6em'>{text}{code}</div>"
 
 
 def hint(id: str, number: int = 1) -> Shown:
@@ -257,8 +258,10 @@ class Progress:
         return "\n".join(f"lesson {lesson}  {signs}  {right}" for lesson, signs, right in self._rows())
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td>{lesson}<td>{signs}<td>{right}</tr>" for lesson, signs, right in self._rows())
-        return f"<table><tr><th>lesson<th>exercises<th>right</tr>{rows}</table>"
+        cell = "style='text-align:left;padding:0.2em 1.5em 0.2em 0'>"
+        rows = "".join(f"<tr>{''.join(f'<td {cell}{text}' for text in row)}</tr>" for row in self._rows())
+        head = "".join(f"<th {cell}{title}" for title in ("lesson", "exercises", "right"))
+        return f"<table style='line-height:1.4'><tr>{head}</tr>{rows}</table>"
 
 
 def progress() -> Progress:

@@ -8,6 +8,7 @@ import nbformat
 import pytest
 from playwright.async_api import Browser, Locator, expect
 
+from tests.support.accessibility import NOTEBOOK, findings
 from tests.support.jupyter import NOTEBOOKS, Lab, Notebook
 
 pytestmark = pytest.mark.timeout(180)
@@ -81,4 +82,5 @@ async def test_an_exercise_is_answered_wrong_hinted_answered_right_and_shown_in_
     await lesson.page.keyboard.press("Space")
     await expect(progress.get_by_role("row").filter(has_text="01")).to_contain_text(re.compile("✔ ○.*1 of"))
     await lesson.page.screenshot(path=pictures / "exercise-right-and-progress.png")
+    assert await findings(lesson.page, within=NOTEBOOK) == []
     assert (lab.folder / "home" / "progress" / "01.1.json").exists()

@@ -1,5 +1,6 @@
 """Progress in a notebook: hidden until asked for, then kept in sight."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ async def test_a_ticked_box_shows_what_is_solved_and_stays_ticked() -> None:
     panel = progress_panel()
     assert panel.wish.value
     assert "lesson 03  ✔ ○" in repr(panel)
-    assert "<td>03<td>✔ ○" in panel.table.value
+    assert re.search(r"<td [^>]*>03<td [^>]*>✔ ○", panel.table.value)
 
 
 def test_the_box_can_be_emptied_again() -> None:
