@@ -91,9 +91,10 @@ async def test_a_server_that_still_waits_for_its_broker_can_be_stopped() -> None
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
         async with chatlab("serve", "chat", "--redis", url, "--port", "0") as command:
-            await asyncio.get_running_loop().run_in_executor(None, silent.accept)
-            command.process.send_signal(signal.SIGTERM)
-            status, output, errors = await command.ended()
+            accepted, _ = await asyncio.get_running_loop().run_in_executor(None, silent.accept)
+            with accepted:  # closed too early, it would be a broker that hangs up
+                command.process.send_signal(signal.SIGTERM)
+                status, output, errors = await command.ended()
     assert (status, output, errors) == (0, "", "")
 
 
