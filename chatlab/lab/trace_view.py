@@ -216,7 +216,8 @@ def _frame_fields(event: Event, part: Part) -> list[Field]:
 MARGIN: Final = 90  # points: the space for times, and half a party's name
 APART: Final = 360
 ROW: Final = 30
-LABEL: Final = 48  # characters that fit between two parties
+LABEL: Final = 56  # characters: between two parties it may reach into the margins
+LABEL_BETWEEN: Final = 48  # where there are more, it would reach into the next one's
 ARROW_COLOURS: Final = {
     "tcp": "#666666",
     "http": "#8a4b00",
@@ -290,7 +291,8 @@ class SequencePicture:
         colour = ARROW_COLOURS[event.layer]
         if self.times:
             yield _text(4, y, f"{event.time:.4f}", "#333333", anchor="start")
-        label = shortened(in_words(event.kind, event.summary), LABEL)
+        limit = LABEL if len(self.parties) <= 2 else LABEL_BETWEEN
+        label = shortened(in_words(event.kind, event.summary), limit)
         if event.sender == "wire":
             yield _text(MARGIN + APART * (len(self.parties) - 1) / 2, y - 4, f"— {label} —", colour, weight="bold")
             return
