@@ -22,7 +22,7 @@ from chatlab.websocket import handshake
 
 __all__ = ["SECONDS", "Answer", "Served", "http_lines", "said_by_server", "serving", "shown", "upgrade", "within"]
 
-SECONDS = 1.5  # for what a right answer does at once
+SECONDS = 2.0  # for what a right answer does at once
 SHOWN = 48  # bytes
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
