@@ -86,8 +86,8 @@ class Chooser:
         if not any(self.weights.values()):
             return "<p>Nothing matters yet: give one of them a number.</p>"
         rows = "".join(_row(place, each) for place, each in enumerate(self.ranking(), 1))
-        head = "".join(f"<th style='text-align:left'>{title}" for title in ("", "", "fits", "for it", "against it"))
-        return f"<table style='line-height:1.4'><tr>{head}</tr>{rows}</table>"
+        head = "".join(f"<th style='text-align:left'>{title}" for title in ("fits", "for it", "against it"))
+        return f"<table style='line-height:1.4'><tr><td><td>{head}</tr>{rows}</table>"
 
     # Without a live kernel.
 

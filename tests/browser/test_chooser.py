@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.support.accessibility import GRAVE, NOTEBOOK, findings
+from tests.support.accessibility import NOTEBOOK, findings
 from tests.support.jupyter import Lab, Notebook
 
 pytestmark = pytest.mark.timeout(180)
@@ -41,4 +41,4 @@ async def test_arrow_keys_turn_the_ranking_round(lab: Lab, chrome: Browser, pict
         await keyboard.press("ArrowUp")
     await expect(notebook.page.get_by_text("above all")).to_be_visible()
     await notebook.page.screenshot(path=pictures / "chooser.png")
-    assert await findings(notebook.page, within=NOTEBOOK, impacts=GRAVE) == []
+    assert await findings(notebook.page, within=NOTEBOOK) == []

@@ -9,17 +9,15 @@ from playwright.async_api import Locator, Page
 
 from tests.support import node
 
-# What axe calls the weight of a finding, heaviest first.
-GRAVE = ("critical", "serious")
-ANY = (*GRAVE, "moderate", "minor")
 # The outputs and texts of a notebook. The rest of the page, its menus, toolbars and editors, is JupyterLab's own.
 NOTEBOOK = (".jp-Notebook .jp-OutputArea-output", ".jp-Notebook .jp-RenderedMarkdown")
 
 
-async def findings(
-    page: Page, *, within: Sequence[str] = ("html",), without: Sequence[str] = (), impacts: Sequence[str] = ANY
-) -> list[str]:
-    """Return what axe finds in the elements of `within`, but for those of `without` (CSS), one line for each."""
+async def findings(page: Page, *, within: Sequence[str] = ("html",), without: Sequence[str] = ()) -> list[str]:
+    """Return what axe finds in the elements of `within`, but for those of `without` (CSS), one line for each.
+
+    Nothing is let pass for being minor.
+    """
     await _bring_axe(page)
     violations: list[dict[str, Any]] = await page.evaluate(
         """async ([include, exclude]) =>
@@ -29,7 +27,6 @@ async def findings(
     return [
         f"{found['impact']}: {found['help']} ({found['id']}): {place['html'][:200]}"
         for found in violations
-        if found["impact"] in impacts
         for place in found["nodes"]
     ]
 
