@@ -247,21 +247,29 @@ PublishOnce = Callable[[Redis, str, str, str], Awaitable[Any]]
 
 async def check_publish_once(answer: PublishOnce) -> None:
     must_wait(answer)
-    async with fresh("stream") as stream, client() as redis:
-        first = await answer(redis, stream, "안녕", "key 1")
+    async with fresh("stream") as stream, fresh("key") as key, client() as redis:
+        first = await answer(redis, stream, "안녕", f"{key} 1")
         await _has(redis, stream, ["안녕"], "a text is added to the stream, in the field `body`")
         newest = (await redis.xinfo_stream(stream))["last-generated-id"]
         if first != newest:
             raise NotYet("it returns the id of the record", f"the record has the id {newest!r}; you gave {first!r}")
-        again = await answer(redis, stream, "안녕", "key 1")
+        again = await answer(redis, stream, "안녕", f"{key} 1")
         await _has(redis, stream, ["안녕"], "the same text under the same key is not added again")
         if again != first:
             raise NotYet(
                 "a second call under the same key returns the id of the first record",
                 f"the first call gave {first!r}, the second {again!r}",
             )
-        await answer(redis, stream, "안녕", "key 2")
+        await answer(redis, stream, "안녕", f"{key} 2")
         await _has(redis, stream, ["안녕", "안녕"], "the same text under another key is another message")
+        async with fresh("other-stream") as other:
+            await answer(redis, other, "안녕", f"{key} 1")
+            await _has(
+                redis,
+                other,
+                ["안녕"],
+                "each stream has keys of its own: note the id under both, the stream and the key",
+            )
     await _bears_any_break(answer)
     await _two_at_once(answer)
     await _forgets_one_day(answer)
@@ -292,15 +300,15 @@ async def _breaks(answer: PublishOnce, exchange: int, moment: Moment) -> bool:
     """Break the connection there; whether the answer came that far."""
     taps = Taps()
     taps.at(exchange, moment, break_off)
-    async with fresh("stream") as stream, client() as witness:
+    async with fresh("stream") as stream, fresh("key") as key, client() as witness:
         async with client(taps) as redis:
             try:
-                await answer(redis, stream, "한 번", "key")
+                await answer(redis, stream, "한 번", key)
                 broke = False
             except RedisConnectionError:
                 broke = True
         async with client() as redis:
-            await answer(redis, stream, "한 번", "key")
+            await answer(redis, stream, "한 번", key)
         texts = await _texts(witness, stream)
     when = f"the connection broke {moment} command {exchange} was {'done' if moment == 'after' else 'sent'}"
     if not texts:
@@ -317,9 +325,9 @@ async def _breaks(answer: PublishOnce, exchange: int, moment: Moment) -> bool:
 
 
 async def _two_at_once(answer: PublishOnce) -> None:
-    async with fresh("stream") as stream, contextlib.AsyncExitStack() as stack:
+    async with fresh("stream") as stream, fresh("key") as key, contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(client()) for _ in range(8)]
-        ids = await asyncio.gather(*(answer(each, stream, "동시에", "key") for each in clients))
+        ids = await asyncio.gather(*(answer(each, stream, "동시에", key) for each in clients))
         texts = await _texts(clients[0], stream)
         if len(texts) > 1:
             raise NotYet(
@@ -331,8 +339,8 @@ async def _two_at_once(answer: PublishOnce) -> None:
 
 
 async def _forgets_one_day(answer: PublishOnce) -> None:
-    async with fresh("stream") as stream, client() as redis:
-        await answer(redis, stream, "안녕", "key")
+    async with fresh("stream") as stream, fresh("key") as message, client() as redis:
+        await answer(redis, stream, "안녕", message)
         for key in [key async for key in redis.scan_iter(match=f"*{stream}*") if key != stream]:
             seconds = await redis.ttl(key)
             if seconds < 0:

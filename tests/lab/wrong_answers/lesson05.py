@@ -178,6 +178,14 @@ async def says_nothing_the_second_time(redis: Any, stream: str, body: str, key: 
     return None
 
 
+@wrong("05.4", "each stream has keys of its own")
+async def forgets_the_stream(redis: Any, stream: str, body: str, key: str) -> Any:
+    if (id := await redis.get(key)) is None:
+        id = await redis.xadd(stream, {"body": body})
+        await redis.set(key, id, ex=600)
+    return id
+
+
 @wrong("05.4", "what was added before the connection broke is not added again")
 async def looks_adds_notes(redis: Any, stream: str, body: str, key: str) -> Any:
     mark = f"{stream}:once:{key}"
