@@ -61,9 +61,18 @@ def test_each_exercise_has_three_wrong_answers_and_hints_that_lead_to_the_soluti
     assert exercise.why
 
 
-def test_each_lesson_that_has_exercises_has_at_least_four() -> None:
+def test_each_lesson_has_at_least_four_exercises() -> None:
     lessons = [exercise.lesson for exercise in exercises().values()]
     assert all(lessons.count(lesson) >= 4 for lesson in lessons)
+    assert sorted(set(lessons)) == ["01", "02", "03", "04", "05", "06", "07"]
+
+
+async def test_a_function_that_need_not_wait_is_asked_for_as_one() -> None:
+    async def answer(name: str, text: str) -> str:
+        return f"Server received from {name}: {text}"
+
+    outcome = await check("03.1", answer)
+    assert (outcome.mark, outcome.sentence) == ("not yet", "an ordinary `def` will do: nothing in it waits")
 
 
 async def test_an_error_in_the_learners_code_is_told_with_its_words() -> None:
