@@ -211,7 +211,7 @@ def speed(found: Findings) -> dict[str, bool]:
 
 def not_alone(found: Findings) -> str:
     """The condition on C26: one topic and one machine are no race that Kafka wins by itself."""
-    return "one does not expect it to be alone: here Redis carries as many" if found.in_the_first_rank(STREAMS) else ""
+    return "it need not be Kafka alone: here Redis carries as many" if found.in_the_first_rank(STREAMS) else ""
 
 
 def scale(found: Findings) -> dict[str, bool]:
