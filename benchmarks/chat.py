@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 import re
 import selectors
@@ -61,7 +60,6 @@ class Peer:
     subscribe: str = "/topic/bench"
     host: str = "/"
     login: tuple[str, str] | None = None
-    as_json: bool = False  # texts go inside {"content": ...}
     apart: tuple[int, ...] = ()
 
     def cpu_seconds(self) -> float:
@@ -131,7 +129,7 @@ def chatlab_on(broker: str, apart: tuple[int, ...] = ()) -> Iterator[Peer]:
     with process(*command, "--broker", broker) as server:
         assert server.stdout is not None
         port = int(re.search(r":(\d+)/", server.stdout.readline())[1])  # type: ignore[index]  # it says where it listens
-        yield Peer(port, (server.pid,), "/app/chat.sendMessage", "/topic/public", as_json=True, apart=apart)
+        yield Peer(port, (server.pid,), "/app/chat.sendMessage", "/topic/public", apart=apart)
 
 
 @contextlib.contextmanager
@@ -258,7 +256,7 @@ class Load:
     """Subscribers, and one client that sends."""
 
     peer: Peer
-    size: int  # bytes of a text
+    size: int  # bytes of a body: the same JSON for every server
     subscribers: list[Client] = field(default_factory=list)
     sent: int = 0
     done: int = 0  # messages that every subscriber has
@@ -295,13 +293,13 @@ class Load:
     def say(self, count: int) -> None:
         """Send the next `count` messages."""
         texts = [MARK + b"%0*d" % (NUMBER, number) for number in range(self.sent, self.sent + count)]
-        self.sender.send(*(self._frame(text.ljust(self.size, b"x")) for text in texts))
+        self.sender.send(*(self._frame(text) for text in texts))
         self.sent += count
 
     def _frame(self, text: bytes) -> bytes:
-        if self.peer.as_json:
-            return stomp("SEND", {"destination": self.peer.send}, json.dumps({"content": text.decode()}).encode())
-        return stomp("SEND", {"destination": self.peer.send}, text)
+        body = b'{"content":"%s"}' % text.ljust(self.size - len(b'{"content":""}'), b"x")
+        headers = {"destination": self.peer.send, "content-type": "application/json", "content-length": str(len(body))}
+        return stomp("SEND", headers, body)
 
     def receive(self, timeout: float) -> None:
         """Take what has arrived for whoever has something; `done` goes up as the last of them has a message."""
@@ -357,9 +355,9 @@ def throughput(peer: Peer, size: int, subscribers: int, window: int, seconds: fl
             while time.perf_counter() < end:
                 if room.sent < room.done + window:
                     room.say(room.done + window - room.sent)
-                room.receive(10)
+                room.receive(0)
             while room.done < room.sent:
-                room.receive(10)
+                room.receive(0)
         used = peer.cpu_seconds() - cpu
         return Cost((room.done - first) * subscribers / used, (peer.apart_seconds() - apart) / used)
 
