@@ -1,6 +1,6 @@
 """What one STOMP chat costs a server: chatlab's beside RabbitMQ's web-stomp plugin and the npm package stomp-broker-js.
 
-    python -m benchmarks.chat                 everything, some twelve minutes
+    python -m benchmarks.chat                 everything, some eight minutes
     python -m benchmarks.chat --quick         one short round, to see that it works
     python -m benchmarks.chat throughput --subscribers 100,500 --sizes 64,1024 --windows 1,4,32 --rounds 3
     python -m benchmarks.chat delay --rate 100
