@@ -56,8 +56,9 @@ class Link:
     def __init__(self, url: str, timeout: float) -> None:
         self._name = without_password(url)
         self._timeout = timeout
+        # The timeouts are ours: redis-py's use `asyncio.wait_for`, which in Python 3.11 can swallow a cancellation.
         self._pool = ConnectionPool.from_url(
-            url, protocol=3, socket_timeout=timeout, socket_connect_timeout=timeout, decode_responses=False
+            url, protocol=3, socket_timeout=None, socket_connect_timeout=None, decode_responses=False
         )
         self._connection: AbstractConnection | None = None
 
@@ -70,10 +71,12 @@ class Link:
         """Connect, log in, choose the database."""
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py's gap
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]  # the same
-        except (RedisError, OSError) as error:
-            raise LinkLost(f"the broker at {self._name} does not answer: {error}") from error
-        connection.socket_timeout = None  # from here on the timeouts are ours: redis-py's can swallow a cancellation
+            async with asyncio.timeout(self._timeout):
+                await connection.connect()  # type: ignore[no-untyped-call]  # the same
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            await connection.disconnect(nowait=True)
+            reason = error if str(error) else f"nothing came in {self._timeout:g} s"
+            raise LinkLost(f"the broker at {self._name} does not answer: {reason}") from error
         self._connection = connection
 
     async def is_usable(self) -> bool:
