@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,31 +14,12 @@ from chatlab.chat import server as chat_server
 from chatlab.chat.access import Access, Credentials
 from chatlab.chat.app import Call, User
 from chatlab.chat.server import ChatServer
-from chatlab.errors import BrokerUnavailable
 from chatlab.lab.until import until
+from tests.support.held_broker import Held
 from tests.support.stomp_peer import Peer, chat
 
 SEND = "/app/chat.sendMessage"
 ERRORS = "/user/queue/errors"
-
-
-class Held(MemoryBroker):
-    """Stores nothing until it is let, and never what says `refuse`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.storing = asyncio.Event()
-        self.asked = 0
-
-    async def publish(self, topic: str, body: bytes) -> str:
-        self.asked += 1
-        await self.storing.wait()
-        if b"refuse" in body:
-            raise BrokerUnavailable("no room left")
-        return await super().publish(topic, body)
-
-    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
-        return asyncio.ensure_future(self.publish(topic, body))
 
 
 @pytest.fixture

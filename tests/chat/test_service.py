@@ -17,26 +17,10 @@ from chatlab.chat.service import ChatService
 from chatlab.errors import BrokerUnavailable
 from chatlab.lab.engines import Engine
 from chatlab.lab.until import until
+from tests.support.held_broker import Held
 from tests.support.stomp_peer import Peer, chat
 
 SEND = "/app/chat.sendMessage"
-
-
-class Held(MemoryBroker):
-    """Stores nothing until it is let."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.storing = asyncio.Event()
-        self.asked = 0
-
-    async def publish(self, topic: str, body: bytes) -> str:
-        self.asked += 1
-        await self.storing.wait()
-        return await super().publish(topic, body)
-
-    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
-        return asyncio.ensure_future(self.publish(topic, body))
 
 
 @pytest.fixture

@@ -1,0 +1,25 @@
+"""A broker that keeps whoever publishes waiting, until the test lets it store."""
+
+import asyncio
+
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.errors import BrokerUnavailable
+
+
+class Held(MemoryBroker):
+    """Stores nothing until it is let, and never what says `refuse`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.storing = asyncio.Event()
+        self.asked = 0
+
+    async def publish(self, topic: str, body: bytes) -> str:
+        self.asked += 1
+        await self.storing.wait()
+        if b"refuse" in body:
+            raise BrokerUnavailable("no room left")
+        return await super().publish(topic, body)
+
+    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
+        return asyncio.ensure_future(self.publish(topic, body))
