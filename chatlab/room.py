@@ -142,6 +142,8 @@ class Metrics:
 class Member:
     """One connection in the room, and the sink that `fanout` writes to: the one place that knows both."""
 
+    descriptor: int | None = None
+
     def __init__(self, room: Room, connection: ServerConnection, number: int, name: str | None) -> None:
         self.room = room
         self.connection = connection

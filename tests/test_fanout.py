@@ -16,6 +16,8 @@ from chatlab.fanout import Behind, Fanout, Group, Meter, SlowReaderPolicy
 class Reader:
     """A sink in memory. With `stalled`, the "kernel" takes nothing, and what is written waits."""
 
+    descriptor: int | None = None
+
     def __init__(self, name: str = "reader", *, stalled: bool = False) -> None:
         self.name = name
         self.stalled = stalled

@@ -28,7 +28,7 @@ from chatlab.chat.metrics import CONTENT_TYPE
 from chatlab.chat.page import Page
 from chatlab.chat.service import ChatService
 from chatlab.chat.sockjs import SockJS
-from chatlab.chat.transport import WEBSOCKET_FRAMING, Transport, WebSocketSink, is_text
+from chatlab.chat.transport import WEBSOCKET_FRAMING, Pings, Transport, WebSocket, WebSocketSink, is_text
 from chatlab.stomp.session import SUBPROTOCOLS
 from chatlab.websocket.handshake import origin_allowed
 
@@ -176,9 +176,7 @@ class ChatServer:
             raise web.HTTPServiceUnavailable(text=f"{GOING_AWAY}\n")
         # No compression: what is shared between subscribers could not be (see transport.py).
         limit = self.service.limits.max_frame + ROOM_FOR_HEADERS
-        ws = web.WebSocketResponse(
-            protocols=SUBPROTOCOLS, compress=False, max_msg_size=limit, decode_text=False, heartbeat=PING
-        )
+        ws = WebSocket(protocols=SUBPROTOCOLS, compress=False, max_msg_size=limit, decode_text=False)
         try:
             await ws.prepare(request)
         except ConnectionError:
@@ -189,7 +187,8 @@ class ChatServer:
             await self._converse(ws, sink, self._open(Transport(WEBSOCKET_FRAMING, sink), request, id))
         return ws
 
-    async def _converse(self, ws: web.WebSocketResponse, sink: WebSocketSink, connection: Connection) -> None:
+    async def _converse(self, ws: WebSocket, sink: WebSocketSink, connection: Connection) -> None:
+        pings = Pings(sink, PING)
         try:
             async for message in ws:
                 if message.type is WSMsgType.TEXT and not is_text(message.data):
@@ -198,6 +197,7 @@ class ChatServer:
                 else:
                     await connection.receive(message.data)
         finally:
+            pings.stop()
             connection.end()
 
     def _next_id(self) -> str:

@@ -29,7 +29,7 @@ from typing import Protocol
 
 from aiohttp import HttpVersion11, WSMsgType, hdrs, web
 
-from chatlab.chat.transport import Transport, WebSocketSink, websocket_frame
+from chatlab.chat.transport import Transport, WebSocket, WebSocketSink, websocket_frame
 from chatlab.websocket.handshake import origin_allowed
 
 HEART_BEAT = 25.0  # seconds
@@ -117,6 +117,8 @@ def decode(body: bytes) -> list[bytes]:
 
 class Session:
     """One client over plain HTTP, as a sink: what is written waits for the next answer that can carry it."""
+
+    descriptor: int | None = None  # there is no one connection to write to
 
     def __init__(self, name: str, remove: Callable[[Session], None]) -> None:
         self.name = name
@@ -409,7 +411,7 @@ class SockJS:
         self._cors(request)
         if not self._accepting():
             raise web.HTTPServiceUnavailable(text="not accepting sessions\n")
-        ws = web.WebSocketResponse(compress=False, max_msg_size=self._max_size, decode_text=False)
+        ws = WebSocket(compress=False, max_msg_size=self._max_size, decode_text=False)
         try:
             await ws.prepare(request)
         except ConnectionError:
@@ -419,7 +421,7 @@ class SockJS:
             await self._converse(ws, sink, self._open_peer(Transport(WEBSOCKET_FRAMING, sink), request))
         return ws
 
-    async def _converse(self, ws: web.WebSocketResponse, sink: SockJSWebSocketSink, peer: Peer) -> None:
+    async def _converse(self, ws: WebSocket, sink: SockJSWebSocketSink, peer: Peer) -> None:
         sink.write(websocket_frame(OPEN))
         beating = asyncio.create_task(_beat(sink))
         try:

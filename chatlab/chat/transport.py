@@ -12,17 +12,21 @@ compressed message depends on those before it), whole frames only, and nothing o
 from __future__ import annotations
 
 import asyncio
-import os
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from aiohttp import web
 
+from chatlab.direct import Direct
 from chatlab.fanout import Sink
 from chatlab.websocket.frames import Opcode
 
 # RFC 6455, section 5.5: "All control frames MUST have a payload length of 125 bytes or less"; two are the code's.
 MAX_REASON = 123
+PING_FRAME = bytes((0x80 | Opcode.PING, 0))
+
+logger = logging.getLogger("chatlab.chat")
 
 
 class Framing(Protocol):
@@ -75,47 +79,76 @@ def is_text(data: bytes) -> bool:
 WEBSOCKET_FRAMING = WebSocketFraming()
 
 
-def socket_of(transport: asyncio.Transport) -> int | None:
-    """The descriptor to write to without the transport while that has nothing buffered; None if that cannot be done."""
-    sock = transport.get_extra_info("socket")
-    plain = sock is not None and transport.get_extra_info("sslcontext") is None
-    return sock.fileno() if plain and os.name == "posix" else None
+class WebSocket(web.WebSocketResponse):
+    """aiohttp's end of a WebSocket, which tells its sink before it sends a Close frame, whatever the reason."""
+
+    sink: WebSocketSink | None = None
+
+    async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
+        """Send a Close frame, and wait for the other's."""
+        if self.sink is not None:
+            self.sink.never_directly()
+        return await super().close(code=code, message=message, drain=drain)
 
 
-class WebSocketSink:
+class WebSocketSink(Direct):
     """An open aiohttp WebSocket as the fan-out sees it."""
 
-    def __init__(self, ws: web.WebSocketResponse, transport: asyncio.Transport, name: str) -> None:
+    def __init__(self, ws: WebSocket, transport: asyncio.Transport, name: str) -> None:
+        super().__init__(transport)
+        ws.sink = self
         self._ws = ws
-        self._transport = transport
         self._name = name
         self._closing: asyncio.Task[bool] | None = None
         self.buffered = transport.get_write_buffer_size  # bytes written that the kernel has not taken yet
-        self._is_closing = transport.is_closing
-        self._fd = socket_of(transport)
 
     def __str__(self) -> str:
         return f"connection {self._name}"
 
     def write(self, data: bytes) -> None:
-        """Send whole frames, unless a Close frame has been sent or received."""
-        if self._ws.closed or self._is_closing():
-            return
-        if self._fd is not None and not self.buffered():
-            try:
-                data = data[os.write(self._fd, data) :]
-            except OSError:  # full, or broken: the transport knows what to do about either
-                self._transport.write(data)
-                return
-        if data:
-            self._transport.write(data)
+        """Send whole frames, or the rest of one, unless a Close frame has been sent or received."""
+        if not (self._ws.closed or self.transport.is_closing()):
+            self.transport.write(data)
+            self.try_directly()
 
     def close(self, code: int, reason: str) -> None:
         """Send a Close frame behind what is buffered; the client's answer, or a timeout, ends the connection."""
         if self._closing is None and not self._ws.closed:
+            self.never_directly()
             message = reason.encode()[:MAX_REASON].decode(errors="ignore").encode()
             self._closing = asyncio.create_task(self._ws.close(code=code, message=message, drain=False))
 
     def abort(self) -> None:
         """Drop the connection with all that is buffered."""
-        self._transport.abort()
+        self.transport.abort()
+
+
+class Pings:
+    """Asks a silent client whether it is there, and drops one that does not answer.
+
+    It is pinged when nothing has come from it for `seconds`, or half that, and dropped if nothing comes in half that.
+    """
+
+    def __init__(self, sink: WebSocketSink, seconds: float) -> None:
+        self._sink = sink
+        self._interval = seconds / 2
+        self._pinged = False
+        self._timer = self._later()
+
+    def stop(self) -> None:
+        """The connection is over."""
+        self._timer.cancel()
+
+    def _later(self) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(self._interval, self._look)
+
+    def _look(self) -> None:
+        if self._pinged and not self._sink.heard:
+            logger.info("no answer to a ping", extra={"connection": str(self._sink)})
+            self._sink.abort()
+            return
+        self._pinged = not self._sink.heard
+        if self._pinged:
+            self._sink.write(PING_FRAME)
+        self._sink.heard = False
+        self._timer = self._later()
