@@ -31,6 +31,7 @@ class Direct(asyncio.Protocol):
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.heard = True
+        self.lost = False
         self.transport = transport
         self._behind = cast(asyncio.Protocol, transport.get_protocol())
         self._usable = _descriptor_of(transport)
@@ -46,6 +47,12 @@ class Direct(asyncio.Protocol):
     def never_directly(self) -> None:
         """From now on, everything goes through the transport: the connection is about to close."""
         self.descriptor = self._usable = None
+
+    def abort(self) -> None:
+        """Drop the connection with all that is buffered. No matter if it is lost already."""
+        self.never_directly()
+        if not self.lost:  # asyncio's transport raises then
+            self.transport.abort()
 
     # --- What the event loop calls ---
 
@@ -71,6 +78,7 @@ class Direct(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed as soon as this returns; its number may be another connection's then."""
         self.never_directly()
+        self.lost = True
         self._behind.connection_lost(exc)
 
 

@@ -17,6 +17,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
+from chatlab.brokers.watchdog import Watchdog
 from chatlab.errors import BrokerUnavailable
 
 Argument = bytes | str | int
@@ -61,6 +62,7 @@ class Link:
             url, protocol=3, socket_timeout=None, socket_connect_timeout=None, decode_responses=False
         )
         self._connection: AbstractConnection | None = None
+        self._watchdog = Watchdog()
 
     @property
     def is_open(self) -> bool:
@@ -99,7 +101,7 @@ class Link:
         if self._connection is None:
             raise LinkLost(f"the broker at {self._name} is away")
         try:
-            async with asyncio.timeout(self._timeout + wait):
+            with self._watchdog(self._timeout + wait):
                 packed = b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]  # its stub takes tuples of one
                 await self._connection.send_packed_command(packed, check_health=False)
                 for _ in commands:
@@ -140,6 +142,7 @@ class Link:
 
     async def close(self) -> None:
         """Drop the connection without waiting for the other end."""
+        self._watchdog.stop()
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect(nowait=True)

@@ -407,6 +407,8 @@ class Follower:
         for name, entries in (reply or {}).items():
             topic = str(name, "utf-8")
             self._hand_out(topic, asked[topic], entries)
+        if reply:
+            await asyncio.sleep(0)  # what the readers write at the end of this turn need not wait for us
 
     def _hand_out(self, name: str, asked: str, entries: list[tuple[bytes, list[bytes]]]) -> None:
         topic = self._topics.get(name)

@@ -118,10 +118,6 @@ class WebSocketSink(Direct):
             message = reason.encode()[:MAX_REASON].decode(errors="ignore").encode()
             self._closing = asyncio.create_task(self._ws.close(code=code, message=message, drain=False))
 
-    def abort(self) -> None:
-        """Drop the connection with all that is buffered."""
-        self.transport.abort()
-
 
 class Pings:
     """Asks a silent client whether it is there, and drops one that does not answer.

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 
+import pytest
 from aiohttp import ClientSession
 from websockets.asyncio.client import connect
 
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat_server
+from chatlab.chat.connection import Connection
 from chatlab.chat.server import ChatServer
+from chatlab.chat.transport import WebSocketSink, websocket_frame
+from chatlab.websocket.frames import Opcode
+from tests.support.conversation import close, frame, parse_all, pong, text
 from tests.support.stomp_peer import Peer, chat
 
 
@@ -121,3 +127,65 @@ async def test_a_page_of_another_origin_may_not_connect(broker: MemoryBroker) ->
             }
             async with http.get(server.url.replace("ws:", "http:"), headers=headers) as response:
                 assert response.status == status, origin
+
+
+async def test_a_silent_client_is_pinged_and_dropped_if_it_does_not_answer(
+    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(chat_server, "PING", 0.2)
+    caplog.set_level(logging.INFO, "chatlab.chat")
+    async with await chat_server.start(broker) as server, Peer(server.url, "answers") as peer:
+        reader, writer = await raw_websocket(server.port)
+        assert await reader.readexactly(2) == b"\x89\x00", "a Ping without a payload"
+        assert await reader.read() == b"", "no answer, and it is over"
+        assert "no answer to a ping" in caplog.text
+        writer.close()
+        await peer.subscribe("/topic/public")
+        await peer.say("still here")
+        assert await peer.contents(1) == ["still here"]
+
+
+async def test_a_ping_comes_only_in_silence(broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_server, "PING", 0.6)
+    async with await chat_server.start(broker) as server:
+        reader, writer = await raw_websocket(server.port)
+        for _ in range(20):
+            writer.write(pong())
+            await asyncio.sleep(0.06)
+        writer.write(text(b"CONNECT\naccept-version:1.2\nhost:x\n\n\0"))
+        answer = parse_all(await reader.read(1 << 16))
+        assert [each.payload[:9] for each in answer] == [b"CONNECTED"], "and no Ping"
+        writer.close()
+
+
+@pytest.mark.parametrize("last", [frame(3), close(1000)], ids=["there is no opcode 3", "Close"])
+async def test_nothing_follows_a_close_frame_however_busy_the_room(server: ChatServer, last: bytes) -> None:
+    reader, writer = await raw_websocket(server.port)
+    (connection,) = server.service.connections
+    assert isinstance(connection, Connection)
+    sink = connection.transport.sink
+    assert isinstance(sink, WebSocketSink)
+    loop = asyncio.get_running_loop()
+
+    def send_every_turn() -> None:
+        if not sink.lost:
+            server.service.fanout.send(websocket_frame(b"\n"), (sink,))
+            loop.call_soon(send_every_turn)
+
+    send_every_turn()
+    data = await reader.read(1 << 16)
+    writer.write(last)
+    data += await reader.read()
+    opcodes = [each.opcode for each in parse_all(data)]
+    assert opcodes[-1] == Opcode.CLOSE and opcodes.count(Opcode.CLOSE) == 1
+    writer.close()
+
+
+async def raw_websocket(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
