@@ -1,8 +1,9 @@
 """What the chat costs once it has several instances: `chatlab serve chat` as processes, on one Redis, on this machine.
 
-    python -m benchmarks.cluster              all three, some three minutes
+    python -m benchmarks.cluster              all four, some four minutes
     python -m benchmarks.cluster --quick      one short round of each, to see that it works
     python -m benchmarks.cluster delay --seconds 20 --chart benchmarks/delay.png
+    python -m benchmarks.cluster rooms --instances 1,2,4,8
     python -m benchmarks.cluster instances --members 400
     python -m benchmarks.cluster members
 
@@ -11,10 +12,15 @@ the MESSAGE is read. In the same run, at the same rate: an XADD on one connectio
 XREAD on another has it, which is the least that any chat on Redis Streams can take; and two instances of the article's
 second build, which polls every 100 ms.
 
-**instances**: the same members, spread over 1, 2 and 4 instances, and as many messages under way at any time, sent by
-one speaker at each instance. Counted are deliveries a second on the cores there are, which the instances share with
-Redis and with the load; deliveries for each second of the busiest instance's CPU, which is what instances on machines
-of their own would bring; and CPU time for each delivery, of which a part is that every instance reads all.
+**rooms**: conversations of two, their members on different ones of 1, 2 and 4 instances, and some messages of each
+under way at any time. Counted is the same as for `instances`. Most of the work is the instances' here: taking a
+message, storing it, reading it again; and an instance reads only the rooms that it has members in.
+
+**instances**: one large room, where most of the work is writing, and reading what was written. The same members,
+spread over 1, 2 and 4 instances, and as many messages under way at any time, sent by one speaker at each instance.
+Counted are deliveries a second on the cores there are, which the instances share with Redis and with the load;
+deliveries for each second of the busiest instance's CPU, which is what instances on machines of their own would bring;
+and CPU time for each delivery, of which a part is that every instance reads all.
 
 **members**: one instance with 100 members, then with 1,000: its CPU time for each delivery.
 
@@ -67,9 +73,9 @@ def connect(port: int) -> socket.socket:
     return sock
 
 
-def subscribe(sock: socket.socket) -> None:
-    """Subscribe to the room, and know that it has begun."""
-    sock.sendall(text(f"SUBSCRIBE\nid:0\ndestination:{ROOM}\nreceipt:s\n\n\0".encode()))
+def subscribe(sock: socket.socket, destination: str = ROOM) -> None:
+    """Subscribe to a room, and know that it has begun."""
+    sock.sendall(text(f"SUBSCRIBE\nid:0\ndestination:{destination}\nreceipt:s\n\n\0".encode()))
     _read_until(sock, b"receipt-id:s", b"\0")
 
 
@@ -381,6 +387,111 @@ def run(pipes: Sequence[Connection], window: int, seconds: float) -> tuple[int, 
     return total, max(pipe.recv() for pipe in pipes)
 
 
+# --- Many rooms ---
+
+LOOK_EVERY = 0.002  # seconds between two looks at what has come: the load is to cost little beside the instances
+
+
+class SmallRoom:
+    """One room: its members' connections, and what they received. The first of them speaks."""
+
+    def __init__(self, name: str, ports: Sequence[int], size: int) -> None:
+        self.sent = 0
+        self.done = 0  # messages that all members have
+        self._start = b"SEND\ndestination:/app/chat.sendMessage\n\n" + b'{"room":"%s","content":"' % name.encode()
+        self._end = b"x" * (size - 8) + b'"}\0'
+        self.socks = [connect(port) for port in ports]
+        for sock in self.socks:
+            subscribe(sock, f"/topic/room.{name}")
+            sock.setblocking(False)
+        self._received = [0] * len(ports)  # bytes, by member
+        self._stream = bytearray()  # what the first to receive it has received, from the last whole message on
+        self._left = 0  # bytes of the stream that were dropped because everybody had them
+
+    def speak(self, window: int) -> None:
+        """Send as many messages as are missing to have `window` of them under way."""
+        numbers = range(self.sent, self.done + window)
+        if numbers:
+            self.socks[0].sendall(b"".join([text(self._start + b"%08d" % n + self._end) for n in numbers]))
+            self.sent = numbers.stop
+
+    def receive(self, member: int) -> None:
+        """Take what has come for one member: the same bytes as for all, the messages in the order of sending."""
+        data = self.socks[member].recv(1 << 18)
+        at = self._received[member] - self._left
+        known = self._stream[at : at + len(data)]
+        if not data or data[: len(known)] != known:
+            raise SystemExit(f"member {member} received what others did not: {data[:80]!r}")
+        self._stream += data[len(known) :]
+        self._received[member] += len(data)
+
+    def count(self) -> None:
+        """Count the messages that all members have by now."""
+        seen = min(self._received) - self._left
+        end = self._stream.rfind(b"\0", 0, seen) + 1
+        for match in CONTENT.finditer(self._stream, 0, end):
+            assert int(match[1]) == self.done, f"{match[1]!r} instead of {self.done}: lost, repeated or out of order"
+            self.done += 1
+        del self._stream[:end]
+        self._left += end
+
+
+class SmallRooms:
+    """All rooms, in one process."""
+
+    def __init__(self, ports: Sequence[int], rooms: int, members: int, size: int) -> None:
+        count = len(ports)
+        places = [[ports[(room + member) % count] for member in range(members)] for room in range(rooms)]
+        self._rooms = [SmallRoom(f"r{number}", where, size) for number, where in enumerate(places)]
+        self._members = members
+        self._selector = selectors.DefaultSelector()
+        for room in self._rooms:
+            for member, sock in enumerate(room.socks):
+                self._selector.register(sock, selectors.EVENT_READ, (room, member))
+
+    def run(self, window: int, seconds: float) -> int:
+        """Keep `window` messages of each room under way for so long, then wait for the last; deliveries made."""
+        before = sum(room.done for room in self._rooms)
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            for room in self._rooms:
+                room.speak(window)
+            self._receive()
+        while any(room.done < room.sent for room in self._rooms):
+            self._receive()
+        return (sum(room.done for room in self._rooms) - before) * self._members
+
+    def close(self) -> None:
+        """Leave."""
+        self._selector.close()
+        for room in self._rooms:
+            for sock in room.socks:
+                sock.close()
+
+    def _receive(self) -> None:
+        time.sleep(LOOK_EVERY)
+        ready = self._selector.select(10)
+        assert ready, "nothing came for 10 s"
+        for key, _ in ready:
+            room, member = key.data
+            room.receive(member)
+        for room in {id(key.data[0]): key.data[0] for key, _ in ready}.values():
+            room.count()
+
+
+def small_rooms(cluster: Cluster, args: argparse.Namespace) -> Figures:
+    """Deliveries in many rooms, after a warm-up."""
+    pids = [instance.pid for instance in cluster.instances if instance.pid is not None]
+    load = SmallRooms([instance.port for instance in cluster.instances], args.rooms, args.room_members, args.size)
+    load.run(args.each_under_way, args.seconds / 10)
+    before, started = [cpu_seconds(pid) for pid in pids], time.perf_counter()
+    deliveries = load.run(args.each_under_way, args.seconds / 5)
+    elapsed = time.perf_counter() - started
+    used = [cpu_seconds(pid) - first for pid, first in zip(pids, before, strict=True)]
+    load.close()
+    return Figures(deliveries / elapsed, deliveries / max(used), sum(used) / deliveries * 1e6)
+
+
 @dataclass(frozen=True)
 class Figures:
     """What one measurement gave."""
@@ -418,17 +529,31 @@ async def clusters(counts: Sequence[int]) -> AsyncIterator[dict[int, Cluster]]:
         yield running
 
 
+async def report_rooms(args: argparse.Namespace) -> None:
+    """Many small rooms on each number of instances."""
+    title = f"{args.rooms} rooms of {args.room_members} members, {args.each_under_way} messages of each under way"
+    await compare_instances(args, title, lambda cluster, count: small_rooms(cluster, args))
+
+
 async def report_instances(args: argparse.Namespace) -> None:
+    """One large room on each number of instances."""
+    title = f"One room of {args.members} members, {args.under_way} messages under way"
+
+    def measure(cluster: Cluster, count: int) -> Figures:
+        return throughput(cluster, args.members, args.size, args.under_way // count, args.seconds / 5)
+
+    await compare_instances(args, title, measure)
+
+
+async def compare_instances(args: argparse.Namespace, title: str, measure: Callable[[Cluster, int], Figures]) -> None:
     """One row for each number of instances."""
     figures: dict[int, list[Figures]] = {count: [] for count in args.instances}
     async with clusters(args.instances) as running:
         for each_round in range(args.rounds):
             for count in map(int, rotated([str(count) for count in args.instances], each_round)):
-                window = args.under_way // count
-                measured = throughput(running[count], args.members, args.size, window, args.seconds / 5)
-                figures[count].append(measured)
+                figures[count].append(measured := measure(running[count], count))
                 print(f"  {count} instances: {measured}", file=sys.stderr)
-    title = f"{args.members} members, {args.size}-byte texts, {args.under_way} under way"
+    title += f", {args.size}-byte texts"
     print(f"\n**{title}**, {os.cpu_count()} cores\n")
     print("| instances | deliveries a second | for each CPU second of the busiest instance | µs of CPU for each |")
     print("|---:|---:|---:|---:|")
@@ -462,15 +587,26 @@ async def report_members(args: argparse.Namespace) -> None:
             print(f"| {window} | {a:.2f} | {b:.2f} | {ratio:.2f} {verdict} |")
 
 
+REPORTS = {
+    "delay": report_delay,
+    "rooms": report_rooms,
+    "instances": report_instances,
+    "members": report_members,
+}
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["all", "delay", "instances", "members"], default="all")
+    parser.add_argument("what", nargs="?", choices=["all", *REPORTS], default="all")
     parser.add_argument("--rate", type=float, default=100, help="messages a second, for delay")
     parser.add_argument("--seconds", type=float, default=10, help="of one round of delay; a fifth of it for the others")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=64, help="bytes of a text")
     parser.add_argument("--members", type=int, default=400, help="for instances")
-    parser.add_argument("--instances", type=numbers, default=[1, 2, 4])
+    parser.add_argument("--instances", type=numbers, default=[1, 2, 4], help="for rooms and instances")
+    parser.add_argument("--rooms", type=int, default=256)
+    parser.add_argument("--room-members", type=int, default=2)
+    parser.add_argument("--each-under-way", type=int, default=8, help="messages of each room, for rooms")
     parser.add_argument("--under-way", type=int, default=128, help="messages, for instances")
     parser.add_argument("--windows", type=numbers, default=[1, 32], help="messages under way, for members")
     parser.add_argument("--chart", type=Path, help="where delay's chart goes")
@@ -478,7 +614,7 @@ async def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.rounds, args.seconds = 1, 2.0
-    for name, report in (("delay", report_delay), ("instances", report_instances), ("members", report_members)):
+    for name, report in REPORTS.items():
         if args.what in ("all", name):
             await report(args)
 
