@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,6 +16,16 @@ import pytest
 from chatlab.errors import EngineMissing
 from chatlab.lab import engines, kafka_jars
 from tests.support import require
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Python's own event loop; with the mark `every_loop`, also the one that `chatlab serve` runs on where it is."""
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if sys.platform != "win32" and item.get_closest_marker("every_loop"):
+        import uvloop
+
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
 
 
 async def start(kind: str, options: dict[str, str] | None = None) -> engines.Engine:

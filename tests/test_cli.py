@@ -18,6 +18,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from chatlab import cli
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.brokers.redis_streams import RedisStreamsBroker
 from chatlab.cli import broker_of
@@ -437,3 +438,14 @@ def test_lab_away_from_the_notebooks_says_where_to_go(tmp_path: Path) -> None:
         "chatlab: no notebooks/00_start_here.ipynb here; go to the folder you cloned, and call it there\n"
     )
     assert done.returncode == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no uvloop for Windows")
+def test_the_chat_turns_on_uvloop_and_without_it_on_pythons_own_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    new_loop = cli._fast_loop()
+    assert new_loop is not None
+    loop = new_loop()
+    assert type(loop).__module__ == "uvloop"
+    loop.close()
+    monkeypatch.setitem(sys.modules, "uvloop", None)  # as if it were not installed
+    assert cli._fast_loop() is None

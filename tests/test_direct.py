@@ -12,7 +12,10 @@ import pytest
 from chatlab.direct import Direct
 from chatlab.fanout import Fanout, SlowReaderPolicy
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="a socket is no file on Windows: there is no descriptor")
+pytestmark = [
+    pytest.mark.every_loop,
+    pytest.mark.skipif(os.name != "posix", reason="a socket is no file on Windows: there is no descriptor"),
+]
 
 
 class Reader(Direct):

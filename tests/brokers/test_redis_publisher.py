@@ -17,6 +17,8 @@ from chatlab.errors import BrokerUnavailable
 from chatlab.lab.engines import Engine
 from tests.support.broker_cases import bodies, topic, until
 
+pytestmark = pytest.mark.every_loop
+
 
 @pytest.fixture
 def pipelines(monkeypatch: pytest.MonkeyPatch) -> list[int]:

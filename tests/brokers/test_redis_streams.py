@@ -19,6 +19,8 @@ from chatlab.errors import BrokerError, BrokerUnavailable, SetupError, Subscript
 from chatlab.lab.engines import Engine
 from tests.support.broker_cases import bodies, publish_all, read, topic, until
 
+pytestmark = pytest.mark.every_loop
+
 NODE = 100  # entries in one node of a stream: `stream-node-max-entries`
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from chatlab.brokers.watchdog import Watchdog
 
+pytestmark = pytest.mark.every_loop
+
 FOREVER = 30.0
 
 

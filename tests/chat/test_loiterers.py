@@ -15,6 +15,8 @@ from chatlab.chat import server as chat_server
 from chatlab.chat.loiterers import Loiterers
 from tests.support.stomp_peer import Peer
 
+pytestmark = pytest.mark.every_loop
+
 SECONDS = 0.3
 CUT_OFF = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"

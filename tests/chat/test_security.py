@@ -20,6 +20,8 @@ from chatlab.stomp.frames import Limits
 from tests.support.chat_brokers import KINDS, ChatBroker, chat_broker
 from tests.support.stomp_peer import Peer, chat
 
+pytestmark = pytest.mark.every_loop
+
 SEND = "/app/chat.sendMessage"
 
 

@@ -19,6 +19,8 @@ from chatlab.websocket.frames import Opcode
 from tests.support.conversation import close, frame, parse_all, pong, text
 from tests.support.stomp_peer import Peer, chat
 
+pytestmark = pytest.mark.every_loop
+
 
 async def test_a_message_comes_back_with_its_records_id_name_and_time(server: ChatServer) -> None:
     async with Peer(server.url, "민지") as peer:

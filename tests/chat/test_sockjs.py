@@ -22,6 +22,8 @@ from chatlab.chat.sockjs import SockJS
 from chatlab.chat.transport import Transport
 from chatlab.lab.until import until
 
+pytestmark = pytest.mark.every_loop
+
 names = count()
 
 
