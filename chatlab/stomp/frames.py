@@ -40,8 +40,6 @@ EOL: Final = b"\n"
 _NEVER_ESCAPED: Final = frozenset({"CONNECT", "STOMP", "CONNECTED"})
 
 _SPECIAL: Final = b":\n\\\r\0"  # what has a meaning among headers, and so may need an escape
-_join_header: Final = ":".join
-_join_lines: Final = "\n".join
 
 _ESCAPES: Final[dict[str, dict[int, str]]] = {
     "1.0": {},
@@ -88,21 +86,25 @@ class Frame(NamedTuple):
         """
         command, headers, body = self
         told = None
+        head = command + "\n"
         for name, value in headers:
             if not name:
                 raise LocalProtocolError(f"header without a name, and the value {value!r}")
             if name == "content-length" and told is None:
                 told = value
+            head += f"{name}:{value}\n"  # in place: joining a list afterwards takes longer
         if told is None:
             if body:
                 # "If the frame body contains NULL octets, the frame MUST include a content-length header."
-                headers = (*headers, ("content-length", f"{len(body)}"))
+                length = f"{len(body)}"
+                headers = (*headers, ("content-length", length))
+                head += f"content-length:{length}\n"
         elif told != f"{len(body)}" and not (_CONTENT_LENGTH.fullmatch(told) and int(told) == len(body)):
             raise LocalProtocolError(f"content-length is {told!r}, but the body has {len(body)} octets")
-        head = f"{command}\n{_join_lines(map(_join_header, headers))}\n\n".encode()
+        data = head.encode()
         # Nearly always nothing needs an escape: then no octet is special but those just put between the headers.
-        if len(head) - len(head.translate(None, _SPECIAL)) == 2 * len(headers) + 2:
-            return head + body + NUL
+        if len(data) - len(data.translate(None, _SPECIAL)) == 2 * len(headers) + 1:
+            return data + EOL + body + NUL
         return b"%b\n%b\n%b\0" % (command.encode(), serialize_headers(headers, version, command), body)
 
     def __str__(self) -> str:
