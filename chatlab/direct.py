@@ -41,8 +41,8 @@ class Direct(asyncio.Protocol):
 
     def try_directly(self) -> None:
         """Look whether the descriptor may be written to; to be called after writing to the transport."""
-        if self._usable is not None and not self.transport.get_write_buffer_size() and not self.transport.is_closing():
-            self.descriptor = self._usable
+        in_the_way = self._usable is None or self.transport.get_write_buffer_size() or self.transport.is_closing()
+        self.descriptor = None if in_the_way else self._usable
 
     def never_directly(self) -> None:
         """From now on, everything goes through the transport: the connection is about to close."""
