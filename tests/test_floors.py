@@ -15,7 +15,7 @@ PACKAGE = ROOT / "chatlab"
 # From the ground up. A name is a module or a package directly below `chatlab`: a room of the house.
 FLOORS = [
     {"errors"},
-    {"websocket", "fanout", "brokers", "stomp", "classroom", "journal"},
+    {"websocket", "fanout", "direct", "brokers", "stomp", "classroom", "journal"},
     {"echo", "room", "chat"},
     {"shared_room"},
     {"lab"},
