@@ -205,6 +205,9 @@ class ChatService:
 
     def _deliver(self, topic: str, deliveries: Sequence[Delivery]) -> None:
         records = [record for record in map(record_of, deliveries) if record is not None]
+        if len(records) == 1:
+            self.hub.dispatch(records[0].destination, records)
+            return
         for destination, same in groupby(records, key=_destination):
             self.hub.dispatch(destination, list(same))
 
