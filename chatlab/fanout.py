@@ -143,7 +143,7 @@ class Group(Generic[S]):
         return sink in self._sinks
 
 
-@dataclass
+@dataclass(slots=True)
 class Run:
     """Messages in a row for the same sinks."""
 
@@ -228,12 +228,13 @@ class Fanout:
         failed: list[tuple[Sink, Exception]] = []
         for sink in sinks:  # the hot loop: a tenth of a microsecond here is felt
             descriptor = sink.descriptor
-            taken = 0
-            if descriptor is not None:
+            if descriptor is None:
+                taken = 0
+            else:
                 try:
                     taken = write(descriptor, data)
                 except OSError:  # full, or broken: the transport knows what to do about either
-                    pass
+                    taken = 0
                 if taken == length:
                     continue  # nothing waits, so it is not behind; if it was, `_look` sees that it no longer is
             try:
