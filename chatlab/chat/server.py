@@ -38,7 +38,7 @@ PATH = "/ws"
 GOING_AWAY = "server shutting down"
 DRAIN_SECONDS = 5.0
 KEEP_ALIVE = 75.0  # seconds a connection may idle between two requests
-PING = 30.0  # seconds between pings: a client without heart-beats may be gone without a word
+PING = 30.0  # seconds of silence, then a ping: a client without heart-beats may be gone without a word
 # A STOMP frame may be cut over several WebSocket messages; one message is never larger than a frame and its neighbours.
 ROOM_FOR_HEADERS = 16 * 1024
 

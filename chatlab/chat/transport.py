@@ -5,8 +5,9 @@ The same STOMP session runs behind every transport. What differs is how a frame 
 the bytes (`Sink`, see fanout.py). Here: WebSocket, on aiohttp. SockJS's are in sockjs.py.
 
 Why not `ws.send_str()`: it is a coroutine per message and subscriber, and no two messages share a write. Bytes go
-straight to aiohttp's transport instead, which is safe under three conditions, all held here: no compression (a
-compressed message depends on those before it), whole frames only, and nothing once either side has begun to close.
+straight to aiohttp's transport instead, or past that to the socket (direct.py). This is safe under three conditions,
+all held here: no compression (a compressed message depends on those before it), whole frames only, and nothing once
+either side has begun to close.
 """
 
 from __future__ import annotations
