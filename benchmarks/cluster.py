@@ -1,6 +1,6 @@
 """What the chat costs once it has several instances: `chatlab serve chat` as processes, on one Redis, on this machine.
 
-    python -m benchmarks.cluster              all four, some four minutes
+    python -m benchmarks.cluster              all four, some five minutes
     python -m benchmarks.cluster --quick      one short round of each, to see that it works
     python -m benchmarks.cluster delay --seconds 20 --chart benchmarks/delay.png
     python -m benchmarks.cluster rooms --instances 1,2,4,8

@@ -134,7 +134,7 @@ async def test_a_page_of_another_origin_may_not_connect(broker: MemoryBroker) ->
 async def test_a_silent_client_is_pinged_and_dropped_if_it_does_not_answer(
     broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(chat_server, "PING", 0.2)
+    monkeypatch.setattr(chat_server, "PING", 0.8)
     caplog.set_level(logging.INFO, "chatlab.chat")
     async with await chat_server.start(broker) as server, Peer(server.url, "answers") as peer:
         reader, writer = await raw_websocket(server.port)
