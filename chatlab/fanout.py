@@ -177,6 +177,7 @@ class Fanout:
         self.policy = policy or SlowReaderPolicy()
         self.counters = Counters()
         self.meter = Meter()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: list[Run] = []
         self._behind: dict[Sink, Behind] = {}
         self._draining: dict[Sink, asyncio.TimerHandle] = {}  # closed as slow -> its deadline
@@ -189,11 +190,13 @@ class Fanout:
     def send(self, data: bytes, sinks: tuple[Sink, ...]) -> None:
         """Queue `data` for `sinks`, which are written to at the end of this turn of the event loop."""
         if not self._queue:
-            asyncio.get_running_loop().call_soon(self.flush)
-        if self._queue and self._queue[-1].sinks is sinks:
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()  # once: Python 3.11 makes a system call of it
+            self._loop.call_soon(self.flush)
+        elif self._queue[-1].sinks is sinks:
             self._queue[-1].chunks.append(data)
-        else:
-            self._queue.append(Run(sinks, [data]))
+            return
+        self._queue.append(Run(sinks, [data]))
 
     def flush(self) -> None:
         """Write now what is queued: one write for each sink that something was sent to."""

@@ -67,6 +67,10 @@ class Outgoing(NamedTuple):
     key: str | None = None
 
 
+class NoHandler(LookupError):
+    """No handler answers to that destination."""
+
+
 def send_to(destination: str) -> Callable[[Handler], Handler]:
     """Send what the handler returns, as JSON, to `destination` (Spring's `@SendTo`)."""
 
@@ -97,31 +101,26 @@ class Application:
         """Whether this destination is the application's, known or not."""
         return destination.startswith(self.prefix + "/")
 
-    def handles_message(self, destination: str) -> bool:
-        """Whether a handler takes a SEND to this destination."""
-        return _find(self._messages, destination) is not None
-
     def handles_subscription(self, destination: str) -> bool:
         """Whether a handler answers a SUBSCRIBE to this destination."""
         return _find(self._subscriptions, destination) is not None
 
-    async def call_message(self, call: Call, body: bytes) -> Outgoing | None:
-        """Run the handler of a SEND. `MessageRefused` if the body is not what it takes, or if it says so itself."""
+    def call_message(self, call: Call, body: bytes) -> Outgoing | Awaitable[Outgoing | None] | None:
+        """Run the handler of a SEND. `MessageRefused` if the body is not what it takes, or if it says so itself.
+
+        An async handler's answer is to be awaited. `NoHandler` if there is none for the destination.
+        """
         route, parts = _require(self._messages, call.destination)
-        result = await route.run(_with_parts(call, parts), body)
+        result = route.run(_with_parts(call, parts), body)
         if result is None or isinstance(result, Outgoing):
             return result
-        if route.send_to is None:
-            raise TypeError(f"{route.name} returned a value, but no send_to says where it goes")
-        body = msgspec.json.encode(result)
-        # A room's record is bare JSON; any other says what it is.
-        in_room = room_of(route.send_to) is not None
-        return Outgoing(route.send_to, body if in_room else pack(route.send_to, [("content-type", JSON)], body))
+        return _when_answered(route, result) if isinstance(result, Awaitable) else route.outgoing(result)
 
     async def call_subscription(self, call: Call) -> bytes:
         """Run the handler of a SUBSCRIBE; the JSON it answers with."""
         route, parts = _require(self._subscriptions, call.destination)
-        return msgspec.json.encode(await route.run(_with_parts(call, parts), b""))
+        result = route.run(_with_parts(call, parts), b"")
+        return msgspec.json.encode(await result if isinstance(result, Awaitable) else result)
 
     def _add(self, routes: list[_Route], destination: str) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
@@ -148,10 +147,25 @@ class _Route:
         found = self._pattern.fullmatch(destination)
         return found.groupdict() if found else None
 
-    async def run(self, call: Call, body: bytes) -> Any:
-        arguments = (call,) if self._decoder is None else (_decode(self._decoder, body), call)
-        result = self._handler(*arguments)
-        return await result if isinstance(result, Awaitable) else result
+    def run(self, call: Call, body: bytes) -> Any:
+        if self._decoder is None:
+            return self._handler(call)
+        return self._handler(_decode(self._decoder, body), call)
+
+    def outgoing(self, result: Any) -> Outgoing | None:
+        """What goes out, and where, after the handler has returned `result`."""
+        if result is None or isinstance(result, Outgoing):
+            return result
+        if self.send_to is None:
+            raise TypeError(f"{self.name} returned a value, but no send_to says where it goes")
+        body = msgspec.json.encode(result)
+        # A room's record is bare JSON; any other says what it is.
+        in_room = room_of(self.send_to) is not None
+        return Outgoing(self.send_to, body if in_room else pack(self.send_to, [("content-type", JSON)], body))
+
+
+async def _when_answered(route: _Route, result: Awaitable[Any]) -> Outgoing | None:
+    return route.outgoing(await result)
 
 
 def _decoder_of(handler: Callable[..., Any]) -> msgspec.json.Decoder[Any] | None:
@@ -185,7 +199,7 @@ def _find(routes: list[_Route], destination: str) -> tuple[_Route, Mapping[str, 
 def _require(routes: list[_Route], destination: str) -> tuple[_Route, Mapping[str, str]]:
     found = _find(routes, destination)
     if found is None:
-        raise LookupError(f"no handler for {destination}")
+        raise NoHandler(f"no handler for {destination!r}")
     return found
 
 

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
 import msgspec
 
 from chatlab.chat.access import Credentials
-from chatlab.chat.app import Call, Outgoing, User
+from chatlab.chat.app import Call, NoHandler, Outgoing, User
 from chatlab.chat.destinations import (
     ERRORS,
     JSON,
@@ -91,15 +91,18 @@ class Connection:
 
     # --- What a transport calls ---
 
-    async def receive(self, data: bytes) -> None:
-        """Take what one WebSocket message (or SockJS message) brought, and act on it."""
-        for event in self.session.receive_data(data):
-            await self._act(event)
+    def receive(self, data: bytes) -> Awaitable[None] | None:
+        """Take what one WebSocket message (or SockJS message) brought, and act on it.
+
+        Nearly always that is done at once, and the answer is None. Else await the answer before you hand over more.
+        """
+        events = iter(self.session.receive_data(data))
+        for event in events:
+            rest = self._act(event)
+            if rest is not None:
+                return self._act_on_the_rest(rest, events)
         self.flush()
-        while len(self._sending) >= MAX_SENDING and not self._ended:
-            self._some_sent.clear()
-            with self.not_reading():
-                await self._some_sent.wait()
+        return self._until_some_are_sent() if len(self._sending) >= MAX_SENDING else None
 
     def end(self) -> None:
         """The transport is gone: leave everything."""
@@ -152,9 +155,9 @@ class Connection:
                 self.session.message(subscription, message)
         self.flush()
 
-    def fail_after_exception(self, event: Event, destination: str) -> None:
+    def fail_after_exception(self, event: Event, destination: str, error: Exception) -> None:
         """A handler's own fault: the log has it, and the client is told no more than that there was one."""
-        self.log.exception("handler failed", extra={"destination": destination})
+        self.log.error("handler failed", exc_info=error, extra={"destination": destination})
         self.fail(event, "the handler failed")
 
     def flush(self) -> None:
@@ -195,40 +198,71 @@ class Connection:
 
     # --- Events ---
 
-    async def _act(self, event: Event) -> None:
+    def _act(self, event: Event) -> Awaitable[None] | None:
+        """Do what an event asks for; what cannot be done at once is returned, to be awaited.
+
+        Most frames are SENDs, and nothing in most of those waits: a coroutine for each would cost more than it does.
+        """
         try:
-            match event:
-                case Send() | Subscribe() if self._over:
-                    pass  # it came with the frame that was answered with ERROR: the client knows that it is over
-                case Send():
-                    await self._send(event)
-                case Subscribe():
-                    await self._subscriptions.begin(event, self._user())
-                case Unsubscribe():
-                    self._subscriptions.end(event)
-                case Ack() | Nack():
-                    self._subscriptions.settle(event)
-                case Connect():
-                    await self._connect(event)
-                case Commit():
-                    for each in event.events:
-                        await self._act(each)
-                    self.done(event)
-                case Disconnect():
-                    self.done(event)
-        except StompError as error:
-            self._refuse(event, str(error))
-        except Exception:
-            self.log.exception("internal error", extra={"frame": type(event).__name__.upper()})
-            # RFC 6455, section 7.4.1: "it encountered an unexpected condition"
-            self._end_with_error(event, "internal error", 1011)
+            return self._begin(event)
+        except Exception as error:
+            self._end_after(event, error)
+            return None
 
-    def _refuse(self, event: Event, reason: str) -> None:
+    def _begin(self, event: Event) -> Awaitable[None] | None:
+        match event:
+            case Send() | Subscribe() if self._over:
+                pass  # it came with the frame that was answered with ERROR: the client knows that it is over
+            case Send():
+                return self._send(event)
+            case Subscribe():
+                return self._guarded(event, self._subscriptions.begin(event, self._user()))
+            case Unsubscribe():
+                self._subscriptions.end(event)
+            case Ack() | Nack():
+                self._subscriptions.settle(event)
+            case Connect():
+                return self._guarded(event, self._connect(event))
+            case Commit():
+                return self._guarded(event, self._commit(event))
+            case Disconnect():
+                self.done(event)
+        return None
+
+    async def _act_on_the_rest(self, rest: Awaitable[None], events: Iterator[Event]) -> None:
+        await rest
+        for event in events:
+            if (rest_of_it := self._act(event)) is not None:
+                await rest_of_it
+        self.flush()
+        await self._until_some_are_sent()
+
+    async def _until_some_are_sent(self) -> None:
+        while len(self._sending) >= MAX_SENDING and not self._ended:
+            self._some_sent.clear()
+            with self.not_reading():
+                await self._some_sent.wait()
+
+    async def _guarded(self, event: Event, rest: Awaitable[None]) -> None:
+        try:
+            await rest
+        except Exception as error:
+            self._end_after(event, error)
+
+    async def _commit(self, event: Commit) -> None:
+        for each in event.events:
+            if (rest := self._act(each)) is not None:
+                await rest
+        self.done(event)
+
+    def _end_after(self, event: Event, error: Exception) -> None:
         """A fault that ends the session: ERROR, with the receipt id of the frame it answers, and close."""
-        self.log.info("refused", extra={"reason": reason})
-        self._end_with_error(event, reason, 1008)
-
-    def _end_with_error(self, event: Event, reason: str, code: int) -> None:
+        if isinstance(error, StompError):
+            reason, code = str(error), 1008
+            self.log.info("refused", extra={"reason": reason})
+        else:
+            reason, code = "internal error", 1011  # RFC 6455, 7.4.1: "it encountered an unexpected condition"
+            self.log.error(reason, exc_info=error, extra={"frame": type(event).__name__.upper()})
         self._over = True
         self.session.error(reason, event=event, code=code)
         self.flush()
@@ -245,23 +279,52 @@ class Connection:
 
     # --- SEND ---
 
-    async def _send(self, event: Send) -> None:
+    def _send(self, event: Send) -> Awaitable[None] | None:
         user, destination = self._user(), event.destination
         if self._allowance is not None and not self._allowance.take():
-            return self._refuse_for_rate(event)
-        if not self.service.access.may_send(user, destination):
+            self._refuse_for_rate(event)
+        elif not self.service.access.may_send(user, destination):
             raise StompError(f"access refused: {user.name!r} may not send to {destination!r}")
-        if not self.service.app.takes(destination):
-            return self._publish(event, _direct(event))
-        if not self.service.app.handles_message(destination):
-            raise StompError(f"no handler takes messages at {destination!r}")
+        elif self.service.app.takes(destination):
+            return self._handle(event, user)
+        else:
+            self._publish(event, _direct(event))
+        return None
+
+    def _handle(self, event: Send, user: User) -> Awaitable[None] | None:
         try:
-            outgoing = await self.service.app.call_message(Call(destination, user, event.headers), event.body)
-        except MessageRefused as error:
-            return self.fail(event, str(error), field=error.field)
-        except Exception:
-            return self.fail_after_exception(event, destination)
-        return self.done(event) if outgoing is None else self._publish(event, outgoing)
+            outgoing = self.service.app.call_message(Call(event.destination, user, event.headers), event.body)
+        except Exception as error:
+            self._fail_after(event, error)
+            return None
+        if outgoing is not None and not isinstance(outgoing, Outgoing):
+            return self._guarded(event, self._handle_later(event, outgoing))
+        self._handled(event, outgoing)
+        return None
+
+    async def _handle_later(self, event: Send, handling: Awaitable[Outgoing | None]) -> None:
+        try:
+            outgoing = await handling
+        except Exception as error:
+            self._fail_after(event, error)
+        else:
+            self._handled(event, outgoing)
+
+    def _handled(self, event: Send, outgoing: Outgoing | None) -> None:
+        if outgoing is None:
+            self.done(event)
+        else:
+            self._publish(event, outgoing)
+
+    def _fail_after(self, event: Send, error: Exception) -> None:
+        """What a handler does not take, or what went wrong in it."""
+        match error:
+            case NoHandler():
+                self._end_after(event, StompError(f"no handler takes messages at {event.destination!r}"))
+            case MessageRefused():
+                self.fail(event, str(error), field=error.field)
+            case _:
+                self.fail_after_exception(event, event.destination, error)
 
     def _refuse_for_rate(self, event: Send) -> None:
         """Too fast: the message is refused, and who goes on regardless is cut off."""

@@ -194,8 +194,8 @@ class ChatServer:
                 if message.type is WSMsgType.TEXT and not is_text(message.data):
                     # RFC 6455, section 8.1: text that is not UTF-8 "MUST _Fail the WebSocket Connection_"
                     sink.close(1007, "text is not UTF-8")
-                else:
-                    await connection.receive(message.data)
+                elif (rest := connection.receive(message.data)) is not None:
+                    await rest
         finally:
             pings.stop()
             connection.end()

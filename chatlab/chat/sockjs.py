@@ -22,7 +22,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from email.utils import formatdate
 from typing import Protocol
@@ -55,8 +55,8 @@ EVENTS = {"Content-Type": "text/event-stream"}
 class Peer(Protocol):
     """Whoever talks to a client."""
 
-    async def receive(self, data: bytes) -> None:
-        """Take one message of the client's."""
+    def receive(self, data: bytes) -> Awaitable[None] | None:
+        """Take one message of the client's; what it returns is to be awaited before the next one."""
 
     def end(self) -> None:
         """The client is gone."""
@@ -174,7 +174,7 @@ class Session:
         async with self._receiving:
             for message in messages:
                 if self.peer is not None and self.goodbye is None:
-                    await self.peer.receive(message)
+                    await _settled(self.peer.receive(message))
 
     async def serve(self, receiver: Receiver) -> None:
         """Let an answer carry frames until it is full, or the session ends. Cancelled: the client has hung up."""
@@ -428,7 +428,7 @@ class SockJS:
             async for message in ws:
                 if message.type is WSMsgType.TEXT and message.data:
                     for each in decode(message.data):
-                        await peer.receive(each)
+                        await _settled(peer.receive(each))
         except ValueError:
             await ws.close(code=1007, message=b"broken JSON")
         finally:
@@ -443,6 +443,11 @@ class SockJSWebSocketSink(WebSocketSink):
         """Send the frame `c`, then close."""
         self.write(websocket_frame(closed(code, reason)))
         super().close(code, reason)
+
+
+async def _settled(rest: Awaitable[None] | None) -> None:
+    if rest is not None:
+        await rest
 
 
 async def _beat(sink: SockJSWebSocketSink) -> None:

@@ -48,7 +48,7 @@ class Owner(Outlet, Client, Protocol):
     def fail(self, event: Event, reason: str, field: str = "") -> None:
         """A fault that the session survives is told on `/user/queue/errors`."""
 
-    def fail_after_exception(self, event: Event, destination: str) -> None:
+    def fail_after_exception(self, event: Event, destination: str, error: Exception) -> None:
         """A handler's own fault is logged, and told without its details."""
 
     def not_reading(self) -> AbstractContextManager[None]:
@@ -129,8 +129,8 @@ class Subscriptions:
             body = await self._service.app.call_subscription(Call(destination, user, subscription.headers))
         except MessageRefused as error:
             return self._connection.fail(event, str(error), field=error.field)
-        except Exception:
-            return self._connection.fail_after_exception(event, destination)
+        except Exception as error:
+            return self._connection.fail_after_exception(event, destination, error)
         name = f"{destination[1:]}/{self._connection.id}-{event.number}"
         message = Message(destination, name, body, [("content-type", JSON)])
         self._connection.send_tracked(subscription, [message])

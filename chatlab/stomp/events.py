@@ -56,7 +56,7 @@ class Delivery:
 # --- Events: what the client asked for, already checked ---
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)  # not frozen: that takes twice as long to make, and one is made for each frame
 class Event:
     """What a frame asked for. Answer each by `session.done(event)`, `session.failed(event)` or `session.error(...)`."""
 
@@ -64,7 +64,7 @@ class Event:
     number: int = 0  # its place among the session's
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Connect(Event):
     """CONNECT or STOMP. Answer with `session.connected(...)` or `session.error(...)`; `done` is not needed."""
 
@@ -74,7 +74,7 @@ class Connect(Event):
     frame: Frame = field(repr=False)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Send(Event):
     """SEND; `headers` are those that travel with the message, `frame` has them all."""
 
@@ -84,14 +84,14 @@ class Send(Event):
     frame: Frame
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Subscribe(Event):
     """SUBSCRIBE: the subscription is already among `session.subscriptions`."""
 
     subscription: Subscription
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Unsubscribe(Event):
     """UNSUBSCRIBE: the subscription is gone; what was sent on it without being acknowledged is handed back."""
 
@@ -99,21 +99,21 @@ class Unsubscribe(Event):
     unacknowledged: Sequence[Delivery]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Ack(Event):
     """ACK: these deliveries are settled (several in mode `client`)."""
 
     deliveries: Sequence[Delivery]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Nack(Event):
     """NACK: these were not consumed. `session.message(..., attempt=delivery.attempt + 1)` tries again."""
 
     deliveries: Sequence[Delivery]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Commit(Event):
     """COMMIT: do all of `events` (Send, Ack, Nack), answer each as if it stood alone, then this.
 
@@ -125,6 +125,6 @@ class Commit(Event):
     events: Sequence[Send | Ack | Nack]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Disconnect(Event):
     """DISCONNECT: the last event. `done` sends the RECEIPT, after those of all before it, and closes."""

@@ -189,10 +189,13 @@ class Message:
         tail = self._tails.get(version)
         if tail is None:
             own = (("message-id", self.id), ("destination", self.destination))
-            # A 1.2 publisher may say in its headers what a 1.0 subscriber has no way to be told: it gets the rest.
-            users = tuple(header for header in self.headers if _can_be_written(*header, version))
-            tail = Frame("MESSAGE", own + users, self.body).serialize(version).removeprefix(b"MESSAGE\n")
-            self._tails[version] = tail
+            try:
+                frame = Frame("MESSAGE", own + self.headers, self.body).serialize(version)
+            except LocalProtocolError:
+                # A 1.2 publisher may say in its headers what a 1.0 subscriber has no way to be told: it gets the rest.
+                users = tuple(header for header in self.headers if _can_be_written(*header, version))
+                frame = Frame("MESSAGE", own + users, self.body).serialize(version)
+            tail = self._tails[version] = frame.removeprefix(b"MESSAGE\n")
         return tail
 
 

@@ -34,7 +34,7 @@ class Echo:
         self.transport = transport
         self.ended = asyncio.Event()
 
-    async def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         if data == b"close":
             self.transport.sink.close(3000, "Go away!")
         else:
