@@ -86,6 +86,7 @@ class Application:
 
     def __init__(self, prefix: str = PREFIX) -> None:
         self.prefix = prefix
+        self._beginning = prefix + "/"
         self._messages: list[_Route] = []
         self._subscriptions: list[_Route] = []
 
@@ -99,7 +100,7 @@ class Application:
 
     def takes(self, destination: str) -> bool:
         """Whether this destination is the application's, known or not."""
-        return destination.startswith(self.prefix + "/")
+        return destination.startswith(self._beginning)
 
     def handles_subscription(self, destination: str) -> bool:
         """Whether a handler answers a SUBSCRIBE to this destination."""
@@ -111,7 +112,7 @@ class Application:
         An async handler's answer is to be awaited. `NoHandler` if there is none for the destination.
         """
         route, parts = _require(self._messages, call.destination)
-        result = route.run(_with_parts(call, parts), body)
+        result = route.run(call._replace(parts=parts) if parts else call, body)
         if result is None or isinstance(result, Outgoing):
             return result
         return _when_answered(route, result) if isinstance(result, Awaitable) else route.outgoing(result)
@@ -119,7 +120,7 @@ class Application:
     async def call_subscription(self, call: Call) -> bytes:
         """Run the handler of a SUBSCRIBE; the JSON it answers with."""
         route, parts = _require(self._subscriptions, call.destination)
-        result = route.run(_with_parts(call, parts), b"")
+        result = route.run(call._replace(parts=parts) if parts else call, b"")
         return msgspec.json.encode(await result if isinstance(result, Awaitable) else result)
 
     def _add(self, routes: list[_Route], destination: str) -> Callable[[Handler], Handler]:
@@ -201,7 +202,3 @@ def _require(routes: list[_Route], destination: str) -> tuple[_Route, Mapping[st
     if found is None:
         raise NoHandler(f"no handler for {destination!r}")
     return found
-
-
-def _with_parts(call: Call, parts: Mapping[str, str]) -> Call:
-    return call._replace(parts=parts) if parts else call

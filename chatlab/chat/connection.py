@@ -341,11 +341,14 @@ class Connection:
             self._published(event, publishing)
         else:
             self._sending.add(publishing)
-            publishing.add_done_callback(partial(self._published, event))
+            publishing.add_done_callback(partial(self._published_later, event))
 
-    def _published(self, event: Send, publishing: asyncio.Future[str]) -> None:
+    def _published_later(self, event: Send, publishing: asyncio.Future[str]) -> None:
         self._sending.discard(publishing)
         self._some_sent.set()
+        self._published(event, publishing)
+
+    def _published(self, event: Send, publishing: asyncio.Future[str]) -> None:
         if publishing.cancelled():
             return
         error = publishing.exception()

@@ -34,6 +34,7 @@ from chatlab.websocket.handshake import origin_allowed
 
 logger = logging.getLogger("chatlab.chat")
 
+DATA = (WSMsgType.TEXT, WSMsgType.BINARY)
 PATH = "/ws"
 GOING_AWAY = "server shutting down"
 DRAIN_SECONDS = 5.0
@@ -190,7 +191,7 @@ class ChatServer:
     async def _converse(self, ws: WebSocket, sink: WebSocketSink, connection: Connection) -> None:
         pings = Pings(sink, PING)
         try:
-            async for message in ws:
+            while (message := await ws.receive()).type in DATA:
                 if message.type is WSMsgType.TEXT and not is_text(message.data):
                     # RFC 6455, section 8.1: text that is not UTF-8 "MUST _Fail the WebSocket Connection_"
                     sink.close(1007, "text is not UTF-8")

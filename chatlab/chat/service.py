@@ -204,10 +204,11 @@ class ChatService:
         return exposition(counters, gauges, {"publish_seconds": metrics.publishing})
 
     def _deliver(self, topic: str, deliveries: Sequence[Delivery]) -> None:
-        records = [record for record in map(record_of, deliveries) if record is not None]
-        if len(records) == 1:
-            self.hub.dispatch(records[0].destination, records)
+        if len(deliveries) == 1:  # one message at a time: the common case, and worth its own way
+            if (record := record_of(deliveries[0])) is not None:
+                self.hub.dispatch(record.destination, [record])
             return
+        records = [record for record in map(record_of, deliveries) if record is not None]
         for destination, same in groupby(records, key=_destination):
             self.hub.dispatch(destination, list(same))
 

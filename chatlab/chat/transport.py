@@ -49,6 +49,8 @@ class WebSocketFraming:
 
     def frame(self, frames: Sequence[bytes]) -> bytes:
         """All of them, each as a message of its own."""
+        if len(frames) == 1:
+            return websocket_frame(frames[0])
         return b"".join([websocket_frame(data) for data in frames])
 
 

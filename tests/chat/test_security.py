@@ -85,6 +85,23 @@ async def test_a_frame_that_is_too_large_is_refused_by_its_limit_and_a_message_b
         assert await peer.close_code() == 1009
 
 
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (b"\xf1\x80\0\0\0\0", 1002),  # reserved bits
+        (b"\x83\x80\0\0\0\0", 1002),  # a reserved opcode
+        (b"\x81\xff" + (1 << 20).to_bytes(8) + b"\0\0\0\0x", 1009),
+    ],
+)
+async def test_a_broken_websocket_frame_closes_its_connection_and_does_not_fill_the_log(
+    server: ChatServer, bystander: Peer, caplog: pytest.LogCaptureFixture, frame: bytes, code: int
+) -> None:
+    async with Peer(server.url) as peer:
+        peer.websocket.transport.write(frame)
+        assert await peer.close_code() == code
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 async def test_headers_and_subscriptions_are_limited(broker: ChatBroker) -> None:
     limits = Limits(max_headers=10, max_subscriptions=3)
     async with await chat_server.start(broker, limits=limits) as server:
