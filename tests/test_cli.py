@@ -40,6 +40,10 @@ def one_line(text: str) -> bool:
     return text.count("\n") == 1 and text.startswith("chatlab: ")
 
 
+def threads_of(process: int) -> int:
+    return len(list(Path(f"/proc/{process}/task").iterdir()))
+
+
 # Starting and ending.
 
 
@@ -145,6 +149,25 @@ async def test_the_chats_rate_is_limited_when_asked_for() -> None:
         assert refusal["error"] == "not sent: too many messages a second"
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+async def test_the_chat_is_at_every_address_of_its_host(host: str) -> None:
+    async with chatlab("serve", "chat", "--broker", "memory://", "--port", "0", "--host", host) as command:
+        url = (await command.url()).replace("0.0.0.0", "127.0.0.1")
+        async with StompClient(url, proxy=None) as client:
+            assert client.connected.command == "CONNECTED"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc, which is Linux's")
+async def test_the_chat_gets_by_with_one_thread() -> None:
+    # With a second one, even asleep, the kernel counts references for each write, and a message costs a fiftieth more.
+    async with (
+        chatlab("serve", "chat", "--broker", "memory://", "--port", "0") as command,
+        StompClient(await command.url(), proxy=None) as client,
+    ):
+        await client.send("/app/chat.sendMessage", '{"content":"hello"}')
+        assert threads_of(command.process.pid) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -197,10 +220,11 @@ async def test_a_taken_port_is_named_with_what_to_do() -> None:
             assert (status, output) == (3, "")
 
 
-async def test_an_address_that_is_not_ours_is_named_with_what_to_do() -> None:
+@pytest.mark.parametrize("server", ["echo", "chat"])
+async def test_an_address_that_is_not_ours_is_named_with_what_to_do(server: str) -> None:
     # RFC 5737: 203.0.113.0/24 is nobody's; RFC 6761: .invalid never resolves
     for host in ("203.0.113.9", "no-such-host.invalid"):
-        status, _, errors = await run("serve", "echo", "--host", host)
+        status, _, errors = await run("serve", *SERVERS[server][1:], "--host", host)
         assert errors.startswith(f"chatlab: this machine has no address {host}; choose with --host")
         assert one_line(errors)
         assert status == 3

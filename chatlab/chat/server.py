@@ -12,8 +12,10 @@ On aiohttp, which serves all of it. What a client asks for is connection.py's af
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
+import socket
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -87,7 +89,7 @@ class ChatServer:
         self._drain_seconds = drain_seconds
         self._owns_broker = owns_broker
         self._numbers = itertools.count(1)
-        self._site: web.TCPSite | None = None
+        self._sites: list[web.SockSite] = []
         self._sockjs = SockJS(
             self._open,
             origins=origins,
@@ -117,17 +119,18 @@ class ChatServer:
         """Take connections from now on."""
         await self.service.ready()
         await self._runner.setup()
-        self._site = web.TCPSite(self._runner, host, port)
-        await self._site.start()
+        self._sites = [web.SockSite(self._runner, sock) for sock in _bound(host, port)]
+        for site in self._sites:
+            await site.start()
         self.loiterers.start()
         self.host = f"[{host}]" if ":" in host else host
         self.port = self._runner.addresses[0][1]
 
     async def aclose(self) -> None:
         """Accept no more, tell everybody (close code 1001), wait for them to leave, stop."""
-        if self._site is not None:
-            await self._site.stop()
-            self._site = None
+        for site in self._sites:
+            await site.stop()
+        self._sites.clear()
         self.loiterers.stop()
         await self.service.drain(GOING_AWAY, self._drain_seconds)
         await self._runner.cleanup()
@@ -209,3 +212,25 @@ class ChatServer:
         id = id or self._next_id()
         self.service.metrics.opened += 1
         return Connection(self.service, transport, id, ConnectionLog(logger, {"connection": id}), request.remote or "")
+
+
+def _bound(host: str, port: int) -> list[socket.socket]:
+    """A socket for each address of `host`; OSError if one is taken, or none is this machine's.
+
+    The loop could look the name up, but uvloop keeps four threads from then on, and in a process with more than one
+    thread each write takes a fiftieth longer.
+    """
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    bound: list[socket.socket] = []
+    faults: list[OSError] = []
+    for family, *_, address in dict.fromkeys(addresses):
+        try:
+            bound.append(socket.create_server(address, family=family))
+        except OSError as error:
+            faults.append(error)
+    taken = [error for error in faults if error.errno == errno.EADDRINUSE]
+    if taken or not bound:
+        for sock in bound:
+            sock.close()
+        raise (taken or faults)[0]
+    return bound
