@@ -12,6 +12,7 @@ On aiohttp, which serves all of it. What a client asks for is connection.py's af
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import itertools
 import logging
@@ -188,7 +189,9 @@ class ChatServer:
         if request.transport is not None:
             id = self._next_id()
             sink = WebSocketSink(ws, request.transport, id)
-            await self._converse(ws, sink, self._open(Transport(WEBSOCKET_FRAMING, sink), request, id))
+            connection = self._open(Transport(WEBSOCKET_FRAMING, sink), request, id)
+            # In a task of its own: aiohttp's handler is five coroutines deep, and each message would pass through all.
+            await asyncio.create_task(self._converse(ws, sink, connection))
         return ws
 
     async def _converse(self, ws: WebSocket, sink: WebSocketSink, connection: Connection) -> None:
