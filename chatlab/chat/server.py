@@ -186,15 +186,16 @@ class ChatServer:
             await ws.prepare(request)
         except ConnectionError:
             return ws  # the client has hung up
-        if request.transport is not None:
-            id = self._next_id()
-            sink = WebSocketSink(ws, request.transport, id)
-            connection = self._open(Transport(WEBSOCKET_FRAMING, sink), request, id)
-            # In a task of its own: aiohttp's handler is five coroutines deep, and each message would pass through all.
-            await asyncio.create_task(self._converse(ws, sink, connection))
+        # In a task of its own: aiohttp's handler is five coroutines deep, and each message would pass through all.
+        await asyncio.create_task(self._converse(ws, request))
         return ws
 
-    async def _converse(self, ws: WebSocket, sink: WebSocketSink, connection: Connection) -> None:
+    async def _converse(self, ws: WebSocket, request: web.Request) -> None:
+        if request.transport is None:
+            return
+        id = self._next_id()
+        sink = WebSocketSink(ws, request.transport, id)
+        connection = self._open(Transport(WEBSOCKET_FRAMING, sink), request, id)
         pings = Pings(sink, PING)
         try:
             while (message := await ws.receive()).type in DATA:
