@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator
 
@@ -109,8 +110,9 @@ async def test_a_broker_that_is_not_there_is_an_error_at_the_start() -> None:
 
 async def test_a_port_that_is_taken_is_an_error_and_leaves_the_broker_usable(server: ChatServer) -> None:
     broker = server.service.broker
-    with pytest.raises(OSError, match="address already in use"):
+    with pytest.raises(OSError) as taken:
         await chat_server.start(broker, port=server.port)
+    assert taken.value.errno == errno.EADDRINUSE
     await broker.publish("t", b"x")
 
 
