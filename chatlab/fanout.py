@@ -201,15 +201,15 @@ class Fanout:
     def flush(self) -> None:
         """Write now what is queued: one write for each sink that something was sent to."""
         queue, self._queue = self._queue, []
-        for run in queue:
-            self.counters.messages += len(run.chunks)
-            self.counters.deliveries += len(run.chunks) * len(run.sinks)
-            self.meter.add(len(run.chunks))
         if len(queue) == 1:  # the common case: joined once for all
             self._write(b"".join(queue[0].chunks), queue[0].sinks)
         elif queue:
             for data, sinks in _shared(queue):
                 self._write(data, sinks)
+        for run in queue:  # afterwards: nobody waits for the counting
+            self.counters.messages += len(run.chunks)
+            self.counters.deliveries += len(run.chunks) * len(run.sinks)
+            self.meter.add(len(run.chunks))
 
     def buffered(self) -> int:
         """Bytes waiting for readers that are behind, all together."""

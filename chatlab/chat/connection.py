@@ -338,7 +338,7 @@ class Connection:
         key = outgoing.key or (f"receipt:{self.id}:{event.number}" if event.receipt is not None else None)
         publishing = self.service.publish(topic_of(outgoing.destination), outgoing.body, key)
         if publishing.done():
-            self._published(event, publishing)
+            self._published(event, publishing)  # what comes of it is sent with the rest, by `receive`
         else:
             self._sending.add(publishing)
             publishing.add_done_callback(partial(self._published_later, event))
@@ -347,13 +347,14 @@ class Connection:
         self._sending.discard(publishing)
         self._some_sent.set()
         self._published(event, publishing)
+        self.flush()
 
     def _published(self, event: Send, publishing: asyncio.Future[str]) -> None:
         if publishing.cancelled():
             return
         error = publishing.exception()
         if error is None:
-            self.done(event)
+            self.session.done(event)
         elif isinstance(error, BrokerError):
             self.fail(event, f"not stored: {error}")
         else:
