@@ -335,7 +335,8 @@ class Parser:
         body_start = head_end + 2
         if self.version not in _LF_ALONE:
             # "An end-of-line (EOL) consists of an OPTIONAL carriage return followed by a REQUIRED line feed."
-            crlf = data.find(b"\n\r\n", start, head_end if head_end >= 0 else len(data))
+            # The last LF of a blank line may be the first of the body's: the two that were found may begin there.
+            crlf = data.find(b"\n\r\n", start, head_end + 1 if head_end >= 0 else len(data))
             if crlf >= 0:
                 head_end, body_start = crlf, crlf + 3
         if head_end < 0:

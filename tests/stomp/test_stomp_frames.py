@@ -54,6 +54,8 @@ FRAMES = [
     (b"SEND\r\ndestination:/topic/a\r\n\r\nhello\0", [A_SEND]),
     (b"SEND\ndestination:/topic/a\r\n\nhello\0", [A_SEND]),
     (b"SEND\r\ndestination:/topic/a\n\r\nhello\0", [A_SEND]),
+    (b"SEND\r\ndestination:/topic/a\r\n\r\n\nhello\0", [A_SEND._replace(body=b"\nhello")]),
+    (b"SEND\r\ndestination:/topic/a\r\n\r\n\r\nhello\0", [A_SEND._replace(body=b"\r\nhello")]),
     (b"SEND\ncontent-length:4\n\n\0\n\0\n\0", [Frame("SEND", (("content-length", "4"),), b"\0\n\0\n")]),
     (b"SEND\ncontent-length:0\n\n\0", [Frame("SEND", (("content-length", "0"),))]),
     (
