@@ -145,7 +145,7 @@ def redis_way(url: str, size: int) -> Way:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(number: int) -> None:
-        body = b'{"client_id":null,"room":"public","sender":"guest-0000","content":"%08d%s","time":"%s"}'
+        body = b'{"room":"public","sender":"guest-0000","content":"%08d%s","time":"%s"}'
         sender.sendall(
             command(
                 b"XADD",

@@ -5,7 +5,8 @@
     MESSAGE /topic/room.cats     {"id": "1763817000000-0", "client_id": "7f3a", …}
 
 Only `content` is required. A message sent twice under one `client_id` (its first RECEIPT may have been lost with the
-connection) is stored once: the key is the room, the sender's name and that id, so it holds across a reconnect.
+connection) is stored once: the key is the room, the sender's name and that id, so it holds across a reconnect. One sent
+without is stored and delivered without.
 """
 
 from __future__ import annotations
@@ -47,9 +48,19 @@ class PrivateMessage(msgspec.Struct):
 class Stored(msgspec.Struct):
     """A room's message as the broker keeps it: all but its id."""
 
-    client_id: str | None
+    client_id: str | msgspec.UnsetType  # left out then: a `null` would be 17 bytes for every reader
     room: str
     sender: str
+    content: str
+    time: str
+
+
+class PrivateStored(msgspec.Struct, rename={"principal": "from"}):
+    """A private message as the broker keeps it; `from` is whom to answer."""
+
+    client_id: str | msgspec.UnsetType
+    sender: str
+    principal: str
     content: str
     time: str
 
@@ -61,16 +72,17 @@ def chat_application() -> Application:
     @app.message("/chat.sendMessage")
     def send_message(message: ChatMessage, call: Call) -> Outgoing:
         sender = sender_of(message, call.user)
-        stored = Stored(message.client_id, message.room, sender, message.content, now())
+        stored = Stored(message.client_id or msgspec.UNSET, message.room, sender, message.content, now())
         return Outgoing(room_destination(message.room), msgspec.json.encode(stored), key_of(sender, message.client_id))
 
     @app.message("/chat.private")
     def send_private(message: PrivateMessage, call: Call) -> Outgoing:
         """To `/user/queue/private` of one user, on whichever instance that user is."""
-        fields = {"client_id": message.client_id, "sender": call.user.name, "from": call.user.principal}
-        body = msgspec.json.encode(fields | {"content": message.content, "time": now()})
+        sent = PrivateStored(
+            message.client_id or msgspec.UNSET, call.user.name, call.user.principal, message.content, now()
+        )
         destination = private_destination(message.to, PRIVATE)
-        packed = pack(destination, [("content-type", JSON)], body)
+        packed = pack(destination, [("content-type", JSON)], msgspec.json.encode(sent))
         return Outgoing(destination, packed, key_of(call.user.name, message.client_id))
 
     return app

@@ -51,6 +51,19 @@ async def test_a_retry_adds_no_second_record_and_gets_its_receipt_even_after_a_r
     assert len(await broker.history("chat:{cats}")) == 1
 
 
+async def test_a_message_sent_without_a_client_id_comes_without_one(server: ChatServer) -> None:
+    async with Peer(server.url, "a") as peer:
+        await peer.subscribe("/topic/public")
+        await peer.subscribe("/user/queue/private", id="private")
+        await peer.say("no id")
+        public = json.loads((await peer.frame("MESSAGE")).body)
+        to_itself = json.dumps({"to": peer.connected.get("user-name"), "content": "psst"})
+        await peer.send("SEND", to_itself, destination="/app/chat.private")
+        private = json.loads((await peer.frame("MESSAGE")).body)
+    assert list(public) == ["id", "room", "sender", "content", "time"]
+    assert list(private) == ["sender", "from", "content", "time"]
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
