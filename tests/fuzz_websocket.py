@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it runs as a scrip
 from chatlab.errors import HandshakeError, WebSocketError
 from chatlab.websocket.connection import Closed, Connection, Event, Failed, Message, Refused, State
 from chatlab.websocket.deflate import Deflater, Inflater, Parameters
-from chatlab.websocket.frames import MAX_HEADER, Close, Frame, Opcode, Side, describe
+from chatlab.websocket.frames import MAX_HEADER, Close, Frame, Opcode, Side, describe, plain_message
 from chatlab.websocket.handshake import MAX_BODY, MAX_HEAD, Request, Response, accept, make_request
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -155,6 +155,25 @@ def fuzz_connection(rng: random.Random) -> None:
         assert good(again) != again  # the same is refused; the reason may be seen earlier in pieces, and be another
 
 
+def fuzz_plain(rng: random.Random) -> None:
+    """Messages read past the connection, as far as they are plain, are those it would have read, and it goes on so."""
+    data = corrupt(rng, frames(rng, Side.CLIENT, compression=False))
+    all_of_it, answer = converse(connection_for(Side.SERVER, False, True), [data])
+    plain: list[bytes] = []
+    start = 0
+    while (found := plain_message(data, start, MAX_MESSAGE)) is not None:
+        plain.append(found[0])
+        start = found[1]
+    rest, same = converse(connection_for(Side.SERVER, False, True), [data[start:]])
+    assert messages(all_of_it) == plain + messages(rest)
+    assert answer == same
+
+
+def messages(events: list[Event]) -> list[bytes]:
+    found = [event.data for event in events if isinstance(event, Message)]
+    return [data.encode() if isinstance(data, str) else data for data in found]
+
+
 def fuzz_parsers(rng: random.Random) -> None:
     """Each parser returns what it read or None, or raises the one error it names."""
     data = corrupt(
@@ -208,7 +227,7 @@ def fuzz_inflater(rng: random.Random) -> None:
             return
 
 
-KINDS = [fuzz_connection, fuzz_connection, fuzz_connection, fuzz_parsers, fuzz_request, fuzz_inflater]
+KINDS = [fuzz_connection, fuzz_connection, fuzz_connection, fuzz_plain, fuzz_parsers, fuzz_request, fuzz_inflater]
 
 
 def fuzz(count: int, first: int = 0) -> None:

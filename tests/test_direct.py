@@ -19,7 +19,7 @@ pytestmark = [
 
 
 class Reader(Direct):
-    """A sink on one end of a connection, as `WebSocketSink` is, without the WebSocket."""
+    """A sink on one end of a connection, as `WebSocketEnd` is, without the WebSocket."""
 
     def write(self, data: bytes) -> None:
         self.transport.write(data)

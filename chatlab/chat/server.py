@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from chatlab.brokers.port import Broker
 from chatlab.chat.connection import Connection
@@ -31,18 +31,17 @@ from chatlab.chat.metrics import CONTENT_TYPE
 from chatlab.chat.page import Page
 from chatlab.chat.service import ChatService
 from chatlab.chat.sockjs import SockJS
-from chatlab.chat.transport import WEBSOCKET_FRAMING, Pings, Transport, WebSocket, WebSocketSink, is_text
-from chatlab.stomp.session import SUBPROTOCOLS
-from chatlab.websocket.handshake import origin_allowed
+from chatlab.chat.transport import WEBSOCKET_FRAMING, Transport
+from chatlab.chat.websocket import WebSocketEnd, upgrade
+from chatlab.stomp.session import choose_subprotocol
+from chatlab.websocket.handshake import get_tokens, origin_allowed
 
 logger = logging.getLogger("chatlab.chat")
 
-DATA = (WSMsgType.TEXT, WSMsgType.BINARY)
 PATH = "/ws"
 GOING_AWAY = "server shutting down"
 DRAIN_SECONDS = 5.0
 KEEP_ALIVE = 75.0  # seconds a connection may idle between two requests
-PING = 30.0  # seconds of silence, then a ping: a client without heart-beats may be gone without a word
 # A STOMP frame may be cut over several WebSocket messages; one message is never larger than a frame and its neighbours.
 ROOM_FOR_HEADERS = 16 * 1024
 
@@ -179,34 +178,17 @@ class ChatServer:
             raise web.HTTPForbidden(text="this origin may not connect\n")
         if self.service.draining:
             raise web.HTTPServiceUnavailable(text=f"{GOING_AWAY}\n")
-        # No compression: what is shared between subscribers could not be (see transport.py).
         limit = self.service.limits.max_frame + ROOM_FOR_HEADERS
-        ws = WebSocket(protocols=SUBPROTOCOLS, compress=False, max_msg_size=limit, decode_text=False)
-        try:
-            await ws.prepare(request)
-        except ConnectionError:
-            return ws  # the client has hung up
-        # In a task of its own: aiohttp's handler is five coroutines deep, and each message would pass through all.
-        await asyncio.create_task(self._converse(ws, request))
-        return ws
 
-    async def _converse(self, ws: WebSocket, request: web.Request) -> None:
-        if request.transport is None:
-            return
-        id = self._next_id()
-        sink = WebSocketSink(ws, request.transport, id)
-        connection = self._open(Transport(WEBSOCKET_FRAMING, sink), request, id)
-        pings = Pings(sink, PING)
-        try:
-            while (message := await ws.receive()).type in DATA:
-                if message.type is WSMsgType.TEXT and not is_text(message.data):
-                    # RFC 6455, section 8.1: text that is not UTF-8 "MUST _Fail the WebSocket Connection_"
-                    sink.close(1007, "text is not UTF-8")
-                elif (rest := connection.receive(message.data)) is not None:
-                    await rest
-        finally:
-            pings.stop()
-            connection.end()
+        def converse(transport: asyncio.Transport) -> WebSocketEnd:
+            id = self._next_id()
+            end = WebSocketEnd(transport, id, limit)
+            connection = self._open(Transport(WEBSOCKET_FRAMING, end), request, id)
+            end.begin(connection.receive, connection.end)
+            return end
+
+        chosen = choose_subprotocol(get_tokens(tuple(request.headers.items()), "Sec-WebSocket-Protocol"))
+        return await upgrade(request, converse, origins=self._origins, subprotocols=[chosen] if chosen else [])
 
     def _next_id(self) -> str:
         return f"{self.service.id}-{next(self._numbers)}"

@@ -27,9 +27,11 @@ from contextlib import suppress
 from email.utils import formatdate
 from typing import Protocol
 
-from aiohttp import HttpVersion11, WSMsgType, hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
-from chatlab.chat.transport import Transport, WebSocket, WebSocketSink, websocket_frame
+from chatlab.chat.transport import Transport, websocket_frame
+from chatlab.chat.websocket import WebSocketEnd, upgrade
+from chatlab.fanout import Sink
 from chatlab.websocket.handshake import origin_allowed
 
 HEART_BEAT = 25.0  # seconds
@@ -411,38 +413,46 @@ class SockJS:
         self._cors(request)
         if not self._accepting():
             raise web.HTTPServiceUnavailable(text="not accepting sessions\n")
-        ws = WebSocket(compress=False, max_msg_size=self._max_size, decode_text=False)
-        try:
-            await ws.prepare(request)
-        except ConnectionError:
-            return ws  # the client has hung up
-        if request.transport is not None:
-            sink = SockJSWebSocketSink(ws, request.transport, request.match_info["session"])
-            await self._converse(ws, sink, self._open_peer(Transport(WEBSOCKET_FRAMING, sink), request))
-        return ws
 
-    async def _converse(self, ws: WebSocket, sink: SockJSWebSocketSink, peer: Peer) -> None:
-        sink.write(websocket_frame(OPEN))
-        beating = asyncio.create_task(_beat(sink))
-        try:
-            async for message in ws:
-                if message.type is WSMsgType.TEXT and message.data:
-                    for each in decode(message.data):
-                        await _settled(peer.receive(each))
-        except ValueError:
-            await ws.close(code=1007, message=b"broken JSON")
-        finally:
-            beating.cancel()
-            peer.end()
+        def converse(transport: asyncio.Transport) -> WebSocketEnd:
+            end = SockJSWebSocketEnd(transport, request.match_info["session"], self._max_size)
+            end.talk_to(self._open_peer(Transport(WEBSOCKET_FRAMING, end), request))
+            return end
+
+        return await upgrade(request, converse, origins=self._origins)
 
 
-class SockJSWebSocketSink(WebSocketSink):
-    """A WebSocket that says goodbye in SockJS's way before it closes."""
+class SockJSWebSocketEnd(WebSocketEnd):
+    """A WebSocket that speaks SockJS: `o` first, `h` now and then, `c` before it closes."""
+
+    def talk_to(self, peer: Peer) -> None:
+        """Open the session; what the client says goes to `peer`."""
+        self._peer = peer
+        self.write(websocket_frame(OPEN))
+        self._beating = asyncio.create_task(_beat(self))
+        self.begin(self._heard, self._over)
 
     def close(self, code: int, reason: str) -> None:
         """Send the frame `c`, then close."""
         self.write(websocket_frame(closed(code, reason)))
         super().close(code, reason)
+
+    def _heard(self, data: bytes) -> Awaitable[None] | None:
+        try:
+            messages = decode(data) if data else []
+        except ValueError:
+            super().close(1007, "broken JSON")
+            return None
+        return _all_received(self._peer, messages)
+
+    def _over(self) -> None:
+        self._beating.cancel()
+        self._peer.end()
+
+
+async def _all_received(peer: Peer, messages: Sequence[bytes]) -> None:
+    for message in messages:
+        await _settled(peer.receive(message))
 
 
 async def _settled(rest: Awaitable[None] | None) -> None:
@@ -450,7 +460,7 @@ async def _settled(rest: Awaitable[None] | None) -> None:
         await rest
 
 
-async def _beat(sink: SockJSWebSocketSink) -> None:
+async def _beat(sink: Sink) -> None:
     while True:
         await asyncio.sleep(HEART_BEAT)
         sink.write(websocket_frame(HEART))

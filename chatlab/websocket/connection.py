@@ -165,7 +165,7 @@ class Assembly:
     def __init__(self, max_message: int, inflater: Inflater | None) -> None:
         self._max_message = max_message
         self._inflater = inflater
-        self._opcode: int | None = None  # of the message under way
+        self.opcode: int | None = None  # of the message under way
         self._compressed = False
         self._data = bytearray()
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
@@ -173,14 +173,14 @@ class Assembly:
     def start_frame(self, header: Header) -> None:
         """Take the header of a data frame; raise `WebSocketError` if it has no place here or promises too much."""
         if header.opcode == Opcode.CONTINUATION:
-            if self._opcode is None:
+            if self.opcode is None:
                 # 5.4: a fragmented message starts with "an opcode other than 0"
                 raise WebSocketError("CONTINUATION frame with no message to continue")
         else:
-            if self._opcode is not None:
+            if self.opcode is not None:
                 # 5.4: "The fragments of one message MUST NOT be interleaved between the fragments of another message"
                 raise WebSocketError(f"{Opcode(header.opcode).name} frame before the message under way has ended")
-            self._opcode = header.opcode
+            self.opcode = header.opcode
             self._compressed = header.rsv1
         if not self._compressed:
             self._check_size(len(self._data) + header.length)
@@ -195,8 +195,8 @@ class Assembly:
         """End the message and return it."""
         if self._compressed and self._inflater is not None:
             self._append(self._inflater.end(self._max_message - len(self._data)))
-        data, text = bytes(self._data), self._opcode == Opcode.TEXT
-        self._opcode = None
+        data, text = bytes(self._data), self.opcode == Opcode.TEXT
+        self.opcode = None
         self._data = bytearray()
         if not text:
             return data
@@ -205,7 +205,7 @@ class Assembly:
 
     def _append(self, piece: bytes) -> None:
         self._check_size(len(self._data) + len(piece))
-        if self._opcode == Opcode.TEXT:
+        if self.opcode == Opcode.TEXT:
             self._check_utf8(piece)
         self._data += piece
 
@@ -285,6 +285,16 @@ class Connection:
         the connection or refused the handshake does not wait for the other.
         """
         return self.state is State.ENDING and (self.side is Side.SERVER or self._failed)
+
+    @property
+    def between_messages(self) -> bool:
+        """Say whether the connection is open and the next octet begins a message, or a control frame."""
+        return self.state is State.OPEN and not self._buffer and self._header is None and self._assembly.opcode is None
+
+    @property
+    def unread(self) -> int:
+        """Octets taken by `receive_data` of which no event has been asked for yet."""
+        return len(self._buffer)
 
     def data_to_send(self) -> bytes:
         """Return all that is to be written to the socket now, and forget it."""

@@ -12,9 +12,11 @@ from websockets.asyncio.client import connect
 
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat_server
+from chatlab.chat import websocket as chat_websocket
 from chatlab.chat.connection import Connection
 from chatlab.chat.server import ChatServer
-from chatlab.chat.transport import WebSocketSink, websocket_frame
+from chatlab.chat.transport import websocket_frame
+from chatlab.chat.websocket import WebSocketEnd
 from chatlab.websocket.frames import Opcode
 from tests.support.conversation import close, frame, parse_all, pong, text
 from tests.support.stomp_peer import Peer, chat
@@ -134,7 +136,7 @@ async def test_a_page_of_another_origin_may_not_connect(broker: MemoryBroker) ->
 async def test_a_silent_client_is_pinged_and_dropped_if_it_does_not_answer(
     broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(chat_server, "PING", 0.8)
+    monkeypatch.setattr(chat_websocket, "PING", 0.8)
     caplog.set_level(logging.INFO, "chatlab.chat")
     async with await chat_server.start(broker) as server, Peer(server.url, "answers") as peer:
         reader, writer = await raw_websocket(server.port)
@@ -148,7 +150,7 @@ async def test_a_silent_client_is_pinged_and_dropped_if_it_does_not_answer(
 
 
 async def test_a_ping_comes_only_in_silence(broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_server, "PING", 0.6)
+    monkeypatch.setattr(chat_websocket, "PING", 0.6)
     async with await chat_server.start(broker) as server:
         reader, writer = await raw_websocket(server.port)
         for _ in range(20):
@@ -166,7 +168,7 @@ async def test_nothing_follows_a_close_frame_however_busy_the_room(server: ChatS
     (connection,) = server.service.connections
     assert isinstance(connection, Connection)
     sink = connection.transport.sink
-    assert isinstance(sink, WebSocketSink)
+    assert isinstance(sink, WebSocketEnd)
     loop = asyncio.get_running_loop()
 
     def send_every_turn() -> None:

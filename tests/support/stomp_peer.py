@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from chatlab.chat.transport import is_text
 from chatlab.stomp.frames import Frame, Heartbeat, Parser
+from chatlab.websocket.frames import is_text
 
 SECONDS = 15.0  # for a machine that has other things to do
 

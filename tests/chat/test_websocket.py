@@ -1,0 +1,284 @@
+"""The server's end of a WebSocket: what the protocol asks for, and clients that are deaf, silent, or gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable
+from typing import cast
+
+import pytest
+
+from chatlab.chat import websocket as chat_websocket
+from chatlab.chat.server import ChatServer
+from chatlab.chat.transport import websocket_frame
+from chatlab.chat.websocket import READ_AHEAD, WebSocketEnd
+from chatlab.lab.until import until
+from chatlab.websocket.frames import Frame
+from tests.support.conversation import close, close_code, frame, more, parse_all, ping, text
+from tests.support.feeding import Split, byte_by_byte, whole
+from tests.support.stomp_peer import Peer
+from tests.support.websocket_cases import CASES, Case
+
+pytestmark = pytest.mark.every_loop
+
+CONNECT = b"CONNECT\naccept-version:1.2\nhost:x\n\n\0"
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+class Echoes:
+    """Connections whose server's end sends each message back, once `hold` is over, and notes what it was told."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+        self.begun = 0
+        self.over = 0
+        self.left = 0  # messages whose echo was cancelled
+        self.hold: asyncio.Event | None = None
+        self.end: WebSocketEnd
+
+    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24)
+
+    async def start(self) -> None:
+        self._server = await asyncio.get_running_loop().create_server(lambda: Opening(self), "127.0.0.1")
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def stop(self) -> None:
+        self._server.close()
+
+    def receive(self, data: bytes) -> Awaitable[None] | None:
+        self.heard.append(data)
+        if self.hold is None:
+            self.end.write(websocket_frame(data))
+            return None
+        return self._later(data, self.hold)
+
+    async def _later(self, data: bytes, hold: asyncio.Event) -> None:
+        try:
+            await hold.wait()
+        except asyncio.CancelledError:
+            self.left += 1
+            raise
+        if data == b"bug":
+            raise ZeroDivisionError
+        self.end.write(websocket_frame(data))
+
+    def ended(self) -> None:
+        self.left_before_the_end = self.left
+        self.over += 1
+
+
+class Opening(asyncio.Protocol):
+    """Begins a WebSocket as soon as there is a connection: the handshake is not what is tested here."""
+
+    def __init__(self, echoes: Echoes) -> None:
+        self._echoes = echoes
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._echoes.end = WebSocketEnd(cast(asyncio.Transport, transport), "1", 16 << 20)
+        self._echoes.begun += 1
+        self._echoes.end.begin(self._echoes.receive, self._echoes.ended)
+
+
+@pytest.fixture
+async def echoes() -> AsyncIterator[Echoes]:
+    echoes = Echoes()
+    await echoes.start()
+    yield echoes
+    echoes.stop()
+
+
+# --- The protocol ---
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte], ids=lambda split: split.__name__)
+async def test_what_the_autobahn_suite_asks_of_a_server(echoes: Echoes, split: Split) -> None:
+    for case in CASES:
+        if split is whole or len(case.sent) < 5000:
+            await _check(echoes, case, split)
+    await until(lambda: echoes.over == echoes.begun)
+
+
+async def _check(echoes: Echoes, case: Case, split: Split) -> None:
+    reader, writer = await echoes.open()
+    for piece in split(case.sent):
+        writer.write(piece)
+        await asyncio.sleep(0)
+    *answers, last = parse_all(await reader.read())
+    assert list(map(_seen, answers)) == list(map(_seen, case.answers)), case.number
+    assert close_code(last) == case.code, case.number
+    writer.close()
+
+
+def _seen(answer: Frame) -> tuple[bool, bytes]:
+    """The chat does not tell text from binary."""
+    return answer.header.is_control, answer.payload
+
+
+async def test_a_frame_that_is_not_masked_ends_the_connection(server: ChatServer) -> None:
+    """RFC 6455, 5.1: "The server MUST close the connection upon receiving a frame that is not masked." """
+    reader, writer = await raw_websocket(server.port)
+    writer.write(frame(1, CONNECT, mask=None))
+    (answer,) = parse_all(await reader.read())
+    assert answer.payload == b"\x03\xeaTEXT frame from the client is not masked"
+    writer.close()
+
+
+async def test_a_version_other_than_13_is_told_what_is_spoken(server: ChatServer) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(UPGRADE.replace(b"Version: 13", b"Version: 8"))
+    answer = await reader.readuntil(b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 426 ") and b"\r\nSec-WebSocket-Version: 13\r\n" in answer
+    writer.close()
+
+
+async def test_what_comes_in_one_piece_with_the_request_is_not_lost(server: ChatServer) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(UPGRADE + text(CONNECT) + text(b"DISCONNECT\nreceipt:bye\n\n\0")[:9])
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    assert b"CONNECTED\n" in await reader.readuntil(b"\n\n\0")
+    writer.write(text(b"DISCONNECT\nreceipt:bye\n\n\0")[9:])
+    assert b"receipt-id:bye\n" in await reader.readuntil(b"\n\n\0")
+    writer.close()
+
+
+async def test_a_message_in_fragments_with_a_ping_between_and_another_behind_it_in_order(echoes: Echoes) -> None:
+    reader, writer = await echoes.open()
+    writer.write(text(b"one") + text(b"tw", fin=False) + ping(b"?") + more(b"o") + text(b"three") + close(1000))
+    answers = parse_all(await reader.read())
+    assert [answer.payload for answer in answers] == [b"one", b"?", b"two", b"three", b"\x03\xe8"]
+    writer.close()
+
+
+# --- A message that has to be waited for ---
+
+
+async def test_while_one_message_is_waited_for_the_next_is_not_begun_and_none_is_lost(echoes: Echoes) -> None:
+    echoes.hold = asyncio.Event()
+    reader, writer = await echoes.open()
+    many = [b"%d" % number for number in range(5)]
+    writer.write(b"".join(map(text, many)) + ping(b"?"))
+    await until(lambda: echoes.heard)
+    writer.write(text(b"last") + close(1000))
+    assert echoes.heard == [b"0"]
+    echoes.hold.set()
+    answers = [answer.payload for answer in parse_all(await reader.read())]
+    assert answers == [*many, b"?", b"last", b"\x03\xe8"]
+    writer.close()
+
+
+async def test_meanwhile_no_more_is_read_than_a_little(echoes: Echoes) -> None:
+    echoes.hold = asyncio.Event()
+    reader, writer = await echoes.open()
+    size, count = 50_000, 400
+    writer.write(text(bytes(size)) * count)
+    await until(lambda: not echoes.end.transport.is_reading())
+    assert READ_AHEAD < echoes.end._websocket.unread < READ_AHEAD + (1 << 18)
+    assert len(echoes.heard) == 1
+    echoes.hold.set()
+    assert len(await reader.readexactly(count * (size + 4))) == count * (size + 4)
+    writer.close()
+
+
+async def test_a_close_of_ours_is_answered_even_then(echoes: Echoes) -> None:
+    echoes.hold = asyncio.Event()
+    reader, writer = await echoes.open()
+    writer.write(text(b"x") * 3)
+    await until(lambda: echoes.heard)
+    echoes.end.close(1001, "server shutting down")
+    assert (await reader.readexactly(24))[2:] == b"\x03\xe9server shutting down"
+    writer.write(close(1001))
+    assert await reader.read() == b""
+    writer.close()
+    await until(lambda: echoes.over)
+    assert (len(echoes.heard), echoes.left, echoes.over) == (1, 1, 1)
+
+
+async def test_it_is_left_when_the_client_is_gone_and_only_then_the_end_is_told(echoes: Echoes) -> None:
+    echoes.hold = asyncio.Event()
+    _, writer = await echoes.open()
+    writer.write(text(b"x") + text(b"never begun"))
+    await until(lambda: echoes.heard)
+    writer.transport.abort()
+    await until(lambda: echoes.over)
+    assert (echoes.heard, echoes.left_before_the_end, echoes.over) == ([b"x"], 1, 1)
+
+
+async def test_a_fault_in_it_drops_the_connection_and_is_logged(
+    echoes: Echoes, caplog: pytest.LogCaptureFixture
+) -> None:
+    echoes.hold = asyncio.Event()
+    echoes.hold.set()
+    reader, writer = await echoes.open()
+    writer.write(text(b"bug"))
+    with pytest.raises(ConnectionError):
+        assert await reader.read() == b""
+        raise ConnectionResetError  # an event loop may tell a reset as an end
+    assert "connection 1 dropped" in caplog.text and "ZeroDivisionError" in caplog.text
+    writer.close()
+
+
+# --- A client that does not read, says nothing, or goes ---
+
+
+async def test_who_does_not_read_its_pongs_is_not_read(echoes: Echoes) -> None:
+    reader, writer = await echoes.open()
+    reader._transport.pause_reading()  # type: ignore[attr-defined]  # the client is deaf
+    count = 100_000
+    writer.write(ping(b"?" * 125) * count)
+    await until(lambda: not echoes.end.transport.is_reading())
+    assert echoes.end.buffered() < 1 << 20
+    reader._transport.resume_reading()  # type: ignore[attr-defined]
+    assert len(await reader.readexactly(count * 127)) == count * 127, "and gets all of them in the end"
+    writer.close()
+
+
+async def test_a_client_that_does_not_answer_our_close_is_cut_off(
+    echoes: Echoes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_websocket, "CLOSE_TIMEOUT", 0.1)
+    reader, writer = await echoes.open()
+    writer.write(text(b"x"))
+    await reader.readexactly(3)
+    echoes.end.close(1008, "slow reader" * 20)
+    (answer,) = parse_all(await reader.read())
+    assert answer.payload == b"\x03\xf0" + (b"slow reader" * 20)[:123]
+    await until(lambda: echoes.over)
+    writer.close()
+
+
+async def test_after_a_broken_frame_our_close_arrives_though_the_client_goes_on_sending(echoes: Echoes) -> None:
+    reader, writer = await echoes.open()
+    writer.write(frame(3) + text(bytes(1 << 20)) * 3)
+    (answer,) = parse_all(await reader.read())
+    assert close_code(answer) == 1002
+    writer.write(text(bytes(1 << 20)))
+    await writer.drain()
+    writer.close()
+    await until(lambda: echoes.over)
+    assert echoes.heard == []
+
+
+async def test_a_client_that_leaves_without_a_word_is_no_matter(
+    server: ChatServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    async with Peer(server.url) as peer:
+        for data in (b"", text(CONNECT), text(CONNECT) + close(1000), frame(3)):
+            _, writer = await raw_websocket(server.port)
+            writer.write(data)
+            writer.transport.abort()
+        await until(lambda: len(server.service.connections) == 1)
+        await peer.subscribe("/topic/public")
+    assert caplog.records == []
+
+
+async def raw_websocket(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(UPGRADE)
+    await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
