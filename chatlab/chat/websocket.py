@@ -81,7 +81,7 @@ class WebSocketEnd(Direct):
             self._websocket.close(code, reason.encode()[:MAX_REASON].decode(errors="ignore"))
             self._answer()
             self._abort_later()
-            self._read_on()  # whatever is being waited for: from now on, only the client's Close matters
+            self._read_or_not()  # whatever is being waited for: from now on, only the client's Close matters
 
     # --- What the event loop calls ---
 
@@ -102,14 +102,14 @@ class WebSocketEnd(Direct):
         events = self._websocket.receive_data(data)  # it has them now, though nobody has looked at them
         if self._waiting is None or self._websocket.state is not State.OPEN:
             self._take(events)
-        elif self._websocket.unread > READ_AHEAD:
-            self.transport.pause_reading()
+        else:
+            self._read_or_not()
 
     def resume_writing(self) -> None:
         """What was buffered is written."""
         super().resume_writing()
         self._deaf = False
-        self._read_on()
+        self._read_or_not()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The TCP connection is over."""
@@ -145,19 +145,22 @@ class WebSocketEnd(Direct):
 
     def _waited(self, rest: asyncio.Future[None]) -> None:
         self._waiting = None
-        if self.lost or rest.cancelled():
+        if self.lost:
             return
-        error = rest.exception()
-        if error is not None:
-            logger.error("%s dropped", self, exc_info=error)
+        if rest.cancelled() or rest.exception() is not None:
+            logger.error("%s dropped", self, exc_info=None if rest.cancelled() else rest.exception())
             self.abort()
             return
-        self._read_on()
         self._take(self._websocket.receive_data(b""))
+        self._read_or_not()
 
-    def _read_on(self) -> None:
+    def _read_or_not(self) -> None:
+        if self.lost or self.transport.is_closing():
+            return
         waiting = self._waiting is not None and self._websocket.state is State.OPEN
-        if not (waiting or self._deaf or self.lost or self.transport.is_closing()):
+        if self._deaf or (waiting and self._websocket.unread > READ_AHEAD):
+            self.transport.pause_reading()
+        else:
             self.transport.resume_reading()
 
     # --- Answering ---
@@ -170,9 +173,9 @@ class WebSocketEnd(Direct):
         if data and not self.transport.is_closing():
             self.transport.write(data)
             self.try_directly()
-            if open and self.buffered():
+            if open and not self.transport.is_closing() and self.buffered():
                 self._deaf = True
-                self.transport.pause_reading()
+                self._read_or_not()
         if self._websocket.must_close_tcp and not self._hung_up:
             self._hung_up = True
             self._hang_up()

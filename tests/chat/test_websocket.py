@@ -65,6 +65,8 @@ class Echoes:
             raise
         if data == b"bug":
             raise ZeroDivisionError
+        if data == b"gives up":
+            raise asyncio.CancelledError
         self.end.write(websocket_frame(data))
 
     def ended(self) -> None:
@@ -208,18 +210,20 @@ async def test_it_is_left_when_the_client_is_gone_and_only_then_the_end_is_told(
     assert (echoes.heard, echoes.left_before_the_end, echoes.over) == ([b"x"], 1, 1)
 
 
+@pytest.mark.parametrize("fault", ["bug", "gives up"])
 async def test_a_fault_in_it_drops_the_connection_and_is_logged(
-    echoes: Echoes, caplog: pytest.LogCaptureFixture
+    echoes: Echoes, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     echoes.hold = asyncio.Event()
     echoes.hold.set()
     reader, writer = await echoes.open()
-    writer.write(text(b"bug"))
+    writer.write(text(fault.encode()))
     with pytest.raises(ConnectionError):
         assert await reader.read() == b""
         raise ConnectionResetError  # an event loop may tell a reset as an end
-    assert "connection 1 dropped" in caplog.text and "ZeroDivisionError" in caplog.text
+    assert "connection 1 dropped" in caplog.text and ("ZeroDivisionError" in caplog.text) == (fault == "bug")
     writer.close()
+    await until(lambda: echoes.over)
 
 
 # --- A client that does not read, says nothing, or goes ---
