@@ -102,8 +102,11 @@ class Deduplicates(Broker, Protocol):
 class Pipelines(Deduplicates, Protocol):
     """An engine on which a publish is begun in one call and over in another, without a task to wait in between."""
 
-    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
-        """Begin `publish`, or `publish_once` if there is a key: same result, same errors, in the order of the calls."""
+    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str] | str:
+        """Begin `publish`, or `publish_once` if there is a key, in the order of the calls.
+
+        The id of a record that is stored before this returns; else a future of it, which has the errors, too.
+        """
 
 
 class GroupSubscription(Subscription, Protocol):

@@ -337,24 +337,20 @@ class Connection:
         # A key of our own lets the broker try again without adding a second record; only a receipt is worth the cost.
         key = outgoing.key or (f"receipt:{self.id}:{event.number}" if event.receipt is not None else None)
         publishing = self.service.publish(topic_of(outgoing.destination), outgoing.body, key)
-        if publishing.done():
-            self._published(event, publishing)  # what comes of it is sent with the rest, by `receive`
+        if isinstance(publishing, str):
+            self.session.done(event)  # what comes of it is sent with the rest, by `receive`
         else:
             self._sending.add(publishing)
-            publishing.add_done_callback(partial(self._published_later, event))
-
-    def _published_later(self, event: Send, publishing: asyncio.Future[str]) -> None:
-        self._sending.discard(publishing)
-        self._some_sent.set()
-        self._published(event, publishing)
-        self.flush()
+            publishing.add_done_callback(partial(self._published, event))
 
     def _published(self, event: Send, publishing: asyncio.Future[str]) -> None:
+        self._sending.discard(publishing)
+        self._some_sent.set()
         if publishing.cancelled():
             return
         error = publishing.exception()
         if error is None:
-            self.session.done(event)
+            self.done(event)
         elif isinstance(error, BrokerError):
             self.fail(event, f"not stored: {error}")
         else:

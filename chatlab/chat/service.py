@@ -99,8 +99,10 @@ class ChatService:
         if self.workers is not None:
             await self.workers.ready()
 
-    def publish(self, topic: str, body: bytes, key: str | None) -> asyncio.Future[str]:
-        """Hand a record to the broker, once per key; the future has its id, or `BrokerUnavailable` if it was not taken.
+    def publish(self, topic: str, body: bytes, key: str | None) -> asyncio.Future[str] | str:
+        """Hand a record to the broker, once per key.
+
+        Its id, if it is stored by now; else a future of it, or of `BrokerUnavailable` if it was not taken.
 
         What is published to one topic gets there in the order of these calls, as far as the engine keeps an order.
         """
@@ -109,8 +111,8 @@ class ChatService:
             publishing = self._pipelines.begin_publish(topic, body, key)
         else:
             publishing = asyncio.ensure_future(self._publish_by_itself(topic, body, key))
-        if publishing.done():
-            self._published(started, publishing)
+        if isinstance(publishing, str):
+            self._stored(started)
         else:
             publishing.add_done_callback(partial(self._published, started))
         return publishing
@@ -124,10 +126,13 @@ class ChatService:
         if publishing.cancelled():
             return
         if publishing.exception() is None:
-            self.metrics.published += 1
-            self.metrics.publishing.observe(time.perf_counter() - started)
+            self._stored(started)
         else:
             self.metrics.unavailable += 1
+
+    def _stored(self, started: float) -> None:
+        self.metrics.published += 1
+        self.metrics.publishing.observe(time.perf_counter() - started)
 
     def is_before(self, one: str, other: str) -> bool:
         """Which of two record ids comes first, if the engine can tell."""

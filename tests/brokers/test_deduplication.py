@@ -8,7 +8,7 @@ import pytest
 
 from chatlab.brokers.port import Deduplicates, Pipelines
 from chatlab.errors import BrokerUnavailable
-from tests.support.broker_cases import DEDUPLICATE, Case, bodies, read, topic
+from tests.support.broker_cases import DEDUPLICATE, Case, bodies, read, stored, topic
 
 pytestmark = pytest.mark.parametrize("unopened_case", DEDUPLICATE, indirect=True)
 
@@ -47,14 +47,13 @@ async def test_what_is_begun_is_stored_in_the_order_of_the_calls_with_a_key_or_w
     name = topic()
     subscription = await deduplicator.subscribe(name)
     keys = (None, "k1", "k1", None, "k2")
-    ids = await asyncio.gather(
-        *(deduplicator.begin_publish(name, b"%d" % number, key) for number, key in enumerate(keys))
-    )
+    begun = [deduplicator.begin_publish(name, b"%d" % number, key) for number, key in enumerate(keys)]
+    ids = [await stored(each) for each in begun]
     assert ids[1] == ids[2]
-    stored = [ids[0], ids[1], ids[3], ids[4]]
+    expected = [ids[0], ids[1], ids[3], ids[4]]
     assert [(each.id, each.body) for each in await read(subscription, 4)] == list(
-        zip(stored, (b"0", b"1", b"3", b"4"), strict=True)
+        zip(expected, (b"0", b"1", b"3", b"4"), strict=True)
     )
     await deduplicator.aclose()
     with pytest.raises(BrokerUnavailable):
-        await deduplicator.begin_publish(name, b"too late")
+        await stored(deduplicator.begin_publish(name, b"too late"))

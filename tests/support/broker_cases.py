@@ -70,6 +70,11 @@ class Case:
             await broker.aclose()
 
 
+async def stored(publishing: asyncio.Future[str] | str) -> str:
+    """The id of a record whose publishing has been begun."""
+    return publishing if isinstance(publishing, str) else await publishing
+
+
 def topic(name: str = "room") -> str:
     """A topic that no other test has."""
     return f"{name}-{uuid.uuid4().hex[:12]}"
