@@ -48,6 +48,7 @@ ROOT = Path(__file__).parent.parent
 MARK = b"#~"  # before each number, of NUMBER digits
 NUMBER = 8
 FRAME_END = b"\0"
+BODY = b'{"type":"CHAT","sender":"bench","content":"%s"}'  # as the article's page sends it
 
 
 @dataclass(frozen=True)
@@ -297,7 +298,7 @@ class Load:
         self.sent += count
 
     def _frame(self, text: bytes) -> bytes:
-        body = b'{"content":"%s"}' % text.ljust(self.size - len(b'{"content":""}'), b"x")
+        body = BODY % text.ljust(self.size - len(BODY % b""), b"x")
         headers = {"destination": self.peer.send, "content-type": "application/json", "content-length": str(len(body))}
         return stomp("SEND", headers, body)
 
@@ -402,7 +403,7 @@ def report_throughput(args: argparse.Namespace, peers: dict[str, Peer]) -> None:
             for name, ratio in ratios(figures, most=True).items():
                 rows[name].append(f"{statistics.median(figures[name]):,.0f} ({ratio:.2f})")
                 apart[name].append(f"{statistics.median(cost.apart for cost in costs[name]):.0%}")
-        print(f"\n**{subscribers} subscribers, {size}-byte texts**: deliveries per second of server CPU (and ratio)\n")
+        print(f"\n**{subscribers} subscribers, {size}-byte bodies**: deliveries per second of server CPU (and ratio)\n")
         print("| server | " + " | ".join(f"{w} under way" for w in args.windows) + " | Redis's CPU beside it |")
         print("|---|" + "---:|" * (len(args.windows) + 1))
         for name, peer in peers.items():
@@ -420,7 +421,7 @@ def report_delay(args: argparse.Namespace, peers: dict[str, Peer]) -> None:
             found[name].append((percentile(times, 0.5), percentile(times, 0.99)))
             print(f"  delay, {name}: {found[name][-1][0]:.2f} {found[name][-1][1]:.2f} ms", file=sys.stderr)
     print(
-        f"\n**Delay** ({subscribers} subscribers, {size}-byte texts, {args.rate:g} messages a second), ms (and ratio)\n"
+        f"\n**Delay** ({subscribers} subscribers, {size}-byte bodies, {args.rate:g} messages a second), ms (and ratio)\n"
     )
     print("| server | median | 99th percentile |")
     print("|---|---:|---:|")
@@ -436,7 +437,7 @@ def main() -> None:
     parser.add_argument("what", nargs="?", choices=["all", "throughput", "delay"], default="all")
     parser.add_argument("--servers", help=f"names, separated by semicolons (default: {'; '.join(SERVERS)})")
     parser.add_argument("--subscribers", type=numbers, default=[100, 500])
-    parser.add_argument("--sizes", type=numbers, default=[64, 1024], help="bytes of a text")
+    parser.add_argument("--sizes", type=numbers, default=[64, 1024], help="bytes of a body")
     parser.add_argument("--windows", type=numbers, default=[1, 4, 32], help="messages under way")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of one throughput measurement")

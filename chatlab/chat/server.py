@@ -7,7 +7,8 @@
     /readyz       200 if clients should be sent here, else 503 and the reason
     /metrics      for Prometheus
 
-On aiohttp, which serves all of it. What a client asks for is connection.py's affair, SockJS sockjs.py's.
+On aiohttp, but for what follows the upgrade to a WebSocket (websocket.py). What a client asks for is connection.py's
+affair, SockJS sockjs.py's.
 """
 
 from __future__ import annotations
