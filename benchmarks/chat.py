@@ -421,7 +421,8 @@ def report_delay(args: argparse.Namespace, peers: dict[str, Peer]) -> None:
             found[name].append((percentile(times, 0.5), percentile(times, 0.99)))
             print(f"  delay, {name}: {found[name][-1][0]:.2f} {found[name][-1][1]:.2f} ms", file=sys.stderr)
     print(
-        f"\n**Delay** ({subscribers} subscribers, {size}-byte bodies, {args.rate:g} messages a second), ms (and ratio)\n"
+        f"\n**Delay** ({subscribers} subscribers, {size}-byte bodies, {args.rate:g} messages a second),"
+        " ms (and ratio)\n"
     )
     print("| server | median | 99th percentile |")
     print("|---|---:|---:|")
