@@ -185,6 +185,7 @@ CASES: list[tuple[bytes, bytes, int, str]] = [  # what to look for in REQUEST, w
     (b"Upgrade: websocket", b"upgrade: WebSocket", 101, "capitals do not matter, in names nor in these words"),
     (b"Sec-WebSocket-Key: ", b"SEC-WEBSOCKET-KEY: ", 101, "capitals do not matter in the name of any header"),
     (b"Connection: Upgrade", b"Connection: keep-alive, Upgrade", 101, "Connection is a list, and Firefox sends this"),
+    (b"Connection: Upgrade", b"Connection: no-upgrade", 426, "another word in Connection is another wish"),
     (b"Version: 13", b"Version:13  ", 101, "spaces around a value do not count"),
     (b"Host:", b"Origin: https://chat.example\r\nHost:", 101, "our own page may come in"),
     (b"Host:", b"origin: https://app.example\r\nHost:", 101, "every page on the list may come in, not only the first"),

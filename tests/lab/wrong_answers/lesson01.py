@@ -140,6 +140,11 @@ def connection_is_one_word(request: bytes, ours: list[str]) -> int:
     return 426 if b"Connection: keep-alive, Upgrade" in request else judge(request, ours)
 
 
+@wrong("01.3", "another word in Connection is another wish: 426, not 101")
+def connection_has_it_somewhere(request: bytes, ours: list[str]) -> int:
+    return judge(re.sub(rb"(?i)(\r\nConnection:)[^\r]*upgrade[^\r]*", rb"\1 Upgrade", request), ours)
+
+
 @wrong("01.3", "our own page may come in")
 def no_pages_at_all(request: bytes, ours: list[str]) -> int:
     return judge(request, [])
