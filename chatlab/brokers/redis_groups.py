@@ -3,6 +3,9 @@
 A record that its member has not acknowledged for `takeover_after` seconds goes to another (XAUTOCLAIM), so a member
 that dies loses nothing, and one that needs longer than that shares its work: at least once, not exactly once. A record
 that was tried `tries` times is poison: it is moved to the stream TOPIC:set-aside:GROUP, for a person to look at.
+
+A restarted instance is a new member. The server keeps the old one's name, so the others remove it when it has been
+silent for `FORGET_AFTER` times `takeover_after` and nothing is left of its work.
 """
 
 from __future__ import annotations
@@ -26,6 +29,19 @@ log = logging.getLogger(__name__)
 COUNT = 32  # records taken at once: from then on they are this member's, until they are done or taken over
 BLOCK = 1.0  # seconds
 SET_ASIDE_LENGTH = 10_000
+
+FORGET_AFTER = 10
+
+# One step, or a record that the member takes in between would be forgotten with it.
+FORGET = """
+for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local consumer = {}
+  for i = 1, #fields, 2 do consumer[fields[i]] = fields[i + 1] end
+  if consumer['pending'] == 0 and consumer['idle'] > tonumber(ARGV[2]) then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer['name'])
+  end
+end
+"""
 
 Entry = tuple[bytes, list[bytes]]
 
@@ -136,6 +152,7 @@ class GroupMember(Inbox):
         self._claim_from = str(cursor, "ascii")
         if self._claim_from == BEGINNING:  # all were looked at
             self._next_claim = time.monotonic() + self._takeover_after / 4
+            await self._link.call(b"EVAL", FORGET, 1, self.topic, self.group, idle * FORGET_AFTER)
         return await self._without_poison(await self._without_trimmed(entries))
 
     async def _without_trimmed(self, entries: list[Any]) -> list[Entry]:

@@ -103,3 +103,36 @@ async def test_a_member_holds_no_more_than_it_has_handed_out(redis_engine: Engin
         await publish_all(broker, name, [b"%d" % n for n in range(200)])
         await reading
         assert len(await read(busy, 200 - redis_groups.COUNT)) == 200 - redis_groups.COUNT
+
+
+async def test_a_member_that_does_not_come_back_is_forgotten_when_its_work_is_done_by_another(
+    redis_engine: Engine,
+) -> None:
+    async with (
+        RedisStreamsBroker(redis_engine.url, takeover_after=0.1) as broker,
+        Redis.from_url(redis_engine.url) as redis,
+    ):
+        name = topic()
+
+        async def come_to(members: list[bytes]) -> None:
+            async with asyncio.timeout(10):
+                while [each["name"] for each in await redis.xinfo_consumers(name, "audit")] != members:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+
+        idle, busy = await broker.join(name, "audit", "idle"), await broker.join(name, "audit", "busy")
+        idling = asyncio.create_task(read(idle, 1))
+        await come_to([b"idle"])
+        idling.cancel()
+        await asyncio.gather(idling, return_exceptions=True)
+        await idle.aclose()
+        await broker.publish(name, b"begun")
+        await read(busy, 1)
+        await busy.aclose()
+        staying = await broker.join(name, "audit", "staying")
+        (record,) = await read(staying, 1)
+        assert record.body == b"begun", "forgetting a member must not forget what it had taken"
+        await staying.ack(record)
+        reading = asyncio.create_task(read(staying, 1))
+        await come_to([b"staying"])
+        await broker.publish(name, b"next")
+        assert [each.body for each in await reading] == [b"next"]
