@@ -92,6 +92,7 @@ class Ledger:
     readers: list[asyncio.Task[None]] = field(default_factory=list)
     spared: int = 0  # so many instances, the first ones, are not killed
     kept: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: {room: [] for room in ROOMS})
+    mending: asyncio.Future[None] | None = None
 
     async def begin(self) -> None:
         """Have everybody subscribe."""
@@ -114,7 +115,8 @@ class Ledger:
             kind = chance.choice(kinds)
             self.faults[kind] += 1
             # Mended even if the ledger has enough meanwhile.
-            await asyncio.shield(asyncio.ensure_future(faults[kind](chance)))
+            self.mending = asyncio.ensure_future(faults[kind](chance))
+            await asyncio.shield(self.mending)
 
     async def _kill_instance(self, chance: random.Random) -> None:
         number = chance.randrange(self.spared, len(self.cluster.instances))
@@ -150,6 +152,8 @@ class Ledger:
         await asyncio.gather(*writing)
         chaos.cancel()
         await asyncio.wait([chaos])
+        if self.mending is not None:
+            await self.mending  # or what was killed last may still be down
         await self._settle(60)
         assert not [reader for reader in self.readers if reader.done()], "a reader has ended"
         for reader in self.readers:
