@@ -19,7 +19,7 @@ from chatlab.chat.transport import websocket_frame
 from chatlab.chat.websocket import WebSocketEnd
 from chatlab.websocket.frames import Opcode
 from tests.support.conversation import close, frame, parse_all, pong, text
-from tests.support.stomp_peer import Peer, chat
+from tests.support.stomp_peer import Peer, chat, raw_websocket
 
 pytestmark = pytest.mark.every_loop
 
@@ -183,13 +183,3 @@ async def test_nothing_follows_a_close_frame_however_busy_the_room(server: ChatS
     opcodes = [each.opcode for each in parse_all(data)]
     assert opcodes[-1] == Opcode.CLOSE and opcodes.count(Opcode.CLOSE) == 1
     writer.close()
-
-
-async def raw_websocket(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(
-        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
-    await reader.readuntil(b"\r\n\r\n")
-    return reader, writer

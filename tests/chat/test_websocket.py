@@ -17,16 +17,12 @@ from chatlab.lab.until import until
 from chatlab.websocket.frames import Frame
 from tests.support.conversation import close, close_code, frame, more, parse_all, ping, text
 from tests.support.feeding import Split, byte_by_byte, whole
-from tests.support.stomp_peer import Peer
+from tests.support.stomp_peer import UPGRADE, Peer, raw_websocket
 from tests.support.websocket_cases import CASES, Case
 
 pytestmark = pytest.mark.every_loop
 
 CONNECT = b"CONNECT\naccept-version:1.2\nhost:x\n\n\0"
-UPGRADE = (
-    b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
 
 
 class Echoes:
@@ -279,10 +275,3 @@ async def test_a_client_that_leaves_without_a_word_is_no_matter(
         await until(lambda: len(server.service.connections) == 1)
         await peer.subscribe("/topic/public")
     assert caplog.records == []
-
-
-async def raw_websocket(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(UPGRADE)
-    await reader.readuntil(b"\r\n\r\n")
-    return reader, writer

@@ -14,6 +14,11 @@ from chatlab.websocket.frames import is_text
 
 SECONDS = 15.0  # for a machine that has other things to do
 
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
 
 class Peer:
     """One connection. `async with Peer(url) as peer` is connected and CONNECTED."""
@@ -106,3 +111,11 @@ class Peer:
 def chat(content: str, room: str | None = None, **fields: Any) -> str:
     """The body of a SEND to `/app/chat.sendMessage`."""
     return json.dumps({"content": content} | ({"room": room} if room else {}) | fields, ensure_ascii=False)
+
+
+async def raw_websocket(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A WebSocket of which the test says and hears every octet."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(UPGRADE)
+    await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
