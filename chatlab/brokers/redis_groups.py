@@ -70,6 +70,7 @@ class GroupMember(Inbox):
         self._own = BEGINNING  # how far what this member took in a former life has been read; ">" when all has
         self._claim_from = BEGINNING
         self._next_claim = 0.0
+        self._next_look = time.monotonic() + FORGET_AFTER * takeover_after  # at who does not come back
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -152,8 +153,14 @@ class GroupMember(Inbox):
         self._claim_from = str(cursor, "ascii")
         if self._claim_from == BEGINNING:  # all were looked at
             self._next_claim = time.monotonic() + self._takeover_after / 4
-            await self._link.call(b"EVAL", FORGET, 1, self.topic, self.group, idle * FORGET_AFTER)
+            await self._forget(idle * FORGET_AFTER)
         return await self._without_poison(await self._without_trimmed(entries))
+
+    async def _forget(self, silent: int) -> None:
+        """Remove members that have been silent for so many milliseconds and have nothing in hand."""
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + FORGET_AFTER * self._takeover_after
+            await self._link.call(b"EVAL", FORGET, 1, self.topic, self.group, silent)
 
     async def _without_trimmed(self, entries: list[Any]) -> list[Entry]:
         """Acknowledge what was trimmed before anybody did its work: there is nothing left to work on."""
