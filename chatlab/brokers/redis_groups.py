@@ -148,12 +148,12 @@ class GroupMember(Inbox):
         if time.monotonic() < self._next_claim:
             return []
         idle = int(self._takeover_after * 1000)
+        await self._forget(idle * FORGET_AFTER)  # before, for what is claimed must be handed out
         claim = (b"XAUTOCLAIM", self.topic, self.group, self.member, idle, self._claim_from, b"COUNT", COUNT)
         cursor, entries, *_ = await self._link.call(*claim)
         self._claim_from = str(cursor, "ascii")
         if self._claim_from == BEGINNING:  # all were looked at
             self._next_claim = time.monotonic() + self._takeover_after / 4
-            await self._forget(idle * FORGET_AFTER)
         return await self._without_poison(await self._without_trimmed(entries))
 
     async def _forget(self, silent: int) -> None:
