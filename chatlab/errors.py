@@ -12,6 +12,7 @@
     │   └── EngineUnreachable         a server is named, but it does not answer
     └── BrokerError               a broker could not do what it was asked
         ├── BrokerUnavailable         the engine went away; nothing was promised, so nothing is lost silently
+        ├── BrokerClosed              this broker was closed by its owner: there is no point in trying again
         └── SubscriptionLost          this subscription has ended, with the reason
 
 The message of an error is a short fact in lower case that holds the value which broke the rule.
@@ -91,6 +92,10 @@ class BrokerError(ChatlabError):
 
 class BrokerUnavailable(BrokerError):
     """The engine behind the broker does not answer; what was asked may or may not have been done."""
+
+
+class BrokerClosed(BrokerError):
+    """The broker object has been closed: whatever is asked of it now fails, and will fail again."""
 
 
 class SubscriptionLost(BrokerError):

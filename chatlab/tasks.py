@@ -1,0 +1,73 @@
+"""Background tasks with an owner: none is forgotten, and none ends unnoticed.
+
+    self._tasks = Tasks(log)
+    self._tasks.start(self._run(), name="redis follower", on_failure=self._end_readers)
+    self._tasks.fault             "" while all is well, else which task failed and why
+    await self._tasks.aclose()    cancel what still runs, and wait for it
+
+A task that ends with an error is a fault in this program: nothing expected leaves a task as an exception. It is logged
+once, with its traceback, and stays in `fault`, which makes an instance of the chat unready (`/readyz`). Whoever waits
+for what the task would have brought is notified by `on_failure`.
+
+Left out: starting a failed task again. What a task can recover from, it retries itself (retry.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Tasks:
+    """The background tasks of one owner, which closes them."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self.fault = ""  # the first task that failed, and its error
+        self._log = log
+        self._running: set[asyncio.Task[Any]] = set()  # the event loop itself holds tasks weakly
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(
+        self, work: Coroutine[Any, Any, T], *, name: str, on_failure: Callable[[Exception], None] | None = None
+    ) -> asyncio.Task[T]:
+        """Run `work` in the background. If it raises, log that and call `on_failure` with the error."""
+
+        def ended(task: asyncio.Task[T]) -> None:
+            self._running.discard(task)
+            if task.cancelled() or (error := task.exception()) is None:
+                return
+            self.fault = self.fault or f"background task {name!r} failed: {error!r}"
+            self._log.critical("background task %r failed", name, exc_info=error)
+            if on_failure is not None and isinstance(error, Exception):
+                on_failure(error)
+
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(ended)
+        return task
+
+    async def join(self, timeout: float) -> None:
+        """Wait at most `timeout` seconds for the tasks that run now to end by themselves."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=timeout)
+
+    async def aclose(self) -> None:
+        """Cancel every task, and wait until all have ended. Safe to call twice, and from one of the tasks."""
+        while running := self._running - {asyncio.current_task()}:
+            await asyncio.gather(*(cancel(task) for task in running))
+
+
+async def cancel(task: asyncio.Task[Any] | None) -> None:
+    """Cancel a task and wait until it has ended. No task, or one that has ended, is fine.
+
+    One cancellation may not be enough: Python 3.11's `asyncio.wait_for` can swallow it.
+    """
+    while task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=1)
