@@ -32,7 +32,7 @@ from aio_pika.exceptions import DeliveryError
 from aiormq.abc import FieldTable
 from yarl import URL
 
-from chatlab.brokers.inbox import MAX_WAITING, Inbox
+from chatlab.brokers.inbox import Inbox
 from chatlab.brokers.names import escaped
 from chatlab.brokers.port import Delivery
 from chatlab.brokers.rabbitmq_link import (
@@ -53,7 +53,8 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT = 5  # seconds
 PREFETCH = 1000  # messages on their way to a reader; the others wait in its queue
-MAX_WAITING_OCTETS = 256 << 20  # of a reader's messages in RabbitMQ
+MAX_WAITING = 100_000  # messages in a reader's queue, and
+MAX_WAITING_OCTETS = 256 << 20  # their size: a reader further behind than that has stopped reading
 ACKNOWLEDGE = 10.0  # seconds between two acknowledgements of what quiet readers were handed
 GROUP_PREFETCH = 32  # records a member is handed before it has acknowledged one
 MAX_TOPIC = 255  # octets: a routing key is a short string
@@ -86,6 +87,7 @@ class RabbitMQBroker:
         self._settled = asyncio.Event()  # set while the link is up, and when the broker is closed
         self._closed = True
         self._subscriptions: set[QueueSubscription] = set()
+        self._shared: set[str] = set()  # topics with a group's queue, which is to be there when its members have left
         self._tasks = Tasks(log)
 
     @property
@@ -118,8 +120,8 @@ class RabbitMQBroker:
             raise BrokerUnavailable(f"the broker refused the message: {error}; some queues may have it") from error
         except LOST as error:
             raise self._not_published(error, sent=sent) from error
-        if not routed and self._end_unrouted(topic):
-            raise BrokerUnavailable(f"no queue took the message, though {topic!r} is being read: it was not stored")
+        if not routed and (self._end_unrouted(topic) or topic in self._shared):
+            raise BrokerUnavailable(f"no queue took the message, though {topic!r} had readers here: it was not stored")
         return ""
 
     async def subscribe(self, topic: str) -> QueueSubscription:
@@ -150,7 +152,9 @@ class RabbitMQBroker:
             await queue.bind(EXCHANGE, routing_key=topic)
             await queue.consume(on_message, consumer_tag=f"{member}-{uuid.uuid4().hex}")
 
-        return await self._read(WorkQueueSubscription(topic, self), take)
+        subscription = await self._read(WorkQueueSubscription(topic, self), take)
+        self._shared.add(topic)
+        return subscription
 
     async def crash_risk(self) -> str:
         """What a crash of RabbitMQ may cost although it was confirmed."""

@@ -110,6 +110,19 @@ async def test_an_exchange_that_was_deleted_and_made_again_ends_subscriptions_as
         await lost(subscription)
 
 
+async def test_work_for_a_group_whose_queue_was_deleted_is_not_confirmed(url: str, node: Node) -> None:
+    name = topic()
+    async with RabbitMQBroker(url) as broker:
+        await (await broker.join(name, "audit", "a")).aclose()
+        await broker.publish(name, b"kept for the next member")
+        await node.delete_queues("audit", vhost_of(url))
+        with pytest.raises(BrokerUnavailable, match="not stored"):
+            await broker.publish(name, b"for nobody")
+        member = await broker.join(name, "audit", "b")
+        await broker.publish(name, b"again")
+        assert await bodies(member, 1) == [b"again"]
+
+
 async def test_a_binding_that_is_removed_shows_with_the_next_message(url: str, node: Node) -> None:
     name = topic()
     async with RabbitMQBroker(url) as broker, operator(url) as channel:
