@@ -62,6 +62,7 @@ class Link:
             url, protocol=3, socket_timeout=None, socket_connect_timeout=None, decode_responses=False
         )
         self._connection: AbstractConnection | None = None
+        self._dropped: list[AbstractConnection] = []
         self._watchdog = Watchdog()
 
     @property
@@ -71,6 +72,7 @@ class Link:
 
     async def open(self) -> None:
         """Connect, log in, choose the database."""
+        await self.close()
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py's gap
         try:
             async with asyncio.timeout(self._timeout):
@@ -140,9 +142,15 @@ class Link:
         except ResponseError as error:
             return error
 
+    def drop(self) -> None:
+        """Use this connection no more: `open` makes another, and closes this one."""
+        self._watchdog.stop()
+        if self._connection is not None:
+            self._dropped.append(self._connection)
+            self._connection = None
+
     async def close(self) -> None:
         """Drop the connection without waiting for the other end."""
-        self._watchdog.stop()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
+        self.drop()
+        while self._dropped:
+            await self._dropped.pop().disconnect(nowait=True)
