@@ -110,7 +110,7 @@ class Link:
                     replies.append(await self._reply(self._connection))  # noqa: PERF401 (those before a loss count)
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             await self.close()
-            raise LinkLost(f"the broker at {self._name} went away: {error or 'no answer in time'}") from error
+            raise LinkLost(f"the broker at {self._name} went away: {str(error) or 'no answer in time'}") from error
         except BaseException:
             await self.close()  # replies are still on their way: this connection is out of step
             raise
@@ -123,7 +123,7 @@ class Link:
             await self._connection.send_command(*command, check_health=False)
         except (RedisError, OSError) as error:
             await self.close()
-            raise LinkLost(f"the broker at {self._name} went away: {error}") from error
+            raise LinkLost(f"the broker at {self._name} went away: {str(error) or 'no reason given'}") from error
 
     async def receive(self, timeout: float) -> Any:
         """The next reply or message the server pushes; None if it is silent for `timeout` seconds. Raises LinkLost."""
@@ -133,7 +133,7 @@ class Link:
             return await self._connection.read_response(timeout=timeout, push_request=True)
         except (RedisError, OSError) as error:
             await self.close()
-            raise LinkLost(f"the broker at {self._name} went away: {error}") from error
+            raise LinkLost(f"the broker at {self._name} went away: {str(error) or 'no reason given'}") from error
 
     @staticmethod
     async def _reply(connection: AbstractConnection) -> Any:

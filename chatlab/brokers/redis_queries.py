@@ -135,7 +135,7 @@ class StreamQueries:
                         return await question()
         except AWAY as error:
             self._require_open()
-            raise BrokerUnavailable(f"the broker is away: {error or 'no answer in time'}") from error
+            raise BrokerUnavailable(f"the broker is away: {str(error) or 'no answer in time'}") from error
         raise AssertionError("a question ends with an answer or an error")
 
     def _require_open(self) -> None:
