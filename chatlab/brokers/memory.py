@@ -177,10 +177,12 @@ class MemoryBroker:
 
     async def announce(self, place: str, who: str, note: str, seconds: float) -> None:
         """Have a note stand for so many seconds."""
+        self._require_open()
         self._notes.setdefault(place, {})[who] = (note, asyncio.get_running_loop().time() + seconds)
 
     async def present(self, place: str) -> Sequence[str]:
         """The notes that stand; those that have expired are dropped."""
+        self._require_open()
         now = asyncio.get_running_loop().time()
         standing = {who: (note, until) for who, (note, until) in self._notes.pop(place, {}).items() if until > now}
         if standing:
@@ -204,9 +206,12 @@ class MemoryBroker:
     def _id(self, number: int) -> str:
         return f"{self._run}-{number}"
 
-    def _topic(self, name: str) -> Topic:
+    def _require_open(self) -> None:
         if self._closed:
             raise BrokerClosed("this broker is closed")
+
+    def _topic(self, name: str) -> Topic:
+        self._require_open()
         if name not in self._topics:
             self._topics[name] = Topic(deque(maxlen=self._max_length))
         return self._topics[name]
