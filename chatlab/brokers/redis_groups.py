@@ -76,7 +76,7 @@ class GroupMember(Inbox):
         self._next_claim = 0.0
         self._next_look = time.monotonic() + FORGET_AFTER * takeover_after  # at who does not come back
         self._next_count = 0.0
-        self._reported = 0  # records whose trimming has been logged
+        self._reported = ""  # the records whose trimming has been logged
         self._tasks = Tasks(log)
         self._retry = Retry(on=(LinkLost, ResponseError), backoff=BACKOFF, on_failure=self._waits)
 
@@ -157,8 +157,8 @@ class GroupMember(Inbox):
             return  # the stream is gone: reading will say so
         lost = trimmed_unread(StreamState.parse(stream), groups, self.group)
         if lost and lost != self._reported:
-            log.error("%d records of %s were trimmed before group %s came to them", lost, self.topic, self.group)
-            self._reported = lost
+            log.error("%s of %s were trimmed before group %s came to them", lost, self.topic, self.group)
+        self._reported = lost
 
     async def _read(self) -> list[Entry]:
         """New records; first, once, what this member took in a former life and did not acknowledge."""
@@ -225,11 +225,21 @@ class GroupMember(Inbox):
         await self._link.pipeline(move, [])
 
 
-def trimmed_unread(state: StreamState, groups: Sequence[dict[bytes, Any]], name: str) -> int:
-    """Return how many records of a stream are gone that a group has not come to, by what XINFO GROUPS says."""
+def trimmed_unread(state: StreamState, groups: Sequence[dict[bytes, Any]], name: str) -> str:
+    """Return "7 records" if so many of a stream are gone that a group has not come to, by what XINFO GROUPS says.
+
+    What a group that was made in the middle of a stream has read is not known before it reads: then "records, perhaps".
+    """
     for group in groups:
-        if str(group[b"name"], "utf-8") == name:
-            last, read = str(group[b"last-delivered-id"], "ascii"), group.get(b"entries-read")
-            if read is not None and state.added is not None and (state.first is None or is_before(last, state.first)):
-                return max(0, int(state.added - read - state.length))
-    return 0
+        last, read = str(group[b"last-delivered-id"], "ascii"), group.get(b"entries-read")
+        if str(group[b"name"], "utf-8") != name or (state.first is not None and not is_before(last, state.first)):
+            continue
+        if last == BEGINNING:
+            read = read or 0
+        if state.newest == last or state.added is None:
+            return ""
+        if read is None:
+            return "records, perhaps,"
+        lost = state.added - read - state.length
+        return f"{lost} records" if lost > 0 else ""
+    return ""
