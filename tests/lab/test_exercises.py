@@ -1,7 +1,7 @@
 """Exercises: the stub is not tried, the reference is right, plausible wrong answers are told what is wrong."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,17 @@ async def test_the_stub_is_not_tried(id: str) -> None:
         assert (await check(id, answer)).mark == "not tried"
 
 
-def on_each_redis(*cases: tuple[Any, ...]) -> Iterator[Any]:
+def on_each_redis(*cases: tuple[Any, ...]) -> list[Any]:
     """Those of the lessons whose checks ask a Redis, once for each that is here; the others once."""
-    for id, *rest in cases:
-        names = [getattr(part, "__name__", "") for part in rest[:1]]
-        for server in redis_servers.NAMES if id[:2] in ("04", "05", "07") else [None]:
-            yield pytest.param(id, *rest, server, id="-".join(filter(None, [id, *names, server])))
+    return [
+        pytest.param(id, *rest, server, id="-".join(filter(None, [id, *map(name_of, rest[:1]), server])))
+        for id, *rest in cases
+        for server in (redis_servers.NAMES if id[:2] in ("04", "05", "07") else [None])
+    ]
+
+
+def name_of(answer: object) -> str:
+    return getattr(answer, "__name__", "")
 
 
 @pytest.mark.parametrize(("id", "each_redis"), on_each_redis(*zip(exercises())), indirect=["each_redis"])
