@@ -12,7 +12,7 @@
     │   └── EngineUnreachable         a server is named, but it does not answer
     └── BrokerError               a broker could not do what it was asked
         ├── BrokerUnavailable         the engine went away; nothing was promised, so nothing is lost silently
-        ├── BrokerClosed              this broker was closed by its owner: there is no point in trying again
+        │   └── BrokerClosed              this broker was closed by its owner: there is no point in trying again
         └── SubscriptionLost          this subscription has ended, with the reason
 
 The message of an error is a short fact in lower case that holds the value which broke the rule.
@@ -94,9 +94,19 @@ class BrokerUnavailable(BrokerError):
     """The engine behind the broker does not answer; what was asked may or may not have been done."""
 
 
-class BrokerClosed(BrokerError):
+class BrokerClosed(BrokerUnavailable):
     """The broker object has been closed: whatever is asked of it now fails, and will fail again."""
 
 
 class SubscriptionLost(BrokerError):
-    """A subscription ended for a reason its reader did not choose; what came in between may be lost."""
+    """A subscription ended for a reason its reader did not choose; what came in between may be lost.
+
+    `resume`: if records are gone, the id after which a new subscription misses no further ones; None if the engine
+    cannot say, or if reading on after the last record received loses nothing. `restarted`: the ids to come may be
+    smaller than those received.
+    """
+
+    def __init__(self, message: str, *, resume: str | None = None, restarted: bool = False) -> None:
+        super().__init__(message)
+        self.resume = resume
+        self.restarted = restarted

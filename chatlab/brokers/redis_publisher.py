@@ -14,15 +14,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError
 
-from chatlab.brokers.inbox import end_task
-from chatlab.brokers.redis_link import Command, Link, LinkLost, back_off
-from chatlab.errors import BrokerError, BrokerUnavailable, ChatlabError
+from chatlab.brokers.redis_link import Command, Link, LinkLost
+from chatlab.brokers.redis_queries import BACKOFF
+from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, ChatlabError
+from chatlab.retry import Retry
+from chatlab.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
 MAX_COMMANDS, MAX_BYTES = 1000, 1 << 20  # of one pipeline: a long one would delay its first replies
+CLOSED = "this broker is closed"
 T = TypeVar("T")
 NOT_EXECUTED = (NoScriptError, ReadOnlyError)  # the server refused because it restarted, or is a replica by now
 
@@ -37,6 +40,7 @@ class Job:
     repeatable: bool
     deadline: float  # of the loop's clock
     reply: asyncio.Future[Any]
+    sent: bool = False  # at least once: the server may have done it
 
 
 class Publisher:
@@ -52,20 +56,22 @@ class Publisher:
         self._outbox: deque[Job] = deque()
         self._filled = asyncio.Event()
         self._seal: Command | None = None
-        self._failures = 0
-        self._task: asyncio.Task[None] | None = None
+        self._open_for_jobs = False  # started, and not closed
+        self._tasks = Tasks(log)
+        self._retry = Retry(on=(LinkLost, RedisError, ChatlabError), backoff=BACKOFF, on_failure=self._waits)
         self._unanswered: deque[Job] = deque()  # by deadline; those that were answered leave from the front
         self._alarm: asyncio.TimerHandle | None = None  # for the first deadline: a timer for each job would cost more
 
     @property
     def connected(self) -> bool:
         """Whether the link was up when last used."""
-        return self._link.is_open
+        return self._link.is_open and not self._tasks.fault
 
     async def start(self) -> None:
         """Connect, or raise LinkLost."""
         await self._open()
-        self._task = asyncio.create_task(self._run(), name="redis publisher")
+        self._open_for_jobs = True
+        self._tasks.start(self._run(), name="redis publisher", on_failure=self._fail_all)
 
     async def submit(self, command: Command, size: int, *, repeatable: bool = False) -> Any:
         """Send a command; return its reply. Raises BrokerUnavailable if none came within `patience` seconds."""
@@ -77,8 +83,8 @@ class Publisher:
         """As `submit`, without waiting: the future gets what `convert` makes of the reply."""
         loop = asyncio.get_running_loop()
         job = Job(command, size, convert, repeatable, loop.time() + self._patience, loop.create_future())
-        if self._task is None or self._task.done():
-            fail(job, BrokerUnavailable("this broker is closed"))
+        if not self._open_for_jobs or self._tasks.fault:
+            fail(job, BrokerUnavailable(self._tasks.fault) if self._tasks.fault else BrokerClosed(CLOSED))
             return job.reply
         self._outbox.append(job)
         self._filled.set()
@@ -91,9 +97,10 @@ class Publisher:
 
     async def aclose(self) -> None:
         """Stop; what was not answered fails."""
-        await end_task(self._task)
+        self._open_for_jobs = False
+        await self._tasks.aclose()
         for job in self._outbox:
-            fail(job, BrokerUnavailable("this broker was closed before the message was taken"))
+            fail(job, unanswered("this broker was closed", job) if job.sent else BrokerClosed(CLOSED))
         self._outbox.clear()
         if self._alarm is not None:
             self._alarm.cancel()
@@ -108,7 +115,7 @@ class Publisher:
             if not job.reply.done() and job.deadline > loop.time():
                 self._alarm = loop.call_at(job.deadline, self._give_up)
                 return
-            fail(job, BrokerUnavailable(f"the broker did not confirm the message within {self._patience:g} s"))
+            fail(job, unanswered(f"the broker did not confirm the message within {self._patience:g} s", job))
             self._unanswered.popleft()
 
     async def _open(self) -> None:
@@ -120,25 +127,25 @@ class Publisher:
             raise
 
     async def _run(self) -> None:
-        while True:
-            try:
-                if not self._link.is_open:
-                    await self._open()
-                    log.info("publishing again")
-                await self._send_all()
-            except LinkLost as error:
-                self._failures += 1
-                log.warning("publishing waits: %s", error)
-                await back_off(self._failures)
-            except (
-                Exception
-            ) as error:  # the server cannot do what we are configured to promise: say so to whoever waits
-                self._failures += 1
-                log.error("publishing is refused: %s", error)
-                for job in self._outbox:
-                    fail(job, error)
-                self._outbox.clear()
-                await back_off(self._failures)
+        async for attempt in self._retry:
+            with attempt:
+                while True:
+                    if not self._link.is_open:
+                        await self._open()
+                        log.info("publishing again")
+                    await self._send_all()
+
+    def _waits(self, error: Exception, seconds: float) -> None:
+        if isinstance(error, LinkLost):
+            log.warning("publishing waits: %s", error)
+        else:  # the server cannot do what we are configured to promise: say so to whoever waits
+            log.error("publishing is refused: %s", error)
+            self._fail_all(error)
+
+    def _fail_all(self, error: Exception) -> None:
+        for job in self._outbox:
+            fail(job, error)
+        self._outbox.clear()
 
     async def _send_all(self) -> None:
         await self._filled.wait()
@@ -148,7 +155,7 @@ class Publisher:
         self._filled.clear()
         while batch := self._next_batch():
             await self._send(batch)
-            self._failures = 0
+            self._retry.reset()
 
     def _next_batch(self) -> list[Job]:
         batch: list[Job] = []
@@ -162,13 +169,17 @@ class Publisher:
 
     async def _send(self, batch: list[Job]) -> None:
         replies: list[Any] = []
-        commands = [job.command for job in batch]
+        commands = []
+        for job in batch:
+            job.sent = True
+            commands.append(job.command)
         try:
             await self._link.pipeline(commands if self._seal is None else [*commands, self._seal], replies)
         except BaseException as error:
             answered = 0 if self._seal is not None else len(replies)
             self._settle(batch[:answered], replies)
-            self._put_back(batch[answered:], error)
+            closed = isinstance(error, asyncio.CancelledError)
+            self._put_back(batch[answered:], "this broker was closed" if closed else str(error))
             raise
         if self._seal is not None:
             replies = sealed(replies)
@@ -189,17 +200,23 @@ class Publisher:
                 job.reply.set_result(job.convert(reply))
         return refused
 
-    def _put_back(self, batch: list[Job], error: BaseException) -> None:
+    def _put_back(self, batch: list[Job], reason: str) -> None:
         """After a loss in the middle: what may be sent twice is, the rest fails."""
         for job in batch:
             if not job.repeatable:
-                fail(job, BrokerUnavailable(f"{error}; the message may or may not have been stored"))
+                fail(job, unanswered(reason, job))
         self._put_back_in_front([job for job in batch if job.repeatable])
 
     def _put_back_in_front(self, jobs: list[Job]) -> None:
         self._outbox.extendleft(reversed(jobs))
         if jobs:
             self._filled.set()
+
+
+def unanswered(reason: str, job: Job) -> BrokerUnavailable:
+    """Return the error of a job that the server has not answered; what became of it depends on how far it got."""
+    outcome = "it may or may not have been stored" if job.sent else "it was not sent"
+    return BrokerUnavailable(f"{reason}; {outcome}")
 
 
 def as_it_is(reply: Any) -> Any:

@@ -85,7 +85,7 @@ class ChatService:
         self.connect_timeout = connect_timeout
         self.fanout = Fanout(slow_readers)
         self.hub = Hub(self.fanout)
-        self.relay = Relay(broker, self._deliver, self._lost)
+        self.relay = Relay(broker, self._deliver, self._lost, restarted=self._restarted)
         self.queues = Queues(broker, self.id)
         self.presence = Presence(broker, self.id, self._send)
         works = [make(broker, self.presence) for make in jobs]
@@ -221,9 +221,15 @@ class ChatService:
         self.hub.dispatch(record.destination, [record])
 
     def _lost(self, topic: str) -> None:
-        for destination in list(self.hub.destinations()):
-            if topic_of(destination) == topic:
-                self.hub.mark_gap(destination)
+        for destination in self._destinations_of(topic):
+            self.hub.mark_gap(destination)
+
+    def _restarted(self, topic: str) -> None:
+        for destination in self._destinations_of(topic):
+            self.hub.forget_ids(destination)
+
+    def _destinations_of(self, topic: str) -> list[str]:
+        return [destination for destination in self.hub.destinations() if topic_of(destination) == topic]
 
 
 def _destination(record: Record) -> str:

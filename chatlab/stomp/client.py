@@ -6,9 +6,11 @@
         async for message in subscription:                                     # a Frame: .get("message-id"), .body
             ...
 
-It keeps heart-beats, and connects again when the connection is lost: after a while that doubles with each failure, with
-chance in it, so that a thousand clients of a server that came back do not come back in the same instant. Then it
-subscribes again, and on topics says which message was the last it saw (`last-id`), so that what it missed comes first.
+It keeps heart-beats, and connects again when the connection is lost, after a wait that grows with each failure
+(retry.py). Then it subscribes again, and on topics says which message was the last it saw (`last-id`), so that what it
+missed comes first.
+
+A proxy that the environment names is used for a server elsewhere, and never for one on loopback (proxies.py).
 
 A server may have a way to refuse one message and go on with the session, which STOMP has not: a MESSAGE on the queue
 `/user/queue/errors` with the `receipt-id` of the SEND. A client that has subscribed to it is told by MessageRefused
@@ -24,7 +26,7 @@ import asyncio
 import enum
 import itertools
 import json
-import random
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -37,14 +39,22 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from chatlab.errors import MessageRefused, RemoteProtocolError, StompError, SubscriptionLost
+from chatlab.proxies import proxy_for
+from chatlab.retry import Backoff, Retry
 from chatlab.stomp.events import AckMode
 from chatlab.stomp.frames import EOL, VERSIONS, Frame, Heartbeat, Limits, Parser
 from chatlab.stomp.heartbeat import HeartBeat, agree, parse_heart_beat
 from chatlab.stomp.session import SUBPROTOCOLS
+from chatlab.tasks import Tasks
+
+__all__ = ["Backoff", "ClientSubscription", "State", "StompClient"]
+
+logger = logging.getLogger("chatlab.stomp.client")
 
 Headers = Mapping[str, str]
 NO_HEADERS: Headers = {}
 ERRORS = "/user/queue/errors"
+GENTLE = Backoff(first=0.2, longest=20.0)
 
 
 class State(enum.Enum):
@@ -56,26 +66,12 @@ class State(enum.Enum):
     WAITING = "waiting to connect again"
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """How long to wait before each attempt to connect again, in seconds: doubling, and never twice the same."""
-
-    first: float = 0.2
-    most: float = 20.0
-
-    def delays(self) -> Iterator[float]:
-        """Return the delays of one outage."""
-        delay = self.first
-        while True:
-            yield delay * random.uniform(0.5, 1.0)
-            delay = min(delay * 2, self.most)
-
-
 class StompClient:
     """One client, across as many connections as it takes.
 
     `login`, `passcode` and `headers` go into CONNECT; `heart_beat` is what we can send and want, in milliseconds;
-    `versions` are offered; `on_change` is called when `state` has changed. `options` are for `websockets`' `connect`.
+    `versions` are offered; `backoff` is how long to wait before connecting again; `on_change` is called when `state`
+    has changed. `options` are for `websockets`' `connect`, such as `proxy`.
     """
 
     def __init__(
@@ -102,7 +98,7 @@ class StompClient:
         self._connect_headers = _connect_headers(url, login, passcode, versions, heart_beat, headers)
         self._heart_beat = heart_beat
         self._reconnect = reconnect
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff or GENTLE
         self._connect_timeout = connect_timeout
         self._limits = limits or Limits(max_frame=16 * 1024 * 1024)
         self._on_change = on_change
@@ -111,6 +107,7 @@ class StompClient:
         self._may_send = asyncio.Event()  # open, or closed for good
         self._receipts: dict[str, asyncio.Future[None]] = {}
         self._subscriptions: dict[str, ClientSubscription] = {}
+        self._tasks = Tasks(logger)
         self._task: asyncio.Task[None] | None = None
         self._numbers = itertools.count()
         self._subscription_numbers = itertools.count()
@@ -124,11 +121,11 @@ class StompClient:
         self._may_send.clear()
         self._move_to(State.CONNECTING)
         try:
-            link = await self._open_link()
+            await self._open_link()
         except BaseException:
             self._move_to(State.CLOSED)
             raise
-        self._task = asyncio.create_task(self._run(link), name=f"STOMP client of {self.url}")
+        self._task = self._tasks.start(self._run(), name=f"STOMP client of {self.url}")
 
     async def aclose(self, timeout: float = 5.0) -> None:
         """Leave politely: DISCONNECT, its RECEIPT, the WebSocket's close. Subscriptions end. Safe to call twice."""
@@ -234,32 +231,36 @@ class StompClient:
 
     # --- One connection after the other ---
 
-    async def _run(self, link: _Link) -> None:
+    async def _run(self) -> None:
         """Read until told to stop, connecting again whenever the connection is lost."""
+        retry = Retry(on=(OSError, RemoteProtocolError), backoff=self._backoff, on_failure=self._wait_to_connect)
         try:
-            delays = self._backoff.delays()
-            while True:
-                opened = link.clock()
-                self.lost = await self._read(link)
-                self._forget(link)
-                if not self._reconnect or self._task is None:  # None: aclose() has begun
-                    return
-                if link.clock() - opened >= self._backoff.most:  # it held: the next outage is another one
-                    delays = self._backoff.delays()
-                link = await self._open_again(delays)
+            async for attempt in retry:
+                with attempt:
+                    await self._live_once(retry)
+        except Exception as error:
+            self.lost = error
+            raise
         finally:
             self._end()
 
-    async def _open_again(self, delays: Iterator[float]) -> _Link:
-        for delay in delays:
-            self._move_to(State.WAITING)
-            await asyncio.sleep(delay)
+    async def _live_once(self, retry: Retry) -> None:
+        """Read one connection to its end, opening it unless `connect` did. Raise why it ended if another is wanted."""
+        link = self._link
+        if link is None:
             self._move_to(State.CONNECTING)
-            try:
-                return await self._open_link()
-            except (OSError, StompError) as error:
-                self.lost = error
-        raise AssertionError("delays never end")
+            link = await self._open_link()
+        opened = link.clock()
+        self.lost = await self._read(link)
+        self._forget(link)
+        if link.clock() - opened >= self._backoff.longest:  # it held: the next outage is another one
+            retry.reset()
+        if self._reconnect and self._task is not None:  # None: aclose() has begun
+            raise self.lost
+
+    def _wait_to_connect(self, error: Exception, seconds: float) -> None:
+        self.lost = error
+        self._move_to(State.WAITING)
 
     async def _open_link(self) -> _Link:
         """Connect, say CONNECT, wait for CONNECTED, subscribe again."""
@@ -538,11 +539,11 @@ class _Link:
             "subprotocols": SUBPROTOCOLS,
             "max_size": 2 * limits.max_frame,
             "ping_interval": None,  # STOMP's heart-beats do what WebSocket's pings would
-            "proxy": None,  # a proxy named in the environment does not lead back to this machine
+            "proxy": proxy_for(url),
         }
         try:
             return cls(await connect(url, **{**settings, **options}), heart_beat, limits)
-        except WebSocketException as error:
+        except (WebSocketException, ImportError) as error:  # ImportError: a SOCKS proxy, and no python-socks
             raise ConnectionError(f"no WebSocket at {url}: {error}") from error
 
     async def send(self, frame: Frame) -> None:

@@ -21,8 +21,8 @@ async def test_a_room_hears_its_own_messages_and_no_others(server: ChatServer) -
         await peer.say("야옹", "고양이")
         await peer.say("nobody here", "birds")
         first, second = await peer.frame("MESSAGE"), await peer.frame("MESSAGE")
-        assert (first.get("subscription"), first.get("message-id")) == ("dogs", "dogs/1-0")
-        assert (second.get("subscription"), second.get("message-id")) == ("cats", "고양이/1-0")
+        assert (first.get("subscription"), first.get("message-id")) == ("dogs", "dogs/1-1")
+        assert (second.get("subscription"), second.get("message-id")) == ("cats", "고양이/1-1")
         assert json.loads(second.body)["room"] == "고양이"
         await peer.nothing_more()
 
@@ -134,7 +134,7 @@ async def test_a_topic_that_is_no_room_takes_a_send_with_its_headers_and_no_more
         assert message.body == b"\x00\xff\n"
         assert message.get("colour") == "red"
         assert message.get("content-type") == "application/octet-stream"
-        assert message.get("message-id") == "topic/news/1-0"
+        assert message.get("message-id") == "topic/news/1-1"
         assert message.get("subscription") == "sub-0"
         assert message.get("receipt") is None
         assert message.get("gap") is None

@@ -31,12 +31,12 @@ async def test_a_message_comes_back_with_its_records_id_name_and_time(server: Ch
         message = await peer.frame("MESSAGE")
         assert message.get("destination") == "/topic/public"
         assert message.get("subscription") == "sub-0"
-        assert message.get("message-id") == "public/1-0"
+        assert message.get("message-id") == "public/1-1"
         assert message.get("content-type") == "application/json"
         body = json.loads(message.body)
         assert list(body) == ["id", "client_id", "room", "sender", "content", "time"]
         assert {**body, "time": ""} == {
-            "id": "1-0",
+            "id": "1-1",
             "client_id": "7f3a",
             "room": "public",
             "sender": "민지",

@@ -49,7 +49,7 @@ async def test_a_replay_and_a_live_subscription_of_one_client_do_not_disturb_eac
         await broker.publish("chat:{cats}", json.dumps({"content": f"old {number}"}).encode())
     async with Peer(server.url) as peer:
         await peer.subscribe(CATS, id="live")
-        await peer.subscribe(CATS, id="all", last_id="cats/1-0")
+        await peer.subscribe(CATS, id="all", last_id="cats/1-1")
         await peer.say("new", "cats")
         frames = [await peer.frame("MESSAGE") for _ in range(4)]
         told = {id: [content(frame) for frame in frames if frame.get("subscription") == id] for id in ("live", "all")}

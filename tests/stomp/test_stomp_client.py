@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from collections.abc import AsyncIterator, Callable
 
@@ -14,7 +15,7 @@ from chatlab.stomp.events import Ack, Disconnect, Nack, Send, Subscribe, Unsubsc
 from chatlab.stomp.frames import Frame
 from tests.support.stomp_server import StompServer
 
-SOON = Backoff(first=0.01, most=0.05)
+SOON = Backoff(first=0.01, longest=0.05)
 
 
 @pytest.fixture
@@ -290,7 +291,7 @@ async def test_a_client_may_connect_again_after_it_was_closed(server: StompServe
 
 
 async def test_closing_while_waiting_to_connect_again_is_quick(server: StompServer) -> None:
-    client = StompClient(server.url, backoff=Backoff(first=100, most=100))
+    client = StompClient(server.url, backoff=Backoff(first=100, longest=100))
     await client.connect()
     subscription = await client.subscribe("/topic/a")
     client.drop()
@@ -300,11 +301,38 @@ async def test_closing_while_waiting_to_connect_again_is_quick(server: StompServ
     assert [message async for message in subscription] == []
 
 
-def test_the_delays_double_up_to_a_limit_and_are_never_the_same() -> None:
-    delays = Backoff(first=1, most=8).delays()
-    for longest in (1, 2, 4, 8, 8):
-        assert longest / 2 <= next(delays) <= longest
-    assert len({next(delays) for _ in range(20)}) > 1
+async def test_a_server_that_stays_away_is_tried_less_and_less_often(server: StompServer) -> None:
+    waits: list[float] = []
+    client = StompClient(server.url, backoff=Backoff(first=0.02, longest=0.08))
+
+    def note() -> None:
+        waits.append(asyncio.get_running_loop().time())
+
+    await client.connect()
+    client._on_change = lambda: note() if client.state is State.WAITING else None
+    await server.stop()
+    await until(lambda: len(waits) == 7)
+    await client.aclose()
+    pauses = [later - earlier for earlier, later in itertools.pairwise(waits)]
+    assert pauses[0] >= 0.01
+    assert min(pauses[2:]) >= 0.04, "from the third failure on, half of the longest wait at least"
+
+
+async def test_a_fault_of_the_client_is_logged_and_ends_its_subscriptions_with_it(
+    server: StompServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        if client.state is State.WAITING:
+            raise ZeroDivisionError("in on_change")
+
+    client = StompClient(server.url, backoff=SOON, on_change=fail)
+    await client.connect()
+    subscription = await client.subscribe("/topic/a")
+    client.drop()
+    with pytest.raises(ZeroDivisionError):
+        await bodies(subscription, 1)
+    assert client.state is State.CLOSED
+    await until(lambda: f"background task 'STOMP client of {server.url}' failed" in caplog.text)
 
 
 # --- Heart-beats ---

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from aiohttp import ClientSession, ClientTimeout
 from redis.asyncio import Redis
 
 from chatlab.lab.clients import StompMember
@@ -199,7 +199,7 @@ async def load(cluster: Cluster, members: int, *, messages: int = 10) -> list[Sh
     """
     balancer = await cluster.balance()
     urls = [instance.url for instance in cluster.instances if instance.alive]
-    before = [await asyncio.to_thread(_metrics, url) for url in urls]
+    before = [await _metrics(url) for url in urls]
     async with contextlib.AsyncExitStack() as stack:
         clients = []
         for number in range(members):
@@ -208,7 +208,7 @@ async def load(cluster: Cluster, members: int, *, messages: int = 10) -> list[Sh
         for number in range(messages):
             await clients[0].send(f"load {number}")
         await asyncio.gather(*(client.heard(f"load {messages - 1}", timeout=20) for client in clients))
-        after = [await asyncio.to_thread(_metrics, url) for url in urls]
+        after = [await _metrics(url) for url in urls]
     return [_share(then, now) for then, now in zip(before, after, strict=True)]
 
 
@@ -219,10 +219,11 @@ def _share(before: Mapping[str, float], after: Mapping[str, float]) -> Share:
     return Share(grown("chatlab_connections"), grown("chatlab_deliveries_total"))
 
 
-def _metrics(url: str) -> dict[str, float]:
-    parts = urlsplit(url)
-    with urllib.request.urlopen(f"http://{parts.netloc}/metrics", timeout=5) as answer:
-        rows = [line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line and line[0] != "#"]
+async def _metrics(url: str) -> dict[str, float]:
+    # Not urllib, which would ask a proxy named in the environment for this machine; aiohttp does so only if told to.
+    page = f"http://{urlsplit(url).netloc}/metrics"
+    async with ClientSession(timeout=ClientTimeout(5), raise_for_status=True) as http, http.get(page) as answer:
+        rows = [line.rsplit(" ", 1) for line in (await answer.text()).splitlines() if line and line[0] != "#"]
     return {name: float(value) for name, value in rows}
 
 
