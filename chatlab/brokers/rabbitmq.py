@@ -133,28 +133,23 @@ class RabbitMQBroker:
         """Read every topic that matches: words between dots, `*` for any one word, `#` for any number of words."""
         return await self._consume(PatternSubscription(pattern, self), lambda queue: queue.bind(EXCHANGE, pattern))
 
+    async def create_group(self, topic: str, group: str) -> None:
+        """Declare the queue of `group`: it is durable, and fills whether or not a member is there."""
+
+        async def take(_link: Link, channel: AbstractChannel, _on_message: OnMessage) -> None:
+            await self._declare_group(channel, topic, group)
+
+        await (await self._read(WorkQueueSubscription(topic, self), take)).aclose()
+
     async def join(self, topic: str, group: str, member: str) -> WorkQueueSubscription:
-        """Take a share of the work of `group`: its queue is durable, and fills whether or not a member is there."""
-        check(topic)
-        name = f"{escaped(topic, MAX_NAME)}:{escaped(group, MAX_NAME)}"
-        aside = f"{name}:set-aside"
-        rules: FieldTable = {
-            "x-queue-type": "quorum",  # the kind of queue that counts how often it delivers
-            "x-delivery-limit": self._tries - 1,  # returns after the first delivery
-            "x-dead-letter-exchange": "",
-            "x-dead-letter-routing-key": aside,
-        }
+        """Take a share of the work of `group`, whose queue is declared if it is missing."""
 
         async def take(_link: Link, channel: AbstractChannel, on_message: OnMessage) -> None:
             await channel.set_qos(GROUP_PREFETCH)
-            await channel.declare_queue(aside, durable=True)
-            queue = await channel.declare_queue(name, durable=True, arguments=rules)
-            await queue.bind(EXCHANGE, routing_key=topic)
+            queue = await self._declare_group(channel, topic, group)
             await queue.consume(on_message, consumer_tag=f"{member}-{uuid.uuid4().hex}")
 
-        subscription = await self._read(WorkQueueSubscription(topic, self), take)
-        self._shared.add(topic)
-        return subscription
+        return await self._read(WorkQueueSubscription(topic, self), take)
 
     async def crash_risk(self) -> str:
         """What a crash of RabbitMQ may cost although it was confirmed."""
@@ -200,6 +195,22 @@ class RabbitMQBroker:
             await queue.consume(on_message)
 
         return await self._read(subscription, take)
+
+    async def _declare_group(self, channel: AbstractChannel, topic: str, group: str) -> AbstractQueue:
+        check(topic)
+        name = f"{escaped(topic, MAX_NAME)}:{escaped(group, MAX_NAME)}"
+        aside = f"{name}:set-aside"
+        rules: FieldTable = {
+            "x-queue-type": "quorum",  # the kind of queue that counts how often it delivers
+            "x-delivery-limit": self._tries - 1,  # returns after the first delivery
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": aside,
+        }
+        await channel.declare_queue(aside, durable=True)
+        queue = await channel.declare_queue(name, durable=True, arguments=rules)
+        await queue.bind(EXCHANGE, routing_key=topic)
+        self._shared.add(topic)
+        return queue
 
     async def _read(self, subscription: S, take: Take) -> S:
         """Give a subscription its channel, and let `take` say which queue it reads."""
