@@ -112,8 +112,7 @@ class RabbitMQBroker:
         sent = False
         try:
             async with asyncio.timeout(self._patience):
-                link = await self._open_link()
-                await link.ready()
+                link = await self._publishing_link()
                 sent = True
                 routed = await link.publish(message, topic)
         except DeliveryError as error:
@@ -290,6 +289,19 @@ class RabbitMQBroker:
                 return self._link
             await self._settled.wait()
         raise BrokerClosed(f"the broker at {self._name} is closed")
+
+    async def _publishing_link(self) -> Link:
+        """The connection, once it takes messages."""
+        while True:
+            link = await self._open_link()
+            try:
+                await link.ready()
+                await link.prepare()
+            except LOST:
+                if link is self._link:
+                    raise
+            else:
+                return link
 
     async def _connect(self) -> Link:
         link = Link(self._url, lambda reason: self._lose(link, reason), self._dropped)

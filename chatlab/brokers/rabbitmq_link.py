@@ -24,7 +24,14 @@ from collections.abc import Callable, Iterator
 import aio_pika
 import aiormq
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage, AbstractQueue
-from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, ChannelNotFoundEntity, DeliveryError, PublishError
+from aio_pika.exceptions import (
+    AMQPChannelError,
+    AMQPError,
+    ChannelInvalidStateError,
+    ChannelNotFoundEntity,
+    DeliveryError,
+    PublishError,
+)
 from yarl import URL
 
 EXCHANGE = "chatlab"
@@ -56,7 +63,8 @@ class Link:
         self._on_lost = on_lost
         self._on_drop = on_drop
         self._connection: AbstractConnection | None = None
-        self._exchange: AbstractExchange | None = None
+        self._publisher: AbstractChannel | None = None
+        self._exchange: AbstractExchange | None = None  # on that channel
         self._watched: AbstractExchange | None = None
         self._opening = asyncio.Lock()  # of the channel to publish on
 
@@ -68,7 +76,7 @@ class Link:
                 await self._connection.connect(timeout=patience)
                 self._connection.close_callbacks.add(lambda _, error: self.lose(f"the connection broke: {error!r}"))
                 await self._watch()
-                await self._open_exchange()
+                await self._open_publisher()
             await self._probe()  # under an alarm it is not confirmed, and readers are served anyway
             if self.lost.done():
                 raise LinkLost(self.lost.result())
@@ -83,15 +91,20 @@ class Link:
             raise LinkLost("the connection is closed")
         await transport.ready()
 
+    async def prepare(self) -> None:
+        """Have a channel to publish on: RabbitMQ may have closed the last one alone. Raises one of `LOST`."""
+        if self._publisher is None or self._publisher.is_closed:
+            async with self._opening:
+                if self._publisher is None or self._publisher.is_closed:
+                    await self._open_publisher()
+
     async def publish(self, message: aio_pika.Message, topic: str) -> bool:
         """Return once RabbitMQ has confirmed: whether any queue got it. Raises one of `LOST`, or DeliveryError."""
+        assert self._exchange is not None
         try:
             with as_lost():
-                exchange = self._exchange
-                if exchange is None or exchange.channel.is_closed:
-                    exchange = await self._reopened_exchange()
                 # If it were not mandatory, RabbitMQ would confirm a message that no queue is bound for, and drop it.
-                await exchange.publish(message, routing_key=topic, mandatory=True)
+                await self._exchange.publish(message, routing_key=topic, mandatory=True)
         except PublishError:
             return False
         except ChannelNotFoundEntity as error:
@@ -137,17 +150,17 @@ class Link:
         except RuntimeError as error:  # what aio_pika and aiormq raise if the connection has just been closed
             raise LinkLost(f"no channel: {error}") from error
 
-    async def _open_exchange(self) -> AbstractExchange:
-        channel = await self._open_channel(publisher_confirms=True)
-        self._exchange = await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
-        return self._exchange
-
-    async def _reopened_exchange(self) -> AbstractExchange:
-        """The exchange on a new channel, where RabbitMQ closed the last one and left the connection."""
-        async with self._opening:
-            if self._exchange is not None and not self._exchange.channel.is_closed:
-                return self._exchange  # another publish was faster
-            return await self._open_exchange()
+    async def _open_publisher(self) -> None:
+        try:
+            with as_lost():
+                channel = await self._open_channel(publisher_confirms=True)
+                self._exchange = await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
+        except AMQPChannelError:
+            raise  # RabbitMQ refuses this: the connection lives
+        except LOST as error:
+            self.lose(f"the connection broke: {error!r}")
+            raise
+        self._publisher = channel
 
     async def _watch(self) -> None:
         channel = await self._open_channel(publisher_confirms=True)
