@@ -30,15 +30,20 @@ names = count()
 class Echo:
     """Says what it is told; `close` ends the session."""
 
-    def __init__(self, transport: Transport, request: web.Request) -> None:
+    def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.ended = asyncio.Event()
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes, text: bool) -> bool:
         if data == b"close":
             self.transport.sink.close(3000, "Go away!")
         else:
             self.transport.sink.write(self.transport.framing.frame([data]))
+        return not data.startswith(b"later")
+
+    async def finish(self) -> None:
+        await asyncio.sleep(0)
+        self.transport.sink.write(self.transport.framing.frame([b"finished"]))
 
     def end(self) -> None:
         self.ended.set()
@@ -47,10 +52,11 @@ class Echo:
 class EchoServer:
     def __init__(self) -> None:
         self.peers: list[Echo] = []
-        self.sockjs = SockJS(self._open, origins=["https://chat.example"], stream_limit=4096)
+        self.ids = map(str, count(1))
+        self.sockjs = SockJS(self._open, lambda: next(self.ids), origins=["https://chat.example"], stream_limit=4096)
 
-    def _open(self, transport: Transport, request: web.Request) -> Echo:
-        self.peers.append(Echo(transport, request))
+    def _open(self, transport: Transport, request: web.Request, id: str) -> Echo:
+        self.peers.append(Echo(transport))
         return self.peers[-1]
 
 
