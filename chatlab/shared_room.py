@@ -95,7 +95,9 @@ class SharedRoom(Room):
             self._lost(closed)
 
     def _lost(self, error: Exception, wait: float | None = None) -> None:
-        logger.error("nothing heard from the broker%s: %s", "" if wait is None else f", next try in {wait:.1f} s", error)
+        logger.error(
+            "nothing heard from the broker%s: %s", "" if wait is None else f", next try in {wait:.1f} s", error
+        )
         if not self._deaf:
             self._deaf = True
             self.notify("the other servers cannot be heard now")

@@ -101,6 +101,7 @@ class ChatServer:
             end_settings=self._end_settings,
         )
         self._http = HttpServer(self._application(), logger)
+        self.first_request = self._http.first_request
 
     @property
     def url(self) -> str:

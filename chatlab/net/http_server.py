@@ -117,7 +117,7 @@ def bound(host: str, port: int, send_buffer: int | None = None) -> list[socket.s
             bound.append(socket.create_server(address, family=family))
         except OSError as error:
             reason = (error.strerror or str(error)).partition(" (")[0].lower()
-            faults.append(OSError(error.errno, f"cannot listen at {address[0]}, port {address[1]}: {reason}"))
+            faults.append(OSError(error.errno, f"cannot listen at {host}, port {port}: {reason}"))
     taken = [error for error in faults if error.errno == errno.EADDRINUSE]
     if taken or not bound:
         for sock in bound:

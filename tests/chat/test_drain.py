@@ -11,6 +11,7 @@ import pytest
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat_server
 from chatlab.chat.server import ChatServer
+from chatlab.lab.until import until
 from tests.support.conversation import text
 from tests.support.held_broker import Held
 from tests.support.stomp_peer import Peer, chat, raw_websocket
@@ -106,8 +107,7 @@ async def test_a_broker_that_does_not_confirm_costs_the_drain_once_and_the_clien
             deaf_writer.write(text(b"CONNECT\naccept-version:1.2\nhost:x\n\n\0"))
             await deaf_reader.readuntil(b"\0")
             await peer.send("SEND", chat("x"), destination="/app/chat.sendMessage", receipt="r")
-            while not broker.asked:
-                await asyncio.sleep(0.01)
+            await until(lambda: broker.asked)
             stopping = asyncio.create_task(seconds_to_stop(server))
             assert await peer.close_code() in (1001, 1006)
             assert await stopping < DRAIN + SLACK

@@ -80,7 +80,6 @@ async def servers() -> AsyncIterator[list[tuple[str, int, str]]]:
         ([f"Host: {OWN}", *UPGRADE, "Sec-WebSocket-Protocol: unheard-of"], 101),
         ([f"Host: {OWN}", *UPGRADE, KEY], 400),
         ([f"Host: {OWN}", *UPGRADE[:-1], "Sec-WebSocket-Key: c2hvcnQ="], 400),
-        ([f"Host: {OWN}", "Upgrade: h2c, WebSocket", *UPGRADE[1:]], 101),
         ([f"Host: {OWN}", "Upgrade: websocket", "Connection: keep-alive, upgrade", *UPGRADE[2:]], 101),
     ],
 )
