@@ -18,7 +18,7 @@ from chatlab.brokers.inbox import MAX_WAITING, ForwardingInbox
 from chatlab.brokers.memory_groups import MemoryGroup, MemoryMember
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery
-from chatlab.errors import BrokerClosed, SubscriptionLost
+from chatlab.errors import BrokerClosed, BrokerError, SubscriptionLost
 
 _last_run = 0
 
@@ -99,14 +99,14 @@ class MemoryBroker:
         await asyncio.sleep(0)
         return id
 
-    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str] | str:
+    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
         """As `publish`, or `publish_once` if there is a key: over before it returns."""
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         try:
-            return self._publish(topic, body) if key is None else self._publish_once(topic, body, key)
-        except BrokerClosed as error:
-            failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-            failed.set_exception(error)
-            return failed
+            done.set_result(self._publish(topic, body) if key is None else self._publish_once(topic, body, key))
+        except BrokerError as error:
+            done.set_exception(error)
+        return done
 
     def _publish(self, topic: str, body: bytes) -> str:
         record = self._topic(topic)

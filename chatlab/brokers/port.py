@@ -114,10 +114,10 @@ class Deduplicates(Broker, Protocol):
 class Pipelines(Deduplicates, Protocol):
     """An engine on which a publish is begun in one call and over in another, without a task to wait in between."""
 
-    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str] | str:
+    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
         """Begin `publish`, or `publish_once` if there is a key, in the order of the calls.
 
-        The id of a record that is stored before this returns; else a future of it, which has the errors, too.
+        The future gets the record's id, or the error. It is done already if the record is stored before this returns.
         """
 
 

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -83,7 +84,9 @@ class Connection:
         self._sending: set[asyncio.Future[str]] = set()
         self._some_sent = asyncio.Event()
         self._reading = True  # while it is not, nothing follows from hearing nothing
-        self._over = False  # an ERROR has been sent: what came behind its frame is settled or left, but not begun
+        self._unfinished: tuple[Event, Iterator[Event]] | None = None  # what `finish` has to do first, and then
+        self._answering: Coroutine[Any, Any, Outgoing | None] | None = None  # the async handler of `_unfinished`
+        self._over = False  # after an ERROR: ACK, NACK and UNSUBSCRIBE are still honoured, SEND and SUBSCRIBE dropped
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
         self._set_timer()
@@ -91,18 +94,33 @@ class Connection:
 
     # --- What a transport calls ---
 
-    def receive(self, data: bytes) -> Awaitable[None] | None:
-        """Take what one WebSocket message (or SockJS message) brought, and act on it.
+    def receive(self, data: bytes, text: bool = True) -> bool:
+        """Act on what one WebSocket message (or SockJS message) brought; STOMP does not tell text from binary.
 
-        Nearly always that is done at once, and the answer is None. Else await the answer before you hand over more.
+        Return whether all is done. If not, await `finish` before you hand over more.
         """
         events = iter(self.session.receive_data(data))
         for event in events:
-            rest = self._act(event)
-            if rest is not None:
-                return self._act_on_the_rest(rest, events)
+            if not self._act_now(event):
+                self._unfinished = event, events
+                return False
         self.flush()
-        return self._until_some_are_sent() if len(self._sending) >= MAX_SENDING else None
+        return len(self._sending) < MAX_SENDING
+
+    async def finish(self) -> None:
+        """Act on what is left of the last message, and wait while too much is on its way to the broker."""
+        unfinished, self._unfinished = self._unfinished, None
+        if unfinished is not None:
+            event, events = unfinished
+            await self._act(event)
+            for event in events:
+                if not self._act_now(event):
+                    await self._act(event)
+            self.flush()
+        while len(self._sending) >= MAX_SENDING and not self._ended:
+            self._some_sent.clear()
+            with self.not_reading():
+                await self._some_sent.wait()
 
     def end(self) -> None:
         """The transport is gone: leave everything."""
@@ -198,61 +216,48 @@ class Connection:
 
     # --- Events ---
 
-    def _act(self, event: Event) -> Awaitable[None] | None:
-        """Do what an event asks for; what cannot be done at once is returned, to be awaited.
+    def _act_now(self, event: Event) -> bool:
+        """Do what an event asks for, if nothing has to be waited for. If something has, return False: `_act` does it.
 
         Most frames are SENDs, and nothing in most of those waits: a coroutine for each would cost more than it does.
         """
         try:
-            return self._begin(event)
+            match event:
+                case Send() | Subscribe() if self._over:
+                    pass
+                case Send():
+                    return self._send(event)
+                case Connect() | Subscribe() | Commit():
+                    return False
+                case Unsubscribe():
+                    self._subscriptions.end(event)
+                case Ack() | Nack():
+                    self._subscriptions.settle(event)
+                case Disconnect():
+                    self.done(event)
         except Exception as error:
             self._end_after(event, error)
-            return None
+        return True
 
-    def _begin(self, event: Event) -> Awaitable[None] | None:
-        match event:
-            case Send() | Subscribe() if self._over:
-                pass  # it came with the frame that was answered with ERROR: the client knows that it is over
-            case Send():
-                return self._send(event)
-            case Subscribe():
-                return self._guarded(event, self._subscriptions.begin(event, self._user()))
-            case Unsubscribe():
-                self._subscriptions.end(event)
-            case Ack() | Nack():
-                self._subscriptions.settle(event)
-            case Connect():
-                return self._guarded(event, self._connect(event))
-            case Commit():
-                return self._guarded(event, self._commit(event))
-            case Disconnect():
-                self.done(event)
-        return None
-
-    async def _act_on_the_rest(self, rest: Awaitable[None], events: Iterator[Event]) -> None:
-        await rest
-        for event in events:
-            if (rest_of_it := self._act(event)) is not None:
-                await rest_of_it
-        self.flush()
-        await self._until_some_are_sent()
-
-    async def _until_some_are_sent(self) -> None:
-        while len(self._sending) >= MAX_SENDING and not self._ended:
-            self._some_sent.clear()
-            with self.not_reading():
-                await self._some_sent.wait()
-
-    async def _guarded(self, event: Event, rest: Awaitable[None]) -> None:
+    async def _act(self, event: Event) -> None:
+        """Do what `_act_now` could not."""
         try:
-            await rest
+            match event:
+                case Send():
+                    await self._answer_later(event)
+                case Connect():
+                    await self._connect(event)
+                case Subscribe():
+                    await self._subscriptions.begin(event, self._user())
+                case Commit():
+                    await self._commit(event)
         except Exception as error:
             self._end_after(event, error)
 
     async def _commit(self, event: Commit) -> None:
         for each in event.events:
-            if (rest := self._act(each)) is not None:
-                await rest
+            if not self._act_now(each):
+                await self._act(each)
         self.done(event)
 
     def _end_after(self, event: Event, error: Exception) -> None:
@@ -279,7 +284,7 @@ class Connection:
 
     # --- SEND ---
 
-    def _send(self, event: Send) -> Awaitable[None] | None:
+    def _send(self, event: Send) -> bool:
         user, destination = self._user(), event.destination
         if self._allowance is not None and not self._allowance.take():
             self._refuse_for_rate(event)
@@ -289,22 +294,24 @@ class Connection:
             return self._handle(event, user)
         else:
             self._publish(event, _direct(event))
-        return None
+        return True
 
-    def _handle(self, event: Send, user: User) -> Awaitable[None] | None:
+    def _handle(self, event: Send, user: User) -> bool:
         try:
-            outgoing = self.service.app.call_message(Call(event.destination, user, event.headers), event.body)
+            answer = self.service.app.call_message(Call(event.destination, user, event.headers), event.body)
         except Exception as error:
             self._fail_after(event, error)
-            return None
-        if outgoing is not None and not isinstance(outgoing, Outgoing):
-            return self._guarded(event, self._handle_later(event, outgoing))
-        self._handled(event, outgoing)
-        return None
+            return True
+        if answer.later is not None:
+            self._answering = answer.later
+            return False
+        self._handled(event, answer.outgoing)
+        return True
 
-    async def _handle_later(self, event: Send, handling: Awaitable[Outgoing | None]) -> None:
+    async def _answer_later(self, event: Send) -> None:
+        answering, self._answering = self._answering, None
         try:
-            outgoing = await handling
+            outgoing = await answering if answering is not None else None
         except Exception as error:
             self._fail_after(event, error)
         else:
@@ -327,7 +334,7 @@ class Connection:
                 self.fail_after_exception(event, event.destination, error)
 
     def _refuse_for_rate(self, event: Send) -> None:
-        """Too fast: the message is refused, and who goes on regardless is cut off."""
+        """Reject a message that comes too fast; disconnect clients that keep exceeding the rate."""
         self.service.metrics.limited += 1
         if self._allowance is not None and self._allowance.exhausted:
             raise StompError("flooding: too many messages, again and again")
@@ -337,8 +344,8 @@ class Connection:
         # A key of our own lets the broker try again without adding a second record; only a receipt is worth the cost.
         key = outgoing.key or (f"receipt:{self.id}:{event.number}" if event.receipt is not None else None)
         publishing = self.service.publish(topic_of(outgoing.destination), outgoing.body, key)
-        if isinstance(publishing, str):
-            self.session.done(event)  # what comes of it is sent with the rest, by `receive`
+        if publishing.done() and publishing.exception() is None:
+            self.session.done(event)  # the RECEIPT is sent with the rest, by `receive`
         else:
             self._sending.add(publishing)
             publishing.add_done_callback(partial(self._published, event))

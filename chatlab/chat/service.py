@@ -99,20 +99,19 @@ class ChatService:
         if self.workers is not None:
             await self.workers.ready()
 
-    def publish(self, topic: str, body: bytes, key: str | None) -> asyncio.Future[str] | str:
-        """Hand a record to the broker, once per key.
+    def publish(self, topic: str, body: bytes, key: str | None) -> asyncio.Future[str]:
+        """Hand a record to the broker, once per key. The future gets its id, or `BrokerUnavailable`.
 
-        Its id, if it is stored by now; else a future of it, or of `BrokerUnavailable` if it was not taken.
-
-        What is published to one topic gets there in the order of these calls, as far as the engine keeps an order.
+        It is done already where the engine stores at once, as one in memory does. What is published to one topic gets
+        there in the order of these calls, as far as the engine keeps an order.
         """
         started = time.perf_counter()
         if self._pipelines is not None:
             publishing = self._pipelines.begin_publish(topic, body, key)
         else:
             publishing = asyncio.ensure_future(self._publish_by_itself(topic, body, key))
-        if isinstance(publishing, str):
-            self._stored(started)
+        if publishing.done():
+            self._published(started, publishing)
         else:
             publishing.add_done_callback(partial(self._published, started))
         return publishing
@@ -126,13 +125,10 @@ class ChatService:
         if publishing.cancelled():
             return
         if publishing.exception() is None:
-            self._stored(started)
+            self.metrics.published += 1
+            self.metrics.publishing.observe(time.perf_counter() - started)
         else:
             self.metrics.unavailable += 1
-
-    def _stored(self, started: float) -> None:
-        self.metrics.published += 1
-        self.metrics.publishing.observe(time.perf_counter() - started)
 
     def is_before(self, one: str, other: str) -> bool:
         """Which of two record ids comes first, if the engine can tell."""
