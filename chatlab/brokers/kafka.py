@@ -83,16 +83,20 @@ class KafkaBroker:
         self._probe = heard(asyncio.create_task(self._look(), name="kafka probe"), lambda: self._readers)
 
     async def publish(self, topic: str, body: bytes) -> str:
-        """Append one record; return its id when the broker has it. Raises BrokerUnavailable: it may have it or not."""
+        """Append one record; return its id when the broker has it. Raises BrokerUnavailable."""
+        begun = False
         try:
             async with asyncio.timeout(self._patience):
                 async with self._order:
                     name = await self._topic(topic)
                     assert self._producer is not None
+                    begun = True
                     sent = await self._producer.send(name, body, partition=0)
                 appended = await sent
         except LOST as error:  # TimeoutError is an OSError
-            raise BrokerUnavailable(f"the broker did not confirm the message: {error!r}") from error
+            raise BrokerUnavailable(
+                f"the broker did not confirm the message: {error!r}", outcome_unknown=begun
+            ) from error
         return identifier(appended.offset)
 
     async def subscribe(self, topic: str, *, after: str | None = None) -> LogSubscription:
@@ -139,12 +143,20 @@ class KafkaBroker:
         """Whether the id `one` comes before `other`."""
         return parse_id(one) < parse_id(other)
 
+    async def create_group(self, topic: str, group: str) -> None:
+        """Write down where `group` begins, if that is not known yet: at what is published from now on."""
+        partition = TopicPartition(await self._topic(topic), 0)
+        await self._begin_group(partition, self._settings(partition, group))
+
+    def _settings(self, partition: TopicPartition, group: str) -> dict[str, Any]:
+        name = f"{partition.topic}-{escaped(group, MAX_NAME)}"
+        return {**self._client, "group_id": name, "enable_auto_commit": False}
+
     async def join(self, topic: str, group: str, member: str) -> WorkerSubscription:
         """Join `group`. With one partition, one member works at a time; the others stand by to take over."""
         partition = TopicPartition(await self._topic(topic), 0)
-        name = f"{partition.topic}-{escaped(group, MAX_NAME)}"
         session = int(self._takeover_after * 1000)
-        settings = {**self._client, "group_id": name, "enable_auto_commit": False}
+        settings = self._settings(partition, group)
         await self._begin_group(partition, settings)
         consumer = AIOKafkaConsumer(
             **settings,
@@ -187,7 +199,7 @@ class KafkaBroker:
     async def _topic(self, topic: str) -> str:
         """Kafka's name for a topic, which is made if it is missing."""
         if self._admin is None:
-            raise BrokerUnavailable("this broker is closed")
+            raise BrokerUnavailable("this broker is closed", outcome_unknown=False)
         name = escaped(topic, MAX_NAME)
         if name not in self._created:
             try:

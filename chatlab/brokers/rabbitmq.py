@@ -82,25 +82,28 @@ class RabbitMQBroker:
         self._task = heard(task, lambda: self._subscriptions)
 
     async def publish(self, topic: str, body: bytes) -> str:
-        """Return when RabbitMQ has the message; there is no id. Raises BrokerUnavailable: it may have it or not."""
+        """Return when RabbitMQ has the message; there is no id. Raises BrokerUnavailable."""
         check(topic)
+        sent = False
         message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
         try:
             async with asyncio.timeout(self._patience):
                 await self._wait_until_open()
                 exchange = self._exchange
                 assert exchange is not None
+                sent = True
                 await exchange.publish(message, routing_key=topic, mandatory=False)
         except TimeoutError:
-            raise BrokerUnavailable(f"the broker did not confirm the message within {self._patience:g} s") from None
+            reason = f"the broker did not confirm the message within {self._patience:g} s"
+            raise BrokerUnavailable(reason, outcome_unknown=sent) from None
         except DeliveryError as error:
-            raise BrokerUnavailable(f"the broker refused the message: {error}") from error
+            raise BrokerUnavailable(f"the broker refused the message: {error}", outcome_unknown=False) from error
         except LOST as error:
             if exchange is self._exchange:  # we may see the loss before the connection's own reader does
                 self._why = error
                 self._opened.clear()
                 self._lost.set()
-            raise BrokerUnavailable(f"the broker went away: {error!r}; it may or may not have the message") from error
+            raise BrokerUnavailable(f"the broker went away: {error!r}") from error
         return ""
 
     async def subscribe(self, topic: str) -> QueueSubscription:
@@ -123,8 +126,28 @@ class RabbitMQBroker:
 
         return await self._consume(pattern, bind)
 
+    async def create_group(self, topic: str, group: str) -> None:
+        """Declare the queue of `group`: it is durable, and fills whether or not a member is there."""
+        declare = self._declaration(topic, group)
+
+        async def take(channel: AbstractChannel, _on_message: OnMessage) -> None:
+            await declare(channel)
+
+        await (await self._read(WorkQueueSubscription(topic, self), take)).aclose()
+
     async def join(self, topic: str, group: str, member: str) -> WorkQueueSubscription:
-        """Take a share of the work of `group`: its queue is durable, and fills whether or not a member is there."""
+        """Take a share of the work of `group`, whose queue is declared if it is missing."""
+        declare = self._declaration(topic, group)
+
+        async def take(channel: AbstractChannel, on_message: OnMessage) -> None:
+            await channel.set_qos(GROUP_PREFETCH)
+            queue = await declare(channel)
+            await queue.consume(on_message, consumer_tag=f"{member}-{uuid.uuid4().hex}")
+
+        return await self._read(WorkQueueSubscription(topic, self), take)
+
+    def _declaration(self, topic: str, group: str) -> Callable[[AbstractChannel], Awaitable[AbstractQueue]]:
+        """What declares a group's queue on a channel."""
         check(topic)
         name = f"{escaped(topic, MAX_NAME)}:{escaped(group, MAX_NAME)}"
         aside = f"{name}:set-aside"
@@ -135,14 +158,13 @@ class RabbitMQBroker:
             "x-dead-letter-routing-key": aside,
         }
 
-        async def take(channel: AbstractChannel, on_message: OnMessage) -> None:
-            await channel.set_qos(GROUP_PREFETCH)
+        async def declare(channel: AbstractChannel) -> AbstractQueue:
             await channel.declare_queue(aside, durable=True)
             queue = await channel.declare_queue(name, durable=True, arguments=rules)
             await queue.bind(EXCHANGE, routing_key=topic)
-            await queue.consume(on_message, consumer_tag=f"{member}-{uuid.uuid4().hex}")
+            return queue
 
-        return await self._read(WorkQueueSubscription(topic, self), take)
+        return declare
 
     async def aclose(self) -> None:
         """End every subscription and the connection."""
@@ -221,7 +243,7 @@ class RabbitMQBroker:
 
     async def _wait_until_open(self) -> None:
         if self._task is None:
-            raise BrokerUnavailable("this broker is closed")
+            raise BrokerUnavailable("this broker is closed", outcome_unknown=False)
         await self._opened.wait()
 
     async def _open(self) -> None:

@@ -2,7 +2,7 @@
 
 While a pipeline is under way the next one gathers, so batches grow with load and a lone message waits for nothing.
 When the connection breaks, what was not sent waits for the next one. What was sent but not answered is sent again if
-that can do no harm (`repeatable`), else it fails loudly: it may or may not have been stored.
+that can do no harm (`repeatable`), else it fails loudly: its outcome is unknown.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Job:
     repeatable: bool
     deadline: float  # of the loop's clock
     reply: asyncio.Future[Any]
+    sent: bool = False  # at least once: the server may have done it, whatever came of the reply
 
 
 class Publisher:
@@ -78,7 +79,7 @@ class Publisher:
         loop = asyncio.get_running_loop()
         job = Job(command, size, convert, repeatable, loop.time() + self._patience, loop.create_future())
         if self._task is None or self._task.done():
-            fail(job, BrokerUnavailable("this broker is closed"))
+            fail(job, BrokerUnavailable("this broker is closed", outcome_unknown=False))
             return job.reply
         self._outbox.append(job)
         self._filled.set()
@@ -93,7 +94,8 @@ class Publisher:
         """Stop; what was not answered fails."""
         await end_task(self._task)
         for job in self._outbox:
-            fail(job, BrokerUnavailable("this broker was closed before the message was taken"))
+            reason = "this broker was closed before the message was taken"
+            fail(job, BrokerUnavailable(reason, outcome_unknown=job.sent))
         self._outbox.clear()
         if self._alarm is not None:
             self._alarm.cancel()
@@ -108,7 +110,8 @@ class Publisher:
             if not job.reply.done() and job.deadline > loop.time():
                 self._alarm = loop.call_at(job.deadline, self._give_up)
                 return
-            fail(job, BrokerUnavailable(f"the broker did not confirm the message within {self._patience:g} s"))
+            reason = f"the broker did not confirm the message within {self._patience:g} s"
+            fail(job, BrokerUnavailable(reason, outcome_unknown=job.sent))
             self._unanswered.popleft()
 
     async def _open(self) -> None:
@@ -156,6 +159,7 @@ class Publisher:
         while self._outbox and len(batch) < MAX_COMMANDS and size < MAX_BYTES:
             job = self._outbox.popleft()
             if not job.reply.done():  # its publisher has given up waiting: then it must not be sent either
+                job.sent = True
                 batch.append(job)
                 size += job.size
         return batch
@@ -193,7 +197,7 @@ class Publisher:
         """After a loss in the middle: what may be sent twice is, the rest fails."""
         for job in batch:
             if not job.repeatable:
-                fail(job, BrokerUnavailable(f"{error}; the message may or may not have been stored"))
+                fail(job, BrokerUnavailable(str(error) or "this broker was closed"))
         self._put_back_in_front([job for job in batch if job.repeatable])
 
     def _put_back_in_front(self, jobs: list[Job]) -> None:
@@ -216,7 +220,7 @@ def fail(job: Job, error: Exception) -> None:
 def broker_error(error: Exception) -> BrokerError:
     """A refusal for now (memory full, disk failing) is BrokerUnavailable; any other is an error in what was asked."""
     temporary = isinstance(error, OutOfMemoryError) or str(error).startswith(("MISCONF", "NOREPLICAS", "BUSY"))
-    return (BrokerUnavailable if temporary else BrokerError)(str(error))
+    return BrokerUnavailable(str(error), outcome_unknown=False) if temporary else BrokerError(str(error))
 
 
 def sealed(replies: list[Any]) -> list[Any]:

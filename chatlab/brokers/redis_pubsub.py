@@ -110,7 +110,7 @@ class RedisPubSubBroker:
 
     async def _add(self, subscription: PubSubSubscription) -> None:
         if self._task is None:
-            raise BrokerUnavailable("this broker is closed")
+            raise BrokerUnavailable("this broker is closed", outcome_unknown=False)
         await self._opened.wait()
         channel = self._channels.setdefault(subscription.topic, Channel(new_future()))
         first = not channel.readers

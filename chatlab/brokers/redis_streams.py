@@ -160,6 +160,14 @@ class RedisStreamsBroker(RedisPresence):
         """Whether the id `one` comes before `other`."""
         return parse_id(one) < parse_id(other)
 
+    async def create_group(self, topic: str, group: str) -> None:
+        """Create `group` if it is missing: it gets what is published from now on."""
+        try:
+            await self._ask("XGROUP", "CREATE", topic, group, "$", "MKSTREAM")
+        except BrokerError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+
     async def join(self, topic: str, group: str, member: str) -> GroupMember:
         """Take a share of the work of `group`."""
         self._members = {known for known in self._members if not known.closed}
@@ -234,7 +242,7 @@ class RedisStreamsBroker(RedisPresence):
         failures = 0
         while True:
             if self._closed:
-                raise BrokerUnavailable("this broker is closed")
+                raise BrokerUnavailable("this broker is closed", outcome_unknown=False)
             try:
                 async with asyncio.timeout(TIMEOUT):
                     return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py's gap

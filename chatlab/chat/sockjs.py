@@ -32,6 +32,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from chatlab.chat.transport import Transport, websocket_frame
 from chatlab.chat.websocket import WebSocketEnd, upgrade
 from chatlab.fanout import Sink
+from chatlab.foreign_json import parse
 from chatlab.websocket.handshake import origin_allowed
 
 HEART_BEAT = 25.0  # seconds
@@ -107,7 +108,7 @@ def closed(code: int, reason: str) -> bytes:
 
 def decode(body: bytes) -> list[bytes]:
     """The messages of a client: a JSON array of strings, or one string. ValueError if it is neither."""
-    messages = json.loads(body)
+    messages = parse(json.loads, body)
     messages = [messages] if isinstance(messages, str) else messages
     if not isinstance(messages, list) or not all(isinstance(message, str) for message in messages):
         raise ValueError("not an array of strings")
