@@ -13,8 +13,8 @@ does not take, or the broker did not take in time, is a message on `/user/queue/
 session stays: if the client has subscribed to that queue. If not, but it has asked for a receipt, it would wait for
 that for ever, so STOMP's own rule holds: "If the server cannot successfully process the SEND frame for any reason, the
 server MUST send the client an ERROR frame and then close the connection." A client that has neither subscribed there
-nor asked for a receipt wants no answer, and gets none: the log and the metrics have it. A SUBSCRIBE that fails is always
-answered.
+nor asked for a receipt wants no answer, and gets none: the log and the metrics have it. A SUBSCRIBE that fails is
+always answered.
 """
 
 from __future__ import annotations

@@ -209,7 +209,7 @@ class ServerSession:
         if command in ("CONNECT", "STOMP"):
             raise StompError(f"{command} a second time: this session is connected already")
         if command not in _COMMANDS or (command == "NACK" and self.version == "1.0"):  # NACK: new in 1.1
-            raise StompError(f"{command!r} is not a command a client can send in STOMP {self.version}{_meant(command)}")
+            raise StompError(f"{command!r} is not a command a client can send in STOMP {self.version}")
         if command != "SEND" and frame.body and self.version != "1.0":
             # "Only the SEND, MESSAGE, and ERROR frames MAY have a body." 1.0: "The body of SUBSCRIBE is ignored."
             raise StompError(f"{command} must not have a body, and this one has {len(frame.body)} octets")
@@ -611,12 +611,6 @@ def _ack_mode(value: str | None) -> AckMode:
 
 def _size(frame: Frame) -> int:
     return len(frame.body) + sum(len(name) + len(value) for name, value in frame.headers)
-
-
-def _meant(command: str) -> str:
-    """Return the hint for a command that is one but for its case or the white space around it."""
-    meant = command.strip().upper()
-    return f": write it as {meant}" if meant in _COMMANDS and meant != command else ""
 
 
 def _quoted(frame: Frame, limit: int = 1000) -> str:
