@@ -29,6 +29,7 @@ from chatlab.chat.app import Application, Call, Outgoing, User
 from chatlab.chat.destinations import (
     JSON,
     PUBLIC,
+    Stored,
     pack,
     private_destination,
     required_room,
@@ -58,16 +59,6 @@ class PrivateMessage(msgspec.Struct):
     to: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     content: Content
     client_id: ClientId | None = None
-
-
-class Stored(msgspec.Struct):
-    """A room's message as the broker keeps it: all but its id."""
-
-    client_id: str | msgspec.UnsetType  # left out then: a `null` would be 17 bytes for every reader
-    room: str
-    sender: str
-    content: str
-    time: str
 
 
 class PrivateStored(msgspec.Struct, rename={"principal": "from"}):
@@ -117,10 +108,9 @@ def key_of(user: User, sender: str, client_id: str | None, content: str, to: str
     """What makes a repeat a repeat, within a topic (see above); None without a `client_id`."""
     if client_id is None:
         return None
-    who = f"guest\0{sender}" if user.guest else f"user\0{user.principal}"
-    parts = (who, client_id, to, content)
+    who = f"guest {sender}" if user.guest else f"user {user.principal}"
     # The lengths keep the parts apart: none of them can end as another begins.
-    text = "\0".join((*(f"{len(part)}" for part in parts), *parts))
+    text = f"{len(who)} {len(client_id)} {len(to)} {who}{client_id}{to}{content}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
