@@ -8,6 +8,7 @@ line begins says what it is:
     Server received from Ana: hello    the same from a member with a name: ws://host:port/room?name=Ana
     * Ana joined (3 here)              a notice: somebody with a name came or left; who has no name comes unannounced
     ! not sent: ...                    an error, to the one who caused it
+    ! not confirmed: ...               the same, if the text may still arrive (a shared room)
 
 A name has no colon and no control characters, and is taken once: nobody's text can pass for a notice, an error or
 somebody else's. Everybody who is in sees the same lines in the same order. A GET for / answers with a small page to
@@ -39,6 +40,7 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 from chatlab.classroom import PAGE, page_file, same_code
 from chatlab.errors import HandshakeError
 from chatlab.fanout import Fanout, Group, SlowReaderPolicy
+from chatlab.naming import can_be_shown
 from chatlab.net import websockets_library
 from chatlab.net.aiohttp_upgrade import upgrade
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
@@ -268,9 +270,9 @@ class Room:
         """Tell everybody `what` happened, and how many are here now."""
         self.deliver(f"* {what} ({len(self.members)} here)")
 
-    def tell(self, member: Member, error: str) -> None:
-        """Tell one member why what it sent was not passed on."""
-        self.fanout.send(server_message(f"! not sent: {error}".encode()), (member,))
+    def tell(self, member: Member, error: str, outcome: str = "not sent") -> None:
+        """Tell one member why what it sent was not passed on, or may not have been."""
+        self.fanout.send(server_message(f"! {outcome}: {error}".encode()), (member,))
 
     def _refuse(self, member: Member, allowance: Allowance) -> None:
         limit = f"more than {allowance.limit.per_second:g} messages a second"
@@ -395,7 +397,7 @@ def asked_name(target: str) -> str | None:
     name = " ".join(unicodedata.normalize("NFC", query(target, "name") or "").split())
     if len(name) > MAX_NAME:
         raise HandshakeError(f"name too long: {len(name)} characters, at most {MAX_NAME}")
-    if ":" in name or not name.isprintable():
+    if ":" in name or not can_be_shown(name):
         raise HandshakeError(f"name with a colon or an unprintable character: {name!r}")
     return name or None
 

@@ -74,7 +74,10 @@ class SharedRoom(Room):
             ):
                 if isinstance(outcome, BrokerError):
                     logger.warning("not published: %s", outcome)
-                    self.tell(member, "the broker does not answer")
+                    if outcome.outcome_unknown:
+                        self.tell(member, "the broker does not answer; it may still be delivered", "not confirmed")
+                    else:
+                        self.tell(member, "the broker does not answer")
                 elif isinstance(outcome, BaseException):
                     raise outcome
 

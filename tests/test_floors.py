@@ -14,7 +14,7 @@ PACKAGE = ROOT / "chatlab"
 
 # From the ground up. A name is a module or a package directly below `chatlab`: a room of the house.
 FLOORS = [
-    {"errors", "proxies", "tasks"},
+    {"errors", "tasks", "naming", "foreign_json"},
     {"retry"},
     {"websocket", "fanout", "brokers", "stomp", "classroom", "journal"},
     {"net"},

@@ -107,10 +107,7 @@ class KafkaBroker:
         self._tasks.start(self._look(), name="kafka probe", on_failure=self._fail)
 
     async def publish(self, topic: str, body: bytes) -> str:
-        """Append one record; return its id once the broker has it. Raises BrokerUnavailable, which says what is known.
-
-        After the error "may or may not have been stored", the record may still arrive.
-        """
+        """Append one record; return its id once the broker has it. Raises BrokerUnavailable."""
         sent = False
         try:
             async with asyncio.timeout(self._patience):
@@ -120,9 +117,11 @@ class KafkaBroker:
                     sent = True
                     appending = await self._producer.send(described.name, body, partition=0)
                 appended = await appending
-        except LOST as error:
-            known = "it may or may not have been stored" if sent else "it was not sent"
-            raise self._unavailable("the broker did not confirm the message", error, f"; {known}") from error
+        except LOST as error:  # TimeoutError is an OSError
+            if self._closed and not sent:
+                raise BrokerClosed from error
+            reason = f"the broker did not confirm the message: {error!r}"
+            raise BrokerUnavailable(reason, outcome_unknown=sent) from error
         return identifier(appended.offset, described.incarnation)
 
     async def subscribe(self, topic: str, *, after: str | None = None) -> LogSubscription:
@@ -172,6 +171,13 @@ class KafkaBroker:
             return at < other_at
         return log_of_one in here
 
+    async def create_group(self, topic: str, group: str) -> None:
+        """Write down where `group` begins, if that is not known yet: at what is published from now on."""
+        described = await self._topic(topic, fresh=True)
+        missed = await self._begin_group(topic, group, described, group_settings(described, group))
+        if missed:
+            log.error("work of %s on %s was lost: %s", group, topic, missed)
+
     async def join(self, topic: str, group: str, member: str) -> WorkerSubscription:
         """Join `group`. With one partition, one member works at a time; the others stand by to take over.
 
@@ -179,7 +185,7 @@ class KafkaBroker:
         next one goes on with what is kept.
         """
         described = await self._topic(topic, fresh=True)
-        settings = {"group_id": f"{described.name}-{escaped(group, MAX_NAME)}", "enable_auto_commit": False}
+        settings = group_settings(described, group)
         missed = await self._begin_group(topic, group, described, settings)
         session = int(self._takeover_after * 1000)
         consumer = self._consumer(
@@ -383,10 +389,15 @@ class KafkaBroker:
         if self._closed:
             raise BrokerClosed(f"the broker at kafka://{self._servers} is closed")
 
-    def _unavailable(self, what: str, error: BaseException, known: str = "") -> BrokerError:
+    def _unavailable(self, what: str, error: BaseException) -> BrokerError:
         if self._closed:
-            return BrokerClosed(f"{what}: the broker at kafka://{self._servers} was closed{known}")
-        return BrokerUnavailable(f"{what}: {error!r}{known}")
+            return BrokerClosed(f"{what}: the broker at kafka://{self._servers} was closed")
+        return BrokerUnavailable(f"{what}: {error!r}")
+
+
+def group_settings(described: Described, group: str) -> dict[str, Any]:
+    """Return what makes a consumer a member of a group; what it has done is acknowledged by us."""
+    return {"group_id": f"{described.name}-{escaped(group, MAX_NAME)}", "enable_auto_commit": False}
 
 
 class LogSubscription(Inbox):

@@ -129,8 +129,19 @@ class GroupSubscription(Subscription, Protocol):
 
 
 @runtime_checkable
+class Postpones(GroupSubscription, Protocol):
+    """A member whose engine counts how often a record was tried, and that can say that this time does not count."""
+
+    async def postpone(self) -> None:
+        """Put back all that was taken and not acknowledged, as if never tried: for another member, or this one."""
+
+
+@runtime_checkable
 class HasGroups(Broker, Protocol):
     """An engine whose groups share the work: each record to one member, taken over if that member dies."""
+
+    async def create_group(self, topic: str, group: str) -> None:
+        """Create `group` if it is missing: what is published from now on waits for its first member."""
 
     async def join(self, topic: str, group: str, member: str) -> GroupSubscription:
         """Join `group`, created if it is missing, from now on; what dead members left undone is taken over."""

@@ -121,7 +121,8 @@ class RabbitMQBroker:
         except LOST as error:
             raise self._not_published(error, sent=sent) from error
         if not routed and (self._end_unrouted(topic) or topic in self._shared):
-            raise BrokerUnavailable(f"no queue took the message, though {topic!r} had readers here: it was not stored")
+            reason = f"no queue took the message, though {topic!r} had readers here"
+            raise BrokerUnavailable(reason, outcome_unknown=False)
         return ""
 
     async def subscribe(self, topic: str) -> QueueSubscription:
@@ -133,8 +134,31 @@ class RabbitMQBroker:
         """Read every topic that matches: words between dots, `*` for any one word, `#` for any number of words."""
         return await self._consume(PatternSubscription(pattern, self), lambda queue: queue.bind(EXCHANGE, pattern))
 
+    async def create_group(self, topic: str, group: str) -> None:
+        """Declare the queue of `group`: it is durable, and fills whether or not a member is there."""
+        declare = self._declaration(topic, group)
+
+        async def take(_link: Link, channel: AbstractChannel, _on_message: OnMessage) -> None:
+            await declare(channel)
+
+        await (await self._read(WorkQueueSubscription(topic, self), take)).aclose()
+        self._shared.add(topic)
+
     async def join(self, topic: str, group: str, member: str) -> WorkQueueSubscription:
-        """Take a share of the work of `group`: its queue is durable, and fills whether or not a member is there."""
+        """Take a share of the work of `group`, whose queue is declared if it is missing."""
+        declare = self._declaration(topic, group)
+
+        async def take(_link: Link, channel: AbstractChannel, on_message: OnMessage) -> None:
+            await channel.set_qos(GROUP_PREFETCH)
+            queue = await declare(channel)
+            await queue.consume(on_message, consumer_tag=f"{member}-{uuid.uuid4().hex}")
+
+        subscription = await self._read(WorkQueueSubscription(topic, self), take)
+        self._shared.add(topic)
+        return subscription
+
+    def _declaration(self, topic: str, group: str) -> Callable[[AbstractChannel], Awaitable[AbstractQueue]]:
+        """What declares a group's queue on a channel."""
         check(topic)
         name = f"{escaped(topic, MAX_NAME)}:{escaped(group, MAX_NAME)}"
         aside = f"{name}:set-aside"
@@ -145,16 +169,13 @@ class RabbitMQBroker:
             "x-dead-letter-routing-key": aside,
         }
 
-        async def take(_link: Link, channel: AbstractChannel, on_message: OnMessage) -> None:
-            await channel.set_qos(GROUP_PREFETCH)
+        async def declare(channel: AbstractChannel) -> AbstractQueue:
             await channel.declare_queue(aside, durable=True)
             queue = await channel.declare_queue(name, durable=True, arguments=rules)
             await queue.bind(EXCHANGE, routing_key=topic)
-            await queue.consume(on_message, consumer_tag=f"{member}-{uuid.uuid4().hex}")
+            return queue
 
-        subscription = await self._read(WorkQueueSubscription(topic, self), take)
-        self._shared.add(topic)
-        return subscription
+        return declare
 
     async def crash_risk(self) -> str:
         """What a crash of RabbitMQ may cost although it was confirmed."""
@@ -262,8 +283,7 @@ class RabbitMQBroker:
             what += f" within {self._patience:g} s"
         else:
             what = f"publishing failed: {error!r}"
-        what += "; the message may or may not have been stored" if sent else "; the message was not sent"
-        return BrokerClosed(what) if self._closed else BrokerUnavailable(what)
+        return BrokerClosed(what) if self._closed and not sent else BrokerUnavailable(what, outcome_unknown=sent)
 
     def _end_unrouted(self, topic: str) -> bool:
         """End the subscriptions that a message no queue took should have reached; return whether there are any."""

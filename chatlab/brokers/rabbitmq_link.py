@@ -57,6 +57,7 @@ class Link:
         self._on_drop = on_drop
         self._connection: AbstractConnection | None = None
         self._exchange: AbstractExchange | None = None
+        self._publishes: AbstractChannel | None = None  # the channel of `_exchange`
         self._watched: AbstractExchange | None = None
         self._opening = asyncio.Lock()  # of the channel to publish on
 
@@ -88,7 +89,7 @@ class Link:
         try:
             with as_lost():
                 exchange = self._exchange
-                if exchange is None or exchange.channel.is_closed:
+                if exchange is None or not self._can_publish:
                     exchange = await self._reopened_exchange()
                 # If it were not mandatory, RabbitMQ would confirm a message that no queue is bound for, and drop it.
                 await exchange.publish(message, routing_key=topic, mandatory=True)
@@ -137,15 +138,19 @@ class Link:
         except RuntimeError as error:  # what aio_pika and aiormq raise if the connection has just been closed
             raise LinkLost(f"no channel: {error}") from error
 
+    @property
+    def _can_publish(self) -> bool:
+        return self._publishes is not None and not self._publishes.is_closed
+
     async def _open_exchange(self) -> AbstractExchange:
-        channel = await self._open_channel(publisher_confirms=True)
+        channel = self._publishes = await self._open_channel(publisher_confirms=True)
         self._exchange = await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
         return self._exchange
 
     async def _reopened_exchange(self) -> AbstractExchange:
         """The exchange on a new channel, where RabbitMQ closed the last one and left the connection."""
         async with self._opening:
-            if self._exchange is not None and not self._exchange.channel.is_closed:
+            if self._exchange is not None and self._can_publish:
                 return self._exchange  # another publish was faster
             return await self._open_exchange()
 

@@ -36,7 +36,7 @@ from chatlab.brokers.redis_place import Place
 from chatlab.brokers.redis_presence import RedisPresence
 from chatlab.brokers.redis_publisher import Publisher
 from chatlab.brokers.redis_queries import PAGE, Loss, StreamQueries, delivery, is_before
-from chatlab.errors import BrokerClosed, BrokerUnavailable, SetupError
+from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SetupError
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +169,14 @@ class RedisStreamsBroker(RedisPresence):
     def is_before(self, one: str, other: str) -> bool:
         """Whether the id `one` comes before `other`."""
         return is_before(one, other)
+
+    async def create_group(self, topic: str, group: str) -> None:
+        """Create `group` if it is missing: it gets what is published from now on."""
+        try:
+            await self._ask("XGROUP", "CREATE", topic, group, "$", "MKSTREAM")
+        except BrokerError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
 
     async def join(self, topic: str, group: str, member: str) -> GroupMember:
         """Take a share of the work of `group`."""

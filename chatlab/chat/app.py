@@ -29,6 +29,7 @@ import msgspec
 
 from chatlab.chat.destinations import JSON, pack, room_of
 from chatlab.errors import MessageRefused
+from chatlab.foreign_json import parse
 from chatlab.stomp.frames import Headers
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -191,8 +192,8 @@ _FIELD = re.compile(r"field `(?P<missing>[^`]+)`|at `\$\.(?P<wrong>[^`]+)`")
 
 def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     try:
-        return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return parse(decoder.decode, body)
+    except ValueError as error:
         found = _FIELD.search(str(error))
         name = (found["missing"] or found["wrong"]) if found else ""
         raise MessageRefused(f"not the JSON expected: {error}", field=name) from error

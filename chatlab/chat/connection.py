@@ -9,8 +9,12 @@ Frames are acted on in order. Publishing is started in order and not waited for,
 messages waits for the broker once; the engine keeps the order, and the session that of the RECEIPTs.
 
 Two kinds of failure. What breaks the protocol or a rule of access is answered with ERROR, and closed. What a handler
-does not take, or the broker did not take in time, is a message on `/user/queue/errors` with the receipt's id; the
-session stays.
+does not take, or the broker did not take in time, is a message on `/user/queue/errors` with the receipt's id, and the
+session stays: if the client has subscribed to that queue. If not, but it has asked for a receipt, it would wait for
+that for ever, so STOMP's own rule holds: "If the server cannot successfully process the SEND frame for any reason, the
+server MUST send the client an ERROR frame and then close the connection." A client that has neither subscribed there
+nor asked for a receipt wants no answer, and gets none: the log and the metrics have it. A SUBSCRIBE that fails is
+always answered.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from chatlab.chat.destinations import (
     NOTIFICATIONS,
     QUEUE_PREFIX,
     USER_PREFIX,
+    canonical,
     fault_in,
     pack,
     room_of,
@@ -44,7 +49,7 @@ from chatlab.chat.logs import ConnectionLog
 from chatlab.chat.service import ChatService
 from chatlab.chat.subscriptions import Subscriptions
 from chatlab.chat.transport import Transport
-from chatlab.errors import BrokerError, MessageRefused, StompError
+from chatlab.errors import BrokerError, BrokerUnavailable, MessageRefused, StompError, unpublished
 from chatlab.stomp.events import (
     Ack,
     Commit,
@@ -85,7 +90,7 @@ class Connection:
         self._some_sent = asyncio.Event()
         self._reading = True  # while it is not, nothing follows from hearing nothing
         self._unfinished: tuple[Event, Iterator[Event]] | None = None  # what `finish` has to do first, and then
-        self._answering: Coroutine[Any, Any, Outgoing | None] | None = None  # the async handler of `_unfinished`
+        self._rest: Coroutine[Any, Any, None] | None = None  # what `_act` has to await if `_unfinished` is a SEND
         self._over = False  # after an ERROR: ACK, NACK and UNSUBSCRIBE are still honoured, SEND and SUBSCRIBE dropped
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
@@ -161,16 +166,42 @@ class Connection:
         self.flush()
 
     def fail(self, event: Event, reason: str, field: str = "") -> None:
-        """A fault that the session survives: no RECEIPT, but a message on `/user/queue/errors` that names it."""
-        self.session.failed(event)
+        """What the frame asked for will not be done: no RECEIPT, but a message on `/user/queue/errors`, or ERROR."""
         self.service.metrics.refused += 1
         self.log.info("message refused", extra={"reason": reason, "field": field})
+        waits_for_it = event.receipt is not None or isinstance(event, Subscribe)
+        if waits_for_it and not self._hears_errors():
+            return self._error(reason, event)
+        return self.delay(event, reason, field)
+
+    def delay(self, event: Event, reason: str, field: str = "") -> None:
+        """No RECEIPT; say why to a client that listens on `/user/queue/errors`."""
+        self.session.failed(event)
+        self._tell(event, reason, field)
+        self.flush()
+
+    def fail_afterwards(self, event: Event, reason: str) -> None:
+        """What had its RECEIPT has failed since: a message on `/user/queue/errors`, or ERROR."""
+        if not self._hears_errors():
+            return self._error(reason)
+        self._tell(event, reason)
+        return self.flush()
+
+    def _hears_errors(self) -> bool:
+        return any(subscription.destination == ERRORS for subscription in self.session.subscriptions.values())
+
+    def _tell(self, event: Event, reason: str, field: str = "") -> None:
         fault = {"error": reason, "field": field or None, "receipt": event.receipt}
         headers = [("content-type", JSON)] + ([("receipt-id", event.receipt)] if event.receipt is not None else [])
         message = Message(ERRORS, f"errors/{self.id}-{event.number}", msgspec.json.encode(fault), headers)
-        for subscription in self.session.subscriptions.values():
+        for subscription in list(self.session.subscriptions.values()):
             if subscription.destination == ERRORS:
                 self.session.message(subscription, message)
+
+    def _error(self, reason: str, event: Event | None = None, code: int = 1008) -> None:
+        """Send ERROR, with the receipt id of the frame it answers, and close."""
+        self._over = True
+        self.session.error(reason, event=event, code=code)
         self.flush()
 
     def fail_after_exception(self, event: Event, destination: str, error: Exception) -> None:
@@ -244,7 +275,9 @@ class Connection:
         try:
             match event:
                 case Send():
-                    await self._answer_later(event)
+                    rest, self._rest = self._rest, None
+                    if rest is not None:
+                        await rest
                 case Connect():
                     await self._connect(event)
                 case Subscribe():
@@ -268,9 +301,7 @@ class Connection:
         else:
             reason, code = "internal error", 1011  # RFC 6455, 7.4.1: "it encountered an unexpected condition"
             self.log.error(reason, exc_info=error, extra={"frame": type(event).__name__.upper()})
-        self._over = True
-        self.session.error(reason, event=event, code=code)
-        self.flush()
+        self._error(reason, event, code)
 
     async def _connect(self, event: Connect) -> None:
         bearer = (event.frame.get("Authorization") or "").removeprefix("Bearer ") or None
@@ -285,33 +316,46 @@ class Connection:
     # --- SEND ---
 
     def _send(self, event: Send) -> bool:
-        user, destination = self._user(), event.destination
+        user, destination = self._user(), canonical(event.destination)
         if self._allowance is not None and not self._allowance.take():
             self._refuse_for_rate(event)
         elif not self.service.access.may_send(user, destination):
             raise StompError(f"access refused: {user.name!r} may not send to {destination!r}")
         elif self.service.app.takes(destination):
-            return self._handle(event, user)
+            return self._handle(event, Call(destination, user, event.headers))
         else:
-            self._publish(event, _direct(event))
+            outgoing = _direct(destination, event)
+            if destination.startswith(QUEUE_PREFIX) and not self.service.queues.keeps(destination):
+                self._rest = self._publish_to_new_queue(event, outgoing)
+                return False
+            self._publish(event, outgoing)
         return True
 
-    def _handle(self, event: Send, user: User) -> bool:
+    async def _publish_to_new_queue(self, event: Send, outgoing: Outgoing) -> None:
+        """Let the queue begin first: what is sent to it waits for a subscriber."""
         try:
-            answer = self.service.app.call_message(Call(event.destination, user, event.headers), event.body)
+            with self.not_reading():
+                await self.service.queues.found(outgoing.destination)
+        except BrokerError as error:
+            self.fail(event, unpublished(BrokerUnavailable(str(error), outcome_unknown=False)))
+        else:
+            self._publish(event, outgoing)
+
+    def _handle(self, event: Send, call: Call) -> bool:
+        try:
+            answer = self.service.app.call_message(call, event.body)
         except Exception as error:
             self._fail_after(event, error)
             return True
         if answer.later is not None:
-            self._answering = answer.later
+            self._rest = self._answer_later(event, answer.later)
             return False
         self._handled(event, answer.outgoing)
         return True
 
-    async def _answer_later(self, event: Send) -> None:
-        answering, self._answering = self._answering, None
+    async def _answer_later(self, event: Send, answering: Coroutine[Any, Any, Outgoing | None]) -> None:
         try:
-            outgoing = await answering if answering is not None else None
+            outgoing = await answering
         except Exception as error:
             self._fail_after(event, error)
         else:
@@ -348,21 +392,20 @@ class Connection:
             self.session.done(event)  # the RECEIPT is sent with the rest, by `receive`
         else:
             self._sending.add(publishing)
-            publishing.add_done_callback(partial(self._published, event))
+            may_repeat = outgoing.key is not None and self.service.knows_repeats
+            publishing.add_done_callback(partial(self._published, event, may_repeat))
 
-    def _published(self, event: Send, publishing: asyncio.Future[str]) -> None:
+    def _published(self, event: Send, may_repeat: bool, publishing: asyncio.Future[str]) -> None:
         self._sending.discard(publishing)
         self._some_sent.set()
         if publishing.cancelled():
-            return
+            return None
         error = publishing.exception()
         if error is None:
-            self.done(event)
-        elif isinstance(error, BrokerError):
-            self.fail(event, f"not stored: {error}")
-        else:
+            return self.done(event)
+        if not isinstance(error, BrokerError):
             self.log.error("publishing failed", exc_info=error)
-            self.fail(event, "not stored: the broker failed")
+        return self.fail(event, unpublished(error, "send it again with the same client_id" if may_repeat else ""))
 
     def _user(self) -> User:
         if self.user is None:  # the session lets nothing through before CONNECT is answered
@@ -370,9 +413,8 @@ class Connection:
         return self.user
 
 
-def _direct(event: Send) -> Outgoing:
+def _direct(destination: str, event: Send) -> Outgoing:
     """What a client sends to a topic, a queue or a user itself, without a handler."""
-    destination = event.destination
     if fault := fault_in(destination):
         raise StompError(fault)
     if room_of(destination) is not None:

@@ -33,6 +33,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from chatlab.chat.logs import ConnectionLog
 from chatlab.chat.transport import Transport, websocket_frame
 from chatlab.errors import HandshakeError
+from chatlab.foreign_json import parse
 from chatlab.net.aiohttp_upgrade import headers_of, upgrade
 from chatlab.net.endpoint import NO_KEEP_ALIVE, EndSettings, Log, Peer, WebSocketEnd
 from chatlab.websocket import handshake
@@ -103,10 +104,7 @@ def closed(code: int, reason: str) -> bytes:
 
 def decode(body: bytes) -> list[bytes]:
     """The messages of a client: a JSON array of strings, or one string. ValueError if it is neither."""
-    try:
-        messages = json.loads(body)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    messages = parse(json.loads, body)
     messages = [messages] if isinstance(messages, str) else messages
     if not isinstance(messages, list) or not all(isinstance(message, str) for message in messages):
         raise ValueError("not an array of strings")
