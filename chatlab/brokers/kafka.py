@@ -23,7 +23,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -107,7 +107,10 @@ class KafkaBroker:
         self._tasks.start(self._look(), name="kafka probe", on_failure=self._fail)
 
     async def publish(self, topic: str, body: bytes) -> str:
-        """Append one record; return its id once the broker has it. Raises BrokerUnavailable."""
+        """Append one record; return its id once the broker has it. Raises BrokerUnavailable, which says what is known.
+
+        After the error "may or may not have been stored", the record may still arrive.
+        """
         sent = False
         try:
             async with asyncio.timeout(self._patience):
@@ -117,66 +120,63 @@ class KafkaBroker:
                     sent = True
                     appending = await self._producer.send(described.name, body, partition=0)
                 appended = await appending
-        except LOST as error:  # TimeoutError is an OSError
-            if self._closed and not sent:
-                raise BrokerClosed from error
-            reason = f"the broker did not confirm the message: {error!r}"
-            raise BrokerUnavailable(reason, outcome_unknown=sent) from error
+        except LOST as error:
+            known = "it may or may not have been stored" if sent else "it was not sent"
+            raise self._unavailable("the broker did not confirm the message", error, f"; {known}") from error
         return identifier(appended.offset, described.incarnation)
 
     async def subscribe(self, topic: str, *, after: str | None = None) -> LogSubscription:
         """Read from now on, or what comes after the id `after`. Raises ValueError if that is no id.
 
-        If records after `after` are not kept any more, or it is no id of this log, the subscription has ended with
-        SubscriptionLost before it begins.
+        If records after `after` are not kept any more, or it is no id of this log, the subscription ends at once with
+        SubscriptionLost, which says where to go on.
         """
         wanted = None if after is None else parse_id(after)
         described = await self._topic(topic, fresh=True)
         reader = LogSubscription(topic, described, self._consumer(), self._readers.discard)
-        first, end = await self._start(reader.consumer, f"cannot read {topic}", reader.partition)
-        if wanted is None or wanted == (0, 0):
-            start, missed = end if wanted is None else first, ""
-        else:
-            start, missed = wanted[0], missing(wanted, first, end, described.incarnation)
-        if missed:
-            reader.lose(f"records of {topic} may have been missed: {missed}")
-        else:
+        log_now = await self._start(reader.consumer, f"cannot read {topic}", described)
+        start = log_now.end if wanted is None else log_now.start(wanted)
+        lost = None if wanted is None or after == BEGINNING else log_now.lost(wanted)
+        if lost is None:
             reader.consumer.seek(reader.partition, start)
+        else:
+            reader.end(lost)
         self._begin(reader)
         return reader
 
     async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> list[Delivery]:
         """The records kept after `after`, oldest first; with `limit` the newest so many."""
-        wanted, incarnation = parse_id(after)
+        wanted = parse_id(after)
         described = await self._topic(topic, fresh=True)
-        if incarnation not in (0, described.incarnation):
-            wanted = 0  # of a log that is gone: all there is came after it
-        async with self._reading(topic, described) as (consumer, first, end):
-            start = max(wanted, first, 0 if limit is None else end - limit)
-            return await self._range(consumer, topic, described, start, end) if start < end else []
+        async with self._reading(topic, described) as (consumer, log_now):
+            start = max(log_now.start(wanted), 0 if limit is None else log_now.end - limit)
+            return await self._range(consumer, topic, described, start, log_now.end) if start < log_now.end else []
 
     async def oldest(self, topic: str) -> str | None:
         """The id of the first record still kept; None if there is none."""
         described = await self._topic(topic, fresh=True)
-        async with self._reading(topic, described) as (_, first, end):
-            return identifier(first, described.incarnation) if first < end else None
+        async with self._reading(topic, described) as (_, log_now):
+            return identifier(log_now.first, described.incarnation) if log_now.first < log_now.end else None
+
+    async def lost_after(self, topic: str, after: str) -> str | None:
+        """None if all that came after `after` is kept, else the id after which reading misses no more than is gone."""
+        wanted = parse_id(after)
+        described = await self._topic(topic, fresh=True)
+        async with self._reading(topic, described) as (_, log_now):
+            lost = None if after == BEGINNING else log_now.lost(wanted)
+            return None if lost is None else lost.resume
 
     def is_before(self, one: str, other: str) -> bool:
-        """Whether the id `one` comes before `other`. An id of a log that is gone comes after all ids of those here."""
+        """Whether the id `one` comes before `other`. An id of a log that is gone comes first."""
         (at, log_of_one), (other_at, log_of_other) = parse_id(one), parse_id(other)
         if log_of_one == log_of_other or not log_of_one or not log_of_other:
             return at < other_at
         here = {described.incarnation for described in self._topics.values()}
-        if (log_of_one in here) == (log_of_other in here):
-            return at < other_at
-        return log_of_one in here
+        return at < other_at if (log_of_one in here) == (log_of_other in here) else log_of_other in here
 
     async def create_group(self, topic: str, group: str) -> None:
         """Write down where `group` begins, if that is not known yet: at what is published from now on."""
-        described = await self._topic(topic, fresh=True)
-        missed = await self._begin_group(topic, group, described, group_settings(described, group))
-        if missed:
-            log.error("work of %s on %s was lost: %s", group, topic, missed)
+        await self._begin_group(topic, group, await self._topic(topic, fresh=True))
 
     async def join(self, topic: str, group: str, member: str) -> WorkerSubscription:
         """Join `group`. With one partition, one member works at a time; the others stand by to take over.
@@ -185,18 +185,20 @@ class KafkaBroker:
         next one goes on with what is kept.
         """
         described = await self._topic(topic, fresh=True)
-        settings = group_settings(described, group)
-        missed = await self._begin_group(topic, group, described, settings)
+        lost = await self._begin_group(topic, group, described)
         session = int(self._takeover_after * 1000)
         consumer = self._consumer(
-            **settings, client_id=member, session_timeout_ms=session, heartbeat_interval_ms=session // 4
+            **group_settings(described, group),
+            client_id=member,
+            session_timeout_ms=session,
+            heartbeat_interval_ms=session // 4,
         )
         worker = WorkerSubscription(topic, described, consumer, self._readers.discard)
         await self._start(consumer, f"cannot join {group}")
-        if missed:
-            worker.lose(f"work of {group} on {topic} was lost: {missed}")
-        else:
+        if lost is None:
             consumer.subscribe([described.name], listener=Rebalance(worker))
+        else:
+            worker.end(SubscriptionLost(f"{group}: {lost}"))
         self._begin(worker)
         return worker
 
@@ -242,23 +244,21 @@ class KafkaBroker:
             **self._client, **settings, auto_offset_reset="none", max_partition_fetch_bytes=MAX_REQUEST
         )
 
-    async def _start(
-        self, consumer: AIOKafkaConsumer, what: str, partition: TopicPartition | None = None
-    ) -> tuple[int, int]:
-        """Start a consumer, assigned to `partition`; return its bounds. If anything fails, nothing stays open."""
-        first = end = 0
+    async def _start(self, consumer: AIOKafkaConsumer, what: str, described: Described | None = None) -> Log:
+        """Start a consumer, assigned to a topic; return how far its log goes. If anything fails, nothing stays open."""
+        log_now = Log("", 0, 0, 0)
         try:
             await consumer.start()
-            if partition is not None:
-                consumer.assign([partition])
-                first, end = await bounds(consumer, partition)
+            if described is not None:
+                consumer.assign([TopicPartition(described.name, 0)])
+                log_now = await Log.of(consumer, described)
             self._require_open()
         except BaseException as error:
             await stop(consumer)
             if isinstance(error, LOST):
                 raise self._unavailable(what, error) from error
             raise
-        return first, end
+        return log_now
 
     def _begin(self, reader: LogSubscription) -> None:
         self._readers.add(reader)
@@ -266,12 +266,12 @@ class KafkaBroker:
             reader.start(self._tasks)
 
     @contextlib.asynccontextmanager
-    async def _reading(self, topic: str, described: Described) -> AsyncIterator[tuple[AIOKafkaConsumer, int, int]]:
-        """A consumer of a topic for a short time, and the topic's bounds."""
+    async def _reading(self, topic: str, described: Described) -> AsyncIterator[tuple[AIOKafkaConsumer, Log]]:
+        """A consumer of a topic for a short time, and how far its log goes."""
         consumer, what = self._consumer(), f"cannot read {topic}"
-        first, end = await self._start(consumer, what, TopicPartition(described.name, 0))
+        log_now = await self._start(consumer, what, described)
         try:
-            yield consumer, first, end
+            yield consumer, log_now
         except LOST as error:
             raise self._unavailable(what, error) from error
         finally:
@@ -291,25 +291,25 @@ class KafkaBroker:
                 self._require_open()
         return [record for record in records if offset(record.id) < end]
 
-    async def _begin_group(self, topic: str, group: str, described: Described, settings: dict[str, Any]) -> str:
+    async def _begin_group(self, topic: str, group: str, described: Described) -> SubscriptionLost | None:
         """Write down where a group begins: a new one at what is published from now on. Return what it has missed."""
-        partition, founder = TopicPartition(described.name, 0), self._consumer(**settings)
-        founded = (topic, group) in self._founded
+        partition, founder = TopicPartition(described.name, 0), self._consumer(**group_settings(described, group))
         # The end is looked up before the group's place: whoever has founded it meanwhile has not missed anything.
-        first, end = await self._start(founder, f"cannot join {group}", partition)
+        log_now = await self._start(founder, f"cannot join {group}", described)
         try:
             place = await founder.committed(partition)
-            missed = "" if place is None else missing((place, 0), first, end, 0)
-            if place is None or missed:
-                begin = end if place is None and not founded else first
+            lost = None if place is None else log_now.lost((place, 0))
+            if place is None or lost is not None:
+                # A group that we know, and Kafka does not, has lost its place with its topic.
+                new = place is None and (topic, group) not in self._founded
                 with contextlib.suppress(KafkaError):  # another member was faster
-                    await founder.commit({partition: begin})
+                    await founder.commit({partition: log_now.end if new else log_now.first})
         except LOST as error:
             raise self._unavailable(f"cannot join {group}", error) from error
         finally:
             await stop(founder)
         self._founded.add((topic, group))
-        return missed
+        return lost
 
     # --- Topics ---
 
@@ -389,15 +389,10 @@ class KafkaBroker:
         if self._closed:
             raise BrokerClosed(f"the broker at kafka://{self._servers} is closed")
 
-    def _unavailable(self, what: str, error: BaseException) -> BrokerError:
+    def _unavailable(self, what: str, error: BaseException, known: str = "") -> BrokerError:
         if self._closed:
-            return BrokerClosed(f"{what}: the broker at kafka://{self._servers} was closed")
-        return BrokerUnavailable(f"{what}: {error!r}")
-
-
-def group_settings(described: Described, group: str) -> dict[str, Any]:
-    """Return what makes a consumer a member of a group; what it has done is acknowledged by us."""
-    return {"group_id": f"{described.name}-{escaped(group, MAX_NAME)}", "enable_auto_commit": False}
+            return BrokerClosed(f"{what}: the broker at kafka://{self._servers} was closed{known}")
+        return BrokerUnavailable(f"{what}: {error!r}{known}")
 
 
 class LogSubscription(Inbox):
@@ -514,21 +509,44 @@ class Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
         """After it: this member goes on from what was acknowledged last."""
 
 
-async def bounds(consumer: AIOKafkaConsumer, partition: TopicPartition) -> tuple[int, int]:
-    """The offset of the first record kept, and the one the next record will get."""
-    first = await consumer.beginning_offsets([partition])
-    end = await consumer.end_offsets([partition])
-    return first[partition], end[partition]
+class Log(NamedTuple):
+    """How far the log of a topic goes: the offset of the first record kept, and the one the next record will get."""
+
+    topic: str  # Kafka's name for it
+    incarnation: int
+    first: int
+    end: int
+
+    @classmethod
+    async def of(cls, consumer: AIOKafkaConsumer, described: Described) -> Self:
+        """Ask Kafka."""
+        partition = TopicPartition(described.name, 0)
+        first = await consumer.beginning_offsets([partition])
+        end = await consumer.end_offsets([partition])
+        return cls(described.name, described.incarnation, first[partition], end[partition])
+
+    def start(self, wanted: tuple[int, int]) -> int:
+        """The offset of the first record kept that comes after the id `wanted`."""
+        at, incarnation = wanted
+        return max(at if incarnation in (0, self.incarnation) else 0, self.first)  # all came after a log that is gone
+
+    def lost(self, wanted: tuple[int, int]) -> SubscriptionLost | None:
+        """Why not all is here that came after the id `wanted`, and where to go on; None if it is."""
+        at, incarnation = wanted
+        if incarnation not in (0, self.incarnation):
+            return SubscriptionLost(f"{self.topic} was deleted and made again", resume=BEGINNING, restarted=True)
+        if at > self.end:
+            why = f"the log of {self.topic} ends at {self.end}, and the next record would be {at}"
+            return SubscriptionLost(why, resume=identifier(self.end - 1, self.incarnation), restarted=True)
+        if at < self.first:
+            why = f"the log of {self.topic} was trimmed past its reader, by {self.first - at} records"
+            return SubscriptionLost(why, resume=identifier(self.first - 1, self.incarnation))
+        return None
 
 
-def missing(wanted: tuple[int, int], first: int, end: int, incarnation: int) -> str:
-    """Why reading cannot go on after the id `wanted`: "" if the log has all that follows it."""
-    start, log_of_wanted = wanted
-    if log_of_wanted not in (0, incarnation):
-        return "its topic was deleted and made again"
-    if start > end:
-        return f"the log ends at {end}, and the next record would be {start}"
-    return f"the log was trimmed past its reader, by {first - start} records" if start < first else ""
+def group_settings(described: Described, group: str) -> dict[str, Any]:
+    """What makes a consumer act for a group."""
+    return {"group_id": f"{described.name}-{escaped(group, MAX_NAME)}", "enable_auto_commit": False}
 
 
 def deliveries(topic: str, described: Described, records: Sequence[Any]) -> list[Delivery]:

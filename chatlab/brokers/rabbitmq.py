@@ -121,8 +121,7 @@ class RabbitMQBroker:
         except LOST as error:
             raise self._not_published(error, sent=sent) from error
         if not routed and (self._end_unrouted(topic) or topic in self._shared):
-            reason = f"no queue took the message, though {topic!r} had readers here"
-            raise BrokerUnavailable(reason, outcome_unknown=False)
+            raise BrokerUnavailable(f"no queue took the message, though {topic!r} had readers here: it was not stored")
         return ""
 
     async def subscribe(self, topic: str) -> QueueSubscription:
@@ -136,46 +135,21 @@ class RabbitMQBroker:
 
     async def create_group(self, topic: str, group: str) -> None:
         """Declare the queue of `group`: it is durable, and fills whether or not a member is there."""
-        declare = self._declaration(topic, group)
 
         async def take(_link: Link, channel: AbstractChannel, _on_message: OnMessage) -> None:
-            await declare(channel)
+            await self._declare_group(channel, topic, group)
 
         await (await self._read(WorkQueueSubscription(topic, self), take)).aclose()
-        self._shared.add(topic)
 
     async def join(self, topic: str, group: str, member: str) -> WorkQueueSubscription:
         """Take a share of the work of `group`, whose queue is declared if it is missing."""
-        declare = self._declaration(topic, group)
 
         async def take(_link: Link, channel: AbstractChannel, on_message: OnMessage) -> None:
             await channel.set_qos(GROUP_PREFETCH)
-            queue = await declare(channel)
+            queue = await self._declare_group(channel, topic, group)
             await queue.consume(on_message, consumer_tag=f"{member}-{uuid.uuid4().hex}")
 
-        subscription = await self._read(WorkQueueSubscription(topic, self), take)
-        self._shared.add(topic)
-        return subscription
-
-    def _declaration(self, topic: str, group: str) -> Callable[[AbstractChannel], Awaitable[AbstractQueue]]:
-        """What declares a group's queue on a channel."""
-        check(topic)
-        name = f"{escaped(topic, MAX_NAME)}:{escaped(group, MAX_NAME)}"
-        aside = f"{name}:set-aside"
-        rules: FieldTable = {
-            "x-queue-type": "quorum",  # the kind of queue that counts how often it delivers
-            "x-delivery-limit": self._tries - 1,  # returns after the first delivery
-            "x-dead-letter-exchange": "",
-            "x-dead-letter-routing-key": aside,
-        }
-
-        async def declare(channel: AbstractChannel) -> AbstractQueue:
-            await channel.declare_queue(aside, durable=True)
-            queue = await channel.declare_queue(name, durable=True, arguments=rules)
-            await queue.bind(EXCHANGE, routing_key=topic)
-            return queue
-
-        return declare
+        return await self._read(WorkQueueSubscription(topic, self), take)
 
     async def crash_risk(self) -> str:
         """What a crash of RabbitMQ may cost although it was confirmed."""
@@ -221,6 +195,22 @@ class RabbitMQBroker:
             await queue.consume(on_message)
 
         return await self._read(subscription, take)
+
+    async def _declare_group(self, channel: AbstractChannel, topic: str, group: str) -> AbstractQueue:
+        check(topic)
+        name = f"{escaped(topic, MAX_NAME)}:{escaped(group, MAX_NAME)}"
+        aside = f"{name}:set-aside"
+        rules: FieldTable = {
+            "x-queue-type": "quorum",  # the kind of queue that counts how often it delivers
+            "x-delivery-limit": self._tries - 1,  # returns after the first delivery
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": aside,
+        }
+        await channel.declare_queue(aside, durable=True)
+        queue = await channel.declare_queue(name, durable=True, arguments=rules)
+        await queue.bind(EXCHANGE, routing_key=topic)
+        self._shared.add(topic)
+        return queue
 
     async def _read(self, subscription: S, take: Take) -> S:
         """Give a subscription its channel, and let `take` say which queue it reads."""
@@ -283,7 +273,8 @@ class RabbitMQBroker:
             what += f" within {self._patience:g} s"
         else:
             what = f"publishing failed: {error!r}"
-        return BrokerClosed(what) if self._closed and not sent else BrokerUnavailable(what, outcome_unknown=sent)
+        what += "; the message may or may not have been stored" if sent else "; the message was not sent"
+        return BrokerClosed(what) if self._closed else BrokerUnavailable(what)
 
     def _end_unrouted(self, topic: str) -> bool:
         """End the subscriptions that a message no queue took should have reached; return whether there are any."""

@@ -89,20 +89,24 @@ async def test_a_topic_that_was_made_again_and_has_grown_is_not_read_on_from_som
         await publish_all(other, name, [b"new %d" % n for n in range(10)], at_once=1)
         await lost(subscription)
         assert "made again" in await lost(await broker.subscribe(name, after=ids[2]))
-        # What the chat's replay asks: the client's last id is beyond the newest one, so it is told of a gap.
-        (newest,) = await broker.history(name, limit=1)
-        assert broker.is_before(newest.id, ids[2])
-        assert not broker.is_before(ids[2], newest.id)
+        assert await broker.lost_after(name, ids[2]) == "0-0"
         assert len(await broker.history(name, after=ids[2])) == 10
+        (newest,) = await broker.history(name, limit=1)
+        assert broker.is_before(ids[2], newest.id)
+        assert not broker.is_before(newest.id, ids[2])
 
 
 async def test_a_place_beyond_the_end_is_not_read_on_from_even_if_the_log_grows_past_it(kafka_engine: Engine) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url) as broker:
-        await publish_all(broker, name, [b"1", b"2"])
+        ids = [await broker.publish(name, body) for body in (b"1", b"2")]
+        assert await broker.lost_after(name, identifier(5)) == ids[1]
         subscription = await broker.subscribe(name, after=identifier(5))
         await publish_all(broker, name, [b"x"] * 10)
         assert "ends at 2" in await lost(subscription)
+        with pytest.raises(SubscriptionLost) as caught:
+            await subscription.batch()
+        assert (caught.value.resume, caught.value.restarted) == (ids[1], True)
         assert await bodies(await broker.subscribe(name, after=identifier(1)), 10) == [b"x"] * 10
 
 
@@ -112,6 +116,9 @@ async def test_a_place_before_the_beginning_is_told_when_the_subscription_begins
         ids = [await broker.publish(name, b"%d" % n) for n in range(10)]
         await delete_records(kafka_engine, name, before=5)
         assert "trimmed past its reader, by 3 records" in await lost(await broker.subscribe(name, after=ids[1]))
+        assert await broker.lost_after(name, ids[1]) == ids[4]
+        assert await broker.lost_after(name, ids[4]) is None
+        assert await bodies(await broker.subscribe(name, after=ids[4]), 5) == [b"5", b"6", b"7", b"8", b"9"]
         assert await bodies(await broker.subscribe(name, after="0-0"), 5) == [b"5", b"6", b"7", b"8", b"9"]
 
 

@@ -1,0 +1,83 @@
+"""Kafka loses topics, and what is in them, under a running chat: it says so, and goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
+from chatlab.brokers.kafka import KafkaBroker
+from chatlab.brokers.names import escaped
+from chatlab.chat import server as chat_server
+from chatlab.chat.destinations import topic_of
+from chatlab.chat.server import ChatServer
+from chatlab.lab.engines import Engine
+from chatlab.lab.until import until
+from tests.support.broker_cases import topic
+from tests.support.stomp_peer import Peer
+
+
+@pytest.fixture
+async def server(kafka_engine: Engine) -> AsyncIterator[ChatServer]:
+    async with KafkaBroker(kafka_engine.url, takeover_after=1.5) as broker, await chat_server.start(broker) as server:
+        yield server
+
+
+@pytest.fixture
+async def operator(kafka_engine: Engine) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_engine.url.removeprefix("kafka://"))
+    await admin.start()
+    yield admin
+    await admin.close()
+
+
+async def test_members_of_a_room_whose_topic_is_deleted_see_the_gap_and_go_on(
+    server: ChatServer, operator: AIOKafkaAdminClient
+) -> None:
+    room = topic("cats")
+    async with Peer(server.url) as kim:
+        await kim.subscribe(f"/topic/room.{room}")
+        for text in ("1", "2", "3"):
+            await kim.say(text, room)
+        assert await kim.contents(3) == ["1", "2", "3"]
+        await operator.delete_topics([escaped(topic_of(f"/topic/room.{room}"), 249)])
+        await until(lambda: bool(server.service.why_not_ready()), timeout=15)
+        await until(lambda: not server.service.why_not_ready(), timeout=15)
+        await kim.say("after", room)
+        frame = await kim.frame("MESSAGE")
+        assert (json.loads(frame.body)["content"], frame.get("gap")) == ("after", "true")
+        await kim.say("later", room)
+        frame = await kim.frame("MESSAGE")
+        assert (json.loads(frame.body)["content"], frame.get("gap")) == ("later", None)
+
+
+@pytest.mark.parametrize("how", ["deleted", "trimmed"])
+async def test_a_member_that_comes_back_is_told_of_what_is_gone(
+    server: ChatServer, operator: AIOKafkaAdminClient, how: str
+) -> None:
+    room = topic("cats")
+    destination = f"/topic/room.{room}"
+    name = escaped(topic_of(destination), 249)
+    async with Peer(server.url) as kim:
+        await kim.subscribe(destination)
+        await kim.say("1", room)
+        seen = (await kim.frame("MESSAGE")).get("message-id") or ""
+    async with Peer(server.url) as lee:
+        for number in range(2, 7):
+            await lee.say(str(number), room)
+        if how == "deleted":
+            await operator.delete_topics([name])
+            for number in range(7, 10):
+                await lee.say(str(number), room)
+            first = "7"
+        else:
+            await operator.delete_records({TopicPartition(name, 0): RecordsToDelete(before_offset=4)})
+            first = "5"
+    async with Peer(server.url) as kim:
+        await kim.subscribe(destination, last_id=seen)
+        frame = await kim.frame("MESSAGE")
+        assert (json.loads(frame.body)["content"], frame.get("gap")) == (first, "true")
+        assert (await kim.frame("MESSAGE")).get("gap") is None
