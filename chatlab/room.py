@@ -8,6 +8,7 @@ line begins says what it is:
     Server received from Ana: hello    the same from a member with a name: ws://host:port/room?name=Ana
     * Ana joined (3 here)              a notice: somebody with a name came or left; who has no name comes unannounced
     ! not sent: ...                    an error, to the one who caused it
+    (an empty message)                 a heart-beat, to a member that asked for them: ws://host:port/room?beats=yes
 
 A name has no colon and no control characters, and is taken once: nobody's text can pass for a notice, an error or
 somebody else's. Everybody who is in sees the same lines in the same order. A GET for / answers with a small page to
@@ -53,11 +54,15 @@ TURN = 64  # messages taken from one member before the others have their turn
 DEPARTURES = 100  # how many of the last departures are remembered, with their reasons
 SHUTDOWN_SECONDS = 2.0  # for members to answer the close with 1001, before their connections are dropped
 OPEN_SECONDS = 5.0  # for a client to finish its handshake
+BEAT_SECONDS = 10.0  # between two heart-beats to a member that asked for them
 
 
 def text_frame(text: str) -> bytes:
     """Return `text` as one unmasked, final text frame."""
     return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+
+
+HEART_BEAT = text_frame("")
 
 
 @dataclass(frozen=True)
@@ -230,6 +235,8 @@ class Room:
         self._names: set[str] = set()  # taken, case-folded
         self._numbers = count(1)
         self._closing: set[asyncio.Task[None]] = set()
+        self._wants_beats: set[Member] = set()
+        self._next_beat: asyncio.TimerHandle | None = None
 
     async def handle(self, connection: ServerConnection) -> None:
         """One member's life, from its handshake to its end."""
@@ -256,6 +263,9 @@ class Room:
         if member.name:
             self._names.add(member.name.casefold())
             self.notify(f"{member.name} joined")
+        if query(connection.request, "beats"):
+            self._wants_beats.add(member)
+            self._beat_later()
         logger.info("%s joined", member)
         return member
 
@@ -264,6 +274,7 @@ class Room:
         if member not in self.members:
             return
         self.members.discard(member)
+        self._wants_beats.discard(member)
         self.departures.append(Departure(member.label, code, reason))
         if member.name:
             self._names.discard(member.name.casefold())
@@ -316,8 +327,21 @@ class Room:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
+    def _beat_later(self) -> None:
+        if self._next_beat is None and self._wants_beats:
+            self._next_beat = asyncio.get_running_loop().call_later(BEAT_SECONDS, self._beat)
+
+    def _beat(self) -> None:
+        """Send heart-beats: pings are answered by the browser, and its pages never learn of them."""
+        for member in self._wants_beats:
+            member.write(HEART_BEAT)
+        self._next_beat = None
+        self._beat_later()
+
     def close(self) -> None:
-        """Stop the watch over slow readers."""
+        """Stop the watch over slow readers, and the heart-beats."""
+        if self._next_beat is not None:
+            self._next_beat.cancel()
         self.fanout.close()
 
     def metrics(self) -> Metrics:
