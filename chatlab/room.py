@@ -9,6 +9,7 @@ line begins says what it is:
     * Ana joined (3 here)              a notice: somebody with a name came or left; who has no name comes unannounced
     ! not sent: ...                    an error, to the one who caused it
     ! not confirmed: ...               the same, if the text may still arrive (a shared room)
+    (an empty message)                 a heart-beat, to a member that asked for them: ws://host:port/room?beats=yes
 
 A name has no colon and no control characters, and is taken once: nobody's text can pass for a notice, an error or
 somebody else's. Everybody who is in sees the same lines in the same order. A GET for / answers with a small page to
@@ -58,7 +59,11 @@ TURN = 64  # messages taken from one member before the others have their turn
 DEPARTURES = 100  # how many of the last departures are remembered, with their reasons
 SHUTDOWN_SECONDS = 2.0  # for members to answer the close with 1001, before their connections are dropped
 OPEN_SECONDS = 5.0  # for a client to send its request
+BEAT_SECONDS = 10.0  # between two heart-beats to a member that asked for them
 CLOSING = "the room is closing"
+
+
+HEART_BEAT = server_message(b"")
 
 
 @dataclass(frozen=True)
@@ -225,14 +230,19 @@ class Room:
         self.departures: deque[Departure] = deque(maxlen=DEPARTURES)
         self._names: set[str] = set()  # taken, case-folded
         self._numbers = count(1)
+        self._wants_beats: dict[Member, None] = {}  # a dict, as a set that keeps its order
+        self._next_beat: asyncio.TimerHandle | None = None
 
-    def join(self, end: WebSocketEnd, name: str | None, address: str) -> Member:
-        """Let a client in, under the name it asks for or one like it, and tell everybody."""
+    def join(self, end: WebSocketEnd, name: str | None, address: str, *, beats: bool = False) -> Member:
+        """Let a client in, under the name it asks for or one like it, and tell everybody. `beats`: it wants them."""
         member = Member(self, end, next(self._numbers), self._free_name(name), address)
         self.members.add(member)
         if member.name:
             self._names.add(member.name.casefold())
             self.notify(f"{member.name} joined")
+        if beats:
+            self._wants_beats[member] = None
+            self._beat_later()
         logger.info("%s joined", member)
         return member
 
@@ -241,6 +251,7 @@ class Room:
         if member not in self.members:
             return
         self.members.discard(member)
+        self._wants_beats.pop(member, None)
         self.departures.append(Departure(member.label, code, reason))
         if member.name:
             self._names.discard(member.name.casefold())
@@ -287,8 +298,20 @@ class Room:
             return name
         return next(each for n in count(2) if (each := f"{name}-{n}").casefold() not in self._names)
 
+    def _beat_later(self) -> None:
+        if self._next_beat is None and self._wants_beats:
+            self._next_beat = asyncio.get_running_loop().call_later(BEAT_SECONDS, self._beat)
+
+    def _beat(self) -> None:
+        """Send heart-beats: pings are answered by the browser, and its pages never learn of them."""
+        self.fanout.send(HEART_BEAT, tuple(self._wants_beats))
+        self._next_beat = None
+        self._beat_later()
+
     async def aclose(self) -> None:
-        """Stop the watch over slow readers."""
+        """Stop the watch over slow readers, and the heart-beats."""
+        if self._next_beat is not None:
+            self._next_beat.cancel()
         self.fanout.close()
 
     def metrics(self) -> Metrics:
@@ -565,7 +588,7 @@ class Entrance:
         log = logging.LoggerAdapter(logger, {"connection": address})
 
         def open_peer(end: WebSocketEnd) -> Member:
-            return self.room.join(end, asked_name(target), address)
+            return self.room.join(end, asked_name(target), address, beats=bool(query(target, "beats")))
 
         return WebSocketEnd(transport, websocket, open_peer, name=address, log=log, settings=self._settings)
 
