@@ -14,6 +14,8 @@ import socket
 from importlib import resources
 from io import StringIO
 
+from chatlab.console import can_show
+
 PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/room.js": ("room.js", "text/javascript; charset=utf-8"),
@@ -57,14 +59,15 @@ def lan_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def banner(page_url: str) -> str:
+def banner(page_url: str, encoding: str = "utf-8") -> str:
     """What to show a class: how to come in, as text and as a QR code, and what has been opened to whom.
 
-    `page_url` as RoomServer.page_url(lan_address()) gives it, with the room code behind the #.
+    `page_url` as RoomServer.page_url(lan_address()) gives it, with the room code behind the #; `encoding` is that of
+    the terminal.
     """
     address, _, code = page_url.partition("#")
     return f"""\
-{qr_code(page_url)}
+{qr_code(page_url, encoding)}
   address    {address}
   room code  {code or "none: whoever finds the address is in"}
 
@@ -73,8 +76,10 @@ It is not encrypted: others on the network can read along. Names are what people
 """
 
 
-def qr_code(text: str) -> str:
+def qr_code(text: str, encoding: str = "utf-8") -> str:
     """A QR code in block characters, or how to get one."""
+    if not can_show("▀▄█", encoding):
+        return f"(no QR code: {encoding}, the encoding of this output, has no blocks; PYTHONIOENCODING=utf-8 has them)"
     try:
         import segno
     except ImportError:

@@ -97,7 +97,9 @@ def redis_in_the_wheel() -> Found | None:
 
 def redis_version(program: str | Path) -> str:
     """ "Valkey 9.0.1" out of "Valkey server v=9.0.1 sha=00000000:0 malloc=..."."""
-    words = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.split()
+    words = subprocess.run(
+        [program, "--version"], capture_output=True, text=True, errors="replace", check=False
+    ).stdout.split()
     numbers = [word[2:] for word in words if word.startswith("v=")]
     return f"{words[0]} {numbers[0]}" if numbers else "unknown"
 
@@ -159,8 +161,10 @@ def rabbitmq_recipe(found: Found, folder: Path, options: dict[str, str]) -> Reci
     """
     port, distribution_port, epmd_port = free_ports(3)
     plugins, settings = options.get("plugins", ""), {name: options[name] for name in options if name != "plugins"}
-    (folder / "enabled_plugins").write_text(f"[{plugins}].\n")
-    (folder / "rabbitmq.conf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
+    (folder / "enabled_plugins").write_text(f"[{plugins}].\n", encoding="utf-8")
+    (folder / "rabbitmq.conf").write_text(
+        "".join(f"{name} = {value}\n" for name, value in settings.items()), encoding="utf-8"
+    )
     environment = {
         "HOME": str(folder),  # where Erlang keeps its cookie
         "ERL_EPMD_PORT": str(epmd_port),
@@ -229,7 +233,11 @@ def kafka_in_jars() -> Found | None:
 def java_version() -> int:
     """17 out of `openjdk version "17.0.15" 2025-04-15`; 0 if there is no Java."""
     java = shutil.which("java")
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr if java else ""
+    said = (
+        subprocess.run([java, "-version"], capture_output=True, text=True, errors="replace", check=False).stderr
+        if java
+        else ""
+    )
     number = said.partition('"')[2].partition(".")[0]
     return int(number) if number.isdigit() else 0
 
@@ -263,7 +271,7 @@ def kafka_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
         **options,
     }
     properties = folder / "server.properties"
-    properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()), encoding="utf-8")
     java = ["java", "-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
     java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{found.program}/*"]
     cluster = base64.urlsafe_b64encode(b"chatlab-one-node").decode().rstrip("=")  # 16 octets, the same at every start

@@ -269,7 +269,10 @@ async def start_in(
 
 async def already_running(found: Found, url: str) -> Engine:
     """An engine we are told of, once it has been seen to answer."""
-    version = await KINDS[found.kind].answers(url)
+    try:
+        version = await KINDS[found.kind].answers(url)
+    except ValueError as error:  # its text is left out: it may have a part of the password
+        raise EngineUnreachable(f"{found.how}, but not by a URL of {found.kind}", "correct or unset it") from error
     if version is None:
         raise EngineUnreachable(
             f"nothing answers at {without_password(url)} ({found.how})", "start it, or unset the variable"
