@@ -14,7 +14,7 @@ PACKAGE = ROOT / "chatlab"
 
 # From the ground up. A name is a module or a package directly below `chatlab`: a room of the house.
 FLOORS = [
-    {"errors", "tasks"},
+    {"errors", "tasks", "urls"},
     {"retry"},
     {"websocket", "fanout", "direct", "brokers", "stomp", "classroom", "journal"},
     {"echo", "room", "chat"},

@@ -10,13 +10,13 @@ import math
 import random
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from hiredis import pack_command
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
+from chatlab.brokers import redis_url
 from chatlab.brokers.watchdog import Watchdog
 from chatlab.errors import BrokerUnavailable
 
@@ -35,15 +35,6 @@ async def back_off(failures: int) -> None:
     await asyncio.sleep(random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures, 16))))
 
 
-def without_password(url: str) -> str:
-    """The URL as a log or an error may show it."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(
-        (parts.scheme, f"{parts.username}:***@{host}" if parts.password else parts.netloc, parts.path, "", "")
-    )
-
-
 def body_of(fields: list[bytes]) -> bytes:
     """The body in field, value, field, value; empty if somebody else wrote the entry and gave it none."""
     if len(fields) == 2 and fields[0] == b"body":
@@ -52,15 +43,17 @@ def body_of(fields: list[bytes]) -> bytes:
 
 
 class Link:
-    """A connection to `url`. A server that is silent for `timeout` seconds when it should answer counts as gone."""
+    """A connection to `url`. A server that is silent for `timeout` seconds when it should answer counts as gone.
 
-    def __init__(self, url: str, timeout: float) -> None:
-        self._name = without_password(url)
+    Raises SetupError for a URL that says what it may not. `protocol`: the RESP version, 2 for a server without 3.
+    """
+
+    def __init__(self, url: str, timeout: float, *, protocol: int = 3) -> None:
+        self.url = redis_url.parse(url)
+        self._name = self.url.name
         self._timeout = timeout
         # The timeouts are ours: redis-py's use `asyncio.wait_for`, which in Python 3.11 can swallow a cancellation.
-        self._pool = ConnectionPool.from_url(
-            url, protocol=3, socket_timeout=None, socket_connect_timeout=None, decode_responses=False
-        )
+        self._pool = self.url.pool(ConnectionPool, protocol=protocol, socket_timeout=None, socket_connect_timeout=None)
         self._connection: AbstractConnection | None = None
         self._watchdog = Watchdog()
 

@@ -27,6 +27,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from chatlab.brokers import redis_url
 from chatlab.brokers.inbox import MAX_WAITING, ForwardingInbox, end_task, heard
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery
@@ -88,7 +89,14 @@ class RedisStreamsBroker(RedisPresence):
         self._publisher = Publisher(Link(url, TIMEOUT), self._prepare, patience)
         self._client: Redis = Redis(
             # Timeouts are ours (see `_ask`): redis-py's can swallow a cancellation.
-            connection_pool=BlockingConnectionPool.from_url(url, max_connections=8, timeout=None, socket_timeout=None)
+            connection_pool=redis_url.parse(url).pool(
+                BlockingConnectionPool,
+                max_connections=8,
+                timeout=None,
+                protocol=3,
+                socket_timeout=None,
+                socket_connect_timeout=None,
+            )
         )
         self._script = ""
         self._follower = Follower(Link(url, TIMEOUT), self._client)

@@ -23,10 +23,10 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlsplit, urlunsplit
 
 from chatlab.errors import EngineMissing, EngineUnreachable, SetupError
 from chatlab.lab.engine_kinds import KINDS, Command, Found, Recipe
+from chatlab.urls import without_password
 
 __all__ = ["Engine", "EngineDied", "Found", "find", "start"]
 
@@ -309,11 +309,3 @@ def try_lock(lock: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}"))
