@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
 import typer
 
 from chatlab.errors import BrokerError, ChatlabError, SetupError
+from chatlab.urls import without_password
 
 if TYPE_CHECKING:
     from chatlab.brokers.port import Broker
@@ -305,7 +306,7 @@ def room(
 
     if as_in_the_article and (lan or rate or redis or broker):
         _fail("--as-in-the-article has no code, no limits, no broker: leave those options out", WRONG_COMMAND_LINE)
-    engine = broker_of(_broker_url(redis, broker)) if redis or broker else None
+    engine = broker_of(_broker_url(redis, broker), topics=[shared_room.TOPIC]) if redis or broker else None
     if lan:
         host, rate = "0.0.0.0" if host == LOOPBACK else host, rate or CLASSROOM_RATE
 
@@ -375,8 +376,10 @@ def chat(
     until_stdin_ends: UntilStdinEnds = False,
 ) -> None:
     """The chat: STOMP over WebSocket at /ws, in step with every instance on the same broker. Its page is at /."""
+    from chatlab.chat.destinations import PUBLIC, topic_of
+
     url = _broker_url(redis, broker)
-    engine = broker_of(url, durability, max_length, takeover_seconds)
+    engine = broker_of(url, durability, max_length, takeover_seconds, topics=[topic_of(each) for each in DESTINATIONS])
     if as_in_the_article and not url.startswith(REDIS_URLS):
         _fail("--as-in-the-article wants a Redis: add --redis URL", WRONG_COMMAND_LINE)
     if as_in_the_article and (rate or audit_log or notify_mentions):
@@ -386,7 +389,6 @@ def chat(
     from chatlab.chat import as_in_the_article as article
     from chatlab.chat import jobs
     from chatlab.chat import server as chat_server
-    from chatlab.chat.destinations import PUBLIC
     from chatlab.chat.limits import Rate
 
     tasks = [jobs.audit_log(audit_log)] if audit_log else []
@@ -396,8 +398,10 @@ def chat(
         await engine.start()
         if as_in_the_article:
             await engine.aclose()  # it has seen that the server answers; the article's build does not look
+            from chatlab.brokers import redis_url
+
             return await article.start(
-                url, build=as_in_the_article.value, host=host, port=port, origins=origin or ("*",)
+                redis_url.parse(url).url, build=as_in_the_article.value, host=host, port=port, origins=origin or ("*",)
             )
         server = await chat_server.start(
             engine,
@@ -506,34 +510,47 @@ BROKER_URLS = (
 
 
 REDIS_URLS = ("redis://", "rediss://", "unix://")
+# One destination of each kind: a broker that may not use the keys of one of them would fail later, and in part.
+DESTINATIONS = ("/topic/public", "/topic/room.nobody", "/topic/nobody", "/queue/nobody", "/user/queue/nobody")
 
 
 def _broker_url(redis: str | None, broker: str | None) -> str:
     """What the command line names; `REDIS_URL` when it names nothing, and memory when nothing does."""
     if redis and broker:
         _fail("--redis and --broker are two ways to say one thing; give one of them", WRONG_COMMAND_LINE)
-    if url := broker or redis or os.environ.get("REDIS_URL"):
+    if url := (broker or redis or os.environ.get("REDIS_URL") or "").strip():
         return url
     print("no broker named: this instance chats alone, and forgets all when it ends; see --redis", file=sys.stderr)
     return "memory://"
 
 
 def broker_of(
-    url: str, durability: Durability = Durability.SERVER, max_length: int = 100_000, takeover_after: float = 30.0
+    url: str,
+    durability: Durability = Durability.SERVER,
+    max_length: int = 100_000,
+    takeover_after: float = 30.0,
+    topics: Sequence[str] = (),
 ) -> Broker:
-    """The broker for a URL, not yet connected. A wrong URL ends with a line that lists the right ones."""
+    """The broker for a URL, not yet connected; `topics`: some that it will surely serve.
+
+    A wrong URL ends with a line that lists the right ones, or names the option that is wrong in it.
+    """
     scheme, separator, _ = url.partition("://")
-    if durability is Durability.FSYNC and not url.startswith(REDIS_URLS):
-        _fail(f"--durability fsync is for redis:// alone, not for {scheme}://", WRONG_COMMAND_LINE)
     try:
         if not separator:
-            raise ValueError(f"{url!r} is no URL")
-        return _engine(scheme, url, durability, max_length, takeover_after)
+            raise ValueError(f"{without_password(url)!r} is no URL")
+        if durability is Durability.FSYNC and not url.startswith(REDIS_URLS):
+            _fail(f"--durability fsync is for redis:// alone, not for {scheme}://", WRONG_COMMAND_LINE)
+        return _engine(scheme, url, durability, max_length, takeover_after, topics)
     except ValueError as error:
         _fail(f"{error}; the brokers are {BROKER_URLS}", WRONG_COMMAND_LINE)
+    except SetupError as error:
+        _fail(str(error), WRONG_COMMAND_LINE)
 
 
-def _engine(scheme: str, url: str, durability: Durability, max_length: int, takeover_after: float) -> Broker:
+def _engine(
+    scheme: str, url: str, durability: Durability, max_length: int, takeover_after: float, topics: Sequence[str]
+) -> Broker:
     """The one place that names engines. Raises ValueError for what is no broker's URL."""
     match scheme:
         case "memory":
@@ -544,12 +561,12 @@ def _engine(scheme: str, url: str, durability: Durability, max_length: int, take
             from chatlab.brokers.redis_streams import RedisStreamsBroker
 
             return RedisStreamsBroker(
-                url, durability=durability.value, max_length=max_length, takeover_after=takeover_after
+                url, durability=durability.value, max_length=max_length, takeover_after=takeover_after, topics=topics
             )
         case "redis-pubsub" | "rediss-pubsub":
             from chatlab.brokers.redis_pubsub import RedisPubSubBroker
 
-            return RedisPubSubBroker(url.replace("-pubsub", "", 1))
+            return RedisPubSubBroker(url.replace("-pubsub", "", 1), topics=topics)
         case "amqp" | "amqps":
             from chatlab.brokers.rabbitmq import RabbitMQBroker
 

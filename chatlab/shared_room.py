@@ -15,7 +15,7 @@ import contextlib
 import logging
 from typing import Any
 
-from chatlab.brokers.port import Broker, Subscription
+from chatlab.brokers.port import SURVIVES, Broker, Subscription, crash_risk
 from chatlab.errors import BrokerError
 from chatlab.fanout import SlowReaderPolicy
 from chatlab.room import Member, RateLimit, Room, RoomServer
@@ -25,6 +25,7 @@ __all__ = ["SharedRoom", "start"]
 
 logger = logging.getLogger("chatlab.shared_room")
 
+TOPIC = "room"
 WAITING = 1000  # texts that may wait for the broker before members are told to wait, too
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)  # between attempts to hear the broker again; the last one is repeated
 
@@ -94,7 +95,7 @@ class SharedRoom(Room):
         raise AssertionError("unreachable")
 
 
-async def start(broker: Broker, *, topic: str = "room", **options: Any) -> RoomServer:
+async def start(broker: Broker, *, topic: str = TOPIC, **options: Any) -> RoomServer:
     """Open a server of the room that all with this broker and `topic` share; `options` are those of `room.start`.
 
     `broker` is started, and stays its owner's. Raises `BrokerUnavailable` if it cannot be read.
@@ -108,6 +109,8 @@ async def start(broker: Broker, *, topic: str = "room", **options: Any) -> RoomS
     server = await start_room(room=make, **options)
     try:
         await shared[0].open()
+        risk = await crash_risk(broker)
+        logger.log(logging.WARNING if risk else logging.INFO, "%s", risk or SURVIVES)
     except BaseException:
         await server.aclose()
         raise

@@ -48,6 +48,7 @@ class MemoryBroker:
     """Keeps the last `max_length` records of each topic, and remembers a key for `window` seconds."""
 
     resumes = True  # it cannot go away before its readers do
+    in_process = True  # there is no engine beside this process that could crash
 
     def __init__(self, *, max_length: int = 10_000, window: float = 600, max_waiting: int = MAX_WAITING) -> None:
         self.window = window
@@ -149,6 +150,12 @@ class MemoryBroker:
         if standing:
             self._notes[place] = standing
         return [note for note, _ in standing.values()]
+
+    async def crash_risk(self) -> str:
+        """What a crash costs: this process is the engine."""
+        return (
+            "every message is lost when this process ends, for it keeps them in memory; a Redis with --redis does not"
+        )
 
     async def aclose(self) -> None:
         """End every subscription."""

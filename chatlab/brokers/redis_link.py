@@ -35,6 +35,11 @@ async def back_off(failures: int) -> None:
     await asyncio.sleep(random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures, 16))))
 
 
+def why(error: Exception) -> str:
+    """What an error says; asyncio's TimeoutError says nothing."""
+    return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else repr(error))
+
+
 def body_of(fields: list[bytes]) -> bytes:
     """The body in field, value, field, value; empty if somebody else wrote the entry and gave it none."""
     if len(fields) == 2 and fields[0] == b"body":
@@ -70,8 +75,11 @@ class Link:
                 await connection.connect()  # type: ignore[no-untyped-call]  # the same
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             await connection.disconnect(nowait=True)
-            reason = error if str(error) else f"nothing came in {self._timeout:g} s"
+            reason = str(error) or f"nothing came in {self._timeout:g} s"
             raise LinkLost(f"the broker at {self._name} does not answer: {reason}") from error
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
         self._connection = connection
 
     async def is_usable(self) -> bool:
@@ -101,7 +109,7 @@ class Link:
                     replies.append(await self._reply(self._connection))  # noqa: PERF401 (those before a loss count)
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             await self.close()
-            raise LinkLost(f"the broker at {self._name} went away: {error or 'no answer in time'}") from error
+            raise LinkLost(f"the broker at {self._name} went away: {why(error)}") from error
         except BaseException:
             await self.close()  # replies are still on their way: this connection is out of step
             raise
@@ -114,7 +122,7 @@ class Link:
             await self._connection.send_command(*command, check_health=False)
         except (RedisError, OSError) as error:
             await self.close()
-            raise LinkLost(f"the broker at {self._name} went away: {error}") from error
+            raise LinkLost(f"the broker at {self._name} went away: {why(error)}") from error
 
     async def receive(self, timeout: float) -> Any:
         """The next reply or message the server pushes; None if it is silent for `timeout` seconds. Raises LinkLost."""
@@ -124,7 +132,7 @@ class Link:
             return await self._connection.read_response(timeout=timeout, push_request=True)
         except (RedisError, OSError) as error:
             await self.close()
-            raise LinkLost(f"the broker at {self._name} went away: {error}") from error
+            raise LinkLost(f"the broker at {self._name} went away: {why(error)}") from error
 
     @staticmethod
     async def _reply(connection: AbstractConnection) -> Any:

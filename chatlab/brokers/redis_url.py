@@ -16,6 +16,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from ssl import TLSVersion
 from typing import Any, NamedTuple, TypeVar
@@ -69,6 +70,7 @@ class RedisUrl:
         return pool(connection_class=self.kind, **{**self.options, **ours})
 
 
+@lru_cache(8)  # a broker opens several connections to one URL, and looking at certificates takes its time
 def parse(url: str) -> RedisUrl:
     """Return what the URL says. Raises SetupError that names the option at fault, or WrongAddress."""
     name = without_password(url)
@@ -111,8 +113,14 @@ def _host(name: str, address: str) -> dict[str, Any]:
     if not (port.isascii() and port.isdecimal()):
         raise WrongAddress(f"the port is no number in {name}", f"it is redis://USER:PASSWORD@HOST:PORT/0; {ENCODED}")
     if not 0 < int(port) < 65536:
-        raise WrongAddress(f"Port out of range 1-65535: {port} in {name}")
-    return {"host": unquote(parts["ipv6"] or parts["host"] or "localhost"), "port": int(port)}
+        raise WrongAddress(f"Port out of range 1-65535: {port} in {name}", "Redis listens on 6379 as a rule")
+    host = unquote(parts["ipv6"] or parts["host"] or "localhost")
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        remedy = "it is redis://USER:PASSWORD@HOST:PORT/0"
+        raise WrongAddress(f"no host can have the name in {name}: {error}", remedy) from None
+    return {"host": host, "port": int(port)}
 
 
 def _database(name: str, path: str) -> dict[str, Any]:
@@ -277,7 +285,8 @@ def _check_certificates(name: str, scheme: str, options: Mapping[str, Any]) -> N
         try:
             SSLConnection(**given).ssl_context.get()
         except (OSError, ValueError, TypeError, RedisError) as error:
-            raise SetupError(f"the options {', '.join(given)} do not work in {name}: {error}") from error
+            remedy = "see that files, password and ciphers fit each other"
+            raise SetupError(f"the options {', '.join(given)} do not work in {name}: {error}", remedy) from error
 
 
 def _rewritten(scheme: str, authority: str, path: str, used: Mapping[str, Any], query: str) -> str:

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -210,10 +211,16 @@ def find(kind: str, *, own: bool = False) -> Found:
     """
     if kind not in KINDS:
         raise SetupError(f"no engine is called {kind!r}", f"there are {', '.join(KINDS)}")
+    unfit: list[str] = []
     for look in KINDS[kind].places:
-        if (found := look()) and not (own and found.url is not None):
-            return found
-    raise EngineMissing(f"no {kind} here", KINDS[kind].remedy())
+        found = look()
+        if found is None or (own and found.url is not None):
+            continue
+        if not found.unfit:
+            return replace(found, how="; ".join([found.how, *(f"not {reason}" for reason in unfit)]))
+        unfit.append(f"{found.how}: {found.unfit}")
+    reason = f" that will do ({'; '.join(unfit)})" if unfit else ""
+    raise EngineMissing(f"no {kind} here{reason}", KINDS[kind].remedy())
 
 
 async def start(
@@ -269,6 +276,7 @@ async def start_in(
 
 async def already_running(found: Found, url: str) -> Engine:
     """An engine we are told of, once it has been seen to answer."""
+    url = KINDS[found.kind].understood(url)
     version = await KINDS[found.kind].answers(url)
     if version is None:
         raise EngineUnreachable(
@@ -276,6 +284,11 @@ async def already_running(found: Found, url: str) -> Engine:
         )
     recipe = Recipe(url, (), lambda: KINDS[found.kind].answers(url), 0)
     return Engine(Found(found.kind, found.how, version, url=url), recipe, None)
+
+
+async def crash_risk(kind: str, running: Engine | None = None) -> str:
+    """What a crash of the engine may lose of what it confirmed: as one that runs is set, or as we set ours."""
+    return await KINDS[kind].crash_risk(None if running is None else running.url)
 
 
 @contextlib.asynccontextmanager
