@@ -153,9 +153,7 @@ class MemoryBroker:
 
     async def crash_risk(self) -> str:
         """What a crash costs: this process is the engine."""
-        return (
-            "every message is lost when this process ends, for it keeps them in memory; a Redis with --redis does not"
-        )
+        return "a broker in memory loses every message when its process ends; Redis Streams keep them"
 
     async def aclose(self) -> None:
         """End every subscription."""
