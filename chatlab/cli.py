@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
@@ -28,6 +28,7 @@ from typer.exceptions import TyperException
 
 from chatlab import console
 from chatlab.errors import BrokerError, ChatlabError, SetupError, StompError
+from chatlab.urls import without_password
 
 if TYPE_CHECKING:
     from chatlab.brokers.port import Broker
@@ -396,7 +397,8 @@ def room(
 
     if as_in_the_article and (lan or rate or redis or broker):
         _fail("--as-in-the-article has no code, no limits, no broker: leave those options out", WRONG_COMMAND_LINE)
-    engine = broker_of(_broker_url(redis, broker)) if redis is not None or broker is not None else None
+    named = redis is not None or broker is not None
+    engine = broker_of(_broker_url(redis, broker), topics=[shared_room.TOPIC]) if named else None
     if lan:
         host, rate = "0.0.0.0" if host == LOOPBACK else host, rate or CLASSROOM_RATE
 
@@ -490,8 +492,10 @@ def chat(
     until_stdin_ends: UntilStdinEnds = False,
 ) -> None:
     """The chat: STOMP over WebSocket at /ws, in step with every instance on the same broker. Its page is at /."""
+    from chatlab.chat.destinations import PUBLIC, topic_of
+
     url = _broker_url(redis, broker)
-    engine = broker_of(url, durability, max_length, takeover_seconds)
+    engine = broker_of(url, durability, max_length, takeover_seconds, topics=[topic_of(each) for each in DESTINATIONS])
     if as_in_the_article and not url.startswith(REDIS_URLS):
         _fail("--as-in-the-article wants a Redis: add --redis URL", WRONG_COMMAND_LINE)
     if as_in_the_article and (rate or audit_log or notify_mentions):
@@ -504,7 +508,6 @@ def chat(
     from chatlab.chat import jobs
     from chatlab.chat import server as chat_server
     from chatlab.chat.access import Access
-    from chatlab.chat.destinations import PUBLIC
     from chatlab.chat.limits import Rate
     from chatlab.chat.users import among, read_passcodes
     from chatlab.stomp.frames import Limits
@@ -518,8 +521,10 @@ def chat(
         await engine.start()
         if as_in_the_article:
             await engine.aclose()  # it has seen that the server answers; the article's build does not look
+            from chatlab.brokers import redis_url
+
             return await article.start(
-                url, build=as_in_the_article.value, host=host, port=port, origins=origin or ("*",)
+                redis_url.parse(url).url, build=as_in_the_article.value, host=host, port=port, origins=origin or ("*",)
             )
         server = await chat_server.start(
             engine,
@@ -633,6 +638,8 @@ BROKER_URLS = (
 
 
 REDIS_URLS = ("redis://", "rediss://", "unix://")
+# One destination of each kind: a broker that may not use the keys of one of them would fail later, and in part.
+DESTINATIONS = ("/topic/public", "/topic/room.nobody", "/topic/nobody", "/queue/nobody", "/user/queue/nobody")
 
 
 def _broker_url(redis: str | None, broker: str | None) -> str:
@@ -641,27 +648,36 @@ def _broker_url(redis: str | None, broker: str | None) -> str:
         _fail("--redis and --broker are two ways to say one thing; give one of them", WRONG_COMMAND_LINE)
     given = broker if broker is not None else redis
     if given is not None:  # an empty one too: a variable that is not set must not make an instance that chats alone
-        return given
-    if url := os.environ.get("REDIS_URL"):
+        return given.strip()
+    if url := os.environ.get("REDIS_URL", "").strip():
         return url
     print("no broker named: this instance chats alone, and forgets all when it ends; see --redis", file=sys.stderr)
     return "memory://"
 
 
 def broker_of(
-    url: str, durability: Durability = Durability.SERVER, max_length: int = 100_000, takeover_after: float = 30.0
+    url: str,
+    durability: Durability = Durability.SERVER,
+    max_length: int = 100_000,
+    takeover_after: float = 30.0,
+    topics: Sequence[str] = (),
 ) -> Broker:
-    """The broker for a URL, not yet connected. A wrong URL ends with a line that lists the right ones."""
+    """The broker for a URL, not yet connected; `topics`: some that it will surely serve.
+
+    A wrong URL ends with a line that lists the right ones, or names the option that is wrong in it.
+    """
     scheme, separator, _ = url.partition("://")
-    if durability is Durability.FSYNC and not url.startswith(REDIS_URLS):
-        _fail(f"--durability fsync is for redis:// alone, not for {scheme}://", WRONG_COMMAND_LINE)
     try:
         if not separator:
-            raise ValueError(f"{url.rpartition('@')[2]!r} is no URL")
+            raise ValueError(f"{without_password(url)!r} is no URL")
+        if durability is Durability.FSYNC and not url.startswith(REDIS_URLS):
+            _fail(f"--durability fsync is for redis:// alone, not for {scheme}://", WRONG_COMMAND_LINE)
         _check_address(scheme, url)
-        return _engine(scheme, url, durability, max_length, takeover_after)
+        return _engine(scheme, url, durability, max_length, takeover_after, topics)
     except ValueError as error:
         _fail(f"{error}; the brokers are {BROKER_URLS}", WRONG_COMMAND_LINE)
+    except SetupError as error:
+        _fail(str(error), WRONG_COMMAND_LINE)
 
 
 def _check_address(scheme: str, url: str) -> None:
@@ -682,7 +698,9 @@ def _check_address(scheme: str, url: str) -> None:
             raise ValueError(f"{address} has port 0, where nothing can listen")
 
 
-def _engine(scheme: str, url: str, durability: Durability, max_length: int, takeover_after: float) -> Broker:
+def _engine(
+    scheme: str, url: str, durability: Durability, max_length: int, takeover_after: float, topics: Sequence[str]
+) -> Broker:
     """The one place that names engines. Raises ValueError for what is no broker's URL."""
     match scheme:
         case "memory":
@@ -693,12 +711,12 @@ def _engine(scheme: str, url: str, durability: Durability, max_length: int, take
             from chatlab.brokers.redis_streams import RedisStreamsBroker
 
             return RedisStreamsBroker(
-                url, durability=durability.value, max_length=max_length, takeover_after=takeover_after
+                url, durability=durability.value, max_length=max_length, takeover_after=takeover_after, topics=topics
             )
         case "redis-pubsub" | "rediss-pubsub":
             from chatlab.brokers.redis_pubsub import RedisPubSubBroker
 
-            return RedisPubSubBroker(url.replace("-pubsub", "", 1))
+            return RedisPubSubBroker(url.replace("-pubsub", "", 1), topics=topics)
         case "amqp" | "amqps":
             from chatlab.brokers.rabbitmq import RabbitMQBroker
 

@@ -14,7 +14,7 @@ import asyncio
 import logging
 from typing import Any
 
-from chatlab.brokers.port import Broker, Subscription
+from chatlab.brokers.port import SURVIVES, Broker, Subscription, crash_risk
 from chatlab.errors import BrokerClosed, BrokerError
 from chatlab.fanout import SlowReaderPolicy
 from chatlab.retry import Backoff, Retry
@@ -26,6 +26,7 @@ __all__ = ["SharedRoom", "start"]
 
 logger = logging.getLogger("chatlab.shared_room")
 
+TOPIC = "room"
 WAITING = 1000  # texts that may wait for the broker before members are told to wait, too
 BACKOFF = Backoff(first=0.1, longest=2.0)  # between attempts to hear the broker again
 
@@ -106,7 +107,7 @@ class SharedRoom(Room):
             self.notify("the other servers cannot be heard now")
 
 
-async def start(broker: Broker, *, topic: str = "room", **options: Any) -> RoomServer:
+async def start(broker: Broker, *, topic: str = TOPIC, **options: Any) -> RoomServer:
     """Open a server of the room that all with this broker and `topic` share; `options` are those of `room.start`.
 
     `broker` is started, and stays its owner's. Raises `BrokerUnavailable` if it cannot be read.
@@ -120,6 +121,8 @@ async def start(broker: Broker, *, topic: str = "room", **options: Any) -> RoomS
     server = await start_room(room=make, **options)
     try:
         await shared[0].open()
+        risk = await crash_risk(broker)
+        logger.log(logging.WARNING if risk else logging.INFO, "%s", risk or SURVIVES)
     except BaseException:
         await server.aclose()
         raise

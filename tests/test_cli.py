@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -25,8 +27,10 @@ from chatlab.brokers.memory import MemoryBroker
 from chatlab.brokers.redis_streams import RedisStreamsBroker
 from chatlab.cli import broker_of
 from chatlab.lab.claims import CLAIMS
+from chatlab.lab.engines import Engine
 from chatlab.stomp.client import StompClient
 from tests.support.commands import CHATLAB, chatlab, run
+from tests.support.older_redis import redis_6_0, relayed
 
 ROOT = Path(__file__).parents[1]
 SERVERS = {
@@ -296,6 +300,85 @@ def test_a_wrong_broker_url_gets_one_line_that_lists_the_right_ones(url: str, he
     assert "secret" not in errors
     assert one_line(errors)
     assert status == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (
+            "redis://me:secret@127.0.0.1?typo=1",
+            "no option is called 'typo', in redis://me:***@127.0.0.1; there are db,",
+        ),
+        ("redis://127.0.0.1?timeout=abc", "the option timeout must be a number of seconds, 'abc' is not"),
+        ("redis://127.0.0.1?ssl=true", "the option ssl contradicts redis://"),
+        ("redis://127.0.0.1?ssl_cert_reqs=none", "the option ssl_cert_reqs is for rediss:// alone"),
+        ("redis://127.0.0.1/1?db=2", "the option db has two values"),
+        ("redis-pubsub://127.0.0.1?typo=1", "no option is called 'typo'"),
+        ("redis://:sec/ret@127.0.0.1", "cannot tell where the password ends"),
+        ("redis:me:secret@127.0.0.1", "'***' is no URL"),
+    ],
+)
+@pytest.mark.parametrize("server", ["chat", "room"])
+async def test_an_option_of_a_url_that_cannot_be_used_is_named_in_one_line(server: str, url: str, words: str) -> None:
+    status, output, errors = await run("serve", server, "--port", "0", "--broker", url)
+    assert words in errors
+    assert "sec" not in errors.replace("seconds", "")
+    assert one_line(errors)
+    assert (status, output) == (2, "")
+
+
+@pytest.mark.parametrize("option", ["protocol=2", "decode_responses=true", "max_connections=1", "socket_timeout=0.001"])
+async def test_an_option_of_a_url_that_is_not_used_is_warned_of_and_the_chat_delivers(
+    fresh_redis: Engine, option: str
+) -> None:
+    async with (
+        chatlab("serve", "chat", "--port", "0", "--redis", f"{fresh_redis.url}?{option}") as command,
+        StompClient(await command.url(), proxy=None) as client,
+    ):
+        messages = await client.subscribe("/topic/public")
+        await client.send("/app/chat.sendMessage", '{"content":"hello"}')
+        async with asyncio.timeout(10):
+            assert json.loads((await anext(messages)).body)["content"] == "hello"
+        command.process.send_signal(signal.SIGTERM)
+        _, _, errors = await command.ended()
+    assert errors.count(f"ignored in {fresh_redis.url}: {option.partition('=')[0]}, for ") == 1
+
+
+@pytest.mark.parametrize("arguments", [["chat"], ["room"], ["chat", "--as-in-the-article", "first"]])
+async def test_a_redis_that_is_too_old_ends_the_start(fresh_redis: Engine, arguments: list[str]) -> None:
+    async with relayed(fresh_redis.url, redis_6_0) as url:
+        status, output, errors = await run("serve", *arguments, "--port", "0", "--redis", url)
+    assert errors.startswith(f"chatlab: the broker at {url} will not do: Redis 6.0.16 is too old: Redis 6.2 or newer")
+    assert one_line(errors)
+    assert (status, output) == (3, "")
+
+
+async def test_a_right_to_a_rooms_keys_that_is_missing_ends_the_start(fresh_redis: Engine) -> None:
+    async with Redis.from_url(fresh_redis.url) as redis:
+        await redis.acl_setuser(
+            "kim", enabled=True, passwords=["+pw"], categories=["+@all"], keys=["chatlab:*", "presence:*", "room*"]
+        )
+    url = fresh_redis.url.replace("redis://", "redis://kim:pw@")
+    status, output, errors = await run("serve", "chat", "--port", "0", "--redis", url)
+    patterns = "~chat-stream* ~{chat-stream}* ~chat:* ~topic:* ~queue:* ~chat-users* ~{chat-users}*"
+    assert f"`ACL SETUSER kim {patterns}` allows it" in errors
+    assert one_line(errors)
+    assert (status, output) == (3, "")
+
+
+async def test_what_a_crash_may_cost_is_one_line_at_the_start(fresh_redis: Engine) -> None:
+    for setting, words in (
+        ("no", "WARNING .*a crash of the broker loses every message"),
+        ("yes", "survives its crash"),
+    ):
+        async with Redis.from_url(fresh_redis.url) as redis:
+            await redis.config_set("appendonly", setting)
+        for server in ("chat", "room"):
+            async with chatlab("serve", server, "--port", "0", "--redis", fresh_redis.url) as command:
+                await command.url()
+                command.process.send_signal(signal.SIGTERM)
+                _, _, errors = await command.ended()
+            assert len(re.findall(words, errors)) == 1
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ class MemoryBroker:
     """
 
     resumes = True  # it cannot go away before its readers do
+    in_process = True  # there is no engine beside this process that could crash
 
     def __init__(
         self,
@@ -195,6 +196,10 @@ class MemoryBroker:
         if standing:
             self._notes[place] = standing
         return [note for note, _ in standing.values()]
+
+    async def crash_risk(self) -> str:
+        """What a crash costs: this process is the engine."""
+        return "a broker in memory loses every message when its process ends; Redis Streams keep them"
 
     async def aclose(self) -> None:
         """End every subscription."""

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 BEGINNING = "0-0"  # the id before every record, on every engine that keeps history
+UNKNOWN = "unknown"  # how an answer to `crash_risk` begins if the engine does not tell
+SURVIVES = "what the broker confirms survives its crash"  # what to say if the answer is ""
 
 
 class Delivery(NamedTuple):
@@ -156,3 +158,22 @@ class HasPresence(Broker, Protocol):
 
     async def present(self, place: str) -> Sequence[str]:
         """The notes that stand at a place now."""
+
+
+@runtime_checkable
+class SaysWhatACrashCosts(Broker, Protocol):
+    """A broker that knows whether its engine's settings keep the promise of a confirmed publish."""
+
+    async def crash_risk(self) -> str:
+        """Return "" if a confirmed publish survives a crash of the engine.
+
+        Else one sentence that says what may be lost and what prevents it; it begins with UNKNOWN if the engine's
+        settings cannot be seen. Does not wait for an engine that is away: then it is what was last known.
+        """
+
+
+async def crash_risk(broker: Broker) -> str:
+    """As `SaysWhatACrashCosts.crash_risk`, for any broker."""
+    if isinstance(broker, SaysWhatACrashCosts):
+        return await broker.crash_risk()
+    return f"{UNKNOWN} what a crash of the broker may lose: it does not tell its settings"

@@ -4,7 +4,7 @@
     /ws/…         SockJS, for browsers whose WebSocket is blocked
     /             the page
     /healthz      200 as long as this process turns
-    /readyz       200 if clients should be sent here, else 503 and the reason
+    /readyz       200 if clients should be sent here, and what a crash of the broker may lose; else 503 and the reason
     /metrics      for Prometheus
 
 On aiohttp, but for what follows the upgrade to a WebSocket (net/endpoint.py). See connection.py for what a client asks
@@ -153,10 +153,13 @@ class ChatServer:
         return web.Response(text="ok\n")
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        reason = self.service.why_not_ready()
-        return web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200)
+        if reason := self.service.why_not_ready():
+            return web.Response(text=f"{reason}\n", status=503)
+        await self.service.ask_crash_risk()
+        return web.Response(text=f"{self.service.readiness()}\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        await self.service.ask_crash_risk()
         return web.Response(text=self.service.metrics_page(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:

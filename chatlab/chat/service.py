@@ -12,9 +12,19 @@ import uuid
 from collections.abc import Coroutine, Sequence
 from functools import partial
 from itertools import groupby
+from math import nan
 from typing import Any, Protocol
 
-from chatlab.brokers.port import Broker, Deduplicates, Delivery, KeepsHistory, Pipelines
+from chatlab.brokers.port import (
+    SURVIVES,
+    UNKNOWN,
+    Broker,
+    Deduplicates,
+    Delivery,
+    KeepsHistory,
+    Pipelines,
+    crash_risk,
+)
 from chatlab.chat.access import Access
 from chatlab.chat.app import Application, User
 from chatlab.chat.destinations import PUBLIC, Record, record_of, room_of, topic_of
@@ -95,6 +105,7 @@ class ChatService:
         self.metrics = Metrics()
         self.connections: dict[Client, None] = {}  # a dict, as a set that keeps its order
         self.draining = False
+        self.crash_risk = UNKNOWN  # what the broker's crash may cost, as last asked
 
     @property
     def knows_repeats(self) -> bool:
@@ -102,7 +113,9 @@ class ChatService:
         return self._deduplicates is not None
 
     async def ready(self) -> None:
-        """Wait until the jobs have begun: from then on they get every message of their rooms."""
+        """Say what a crash of the broker costs; wait until the jobs have begun and get each message of their rooms."""
+        await self.ask_crash_risk()
+        logger.log(logging.WARNING if self.crash_risk else logging.INFO, "%s", self.crash_risk or SURVIVES)
         if self.workers is not None:
             await self.workers.ready()
 
@@ -187,6 +200,15 @@ class ChatService:
         unread = len(self.relay.unready())
         return f"topics not being read: {unread}" if unread else ""
 
+    async def ask_crash_risk(self) -> None:
+        """Ask the broker again: it may have been replaced by one with other settings."""
+        self.crash_risk = await crash_risk(self.broker)
+
+    def readiness(self) -> str:
+        """What is said to a balancer while clients may be sent here."""
+        engine_may_lose = self.crash_risk and not getattr(self.broker, "in_process", False)
+        return f"ready\n{self.crash_risk}" if engine_may_lose else "ready"
+
     def metrics_page(self) -> str:
         """The counters and gauges of this instance, for Prometheus."""
         fanout, metrics = self.fanout.counters, self.metrics
@@ -212,6 +234,7 @@ class ChatService:
             "buffered_bytes": self.fanout.buffered(),
             "jobs_waiting": sum(len(tally.waiting) for tally in tallies),
             "ready": float(not self.why_not_ready()),
+            "broker_survives_crash": nan if self.crash_risk.startswith(UNKNOWN) else float(not self.crash_risk),
         }
         return exposition(counters, gauges, {"publish_seconds": metrics.publishing})
 

@@ -19,9 +19,10 @@ import stat
 from pathlib import Path
 from unicodedata import normalize
 
-from chatlab.chat.access import MAX_NAME, Authenticate, Credentials
+from chatlab.chat.access import Authenticate, Credentials
 from chatlab.chat.app import User
 from chatlab.errors import SetupError
+from chatlab.naming import MAX_PERSON, can_be_shown
 
 __all__ = ["among", "passcodes_in", "read_passcodes"]
 
@@ -50,10 +51,10 @@ def passcodes_in(text: str, where: str = "the users") -> dict[str, str]:
             continue
         name, _, passcode = line.partition(":")
         name = normalize("NFC", name.strip())
-        if not passcode or not name or not name.isprintable() or len(name) > MAX_NAME:
+        if not passcode or not name or not can_be_shown(name) or len(name) > MAX_PERSON:
             raise SetupError(
                 f"line {number} of {where} names no user",
-                f"write NAME:PASSCODE, the name of at most {MAX_NAME} characters",
+                f"write NAME:PASSCODE, the name of at most {MAX_PERSON} characters",
             )
         if name in found:
             raise SetupError(f"line {number} of {where} names {name!r} for the second time", "leave one of them out")
