@@ -9,11 +9,11 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
 from math import nan
-from typing import Any, Protocol
+from typing import Protocol
 
 from chatlab.brokers.port import (
     SURVIVES,
@@ -129,17 +129,30 @@ class ChatService:
         if self._pipelines is not None:
             publishing = self._pipelines.begin_publish(topic, body, key)
         else:
-            publishing = asyncio.ensure_future(self._publish_by_itself(topic, body, key))  # its caller has its error
+            publishing = asyncio.get_running_loop().create_future()
+            self.tasks.start(self._publish_by_itself(publishing, topic, body, key), name=f"publishing to {topic}")
         if publishing.done():
             self._published(started, publishing)
         else:
             publishing.add_done_callback(partial(self._published, started))
         return publishing
 
-    def _publish_by_itself(self, topic: str, body: bytes, key: str | None) -> Coroutine[Any, Any, str]:
-        if key is not None and self._deduplicates is not None:
-            return self._deduplicates.publish_once(topic, body, key)
-        return self.broker.publish(topic, body)
+    async def _publish_by_itself(
+        self, publishing: asyncio.Future[str], topic: str, body: bytes, key: str | None
+    ) -> None:
+        try:
+            if key is not None and self._deduplicates is not None:
+                id = await self._deduplicates.publish_once(topic, body, key)
+            else:
+                id = await self.broker.publish(topic, body)
+        except Exception as error:  # it is the sender's, who waits for it
+            if not publishing.done():
+                publishing.set_exception(error)
+        else:
+            if not publishing.done():
+                publishing.set_result(id)
+        finally:
+            publishing.cancel()  # if this was cut off
 
     def _published(self, started: float, publishing: asyncio.Future[str]) -> None:
         if publishing.cancelled():
