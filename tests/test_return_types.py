@@ -52,7 +52,10 @@ def returned(tree: ast.AST, *, taken: bool = True) -> Iterator[tuple[int, ast.ex
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns is not None:
             yield node.lineno, node.returns
         elif (
-            isinstance(node, ast.Subscript) and name_of(node.value) == "Callable" and isinstance(node.slice, ast.Tuple)
+            taken
+            and isinstance(node, ast.Subscript)
+            and name_of(node.value) == "Callable"
+            and isinstance(node.slice, ast.Tuple)
         ):
             yield node.lineno, node.slice.elts[-1]
 
