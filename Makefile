@@ -17,6 +17,7 @@ LAB_ARGS ?=
 CHAT_ARGS ?=
 LOCK_ARGS ?=
 PYTEST_ARGS ?=
+WORKERS ?= 2
 FUZZ_CASES ?= 1000000
 SOAK_SECONDS ?= 600
 WHEELHOUSE_FOR ?=
@@ -36,25 +37,27 @@ editions: venv-lab
 	@.venv/bin/chatlab edition learner --to editions/learner
 	@.venv/bin/chatlab edition instructor --to editions/instructor
 
-# Apart, because nbval compares a notebook's outputs cell by cell and wants the process for itself.
-# `make -k test` runs all three even where one has failed.
-test: test-code test-notebooks test-editions
+# Three parts: code, the notebooks as they are, and the notebooks with every exercise solved. All three run even where
+# one has failed. One of them alone: make test-code, make test-notebooks, make test-editions.
+test: venv-dev
+	@$(PY) tools/test.py
+
+# Each file on one of two workers; each part with a memory of its own of what failed, for --lf. Where PYTEST_ARGS
+# chooses, it may choose nothing here: then pytest ends with 5.
+PYTEST = $(PY) -m pytest -q -rfEs -n $(WORKERS) --dist loadfile -o cache_dir=.test/$@.cache --lfnf=none $(PYTEST_ARGS)
+NBVAL = $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 60
+MAY_CHOOSE_NOTHING = || test "$$?$(if $(strip $(PYTEST_ARGS)),, of all)" = 5
 
 test-code: venv-dev
-	$(PY) -m pytest -q -rfEs $(PYTEST_ARGS) tests
+	$(PYTEST) tests $(MAY_CHOOSE_NOTHING)
 
-NBVAL = $(PY) -m pytest -q -rfEs $(PYTEST_ARGS) --nbval --nbval-current-env --nbval-cell-timeout 60
-
-# In a home of its own, so that no output depends on what somebody here has solved.
 test-notebooks: venv-dev
-	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && export CHATLAB_HOME="$$scratch" && set -x && \
-	$(NBVAL) notebooks
+	$(NBVAL) notebooks $(MAY_CHOOSE_NOTHING)
 
 # The reference solutions in the learner's own notebooks: every check must say "right", and all else what it always says.
 test-editions: venv-dev
-	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && export CHATLAB_HOME="$$scratch/home" && set -x && \
-	.venv/bin/chatlab edition instructor --to "$$scratch/instructor" && \
-	$(NBVAL) --config-file pyproject.toml --rootdir . "$$scratch/instructor"
+	@rm -rf .test/instructor && CHATLAB_HOME="$(CURDIR)/.test/home" .venv/bin/chatlab edition instructor --to .test/instructor
+	$(NBVAL) .test/instructor $(MAY_CHOOSE_NOTHING)
 
 check: venv-dev
 	$(PY) -m ruff format --check .
@@ -84,7 +87,7 @@ wheelhouse: venv-lab
 	$(PY) tools/wheelhouse.py $(WHEELHOUSE_FOR)
 
 clean:
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .test dist
 	find . -name .venv -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 venv-lab:

@@ -14,9 +14,6 @@ import socket
 from importlib import resources
 from io import StringIO
 
-from websockets.datastructures import Headers
-from websockets.http11 import Response
-
 from chatlab.console import can_show
 
 PAGE = {
@@ -25,12 +22,12 @@ PAGE = {
     "/room.css": ("room.css", "text/css; charset=utf-8"),
 }
 # These files and WebSockets, nothing else; no frame around them. In older Safaris 'self' does not cover ws: and wss:.
-PAGE_HEADERS = (
-    ("Content-Security-Policy", "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'"),
-    ("Referrer-Policy", "no-referrer"),
-    ("X-Content-Type-Options", "nosniff"),
-    ("Cache-Control", "no-cache"),
-)
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
 
 
 def same_code(given: str, code: str) -> bool:
@@ -38,13 +35,10 @@ def same_code(given: str, code: str) -> bool:
     return secrets.compare_digest(given.strip().upper().encode(), code.upper().encode())
 
 
-def page_response(path: str) -> Response:
-    """One file of the page, with headers that keep everybody else's script out of it."""
+def page_file(path: str) -> tuple[bytes, dict[str, str]]:
+    """Return one file of the page, and the headers that keep everybody else's script out of it."""
     name, kind = PAGE[path]
-    body = resources.files("chatlab").joinpath("room_page", name).read_bytes()
-    headers = Headers(PAGE_HEADERS)
-    headers["Content-Type"], headers["Content-Length"], headers["Connection"] = kind, str(len(body)), "close"
-    return Response(200, "OK", headers, body)
+    return resources.files("chatlab").joinpath("room_page", name).read_bytes(), {**PAGE_HEADERS, "Content-Type": kind}
 
 
 CODE_LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # without 0 O, 1 I L, which look alike on a projector

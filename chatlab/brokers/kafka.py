@@ -2,9 +2,18 @@
 
 A topic of ours is a topic of Kafka's with one partition, since order holds within a partition only; its name is escaped
 where Kafka allows less than we do. The producer is idempotent, so what it sends again after a broken connection is
-stored once. A subscription is a consumer at an offset; it goes on from there when the broker comes back. A record's id
-is its offset counted from 1, "5-0", so that "0-0" is before all. Each subscription has connections of its own: fine for
-tens of topics, too dear for thousands. Left out: more partitions, transactions, compaction.
+stored once. A subscription is a consumer at an offset; it goes on from there when the broker comes back.
+
+A record's id is its offset counted from 1 and a number for its topic, "5-2348152116", so that "0-0" is before all. The
+number is another if the topic is deleted and made again: an id from the old one is then known as such (KIP-516).
+
+What ends a subscription, with `SubscriptionLost`: the record it is to read next was deleted; its place is beyond the
+end of the log; its topic was deleted, whether or not there is one of that name again; it may not read the topic any
+more. Once a second, the topics in use are looked up: nothing else tells of a topic that is gone.
+
+Each subscription has connections of its own: fine for tens of topics, too dear for thousands. Left out: more
+partitions, transactions, compaction; a log that has lost its end in a power cut, and has grown past a reader's place
+again before that reader asks for more.
 """
 
 from __future__ import annotations
@@ -13,26 +22,38 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError, for_code
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    KafkaError,
+    OffsetOutOfRangeError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
-from chatlab.brokers.inbox import Inbox, end_task, heard
+from chatlab.brokers.inbox import Inbox
+from chatlab.brokers.kafka_topics import Described, describe, fetching_failed, stop
 from chatlab.brokers.names import escaped, parse_id
 from chatlab.brokers.port import BEGINNING, Delivery
-from chatlab.errors import BrokerError, BrokerUnavailable, SubscriptionLost
+from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
+from chatlab.retry import Backoff, Retry
+from chatlab.tasks import Tasks, cancel
 
 log = logging.getLogger(__name__)
 
 MAX_REQUEST = 2 << 20  # octets: a body of 1 MiB and its wrapping
 MAX_NAME = 249  # characters
 BATCH = 512
-PROBE = 1.0  # seconds between two looks at whether the broker answers
-LOST = (KafkaError, OSError)
+PROBE = 1.0  # seconds between two looks at whether the broker answers, and at the topics
+PROBE_PATIENCE = 3.0  # seconds without an answer after which the broker counts as away
+LOST = (KafkaError, OSError, ConsumerStoppedError)  # TimeoutError is an OSError
 
 
 class KafkaBroker:
@@ -57,15 +78,18 @@ class KafkaBroker:
         self._order = asyncio.Lock()  # fair: who asks first is appended first
         self._producer: AIOKafkaProducer | None = None
         self._admin: AIOKafkaAdminClient | None = None
-        self._created: set[str] = set()
+        self._closed = True
+        self._topics: dict[str, Described] = {}  # that exist, by Kafka's name for them
+        self._doubtful: set[str] = set()  # that looked different when last looked at
+        self._founded: set[tuple[str, str]] = set()  # the groups joined here, by topic and name
         self._readers: set[LogSubscription] = set()
         self._answers = False
-        self._probe: asyncio.Task[None] | None = None
+        self._tasks = Tasks(log)
 
     @property
     def connected(self) -> bool:
         """Whether the broker answered when last asked, at most a second or two ago."""
-        return self._answers
+        return self._answers and not self._tasks.fault
 
     async def start(self) -> None:
         """Connect. Raises BrokerUnavailable."""
@@ -79,103 +103,129 @@ class KafkaBroker:
         except LOST as error:
             await self.aclose()
             raise BrokerUnavailable(f"the broker at kafka://{self._servers} does not answer: {error}") from error
-        self._answers = True
-        self._probe = heard(asyncio.create_task(self._look(), name="kafka probe"), lambda: self._readers)
+        self._closed, self._answers = False, True
+        self._tasks.start(self._look(), name="kafka probe", on_failure=self._fail)
 
     async def publish(self, topic: str, body: bytes) -> str:
-        """Append one record; return its id when the broker has it. Raises BrokerUnavailable: it may have it or not."""
+        """Append one record; return its id once the broker has it. Raises BrokerUnavailable."""
+        sent = False
         try:
             async with asyncio.timeout(self._patience):
                 async with self._order:
-                    name = await self._topic(topic)
+                    described = await self._topic(topic)
                     assert self._producer is not None
-                    sent = await self._producer.send(name, body, partition=0)
-                appended = await sent
+                    sent = True
+                    appending = await self._producer.send(described.name, body, partition=0)
+                appended = await appending
         except LOST as error:  # TimeoutError is an OSError
-            raise BrokerUnavailable(f"the broker did not confirm the message: {error!r}") from error
-        return identifier(appended.offset)
+            if self._closed and not sent:
+                raise BrokerClosed from error
+            reason = f"the broker did not confirm the message: {error!r}"
+            raise BrokerUnavailable(reason, outcome_unknown=sent) from error
+        return identifier(appended.offset, described.incarnation)
 
     async def subscribe(self, topic: str, *, after: str | None = None) -> LogSubscription:
-        """Read from now on, or what comes after the id `after`. Raises ValueError if that is no id."""
-        offset = None if after is None else parse_id(after)[0]
-        partition = TopicPartition(await self._topic(topic), 0)
-        consumer = AIOKafkaConsumer(**self._client, auto_offset_reset="none", max_partition_fetch_bytes=MAX_REQUEST)
-        subscription = LogSubscription(topic, partition, consumer, self._readers.discard)
-        try:
-            await consumer.start()
-            consumer.assign([partition])
-            if offset is None:
-                offset = (await consumer.end_offsets([partition]))[partition]
-            elif after == BEGINNING:
-                offset = (await consumer.beginning_offsets([partition]))[partition]
-            consumer.seek(partition, offset)
-        except BaseException as error:
-            await consumer.stop()
-            if isinstance(error, LOST):
-                raise BrokerUnavailable(f"cannot read {topic}: {error!r}") from error
-            raise
-        subscription.start()
-        self._readers.add(subscription)
-        return subscription
+        """Read from now on, or what comes after the id `after`. Raises ValueError if that is no id.
+
+        If records after `after` are not kept any more, or it is no id of this log, the subscription has ended with
+        SubscriptionLost before it begins.
+        """
+        wanted = None if after is None else parse_id(after)
+        described = await self._topic(topic, fresh=True)
+        reader = LogSubscription(topic, described, self._consumer(), self._readers.discard)
+        first, end = await self._start(reader.consumer, f"cannot read {topic}", reader.partition)
+        if wanted is None or wanted == (0, 0):
+            start, missed = end if wanted is None else first, ""
+        else:
+            start, missed = wanted[0], missing(wanted, first, end, described.incarnation)
+        if missed:
+            reader.lose(f"records of {topic} may have been missed: {missed}")
+        else:
+            reader.consumer.seek(reader.partition, start)
+        self._begin(reader)
+        return reader
 
     async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> list[Delivery]:
         """The records kept after `after`, oldest first; with `limit` the newest so many."""
-        first, end = await self._bounds(topic)
-        start = max(parse_id(after)[0], first, 0 if limit is None else end - limit)
-        records: list[Delivery] = []
-        if start < end:
-            subscription = await self.subscribe(topic, after=identifier(start - 1))
-            while len(records) < end - start:
-                records += await subscription.batch()
-            await subscription.aclose()
-        return records[: end - start]
+        wanted, incarnation = parse_id(after)
+        described = await self._topic(topic, fresh=True)
+        if incarnation not in (0, described.incarnation):
+            wanted = 0  # of a log that is gone: all there is came after it
+        async with self._reading(topic, described) as (consumer, first, end):
+            start = max(wanted, first, 0 if limit is None else end - limit)
+            return await self._range(consumer, topic, described, start, end) if start < end else []
 
     async def oldest(self, topic: str) -> str | None:
         """The id of the first record still kept; None if there is none."""
-        first, end = await self._bounds(topic)
-        return identifier(first) if first < end else None
+        described = await self._topic(topic, fresh=True)
+        async with self._reading(topic, described) as (_, first, end):
+            return identifier(first, described.incarnation) if first < end else None
 
     def is_before(self, one: str, other: str) -> bool:
-        """Whether the id `one` comes before `other`."""
-        return parse_id(one) < parse_id(other)
+        """Whether the id `one` comes before `other`. An id of a log that is gone comes after all ids of those here."""
+        (at, log_of_one), (other_at, log_of_other) = parse_id(one), parse_id(other)
+        if log_of_one == log_of_other or not log_of_one or not log_of_other:
+            return at < other_at
+        here = {described.incarnation for described in self._topics.values()}
+        if (log_of_one in here) == (log_of_other in here):
+            return at < other_at
+        return log_of_one in here
+
+    async def create_group(self, topic: str, group: str) -> None:
+        """Write down where `group` begins, if that is not known yet: at what is published from now on."""
+        described = await self._topic(topic, fresh=True)
+        missed = await self._begin_group(topic, group, described, group_settings(described, group))
+        if missed:
+            log.error("work of %s on %s was lost: %s", group, topic, missed)
 
     async def join(self, topic: str, group: str, member: str) -> WorkerSubscription:
-        """Join `group`. With one partition, one member works at a time; the others stand by to take over."""
-        partition = TopicPartition(await self._topic(topic), 0)
-        name = f"{partition.topic}-{escaped(group, MAX_NAME)}"
+        """Join `group`. With one partition, one member works at a time; the others stand by to take over.
+
+        If records were deleted before the group has done them, the subscription ends at once with SubscriptionLost; the
+        next one goes on with what is kept.
+        """
+        described = await self._topic(topic, fresh=True)
+        settings = group_settings(described, group)
+        missed = await self._begin_group(topic, group, described, settings)
         session = int(self._takeover_after * 1000)
-        settings = {**self._client, "group_id": name, "enable_auto_commit": False}
-        await self._begin_group(partition, settings)
-        consumer = AIOKafkaConsumer(
-            **settings,
-            client_id=member,
-            auto_offset_reset="earliest",
-            session_timeout_ms=session,
-            heartbeat_interval_ms=session // 4,
-            max_partition_fetch_bytes=MAX_REQUEST,
+        consumer = self._consumer(
+            **settings, client_id=member, session_timeout_ms=session, heartbeat_interval_ms=session // 4
         )
-        worker = WorkerSubscription(topic, partition, consumer, self._readers.discard)
-        try:
-            await consumer.start()
-        except LOST as error:
-            await consumer.stop()
-            raise BrokerUnavailable(f"cannot join {group}: {error!r}") from error
-        consumer.subscribe([partition.topic], listener=Rebalance(worker))
-        worker.start()
-        self._readers.add(worker)
+        worker = WorkerSubscription(topic, described, consumer, self._readers.discard)
+        await self._start(consumer, f"cannot join {group}")
+        if missed:
+            worker.lose(f"work of {group} on {topic} was lost: {missed}")
+        else:
+            consumer.subscribe([described.name], listener=Rebalance(worker))
+        self._begin(worker)
         return worker
+
+    async def crash_risk(self) -> str:
+        """What a crash may cost although it was confirmed: "" if several nodes have it, or the disk."""
+        self._require_open()
+        try:
+            settings = await self._broker_settings("min.insync.replicas", "log.flush.interval.messages")
+        except LOST as error:
+            raise self._unavailable("cannot ask for the broker's settings", error) from error
+        if settings.get("log.flush.interval.messages") == "1":
+            return ""
+        if min(self._replication, int(settings.get("min.insync.replicas") or 1)) > 1:
+            return ""
+        return (
+            "a crash of Kafka loses nothing, but a power cut may lose the last records: one node confirms them before"
+            " they are on disk (see replication, min.insync.replicas and log.flush.interval.messages)"
+        )
 
     async def aclose(self) -> None:
         """End every subscription and connection."""
-        self._answers = False
-        await end_task(self._probe)
-        for reader in list(self._readers):
-            await reader.aclose()
-        if self._producer is not None:
-            await self._producer.stop()
-        if self._admin is not None:
-            await self._admin.close()
-        self._producer = self._admin = None
+        self._closed, self._answers = True, False
+        await asyncio.gather(*(reader.aclose() for reader in list(self._readers)))
+        await self._tasks.aclose()
+        producer, admin, self._producer, self._admin = self._producer, self._admin, None, None
+        if producer is not None:
+            await producer.stop()
+        if admin is not None:
+            await admin.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -184,81 +234,197 @@ class KafkaBroker:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _topic(self, topic: str) -> str:
-        """Kafka's name for a topic, which is made if it is missing."""
-        if self._admin is None:
-            raise BrokerUnavailable("this broker is closed")
-        name = escaped(topic, MAX_NAME)
-        if name not in self._created:
-            try:
-                made = await self._admin.create_topics(
-                    [NewTopic(name, num_partitions=1, replication_factor=self._replication)]
-                )
-            except LOST as error:
-                raise BrokerUnavailable(f"cannot make the topic {topic}: {error!r}") from error
-            for _, code, *why in made.topic_errors:
-                if code not in (0, TopicAlreadyExistsError.errno):
-                    raise BrokerError(f"cannot make the topic {topic}: {for_code(code).__name__} {why}")
-            self._created.add(name)
-        return name
+    # --- Consumers ---
 
-    async def _bounds(self, topic: str) -> tuple[int, int]:
-        """The offset of the first record kept, and the one the next record will get."""
-        partition = TopicPartition(await self._topic(topic), 0)
-        asker = AIOKafkaConsumer(**self._client)
+    def _consumer(self, **settings: Any) -> AIOKafkaConsumer:
+        """A consumer that raises an error where aiokafka would go on from somewhere else."""
+        return AIOKafkaConsumer(
+            **self._client, **settings, auto_offset_reset="none", max_partition_fetch_bytes=MAX_REQUEST
+        )
+
+    async def _start(
+        self, consumer: AIOKafkaConsumer, what: str, partition: TopicPartition | None = None
+    ) -> tuple[int, int]:
+        """Start a consumer, assigned to `partition`; return its bounds. If anything fails, nothing stays open."""
+        first = end = 0
         try:
-            await asker.start()
-            first = await asker.beginning_offsets([partition])
-            end = await asker.end_offsets([partition])
+            await consumer.start()
+            if partition is not None:
+                consumer.assign([partition])
+                first, end = await bounds(consumer, partition)
+            self._require_open()
+        except BaseException as error:
+            await stop(consumer)
+            if isinstance(error, LOST):
+                raise self._unavailable(what, error) from error
+            raise
+        return first, end
+
+    def _begin(self, reader: LogSubscription) -> None:
+        self._readers.add(reader)
+        if not reader.closed:
+            reader.start(self._tasks)
+
+    @contextlib.asynccontextmanager
+    async def _reading(self, topic: str, described: Described) -> AsyncIterator[tuple[AIOKafkaConsumer, int, int]]:
+        """A consumer of a topic for a short time, and the topic's bounds."""
+        consumer, what = self._consumer(), f"cannot read {topic}"
+        first, end = await self._start(consumer, what, TopicPartition(described.name, 0))
+        try:
+            yield consumer, first, end
         except LOST as error:
-            raise BrokerUnavailable(f"cannot read {topic}: {error!r}") from error
+            raise self._unavailable(what, error) from error
         finally:
-            await asker.stop()
-        return first[partition], end[partition]
+            await stop(consumer)
 
-    async def _begin_group(self, partition: TopicPartition, settings: dict[str, Any]) -> None:
-        """Write down where a new group begins: at what is published from now on."""
-        founder = AIOKafkaConsumer(**settings)
+    async def _range(
+        self, consumer: AIOKafkaConsumer, topic: str, described: Described, start: int, end: int
+    ) -> list[Delivery]:
+        """The records from the offset `start` to before `end`."""
+        partition, records, clock = TopicPartition(described.name, 0), [], asyncio.get_running_loop().time
+        consumer.seek(partition, start)
+        async with asyncio.timeout(self._patience) as limit:
+            while await consumer.position(partition) < end:  # not every offset has a record
+                for fetched in (await consumer.getmany(timeout_ms=200, max_records=BATCH)).values():
+                    records += deliveries(topic, described, fetched)
+                    limit.reschedule(clock() + self._patience)
+                self._require_open()
+        return [record for record in records if offset(record.id) < end]
+
+    async def _begin_group(self, topic: str, group: str, described: Described, settings: dict[str, Any]) -> str:
+        """Write down where a group begins: a new one at what is published from now on. Return what it has missed."""
+        partition, founder = TopicPartition(described.name, 0), self._consumer(**settings)
+        founded = (topic, group) in self._founded
+        # The end is looked up before the group's place: whoever has founded it meanwhile has not missed anything.
+        first, end = await self._start(founder, f"cannot join {group}", partition)
         try:
-            await founder.start()
-            founder.assign([partition])
-            if await founder.committed(partition) is None:
-                end = await founder.end_offsets([partition])
+            place = await founder.committed(partition)
+            missed = "" if place is None else missing((place, 0), first, end, 0)
+            if place is None or missed:
+                begin = end if place is None and not founded else first
                 with contextlib.suppress(KafkaError):  # another member was faster
-                    await founder.commit({partition: end[partition]})
+                    await founder.commit({partition: begin})
         except LOST as error:
-            raise BrokerUnavailable(f"cannot join: {error!r}") from error
+            raise self._unavailable(f"cannot join {group}", error) from error
         finally:
-            await founder.stop()
+            await stop(founder)
+        self._founded.add((topic, group))
+        return missed
+
+    # --- Topics ---
+
+    async def _topic(self, topic: str, *, fresh: bool = False) -> Described:
+        """The topic behind a name, which is made if it is missing; `fresh`: as it is now."""
+        self._require_open()
+        name = escaped(topic, MAX_NAME)
+        if not fresh and name in self._topics:
+            return self._topics[name]
+        try:
+            described = await self._looked_up(name) or await self._made(topic, name)
+        except LOST as error:
+            raise self._unavailable(f"cannot find or make the topic {topic}", error) from error
+        if self._topics.get(name, described) != described:
+            self._end_readers(name, "its topic was deleted and made again")
+        self._topics[name] = described
+        return described
+
+    async def _looked_up(self, name: str) -> Described | None:
+        self._require_open()
+        assert self._producer is not None
+        return (await describe(self._producer.client, [name])).get(name)
+
+    async def _made(self, topic: str, name: str) -> Described:
+        assert self._admin is not None
+        made = await self._admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=self._replication)])
+        for _, code, *why in made.topic_errors:
+            if code not in (0, TopicAlreadyExistsError.errno):
+                raise BrokerError(f"cannot make the topic {topic}: {for_code(code).__name__} {why}")
+        retry = Retry(on=UnknownTopicOrPartitionError, backoff=Backoff(0.02, 0.5), within=self._patience)
+        async for attempt in retry:
+            with attempt:
+                if (described := await self._looked_up(name)) is not None:
+                    return described
+                raise UnknownTopicOrPartitionError(name)  # the news has not reached this node yet
+        raise AssertionError("the last attempt returns or raises")
 
     async def _look(self) -> None:
         while True:
-            assert self._producer is not None
             try:
-                await self._producer.client.fetch_all_metadata()
-                self._answers = True
+                async with asyncio.timeout(PROBE_PATIENCE):
+                    await self._look_once()
+                self._answers = not self._closed
             except LOST:
                 self._answers = False
             await asyncio.sleep(PROBE)
+
+    async def _look_once(self) -> None:
+        """Ask for the topics in use. One that is gone is believed to be so at the second look: news spreads slowly."""
+        assert self._producer is not None
+        before = dict(self._topics)
+        found = await describe(self._producer.client, list(before))
+        changed = {name for name, known in before.items() if found.get(name) != known == self._topics.get(name)}
+        for name in changed & self._doubtful:
+            self._topics.pop(name)
+            self._end_readers(name, f"its topic was deleted{' and made again' if name in found else ''}")
+        self._doubtful = changed
+
+    def _end_readers(self, name: str, reason: str) -> None:
+        for reader in list(self._readers):
+            if reader.partition.topic == name:
+                reader.lose(f"records of {reader.topic} may have been missed: {reason}")
+
+    def _fail(self, error: Exception) -> None:
+        for reader in list(self._readers):
+            reader.lose(f"records of {reader.topic} may have been missed: a background task failed: {error!r}")
+
+    async def _broker_settings(self, *names: str) -> dict[str, str]:
+        assert self._producer is not None
+        assert self._admin is not None
+        node = str(self._producer.client.get_random_node())
+        resource = ConfigResource(ConfigResourceType.BROKER, node, configs=dict.fromkeys(names))
+        (answer,) = await self._admin.describe_configs([resource])
+        return {entry[0]: str(entry[1]) for described in answer.resources for entry in described[4]}
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise BrokerClosed(f"the broker at kafka://{self._servers} is closed")
+
+    def _unavailable(self, what: str, error: BaseException) -> BrokerError:
+        if self._closed:
+            return BrokerClosed(f"{what}: the broker at kafka://{self._servers} was closed")
+        return BrokerUnavailable(f"{what}: {error!r}")
+
+
+def group_settings(described: Described, group: str) -> dict[str, Any]:
+    """Return what makes a consumer a member of a group; what it has done is acknowledged by us."""
+    return {"group_id": f"{described.name}-{escaped(group, MAX_NAME)}", "enable_auto_commit": False}
 
 
 class LogSubscription(Inbox):
     """A place in the log. A pump fetches more when all it fetched has been handed out."""
 
     def __init__(
-        self, topic: str, partition: TopicPartition, consumer: AIOKafkaConsumer, forget: Callable[[Any], None]
+        self, topic: str, described: Described, consumer: AIOKafkaConsumer, forget: Callable[[Any], None]
     ) -> None:
         super().__init__(topic)
-        self._partition = partition
-        self._consumer = consumer
+        self.partition = TopicPartition(described.name, 0)
+        self.consumer = consumer
+        self._described = described
         self._forget = forget
         self._emptied = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
+    def start(self, tasks: Tasks) -> None:
         """Begin to fetch when somebody asks for records."""
-        task = asyncio.create_task(self._pump(), name=f"kafka reader of {self.topic}")
-        self._task = heard(task, lambda: [self])
+        failed = "the task that reads them failed: {!r}"
+        self._task = tasks.start(
+            self._pump(), name=f"kafka reader of {self.topic}", on_failure=lambda error: self.lose(failed.format(error))
+        )
+
+    def lose(self, reason: str) -> None:
+        """End with SubscriptionLost, after what has been fetched; if it has not ended before."""
+        if not self.closed:
+            self.end(SubscriptionLost(reason))
 
     async def batch(self, limit: int = 512) -> Sequence[Delivery]:
         """Wait for records, then return those that are here; empty once it is closed. Raises SubscriptionLost."""
@@ -271,22 +437,27 @@ class LogSubscription(Inbox):
         """Stop reading."""
         self.discard()
         self._forget(self)
-        await end_task(self._task)
-        await self._consumer.stop()
+        await cancel(self._task)
+        await stop(self.consumer)
 
     async def _pump(self) -> None:
         try:
-            while True:
+            while not self.closed:
                 await self._emptied.wait()
                 self._emptied.clear()
-                while not len(self):
-                    fetched = await self._consumer.getmany(timeout_ms=1000, max_records=BATCH)
-                    for records in fetched.values():
-                        self.put([Delivery(self.topic, identifier(r.offset), r.value or b"") for r in records])
+                while not len(self) and not self.closed:
+                    await self._fetch()
         except OffsetOutOfRangeError as error:
-            self.end(SubscriptionLost(f"the log of {self.topic} was trimmed past its reader: {error}"))
+            self.lose(f"the log of {self.topic} was trimmed past its reader, or has lost its end: {error}")
         except LOST as error:
-            self.end(SubscriptionLost(f"cannot read {self.topic} any more: {error!r}"))
+            self.lose(f"cannot read {self.topic} any more: {error!r}")
+
+    async def _fetch(self) -> None:
+        fetched = await self.consumer.getmany(timeout_ms=1000, max_records=BATCH)
+        for records in fetched.values():
+            self.put(deliveries(self.topic, self._described, records))
+        if not fetched and (error := fetching_failed(self.consumer)) is not None:
+            raise KafkaError(f"the consumer has stopped fetching: {error!r}")
 
 
 class WorkerSubscription(LogSubscription):
@@ -302,8 +473,15 @@ class WorkerSubscription(LogSubscription):
         self._open.extend(offset(delivery.id) for delivery in deliveries)
         super().put(deliveries)
 
+    def lose(self, reason: str) -> None:
+        """End with SubscriptionLost at once: what was not acknowledged comes again."""
+        self.lose_work()
+        super().lose(reason)
+
     async def ack(self, delivery: Delivery) -> None:
         """The work is done. Raises BrokerUnavailable if it was given to another member, or cannot be written down."""
+        if self.closed:
+            raise BrokerUnavailable(f"this member has left; if {delivery.id} was not acknowledged, it comes again")
         self._done.add(offset(delivery.id))
         reached = None
         while self._open and self._open[0] in self._done:
@@ -311,8 +489,8 @@ class WorkerSubscription(LogSubscription):
             self._done.remove(reached - 1)
         if reached is not None:
             try:
-                await self._consumer.commit({self._partition: reached})
-            except (*LOST, IllegalStateError) as error:
+                await self.consumer.commit({self.partition: reached})
+            except LOST as error:
                 raise BrokerUnavailable(f"the record may come again, to another member: {error!r}") from error
 
     def lose_work(self) -> None:
@@ -336,9 +514,31 @@ class Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
         """After it: this member goes on from what was acknowledged last."""
 
 
-def identifier(at: int) -> str:
-    """The id of the record at an offset."""
-    return f"{at + 1}-0"
+async def bounds(consumer: AIOKafkaConsumer, partition: TopicPartition) -> tuple[int, int]:
+    """The offset of the first record kept, and the one the next record will get."""
+    first = await consumer.beginning_offsets([partition])
+    end = await consumer.end_offsets([partition])
+    return first[partition], end[partition]
+
+
+def missing(wanted: tuple[int, int], first: int, end: int, incarnation: int) -> str:
+    """Why reading cannot go on after the id `wanted`: "" if the log has all that follows it."""
+    start, log_of_wanted = wanted
+    if log_of_wanted not in (0, incarnation):
+        return "its topic was deleted and made again"
+    if start > end:
+        return f"the log ends at {end}, and the next record would be {start}"
+    return f"the log was trimmed past its reader, by {first - start} records" if start < first else ""
+
+
+def deliveries(topic: str, described: Described, records: Sequence[Any]) -> list[Delivery]:
+    """What aiokafka fetched, as the port has it."""
+    return [Delivery(topic, identifier(each.offset, described.incarnation), each.value or b"") for each in records]
+
+
+def identifier(at: int, incarnation: int = 0) -> str:
+    """The id of the record at an offset of a log."""
+    return f"{at + 1}-{incarnation}"
 
 
 def offset(of: str) -> int:

@@ -1,11 +1,13 @@
 """A broker inside one process: no engine, no connection, the whole port in one screen.
 
 For tests, for learning, and for a chat that runs as a single instance. What it keeps, it keeps until the process ends.
+So that a client of an earlier run is not taken for one of this run, ids begin with the run's own number.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +18,16 @@ from chatlab.brokers.inbox import MAX_WAITING, ForwardingInbox
 from chatlab.brokers.memory_groups import MemoryGroup, MemoryMember
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery
-from chatlab.errors import BrokerUnavailable, SubscriptionLost
+from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
+
+_last_run = 0
+
+
+def next_run() -> int:
+    """Return a number that no earlier run has had: the time, in milliseconds since 1970, or one more than the last."""
+    global _last_run
+    _last_run = max(_last_run + 1, time.time_ns() // 1_000_000)
+    return _last_run
 
 
 @dataclass(slots=True)
@@ -45,12 +56,23 @@ class MemorySubscription(ForwardingInbox):
 
 
 class MemoryBroker:
-    """Keeps the last `max_length` records of each topic, and remembers a key for `window` seconds."""
+    """Keeps the last `max_length` records of each topic, and remembers a key for `window` seconds.
+
+    The records of a topic have the ids RUN-1, RUN-2, and so on. `run` is for those who want to know them beforehand.
+    """
 
     resumes = True  # it cannot go away before its readers do
 
-    def __init__(self, *, max_length: int = 10_000, window: float = 600, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(
+        self,
+        *,
+        max_length: int = 10_000,
+        window: float = 600,
+        max_waiting: int = MAX_WAITING,
+        run: int | None = None,
+    ) -> None:
         self.window = window
+        self._run = next_run() if run is None else run
         self._max_length = max_length
         self._max_waiting = max_waiting
         self._topics: dict[str, Topic] = {}
@@ -77,19 +99,23 @@ class MemoryBroker:
         await asyncio.sleep(0)
         return id
 
-    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str] | str:
+    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
         """As `publish`, or `publish_once` if there is a key: over before it returns."""
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         try:
-            return self._publish(topic, body) if key is None else self._publish_once(topic, body, key)
-        except BrokerUnavailable as error:
-            failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-            failed.set_exception(error)
-            return failed
+            done.set_result(self._publish(topic, body) if key is None else self._publish_once(topic, body, key))
+        except BrokerError as error:
+            done.set_exception(error)
+        return done
 
     def _publish(self, topic: str, body: bytes) -> str:
         record = self._topic(topic)
+        for name, group in record.groups.items():
+            if group.full:
+                reason = f"{len(group.waiting)} records of {topic} wait for the group {name!r}: it takes no more"
+                raise BrokerUnavailable(reason, outcome_unknown=False)
         record.count += 1
-        delivery = Delivery(topic, f"{record.count}-0", bytes(body))
+        delivery = Delivery(topic, self._id(record.count), bytes(body))
         record.kept.append(delivery)
         for reader in list(record.readers):
             if len(reader) >= self._max_waiting:
@@ -106,23 +132,26 @@ class MemoryBroker:
         while ids and next(iter(ids.values()))[1] < now - self.window:
             del ids[next(iter(ids))]
         if key not in ids:
-            ids[key] = (f"{self._topic(topic).count + 1}-0", now)
-            self._publish(topic, body)
+            ids[key] = (self._publish(topic, body), now)
         return ids[key][0]
 
     async def subscribe(self, topic: str, *, after: str | None = None) -> MemorySubscription:
-        """Read from now on, or from the record after the id `after`."""
-        kept = [] if after is None else await self.history(topic, after=after)
+        """Read from now on, or from the record after the id `after`. Raises SubscriptionLost if that is gone."""
+        kept: Sequence[Delivery] = []
+        if after is not None:
+            if (resume := await self.lost_after(topic, after)) is not None:
+                raise SubscriptionLost(f"{topic} does not keep all that came after {after}", resume=resume)
+            kept = await self.history(topic, after=after)
         subscription = MemorySubscription(topic, self._topic(topic).readers)
         subscription.put(kept)
         return subscription
 
     async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> Sequence[Delivery]:
         """The records kept after `after`; with `limit` the newest so many."""
-        kept = self._topic(topic).kept
-        last_seen = parse_id(after)[0]
-        seen = last_seen - parse_id(kept[0].id)[0] + 1 if kept else 0
-        start = max(seen, 0 if limit is None else len(kept) - limit, 0)
+        kept, last_seen = self._topic(topic).kept, parse_id(after)
+        first = parse_id(kept[0].id) if kept else (self._run, 1)
+        seen = 0 if last_seen < first else len(kept) if last_seen[0] > self._run else last_seen[1] - first[1] + 1
+        start = max(seen, 0 if limit is None else len(kept) - limit)
         return list(islice(kept, start, None))
 
     async def oldest(self, topic: str) -> str | None:
@@ -130,20 +159,37 @@ class MemoryBroker:
         kept = self._topic(topic).kept
         return kept[0].id if kept else None
 
+    async def lost_after(self, topic: str, after: str) -> str | None:
+        """None if all that came after `after` is kept, else the id after which reading misses no more than is gone."""
+        (run, number), record = parse_id(after), self._topic(topic)
+        if after == BEGINNING:
+            return None
+        if run != self._run:
+            return BEGINNING  # of this run, its reader has had nothing
+        if number > record.count:
+            return self._id(record.count) if record.count else BEGINNING
+        return None if number >= record.count - len(record.kept) else BEGINNING
+
     def is_before(self, one: str, other: str) -> bool:
         """Whether the id `one` comes before `other`."""
         return parse_id(one) < parse_id(other)
 
+    async def create_group(self, topic: str, group: str) -> None:
+        """Keep what is published from now on for a group, as many records as a topic keeps; then take no more."""
+        self._group(topic, group)
+
     async def join(self, topic: str, group: str, member: str) -> MemoryMember:
-        """Join a group, which gets what is published from its first member's coming on."""
-        return MemoryMember(self._topic(topic).groups.setdefault(group, MemoryGroup()))
+        """Join a group, which is created if it is missing."""
+        return MemoryMember(self._group(topic, group))
 
     async def announce(self, place: str, who: str, note: str, seconds: float) -> None:
         """Have a note stand for so many seconds."""
+        self._require_open()
         self._notes.setdefault(place, {})[who] = (note, asyncio.get_running_loop().time() + seconds)
 
     async def present(self, place: str) -> Sequence[str]:
         """The notes that stand; those that have expired are dropped."""
+        self._require_open()
         now = asyncio.get_running_loop().time()
         standing = {who: (note, until) for who, (note, until) in self._notes.pop(place, {}).items() if until > now}
         if standing:
@@ -156,6 +202,8 @@ class MemoryBroker:
         for topic in self._topics.values():
             for reader in list(topic.readers):
                 await reader.aclose()
+            for group in topic.groups.values():
+                group.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -164,9 +212,18 @@ class MemoryBroker:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _topic(self, name: str) -> Topic:
+    def _id(self, number: int) -> str:
+        return f"{self._run}-{number}"
+
+    def _require_open(self) -> None:
         if self._closed:
-            raise BrokerUnavailable("this broker is closed")
+            raise BrokerClosed("this broker is closed")
+
+    def _group(self, topic: str, group: str) -> MemoryGroup:
+        return self._topic(topic).groups.setdefault(group, MemoryGroup(self._max_length))
+
+    def _topic(self, name: str) -> Topic:
+        self._require_open()
         if name not in self._topics:
             self._topics[name] = Topic(deque(maxlen=self._max_length))
         return self._topics[name]

@@ -59,7 +59,10 @@ class Broker(Protocol):
         """Connect, or raise `BrokerUnavailable` that names the URL."""
 
     async def publish(self, topic: str, body: bytes) -> str:
-        """Hand over one record; return its id once the engine has it, or raise `BrokerUnavailable`."""
+        """Hand over one record; return its id once the engine has it, or raise `BrokerUnavailable`.
+
+        As every other call, it raises `BrokerClosed` once the broker is closed.
+        """
 
     async def subscribe(self, topic: str) -> Subscription:
         """Read what is published from now on: a publish that starts after this returns is delivered."""
@@ -73,13 +76,22 @@ class KeepsHistory(Broker, Protocol):
     """An engine that keeps records, so that a reader can name the last id it saw and miss nothing."""
 
     async def subscribe(self, topic: str, *, after: str | None = None) -> Subscription:
-        """As above; with `after`, first what was kept after that id, then what is new: no gap, no repeat."""
+        """As above; with `after`, first what was kept after that id, then what is new: no gap, no repeat.
+
+        If records after it are gone, this or the first batch raises SubscriptionLost, which says where to go on.
+        """
 
     async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> Sequence[Delivery]:
         """The records kept after the id `after`, oldest first; with `limit` the newest so many of them."""
 
     async def oldest(self, topic: str) -> str | None:
         """The id of the first record still kept; None if there is none. Ask after reading: it only grows."""
+
+    async def lost_after(self, topic: str, after: str) -> str | None:
+        """None if every record that came after the id `after` is kept, as far as the engine can tell.
+
+        Else the id after which reading misses no more than is gone. Ask after reading: what goes meanwhile shows too.
+        """
 
     def is_before(self, one: str, other: str) -> bool:
         """Whether the id `one` comes before `other`. Raises ValueError if either is not an id of this engine's."""
@@ -102,10 +114,10 @@ class Deduplicates(Broker, Protocol):
 class Pipelines(Deduplicates, Protocol):
     """An engine on which a publish is begun in one call and over in another, without a task to wait in between."""
 
-    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str] | str:
+    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
         """Begin `publish`, or `publish_once` if there is a key, in the order of the calls.
 
-        The id of a record that is stored before this returns; else a future of it, which has the errors, too.
+        The future gets the record's id, or the error. It is done already if the record is stored before this returns.
         """
 
 
@@ -117,8 +129,19 @@ class GroupSubscription(Subscription, Protocol):
 
 
 @runtime_checkable
+class Postpones(GroupSubscription, Protocol):
+    """A member whose engine counts how often a record was tried, and that can say that this time does not count."""
+
+    async def postpone(self) -> None:
+        """Put back all that was taken and not acknowledged, as if never tried: for another member, or this one."""
+
+
+@runtime_checkable
 class HasGroups(Broker, Protocol):
     """An engine whose groups share the work: each record to one member, taken over if that member dies."""
+
+    async def create_group(self, topic: str, group: str) -> None:
+        """Create `group` if it is missing: what is published from now on waits for its first member."""
 
     async def join(self, topic: str, group: str, member: str) -> GroupSubscription:
         """Join `group`, created if it is missing, from now on; what dead members left undone is taken over."""

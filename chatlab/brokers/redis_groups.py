@@ -18,15 +18,20 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from chatlab.brokers.inbox import Inbox, end_task, heard
+from chatlab.brokers.inbox import Inbox
 from chatlab.brokers.port import BEGINNING, Delivery
-from chatlab.brokers.redis_link import Command, Link, LinkLost, back_off, body_of
+from chatlab.brokers.redis_link import Command, Link, LinkLost, body_of
+from chatlab.brokers.redis_place import StreamState
 from chatlab.brokers.redis_publisher import Publisher
-from chatlab.errors import BrokerError
+from chatlab.brokers.redis_queries import BACKOFF, is_before
+from chatlab.errors import BrokerError, SubscriptionLost
+from chatlab.retry import Retry
+from chatlab.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
 COUNT = 32  # records taken at once: from then on they are this member's, until they are done or taken over
+MAX_HELD = 1000  # records put back at once; a member takes no more before all it took is done
 BLOCK = 1.0  # seconds
 SET_ASIDE_LENGTH = 10_000
 
@@ -71,14 +76,16 @@ class GroupMember(Inbox):
         self._claim_from = BEGINNING
         self._next_claim = 0.0
         self._next_look = time.monotonic() + FORGET_AFTER * takeover_after  # at who does not come back
-        self._task: asyncio.Task[None] | None = None
+        self._next_count = 0.0
+        self._reported = ""  # the records whose trimming has been logged
+        self._tasks = Tasks(log)
+        self._retry = Retry(on=(LinkLost, ResponseError), backoff=BACKOFF, on_failure=self._waits)
 
     async def start(self) -> None:
         """Connect, and create the group if it is missing: it then gets what is published from now on."""
         await self._link.open()
         await self._create_group("$")
-        task = asyncio.create_task(self._run(), name=f"member {self.member} of {self.group}")
-        self._task = heard(task, lambda: [self])
+        self._tasks.start(self._run(), name=f"member {self.member} of {self.group}", on_failure=self._fail)
 
     async def batch(self, limit: int = 512) -> Sequence[Delivery]:
         """Wait for records, then return those that are here; empty once it is closed."""
@@ -91,29 +98,45 @@ class GroupMember(Inbox):
         """The work is done: the record will not come again. Waits for the server, and for one that is away."""
         await self._publisher.submit((b"XACK", self.topic, self.group, delivery.id), 0, repeatable=True)
 
+    async def postpone(self) -> None:
+        """Put back what this member holds: free for others at once, and not counted as tried."""
+        self._waiting.clear()
+        mine = (b"XPENDING", self.topic, self.group, b"-", b"+", MAX_HELD, self.member)
+        held = [identifier for identifier, *_ in await self._publisher.submit(mine, 0, repeatable=True)]
+        if held:
+            free = (b"IDLE", int(self._takeover_after * 1000), b"RETRYCOUNT", 0, b"JUSTID")
+            claim = (b"XCLAIM", self.topic, self.group, self.member, 0, *held, *free)
+            await self._publisher.submit(claim, 0, repeatable=True)
+        self._own = BEGINNING  # what nobody else takes is read again
+
     async def aclose(self) -> None:
         """Leave. What was taken and not acknowledged is taken over by others, or by this member's next life."""
-        await end_task(self._task)
-        await self._link.close()
         self.discard()
+        await self._tasks.aclose()
+        await self._link.close()
 
     async def _run(self) -> None:
-        failures = 0
-        while True:
-            try:
+        async for attempt in self._retry:
+            with attempt:
                 if not self._link.is_open:
                     await self._link.open()
-                await self._emptied.wait()
-                self._emptied.clear()
-                while not len(self):
-                    await self._take_some()
-                failures = 0
-            except (LinkLost, ResponseError) as error:
-                await self._link.close()
-                failures += 1
-                log.warning("group %s waits: %s", self.group, error)
-                await back_off(failures)
-                self._emptied.set()
+                await self._take_when_emptied()
+
+    async def _take_when_emptied(self) -> None:
+        while True:
+            await self._emptied.wait()
+            self._emptied.clear()
+            while not len(self):
+                await self._take_some()
+            self._retry.reset()
+
+    def _waits(self, error: Exception, seconds: float) -> None:
+        self._link.drop()
+        log.warning("group %s waits: %s", self.group, error)
+        self._emptied.set()
+
+    def _fail(self, error: Exception) -> None:
+        self.end(SubscriptionLost(f"reading for group {self.group} has failed: {error!r}"))
 
     async def _take_some(self) -> None:
         try:
@@ -121,7 +144,9 @@ class GroupMember(Inbox):
         except ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise
-            await self._create_group("0")  # somebody removed the stream; all that is there now is new
+            log.error("%s is gone, with what group %s had not worked on; starting over", self.topic, self.group)
+            self._own = BEGINNING
+            await self._create_group("0")  # all that is there now is new
             return
         self.put([Delivery(self.topic, str(i, "ascii"), body_of(fields)) for i, fields in entries])
 
@@ -132,8 +157,24 @@ class GroupMember(Inbox):
             if not str(error).startswith("BUSYGROUP"):  # it exists: as well
                 raise BrokerError(str(error)) from error
 
+    async def _report_trimmed(self) -> None:
+        """Log how many records were trimmed before the group came to them. Before Redis 7, nobody can say."""
+        if time.monotonic() < self._next_count:
+            return
+        self._next_count = time.monotonic() + BLOCK
+        replies: list[Any] = []
+        await self._link.pipeline([(b"XINFO", b"STREAM", self.topic), (b"XINFO", b"GROUPS", self.topic)], replies)
+        stream, groups = replies
+        if isinstance(stream, Exception) or isinstance(groups, Exception):
+            return  # the stream is gone: reading will say so
+        lost = trimmed_unread(StreamState.parse(stream), groups, self.group)
+        if lost and lost != self._reported:
+            log.error("%s of %s were trimmed before group %s came to them", lost, self.topic, self.group)
+        self._reported = lost
+
     async def _read(self) -> list[Entry]:
         """New records; first, once, what this member took in a former life and did not acknowledge."""
+        await self._report_trimmed()
         wait = min(BLOCK, self._takeover_after / 4)
         group = (b"XREADGROUP", b"GROUP", self.group, self.member, b"COUNT", COUNT)
         block = (b"BLOCK", max(1, int(wait * 1000))) if self._own == ">" else ()
@@ -166,6 +207,8 @@ class GroupMember(Inbox):
         """Acknowledge what was trimmed before anybody did its work: there is nothing left to work on."""
         for identifier, fields in entries:
             if fields is None:
+                gone = str(identifier, "ascii")
+                log.error("record %s of %s was trimmed before group %s had done it", gone, self.topic, self.group)
                 await self._link.call(b"XACK", self.topic, self.group, identifier)
         return [entry for entry in entries if entry[1] is not None]
 
@@ -193,3 +236,23 @@ class GroupMember(Inbox):
             (b"EXEC",),
         ]
         await self._link.pipeline(move, [])
+
+
+def trimmed_unread(state: StreamState, groups: Sequence[dict[bytes, Any]], name: str) -> str:
+    """Return "7 records" if so many of a stream are gone that a group has not come to, by what XINFO GROUPS says.
+
+    What a group that was made in the middle of a stream has read is not known before it reads: then "records, perhaps".
+    """
+    for group in groups:
+        last, read = str(group[b"last-delivered-id"], "ascii"), group.get(b"entries-read")
+        if str(group[b"name"], "utf-8") != name or (state.first is not None and not is_before(last, state.first)):
+            continue
+        if last == BEGINNING:
+            read = read or 0
+        if state.newest == last or state.added is None:
+            return ""
+        if read is None:
+            return "records, perhaps,"
+        lost = state.added - read - state.length
+        return f"{lost} records" if lost > 0 else ""
+    return ""

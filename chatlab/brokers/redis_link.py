@@ -62,6 +62,7 @@ class Link:
             url, protocol=3, socket_timeout=None, socket_connect_timeout=None, decode_responses=False
         )
         self._connection: AbstractConnection | None = None
+        self._dropped: list[AbstractConnection] = []
         self._watchdog = Watchdog()
 
     @property
@@ -71,6 +72,7 @@ class Link:
 
     async def open(self) -> None:
         """Connect, log in, choose the database."""
+        await self.close()
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py's gap
         try:
             async with asyncio.timeout(self._timeout):
@@ -108,7 +110,7 @@ class Link:
                     replies.append(await self._reply(self._connection))  # noqa: PERF401 (those before a loss count)
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             await self.close()
-            raise LinkLost(f"the broker at {self._name} went away: {error or 'no answer in time'}") from error
+            raise LinkLost(f"the broker at {self._name} went away: {str(error) or 'no answer in time'}") from error
         except BaseException:
             await self.close()  # replies are still on their way: this connection is out of step
             raise
@@ -121,7 +123,7 @@ class Link:
             await self._connection.send_command(*command, check_health=False)
         except (RedisError, OSError) as error:
             await self.close()
-            raise LinkLost(f"the broker at {self._name} went away: {error}") from error
+            raise LinkLost(f"the broker at {self._name} went away: {str(error) or 'no reason given'}") from error
 
     async def receive(self, timeout: float) -> Any:
         """The next reply or message the server pushes; None if it is silent for `timeout` seconds. Raises LinkLost."""
@@ -131,7 +133,7 @@ class Link:
             return await self._connection.read_response(timeout=timeout, push_request=True)
         except (RedisError, OSError) as error:
             await self.close()
-            raise LinkLost(f"the broker at {self._name} went away: {error}") from error
+            raise LinkLost(f"the broker at {self._name} went away: {str(error) or 'no reason given'}") from error
 
     @staticmethod
     async def _reply(connection: AbstractConnection) -> Any:
@@ -140,9 +142,15 @@ class Link:
         except ResponseError as error:
             return error
 
+    def drop(self) -> None:
+        """Use this connection no more: `open` makes another, and closes this one."""
+        self._watchdog.stop()
+        if self._connection is not None:
+            self._dropped.append(self._connection)
+            self._connection = None
+
     async def close(self) -> None:
         """Drop the connection without waiting for the other end."""
-        self._watchdog.stop()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
+        self.drop()
+        while self._dropped:
+            await self._dropped.pop().disconnect(nowait=True)

@@ -2,7 +2,7 @@
 
 While a pipeline is under way the next one gathers, so batches grow with load and a lone message waits for nothing.
 When the connection breaks, what was not sent waits for the next one. What was sent but not answered is sent again if
-that can do no harm (`repeatable`), else it fails loudly: it may or may not have been stored.
+that can do no harm (`repeatable`), else it fails loudly: its outcome is unknown.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError
 
-from chatlab.brokers.inbox import end_task
-from chatlab.brokers.redis_link import Command, Link, LinkLost, back_off
-from chatlab.errors import BrokerError, BrokerUnavailable, ChatlabError
+from chatlab.brokers.redis_link import Command, Link, LinkLost
+from chatlab.brokers.redis_queries import BACKOFF
+from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, ChatlabError
+from chatlab.retry import Retry
+from chatlab.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
 MAX_COMMANDS, MAX_BYTES = 1000, 1 << 20  # of one pipeline: a long one would delay its first replies
+CLOSED = "this broker is closed"
 T = TypeVar("T")
 NOT_EXECUTED = (NoScriptError, ReadOnlyError)  # the server refused because it restarted, or is a replica by now
 
@@ -37,6 +40,7 @@ class Job:
     repeatable: bool
     deadline: float  # of the loop's clock
     reply: asyncio.Future[Any]
+    sent: bool = False  # at least once: the server may have done it, whatever came of the reply
 
 
 class Publisher:
@@ -52,20 +56,22 @@ class Publisher:
         self._outbox: deque[Job] = deque()
         self._filled = asyncio.Event()
         self._seal: Command | None = None
-        self._failures = 0
-        self._task: asyncio.Task[None] | None = None
+        self._open_for_jobs = False  # started, and not closed
+        self._tasks = Tasks(log)
+        self._retry = Retry(on=(LinkLost, RedisError, ChatlabError), backoff=BACKOFF, on_failure=self._waits)
         self._unanswered: deque[Job] = deque()  # by deadline; those that were answered leave from the front
         self._alarm: asyncio.TimerHandle | None = None  # for the first deadline: a timer for each job would cost more
 
     @property
     def connected(self) -> bool:
         """Whether the link was up when last used."""
-        return self._link.is_open
+        return self._link.is_open and not self._tasks.fault
 
     async def start(self) -> None:
         """Connect, or raise LinkLost."""
         await self._open()
-        self._task = asyncio.create_task(self._run(), name="redis publisher")
+        self._open_for_jobs = True
+        self._tasks.start(self._run(), name="redis publisher", on_failure=self._fail_all)
 
     async def submit(self, command: Command, size: int, *, repeatable: bool = False) -> Any:
         """Send a command; return its reply. Raises BrokerUnavailable if none came within `patience` seconds."""
@@ -77,8 +83,9 @@ class Publisher:
         """As `submit`, without waiting: the future gets what `convert` makes of the reply."""
         loop = asyncio.get_running_loop()
         job = Job(command, size, convert, repeatable, loop.time() + self._patience, loop.create_future())
-        if self._task is None or self._task.done():
-            fail(job, BrokerUnavailable("this broker is closed"))
+        if not self._open_for_jobs or self._tasks.fault:
+            fault = self._tasks.fault
+            fail(job, BrokerUnavailable(fault, outcome_unknown=False) if fault else BrokerClosed(CLOSED))
             return job.reply
         self._outbox.append(job)
         self._filled.set()
@@ -91,9 +98,10 @@ class Publisher:
 
     async def aclose(self) -> None:
         """Stop; what was not answered fails."""
-        await end_task(self._task)
+        self._open_for_jobs = False
+        await self._tasks.aclose()
         for job in self._outbox:
-            fail(job, BrokerUnavailable("this broker was closed before the message was taken"))
+            fail(job, BrokerUnavailable(CLOSED) if job.sent else BrokerClosed(CLOSED))
         self._outbox.clear()
         if self._alarm is not None:
             self._alarm.cancel()
@@ -108,7 +116,8 @@ class Publisher:
             if not job.reply.done() and job.deadline > loop.time():
                 self._alarm = loop.call_at(job.deadline, self._give_up)
                 return
-            fail(job, BrokerUnavailable(f"the broker did not confirm the message within {self._patience:g} s"))
+            reason = f"the broker did not confirm the message within {self._patience:g} s"
+            fail(job, BrokerUnavailable(reason, outcome_unknown=job.sent))
             self._unanswered.popleft()
 
     async def _open(self) -> None:
@@ -120,25 +129,25 @@ class Publisher:
             raise
 
     async def _run(self) -> None:
-        while True:
-            try:
-                if not self._link.is_open:
-                    await self._open()
-                    log.info("publishing again")
-                await self._send_all()
-            except LinkLost as error:
-                self._failures += 1
-                log.warning("publishing waits: %s", error)
-                await back_off(self._failures)
-            except (
-                Exception
-            ) as error:  # the server cannot do what we are configured to promise: say so to whoever waits
-                self._failures += 1
-                log.error("publishing is refused: %s", error)
-                for job in self._outbox:
-                    fail(job, error)
-                self._outbox.clear()
-                await back_off(self._failures)
+        async for attempt in self._retry:
+            with attempt:
+                while True:
+                    if not self._link.is_open:
+                        await self._open()
+                        log.info("publishing again")
+                    await self._send_all()
+
+    def _waits(self, error: Exception, seconds: float) -> None:
+        if isinstance(error, LinkLost):
+            log.warning("publishing waits: %s", error)
+        else:  # the server cannot do what we are configured to promise: say so to whoever waits
+            log.error("publishing is refused: %s", error)
+            self._fail_all(error)
+
+    def _fail_all(self, error: Exception) -> None:
+        for job in self._outbox:
+            fail(job, error)
+        self._outbox.clear()
 
     async def _send_all(self) -> None:
         await self._filled.wait()
@@ -148,7 +157,7 @@ class Publisher:
         self._filled.clear()
         while batch := self._next_batch():
             await self._send(batch)
-            self._failures = 0
+            self._retry.reset()
 
     def _next_batch(self) -> list[Job]:
         batch: list[Job] = []
@@ -156,6 +165,7 @@ class Publisher:
         while self._outbox and len(batch) < MAX_COMMANDS and size < MAX_BYTES:
             job = self._outbox.popleft()
             if not job.reply.done():  # its publisher has given up waiting: then it must not be sent either
+                job.sent = True
                 batch.append(job)
                 size += job.size
         return batch
@@ -168,7 +178,8 @@ class Publisher:
         except BaseException as error:
             answered = 0 if self._seal is not None else len(replies)
             self._settle(batch[:answered], replies)
-            self._put_back(batch[answered:], error)
+            closed = isinstance(error, asyncio.CancelledError)
+            self._put_back(batch[answered:], "this broker was closed" if closed else str(error))
             raise
         if self._seal is not None:
             replies = sealed(replies)
@@ -189,11 +200,11 @@ class Publisher:
                 job.reply.set_result(job.convert(reply))
         return refused
 
-    def _put_back(self, batch: list[Job], error: BaseException) -> None:
+    def _put_back(self, batch: list[Job], reason: str) -> None:
         """After a loss in the middle: what may be sent twice is, the rest fails."""
         for job in batch:
             if not job.repeatable:
-                fail(job, BrokerUnavailable(f"{error}; the message may or may not have been stored"))
+                fail(job, BrokerUnavailable(reason))
         self._put_back_in_front([job for job in batch if job.repeatable])
 
     def _put_back_in_front(self, jobs: list[Job]) -> None:
@@ -216,7 +227,7 @@ def fail(job: Job, error: Exception) -> None:
 def broker_error(error: Exception) -> BrokerError:
     """A refusal for now (memory full, disk failing) is BrokerUnavailable; any other is an error in what was asked."""
     temporary = isinstance(error, OutOfMemoryError) or str(error).startswith(("MISCONF", "NOREPLICAS", "BUSY"))
-    return (BrokerUnavailable if temporary else BrokerError)(str(error))
+    return BrokerUnavailable(str(error), outcome_unknown=False) if temporary else BrokerError(str(error))
 
 
 def sealed(replies: list[Any]) -> list[Any]:

@@ -12,11 +12,14 @@ import logging
 from dataclasses import dataclass, field
 from typing import Self
 
-from chatlab.brokers.inbox import MAX_WAITING, Inbox, end_task, heard
+from chatlab.brokers.inbox import MAX_WAITING, Inbox
 from chatlab.brokers.port import Delivery
-from chatlab.brokers.redis_link import Command, Link, LinkLost, back_off
+from chatlab.brokers.redis_link import Command, Link, LinkLost
 from chatlab.brokers.redis_publisher import Publisher
-from chatlab.errors import BrokerUnavailable, SubscriptionLost
+from chatlab.brokers.redis_queries import BACKOFF
+from chatlab.errors import BrokerClosed, BrokerUnavailable, SubscriptionLost
+from chatlab.retry import Retry
+from chatlab.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +49,14 @@ class RedisPubSubBroker:
         self._link = Link(url, TIMEOUT)
         self._channels: dict[str, Channel] = {}
         self._opened = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._listening = False  # started, and not closed
+        self._tasks = Tasks(log)
+        self._retry = Retry(on=LinkLost, backoff=BACKOFF, on_failure=self._waits)
 
     @property
     def connected(self) -> bool:
         """Whether both connections are up."""
-        return self._publisher.connected and self._link.is_open
+        return self._publisher.connected and self._link.is_open and not self._tasks.fault
 
     async def start(self) -> None:
         """Connect. Raises BrokerUnavailable."""
@@ -62,7 +67,8 @@ class RedisPubSubBroker:
             await self.aclose()
             raise
         self._opened.set()
-        self._task = heard(asyncio.create_task(self._run(), name="redis pub/sub listener"), self._readers)
+        self._listening = True
+        self._tasks.start(self._run(), name="redis pub/sub listener", on_failure=self._fail)
 
     async def publish(self, topic: str, body: bytes) -> str:
         """Hand the message to those who listen now; there is no id. Raises BrokerUnavailable: it may have gone out."""
@@ -81,10 +87,13 @@ class RedisPubSubBroker:
 
     async def aclose(self) -> None:
         """End every subscription and connection."""
-        await end_task(self._task)
-        self._task = None
+        self._listening = False
+        self._opened.set()  # for those who wait to subscribe
+        await self._tasks.aclose()
         for channel in self._channels.values():
-            channel.confirmed.cancel()
+            if not channel.confirmed.done():
+                channel.confirmed.set_exception(BrokerClosed("this broker is closed"))
+                channel.confirmed.exception()  # seen, even if nobody waits for it
             for reader in channel.readers:
                 reader.discard()
         self._channels.clear()
@@ -109,9 +118,12 @@ class RedisPubSubBroker:
                 await self._link.send(b"UNSUBSCRIBE", subscription.topic)
 
     async def _add(self, subscription: PubSubSubscription) -> None:
-        if self._task is None:
-            raise BrokerUnavailable("this broker is closed")
-        await self._opened.wait()
+        if self._listening:
+            await self._opened.wait()
+        if not self._listening:
+            raise BrokerClosed("this broker is closed")
+        if self._tasks.fault:
+            raise BrokerUnavailable(self._tasks.fault)
         channel = self._channels.setdefault(subscription.topic, Channel(new_future()))
         first = not channel.readers
         channel.readers.add(subscription)
@@ -126,20 +138,22 @@ class RedisPubSubBroker:
             raise
 
     async def _run(self) -> None:
-        failures = 0
-        while True:
-            try:
+        async for attempt in self._retry:
+            with attempt:
                 if not self._link.is_open:
                     await self._link.open()
                     self._opened.set()
                     log.info("listening again")
                 await self._listen()
-            except LinkLost as error:
-                failures = 0 if self._opened.is_set() else failures + 1
-                self._opened.clear()
-                self._lose(error)
-                log.warning("listening waits: %s", error)
-                await back_off(failures)
+
+    def _waits(self, error: Exception, seconds: float) -> None:
+        self._opened.clear()
+        self._lose(error)
+        log.warning("listening waits: %s", error)
+
+    def _fail(self, error: Exception) -> None:
+        self._link.drop()
+        self._lose(error)
 
     async def _listen(self) -> None:
         """Hand out what comes; a server that is silent is asked whether it is there."""
@@ -148,6 +162,7 @@ class RedisPubSubBroker:
             push = await self._link.receive(TIMEOUT if silent else SILENCE)
             if push is not None:
                 silent = False
+                self._retry.reset()
                 self._take(push)
             elif silent:
                 await self._link.close()
@@ -175,9 +190,6 @@ class RedisPubSubBroker:
                 reader.end(SubscriptionLost(f"the reader of {delivery.topic} fell {self._max_waiting} messages behind"))
             else:
                 reader.put([delivery])
-
-    def _readers(self) -> list[PubSubSubscription]:
-        return [reader for channel in self._channels.values() for reader in channel.readers]
 
     def _lose(self, error: Exception) -> None:
         """What is published from now on is missed: say so to every reader."""

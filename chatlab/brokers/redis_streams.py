@@ -1,10 +1,13 @@
-"""Redis Streams (or Valkey's): records are kept, each reader has a place of its own in them, a restart costs nothing.
+"""Redis Streams (or Valkey's): records are kept, each reader has its own place in them, and a restart costs nothing.
 
 A topic is one stream, a record one entry with the field `body`. Three kinds of connection, so that none starves
-another: one for publishing (`redis_publisher.py`), one that waits in a blocking XREAD for all topics of this broker,
-and a small pool for the rest. A subscription is a place in a stream: an id. It reads pages by XRANGE until it has
-caught up with the blocking read, then gets what that one brings; should it fall behind, it goes back to pages. So
-history, a slow reader and a restarted engine are one case, without a gap and without a repeat.
+another: one for publishing (redis_publisher.py), one that waits in a blocking XREAD for all topics of this broker
+(redis_follower.py), and a small pool for questions (redis_queries.py).
+
+A subscription is a place in a stream. It reads pages by XRANGE until it has caught up with the blocking read, then
+follows that; should it fall behind, it goes back to pages. So history, a slow reader and a restarted server are one
+case, without a gap and without a repeat. On both ways the same rule (redis_place.py) notices when records it has not
+read are gone: then the subscription ends with `SubscriptionLost`, which says where a new one can go on.
 
 What a confirmed publish survives is the server's setting. With `appendfsync everysec` a power cut costs up to a second;
 a mere kill of the process costs nothing as a rule, yet up to two seconds if the disk was busy syncing just then, for
@@ -18,30 +21,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from chatlab.brokers.inbox import MAX_WAITING, ForwardingInbox, end_task, heard
+from chatlab.brokers.inbox import MAX_WAITING, ForwardingInbox
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery
+from chatlab.brokers.redis_follower import SLOW, Follower
 from chatlab.brokers.redis_groups import GroupMember
-from chatlab.brokers.redis_link import Argument, Command, Link, LinkLost, back_off, body_of
+from chatlab.brokers.redis_link import Command, Link
+from chatlab.brokers.redis_place import Place
 from chatlab.brokers.redis_presence import RedisPresence
 from chatlab.brokers.redis_publisher import Publisher
-from chatlab.errors import BrokerError, BrokerUnavailable, SetupError, SubscriptionLost
+from chatlab.brokers.redis_queries import PAGE, Loss, StreamQueries, delivery, is_before
+from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SetupError
 
 log = logging.getLogger(__name__)
 
-PAGE = 512  # entries in one read
 BLOCK = 1.0  # seconds a blocking read waits before it asks again: a server that hangs is noticed after BLOCK + TIMEOUT
 TIMEOUT = 3.0  # seconds a server may take to answer
-NOTHING = "chatlab:nothing"  # a stream nobody writes: waiting for it tells at once when the server goes away
 
 # One script, so that nothing comes between looking up the key and adding the record.
 PUBLISH_ONCE = """
@@ -86,12 +86,10 @@ class RedisStreamsBroker(RedisPresence):
         self._tries = tries
         self._max_waiting = max_waiting
         self._publisher = Publisher(Link(url, TIMEOUT), self._prepare, patience)
-        self._client: Redis = Redis(
-            # Timeouts are ours (see `_ask`): redis-py's can swallow a cancellation.
-            connection_pool=BlockingConnectionPool.from_url(url, max_connections=8, timeout=None, socket_timeout=None)
-        )
         self._script = ""
-        self._follower = Follower(Link(url, TIMEOUT), self._client)
+        self._full = min(PAGE, max_length)
+        self._queries = StreamQueries(url, patience, TIMEOUT)
+        self._follower = Follower(Link(url, TIMEOUT), self._queries, block=BLOCK, full=self._full)
         self._subscriptions: set[StreamSubscription] = set()
         self._members: set[GroupMember] = set()
         self._closed = False
@@ -130,13 +128,20 @@ class RedisStreamsBroker(RedisPresence):
         return self._publisher.begin(command, len(body), ascii_text, repeatable=True)
 
     async def subscribe(self, topic: str, *, after: str | None = None) -> StreamSubscription:
-        """Read from now on, or what comes after the id `after`. Raises ValueError if that is no id."""
-        if after is None:
-            newest = await self._ask("XREVRANGE", topic, "+", "-", "COUNT", 1)
-            after = str(newest[0][0], "ascii") if newest else BEGINNING
-        else:
+        """Read from now on, or what comes after the id `after`. Raises ValueError if that is no id, BrokerClosed.
+
+        If records after `after` are gone, the first batch raises SubscriptionLost.
+        """
+        self._require_open()
+        if after is not None:
             parse_id(after)
-        subscription = StreamSubscription(self, topic, after, self._max_waiting)
+        state = await self._queries.state(topic)
+        self._require_open()
+        after = state.newest if after is None else after
+        subscription = StreamSubscription(self._queries, self._follower, topic, after, self._max_waiting, self._full)
+        subscription.place.count = state.count_at(after)
+        subscription.known = state.first
+        subscription.on_close = self._subscriptions.discard
         self._subscriptions.add(subscription)
         return subscription
 
@@ -147,21 +152,35 @@ class RedisStreamsBroker(RedisPresence):
             newest = await self._ask("XREVRANGE", topic, "+", f"({after}", "COUNT", limit)
             return [delivery(topic, *entry) for entry in reversed(newest or [])]
         records: list[Delivery] = []
-        while page := await self.page(topic, records[-1].id if records else after):
+        while page := await self._queries.page(topic, records[-1].id if records else after):
             records += page
         return records
 
     async def oldest(self, topic: str) -> str | None:
         """The id of the first record still kept; None if there is none."""
-        first = await self._ask("XRANGE", topic, "-", "+", "COUNT", 1)
-        return str(first[0][0], "ascii") if first else None
+        return (await self._queries.state(topic)).first
+
+    async def lost_after(self, topic: str, after: str) -> str | None:
+        """None if all that came after `after` is kept, else the id after which reading misses no more than is gone."""
+        parse_id(after)
+        loss, _ = await self._queries.loss(topic, Place(after))
+        return None if loss is None else loss.resume
 
     def is_before(self, one: str, other: str) -> bool:
         """Whether the id `one` comes before `other`."""
-        return parse_id(one) < parse_id(other)
+        return is_before(one, other)
+
+    async def create_group(self, topic: str, group: str) -> None:
+        """Create `group` if it is missing: it gets what is published from now on."""
+        try:
+            await self._ask("XGROUP", "CREATE", topic, group, "$", "MKSTREAM")
+        except BrokerError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
 
     async def join(self, topic: str, group: str, member: str) -> GroupMember:
         """Take a share of the work of `group`."""
+        self._require_open()
         self._members = {known for known in self._members if not known.closed}
         joined = GroupMember(
             Link(self.url, TIMEOUT),
@@ -172,21 +191,27 @@ class RedisStreamsBroker(RedisPresence):
             takeover_after=self._takeover_after,
             tries=self._tries,
         )
-        await joined.start()
-        self._members.add(joined)
+        self._members.add(joined)  # first: the broker may be closed while this one starts
+        try:
+            await joined.start()
+            self._require_open()
+        except BaseException:
+            self._members.discard(joined)
+            await joined.aclose()
+            raise
         return joined
 
     async def aclose(self) -> None:
         """End every subscription and connection."""
         self._closed = True
+        self._queries.refuse()
         for subscription in list(self._subscriptions):
             await subscription.aclose()
-        for member in self._members:
+        for member in list(self._members):
             await member.aclose()
         await self._follower.aclose()
         await self._publisher.aclose()
-        await self._client.aclose()
-        await self._client.connection_pool.disconnect()
+        await self._queries.aclose()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -194,26 +219,6 @@ class RedisStreamsBroker(RedisPresence):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-    # For the subscriptions
-
-    async def page(self, topic: str, after: str) -> list[Delivery]:
-        """The next entries after an id, at most PAGE."""
-        entries = await self._ask("XRANGE", topic, f"({after}", "+", "COUNT", PAGE)
-        return [delivery(topic, *entry) for entry in entries]
-
-    def go_live(self, subscription: StreamSubscription, *, regardless: bool = False) -> bool:
-        """Hand the subscription what the blocking read brings, if it has caught up with that."""
-        return self._follower.add(subscription, regardless=regardless)
-
-    def go_back(self, subscription: StreamSubscription) -> None:
-        """Hand it nothing more: it reads pages again."""
-        self._follower.remove(subscription)
-
-    def forget(self, subscription: StreamSubscription) -> None:
-        """The subscription is over."""
-        self._follower.remove(subscription)
-        self._subscriptions.discard(subscription)
 
     # Inside
 
@@ -228,211 +233,121 @@ class RedisStreamsBroker(RedisPresence):
         self._script = str(await link.call("SCRIPT", "LOAD", PUBLISH_ONCE), "ascii")
         return await wait_for_disk(link) if self._durability == "fsync" else None
 
-    async def _ask(self, *command: Argument) -> Any:
-        """Ask what may be asked twice; wait for a server that is away, at most `patience` seconds."""
-        deadline = time.monotonic() + self._patience
-        failures = 0
-        while True:
-            if self._closed:
-                raise BrokerUnavailable("this broker is closed")
-            try:
-                async with asyncio.timeout(TIMEOUT):
-                    return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py's gap
-            except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-                failures += 1
-                if time.monotonic() > deadline:
-                    raise BrokerUnavailable(f"the broker is away: {error}") from error
-                await back_off(failures)
-            except ResponseError as error:
-                raise BrokerError(str(error)) from error
+    async def _ask(self, *command: Any) -> Any:
+        """Ask what may be asked twice, and wait for a server that is away."""
+        return await self._queries.ask(*command)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise BrokerClosed("this broker is closed")
 
 
 class StreamSubscription(ForwardingInbox):
-    """A place in a stream. It outlives the engine's restarts; only trimming that overtakes its reader can end it."""
+    """A place in a stream, and the two ways to read on from it: pages, and the blocking read once it has caught up.
 
-    def __init__(self, broker: RedisStreamsBroker, topic: str, last: str, max_waiting: int) -> None:
+    It outlives the server's restarts; it ends with SubscriptionLost once records that it has not read are gone.
+    """
+
+    def __init__(
+        self, queries: StreamQueries, follower: Follower, topic: str, after: str, max_waiting: int, full: int = PAGE
+    ) -> None:
         super().__init__(topic)
-        self.last = last  # the id of the last entry that reached this inbox
-        self.live = False
-        self._caught_up = False
-        self._broker = broker
+        self.place = Place(after)  # of the last record that reached this inbox
+        self.known: str | None = None  # the id of a record that was there when it was last looked at
+        self.on_close: Callable[[StreamSubscription], None] = lambda subscription: None
+        self._queries = queries
+        self._follower = follower
         self._max_waiting = max_waiting
+        self._full = full
+        self._following = False
+        self._caught_up = False
+        self._seen_whole = -SLOW  # on the loop's clock: the stream had all that comes after the place then, or later
 
     async def batch(self, limit: int = 512) -> Sequence[Delivery]:
         """Wait for records, then return those that are here; empty once it is closed. Raises SubscriptionLost."""
         while not (here := self.take(limit)) and not self.closed:
-            if self.live or (self._caught_up and self._broker.go_live(self)):
+            if self._following or self._follow():
                 await self.changed()
             else:
                 await self._read_page()
         return here
 
     def fall_behind(self) -> None:
-        """From now on, read pages again."""
-        self.live = self._caught_up = False
+        """From now on, read pages again, beginning with a look at what is gone."""
+        self._following = self._caught_up = False
+        self._seen_whole = -SLOW
         self._changed.set()
 
     def arrive(self, deliveries: Sequence[Delivery]) -> None:
-        """What the blocking read brought; its first entries may have been in a page already."""
-        last = parse_id(self.last)
-        if parse_id(deliveries[0].id) <= last:
-            deliveries = [delivery for delivery in deliveries if parse_id(delivery.id) > last]
+        """What the blocking read brought; its first records may have been in a page already."""
+        if not is_before(self.place.id, deliveries[0].id):
+            deliveries = [delivery for delivery in deliveries if is_before(self.place.id, delivery.id)]
             if not deliveries:
                 return
-        self.put(deliveries)
-        self.last = deliveries[-1].id
+        self._take_in(deliveries)
         if len(self) > self._max_waiting:  # a slow reader: the stream is the better place to wait in
-            self._broker.go_back(self)
+            self._follower.remove(self)
+            self.fall_behind()
 
     async def aclose(self) -> None:
         """Stop reading."""
-        self._broker.forget(self)
         self.discard()
+        self._leave()
+
+    def end(self, error: Exception | None = None) -> None:
+        """Nothing more will come."""
+        super().end(error)
+        self._leave()
+
+    def _leave(self) -> None:
+        self._following = False
+        self._follower.remove(self)
+        self.on_close(self)
+
+    def _follow(self, *, regardless: bool = False) -> bool:
+        """Follow the blocking read, if this has caught up with it a moment ago."""
+        recent = asyncio.get_running_loop().time() - self._seen_whole < SLOW
+        if self._caught_up and recent and not self.closed:
+            self._following = self._follower.add(self, since=self._seen_whole, regardless=regardless)
+        return self._following
+
+    def _take_in(self, deliveries: Sequence[Delivery]) -> None:
+        self.place.advance(deliveries[-1].id, len(deliveries))
+        self.known = self.known or deliveries[0].id
+        self.put(deliveries)
 
     async def _read_page(self) -> None:
+        asked = asyncio.get_running_loop().time()
         try:
-            page = await self._broker.page(self.topic, self.last)
-            # A full page means that a lot was written meanwhile: so much, perhaps, that what came first is gone again.
-            overtaken = len(page) == PAGE and self.last != BEGINNING and await self._was_trimmed()
+            page = await self._queries.page(self.topic, self.place.id)
+            # A full page means that a lot was written meanwhile: so much, perhaps, that what came first is gone.
+            doubtful = len(page) >= self._full or asked - self._seen_whole >= SLOW
+            loss = await self._loss(page) if doubtful else None
+        except BrokerClosed:
+            self.end()
+            return
         except BrokerUnavailable:
             return  # the place is kept, and tried again
-        if overtaken:
-            self._broker.forget(self)
-            self.end(SubscriptionLost(f"the stream {self.topic} was trimmed past its reader at {self.last}"))
-        elif page and not self.closed:
-            self.put(page)
-            self.last = page[-1].id
-        if not page and self._caught_up:  # the blocking read had more, but that is deleted: nothing to wait for here
-            self._broker.go_live(self, regardless=True)
+        if loss is not None and not self.closed:
+            self.end(loss.error(self.topic))
+        if not self.closed:
+            self._seen_whole = asked
+            self._take_page(page)
+
+    def _take_page(self, page: Sequence[Delivery]) -> None:
+        if page:
+            self._take_in(page)
+        elif self._caught_up:  # the blocking read was ahead, but what it had more was deleted since
+            self._follow(regardless=True)
         self._caught_up = len(page) < PAGE
 
-    async def _was_trimmed(self) -> bool:
-        """Whether entries may be gone that this reader has not seen."""
-        first = await self._broker.oldest(self.topic)
-        return first is None or self._broker.is_before(self.last, first)
-
-
-@dataclass(slots=True)
-class Live:
-    """A topic in the blocking read: how far it has come, and who gets what it brings."""
-
-    cursor: str
-    readers: set[StreamSubscription] = field(default_factory=set)
-
-
-class Follower:
-    """One blocking XREAD for all topics, woken when a topic joins."""
-
-    def __init__(self, link: Link, client: Redis) -> None:
-        self._link = link
-        self._client = client
-        self._id = 0  # of our connection, as the server counts them
-        self._topics: dict[str, Live] = {}
-        self._joined = asyncio.Event()  # a topic that the read under way does not know of
-        self._task: asyncio.Task[None] | None = None
-        self._waker: asyncio.Task[None] | None = None
-
-    @property
-    def connected(self) -> bool:
-        """Whether the link was up when last used."""
-        return self._link.is_open
-
-    async def start(self) -> None:
-        """Connect, and read from now on."""
-        await self._open()
-        self._task = heard(asyncio.create_task(self._run(), name="redis follower"), self._readers)
-
-    def add(self, subscription: StreamSubscription, *, regardless: bool) -> bool:
-        """Let the subscription follow, unless the blocking read is ahead of it (and there is something in between)."""
-        topic = self._topics.get(subscription.topic)
-        if topic is None:
-            topic = self._topics[subscription.topic] = Live(subscription.last)
-            self._wake()
-        elif not regardless and parse_id(subscription.last) < parse_id(topic.cursor):
-            return False
-        subscription.live = True
-        topic.readers.add(subscription)
-        return True
-
-    def remove(self, subscription: StreamSubscription) -> None:
-        """No more for this one; a topic without readers leaves with the next read."""
-        subscription.fall_behind()
-        topic = self._topics.get(subscription.topic)
-        if topic is not None:
-            topic.readers.discard(subscription)
-            if not topic.readers:
-                del self._topics[subscription.topic]
-
-    def _readers(self) -> list[StreamSubscription]:
-        return [reader for topic in self._topics.values() for reader in topic.readers]
-
-    def _send_back(self) -> None:
-        """After an outage everybody may be far behind: let them read pages, which notice if something was trimmed."""
-        for reader in self._readers():
-            reader.fall_behind()
-        self._topics.clear()
-
-    async def aclose(self) -> None:
-        """Stop."""
-        await end_task(self._task)
-        await end_task(self._waker)
-        await self._link.close()
-
-    async def _open(self) -> None:
-        await self._link.open()
-        self._id = await self._link.call("CLIENT", "ID")
-
-    async def _run(self) -> None:
-        failures = 0
-        while True:
-            try:
-                if not self._link.is_open:
-                    await self._open()
-                    log.info("reading again")
-                await self._read()
-                failures = 0
-            except (LinkLost, ResponseError) as error:
-                await self._link.close()
-                self._send_back()
-                failures += 1
-                log.warning("reading waits: %s", error)
-                await back_off(failures)
-
-    async def _read(self) -> None:
-        self._joined.clear()
-        asked = {name: topic.cursor for name, topic in self._topics.items()} or {NOTHING: BEGINNING}
-        wait = int(BLOCK * 1000)
-        command: Command = (b"XREAD", b"COUNT", PAGE, b"BLOCK", wait, b"STREAMS", *asked, *asked.values())
-        reply = await self._link.call(*command, wait=BLOCK)
-        for name, entries in (reply or {}).items():
-            topic = str(name, "utf-8")
-            self._hand_out(topic, asked[topic], entries)
-        if reply:
-            await asyncio.sleep(0)  # what the readers write at the end of this turn need not wait for us
-
-    def _hand_out(self, name: str, asked: str, entries: list[tuple[bytes, list[bytes]]]) -> None:
-        topic = self._topics.get(name)
-        if topic is None or topic.cursor != asked:  # all readers left, maybe others came, who stand elsewhere
-            return
-        deliveries = [Delivery(name, str(i, "ascii"), body_of(fields)) for i, fields in entries]
-        topic.cursor = deliveries[-1].id
-        for subscription in tuple(topic.readers):
-            subscription.arrive(deliveries)
-
-    def _wake(self) -> None:
-        """Make the read under way return, so that the next one includes the new topic."""
-        self._joined.set()
-        if self._waker is None or self._waker.done():
-            self._waker = asyncio.create_task(self._unblock(), name="redis follower's waker")
-
-    async def _unblock(self) -> None:
-        # Until the reader has taken note: the first call may come before it blocks.
-        while self._joined.is_set() and self._link.is_open:
-            try:
-                await self._client.client_unblock(self._id)
-            except (RedisConnectionError, RedisTimeoutError, OSError):
-                return  # then the reader will come back by itself
-            await asyncio.sleep(0.001)
+    async def _loss(self, page: Sequence[Delivery]) -> Loss | None:
+        loss, state = await self._queries.loss(self.topic, self.place, self.known)
+        if loss is None:
+            self.known = state.first
+            if self.place.count is None and page and (added := state.count_at(page[-1].id)) is not None:
+                self.place.count = added - len(page)
+        return loss
 
 
 async def wait_for_disk(link: Link) -> Command | None:
@@ -459,8 +374,3 @@ async def wait_for_disk(link: Link) -> Command | None:
 def ascii_text(reply: bytes) -> str:
     """An id as the server gives it."""
     return str(reply, "ascii")
-
-
-def delivery(topic: str, identifier: bytes, fields: dict[bytes, bytes]) -> Delivery:
-    """An entry as redis-py gives it."""
-    return Delivery(topic, str(identifier, "ascii"), fields.get(b"body", b""))

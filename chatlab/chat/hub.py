@@ -168,6 +168,11 @@ class Channel:
             subscriber.gap = True
             self.add(subscriber)
 
+    def forget_ids(self) -> None:
+        """The ids to come may be smaller than those before: no subscriber has seen the records that bear them."""
+        for subscriber in self._members:
+            subscriber.seen = ""
+
     def settle(self, subscriber: Subscriber) -> None:
         """Let a subscriber that has caught up share with the others."""
         if subscriber in self._apart and subscriber.shares:
@@ -214,6 +219,12 @@ class Hub:
         channel = self._channels.get(destination)
         if channel is not None:
             channel.mark_gap()
+
+    def forget_ids(self, destination: str) -> None:
+        """The engine's ids start over for `destination`: what comes is new, however small its id."""
+        channel = self._channels.get(destination)
+        if channel is not None:
+            channel.forget_ids()
 
     def subscribers(self, destination: str) -> int:
         """How many on this instance subscribe to `destination`."""

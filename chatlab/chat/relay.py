@@ -3,31 +3,31 @@
     follow("chat-stream")     the first to ask opens the subscription, the last to leave closes it
     followed.ready            set while it is open: what is published from now on will arrive
 
-One task per topic; whether that is one connection per topic or one blocking read for all is the engine's affair.
-When an engine goes away, either it takes up its subscriptions again by itself, or the relay does: from the last
-record it had, if the engine keeps history, else from now on, and then the subscribers are told that there may be a
-gap.
+One task per topic; whether that is one connection per topic or one blocking read for all is up to the engine. When an
+engine goes away, either it takes up its subscriptions again by itself, or the relay does: from the last record it had,
+if the engine keeps history, else from now on. Where records are gone, it goes on after them, and the subscribers are
+told that there may be a gap.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Sequence
 
 from chatlab.brokers.port import Broker, Delivery, Forwards, KeepsHistory, Subscription
-from chatlab.errors import BrokerError
+from chatlab.errors import BrokerClosed, BrokerError, SubscriptionLost
+from chatlab.retry import Backoff, Retry
+from chatlab.tasks import Tasks, cancel
 
 logger = logging.getLogger("chatlab.chat")
 
-FIRST_WAIT = 0.1
-LONGEST_WAIT = 5.0
+BACKOFF = Backoff(first=0.1, longest=5.0)
 
 
 def backoff(attempt: int) -> float:
-    """Seconds to wait before another attempt (0 is the first): twice as long each time, and never all at one moment."""
-    return min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(attempt, 16)) * random.uniform(0.5, 1.0)
+    """Seconds to wait before another attempt (0 is the first)."""
+    return Backoff().delay(attempt + 1)
 
 
 class Followed:
@@ -45,25 +45,33 @@ class Followed:
 class Relay:
     """Reads topics from a broker and hands their records on in batches, in order, each once.
 
-    `deliver(topic, deliveries)` must not wait; `lost(topic)` is called when records may have been missed.
+    `deliver(topic, deliveries)` must not wait. `lost(topic)` is called when records may have been missed, and
+    `restarted(topic)` before it if the ids to come may be smaller than those before.
     """
 
     def __init__(
-        self, broker: Broker, deliver: Callable[[str, Sequence[Delivery]], None], lost: Callable[[str], None]
+        self,
+        broker: Broker,
+        deliver: Callable[[str, Sequence[Delivery]], None],
+        lost: Callable[[str], None],
+        *,
+        restarted: Callable[[str], None] | None = None,
+        tasks: Tasks | None = None,
     ) -> None:
         self._broker = broker
         self._deliver = deliver
         self._lost = lost
+        self._restarted = restarted
         self._followed: dict[str, Followed] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._tasks = tasks if tasks is not None else Tasks(logger)
 
     def follow(self, topic: str) -> Followed:
         """Want a topic; wait for `ready` to be sure that nothing published from then on is missed."""
         followed = self._followed.get(topic)
         if followed is None:
             followed = self._followed[topic] = Followed(topic)
-            followed.task = asyncio.create_task(self._pump(followed), name=f"relay of {topic}")
-            followed.task.add_done_callback(self._ended)
+            followed.task = self._tasks.start(self._pump(followed), name=f"relay of {topic}")
         followed.wanted += 1
         return followed
 
@@ -85,37 +93,43 @@ class Relay:
 
     async def aclose(self) -> None:
         """Stop reading everything."""
-        for followed in self._followed.values():
-            self._stop(followed)
+        tasks = [followed.task for followed in self._followed.values()]
         self._followed.clear()
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        await asyncio.gather(*(cancel(task) for task in tasks), *(cancel(task) for task in self._ending))
 
     def _stop(self, followed: Followed) -> None:
-        if followed.task is not None:
-            self._ending.add(followed.task)
-            followed.task.cancel()
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._ending.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("%s ended: its topic is no longer read", task.get_name(), exc_info=error)
+        if (task := followed.task) is not None:
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+            task.cancel()
 
     async def _pump(self, followed: Followed) -> None:
-        attempt = 0
-        while True:
-            try:
-                subscription = await self._subscribe(followed)
-                attempt = 0
-                followed.opened = True
-                followed.ready.set()
-                await self._read(followed, subscription)
-                reason: object = "its subscription was closed"
-            except BrokerError as error:
-                reason = error
-            wait = backoff(attempt)
-            attempt += 1
-            logger.warning("topic %r is not being read, next try in %.1f s: %s", followed.topic, wait, reason)
-            await asyncio.sleep(wait)
+        def waits(error: Exception, seconds: float) -> None:
+            logger.warning("topic %r is not being read, next try in %.1f s: %s", followed.topic, seconds, error)
+
+        retry = Retry(on=BrokerError, backoff=BACKOFF, on_failure=waits)
+        try:
+            async for attempt in retry:
+                with attempt:
+                    await self._follow(followed, retry)
+        except BrokerClosed as error:
+            logger.info("topic %r is no longer read: %s", followed.topic, error)
+
+    async def _follow(self, followed: Followed, retry: Retry) -> None:
+        """Read a topic until that fails; note where to go on."""
+        try:
+            subscription = await self._subscribe(followed)
+            followed.opened = True
+            followed.ready.set()
+            await self._read(followed, subscription, retry)
+        except SubscriptionLost as error:
+            if error.resume is not None:  # records are gone: go on after them
+                followed.newest = error.resume
+                if error.restarted and self._restarted is not None:
+                    self._restarted(followed.topic)
+                self._lost(followed.topic)
+            raise
+        raise SubscriptionLost("its subscription was closed")
 
     async def _subscribe(self, followed: Followed) -> Subscription:
         if followed.newest is not None and isinstance(self._broker, KeepsHistory):
@@ -125,8 +139,9 @@ class Relay:
             self._lost(followed.topic)
         return subscription
 
-    async def _read(self, followed: Followed, subscription: Subscription) -> None:
+    async def _read(self, followed: Followed, subscription: Subscription, retry: Retry) -> None:
         def deliver(batch: Sequence[Delivery]) -> None:
+            retry.reset()
             if followed.wanted:  # else the task that reads is about to end
                 followed.newest = batch[-1].id
                 self._deliver(followed.topic, batch)

@@ -80,14 +80,12 @@ async def replay(hub: Hub, broker: Broker, subscriber: Subscriber, wanted: Wante
 
 
 async def _catch_up(hub: Hub, broker: KeepsHistory, subscriber: Subscriber, wanted: Wanted) -> None:
+    topic = topic_of(subscriber.destination)
     after, last = wanted.after or BEGINNING, wanted.last
-    may_have_gap = after != BEGINNING
-    if may_have_gap and (newest := await _if_beyond(broker, subscriber.destination, after)) is not None:
-        subscriber.gap, may_have_gap, after = True, False, newest
     while True:
+        after = await _move_past_gap(broker, topic, subscriber, after)
         records = await _read(broker, subscriber.destination, after, last)
-        if may_have_gap:
-            subscriber.gap, may_have_gap = await _has_gap(broker, subscriber.destination, after), False
+        await _move_past_gap(broker, topic, subscriber, after)  # what went while it was read shows now
         await _send(hub, subscriber, records)
         after, last = (records[-1].id if records else after), 0
         subscriber.seen = "" if after == BEGINNING else after
@@ -96,25 +94,20 @@ async def _catch_up(hub: Hub, broker: KeepsHistory, subscriber: Subscriber, want
         subscriber.hold()
 
 
+async def _move_past_gap(broker: KeepsHistory, topic: str, subscriber: Subscriber, after: str) -> str:
+    """Where to read on so as to miss no more than is gone; the next message says so if anything is."""
+    if after == BEGINNING or (resume := await broker.lost_after(topic, after)) is None:
+        return after
+    subscriber.gap = True
+    return resume
+
+
 async def _read(broker: KeepsHistory, destination: str, after: str, last: int) -> list[Record]:
     # All private messages share a topic: how many of the newest are this user's cannot be known beforehand.
     limit = (last or None) if topic_of(destination) != USERS_TOPIC else None
     deliveries = await broker.history(topic_of(destination), after=after, limit=limit)
     records = [record for record in map(record_of, deliveries) if record and record.destination == destination]
     return records[-last:]
-
-
-async def _if_beyond(broker: KeepsHistory, destination: str, after: str) -> str | None:
-    """The newest id kept, if `after` is beyond it: the engine has lost its end, or counts from one again."""
-    kept = await broker.history(topic_of(destination), limit=1)
-    newest = kept[-1].id if kept else BEGINNING
-    return newest if broker.is_before(newest, after) else None
-
-
-async def _has_gap(broker: KeepsHistory, destination: str, after: str) -> bool:
-    """Whether records after `after` may have been trimmed. Asked after reading: a trim meanwhile shows as well."""
-    oldest = await broker.oldest(topic_of(destination))
-    return oldest is None or broker.is_before(after, oldest)
 
 
 async def _send(hub: Hub, subscriber: Subscriber, records: Sequence[Record]) -> None:

@@ -29,6 +29,7 @@ from chatlab.chat.rooms import chat_application
 from chatlab.chat.workers import Workers
 from chatlab.fanout import Fanout, SlowReaderPolicy
 from chatlab.stomp.frames import Limits
+from chatlab.tasks import Tasks
 
 logger = logging.getLogger("chatlab.chat")
 
@@ -83,36 +84,41 @@ class ChatService:
         self.patience = patience  # seconds a SUBSCRIBE may wait for the broker; a SEND waits as long as the broker does
         self.rate = rate
         self.connect_timeout = connect_timeout
+        self.tasks = Tasks(logger)
         self.fanout = Fanout(slow_readers)
         self.hub = Hub(self.fanout)
-        self.relay = Relay(broker, self._deliver, self._lost)
-        self.queues = Queues(broker, self.id)
-        self.presence = Presence(broker, self.id, self._send)
+        self.relay = Relay(broker, self._deliver, self._lost, restarted=self._restarted, tasks=self.tasks)
+        self.queues = Queues(broker, self.id, self.tasks)
+        self.presence = Presence(broker, self.id, self._send, self.tasks)
         works = [make(broker, self.presence) for make in jobs]
-        self.workers = Workers(broker, self.id, jobs_in(job_rooms, works)) if works else None
+        self.workers = Workers(broker, self.id, jobs_in(job_rooms, works), self.tasks) if works else None
         self.metrics = Metrics()
         self.connections: dict[Client, None] = {}  # a dict, as a set that keeps its order
         self.draining = False
+
+    @property
+    def knows_repeats(self) -> bool:
+        """Whether a message that is sent again under the same key is stored once."""
+        return self._deduplicates is not None
 
     async def ready(self) -> None:
         """Wait until the jobs have begun: from then on they get every message of their rooms."""
         if self.workers is not None:
             await self.workers.ready()
 
-    def publish(self, topic: str, body: bytes, key: str | None) -> asyncio.Future[str] | str:
-        """Hand a record to the broker, once per key.
+    def publish(self, topic: str, body: bytes, key: str | None) -> asyncio.Future[str]:
+        """Hand a record to the broker, once per key. The future gets its id, or `BrokerUnavailable`.
 
-        Its id, if it is stored by now; else a future of it, or of `BrokerUnavailable` if it was not taken.
-
-        What is published to one topic gets there in the order of these calls, as far as the engine keeps an order.
+        It is done already where the engine stores at once, as one in memory does. What is published to one topic gets
+        there in the order of these calls, as far as the engine keeps an order.
         """
         started = time.perf_counter()
         if self._pipelines is not None:
             publishing = self._pipelines.begin_publish(topic, body, key)
         else:
-            publishing = asyncio.ensure_future(self._publish_by_itself(topic, body, key))
-        if isinstance(publishing, str):
-            self._stored(started)
+            publishing = asyncio.ensure_future(self._publish_by_itself(topic, body, key))  # its caller has its error
+        if publishing.done():
+            self._published(started, publishing)
         else:
             publishing.add_done_callback(partial(self._published, started))
         return publishing
@@ -126,13 +132,10 @@ class ChatService:
         if publishing.cancelled():
             return
         if publishing.exception() is None:
-            self._stored(started)
+            self.metrics.published += 1
+            self.metrics.publishing.observe(time.perf_counter() - started)
         else:
             self.metrics.unavailable += 1
-
-    def _stored(self, started: float) -> None:
-        self.metrics.published += 1
-        self.metrics.publishing.observe(time.perf_counter() - started)
 
     def is_before(self, one: str, other: str) -> bool:
         """Which of two record ids comes first, if the engine can tell."""
@@ -170,6 +173,7 @@ class ChatService:
         await self.presence.aclose()
         await self.queues.aclose()
         await self.relay.aclose()
+        await self.tasks.aclose()
         self.fanout.close()
 
     def why_not_ready(self) -> str:
@@ -178,6 +182,8 @@ class ChatService:
             return "draining: this instance is about to stop"
         if not self.broker.connected:
             return "the broker does not answer"
+        if self.tasks.fault:
+            return self.tasks.fault
         unread = len(self.relay.unready())
         return f"topics not being read: {unread}" if unread else ""
 
@@ -204,6 +210,7 @@ class ChatService:
             "connections": len(self.connections),
             "topics": len(self.relay.topics()),
             "buffered_bytes": self.fanout.buffered(),
+            "jobs_waiting": sum(len(tally.waiting) for tally in tallies),
             "ready": float(not self.why_not_ready()),
         }
         return exposition(counters, gauges, {"publish_seconds": metrics.publishing})
@@ -221,9 +228,15 @@ class ChatService:
         self.hub.dispatch(record.destination, [record])
 
     def _lost(self, topic: str) -> None:
-        for destination in list(self.hub.destinations()):
-            if topic_of(destination) == topic:
-                self.hub.mark_gap(destination)
+        for destination in self._destinations_of(topic):
+            self.hub.mark_gap(destination)
+
+    def _restarted(self, topic: str) -> None:
+        for destination in self._destinations_of(topic):
+            self.hub.forget_ids(destination)
+
+    def _destinations_of(self, topic: str) -> list[str]:
+        return [destination for destination in self.hub.destinations() if topic_of(destination) == topic]
 
 
 def _destination(record: Record) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
 from chatlab.brokers import redis_groups
@@ -46,7 +47,9 @@ async def test_a_member_that_comes_back_gets_what_it_had_not_acknowledged_at_onc
         assert await bodies(second_life, 2) == [b"2", b"3"]
 
 
-async def test_a_group_whose_stream_was_deleted_is_made_again(redis_engine: Engine) -> None:
+async def test_a_group_whose_stream_was_deleted_is_made_again_and_the_log_says_so(
+    redis_engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
     async with (
         RedisStreamsBroker(redis_engine.url, takeover_after=0.2) as broker,
         Redis.from_url(redis_engine.url) as redis,
@@ -58,6 +61,7 @@ async def test_a_group_whose_stream_was_deleted_is_made_again(redis_engine: Engi
         await redis.delete(name)
         await broker.publish(name, b"x")
         assert await reading == [b"x"]
+        assert f"{name} is gone, with what group audit had not worked on" in caplog.text
 
 
 async def test_work_that_was_trimmed_before_it_was_done_is_let_go(redis_engine: Engine) -> None:
@@ -77,6 +81,36 @@ async def test_work_that_was_trimmed_before_it_was_done_is_let_go(redis_engine: 
         assert record.body == b"next"
         await second.ack(record)
         assert (await redis.xpending(name, "audit"))["pending"] == 0
+
+
+async def test_the_log_says_how_many_records_were_trimmed_before_anybody_came_to_them(
+    redis_engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with RedisStreamsBroker(redis_engine.url) as broker, Redis.from_url(redis_engine.url) as redis:
+        name = topic()
+        await (await broker.join(name, "audit", "a")).aclose()
+        await publish_all(broker, name, [b"%d" % number for number in range(10)])
+        await redis.xtrim(name, maxlen=3, approximate=False)
+        member = await broker.join(name, "audit", "b")
+        assert await bodies(member, 3) == [b"7", b"8", b"9"]
+        assert f"7 records of {name} were trimmed before group audit came to them" in caplog.text
+
+
+async def test_a_group_that_has_come_to_all_that_was_trimmed_has_lost_nothing(
+    redis_engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with RedisStreamsBroker(redis_engine.url) as broker, Redis.from_url(redis_engine.url) as redis:
+        name = topic()
+        member = await broker.join(name, "audit", "a")
+        await publish_all(broker, name, [b"%d" % number for number in range(10)])
+        for record in await read(member, 10):
+            await member.ack(record)
+        await redis.xtrim(name, maxlen=0, approximate=False)
+        await member.aclose()
+        other = await broker.join(name, "audit", "b")
+        await broker.publish(name, b"new")
+        assert await bodies(other, 1) == [b"new"]
+        assert "trimmed" not in caplog.text
 
 
 async def test_a_group_outlives_a_kill_of_the_engine(fresh_redis: Engine) -> None:

@@ -211,7 +211,7 @@ async def test_fsync_is_refused_by_a_server_that_cannot_wait_for_its_disk(fresh_
     async with Redis.from_url(fresh_redis.url) as redis:
         await redis.config_set("appendfsync", "everysec")
         with contextlib.suppress(ResponseError):  # an older server does not know the command at all
-            await redis.acl_setuser("default", commands=["-waitaof"])
+            await redis.acl_setuser("default", enabled=True, commands=["-waitaof"])
     with pytest.raises(SetupError, match="cannot confirm"):
         await RedisStreamsBroker(fresh_redis.url, durability="fsync").start()
 

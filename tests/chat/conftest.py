@@ -13,7 +13,7 @@ from chatlab.chat.server import ChatServer
 
 @pytest.fixture
 async def broker() -> AsyncIterator[MemoryBroker]:
-    async with MemoryBroker() as broker:
+    async with MemoryBroker(run=1) as broker:
         yield broker
 
 

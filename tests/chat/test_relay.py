@@ -13,9 +13,10 @@ from chatlab.brokers.port import Broker, Delivery, Subscription
 from chatlab.brokers.redis_pubsub import RedisPubSubBroker
 from chatlab.brokers.redis_streams import RedisStreamsBroker
 from chatlab.chat import relay as chat_relay
-from chatlab.chat.relay import Relay, backoff
+from chatlab.chat.relay import Relay
 from chatlab.lab.engines import Engine
 from chatlab.lab.until import until
+from chatlab.retry import Backoff
 from tests.support.broker_cases import topic
 
 
@@ -100,7 +101,7 @@ async def test_a_topic_is_read_while_somebody_wants_it_and_no_other_is(broker: M
 async def test_a_reader_that_fell_behind_goes_on_where_it_was_with_no_gap_and_no_repeat(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(chat_relay, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(chat_relay, "BACKOFF", Backoff(0.01))
     async with ReadOnlyBroker(max_waiting=5) as broker:
         reader = Reader(broker)
         await reader.follow("cats")
@@ -189,12 +190,6 @@ async def test_a_topic_whose_reading_failed_for_good_is_not_said_to_be_read(
     followed = relay.follow("cats")
     await followed.ready.wait()
     await broker.publish("cats", b"1")
-    await until(lambda: "relay of cats ended: its topic is no longer read" in caplog.text)
+    await until(lambda: "background task 'relay of cats' failed" in caplog.text)
     assert relay.unready() == ["cats"]
     await relay.aclose()
-
-
-def test_the_wait_doubles_up_to_five_seconds_and_is_never_quite_the_same() -> None:
-    for attempt, longest in ((0, 0.1), (1, 0.2), (5, 3.2), (6, 5.0), (1000, 5.0)):
-        waits = {backoff(attempt) for _ in range(100)}
-        assert longest / 2 <= min(waits) < max(waits) <= longest

@@ -35,7 +35,7 @@ async def test_with_a_last_id_comes_what_was_after_it_and_then_what_is_new(
 ) -> None:
     await fill(broker, 1, 10)
     async with Peer(server.url) as peer:
-        await peer.subscribe(ROOM, last_id="4-0")
+        await peer.subscribe(ROOM, last_id="1-4")
         await peer.say("new", "cats")
         assert await peer.contents(7) == [*numbers(5, 10), "new"]
         await peer.nothing_more()
@@ -44,7 +44,7 @@ async def test_with_a_last_id_comes_what_was_after_it_and_then_what_is_new(
 async def test_the_message_id_of_the_last_message_will_do(server: ChatServer, broker: MemoryBroker) -> None:
     await fill(broker, 1, 3)
     async with Peer(server.url) as peer:
-        await peer.subscribe(ROOM, last_id="cats/2-0")
+        await peer.subscribe(ROOM, last_id="cats/1-2")
         assert await peer.contents(1) == ["3"]
 
 
@@ -69,9 +69,9 @@ async def test_history_gives_the_last_so_many_first(server: ChatServer, broker: 
 
 
 async def test_an_id_older_than_what_is_kept_is_told_as_a_gap_once() -> None:
-    async with MemoryBroker(max_length=5) as broker, await chat_server.start(broker) as server:
+    async with MemoryBroker(max_length=5, run=1) as broker, await chat_server.start(broker) as server:
         await fill(broker, 1, 20)
-        for last_id, gap in (("3-0", "true"), ("15-0", "true"), ("16-0", None), ("18-0", None)):
+        for last_id, gap in (("1-3", "true"), ("1-14", "true"), ("1-15", None), ("1-18", None)):
             async with Peer(server.url) as peer:
                 await peer.subscribe(ROOM, last_id=last_id)
                 first, second = await peer.frame("MESSAGE"), await peer.frame("MESSAGE")
@@ -84,7 +84,7 @@ async def test_an_id_from_a_stream_that_was_lost_is_a_gap_and_repeats_nothing(
 ) -> None:
     await fill(broker, 1, 3)
     async with Peer(server.url) as peer:
-        await peer.subscribe(ROOM, last_id="900-0")
+        await peer.subscribe(ROOM, last_id="1-900")
         await peer.say("new", "cats")
         message = await peer.frame("MESSAGE")
         assert (json.loads(message.body)["content"], message.get("gap")) == ("new", "true")
@@ -92,7 +92,7 @@ async def test_an_id_from_a_stream_that_was_lost_is_a_gap_and_repeats_nothing(
 
 async def test_a_gap_with_nothing_to_replay_is_told_with_the_first_live_message(server: ChatServer) -> None:
     async with Peer(server.url) as peer:
-        await peer.subscribe(ROOM, last_id="7-0")
+        await peer.subscribe(ROOM, last_id="1-7")
         await peer.say("a", "cats")
         await peer.say("b", "cats")
         assert [(await peer.frame("MESSAGE")).get("gap") for _ in range(2)] == ["true", None]
@@ -130,7 +130,7 @@ async def test_a_busy_room_has_no_gap_and_no_repeat_between_what_was_and_what_is
 
     async def newcomer(after: int) -> None:
         async with Peer(server.url) as peer:
-            await peer.send("SUBSCRIBE", id="x", destination=ROOM, last_id=f"{after}-0")
+            await peer.send("SUBSCRIBE", id="x", destination=ROOM, last_id=f"1-{after}")
             seen = [json.loads((await peer.frame("MESSAGE", 20)).body)["content"] for _ in range(total - after)]
             assert seen == numbers(after + 1, total)
             await peer.nothing_more()

@@ -60,8 +60,10 @@ async def cluster(processes: Cluster) -> AsyncIterator[Cluster]:
 @pytest.mark.parametrize(
     ("engine", "scheme"),
     [
-        ("redis_engine", "redis"),
-        ("redis_engine", "redis-pubsub"),
+        ("redis_on_path", "redis"),
+        ("valkey_engine", "redis"),
+        ("redis_on_path", "redis-pubsub"),
+        ("valkey_engine", "redis-pubsub"),
         ("rabbitmq_engine", "amqp"),
         ("kafka_engine", "kafka"),
     ],

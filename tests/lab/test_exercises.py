@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from chatlab.lab.exercises import Exercise, check, exercises, find, hint, is_stub, progress, solution
+from tests.support import redis_servers
 
 HERE = Path(__file__).parent
 LESSONS = sorted(path.stem for path in (HERE / "wrong_answers").glob("lesson*.py"))
@@ -37,13 +38,28 @@ async def test_the_stub_is_not_tried(id: str) -> None:
         assert (await check(id, answer)).mark == "not tried"
 
 
-@pytest.mark.parametrize("id", exercises())
+def on_each_redis(*cases: tuple[Any, ...]) -> list[Any]:
+    """Those of the lessons whose checks ask a Redis, once for each that is here; the others once."""
+    return [
+        pytest.param(id, *rest, server, id="-".join(filter(None, [id, *map(name_of, rest[:1]), server])))
+        for id, *rest in cases
+        for server in (redis_servers.NAMES if id[:2] in ("04", "05", "07") else [None])
+    ]
+
+
+def name_of(answer: object) -> str:
+    return getattr(answer, "__name__", "")
+
+
+@pytest.mark.parametrize(("id", "each_redis"), on_each_redis(*zip(exercises())), indirect=["each_redis"])
+@pytest.mark.usefixtures("each_redis")
 async def test_the_reference_solution_is_right(id: str) -> None:
     outcome = await check(id, find(id).reference)
     assert outcome.mark == "right", outcome
 
 
-@pytest.mark.parametrize(("id", "answer", "sentence"), CASES, ids=lambda value: getattr(value, "__name__", None))
+@pytest.mark.parametrize(("id", "answer", "sentence", "each_redis"), on_each_redis(*CASES), indirect=["each_redis"])
+@pytest.mark.usefixtures("each_redis")
 async def test_a_wrong_answer_is_told_which_rule_broke(id: str, answer: Callable[..., Any], sentence: str) -> None:
     outcome = await check(id, answer)
     assert outcome.mark == "not yet"

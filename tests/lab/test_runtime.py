@@ -192,10 +192,8 @@ async def test_what_runs_on_the_loop_of_another_thread_is_ended_there(lab: Lab) 
     assert ended_on == [other]
 
 
-async def test_the_kernels_redis_is_started_once_and_comes_back_after_it_was_killed(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("REDIS_URL", raising=False)
+@pytest.mark.usefixtures("each_redis")
+async def test_the_kernels_redis_is_started_once_and_comes_back_after_it_was_killed(lab: Lab) -> None:
     urls = await asyncio.gather(lab.redis(), lab.redis())
     assert urls[0] == urls[1]
     engine = await lab.engine("redis")
@@ -230,8 +228,7 @@ KERNEL = """
 
 
 @pytest.fixture
-def kernel(monkeypatch: pytest.MonkeyPatch) -> subprocess.Popen[str]:
-    monkeypatch.delenv("REDIS_URL", raising=False)
+def kernel(each_redis: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", textwrap.dedent(KERNEL)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -267,8 +264,8 @@ CELLS = """
 """
 
 
-def test_it_works_in_a_notebook_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("REDIS_URL", raising=False)
+@pytest.mark.usefixtures("each_redis")
+def test_it_works_in_a_notebook_and_leaves_nothing_behind(tmp_path: Path) -> None:
     cells = [nbformat.v4.new_code_cell(textwrap.dedent(cell)) for cell in CELLS.split("---")]
     notebook = nbformat.v4.new_notebook(cells=cells)
     NotebookClient(notebook, timeout=30, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()

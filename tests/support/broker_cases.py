@@ -22,20 +22,23 @@ MAKERS: dict[str, Callable[[str], Broker]] = {
     "redis-streams": lambda url: RedisStreamsBroker(url, patience=PATIENCE, takeover_after=0.5, max_waiting=500),
     "valkey-streams": lambda url: RedisStreamsBroker(url, patience=PATIENCE, takeover_after=0.5, max_waiting=500),
     "redis-pubsub": lambda url: RedisPubSubBroker(url, patience=PATIENCE, max_waiting=500),
+    "valkey-pubsub": lambda url: RedisPubSubBroker(url, patience=PATIENCE, max_waiting=500),
     "rabbitmq": lambda url: RabbitMQBroker(url, patience=PATIENCE),
     "kafka": lambda url: KafkaBroker(url, patience=PATIENCE, takeover_after=1.5),
 }
 SHARED = {
-    "redis-streams": "redis_engine",
+    "redis-streams": "redis_on_path",
     "valkey-streams": "valkey_engine",
-    "redis-pubsub": "redis_engine",
+    "redis-pubsub": "redis_on_path",
+    "valkey-pubsub": "valkey_engine",
     "rabbitmq": "rabbitmq_engine",
     "kafka": "kafka_engine",
 }
 TO_BE_KILLED = SHARED | {
-    "redis-streams": "fresh_redis",
+    "redis-streams": "fresh_redis_on_path",
     "valkey-streams": "fresh_valkey",
-    "redis-pubsub": "fresh_redis",
+    "redis-pubsub": "fresh_redis_on_path",
+    "valkey-pubsub": "fresh_valkey",
 }
 KEEP_HISTORY = ["memory", "redis-streams", "valkey-streams", "kafka"]
 DEDUPLICATE = ["memory", "redis-streams", "valkey-streams"]
@@ -63,7 +66,7 @@ class Case:
     @property
     def slow_readers_lose(self) -> bool:
         """Whether the engine lets go of a reader that falls far behind: then the reader must be told."""
-        return self.name in ("memory", "redis-pubsub")
+        return self.name in ("memory", "redis-pubsub", "valkey-pubsub")
 
     async def aclose(self) -> None:
         for broker in self.open:

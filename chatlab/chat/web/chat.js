@@ -6,14 +6,19 @@ import { words } from "./words.js";
 
 const PUBLIC = "public";
 const TITLE = document.title;
+const SIGNS = { online: "●", connecting: "◌", offline: "▲", refused: "▲", closed: "○" };
 const MAX_SHOWN = 1000; // messages kept in a room's log
-const ROOM_NAME = /^[\p{L}\p{N}_-]{1,64}$/u;
+const MAX_NAME = 64; // characters, of a visitor or a room
+// The same as chat/destinations.py has, in the browser's Unicode rather than Python's: they change together.
+const ROOM_NAME = /^[\p{L}\p{M}\p{N}_-]+$/u;
 
 const $ = (id) => document.getElementById(id);
-const rooms = new Map(); // name -> { lines, unread, called, people, count, byClientId }
+const rooms = new Map(); // name -> { lines, shown, unread, called, people, count, byClientId }
 const mentions = new Set(); // message ids: what the server says of a message may come before the message
 let current = PUBLIC;
-let language = recall("language") ?? (navigator.language.startsWith("ko") ? "ko" : "en");
+let language = navigator.language.startsWith("ko") ? "ko" : "en";
+if (Object.hasOwn(words, recall("language"))) language = recall("language");
+let me = "";
 let state = ["closed", {}];
 let following = true; // the newest message is in sight, and is to stay so
 
@@ -24,6 +29,9 @@ const link = new Link({
   stored: (clientId) => settle(clientId, (line) => line.classList.remove("sending", "failed")),
   refused: (clientId, reason) => settle(clientId, (line) => failed(line, clientId, reason)),
   mentioned,
+  barred: (room, reason) => { notice("barred", titleOf(room), reason); forget([room]); },
+  crowded: (over, most) => { notice("too-many-rooms", most); forget(over); },
+  rejected,
 });
 
 // --- Words ---
@@ -44,10 +52,10 @@ function translate() {
 }
 
 function showState() {
-  const [name, { fallback }] = state;
+  const [name, { fallback, reason }] = state;
   $("state").dataset.state = name;
-  $("state").querySelector(".sign").textContent = { online: "●", connecting: "◌", offline: "▲", closed: "○" }[name];
-  $("state-text").textContent = say(name === "online" && fallback ? "online-fallback" : name);
+  $("state").querySelector(".sign").textContent = SIGNS[name];
+  $("state-text").textContent = say(name === "online" && fallback ? "online-fallback" : name, reason);
 }
 
 // --- Rooms ---
@@ -55,12 +63,20 @@ function showState() {
 const titleOf = (room) => (room === PUBLIC ? say("public") : room);
 
 function enter(room) {
-  if (!rooms.has(room)) {
-    rooms.set(room, { lines: [], unread: 0, called: false, people: [], count: 0, byClientId: new Map() });
-    link.enter(room);
-    remember("rooms", JSON.stringify([...rooms.keys()]));
+  if (!rooms.has(room) && rooms.size >= link.mostRooms) {
+    notice("too-many-rooms", link.mostRooms);
+    return;
   }
+  take(room);
+  rememberRooms();
   open(room);
+}
+
+function take(room) {
+  if (rooms.has(room)) return;
+  const nothing = { lines: [], shown: new Set(), unread: 0, called: false, people: [], count: 0, byClientId: new Map() };
+  rooms.set(room, nothing);
+  link.enter(room);
 }
 
 function open(room) {
@@ -74,9 +90,15 @@ function open(room) {
 function leave(room) {
   if (room === PUBLIC) return;
   link.leave(room);
-  rooms.delete(room);
-  remember("rooms", JSON.stringify([...rooms.keys()]));
-  open(PUBLIC);
+  forget([room]);
+}
+
+// The public room stays, whatever the server says of it: the page has to show something.
+function forget(names) {
+  for (const name of names) if (name !== PUBLIC) rooms.delete(name);
+  rememberRooms();
+  if (rooms.has(current)) showRooms();
+  else open(PUBLIC);
 }
 
 function showRooms() {
@@ -116,18 +138,22 @@ function showPeople() {
 
 // --- Messages ---
 
-function received(room, message, { gap }) {
-  const { byClientId } = rooms.get(room);
+function received(room, message, { id, gap, afresh }) {
+  const { byClientId, shown, lines } = rooms.get(room);
+  const name = `${room}/${id}`;
+  if (shown.has(name)) return; // what was asked for afresh begins with what is here already
+  const missed = afresh && lines.some((line) => line.dataset.id);
   const waiting = byClientId.get(message.client_id);
   if (waiting) {
     byClientId.delete(message.client_id);
     rooms.get(room).lines = rooms.get(room).lines.filter((line) => line !== waiting);
     waiting.remove();
   }
-  if (gap) add(room, element("p", { className: "gap" }, say("gap")));
+  if (gap || missed) add(room, element("p", { className: "gap" }, say("gap")));
   const line = lineOf(message.sender, message.content, message.time);
-  line.dataset.id = `${room}/${message.id}`;
-  line.classList.toggle("mention", mentions.delete(line.dataset.id));
+  line.dataset.id = name;
+  line.classList.toggle("mention", mentions.delete(name));
+  shown.add(name);
   add(room, line);
   if (document.hidden) document.title = `● ${TITLE}`;
   if (room !== current) {
@@ -161,12 +187,13 @@ function lineOf(sender, content, time) {
 }
 
 function add(room, line) {
-  const { lines } = rooms.get(room);
+  const { lines, shown } = rooms.get(room);
   // What is still being sent stays below what has arrived.
   const place = line.classList.contains("sending") ? -1 : lines.findIndex((each) => each.classList.contains("sending"));
   if (place < 0) lines.push(line);
   else lines.splice(place, 0, line);
   const gone = lines.length > MAX_SHOWN ? lines.shift() : null;
+  shown.delete(gone?.dataset.id);
   if (room !== current) return;
   gone?.remove();
   $("log").insertBefore(line, lines[lines.indexOf(line) + 1] ?? null);
@@ -176,7 +203,7 @@ function add(room, line) {
 
 function send(content) {
   const clientId = link.send(current, content);
-  const line = lineOf(recall("name"), content, "");
+  const line = lineOf(me, content, "");
   line.classList.add("sending");
   line.dataset.content = content;
   line.firstChild.append(element("span", { className: "fate" }, say("sending")));
@@ -227,22 +254,59 @@ function remember(key, value) {
   try { localStorage.setItem(`chatlab.${key}`, value); } catch { /* a private window keeps nothing */ }
 }
 
+function rememberRooms() {
+  remember("rooms", JSON.stringify([...rooms.keys()]));
+}
+
+// What an earlier visit has left: anything at all, since any page of this host can write there.
 function rememberedRooms() {
   try {
-    return JSON.parse(recall("rooms") ?? "[]").filter((room) => ROOM_NAME.test(room));
+    const found = JSON.parse(recall("rooms"));
+    return Array.isArray(found) ? found.filter((room) => typeof room === "string").map(normal).filter((room) => !faultIn(room)) : [];
   } catch {
     return [];
   }
 }
 
+// One spelling for what looks the same: a letter and its mark typed on one system, the letter with it on another.
+function normal(text) {
+  return text.trim().normalize("NFC");
+}
+
+// What is wrong with a room's name: a key of words.js; "" if nothing is.
+function faultIn(room) {
+  if (!ROOM_NAME.test(room)) return "bad-room";
+  return Array.from(room).length > MAX_NAME ? "long-room" : "";
+}
+
+function nameFrom(text) {
+  return Array.from(normal(text)).slice(0, MAX_NAME).join("");
+}
+
+function notice(key, ...values) {
+  $("room-fault").append(element("span", {}, say(key, ...values)), " ");
+}
+
 function join(name) {
+  me = name;
   remember("name", name);
+  $("join-fault").textContent = "";
   $("join").hidden = true;
   $("chat").hidden = false;
-  for (const room of new Set([PUBLIC, ...rememberedRooms()])) enter(room);
+  const wanted = [...new Set([PUBLIC, ...rememberedRooms()])];
+  wanted.slice(0, link.mostRooms).forEach(take);
+  if (wanted.length > link.mostRooms) notice("too-many-rooms", link.mostRooms);
+  rememberRooms();
   open(PUBLIC);
   link.connect(name);
   $("text").focus();
+}
+
+function rejected(reason) {
+  $("chat").hidden = true;
+  $("join").hidden = false;
+  $("join-fault").textContent = say("rejected", reason);
+  $("name").focus();
 }
 
 // --- What the visitor does ---
@@ -250,15 +314,18 @@ function join(name) {
 $("language").addEventListener("change", (event) => { language = event.target.value; remember("language", language); translate(); });
 $("join").addEventListener("submit", (event) => {
   event.preventDefault();
-  const name = $("name").value.trim();
+  const name = nameFrom($("name").value);
   if (name) join(name);
 });
 $("add-room").addEventListener("submit", (event) => {
   event.preventDefault();
-  const room = $("room").value.trim().normalize("NFC");
-  const well = ROOM_NAME.test(room);
-  $("room-fault").textContent = well ? "" : say("bad-room");
-  if (!well) return;
+  const room = normal($("room").value);
+  $("room-fault").replaceChildren();
+  const fault = faultIn(room);
+  if (fault) {
+    notice(fault);
+    return;
+  }
   $("room").value = "";
   enter(room);
   $("text").focus();
@@ -280,14 +347,17 @@ $("say").addEventListener("submit", (event) => {
   $("text").value = "";
   send(content);
 });
+// While a word is being put together, Enter belongs to the input method. Safari ends the composition before the keydown
+// of that Enter: isComposing is false then, and keyCode is 229, as for every key that an input method processes
+// (UI Events, "How to determine keyCode for keydown and keyup").
+const isComposing = (event) => event.isComposing || event.keyCode === 229;
 $("text").addEventListener("keydown", (event) => {
-  // While a Korean syllable is being put together, Enter belongs to the input method.
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+  if (event.key === "Enter" && !event.shiftKey && !isComposing(event)) {
     event.preventDefault();
     $("say").requestSubmit();
   }
 });
 
-$("name").value = recall("name") ?? "";
+$("name").value = nameFrom(recall("name") ?? "");
 if (matchMedia("(max-width: 45rem)").matches) $("people-box").open = false;
 translate();

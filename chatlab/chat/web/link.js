@@ -1,54 +1,83 @@
-// The link to the server: STOMP over WebSocket, or over SockJS where WebSocket is blocked; back after every break.
+// The link to the server: STOMP over what socket.js connects; back after every break.
 //
 // For each room it keeps the id of the last message seen, and names it when it subscribes again (`last-id`), so that
 // nothing is missed and nothing comes twice. What was written and has no RECEIPT yet is sent again under the same
 // `client_id`, which the server stores once.
+//
+// An ERROR ends the connection, and names what it refuses by its receipt. That is not asked for again, or the next
+// connection would end the same way, and so would the page after a reload.
+
+import { HEART_BEAT, Sockets } from "./socket.js";
 
 const HISTORY = 50;
 const PUBLIC = "public";
-const ATTEMPTS_BEFORE_FALLBACK = 2;
+const MOST_ROOMS = 100; // two subscriptions each and two of our own: the server allows 256 (stomp/frames.py, Limits)
+const OWN_SUBSCRIPTIONS = 2;
+const TOO_MANY = /^too many subscriptions: at most (\d+) /; // as stomp/session.py says it
+const RECORD_ID = /^\d{1,20}-\d{1,20}$/; // as brokers/names.py has it; an engine without history gives none
+
+const CONNECT = 15000; // ms for a connection to be made and CONNECT to be answered
+const HELD = 10000; // ms: a connection that has lasted as long was a good one
+const FIRST_PAUSE = 300; // ms before connecting again; each further pause is twice as long, up to:
+const LONGEST_PAUSE = { lost: 10000, named: 5000, refused: 60000 };
 
 export const destinationOf = (room) => (room === PUBLIC ? "/topic/public" : `/topic/room.${room}`);
 
 export class Link {
-  // `events`: state(name, {fallback}), message(room, message, {gap}), people(room, list, count), stored(clientId),
-  // refused(clientId, reason), mentioned(note)
+  // `events`: state(name, {fallback, reason}), message(room, message, {id, gap, afresh}), people(room, list, count),
+  // stored(clientId), refused(clientId, reason), mentioned(note), barred(room, reason), crowded(rooms, most),
+  // rejected(reason)
   constructor(events) {
     this.events = events;
-    this.rooms = new Map(); // name -> { lastId, subscriptions }
+    this.rooms = new Map(); // name -> { lastId, afresh, subscriptions }
+    this.mostRooms = MOST_ROOMS;
     this.unsent = new Map(); // client_id -> { room, content }, in the order they were written
+    this.refusals = new Set(); // receipts of subscriptions that are not asked for again
     this.client = null;
     this.principal = null;
-    this.failures = 0; // sockets that closed before they opened, in a row
-    this.fallback = false;
+    this.sockets = new Sockets(() => this.client.forceDisconnect());
+    this.connectedAt = null;
+    this.breaks = 0; // in a row, without a connection that has held
+    this.why = "lost"; // how the last connection ended: lost; named, by an ERROR that said what for; refused
+    this.reason = ""; // in the server's words
+    this.hurry = () => {}; // ends the pause
+    addEventListener("online", () => { if (this.why === "lost") this.hurry(); });
   }
 
   connect(name) {
-    this.client = new StompJs.Client({
-      webSocketFactory: () => this.#socket(),
+    Object.assign(this, { principal: null, breaks: 0, why: "lost" });
+    this.refusals.clear();
+    const client = this.client = new StompJs.Client({
+      beforeConnect: async () => {
+        await this.#pause();
+        await this.sockets.prepare();
+        client.heartbeatOutgoing = this.sockets.heartBeat;
+        this.why = "lost";
+      },
+      webSocketFactory: () => this.sockets.open(),
       connectHeaders: { login: name, host: location.host },
-      heartbeatIncoming: 10000,
-      heartbeatOutgoing: 10000,
-      reconnectDelay: 300,
-      maxReconnectDelay: 10000,
-      reconnectTimeMode: StompJs.ReconnectionTimeMode.EXPONENTIAL,
+      connectionTimeout: CONNECT,
+      heartbeatIncoming: HEART_BEAT,
+      heartbeatToleranceMultiplier: Infinity, // socket.js watches
+      discardWebsocketOnCommFailure: true, // a dead connection's closing handshake would take a minute
+      reconnectDelay: 1, // the pauses are ours
       onConnect: (frame) => this.#connected(frame),
-      onWebSocketClose: () => this.events.state(this.client.active ? "offline" : "closed", {}),
-      onStompError: (frame) => console.warn("ERROR from the server:", frame.headers.message),
+      onWebSocketClose: () => { if (client === this.client) this.#closed(); },
+      onStompError: (frame) => this.#erred(frame),
     });
     this.events.state("connecting", {});
-    this.client.activate();
+    client.activate();
   }
 
   enter(room) {
     if (this.rooms.has(room)) return;
-    this.rooms.set(room, { lastId: null, subscriptions: [] });
+    this.rooms.set(room, { lastId: null, afresh: true, subscriptions: [] });
     if (this.client?.connected) this.#subscribe(room);
   }
 
   leave(room) {
     const { subscriptions = [] } = this.rooms.get(room) ?? {};
-    this.rooms.delete(room);
+    this.#forget(room);
     if (this.client?.connected) subscriptions.forEach((subscription) => subscription.unsubscribe());
   }
 
@@ -64,58 +93,61 @@ export class Link {
     if (this.client?.connected) this.#publish(clientId);
   }
 
-  #socket() {
-    if (this.fallback) return new SockJS("/ws", null, { transports: ["xhr-streaming", "eventsource", "xhr-polling"] });
-    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-    const socket = new WebSocket(`${scheme}//${location.host}/ws`, ["v12.stomp", "v11.stomp", "v10.stomp"]);
-    let opened = false;
-    socket.addEventListener("open", () => { opened = true; this.failures = 0; });
-    socket.addEventListener("close", () => {
-      if (!opened && ++this.failures >= ATTEMPTS_BEFORE_FALLBACK) this.#tryFallback();
-    });
-    return socket;
-  }
+  // --- Connecting, and connecting again ---
 
-  async #tryFallback() {
-    // No server at all is not a blocked WebSocket: only one that answers over HTTP is worth falling back to.
-    try {
-      this.fallback = (await fetch("/ws/info", { cache: "no-store" })).ok;
-    } catch {
-      this.fallback = false;
-    }
+  async #pause() {
+    if (!this.breaks) return;
+    const longest = Math.min(LONGEST_PAUSE[this.why], FIRST_PAUSE * 2 ** (this.breaks - 1));
+    const pause = longest * (0.75 + Math.random() / 4); // not all pages at the same moment
+    await new Promise((resolve) => { this.hurry = resolve; setTimeout(resolve, pause); });
   }
 
   #connected(frame) {
+    this.connectedAt = Date.now();
     this.principal = frame.headers["user-name"];
-    this.events.state("online", { fallback: this.fallback });
-    this.client.subscribe("/user/queue/errors", (message) => this.#refused(message));
-    this.client.subscribe("/user/queue/notifications", (message) => this.events.mentioned(JSON.parse(message.body)));
+    this.sockets.watchOver();
+    this.events.state("online", { fallback: this.sockets.fallback });
+    this.#ask("errors", "/user/queue/errors", (message) => this.#refused(message));
+    this.#ask("mentions", "/user/queue/notifications", (message) => this.events.mentioned(JSON.parse(message.body)));
     for (const room of this.rooms.keys()) this.#subscribe(room);
     for (const clientId of this.unsent.keys()) this.#publish(clientId);
+  }
+
+  #closed() {
+    this.sockets.release();
+    // Only a connection that has lasted was a good one: one that the server ends at once was made as well.
+    if (this.connectedAt !== null && Date.now() - this.connectedAt >= HELD) this.breaks = 0;
+    this.connectedAt = null;
+    this.breaks += 1;
+    if (!this.client.active) this.events.state("closed", {});
+    else if (this.why === "refused") this.events.state("refused", { reason: this.reason });
+    else this.events.state("offline", {});
+  }
+
+  #erred({ headers }) {
+    this.reason = headers.message ?? "";
+    this.why = this.#leaveOut(headers["receipt-id"] ?? "", this.reason) ? "named" : "refused";
+    if (this.principal !== null || this.client.connected) return;
+    this.client.deactivate(); // it is the name that was refused, the first time it was given
+    this.events.rejected(this.reason);
+  }
+
+  // --- What is asked of the server ---
+
+  #ask(receipt, destination, hear, headers = {}) {
+    if (this.refusals.has(receipt)) return [];
+    // Names of our own rather than the library's: the same for everybody, so that the server frames a message once.
+    return [this.client.subscribe(destination, hear, { ...headers, id: receipt, receipt })];
   }
 
   #subscribe(room) {
     const state = this.rooms.get(room);
     const headers = state.lastId === null ? { history: String(HISTORY) } : { "last-id": state.lastId };
-    // Names of our own rather than the library's: the same for everybody, so that the server frames a message once.
+    state.afresh = state.lastId === null;
     state.subscriptions = [
-      this.client.subscribe(destinationOf(room), (frame) => this.#message(room, frame), { ...headers, id: `room ${room}` }),
-      this.client.subscribe(`/topic/who.${room}`, (frame) => this.#people(room, frame), { id: `who ${room}` }),
+      ...this.#ask(`room ${room}`, destinationOf(room), (frame) => this.#message(room, frame), headers),
+      ...this.#ask(`who ${room}`, `/topic/who.${room}`, (frame) => this.#people(room, frame)),
     ];
-  }
-
-  #message(room, frame) {
-    const message = JSON.parse(frame.body);
-    const state = this.rooms.get(room);
-    if (!state) return;
-    state.lastId = message.id;
-    if (message.client_id && this.unsent.delete(message.client_id)) this.events.stored(message.client_id);
-    this.events.message(room, message, { gap: frame.headers.gap === "true" });
-  }
-
-  #people(room, frame) {
-    const { people, count } = JSON.parse(frame.body);
-    if (this.rooms.has(room)) this.events.people(room, people, count);
   }
 
   #publish(clientId) {
@@ -128,6 +160,66 @@ export class Link {
       headers: { receipt: clientId, "content-type": "application/json" },
       body: JSON.stringify({ content, room, client_id: clientId }),
     });
+  }
+
+  // Do without what an ERROR names; false if it names nothing that can be done without.
+  #leaveOut(receipt, reason) {
+    if (this.unsent.delete(receipt)) {
+      this.events.refused(receipt, reason);
+      return true;
+    }
+    if (!/^(room|who) .|^(errors|mentions)$/.test(receipt)) return false;
+    if (this.#leaveTheLast(reason)) return true;
+    const room = receipt.startsWith("room ") ? receipt.slice("room ".length) : null;
+    const state = this.rooms.get(room);
+    if (state && state.lastId !== null) {
+      state.lastId = null; // perhaps it is only the id that the server does not take
+      return true;
+    }
+    this.refusals.add(receipt);
+    if (!state) return true;
+    if (room !== PUBLIC) this.#forget(room); // so that it may be entered again
+    this.events.barred(room, reason);
+    return true;
+  }
+
+  // Leave as many rooms as the server's limit demands; false if that is not what it complains of.
+  #leaveTheLast(reason) {
+    const allowed = TOO_MANY.exec(reason)?.[1];
+    if (allowed === undefined) return false;
+    const most = Math.max(1, Math.floor((allowed - OWN_SUBSCRIPTIONS) / 2));
+    const over = [...this.rooms.keys()].slice(most);
+    if (!over.length) return false;
+    this.mostRooms = most;
+    over.forEach((room) => this.#forget(room));
+    this.events.crowded(over, most);
+    return true;
+  }
+
+  #forget(room) {
+    this.rooms.delete(room);
+    this.refusals.delete(`room ${room}`);
+    this.refusals.delete(`who ${room}`);
+  }
+
+  // --- What the server says ---
+
+  #message(room, frame) {
+    const message = JSON.parse(frame.body);
+    const state = this.rooms.get(room);
+    if (!state) return;
+    const { afresh } = state;
+    state.afresh = false;
+    // The header is the server's own, ROOM/RECORD-ID. The body is anybody's who can write to the broker.
+    const id = frame.headers["message-id"].slice(frame.headers["message-id"].lastIndexOf("/") + 1);
+    if (RECORD_ID.test(id)) state.lastId = id;
+    if (message.client_id && this.unsent.delete(message.client_id)) this.events.stored(message.client_id);
+    this.events.message(room, message, { id, afresh, gap: frame.headers.gap === "true" });
+  }
+
+  #people(room, frame) {
+    const { people, count } = JSON.parse(frame.body);
+    if (this.rooms.has(room)) this.events.people(room, people, count);
   }
 
   #refused(frame) {

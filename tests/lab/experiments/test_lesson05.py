@@ -37,7 +37,7 @@ def test_every_kind_is_here_or_named_with_what_brings_it(monkeypatch: pytest.Mon
     assert "docker compose --profile kafka up -d" in found["kafka"]
 
 
-@pytest.mark.usefixtures("redis_engine")
+@pytest.mark.usefixtures("each_redis")
 async def test_the_line_up_has_a_candidate_for_every_broker_whose_engine_is_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,0 +1,172 @@
+"""What aiokafka does not ask Kafka, or keeps to itself: which topic stands behind a name, and whether a fetcher runs.
+
+A topic that is deleted and made again keeps its name, and its offsets start over. A reader of the old one would go on
+in the new one, somewhere. Kafka 2.8 and later give every topic an id that no other ever has (KIP-516); it is in the
+answer to a Metadata request of version 10, and aiokafka asks for version 5. An older Kafka gives no ids: then only a
+topic that is missing is noticed.
+
+Left out: everything else in that answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from io import BytesIO
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, NodeNotReadyError, UnknownTopicOrPartitionError, for_code
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import (
+    AbstractType,
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Schema,
+    TaggedFields,
+)
+
+log = logging.getLogger(__name__)
+
+METADATA = 3  # the number of this request
+
+
+class Uuid(AbstractType[bytes]):  # type: ignore[misc]  # aiokafka has no types
+    """16 octets."""
+
+    @classmethod
+    def encode(cls, value: bytes) -> bytes:
+        """Return them as they are."""
+        return value
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> bytes:
+        """Read them."""
+        return data.read(16)
+
+
+class MetadataResponse10(Response):  # type: ignore[misc]  # aiokafka has no types
+    """The answer, as in Kafka's MetadataResponse.json."""
+
+    API_KEY = METADATA
+    API_VERSION = 10
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(
+                ("node_id", Int32),
+                ("host", CompactString("utf-8")),
+                ("port", Int32),
+                ("rack", CompactString("utf-8")),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_id", CompactString("utf-8")),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("name", CompactString("utf-8")),
+                ("topic_id", Uuid),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline_replicas", CompactArray(Int32)),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("authorized_operations", Int32),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("authorized_operations", Int32),
+        ("tags", TaggedFields),
+    )
+
+
+class MetadataRequest10(RequestStruct):  # type: ignore[misc]  # aiokafka has no types
+    """The question, as in Kafka's MetadataRequest.json."""
+
+    FLEXIBLE_VERSION = True
+    API_KEY = METADATA
+    API_VERSION = 10
+    RESPONSE_TYPE = MetadataResponse10
+    SCHEMA = Schema(
+        ("topics", CompactArray(("topic_id", Uuid), ("name", CompactString("utf-8")), ("tags", TaggedFields))),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_cluster_authorized_operations", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class TopicIdsRequest(Request[MetadataRequest10]):  # type: ignore[misc]  # aiokafka has no types
+    """Asks for topics by their names, and does not have missing ones made."""
+
+    API_KEY = METADATA
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def build(self, request_struct_class: type[MetadataRequest10]) -> MetadataRequest10:
+        """Return the request on the wire."""
+        return request_struct_class([(bytes(16), name, {}) for name in self._names], False, False, False, {})
+
+
+class Described(NamedTuple):
+    """A topic that exists: its id as a number, 0 where Kafka gives none."""
+
+    name: str
+    incarnation: int
+
+
+async def describe(client: AIOKafkaClient, names: list[str]) -> dict[str, Described]:
+    """Return those of the topics that exist. Raises KafkaError if no broker answers."""
+    failure: KafkaError = NodeNotReadyError("no broker is known")
+    for broker in client.cluster.brokers():
+        try:
+            answer: Any = await client.send(broker.nodeId, TopicIdsRequest(names))
+        except NotImplementedError:  # what aiokafka raises for a version that this Kafka does not have
+            return {name: Described(name, 0) for name in names}
+        except KafkaError as error:
+            failure = error
+        else:
+            return {name: Described(name, number_of(key)) for code, name, key, *_ in answer.topics if is_there(code)}
+    raise failure
+
+
+def is_there(code: int) -> bool:
+    """Whether a topic exists, by its error code: one that has no leader just now does."""
+    return for_code(code) is not UnknownTopicOrPartitionError
+
+
+def number_of(identifier: bytes) -> int:
+    """A topic's id as a number that fits into a record's id: 32 of its 128 bits, and never 0."""
+    return int.from_bytes(identifier[:4], "big") or 1
+
+
+def fetching_failed(consumer: AIOKafkaConsumer) -> BaseException | None:
+    """The error that ended the task by which a consumer fetches: aiokafka then waits for records for ever."""
+    task = consumer._fetcher.error_future if consumer._fetcher is not None else None
+    return task.exception() if task is not None and task.done() and not task.cancelled() else None
+
+
+async def stop(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer, whatever it raises: aiokafka's `stop` ends early where the consumer has failed before."""
+    try:
+        await consumer.stop()
+    except KafkaError as error:
+        log.debug("a consumer that had failed was stopped: %r", error)
+        await consumer._client.close()

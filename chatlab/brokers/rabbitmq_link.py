@@ -1,0 +1,250 @@
+"""One connection to RabbitMQ: a channel to publish on, channels for readers, and a watch over what nobody announces.
+
+RabbitMQ announces that a connection, a channel or a consumer has ended. Two losses it does not announce to those they
+concern: an exchange that was deleted, with every binding that led from it to a queue; and messages dropped from a queue
+that is full, or that have outlived their time. So each link has a watch queue of its own:
+
+    probe       once a second, a message goes through the exchange to the watch queue. If it comes back as
+                unroutable, the bindings are gone, and with them those of every reader: the link is lost.
+    drops       readers' queues have the watch queue as their dead-letter target. What arrives there names the queue
+                that has dropped it, so its reader can be told.
+
+The probe also shows that RabbitMQ takes messages: under a memory or disk alarm it does not.
+
+Left out: connecting again, which is `rabbitmq.py`; noticing that an operator has purged a queue, or removed one binding
+of a topic that has others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+
+import aio_pika
+import aiormq
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage, AbstractQueue
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, ChannelNotFoundEntity, DeliveryError, PublishError
+from yarl import URL
+
+EXCHANGE = "chatlab"
+PROBE = 1.0  # seconds between two probes
+PROBE_PATIENCE = 3.0  # seconds without a confirmation after which RabbitMQ counts as not answering
+CLOSE_PATIENCE = 3.0  # seconds to say goodbye to a server that may be frozen
+PROBE_TYPE = "chatlab.probe"  # the AMQP property `type` of a probe, which a reader of every topic skips
+
+# What is raised when a connection or a channel has broken. TimeoutError is an OSError.
+LOST = (AMQPError, ChannelInvalidStateError, OSError)
+
+
+class LinkLost(ConnectionError):
+    """The connection or what it needs in RabbitMQ is gone; the message says why."""
+
+
+class Link:
+    """A connection that is open, until `lost` has the reason why it is not any more.
+
+    `on_lost` is called once with that reason; `on_drop` with the name of a queue that has dropped messages, and the
+    reason RabbitMQ gives ("maxlen", "expired").
+    """
+
+    def __init__(self, url: URL, on_lost: Callable[[str], None], on_drop: Callable[[str, str], None]) -> None:
+        self.answers = False  # whether the last probe was confirmed in time
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.watch_queue = ""
+        self._url = url
+        self._on_lost = on_lost
+        self._on_drop = on_drop
+        self._connection: AbstractConnection | None = None
+        self._exchange: AbstractExchange | None = None
+        self._publishes: AbstractChannel | None = None  # the channel of `_exchange`
+        self._watched: AbstractExchange | None = None
+        self._opening = asyncio.Lock()  # of the channel to publish on
+
+    async def open(self, patience: float) -> None:
+        """Connect, declare the exchange, and start to watch. Raises one of `LOST`."""
+        try:
+            with as_lost():
+                self._connection = aio_pika.Connection(self._url)
+                await self._connection.connect(timeout=patience)
+                self._connection.close_callbacks.add(lambda _, error: self.lose(f"the connection broke: {error!r}"))
+                await self._watch()
+                await self._open_exchange()
+            await self._probe()  # under an alarm it is not confirmed, and readers are served anyway
+            if self.lost.done():
+                raise LinkLost(self.lost.result())
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def ready(self) -> None:
+        """Wait until RabbitMQ takes messages: it blocks connections while it is short of memory or disk space."""
+        assert self._connection is not None
+        if (transport := self._connection.transport) is None:
+            raise LinkLost("the connection is closed")
+        await transport.ready()
+
+    async def publish(self, message: aio_pika.Message, topic: str) -> bool:
+        """Return once RabbitMQ has confirmed: whether any queue got it. Raises one of `LOST`, or DeliveryError."""
+        try:
+            with as_lost():
+                exchange = self._exchange
+                if exchange is None or not self._can_publish:
+                    exchange = await self._reopened_exchange()
+                # If it were not mandatory, RabbitMQ would confirm a message that no queue is bound for, and drop it.
+                await exchange.publish(message, routing_key=topic, mandatory=True)
+        except PublishError:
+            return False
+        except ChannelNotFoundEntity as error:
+            self.lose(f"the exchange {EXCHANGE!r} is gone: {error!r}")
+            raise
+        return True
+
+    async def channel(self) -> AbstractChannel:
+        """Open a channel for a reader. Raises one of `LOST`."""
+        return await self._open_channel(publisher_confirms=False)
+
+    async def watch(self) -> None:
+        """Probe once a second until the link is lost, which is raised as LinkLost."""
+        while not self.lost.done():
+            await asyncio.wait([self.lost], timeout=PROBE)
+            if not self.lost.done():
+                await self._probe()
+        raise LinkLost(self.lost.result())
+
+    def lose(self, reason: str) -> None:
+        """Note that what this link needs is gone."""
+        if not self.lost.done():
+            self.answers = False
+            self.lost.set_result(reason)
+            self._on_lost(reason)
+
+    async def aclose(self) -> None:
+        """Close the connection, with what is on it."""
+        if not self.lost.done():  # a quiet end
+            self.lost.set_result("closed")
+        self.answers = False
+        if self._connection is not None:
+            with contextlib.suppress(*LOST):
+                async with asyncio.timeout(CLOSE_PATIENCE):
+                    await self._connection.close()
+
+    async def _open_channel(self, *, publisher_confirms: bool) -> AbstractChannel:
+        assert self._connection is not None
+        try:
+            return await self._connection.channel(
+                publisher_confirms=publisher_confirms, on_return_raises=publisher_confirms
+            )
+        except RuntimeError as error:  # what aio_pika and aiormq raise if the connection has just been closed
+            raise LinkLost(f"no channel: {error}") from error
+
+    @property
+    def _can_publish(self) -> bool:
+        return self._publishes is not None and not self._publishes.is_closed
+
+    async def _open_exchange(self) -> AbstractExchange:
+        channel = self._publishes = await self._open_channel(publisher_confirms=True)
+        self._exchange = await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
+        return self._exchange
+
+    async def _reopened_exchange(self) -> AbstractExchange:
+        """The exchange on a new channel, where RabbitMQ closed the last one and left the connection."""
+        async with self._opening:
+            if self._exchange is not None and self._can_publish:
+                return self._exchange  # another publish was faster
+            return await self._open_exchange()
+
+    async def _watch(self) -> None:
+        channel = await self._open_channel(publisher_confirms=True)
+        channel.close_callbacks.add(lambda _, error: self.lose(f"RabbitMQ closed the channel that watches: {error!r}"))
+        await on_cancel(channel, lambda: self.lose("RabbitMQ ended the consumer that watches"))
+        queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+        self._watched = await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
+        await queue.bind(self._watched, routing_key=queue.name)
+        await queue.consume(self._arrive, no_ack=True)
+        self.watch_queue = queue.name
+
+    async def _arrive(self, message: AbstractIncomingMessage) -> None:
+        """What came to the watch queue: a probe, or what a reader's queue has dropped."""
+        for death in dropped_by(message):
+            self._on_drop(*death)
+
+    async def _probe(self) -> None:
+        try:
+            await self._probe_once()
+        except TimeoutError:
+            self.answers = False
+        except LOST as error:
+            self.lose(f"the probe failed: {error!r}")
+
+    async def _probe_once(self) -> None:
+        assert self._watched is not None
+        message = aio_pika.Message(b"", type=PROBE_TYPE)
+        try:
+            async with asyncio.timeout(PROBE_PATIENCE):
+                await self.ready()
+                with as_lost():
+                    await self._watched.publish(message, routing_key=self.watch_queue, mandatory=True)
+        except PublishError as error:
+            raise LinkLost(f"the bindings of the exchange {EXCHANGE!r} are gone") from error
+        except DeliveryError:
+            self.answers = False  # it could not take this one
+        else:
+            self.answers = not self.lost.done()
+
+
+@contextlib.contextmanager
+def as_lost() -> Iterator[None]:
+    """Raise LinkLost for the two errors by which aiormq ends requests under way without naming a reason.
+
+    One is a bare Exception, when a channel or a connection is closed. The other is a CancelledError in a task that
+    nobody has cancelled, when a connection has been silent for too long.
+    """
+    task = asyncio.current_task()
+    asked = task.cancelling() if task is not None else 0
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if task is None or task.cancelling() > asked:
+            raise
+        raise LinkLost("the connection was given up") from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise LinkLost("the connection or its channel was closed") from error
+
+
+async def on_cancel(channel: AbstractChannel, ended: Callable[[], None]) -> None:
+    """Call `ended` when RabbitMQ ends a consumer of this channel: its queue was deleted, or has lost its leader.
+
+    aio_pika keeps this to itself in channels that do not restore themselves; aiormq, beneath it, tells.
+    """
+    beneath: aiormq.abc.AbstractChannel = await channel.get_underlay_channel()
+    beneath.on_consumer_cancel_callbacks.add(lambda _: ended())
+
+
+def dropped_by(message: AbstractIncomingMessage) -> list[tuple[str, str]]:
+    """The queues that have dropped this message, and why, as RabbitMQ notes in the header `x-death`."""
+    deaths = message.headers.get("x-death")
+    noted = [death for death in deaths if isinstance(death, dict)] if isinstance(deaths, list) else []
+    return [(text(death.get("queue")), text(death.get("reason"))) for death in noted]
+
+
+def text(value: object) -> str:
+    """An AMQP string, which may come as octets."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+async def declare_reader_queue(channel: AbstractChannel, watch_queue: str, limit: int, octets: int) -> AbstractQueue:
+    """A queue that goes with its reader, and that reports the first message it drops to the watch queue."""
+    return await channel.declare_queue(
+        exclusive=True,
+        auto_delete=True,
+        arguments={
+            "x-max-length": limit,
+            "x-max-length-bytes": octets,
+            "x-overflow": "drop-head",
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": watch_queue,
+        },
+    )

@@ -1,0 +1,137 @@
+"""RabbitMQ takes queues, the exchange or a virtual host from a running chat: it says so, and goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import aio_pika
+import pytest
+from yarl import URL
+
+from chatlab.brokers.rabbitmq import RabbitMQBroker, WorkQueueSubscription
+from chatlab.chat import server as chat_server
+from chatlab.chat.jobs import audit_log
+from chatlab.chat.server import ChatServer
+from chatlab.lab.engines import Engine
+from chatlab.lab.until import until
+from tests.support.rabbitmq_node import Node
+from tests.support.stomp_peer import Peer
+
+Taken = Callable[[Node, str], Awaitable[None]]
+
+
+async def delete_queues(node: Node, url: str) -> None:
+    await node.delete_queues(vhost=URL(url).path[1:])
+
+
+async def delete_exchange(node: Node, url: str) -> None:
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        await channel.exchange_delete("chatlab")
+
+
+async def replace_vhost(node: Node, url: str) -> None:
+    await node.delete_vhost(URL(url).path[1:])
+    await node.add_vhost(URL(url).path[1:])
+
+
+@pytest.fixture
+def node(rabbitmq_engine: Engine) -> Node:
+    return Node(rabbitmq_engine)
+
+
+@pytest.fixture
+async def url(rabbitmq_engine: Engine, node: Node) -> AsyncIterator[str]:
+    vhost = f"v{uuid.uuid4().hex[:8]}"
+    await node.add_vhost(vhost)
+    yield str(URL(rabbitmq_engine.url).with_path(f"/{vhost}"))
+    await node.delete_vhost(vhost)
+
+
+@pytest.fixture
+async def server(url: str, tmp_path: Path) -> AsyncIterator[ChatServer]:
+    async with (
+        RabbitMQBroker(url) as broker,
+        await chat_server.start(
+            broker, jobs=[audit_log(tmp_path / "audit.jsonl")], job_rooms=["cats"], heart_beat=(0, 0)
+        ) as server,
+    ):
+        yield server
+
+
+@pytest.mark.parametrize("take", [delete_queues, delete_exchange, replace_vhost])
+async def test_a_room_a_queue_and_a_job_go_on_and_members_see_the_gap(
+    server: ChatServer, url: str, node: Node, tmp_path: Path, take: Taken
+) -> None:
+    async with Peer(server.url) as kim:
+        await kim.subscribe("/topic/room.cats")
+        await kim.subscribe("/queue/jobs", id="jobs")
+        await kim.say("before", "cats")
+        assert await kim.contents(1) == ["before"]
+        unready = asyncio.create_task(until(lambda: bool(server.service.why_not_ready()), timeout=10))
+        await take(node, url)
+        await unready
+        await until(lambda: not server.service.why_not_ready(), timeout=10)
+        await kim.say("after", "cats")
+        frame = await kim.frame("MESSAGE")
+        assert (json.loads(frame.body)["content"], frame.get("gap")) == ("after", "true")
+        await kim.say("later", "cats")
+        frame = await kim.frame("MESSAGE")
+        assert (json.loads(frame.body)["content"], frame.get("gap")) == ("later", None)
+        async with Peer(server.url) as newcomer:
+            await newcomer.subscribe("/topic/room.cats")
+            await newcomer.say("hello", "cats")
+            assert await newcomer.contents(1) == ["hello"]
+        assert await kim.contents(1) == ["hello"]
+        await until_a_job_arrives(kim)
+        await until(lambda: b"hello" in (tmp_path / "audit.jsonl").read_bytes(), timeout=10)
+
+
+async def until_a_job_arrives(peer: Peer) -> None:
+    """A queue joins again by itself, a moment later than the room: until then nobody's queue takes a message."""
+    async with asyncio.timeout(15):
+        while True:
+            await peer.send("SEND", "work", destination="/queue/jobs")
+            try:
+                frame = await peer.frame("MESSAGE", 0.5)
+            except TimeoutError:
+                continue
+            assert (frame.get("destination"), frame.body) == ("/queue/jobs", b"work")
+            return
+
+
+async def test_work_that_is_held_when_a_members_channel_goes_is_done_once(
+    server: ChatServer, url: str, node: Node
+) -> None:
+    """The record comes again to the new member, while a client still works on it: it is not handed out twice."""
+    async with Peer(server.url) as kim:
+        await kim.subscribe("/queue/jobs", id="jobs", ack="client-individual")
+        await kim.receipt("SEND", "one", destination="/queue/jobs")
+        await kim.receipt("SEND", "two", destination="/queue/jobs")
+        one, two = await kim.frame("MESSAGE"), await kim.frame("MESSAGE")
+        queue = server.service.queues._queues["/queue/jobs"]
+        before = queue._group
+        await delete_exchange(node, url)
+
+        def handed_both_again() -> bool:
+            group = queue._group
+            return group is not before and isinstance(group, WorkQueueSubscription) and len(group._tags) == 2
+
+        await until(handed_both_again, timeout=10)
+        await kim.send("ACK", id=one.get("ack") or "")
+        await kim.send("ACK", id=two.get("ack") or "")
+        await kim.receipt("SEND", "three", destination="/queue/jobs")
+        three = await kim.frame("MESSAGE")
+        assert three.body == b"three"
+        await kim.receipt("ACK", id=three.get("ack") or "")
+        assert [frame.command for frame in kim._frames] == []
+
+        async def left() -> int:
+            return sum(await node.unacknowledged(URL(url).path[1:]))
+
+        async with asyncio.timeout(10):
+            while await left():
+                pass

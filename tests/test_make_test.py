@@ -1,0 +1,54 @@
+"""`make test` runs all its parts whatever fails, and ends with what came of them and what to do next."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def closing(folder: Path, **parts: str) -> tuple[int, str]:
+    """The status and output of tools/test.py where these commands are the three parts; the others pass."""
+    passing = {"code": 5, "notebooks": 2, "editions": 3}
+    commands = {part: f"echo {count} passed in 1.00s" for part, count in passing.items()} | parts
+    makefile = "".join(f"test-{part}:\n\t@{command}\n" for part, command in commands.items())
+    (folder / "Makefile").write_text(makefile)
+    script = [sys.executable, str(ROOT / "tools" / "test.py")]
+    done = subprocess.run(script, cwd=folder, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+def test_where_all_passed_the_last_line_counts_them(tmp_path: Path) -> None:
+    status, output = closing(tmp_path, editions="echo '= 3 passed, 1 skipped in 2.00s ='")
+    assert status == 0
+    assert output.splitlines()[-1].startswith("10 passed, 1 skipped in ")
+    assert "names what brings it" in output
+    assert "--lf" not in output
+
+
+def test_a_part_that_fails_does_not_keep_the_others_from_running(tmp_path: Path) -> None:
+    status, output = closing(tmp_path, code="echo 1 failed, 4 passed in 1.00s; exit 1", editions="echo 1 passed in 1s")
+    assert status == 1
+    lines = output.splitlines()
+    assert lines[-1].startswith("1 failed, 7 passed in ")
+    assert "test-code       1 failed, 4 passed in 1.00s" in lines
+    assert "test-notebooks  2 passed in 1.00s" in lines
+
+
+def test_a_failure_is_followed_by_its_log_how_to_run_it_again_and_where_to_report_it(tmp_path: Path) -> None:
+    _, output = closing(tmp_path, notebooks="echo why it failed; echo 2 errors in 1.00s; exit 1")
+    last = "\n".join(output.splitlines()[-4:])
+    assert ".test/test-notebooks.log" in last
+    assert ".test/test-code.log" not in last
+    assert "make test PYTEST_ARGS=--lf" in last
+    assert "report it" in last
+    assert "why it failed" in (tmp_path / ".test" / "test-notebooks.log").read_text()
+
+
+def test_a_part_that_ends_before_its_tests_ran_is_an_error(tmp_path: Path) -> None:
+    status, output = closing(tmp_path, code="echo no such module; exit 3")
+    assert status == 1
+    assert "test-code       ended with status" in output
+    assert output.splitlines()[-1].startswith("1 error, 5 passed")
