@@ -17,12 +17,11 @@ import logging
 import os
 import stat
 from pathlib import Path
-from unicodedata import normalize
 
 from chatlab.chat.access import Authenticate, Credentials
 from chatlab.chat.app import User
 from chatlab.errors import SetupError
-from chatlab.naming import MAX_PERSON, can_be_shown
+from chatlab.naming import MAX_PERSON, one_spelling, shown_name
 
 __all__ = ["among", "passcodes_in", "read_passcodes"]
 
@@ -50,8 +49,8 @@ def passcodes_in(text: str, where: str = "the users") -> dict[str, str]:
         if not line.strip() or line.startswith("#"):
             continue
         name, _, passcode = line.partition(":")
-        name = normalize("NFC", name.strip())
-        if not passcode or not name or not can_be_shown(name) or len(name) > MAX_PERSON:
+        name = one_spelling(name.strip())
+        if not passcode or not name or name != shown_name(name):
             raise SetupError(
                 f"line {number} of {where} names no user",
                 f"write NAME:PASSCODE, the name of at most {MAX_PERSON} characters",
@@ -68,7 +67,7 @@ def among(passcodes: dict[str, str]) -> Authenticate:
     """Return an `authenticate` that lets in these users. The name is the principal too: nobody else can have it."""
 
     def authenticate(credentials: Credentials) -> User | None:
-        name = normalize("NFC", credentials.login or "")
+        name = one_spelling(credentials.login or "")
         given, known = (credentials.passcode or "").encode(), passcodes.get(name, "").encode()
         # In a time that does not tell how much of it was right, nor whether there is such a user.
         right = hmac.compare_digest(given, known)
