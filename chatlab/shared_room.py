@@ -14,8 +14,8 @@ import asyncio
 import logging
 from typing import Any
 
-from chatlab.brokers.port import SURVIVES, Broker, Subscription, crash_risk
-from chatlab.errors import BrokerClosed, BrokerError
+from chatlab.brokers.port import SURVIVES, Broker, KeepsHistory, Subscription, crash_risk
+from chatlab.errors import BrokerClosed, BrokerError, SubscriptionLost
 from chatlab.fanout import SlowReaderPolicy
 from chatlab.retry import Backoff, Retry
 from chatlab.room import Member, RateLimit, Room, RoomServer
@@ -41,6 +41,8 @@ class SharedRoom(Room):
         self._outgoing: asyncio.Queue[tuple[Member, str]] = asyncio.Queue(WAITING)
         self._tasks = Tasks(logger)
         self._deaf = False  # the broker is not being read
+        self._newest = ""  # the id of the last record heard; "" before the first, or where the engine gives none
+        self._missed = False  # whether records may have passed by since then
 
     async def open(self) -> None:
         """Start to read and to write. Raises `BrokerUnavailable`."""
@@ -88,17 +90,31 @@ class SharedRoom(Room):
             async for attempt in retry:
                 with attempt:
                     if self._deaf:
-                        subscription = await self._broker.subscribe(self._topic)
-                        self._deaf = False
-                        self.notify("the other servers are heard again")
+                        subscription = await self._subscribe_again()
                     while batch := await subscription.batch():
                         retry.reset()
-                        for delivery in batch:
-                            self.deliver(delivery.body.decode())
+                        self._newest = batch[-1].id
+                        for delivery in batch:  # not all of them need be ours: another program may write to the topic
+                            self.deliver(delivery.body.decode(errors="replace"))
         except BrokerClosed as closed:
             self._lost(closed)
 
+    async def _subscribe_again(self) -> Subscription:
+        """Subscribe where we left off, or from now on if the engine keeps nothing; tell the members which it was."""
+        if self._newest and isinstance(self._broker, KeepsHistory):
+            subscription = await self._broker.subscribe(self._topic, after=self._newest)
+        else:
+            subscription = await self._broker.subscribe(self._topic)
+            self._missed = True
+        self._deaf = False
+        missing = "; what they said meanwhile may be missing" if self._missed else ""
+        self._missed = False
+        self.notify(f"the other servers are heard again{missing}")
+        return subscription
+
     def _lost(self, error: Exception, wait: float | None = None) -> None:
+        if isinstance(error, SubscriptionLost) and error.resume is not None:  # records are gone: go on after them
+            self._newest, self._missed = error.resume, True
         logger.error(
             "nothing heard from the broker%s: %s", "" if wait is None else f", next try in {wait:.1f} s", error
         )
