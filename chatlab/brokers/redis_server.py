@@ -108,6 +108,7 @@ def pubsub(topics: Sequence[str] = ()) -> Needs:
 def _stream_commands(key: str) -> list[Need]:
     keys, member = pattern_of(key), b"nobody"
     return [
+        Need((b"SCRIPT", b"LOAD", b"return 1"), "+script|load", success=bytes),
         # An id of 0-0 is refused whatever the stream holds; "none" is no id.
         Need((b"XADD", key, b"0-0", b"body", b""), "+xadd", keys),
         Need((b"XREAD", b"COUNT", 1, b"STREAMS", key, b"$"), "+xread", keys),
@@ -121,7 +122,6 @@ def _stream_commands(key: str) -> list[Need]:
         Need((b"XACK", key, NOBODY, b"1-1"), "+xack", keys),
         Need((b"XAUTOCLAIM", key, NOBODY, member, 0, b"0-0", b"COUNT", 1), "+xautoclaim", keys),
         Need((b"XPENDING", key, NOBODY, b"-", b"+", 1), "+xpending", keys),
-        Need((b"SCRIPT", b"LOAD", b"return 1"), "+script|load", success=bytes),
         Need((b"EVALSHA", b"0" * 40, 1, key), "+evalsha", keys),
         Need((b"EVAL", b"return 1", 1, key), "+eval", keys, success=int),
         Need((b"CLIENT", b"ID"), "+client|id", success=int),
@@ -525,7 +525,7 @@ def _on_disk(settings: Mapping[str, str], info: Mapping[str, str]) -> str:
         paused = "may lose what came while its append-only file was rewritten (no-appendfsync-on-rewrite yes)"
         return f"a power cut at the broker {paused}; `no-appendfsync-on-rewrite no` prevents that"
     if sync == "everysec":
-        return f"a power cut at the broker may lose the last second or two (appendfsync everysec); {DURABLY}"
+        return f"a crash of the broker may lose the last second or two (appendfsync everysec); {DURABLY}"
     if sync == "no":
         return f"a power cut at the broker may lose the last half minute or more (appendfsync no); {DURABLY}"
     return f"{UNKNOWN} how much a power cut at the broker may lose: it does not tell its appendfsync; {DURABLY}"

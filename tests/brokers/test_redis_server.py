@@ -370,7 +370,7 @@ AOF = {"appendonly": "yes"}
 CRASHES = [
     ({"appendonly": "no", "save": ""}, "loses every message"),
     ({"appendonly": "no", "save": "3600 1"}, "may lose what came after its last snapshot (appendonly no, save 3600 1)"),
-    (AOF | {"appendfsync": "everysec"}, "a power cut at the broker may lose the last second or two"),
+    (AOF | {"appendfsync": "everysec"}, "a crash of the broker may lose the last second or two"),
     (AOF | {"appendfsync": "no"}, "a power cut at the broker may lose the last half minute"),
     (AOF | {"appendfsync": "always", "no-appendfsync-on-rewrite": "yes"}, "while its append-only file was rewritten"),
     (AOF | {"appendfsync": "always"}, ""),

@@ -121,7 +121,7 @@ async def test_a_redis_url_that_cannot_be_used_is_not_well(server: str, monkeypa
 async def test_what_a_crash_of_the_redis_may_cost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REDIS_URL", raising=False)
     ours = await doctor.engine("redis", "Redis or Valkey")
-    assert "a power cut at the broker may lose the last second or two" in ours.found
+    assert "a crash of the broker may lose the last second or two" in ours.found
     async with await engines.start("redis", options={"appendonly": "no"}) as engine:
         monkeypatch.setenv("REDIS_URL", engine.url)
         named = await doctor.engine("redis", "Redis or Valkey")
