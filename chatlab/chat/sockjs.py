@@ -52,6 +52,8 @@ STILL_OPEN = (2010, "Another connection still open")
 
 NO_CACHE = {"Cache-Control": "no-store, no-cache, no-transform, must-revalidate, max-age=0"}
 YEAR = 31536000
+# nginx, and what takes after it, would hold an answer back until it has ended.
+UNBUFFERED = {"X-Accel-Buffering": "no"}
 CACHE = {"Cache-Control": f"public, max-age={YEAR}", "Access-Control-Max-Age": f"{YEAR}"}
 JAVASCRIPT = {"Content-Type": "application/javascript; charset=UTF-8"}
 TEXT = {"Content-Type": "text/plain; charset=UTF-8"}
@@ -342,11 +344,11 @@ class SockJS:
         return await self._serve(request, response, b"", 1, line)
 
     async def _xhr_streaming(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={**JAVASCRIPT, **NO_CACHE, **self._cors(request)})
+        response = web.StreamResponse(headers={**JAVASCRIPT, **NO_CACHE, **UNBUFFERED, **self._cors(request)})
         return await self._serve(request, response, PRELUDE, self._stream_limit, line)
 
     async def _eventsource(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={**EVENTS, **NO_CACHE, **self._cors(request)})
+        response = web.StreamResponse(headers={**EVENTS, **NO_CACHE, **UNBUFFERED, **self._cors(request)})
         return await self._serve(request, response, b"\r\n", self._stream_limit, event)
 
     async def _serve(

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from itertools import count
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -21,6 +22,7 @@ from chatlab.chat.server import ChatServer
 from chatlab.chat.sockjs import SockJS
 from chatlab.chat.transport import Transport
 from chatlab.lab.until import until
+from tests.support.reverse_proxies import behind
 
 pytestmark = pytest.mark.every_loop
 
@@ -172,6 +174,27 @@ async def test_server_sent_events(echo: Setting) -> None:
         assert await response.content.readuntil(b"\r\n\r\n") == b"data: o\r\n\r\n"
         await post(http, f"{path}/xhr_send", json.dumps(["a\n\r b"]))
         assert await response.content.readuntil(b"\r\n\r\n") == b'data: a["a\\n\\r b"]\r\n\r\n'
+
+
+@pytest.mark.parametrize(("method", "transport"), [("POST", "xhr_streaming"), ("GET", "eventsource")])
+async def test_a_streamed_answer_asks_proxies_not_to_hold_it_back(echo: Setting, method: str, transport: str) -> None:
+    _, http, path = echo
+    async with http.request(method, f"{path}/{transport}") as response:
+        assert response.headers["X-Accel-Buffering"] == "no"
+        assert response.headers["Cache-Control"] == "no-store, no-cache, no-transform, must-revalidate, max-age=0"
+
+
+@pytest.mark.parametrize(("method", "transport"), [("POST", "xhr_streaming"), ("GET", "eventsource")])
+async def test_a_streamed_answer_passes_at_once_through_an_nginx_that_holds_answers_back(
+    server: ChatServer, tmp_path: Path, method: str, transport: str
+) -> None:
+    async with (
+        behind("nginx", server.port, tmp_path, "/chat/") as url,
+        ClientSession(timeout=aiohttp.ClientTimeout(5)) as http,
+        http.request(method, f"{url.replace('/chat/', '/plain/')}ws/0/{next(names)}/{transport}") as response,
+    ):
+        while b"o" not in await response.content.readline():
+            pass
 
 
 async def test_a_closed_session_says_so_as_often_as_it_is_asked(echo: Setting) -> None:
