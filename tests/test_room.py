@@ -413,6 +413,23 @@ async def test_a_member_who_does_not_answer_pings_is_taken_out() -> None:
         assert server.metrics().departures == (Departure("Dead", 1011, "keepalive ping timeout"),)
 
 
+async def test_a_silent_member_is_pinged_and_its_latency_measured() -> None:
+    async with await room.start(ping_interval=0.05, ping_timeout=TIMEOUT) as server, enter(server):
+        assert server.metrics().members[0].latency == 0
+        await until(lambda: server.metrics().members[0].latency > 0, "a ping has been answered")
+        assert server.metrics().members[0].latency < TIMEOUT
+
+
+async def test_a_member_that_was_closed_is_not_heard_any_more() -> None:
+    async with await room.start() as server, enter(server) as watcher:
+        with await RawMember.join(server.url) as member:
+            await member.send(conversation.binary(b"not for a room") + conversation.text(b"too late"))
+            frames = [await member.read_frame()]
+            assert [frame.payload[:2] for frame in frames if frame] == [(1003).to_bytes(2)]
+        await watcher.send("in time")
+        assert await receive(watcher, 1) == ["Server received: in time"]
+
+
 async def test_shutdown_closes_every_member_with_1001_and_frees_the_port() -> None:
     server = await room.start()
     async with enter(server) as a, enter(server) as b:
