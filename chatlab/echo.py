@@ -19,6 +19,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from chatlab.classroom import host_to_open, in_url
 from chatlab.websocket import handshake
 from chatlab.websocket.connection import MAX_MESSAGE, WRITING, Connection, Message, Opened, State
 from chatlab.websocket.frames import CloseCode, Side
@@ -32,7 +33,7 @@ class EchoServer:
 
     def __init__(self, server: asyncio.Server | Server, aclose: Callable[[], Awaitable[None]]) -> None:
         host, self.port = next(iter(server.sockets)).getsockname()[:2]
-        self.url = f"ws://[{host}]:{self.port}/" if ":" in host else f"ws://{host}:{self.port}/"
+        self.url = f"ws://{in_url(host_to_open(host))}:{self.port}/"
         self._aclose = aclose
 
     async def aclose(self) -> None:

@@ -41,7 +41,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.streams import StreamReader
 
-from chatlab.classroom import PAGE, page_response, same_code
+from chatlab.classroom import PAGE, host_to_open, in_url, page_response, same_code
 from chatlab.errors import HandshakeError
 from chatlab.fanout import Fanout, Group, SlowReaderPolicy
 from chatlab.websocket.handshake import origin_allowed
@@ -491,11 +491,6 @@ def asked_name(request: Request) -> str | None:
     return name or None
 
 
-def in_url(host: str) -> str:
-    """A host as a URL has it: an IPv6 address in brackets."""
-    return f"[{host}]" if ":" in host else host
-
-
 # --- The server ---
 
 
@@ -521,8 +516,7 @@ class RoomServer:
         self._server = server
         self._connections = connections
         host, self.port = server.sockets[0].getsockname()[:2]
-        # 0.0.0.0 and :: stand for all of this machine's addresses; from here, localhost is the one that always works.
-        self.host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        self.host = host_to_open(host)
         self.url = f"ws://{in_url(self.host)}:{self.port}{PATH}"
 
     def join_url(self, name: str | None = None) -> str:

@@ -34,6 +34,7 @@ from chatlab.chat.service import ChatService
 from chatlab.chat.sockjs import SockJS
 from chatlab.chat.transport import WEBSOCKET_FRAMING, Transport
 from chatlab.chat.websocket import WebSocketEnd, upgrade
+from chatlab.classroom import EVERYWHERE, host_to_open, in_url
 from chatlab.stomp.session import choose_subprotocol
 from chatlab.websocket.handshake import get_tokens, origin_allowed
 
@@ -124,8 +125,8 @@ class ChatServer:
         for site in self._sites:
             await site.start()
         self.loiterers.start()
-        self.host = f"[{host}]" if ":" in host else host
-        self.port = self._runner.addresses[0][1]
+        bound, self.port = self._runner.addresses[0][:2]
+        self.host = in_url(host_to_open(bound if bound in EVERYWHERE else host))
 
     async def aclose(self) -> None:
         """Accept no more, tell everybody (close code 1001), wait for them to leave, stop."""
