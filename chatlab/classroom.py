@@ -49,14 +49,36 @@ def new_code() -> str:
     return "".join(secrets.choice(CODE_LETTERS) for _ in range(6))
 
 
-def lan_address() -> str:
-    """This machine's address on the local network, or 127.0.0.1 without one; nothing is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # an address of no one (RFC 5737): only a route to it is looked up
-        except OSError:
-            return "127.0.0.1"
-        return str(probe.getsockname()[0])
+# What stands for all addresses of a machine, by family: the address to open on this machine, and one that is nobody's
+# (RFC 5737, RFC 3849).
+EVERYWHERE = {
+    "0.0.0.0": (socket.AF_INET, "127.0.0.1", "192.0.2.1"),
+    "::": (socket.AF_INET6, "::1", "2001:db8::1"),
+}
+
+
+def lan_address(everywhere: str = "0.0.0.0") -> str:
+    """This machine's address on the local network, or its loopback address without one; nothing is sent.
+
+    For a server on `::`, an IPv6 address.
+    """
+    family, here, nobody = EVERYWHERE[everywhere]
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((nobody, 9))  # only a route is looked up
+            return str(probe.getsockname()[0])
+    except OSError:
+        return here
+
+
+def host_to_open(host: str) -> str:
+    """The host to open on this machine: `host` itself, unless it stands for all addresses, which is none to open."""
+    return EVERYWHERE[host][1] if host in EVERYWHERE else host
+
+
+def in_url(host: str) -> str:
+    """A host as a URL has it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def banner(page_url: str, encoding: str = "utf-8") -> str:

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import typer
 from typer.exceptions import TyperException
@@ -412,12 +412,12 @@ def room(
             code=classroom.new_code() if lan else None,
             rate=alone.RateLimit(rate) if rate else None,
         )
-        page = server.page_url(classroom.lan_address() if lan else None)
-        print(
-            classroom.banner(page, getattr(sys.stdout, "encoding", None) or "utf-8")
-            if lan
-            else f"the room's page: {page}"
-        )
+        if lan:
+            encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+            print(classroom.banner(server.page_url(_address_on_the_network(host)), encoding))
+        else:
+            print(f"the room's page: {server.page_url()}")
+            _say_on_the_network(server.page_url(), host)
         return server
 
     async def start_one_that_holds(**options: Any) -> alone.RoomServer:
@@ -540,6 +540,7 @@ def chat(
             job_rooms=job_room or (PUBLIC,),
         )
         print(f"the chat's page: {server.page_url}")
+        _say_on_the_network(server.page_url, host)
         return server
 
     _run(start, host, port, until_stdin_ends, engine.aclose, _fast_loop())
@@ -560,7 +561,7 @@ def _run(
     """Run one server from its start to its polite end, then `afterwards`; exit status 0 when it was asked to stop."""
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(_serve(start, until_stdin_ends, afterwards))
+            runner.run(_serve(start, host, until_stdin_ends, afterwards))
     except asyncio.CancelledError:
         return  # asked to stop, and stopped
     except BrokenPipeError:
@@ -581,7 +582,10 @@ def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(
-    start: Callable[[], Awaitable[Server]], until_stdin_ends: bool, afterwards: Callable[[], Awaitable[None]]
+    start: Callable[[], Awaitable[Server]],
+    host: str,
+    until_stdin_ends: bool,
+    afterwards: Callable[[], Awaitable[None]],
 ) -> None:
     """Serve until this task is cancelled, which is what a signal does: starting or serving, it ends the same way."""
     _cancel_on_signals(until_stdin_ends)
@@ -589,8 +593,28 @@ async def _serve(
         until_the_end.push_async_callback(afterwards)
         server = await start()
         until_the_end.push_async_callback(server.aclose)
+        _say_on_the_network(server.url, host)
         print(f"listening on {server.url}", flush=True)
         await asyncio.Event().wait()
+
+
+def _say_on_the_network(url: str, host: str) -> None:
+    """Print the URL for other machines, if the server listens on all addresses of this one."""
+    from chatlab.classroom import in_url
+
+    if address := _address_on_the_network(host):
+        parts = urlsplit(url)
+        print(f"on this network: {urlunsplit(parts._replace(netloc=f'{in_url(address)}:{parts.port}'))}")
+
+
+def _address_on_the_network(host: str) -> str | None:
+    """This machine's address for other machines, for a server that listens on all addresses; None if it has none."""
+    from chatlab.classroom import EVERYWHERE, host_to_open, lan_address
+
+    with contextlib.suppress(OSError):  # no address as a number, such as localhost
+        host = str(socket.getaddrinfo(host, 0, flags=socket.AI_NUMERICHOST)[0][4][0])
+    address = lan_address(host) if host in EVERYWHERE else host
+    return None if address == host_to_open(host) else address
 
 
 def _cancel_on_signals(until_stdin_ends: bool) -> None:

@@ -19,6 +19,7 @@ from typing import Self, cast
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from chatlab.classroom import host_to_open, in_url
 from chatlab.net.endpoint import EndSettings, WebSocketEnd
 from chatlab.net.websockets_library import Transports, close, judged_by
 from chatlab.websocket import handshake
@@ -33,7 +34,7 @@ class EchoServer:
 
     def __init__(self, server: asyncio.Server | Server, aclose: Callable[[], Awaitable[None]]) -> None:
         host, self.port = next(iter(server.sockets)).getsockname()[:2]
-        self.url = f"ws://[{host}]:{self.port}/" if ":" in host else f"ws://{host}:{self.port}/"
+        self.url = f"ws://{in_url(host_to_open(host))}:{self.port}/"
         self._aclose = aclose
 
     async def aclose(self) -> None:

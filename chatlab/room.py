@@ -38,7 +38,7 @@ from aiohttp import web
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 
-from chatlab.classroom import PAGE, page_file, same_code
+from chatlab.classroom import PAGE, host_to_open, in_url, page_file, same_code
 from chatlab.errors import HandshakeError
 from chatlab.fanout import Fanout, Group, SlowReaderPolicy
 from chatlab.naming import can_be_shown
@@ -431,11 +431,6 @@ def peer_address(peer: Sequence[object] | None) -> str:
     return f"{host}:{port}"
 
 
-def in_url(host: str) -> str:
-    """A host as a URL has it: an IPv6 address in brackets."""
-    return f"[{host}]" if ":" in host else host
-
-
 # --- The server ---
 
 
@@ -458,8 +453,7 @@ class RoomServer:
         self.room = room
         self.code = code
         self.port = port
-        # 0.0.0.0 and :: stand for all of this machine's addresses; from here, localhost is the one that always works.
-        self.host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        self.host = host_to_open(host)
         self.url = f"ws://{in_url(self.host)}:{self.port}{PATH}"
         self._close_connections = close_connections
 

@@ -25,6 +25,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from chatlab import cli
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.brokers.redis_streams import RedisStreamsBroker
+from chatlab.classroom import lan_address
 from chatlab.cli import broker_of
 from chatlab.lab.claims import CLAIMS
 from chatlab.lab.engines import Engine
@@ -178,10 +179,35 @@ async def test_the_chats_rate_is_limited_when_asked_for() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
 async def test_the_chat_is_at_every_address_of_its_host(host: str) -> None:
-    async with chatlab("serve", "chat", "--broker", "memory://", "--port", "0", "--host", host) as command:
-        url = (await command.url()).replace("0.0.0.0", "127.0.0.1")
-        async with StompClient(url, proxy=None) as client:
-            assert client.connected.command == "CONNECTED"
+    async with (
+        chatlab("serve", "chat", "--broker", "memory://", "--port", "0", "--host", host) as command,
+        StompClient(await command.url(), proxy=None) as client,
+    ):
+        assert client.connected.command == "CONNECTED"
+
+
+@pytest.mark.parametrize(("host", "here"), [("0.0.0.0", "127.0.0.1"), ("0", "127.0.0.1"), ("::", "[::1]")])
+@pytest.mark.parametrize("server", SERVERS)
+async def test_a_server_on_all_addresses_prints_urls_that_can_be_opened(server: str, host: str, here: str) -> None:
+    async with chatlab(*SERVERS[server], "--port", "0", "--host", host) as command:
+        listening = await command.url()
+        found = [re.fullmatch(r"(.*?)(?::| on) (\w+://\S+)", line) for line in command.lines]
+        urls = [(match[1], match[2]) for match in found if match]
+        for what, url in urls:
+            address, port = url.split("/")[2].rsplit(":", 1)
+            assert address == here if what != "on this network" else address not in ("0.0.0.0", "[::]", here)
+            _, writer = await asyncio.open_connection(address.strip("[]"), int(port))
+            writer.close()
+    assert listening.startswith(f"ws://{here}:")
+    network = lan_address({"0": "0.0.0.0"}.get(host, host))
+    assert (here.strip("[]") == network) != any(what == "on this network" and network in url for what, url in urls)
+
+
+async def test_a_room_for_the_lan_on_one_address_names_that_one() -> None:
+    async with chatlab("serve", "room", "--lan", "--port", "0", "--host", "localhost") as command:
+        await command.url()
+        (address,) = [line.split()[-1] for line in command.lines if "address  " in line]
+        assert address.startswith(("http://127.0.0.1:", "http://[::1]:"))
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc, which is Linux's")

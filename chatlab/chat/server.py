@@ -31,6 +31,7 @@ from chatlab.chat.page import Page
 from chatlab.chat.service import ChatService
 from chatlab.chat.sockjs import SockJS
 from chatlab.chat.transport import WEBSOCKET_FRAMING, Transport
+from chatlab.classroom import EVERYWHERE, host_to_open, in_url
 from chatlab.net.aiohttp_upgrade import headers_of, upgrade
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
 from chatlab.net.http_server import HttpServer
@@ -117,7 +118,7 @@ class ChatServer:
         """Take connections from now on."""
         await self.service.ready()
         await self._http.listen(host, port)
-        self.host = f"[{host}]" if ":" in host else host
+        self.host = in_url(host_to_open(self._http.host if self._http.host in EVERYWHERE else host))
         self.port = self._http.port
 
     async def aclose(self) -> None:
