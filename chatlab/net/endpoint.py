@@ -117,6 +117,7 @@ class WebSocketEnd(asyncio.Protocol):
         self._usable = None if self.compresses else _descriptor_of(transport)
         self._tasks: Tasks | None = None
         self._finishing: asyncio.Task[None] | None = None  # the peer is: it gets no message until it has
+        self._held = bytearray()  # what came meanwhile
         self._backlogged = False  # our own answer is still buffered: stop reading from a client that isn't reading
         self._drained: asyncio.Future[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -173,7 +174,9 @@ class WebSocketEnd(asyncio.Protocol):
             self._websocket.close(code, reason.encode()[:MAX_REASON].decode(errors="ignore"))
             self._answer()
             self._abort_later()
-            self._read_or_pause()  # whatever the peer still does: from now on, only the client's Close matters
+            if self._finishing is not None:  # whatever the peer still does, only the client's Close matters now
+                self._read_what_was_held()
+                self._read_or_pause()
 
     def abort(self) -> None:
         """Drop the connection with all that is buffered. It may be lost already."""
@@ -200,27 +203,13 @@ class WebSocketEnd(asyncio.Protocol):
     # --- What the event loop calls ---
 
     def data_received(self, data: bytes) -> None:
-        """Hand what has come to the peer, or to `Connection` if it is not as plain as nearly all of it is."""
+        """Read on, unless the peer has to finish a message first."""
         self.heard = True
-        websocket = self._websocket
-        if self._finishing is None and websocket.between_messages:
-            start, end = 0, len(data)
-            while (found := plain_message(data, start, websocket.max_message)) is not None:
-                text = data[start] == FINAL_TEXT
-                message, start = found
-                if not self._peer.receive(message, text):
-                    self._let_the_peer_finish()
-                    break
-                if start == end:
-                    return  # nearly always
-                if websocket.state is not State.OPEN:
-                    break
-            data = data[start:]
-        events = websocket.receive_data(data)  # it has the bytes now, though no event has been asked for
-        if self._finishing is None or websocket.state is not State.OPEN:
-            self._take(events)
-        else:
+        if self._finishing is not None and self._websocket.state is State.OPEN:
+            self._held += data
             self._read_or_pause()
+        else:
+            self._read(data)
 
     def eof_received(self) -> bool | None:
         """The client will send no more: what is buffered is still sent, then the transport closes."""
@@ -258,6 +247,36 @@ class WebSocketEnd(asyncio.Protocol):
 
     # --- Reading ---
 
+    @property
+    def unread(self) -> int:
+        """Octets that have come and wait for the peer to finish a message."""
+        return len(self._held) + self._websocket.unread
+
+    def _read(self, data: bytes) -> None:
+        """Hand messages to the peer, by way of `Connection` if they are not as plain as nearly all are."""
+        websocket = self._websocket
+        if websocket.between_messages:
+            start, end = 0, len(data)
+            while (found := plain_message(data, start, websocket.max_message)) is not None:
+                text = data[start] == FINAL_TEXT
+                message, start = found
+                if not self._peer.receive(message, text):
+                    self._let_the_peer_finish(data[start:])
+                    return
+                if start == end:
+                    return  # nearly always
+                if websocket.state is not State.OPEN:
+                    break
+            data = data[start:]
+        self._take(websocket.receive_data(data))
+
+    def _read_what_was_held(self) -> None:
+        held, self._held = bytes(self._held), bytearray()
+        if self._websocket.unread:  # it came before
+            self._take(self._websocket.receive_data(held))
+        else:
+            self._read(held)
+
     def _take(self, events: Iterator[Event]) -> None:
         """Act on events, as far as a message that the peer has to finish first."""
         for event in events:
@@ -271,7 +290,8 @@ class WebSocketEnd(asyncio.Protocol):
                 self._pings.answered()
         self._answer()
 
-    def _let_the_peer_finish(self) -> None:
+    def _let_the_peer_finish(self, rest: bytes = b"") -> None:
+        self._held += rest
         if self._tasks is None:
             self._tasks = Tasks(logging.getLogger(__name__))
         self._finishing = self._tasks.start(self._finish(), name=f"{self}: finish a message")
@@ -292,14 +312,14 @@ class WebSocketEnd(asyncio.Protocol):
             self.log.error("connection dropped: what a message asked for was cancelled")
             self.abort()
             return
-        self._take(self._websocket.receive_data(b""))
+        self._read_what_was_held()
         self._read_or_pause()
 
     def _read_or_pause(self) -> None:
         if self.lost or self.transport.is_closing():
             return
         busy = self._finishing is not None and self._websocket.state is State.OPEN
-        if self._backlogged or (busy and self._websocket.unread > READ_AHEAD):
+        if self._backlogged or (busy and self.unread > READ_AHEAD):
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()

@@ -192,7 +192,7 @@ async def test_reading_pauses_while_the_peer_finishes_a_message(echoes: Echoes) 
     size, count = 50_000, 400
     writer.write(text(bytes(size)) * count)
     await until(lambda: not echoes.end_of_the_last.transport.is_reading())
-    assert READ_AHEAD < echoes.websocket.unread < READ_AHEAD + (1 << 18)
+    assert READ_AHEAD < echoes.end_of_the_last.unread < READ_AHEAD + (1 << 18)
     assert len(echoes.heard) == 1
     echoes.hold.set()
     assert len(await reader.readexactly(count * (size + 4))) == count * (size + 4)
@@ -211,6 +211,19 @@ async def test_a_close_of_ours_is_answered_while_the_peer_finishes_a_message(ech
     writer.close()
     await until(lambda: echoes.over)
     assert (len(echoes.heard), echoes.left, echoes.over) == (1, 1, 1)
+
+
+async def test_the_clients_close_counts_though_it_came_before_ours_and_waits_behind_a_message(echoes: Echoes) -> None:
+    echoes.hold = asyncio.Event()
+    reader, writer = await echoes.open()
+    writer.write(text(b"x") * 2 + close(1001))
+    await until(lambda: echoes.heard and echoes.end_of_the_last.unread)
+    echoes.end_of_the_last.close(1001, "")
+    async with asyncio.timeout(5):  # and not until the time for answering is over
+        assert await reader.read() == b"\x88\x02\x03\xe9"
+    writer.close()
+    await until(lambda: echoes.over)
+    assert echoes.heard == [b"x"]
 
 
 async def test_finishing_is_cancelled_when_the_client_is_gone_before_the_peer_is_told(echoes: Echoes) -> None:
