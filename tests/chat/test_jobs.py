@@ -93,7 +93,7 @@ async def test_a_log_that_cannot_be_written_just_now_has_no_hole_afterwards(
             folder.rmdir()
         (tmp_path / "away").rename(folder)
         await until(lambda: len({line["content"] for line in lines(log)}) == 51, timeout=20)
-        assert "chatlab_jobs_waiting 0" in server.service.metrics_page()
+        await until(lambda: "chatlab_jobs_waiting 0" in server.service.metrics_page())
         redis = Redis.from_url(fresh_redis.url)
         assert not await redis.exists("chat-stream:set-aside:audit")
         await redis.aclose()
