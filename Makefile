@@ -44,7 +44,7 @@ test: venv-dev
 
 # Each file on one of two workers; each part with a memory of its own of what failed, for --lf. Where PYTEST_ARGS
 # chooses, it may choose nothing here: then pytest ends with 5.
-PYTEST = $(PY) -m pytest -q -rfEs -n $(WORKERS) --dist loadfile -o cache_dir=.test/$@.cache --lfnf=none $(PYTEST_ARGS)
+PYTEST = $(PY) -m pytest -q -rfEs -n $(WORKERS) --dist loadfile --no-loadscope-reorder -o cache_dir=.test/$@.cache --lfnf=none $(PYTEST_ARGS)
 NBVAL = $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 60
 MAY_CHOOSE_NOTHING = || test "$$?$(if $(strip $(PYTEST_ARGS)),, of all)" = 5
 

@@ -10,20 +10,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
+from urllib.parse import urlsplit, urlunsplit
 
 import typer
+from typer.exceptions import TyperException
 
-from chatlab.errors import BrokerError, ChatlabError, SetupError
+from chatlab import console
+from chatlab.errors import BrokerError, ChatlabError, SetupError, StompError
+from chatlab.urls import without_password
 
 if TYPE_CHECKING:
     from chatlab.brokers.port import Broker
@@ -43,22 +48,53 @@ SECONDS_TO_LEAVE = 10.0
 
 
 def main() -> None:
-    """Run the command line; an error the user can mend becomes a line and an exit status."""
+    """Run the command line; an error the user can fix becomes a line and an exit status."""
+    console.keep_writing()
     try:
-        app()
+        status = app(standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except TyperException as error:
+        _fail(_what_is_wrong(error), WRONG_COMMAND_LINE)
     except ChatlabError as error:
         _fail(str(error), SET_UP)
+    except BrokenPipeError:
+        _leave_the_pipe()
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"cannot use {error.filename}: {error.strerror}", SET_UP)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] == "chatlab":
             raise
         from chatlab.lab.doctor import bring_the_lab
 
         _fail(f"{error.name} is not installed; {bring_the_lab()}", SET_UP)
+    raise SystemExit(status)
 
 
 def _fail(line: str, status: int) -> NoReturn:
-    print(f"chatlab: {line}", file=sys.stderr)
+    if line:
+        print(f"chatlab: {' '.join(line.splitlines())}", file=sys.stderr)
     raise SystemExit(status)
+
+
+def _what_is_wrong(error: TyperException) -> str:
+    """What is wrong with the command line, in one line that has the value and says where the right ones are."""
+    context = getattr(error, "ctx", None)
+    if context is None or type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
+        return error.format_message().strip()
+    said = " ".join(error.format_message().split()).rstrip(".")
+    # What typer leaves out, and pydantic behind it knows: the value.
+    causes: list[dict[str, Any]] = getattr(error.__cause__, "errors", list)()
+    value = f", not {causes[0]['input']!r}" if causes else ""
+    return f"{said[:1].lower()}{said[1:]}{value}; see `{context.command_path} --help`"
+
+
+def _leave_the_pipe() -> NoReturn:
+    """End quietly: whoever read our output has had enough, as `head` has. Python would still try to write the rest."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(1)
 
 
 # The workbook.
@@ -201,11 +237,64 @@ def reset(
 LOOPBACK = "127.0.0.1"
 CLASSROOM_RATE = 10.0  # messages a second: more than anybody types, less than a script would send
 
-Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for every one this machine has.")]
+
+def _host(text: str) -> str:
+    """Refuse what cannot be the name or address of a host."""
+    try:
+        if text.strip() and text.encode("idna"):
+            return text
+    except UnicodeError:  # a label too long
+        pass
+    raise typer.BadParameter(f"{text!r} is no address; 127.0.0.1 is this machine alone, 0.0.0.0 every address it has")
+
+
+def _origins(given: list[str] | None) -> list[str] | None:
+    return [_origin(each) for each in given] if given else None
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers send it (RFC 6454, 6.2): in small letters, its host in ASCII, without the usual port."""
+    if text in ("*", "null"):
+        return text
+    try:
+        parts = urlsplit(text)
+        host, port = (parts.hostname or "").encode("idna").decode(), parts.port
+    except ValueError:  # UnicodeError is one
+        host, port = "", None
+    rest = parts.username or parts.path.strip("/") or parts.query or parts.fragment if host else "nothing fits"
+    if rest or not parts.scheme or not host or set(host) & set(" *"):
+        raise typer.BadParameter(f"{text!r} is no origin; write it as https://chat.example, or * for every page")
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{f':{port}' if port not in (None, usual) else ''}"
+
+
+def _finite(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no number to count with")
+    return value
+
+
+def _heart_beat(text: str) -> str:
+    from chatlab.stomp.heartbeat import parse_heart_beat
+
+    try:
+        parse_heart_beat(text)
+    except StompError as error:
+        raise typer.BadParameter(str(error)) from None
+    return text
+
+
+Host = Annotated[
+    str, typer.Option(help="The address to listen on; 0.0.0.0 for every one this machine has.", callback=_host)
+]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes any free one.")]
 Origins = Annotated[
     list[str] | None,
-    typer.Option("--origin", help="A page's origin to let in, such as https://chat.example; repeat it for more."),
+    typer.Option(
+        "--origin",
+        help="A page's origin to let in, such as https://chat.example; repeat it for more.",
+        callback=_origins,
+    ),
 ]
 Redis = Annotated[str | None, typer.Option(help="Redis Streams on this server; the same as --broker with this URL.")]
 BrokerUrl = Annotated[
@@ -292,7 +381,10 @@ def room(
         bool, typer.Option("--lan", help="Open it to the local network, with a room code, and show how to come in.")
     ] = False,
     rate: Annotated[
-        float | None, typer.Option(min=0.1, help="Messages a second one member may send; 10 with --lan, else no limit.")
+        float | None,
+        typer.Option(
+            min=0.1, callback=_finite, help="Messages a second one member may send; 10 with --lan, else no limit."
+        ),
     ] = None,
     as_in_the_article: Annotated[
         bool, typer.Option("--as-in-the-article", help="The article's handler, faults and all; any origin may come in.")
@@ -305,7 +397,8 @@ def room(
 
     if as_in_the_article and (lan or rate or redis or broker):
         _fail("--as-in-the-article has no code, no limits, no broker: leave those options out", WRONG_COMMAND_LINE)
-    engine = broker_of(_broker_url(redis, broker)) if redis or broker else None
+    named = redis is not None or broker is not None
+    engine = broker_of(_broker_url(redis, broker), topics=[shared_room.TOPIC]) if named else None
     if lan:
         host, rate = "0.0.0.0" if host == LOOPBACK else host, rate or CLASSROOM_RATE
 
@@ -319,8 +412,12 @@ def room(
             code=classroom.new_code() if lan else None,
             rate=alone.RateLimit(rate) if rate else None,
         )
-        page = server.page_url(classroom.lan_address() if lan else None)
-        print(classroom.banner(page) if lan else f"the room's page: {page}")
+        if lan:
+            encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+            print(classroom.banner(server.page_url(_address_on_the_network(host)), encoding))
+        else:
+            print(f"the room's page: {server.page_url()}")
+            _say_on_the_network(server.page_url(), host)
         return server
 
     async def start_one_that_holds(**options: Any) -> alone.RoomServer:
@@ -349,10 +446,28 @@ def chat(
     max_length: Annotated[
         int, typer.Option(min=1, help="About how many messages each room keeps (redis:// and memory:// alone).")
     ] = 100_000,
-    drain_seconds: Annotated[float, typer.Option(min=0, help="How long clients have to leave after SIGTERM.")] = 5.0,
+    drain_seconds: Annotated[
+        float, typer.Option(min=0, callback=_finite, help="How long clients have to leave after SIGTERM.")
+    ] = 5.0,
     rate: Annotated[
-        float | None, typer.Option(min=0.1, help="Messages a second one connection may send; no limit if not given.")
+        float | None,
+        typer.Option(min=0.1, callback=_finite, help="Messages a second one connection may send; else no limit."),
     ] = None,
+    users: Annotated[
+        Path | None,
+        typer.Option(help="Let in these alone: a file with NAME:PASSCODE on each line. Else everybody is a guest."),
+    ] = None,
+    heart_beat: Annotated[
+        str,
+        typer.Option(
+            metavar="OUT,IN",
+            callback=_heart_beat,
+            help="Milliseconds between heart-beats: how often this server can send one, and how often it wants one.",
+        ),
+    ] = "10000,10000",
+    max_frame: Annotated[
+        int, typer.Option(min=1024, max=64 << 20, help="The largest STOMP frame a client may send, in octets.")
+    ] = 64 << 10,
     audit_log: Annotated[
         Path | None,
         typer.Option(
@@ -367,7 +482,9 @@ def chat(
     ] = None,
     takeover_seconds: Annotated[
         float,
-        typer.Option(min=0.1, help="After how long a job's message goes to another instance (redis:// alone)."),
+        typer.Option(
+            min=0.1, callback=_finite, help="After how long a job's message goes to another instance (redis:// alone)."
+        ),
     ] = 30.0,
     as_in_the_article: Annotated[
         Build | None, typer.Option(help="One of the article's builds instead, faults and all; it wants redis://.")
@@ -375,20 +492,28 @@ def chat(
     until_stdin_ends: UntilStdinEnds = False,
 ) -> None:
     """The chat: STOMP over WebSocket at /ws, in step with every instance on the same broker. Its page is at /."""
+    from chatlab.chat.destinations import PUBLIC, topic_of
+
     url = _broker_url(redis, broker)
-    engine = broker_of(url, durability, max_length, takeover_seconds)
+    engine = broker_of(url, durability, max_length, takeover_seconds, topics=[topic_of(each) for each in DESTINATIONS])
     if as_in_the_article and not url.startswith(REDIS_URLS):
         _fail("--as-in-the-article wants a Redis: add --redis URL", WRONG_COMMAND_LINE)
     if as_in_the_article and (rate or audit_log or notify_mentions):
         _fail("--as-in-the-article has no limits and no jobs: leave those options out", WRONG_COMMAND_LINE)
+    if as_in_the_article and users:
+        _fail("--as-in-the-article lets everybody in: leave --users out", WRONG_COMMAND_LINE)
     if job_room and not (audit_log or notify_mentions):
         _fail("--job-room names a room for --audit-log or --notify-mentions: give one of them", WRONG_COMMAND_LINE)
     from chatlab.chat import as_in_the_article as article
     from chatlab.chat import jobs
     from chatlab.chat import server as chat_server
-    from chatlab.chat.destinations import PUBLIC
+    from chatlab.chat.access import Access
     from chatlab.chat.limits import Rate
+    from chatlab.chat.users import among, read_passcodes
+    from chatlab.stomp.frames import Limits
+    from chatlab.stomp.heartbeat import parse_heart_beat
 
+    access = Access(among(read_passcodes(users))) if users else Access()
     tasks = [jobs.audit_log(audit_log)] if audit_log else []
     tasks += [jobs.mentions] if notify_mentions else []
 
@@ -396,8 +521,10 @@ def chat(
         await engine.start()
         if as_in_the_article:
             await engine.aclose()  # it has seen that the server answers; the article's build does not look
+            from chatlab.brokers import redis_url
+
             return await article.start(
-                url, build=as_in_the_article.value, host=host, port=port, origins=origin or ("*",)
+                redis_url.parse(url).url, build=as_in_the_article.value, host=host, port=port, origins=origin or ("*",)
             )
         server = await chat_server.start(
             engine,
@@ -406,10 +533,14 @@ def chat(
             origins=origin or (),
             drain_seconds=drain_seconds,
             rate=Rate(rate, burst=max(20, int(rate))) if rate else None,
+            access=access,
+            heart_beat=parse_heart_beat(heart_beat),
+            limits=Limits(max_frame=max_frame, max_transaction=max(Limits().max_transaction, max_frame)),
             jobs=tasks,
             job_rooms=job_room or (PUBLIC,),
         )
         print(f"the chat's page: {server.page_url}")
+        _say_on_the_network(server.page_url, host)
         return server
 
     _run(start, host, port, until_stdin_ends, engine.aclose, _fast_loop())
@@ -430,9 +561,11 @@ def _run(
     """Run one server from its start to its polite end, then `afterwards`; exit status 0 when it was asked to stop."""
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(_serve(start, until_stdin_ends, afterwards))
+            runner.run(_serve(start, host, until_stdin_ends, afterwards))
     except asyncio.CancelledError:
         return  # asked to stop, and stopped
+    except BrokenPipeError:
+        raise  # of standard output
     except OSError as error:
         _fail(_why_not_listening(error, host, port), SET_UP)
     except BrokerError as error:
@@ -449,7 +582,10 @@ def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(
-    start: Callable[[], Awaitable[Server]], until_stdin_ends: bool, afterwards: Callable[[], Awaitable[None]]
+    start: Callable[[], Awaitable[Server]],
+    host: str,
+    until_stdin_ends: bool,
+    afterwards: Callable[[], Awaitable[None]],
 ) -> None:
     """Serve until this task is cancelled, which is what a signal does: starting or serving, it ends the same way."""
     _cancel_on_signals(until_stdin_ends)
@@ -457,8 +593,28 @@ async def _serve(
         until_the_end.push_async_callback(afterwards)
         server = await start()
         until_the_end.push_async_callback(server.aclose)
+        _say_on_the_network(server.url, host)
         print(f"listening on {server.url}", flush=True)
         await asyncio.Event().wait()
+
+
+def _say_on_the_network(url: str, host: str) -> None:
+    """Print the URL for other machines, if the server listens on all addresses of this one."""
+    from chatlab.classroom import in_url
+
+    if address := _address_on_the_network(host):
+        parts = urlsplit(url)
+        print(f"on this network: {urlunsplit(parts._replace(netloc=f'{in_url(address)}:{parts.port}'))}")
+
+
+def _address_on_the_network(host: str) -> str | None:
+    """This machine's address for other machines, for a server that listens on all addresses; None if it has none."""
+    from chatlab.classroom import EVERYWHERE, host_to_open, lan_address
+
+    with contextlib.suppress(OSError):  # no address as a number, such as localhost
+        host = str(socket.getaddrinfo(host, 0, flags=socket.AI_NUMERICHOST)[0][4][0])
+    address = lan_address(host) if host in EVERYWHERE else host
+    return None if address == host_to_open(host) else address
 
 
 def _cancel_on_signals(until_stdin_ends: bool) -> None:
@@ -506,34 +662,69 @@ BROKER_URLS = (
 
 
 REDIS_URLS = ("redis://", "rediss://", "unix://")
+# One destination of each kind: a broker that may not use the keys of one of them would fail later, and in part.
+DESTINATIONS = ("/topic/public", "/topic/room.nobody", "/topic/nobody", "/queue/nobody", "/user/queue/nobody")
 
 
 def _broker_url(redis: str | None, broker: str | None) -> str:
     """What the command line names; `REDIS_URL` when it names nothing, and memory when nothing does."""
-    if redis and broker:
+    if redis is not None and broker is not None:
         _fail("--redis and --broker are two ways to say one thing; give one of them", WRONG_COMMAND_LINE)
-    if url := broker or redis or os.environ.get("REDIS_URL"):
+    given = broker if broker is not None else redis
+    if given is not None:  # an empty one too: a variable that is not set must not make an instance that chats alone
+        return given.strip()
+    if url := os.environ.get("REDIS_URL", "").strip():
         return url
     print("no broker named: this instance chats alone, and forgets all when it ends; see --redis", file=sys.stderr)
     return "memory://"
 
 
 def broker_of(
-    url: str, durability: Durability = Durability.SERVER, max_length: int = 100_000, takeover_after: float = 30.0
+    url: str,
+    durability: Durability = Durability.SERVER,
+    max_length: int = 100_000,
+    takeover_after: float = 30.0,
+    topics: Sequence[str] = (),
 ) -> Broker:
-    """The broker for a URL, not yet connected. A wrong URL ends with a line that lists the right ones."""
+    """The broker for a URL, not yet connected; `topics`: some that it will surely serve.
+
+    A wrong URL ends with a line that lists the right ones, or names the option that is wrong in it.
+    """
     scheme, separator, _ = url.partition("://")
-    if durability is Durability.FSYNC and not url.startswith(REDIS_URLS):
-        _fail(f"--durability fsync is for redis:// alone, not for {scheme}://", WRONG_COMMAND_LINE)
     try:
         if not separator:
-            raise ValueError(f"{url!r} is no URL")
-        return _engine(scheme, url, durability, max_length, takeover_after)
+            raise ValueError(f"{without_password(url)!r} is no URL")
+        if durability is Durability.FSYNC and not url.startswith(REDIS_URLS):
+            _fail(f"--durability fsync is for redis:// alone, not for {scheme}://", WRONG_COMMAND_LINE)
+        _check_address(scheme, url)
+        return _engine(scheme, url, durability, max_length, takeover_after, topics)
     except ValueError as error:
         _fail(f"{error}; the brokers are {BROKER_URLS}", WRONG_COMMAND_LINE)
+    except SetupError as error:
+        _fail(str(error), WRONG_COMMAND_LINE)
 
 
-def _engine(scheme: str, url: str, durability: Durability, max_length: int, takeover_after: float) -> Broker:
+def _check_address(scheme: str, url: str) -> None:
+    """Raise ValueError for an address that no broker can have; the engines check what else is in their URLs."""
+    parts = urlsplit(url)
+    if scheme == "memory" and url.removesuffix("/") != "memory:/":
+        raise ValueError("memory:// is in this process, and has no address")
+    if scheme in ("amqp", "amqps", "kafka") and not parts.netloc.rpartition("@")[2]:
+        raise ValueError(f"{scheme}:// names no host")
+    for address in parts.netloc.rpartition("@")[2].split(","):  # Kafka's may be several
+        try:
+            port = urlsplit(f"//{address}").port
+        except ValueError:
+            if "@" in url[url.index(parts.netloc) + len(parts.netloc) :]:  # then what is no port is part of a password
+                raise ValueError("in a password /, ? and # are written %2F, %3F and %23") from None
+            raise
+        if port == 0:
+            raise ValueError(f"{address} has port 0, where nothing can listen")
+
+
+def _engine(
+    scheme: str, url: str, durability: Durability, max_length: int, takeover_after: float, topics: Sequence[str]
+) -> Broker:
     """The one place that names engines. Raises ValueError for what is no broker's URL."""
     match scheme:
         case "memory":
@@ -544,12 +735,12 @@ def _engine(scheme: str, url: str, durability: Durability, max_length: int, take
             from chatlab.brokers.redis_streams import RedisStreamsBroker
 
             return RedisStreamsBroker(
-                url, durability=durability.value, max_length=max_length, takeover_after=takeover_after
+                url, durability=durability.value, max_length=max_length, takeover_after=takeover_after, topics=topics
             )
         case "redis-pubsub" | "rediss-pubsub":
             from chatlab.brokers.redis_pubsub import RedisPubSubBroker
 
-            return RedisPubSubBroker(url.replace("-pubsub", "", 1))
+            return RedisPubSubBroker(url.replace("-pubsub", "", 1), topics=topics)
         case "amqp" | "amqps":
             from chatlab.brokers.rabbitmq import RabbitMQBroker
 

@@ -1,7 +1,8 @@
 """The smallest servers: each message goes back to whoever sent it, while more may be coming in.
 
 `start` is what one writes with the library `websockets`: a handler of two lines. `start_by_hand` is the same server on
-chatlab's own `Connection` and asyncio's streams: all that the library does for those two lines, laid open.
+chatlab's own `Connection` and asyncio: all that the library does for those two lines, laid open here and in
+`net/endpoint.py`.
 
 Left out by hand: keep-alive pings and TLS. A client that is silent for ever keeps its connection.
 """
@@ -9,22 +10,23 @@ Left out by hand: keep-alive pings and TLS. A client that is silent for ever kee
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from http import HTTPStatus
-from typing import Self
+from typing import Self, cast
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
 
+from chatlab.classroom import host_to_open, in_url
+from chatlab.net.endpoint import EndSettings, WebSocketEnd
+from chatlab.net.websockets_library import Transports, close, judged_by
 from chatlab.websocket import handshake
-from chatlab.websocket.connection import MAX_MESSAGE, WRITING, Connection, Message, Opened, State
+from chatlab.websocket.connection import MAX_MESSAGE, Accept, Connection, Opened, State
 from chatlab.websocket.frames import CloseCode, Side
-from chatlab.websocket.handshake import origin_allowed
 
-READ_SIZE = 64 * 1024
+logger = logging.getLogger("chatlab.echo")
 
 
 class EchoServer:
@@ -32,7 +34,7 @@ class EchoServer:
 
     def __init__(self, server: asyncio.Server | Server, aclose: Callable[[], Awaitable[None]]) -> None:
         host, self.port = next(iter(server.sockets)).getsockname()[:2]
-        self.url = f"ws://[{host}]:{self.port}/" if ":" in host else f"ws://{host}:{self.port}/"
+        self.url = f"ws://{in_url(host_to_open(host))}:{self.port}/"
         self._aclose = aclose
 
     async def aclose(self) -> None:
@@ -66,29 +68,18 @@ async def start(
     close_timeout: float = 2.0,
 ) -> EchoServer:
     """Start an echo server on the library `websockets`. Port 0 takes a free one; `OSError` if a given one is taken."""
-
-    def refuse_foreign_pages(connection: ServerConnection, request: Request) -> Response | None:
-        if origin_allowed(request.headers.get("Origin"), request.headers.get("Host"), origins):
-            return None
-        return connection.respond(
-            HTTPStatus.FORBIDDEN, f"pages of {request.headers['Origin']!r} may not connect here\n"
-        )
-
+    transports = Transports()
     server = await serve(
         echo,
         host,
         port,
-        process_request=refuse_foreign_pages,
+        process_request=judged_by(partial(handshake.accept, origins=origins)),
+        create_connection=transports.connection_class(),
         compression="deflate" if compression else None,
         max_size=max_message,
         close_timeout=close_timeout,
     )
-
-    async def aclose() -> None:
-        server.close()
-        await server.wait_closed()
-
-    return EchoServer(server, aclose)
+    return EchoServer(server, partial(close, server, transports, close_timeout))
 
 
 # --- By hand ---------------------------------------------------------------------------------------------------------
@@ -107,95 +98,114 @@ async def start_by_hand(
 ) -> EchoServer:
     """Start an echo server on `Connection`. Port 0 takes a free one; `OSError` if a given one is taken."""
     accept = partial(handshake.accept, origins=origins, subprotocols=subprotocols, compression=compression)
-    clients: dict[asyncio.Task[None], Client] = {}
-
-    async def serve_client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(Side.SERVER, accept=accept, max_message=max_message)
-        client = Client(connection, reader, writer, open_timeout, close_timeout)
-        task = asyncio.current_task()
-        assert task is not None  # a stream's callback runs as a task
-        clients[task] = client
-        try:
-            await client.run()
-        finally:
-            del clients[task]
-
-    server = await asyncio.start_server(serve_client, host, port)
+    clients = Clients(accept, max_message, open_timeout, EndSettings(close_timeout=close_timeout))
+    server = await asyncio.get_running_loop().create_server(lambda: Handshake(clients), host, port)
 
     async def aclose() -> None:
         server.close()
-        for client in clients.values():
-            client.go_away()
-        if clients:
-            _, late = await asyncio.wait(clients, timeout=close_timeout)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await clients.aclose()
         await server.wait_closed()
 
     return EchoServer(server, aclose)
 
 
-class Client:
-    """One client of the server by hand: moves bytes between its socket and its `Connection`."""
+class Echo:
+    """The peer of one client: it sends each message back, and reads no more while the client does not read."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        open_timeout: float,
-        close_timeout: float,
-    ) -> None:
-        self._connection = connection
-        self._reader = reader
-        self._writer = writer
-        self._open_timeout = open_timeout
-        self._close_timeout = close_timeout
+    def __init__(self, end: WebSocketEnd) -> None:
+        self._end = end
 
-    async def run(self) -> None:
-        """Serve the client until its TCP connection ends, and leave nothing of it behind."""
-        try:
-            async with asyncio.timeout(self._open_timeout) as deadline:
-                await self._talk(deadline)
-            async with asyncio.timeout(self._close_timeout):
-                await self._linger()
-        except (OSError, TimeoutError):
-            pass  # the client reset the connection, or took too long over its handshake or its end
-        finally:
-            self._writer.transport.abort()
+    def receive(self, data: bytes, text: bool) -> bool:
+        """Send it back, as the handshake has agreed: compressed, perhaps."""
+        self._end.send(data, text)
+        return not self._end.buffered()
 
-    def go_away(self) -> None:
-        """Start the closing handshake; `run` sees to its end."""
-        if self._connection.state is State.OPEN:
-            self._connection.close(CloseCode.GOING_AWAY)
-            self._writer.write(self._connection.data_to_send())
-        elif self._connection.state is State.CONNECTING:
-            self._writer.transport.abort()
+    async def finish(self) -> None:
+        """Wait until the client has read what it was sent."""
+        await self._end.drained()
 
-    async def _talk(self, deadline: asyncio.Timeout) -> None:
-        """Read, answer, write, until it is for us to close. A client that does not read is not read from either."""
-        while not self._connection.must_close_tcp:
-            data = await self._reader.read(READ_SIZE)
-            if not data:
-                self._connection.receive_eof()
-                return
-            for event in self._connection.receive_data(data):
-                if isinstance(event, Opened):
-                    deadline.reschedule(None)
-                if isinstance(event, Message) and self._connection.state in WRITING:
-                    self._connection.send(event.data)
-            self._writer.write(self._connection.data_to_send())
-            await self._writer.drain()
+    def end(self) -> None:
+        """Nothing is kept of a client."""
 
-    async def _linger(self) -> None:
-        """End our direction, and read away what is still under way in the other.
 
-        Closing a socket with unread bytes in it resets the connection, and the reset could overtake our Close.
-        """
-        if self._writer.can_write_eof():
-            self._writer.write_eof()
-        while await self._reader.read(READ_SIZE):
-            pass
-        self._writer.close()
-        await self._writer.wait_closed()
+class Clients:
+    """What the clients of one server have in common, and who they are."""
+
+    def __init__(self, accept: Accept, max_message: int, open_timeout: float, settings: EndSettings) -> None:
+        self.open_timeout = open_timeout
+        self.settings = settings
+        self.connecting: set[Handshake] = set()
+        self.open: set[WebSocketEnd] = set()
+        self._accept = accept
+        self._max_message = max_message
+
+    def connection(self) -> Connection:
+        """Return the protocol's side of a new client."""
+        return Connection(Side.SERVER, accept=self._accept, max_message=self._max_message)
+
+    async def aclose(self) -> None:
+        """Close every WebSocket with 1001, and drop what is still there after the timeout."""
+        for client in list(self.connecting):
+            client.abort()
+        for end in self.open:
+            end.close(CloseCode.GOING_AWAY, "")
+        if self.open:
+            await asyncio.wait([end.gone for end in self.open], timeout=self.settings.close_timeout)
+        for end in self.open:
+            end.abort()
+
+
+class Handshake(asyncio.Protocol):
+    """One client's opening handshake. Once it is agreed on, a `WebSocketEnd` takes over the TCP connection."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._websocket = clients.connection()
+        self._transport: asyncio.Transport
+        self._deadline: asyncio.TimerHandle
+        self._end: WebSocketEnd | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected: it has so many seconds to ask for a WebSocket."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._clients.connecting.add(self)
+        self._abort_in(self._clients.open_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        """Read the request as far as it is here, and answer it. What comes behind it waits in `Connection`."""
+        if self._websocket.state is not State.CONNECTING:
+            return  # refused: read away, or a reset for unread bytes could overtake the answer
+        event = next(self._websocket.receive_data(data), None)
+        self._transport.write(self._websocket.data_to_send())
+        if isinstance(event, Opened):
+            self._open()
+        elif event is not None:
+            self._transport.write_eof()
+            self._deadline.cancel()
+            self._abort_in(self._clients.settings.close_timeout)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The TCP connection is over, before or after the handshake."""
+        self._deadline.cancel()
+        self._clients.connecting.discard(self)
+        if self._end is not None:
+            self._clients.open.discard(self._end)
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._transport.abort()
+
+    def _open(self) -> None:
+        self._deadline.cancel()
+        self._clients.connecting.discard(self)
+        host, port = self._transport.get_extra_info("peername")[:2]
+        name = f"{host}:{port}"
+        log = logging.LoggerAdapter(logger, {"connection": name})
+        self._end = WebSocketEnd(
+            self._transport, self._websocket, Echo, name=name, log=log, settings=self._clients.settings
+        )
+        self._clients.open.add(self._end)
+        self._end.data_received(b"")  # what came in one piece with the request
+
+    def _abort_in(self, seconds: float) -> None:
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self.abort)

@@ -7,11 +7,12 @@
     │   ├── WebSocketError            a frame or message refused: the close code to answer with
     │   ├── StompError                a STOMP frame refused: what to say in the ERROR frame
     │   └── MessageRefused            a message its handler does not take: the field at fault; the session stays
+    ├── NotNow                    a job's: its work cannot be done at present, and the record is not at fault
     ├── SetupError                the set-up's: something is missing, taken or misspelled; `remedy` says what to do
     │   ├── EngineMissing             no server of that kind here
     │   └── EngineUnreachable         a server is named, but it does not answer
     └── BrokerError               a broker could not do what it was asked
-        ├── BrokerUnavailable         the engine went away; nothing was promised, so nothing is lost silently
+        ├── BrokerUnavailable         the engine does not answer; `outcome_unknown` says what that means for a publish
         │   └── BrokerClosed              this broker was closed by its owner: there is no point in trying again
         └── SubscriptionLost          this subscription has ended, with the reason
 
@@ -86,16 +87,33 @@ class EngineUnreachable(SetupError):
     """A server was named by URL but does not answer there."""
 
 
+class NotNow(ChatlabError):
+    """Work on a record cannot be done at present (a full disk, say): try again later, it is no fault of the record."""
+
+
 class BrokerError(ChatlabError):
-    """A broker could not do what it was asked."""
+    """A broker could not do what it was asked. If that was to publish, the record was not taken."""
+
+    outcome_unknown = False
 
 
 class BrokerUnavailable(BrokerError):
-    """The engine behind the broker does not answer; what was asked may or may not have been done."""
+    """The engine behind the broker does not answer.
+
+    With `outcome_unknown`, what was asked may have been done: a record may still be delivered. Without it, it was not
+    done and will not be.
+    """
+
+    def __init__(self, message: str = "", *, outcome_unknown: bool = True) -> None:
+        super().__init__(message)
+        self.outcome_unknown = outcome_unknown
 
 
 class BrokerClosed(BrokerUnavailable):
     """The broker object has been closed: whatever is asked of it now fails, and will fail again."""
+
+    def __init__(self, message: str = "this broker is closed") -> None:
+        super().__init__(message, outcome_unknown=False)
 
 
 class SubscriptionLost(BrokerError):
@@ -110,3 +128,15 @@ class SubscriptionLost(BrokerError):
         super().__init__(message)
         self.resume = resume
         self.restarted = restarted
+
+
+def unpublished(error: BaseException, what_to_do: str = "") -> str:
+    """Return what to tell the sender of a message whose publish ended with `error`.
+
+    Only what surely was not taken is called refused. Everything else may still arrive, and is called not confirmed;
+    then comes `what_to_do`, where a repeat does no harm.
+    """
+    if isinstance(error, BrokerError) and not error.outcome_unknown:
+        return f"refused: {error}"
+    reason = str(error) if isinstance(error, BrokerError) else "the broker failed"
+    return "; ".join(filter(None, (f"not confirmed: {reason}", "it may still be delivered", what_to_do)))

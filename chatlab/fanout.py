@@ -21,7 +21,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -31,10 +31,13 @@ logger = logging.getLogger("chatlab.fanout")
 class Sink(Protocol):
     """One reader's end of a connection. No method waits; `write` keeps in memory what the kernel does not take.
 
-    `descriptor`, where there is one, may be written to instead while it is not None (see direct.py).
+    While `descriptor` is not None, it may be written to instead (see net/endpoint.py). A sink that has `log_fields` is
+    named by them in the log.
     """
 
-    descriptor: int | None
+    @property
+    def descriptor(self) -> int | None:
+        """The socket's descriptor, or None while there is something in the way."""
 
     def write(self, data: bytes) -> None:
         """Send `data`, or keep it until it can be sent. Does nothing once the connection is closing."""
@@ -258,7 +261,7 @@ class Fanout:
         # Only now: closing a sink may send something in turn.
         for sink, error in failed:
             self.counters.failed += 1
-            logger.warning("%s dropped: write failed: %r", sink, error)
+            logger.warning("%s dropped: write failed: %r", sink, error, extra=_fields(sink))
             sink.abort()
         for sink in slow:
             self._close_slow(sink, f"{sink.buffered()} bytes unread")
@@ -294,7 +297,7 @@ class Fanout:
             return
         policy = self.policy
         self.counters.slow += 1
-        logger.warning("%s closed: %s: %s", sink, policy.reason, why)
+        logger.warning("%s closed: %s: %s", sink, policy.reason, why, extra=_fields(sink))
         loop = asyncio.get_running_loop()
         self._draining[sink] = loop.call_later(policy.drain_seconds, self._end_drain, sink)
         sink.close(policy.code, f"{policy.reason}: {why}")
@@ -304,8 +307,13 @@ class Fanout:
         if left := sink.buffered():
             self.counters.aborted += 1
             why = f"{left} bytes not drained in {self.policy.drain_seconds:g} s"
-            logger.warning("%s aborted: %s: %s", sink, self.policy.reason, why)
+            logger.warning("%s aborted: %s: %s", sink, self.policy.reason, why, extra=_fields(sink))
             sink.abort()
+
+
+def _fields(sink: Sink) -> Mapping[str, str]:
+    fields: Mapping[str, str] = getattr(sink, "log_fields", {})
+    return fields
 
 
 def _shared(queue: list[Run]) -> Iterator[tuple[bytes, tuple[Sink, ...]]]:

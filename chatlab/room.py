@@ -8,6 +8,8 @@ line begins says what it is:
     Server received from Ana: hello    the same from a member with a name: ws://host:port/room?name=Ana
     * Ana joined (3 here)              a notice: somebody with a name came or left; who has no name comes unannounced
     ! not sent: ...                    an error, to the one who caused it
+    ! not confirmed: ...               the same, if the text may still arrive (a shared room)
+    (an empty message)                 a heart-beat, to a member that asked for them: ws://host:port/room?beats=yes
 
 A name has no colon and no control characters, and is taken once: nobody's text can pass for a notice, an error or
 somebody else's. Everybody who is in sees the same lines in the same order. A GET for / answers with a small page to
@@ -20,30 +22,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
+from functools import partial
 from itertools import count
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 from uuid import UUID
 
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
+from aiohttp import web
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
-from websockets.frames import CloseCode, Frame, Opcode
-from websockets.http11 import Request, Response
-from websockets.streams import StreamReader
 
-from chatlab.classroom import PAGE, page_response, same_code
+from chatlab.classroom import PAGE, host_to_open, in_url, page_file, same_code
 from chatlab.errors import HandshakeError
 from chatlab.fanout import Fanout, Group, SlowReaderPolicy
-from chatlab.websocket.handshake import origin_allowed
+from chatlab.naming import can_be_shown
+from chatlab.net import websockets_library
+from chatlab.net.aiohttp_upgrade import upgrade
+from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
+from chatlab.net.http_server import HttpServer
+from chatlab.websocket import handshake
+from chatlab.websocket.connection import Connection
+from chatlab.websocket.frames import Close, CloseCode, Frame, server_message
+from chatlab.websocket.handshake import Agreement, Request, Response
 
 logger = logging.getLogger("chatlab.room")
 
@@ -52,12 +58,12 @@ MAX_NAME = 32  # characters
 TURN = 64  # messages taken from one member before the others have their turn
 DEPARTURES = 100  # how many of the last departures are remembered, with their reasons
 SHUTDOWN_SECONDS = 2.0  # for members to answer the close with 1001, before their connections are dropped
-OPEN_SECONDS = 5.0  # for a client to finish its handshake
+OPEN_SECONDS = 5.0  # for a client to send its request
+BEAT_SECONDS = 10.0  # between two heart-beats to a member that asked for them
+CLOSING = "the room is closing"
 
 
-def text_frame(text: str) -> bytes:
-    """Return `text` as one unmasked, final text frame."""
-    return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+HEART_BEAT = server_message(b"")
 
 
 @dataclass(frozen=True)
@@ -140,83 +146,78 @@ class Metrics:
 
 
 class Member:
-    """One connection in the room, and the sink that `fanout` writes to: the one place that knows both."""
+    """One client in the room: the peer of its WebSocket, and the sink that the fan-out writes to."""
 
-    descriptor: int | None = None
-
-    def __init__(self, room: Room, connection: ServerConnection, number: int, name: str | None) -> None:
+    def __init__(self, room: Room, end: WebSocketEnd, number: int, name: str | None, address: str) -> None:
         self.room = room
-        self.connection = connection
         self.name = name
         self.label = name or f"member {number}"
+        self.address = address
         self.prefix = f"Server received from {name}: " if name else "Server received: "
         self.allowance = Allowance(room.rate) if room.rate else None
         self.sent = 0
-        self._protocol = connection.protocol
-        self._transport = connection.transport
-        self._held: list[bytes] = []  # what came while a fragmented message was under way
-        self._plain = not connection.protocol.extensions  # nothing held, nothing to compress
+        self.buffered = end.buffered
+        self._end = end
+        self._taken = 0
 
     def __str__(self) -> str:
-        return f"{self.label} at {address_of(self.connection)}"
+        return f"{self.label} at {self.address}"
+
+    def metrics(self) -> MemberMetrics:
+        """How it is doing now."""
+        return MemberMetrics(self.label, self.address, self.sent, self.buffered(), self._end.latency)
+
+    # What its WebSocket calls.
+
+    def receive(self, data: bytes, text: bool) -> bool:
+        """Take a message; every so many, the others have their turn before the next one."""
+        if self in self.room.members:  # else it was closed, and what it still says is not heard
+            self.room.receive(self, data.decode() if text else data)
+        self._taken += 1
+        return self._taken % TURN != 0
+
+    async def finish(self) -> None:
+        """Let the others have their turn."""
+        await asyncio.sleep(0)
+
+    def end(self) -> None:
+        """The connection is gone."""
+        how = self._end.how_it_ended()
+        self.room.leave(self, how.code or CloseCode.NO_STATUS_RECEIVED, how.reason)
+
+    # What the fan-out calls.
+
+    @property
+    def descriptor(self) -> int | None:
+        """The socket's, while it may be written to."""
+        return self._end.descriptor
 
     def write(self, data: bytes) -> None:
-        """Send frames past the library, straight to the transport, when nothing can be in their way."""
-        if self._protocol.close_sent is not None or self._protocol.eof_sent:
-            return  # RFC 6455, 5.5.1: "MUST NOT send any more data frames after sending a Close frame"
-        if self._plain and self.connection.send_in_progress is None:
-            self._transport.write(data)
+        """Send text frames; each is made again if this member asked for compression."""
+        if self._end.compresses:
+            for text in texts_in(data):
+                self._end.send(text, text=True)
         else:
-            self._write_the_ordinary_way(data)
-
-    def _write_the_ordinary_way(self, data: bytes) -> None:
-        under_way = self.connection.send_in_progress
-        if under_way is None and not self._held:
-            for payload in payloads(data):
-                self._protocol.send_text(payload)
-            self.connection.send_data()
-            return
-        # RFC 6455, 5.4: "The fragments of one message MUST NOT be interleaved between the fragments of another message"
-        if not self._held and under_way is not None:
-            under_way.add_done_callback(self._release)
-        self._held.append(data)
-        self._plain = False
-
-    def _release(self, _: asyncio.Future[None]) -> None:
-        held, self._held = self._held, []
-        self._plain = not self._protocol.extensions
-        self.write(b"".join(held))
-
-    def buffered(self) -> int:
-        """Bytes that wait here: in the transport, or for the end of a fragmented message."""
-        waiting = self._transport.get_write_buffer_size()
-        return waiting if self._plain else waiting + sum(map(len, self._held))
+            self._end.write(data)
 
     def close(self, code: int, reason: str) -> None:
         """Leave the room and start the closing handshake; nobody waits for its end."""
         self.room.leave(self, code, reason)
-        self.room.in_background(self.connection, code, reason)
-
-    def metrics(self) -> MemberMetrics:
-        """How it is doing now."""
-        connection = self.connection
-        return MemberMetrics(self.label, address_of(connection), self.sent, self.buffered(), connection.latency)
+        self._end.close(code, reason)
 
     def abort(self) -> None:
         """Leave the room and drop the TCP connection."""
         self.room.leave(self, CloseCode.ABNORMAL_CLOSURE, "aborted")
-        self.connection.transport.abort()
+        self._end.abort()
 
 
-def payloads(frames: bytes) -> Iterator[bytes]:
+def texts_in(frames: bytes) -> Iterator[bytes]:
     """The payloads of whole, unmasked frames in a row."""
-    reader = StreamReader()
-    reader.feed_data(frames)
-    while reader.buffer:
-        try:
-            next(Frame.parse(reader.read_exact, mask=False))
-        except StopIteration as done:
-            yield bytes(done.value.data)
+    rest = memoryview(frames)
+    while (parsed := Frame.parse(rest)) is not None:
+        frame, size = parsed
+        yield frame.payload
+        rest = rest[size:]
 
 
 class Room:
@@ -229,33 +230,19 @@ class Room:
         self.departures: deque[Departure] = deque(maxlen=DEPARTURES)
         self._names: set[str] = set()  # taken, case-folded
         self._numbers = count(1)
-        self._closing: set[asyncio.Task[None]] = set()
+        self._wants_beats: dict[Member, None] = {}  # a dict, as a set that keeps its order
+        self._next_beat: asyncio.TimerHandle | None = None
 
-    async def handle(self, connection: ServerConnection) -> None:
-        """One member's life, from its handshake to its end."""
-        member = self.join(connection)
-        try:
-            taken = 0
-            async for message in connection:
-                if member in self.members:  # else it was closed, and what it still says is not heard
-                    self.receive(member, message)
-                taken += 1
-                if taken % TURN == 0:
-                    await asyncio.sleep(0)  # the loop above does not pause while there are messages
-        except ConnectionClosedError as closed:
-            logger.debug("%s: %s", member, closed)  # why it left stands in its Departure
-        finally:
-            self.leave(member, *how_it_ended(connection))
-
-    def join(self, connection: ServerConnection) -> Member:
-        """Let a connection in, under the name it asks for or one like it, and tell everybody."""
-        assert connection.request is not None  # it has been through its handshake
-        name = self._free_name(asked_name(connection.request))
-        member = Member(self, connection, next(self._numbers), name)
+    def join(self, end: WebSocketEnd, name: str | None, address: str, *, beats: bool = False) -> Member:
+        """Let a client in, under the name it asks for or one like it, and tell everybody. `beats`: it wants them."""
+        member = Member(self, end, next(self._numbers), self._free_name(name), address)
         self.members.add(member)
         if member.name:
             self._names.add(member.name.casefold())
             self.notify(f"{member.name} joined")
+        if beats:
+            self._wants_beats[member] = None
+            self._beat_later()
         logger.info("%s joined", member)
         return member
 
@@ -264,6 +251,7 @@ class Room:
         if member not in self.members:
             return
         self.members.discard(member)
+        self._wants_beats.pop(member, None)
         self.departures.append(Departure(member.label, code, reason))
         if member.name:
             self._names.discard(member.name.casefold())
@@ -287,15 +275,15 @@ class Room:
 
     def deliver(self, line: str) -> None:
         """Send `line` to every member of this instance."""
-        self.members.send(text_frame(line))
+        self.members.send(server_message(line.encode()))
 
     def notify(self, what: str) -> None:
         """Tell everybody `what` happened, and how many are here now."""
         self.deliver(f"* {what} ({len(self.members)} here)")
 
-    def tell(self, member: Member, error: str) -> None:
-        """Tell one member why what it sent was not passed on."""
-        self.fanout.send(text_frame(f"! not sent: {error}"), (member,))
+    def tell(self, member: Member, error: str, outcome: str = "not sent") -> None:
+        """Tell one member why what it sent was not passed on, or may not have been."""
+        self.fanout.send(server_message(f"! {outcome}: {error}".encode()), (member,))
 
     def _refuse(self, member: Member, allowance: Allowance) -> None:
         limit = f"more than {allowance.limit.per_second:g} messages a second"
@@ -310,14 +298,20 @@ class Room:
             return name
         return next(each for n in count(2) if (each := f"{name}-{n}").casefold() not in self._names)
 
-    def in_background(self, connection: ServerConnection, code: int, reason: str) -> None:
-        """Run the closing handshake of one connection in a task that this room owns."""
-        task = asyncio.create_task(connection.close(code, reason))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+    def _beat_later(self) -> None:
+        if self._next_beat is None and self._wants_beats:
+            self._next_beat = asyncio.get_running_loop().call_later(BEAT_SECONDS, self._beat)
 
-    def close(self) -> None:
-        """Stop the watch over slow readers."""
+    def _beat(self) -> None:
+        """Send heart-beats: pings are answered by the browser, and its pages never learn of them."""
+        self.fanout.send(HEART_BEAT, tuple(self._wants_beats))
+        self._next_beat = None
+        self._beat_later()
+
+    async def aclose(self) -> None:
+        """Stop the watch over slow readers, and the heart-beats."""
+        if self._next_beat is not None:
+            self._next_beat.cancel()
         self.fanout.close()
 
     def metrics(self) -> Metrics:
@@ -335,21 +329,6 @@ class Room:
         )
 
 
-def how_it_ended(connection: ServerConnection) -> tuple[int, str]:
-    """The close code and reason that were received, else those that were sent, else 1006: it just broke off."""
-    close = connection.protocol.close_rcvd or connection.protocol.close_sent
-    if close is None:
-        # RFC 6455, 7.1.5: "If [...] no Close control frame was received [...] the close code is considered to be 1006."
-        return CloseCode.ABNORMAL_CLOSURE, "connection lost"
-    return close.code, close.reason
-
-
-def address_of(connection: ServerConnection) -> str:
-    """The peer's address, for logs and metrics: 127.0.0.1:50123."""
-    host, port, *_ = connection.remote_address or ("?", 0)
-    return f"{host}:{port}"
-
-
 # --- The room as in the article ---
 
 
@@ -363,6 +342,7 @@ class RoomAsInTheArticle:
 
     def __init__(self) -> None:
         self.sessions: dict[UUID, ServerConnection] = {}
+        self.transports = websockets_library.Transports()
         self.messages = self.deliveries = 0
 
     async def handle(self, connection: ServerConnection) -> None:
@@ -392,84 +372,63 @@ class RoomAsInTheArticle:
             await session.send(f"Server received: {text}")
             self.deliveries += 1
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Nothing runs on here once the sessions are closed."""
 
     def metrics(self) -> Metrics:
         """What there is to see from outside: the sessions, and what waits for each."""
         members = tuple(
             MemberMetrics(
-                f"session {number}", address_of(each), 0, each.transport.get_write_buffer_size(), each.latency
+                f"session {number}", peer_address(each.remote_address), 0, self.transports.buffered(each), each.latency
             )
             for number, each in enumerate(self.sessions.values(), 1)
         )
         return Metrics(members, (), self.messages, self.deliveries)
 
 
-# --- The door: what is asked of an HTTP request before it becomes a member ---
+# --- Admission: what is asked of an HTTP request before it becomes a member ---
 
 
 @dataclass(frozen=True)
-class Door:
-    """Which requests may become members: by path, origin, room code and name."""
+class Admission:
+    """Which requests may become members: by path, room code and name, then as every WebSocket server judges them."""
 
     origins: Sequence[str] = ()
     code: str | None = None
-    page: bool = True
+    compression: bool = False
 
-    def __call__(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Answer `request`, or return None to let the handshake go on (the library's `process_request`)."""
-        path = urlsplit(request.path).path
-        if self.page and path in PAGE and request.method == "GET":
-            return page_response(path)
-        try:
-            self.check(request)
-        except HandshakeError as refused:
-            logger.info("refused %s: %s", address_of(connection), refused)
-            return connection.respond(HTTPStatus(refused.status), f"{refused}\n")
-        return None
-
-    def check(self, request: Request) -> None:
-        """Raise `HandshakeError` unless `request` may go on to the handshake; that itself is checked by the library."""
-        if urlsplit(request.path).path != PATH:
+    def __call__(self, request: Request) -> tuple[Response, Agreement]:
+        """Return the answer that agrees to `request`; raise `HandshakeError` with the status that refuses it."""
+        if urlsplit(request.target).path != PATH:
             raise HandshakeError(f"nothing here; the room is at {PATH}", status=404)
-        origin, host = only(request.headers, "Origin"), only(request.headers, "Host")
-        if not origin_allowed(origin, host, self.origins):
-            raise HandshakeError(f"origin not allowed: {origin!r}", status=403)
-        if self.code is not None and not same_code(query(request, "code") or "", self.code):
+        if self.code is not None and not same_code(query(request.target, "code") or "", self.code):
             raise HandshakeError("wrong room code", status=403)
-        asked_name(request)
+        asked_name(request.target)
+        return handshake.accept(request, origins=self.origins, compression=self.compression)
 
 
-def only(headers: Headers, name: str) -> str | None:
-    """The one value of a header; a second one would leave open which of them was checked."""
-    values = headers.get_all(name)
-    if len(values) > 1:
-        raise HandshakeError(f"more than one {name} header")
-    return values[0] if values else None
-
-
-def query(request: Request, name: str) -> str | None:
+def query(target: str, name: str) -> str | None:
     """The last value of a query parameter, or None."""
     try:
-        return parse_qs(urlsplit(request.path).query, max_num_fields=10).get(name, [None])[-1]
+        return parse_qs(urlsplit(target).query, max_num_fields=10).get(name, [None])[-1]
     except ValueError:
         raise HandshakeError("more than 10 query parameters") from None
 
 
-def asked_name(request: Request) -> str | None:
+def asked_name(target: str) -> str | None:
     """The name a request asks for; raises `HandshakeError` for one that could be mistaken for something else."""
-    name = " ".join(unicodedata.normalize("NFC", query(request, "name") or "").split())
+    name = " ".join(unicodedata.normalize("NFC", query(target, "name") or "").split())
     if len(name) > MAX_NAME:
         raise HandshakeError(f"name too long: {len(name)} characters, at most {MAX_NAME}")
-    if ":" in name or not name.isprintable():
+    if ":" in name or not can_be_shown(name):
         raise HandshakeError(f"name with a colon or an unprintable character: {name!r}")
     return name or None
 
 
-def in_url(host: str) -> str:
-    """A host as a URL has it: an IPv6 address in brackets."""
-    return f"[{host}]" if ":" in host else host
+def peer_address(peer: Sequence[object] | None) -> str:
+    """The client's address, for logs and metrics: 127.0.0.1:50123."""
+    host, port, *_ = peer or ("?", 0)
+    return f"{host}:{port}"
 
 
 # --- The server ---
@@ -478,10 +437,7 @@ def in_url(host: str) -> str:
 class Handler(Protocol):
     """What a server needs of a room."""
 
-    async def handle(self, connection: ServerConnection) -> None:
-        """One member's life."""
-
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Stop what runs besides the members."""
 
     def metrics(self) -> Metrics:
@@ -491,15 +447,15 @@ class Handler(Protocol):
 class RoomServer:
     """A room that listens; close it with `aclose()` or `async with`."""
 
-    def __init__(self, server: Server, room: Handler, connections: set[ServerConnection], code: str | None) -> None:
+    def __init__(
+        self, room: Handler, host: str, port: int, code: str | None, close_connections: Callable[[], Awaitable[None]]
+    ) -> None:
         self.room = room
         self.code = code
-        self._server = server
-        self._connections = connections
-        host, self.port = server.sockets[0].getsockname()[:2]
-        # 0.0.0.0 and :: stand for all of this machine's addresses; from here, localhost is the one that always works.
-        self.host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        self.port = port
+        self.host = host_to_open(host)
         self.url = f"ws://{in_url(self.host)}:{self.port}{PATH}"
+        self._close_connections = close_connections
 
     def join_url(self, name: str | None = None) -> str:
         """The URL for a member, with the room code if there is one: ws://127.0.0.1:8080/room?name=Ana."""
@@ -517,14 +473,8 @@ class RoomServer:
 
     async def aclose(self) -> None:
         """Stop listening, close every member with 1001, and drop those who have not answered in time."""
-        # RFC 6455, 7.4.1: 1001 "indicates that an endpoint is "going away", such as a server going down"
-        self._server.close(code=CloseCode.GOING_AWAY, reason="the room is closing")
-        closed = asyncio.ensure_future(self._server.wait_closed())
-        await asyncio.wait([closed], timeout=SHUTDOWN_SECONDS)
-        for connection in list(self._connections):
-            connection.transport.abort()
-        await closed
-        self.room.close()
+        await self._close_connections()
+        await self.room.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -566,18 +516,75 @@ async def start(
     `room` makes the room from `policy` and `rate`: `Room`, or a kind of it.
     """
     policy = policy or SlowReaderPolicy()
-    return await _listen(
-        room(policy, rate),
-        Door(tuple(origins), code),
-        send_buffer,
+    settings = EndSettings(
+        KeepAlive(ping_interval, ping_timeout, Close(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")),
         close_timeout=policy.drain_seconds + 1,  # no sooner: a slow reader has that long to come to its close
-        host=host,
-        port=port,
-        max_size=max_size,
-        compression=compression,
-        ping_interval=ping_interval,
-        ping_timeout=ping_timeout,
     )
+    admission = Admission(tuple(origins), code, compression == "deflate")
+    entrance = Entrance(room(policy, rate), admission, settings, max_size)
+    http = HttpServer(entrance.application(), logger, first_request_seconds=OPEN_SECONDS, send_buffer=send_buffer)
+    try:
+        await http.listen(host, port)
+    except BaseException:
+        await http.aclose(deadline=0)
+        raise
+    return RoomServer(entrance.room, http.host, http.port, code, partial(entrance.aclose, http))
+
+
+class Entrance:
+    """HTTP for the room that holds: the page, and WebSockets to its members."""
+
+    def __init__(self, room: Room, admission: Admission, settings: EndSettings, max_size: int) -> None:
+        self.room = room
+        self._admission = admission
+        self._settings = settings
+        self._max_size = max_size
+        self._ends: set[WebSocketEnd] = set()
+        self._closing = False
+
+    def application(self) -> web.Application:
+        """Everything at one handler: it decides what there is, and for whom."""
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        return app
+
+    async def aclose(self, http: HttpServer) -> None:
+        """Close every member with 1001, and drop those who have not answered in time."""
+        self._closing = True
+        await http.stop_listening()
+        # RFC 6455, 7.4.1: 1001 "indicates that an endpoint is "going away", such as a server going down"
+        for end in list(self._ends):
+            end.close(CloseCode.GOING_AWAY, CLOSING)
+        await http.aclose(asyncio.get_running_loop().time() + SHUTDOWN_SECONDS)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if request.path in PAGE and request.method == "GET":
+            body, headers = page_file(request.path)
+            return web.Response(body=body, headers=headers)
+        if self._closing:
+            return web.Response(status=503, text=f"{CLOSING}\n")
+        end: WebSocketEnd | None = None
+
+        def open_end(transport: asyncio.Transport, websocket: Connection) -> WebSocketEnd:
+            nonlocal end
+            end = self._open(request.path_qs, transport, websocket)
+            self._ends.add(end)
+            return end
+
+        try:
+            return await upgrade(request, self._admission, open_end, logger, max_message=self._max_size)
+        finally:
+            if end is not None:
+                self._ends.discard(end)
+
+    def _open(self, target: str, transport: asyncio.Transport, websocket: Connection) -> WebSocketEnd:
+        address = peer_address(transport.get_extra_info("peername"))
+        log = logging.LoggerAdapter(logger, {"connection": address})
+
+        def open_peer(end: WebSocketEnd) -> Member:
+            return self.room.join(end, asked_name(target), address, beats=bool(query(target, "beats")))
+
+        return WebSocketEnd(transport, websocket, open_peer, name=address, log=log, settings=self._settings)
 
 
 async def start_as_in_the_article(
@@ -587,36 +594,20 @@ async def start_as_in_the_article(
     origins: Sequence[str] = ("*",),
     send_buffer: int | None = None,
 ) -> RoomServer:
-    """Open the article's room: any origin by default, no limits but the library's, one send after another."""
-    return await _listen(
-        RoomAsInTheArticle(), Door(tuple(origins), page=False), send_buffer, host=host, port=port, compression=None
-    )
+    """Open the article's room: any origin by default, no limits but the library's, one send after another.
 
-
-async def _listen(room: Handler, door: Door, send_buffer: int | None, **options: Any) -> RoomServer:
-    connections: set[ServerConnection] = set()
+    It runs on the library `websockets`, as the handler that lesson 03 writes does.
+    """
+    article = RoomAsInTheArticle()
     server = await serve(
-        room.handle,
-        process_request=door,
-        create_connection=_tracked(connections, send_buffer),
+        article.handle,
+        host,
+        port,
+        process_request=websockets_library.judged_by(Admission(tuple(origins))),
+        create_connection=article.transports.connection_class(send_buffer),
         open_timeout=OPEN_SECONDS,
-        **options,
+        compression=None,
     )
-    return RoomServer(server, room, connections, door.code)
-
-
-def _tracked(connections: set[ServerConnection], send_buffer: int | None) -> type[ServerConnection]:
-    """A connection that is in `connections` from the first moment: the library counts it from its handshake only."""
-
-    class TrackedConnection(ServerConnection):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            connections.add(self)
-            if send_buffer is not None:
-                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-            super().connection_made(transport)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            connections.discard(self)
-            super().connection_lost(exc)
-
-    return TrackedConnection
+    host, port = server.sockets[0].getsockname()[:2]
+    close = partial(websockets_library.close, server, article.transports, SHUTDOWN_SECONDS, CLOSING)
+    return RoomServer(article, host, port, None, close)

@@ -11,22 +11,24 @@ happened on. Left out: history, and rooms with names. That is what `chat/` is fo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import Any
 
-from chatlab.brokers.port import Broker, Subscription
-from chatlab.errors import BrokerError
+from chatlab.brokers.port import SURVIVES, Broker, KeepsHistory, Subscription, crash_risk
+from chatlab.errors import BrokerClosed, BrokerError, SubscriptionLost
 from chatlab.fanout import SlowReaderPolicy
+from chatlab.retry import Backoff, Retry
 from chatlab.room import Member, RateLimit, Room, RoomServer
 from chatlab.room import start as start_room
+from chatlab.tasks import Tasks
 
 __all__ = ["SharedRoom", "start"]
 
 logger = logging.getLogger("chatlab.shared_room")
 
+TOPIC = "room"
 WAITING = 1000  # texts that may wait for the broker before members are told to wait, too
-RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)  # between attempts to hear the broker again; the last one is repeated
+BACKOFF = Backoff(first=0.1, longest=2.0)  # between attempts to hear the broker again
 
 
 class SharedRoom(Room):
@@ -37,18 +39,24 @@ class SharedRoom(Room):
         self._broker = broker
         self._topic = topic
         self._outgoing: asyncio.Queue[tuple[Member, str]] = asyncio.Queue(WAITING)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks(logger)
+        self._deaf = False  # the broker is not being read
+        self._newest = ""  # the id of the last record heard; "" before the first, or where the engine gives none
+        self._missed = False  # whether records may have passed by since then
 
     async def open(self) -> None:
         """Start to read and to write. Raises `BrokerUnavailable`."""
         subscription = await self._broker.subscribe(self._topic)
-        self._tasks = [asyncio.create_task(self._hear(subscription)), asyncio.create_task(self._speak())]
+        self._tasks.start(self._hear(subscription), name="room: hear the other servers", on_failure=self._failed)
+        self._tasks.start(self._speak(), name="room: speak to the other servers", on_failure=self._failed)
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Stop; the broker is its owner's to close."""
-        for task in self._tasks:
-            task.cancel()
-        super().close()
+        await self._tasks.aclose()
+        await super().aclose()
+
+    def _failed(self, error: Exception) -> None:
+        self.notify("this server has a fault and no longer reaches the others")
 
     def pass_on(self, member: Member, line: str) -> None:
         """Hand what `member` said to the broker, from where it comes back to everybody."""
@@ -69,32 +77,53 @@ class SharedRoom(Room):
             ):
                 if isinstance(outcome, BrokerError):
                     logger.warning("not published: %s", outcome)
-                    self.tell(member, "the broker does not answer")
+                    if outcome.outcome_unknown:
+                        self.tell(member, "the broker does not answer; it may still be delivered", "not confirmed")
+                    else:
+                        self.tell(member, "the broker does not answer")
                 elif isinstance(outcome, BaseException):
                     raise outcome
 
     async def _hear(self, subscription: Subscription) -> None:
-        while True:
-            try:
-                while batch := await subscription.batch():
-                    for delivery in batch:
-                        self.deliver(delivery.body.decode())
-                return  # closed from our side
-            except BrokerError as lost:
-                logger.error("nothing heard from the broker: %s", lost)
-                self.notify("the other servers cannot be heard now")
-                subscription = await self._subscribe_again()
-                self.notify("the other servers are heard again")
+        retry = Retry(on=BrokerError, backoff=BACKOFF, on_failure=self._lost)
+        try:
+            async for attempt in retry:
+                with attempt:
+                    if self._deaf:
+                        subscription = await self._subscribe_again()
+                    while batch := await subscription.batch():
+                        retry.reset()
+                        self._newest = batch[-1].id
+                        for delivery in batch:  # not all of them need be ours: another program may write to the topic
+                            self.deliver(delivery.body.decode(errors="replace"))
+        except BrokerClosed as closed:
+            self._lost(closed)
 
     async def _subscribe_again(self) -> Subscription:
-        for attempt in range(1 << 31):
-            await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
-            with contextlib.suppress(BrokerError):
-                return await self._broker.subscribe(self._topic)
-        raise AssertionError("unreachable")
+        """Subscribe where we left off, or from now on if the engine keeps nothing; tell the members which it was."""
+        if self._newest and isinstance(self._broker, KeepsHistory):
+            subscription = await self._broker.subscribe(self._topic, after=self._newest)
+        else:
+            subscription = await self._broker.subscribe(self._topic)
+            self._missed = True
+        self._deaf = False
+        missing = "; what they said meanwhile may be missing" if self._missed else ""
+        self._missed = False
+        self.notify(f"the other servers are heard again{missing}")
+        return subscription
+
+    def _lost(self, error: Exception, wait: float | None = None) -> None:
+        if isinstance(error, SubscriptionLost) and error.resume is not None:  # records are gone: go on after them
+            self._newest, self._missed = error.resume, True
+        logger.error(
+            "nothing heard from the broker%s: %s", "" if wait is None else f", next try in {wait:.1f} s", error
+        )
+        if not self._deaf:
+            self._deaf = True
+            self.notify("the other servers cannot be heard now")
 
 
-async def start(broker: Broker, *, topic: str = "room", **options: Any) -> RoomServer:
+async def start(broker: Broker, *, topic: str = TOPIC, **options: Any) -> RoomServer:
     """Open a server of the room that all with this broker and `topic` share; `options` are those of `room.start`.
 
     `broker` is started, and stays its owner's. Raises `BrokerUnavailable` if it cannot be read.
@@ -108,6 +137,8 @@ async def start(broker: Broker, *, topic: str = "room", **options: Any) -> RoomS
     server = await start_room(room=make, **options)
     try:
         await shared[0].open()
+        risk = await crash_risk(broker)
+        logger.log(logging.WARNING if risk else logging.INFO, "%s", risk or SURVIVES)
     except BaseException:
         await server.aclose()
         raise

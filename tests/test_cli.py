@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from chatlab import cli
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.brokers.redis_streams import RedisStreamsBroker
+from chatlab.classroom import lan_address
 from chatlab.cli import broker_of
 from chatlab.lab.claims import CLAIMS
+from chatlab.lab.engines import Engine
 from chatlab.stomp.client import StompClient
 from tests.support.commands import CHATLAB, chatlab, run
+from tests.support.older_redis import redis_6_0, relayed
 
 ROOT = Path(__file__).parents[1]
 SERVERS = {
@@ -42,6 +49,27 @@ def one_line(text: str) -> bool:
 
 def threads_of(process: int) -> int:
     return len(list(Path(f"/proc/{process}/task").iterdir()))
+
+
+Here = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Here]:
+    """Run a command that starts nothing in this process: exit status, standard output, standard error."""
+    root, ours = logging.getLogger(), logging.getLogger("chatlab")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
+
+    def run_here(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["chatlab", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return (ended.value.code, *capsys.readouterr())  # type: ignore[return-value]  # a status, always
+
+    yield run_here
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
 
 
 # Starting and ending.
@@ -151,10 +179,35 @@ async def test_the_chats_rate_is_limited_when_asked_for() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
 async def test_the_chat_is_at_every_address_of_its_host(host: str) -> None:
-    async with chatlab("serve", "chat", "--broker", "memory://", "--port", "0", "--host", host) as command:
-        url = (await command.url()).replace("0.0.0.0", "127.0.0.1")
-        async with StompClient(url, proxy=None) as client:
-            assert client.connected.command == "CONNECTED"
+    async with (
+        chatlab("serve", "chat", "--broker", "memory://", "--port", "0", "--host", host) as command,
+        StompClient(await command.url(), proxy=None) as client,
+    ):
+        assert client.connected.command == "CONNECTED"
+
+
+@pytest.mark.parametrize(("host", "here"), [("0.0.0.0", "127.0.0.1"), ("0", "127.0.0.1"), ("::", "[::1]")])
+@pytest.mark.parametrize("server", SERVERS)
+async def test_a_server_on_all_addresses_prints_urls_that_can_be_opened(server: str, host: str, here: str) -> None:
+    async with chatlab(*SERVERS[server], "--port", "0", "--host", host) as command:
+        listening = await command.url()
+        found = [re.fullmatch(r"(.*?)(?::| on) (\w+://\S+)", line) for line in command.lines]
+        urls = [(match[1], match[2]) for match in found if match]
+        for what, url in urls:
+            address, port = url.split("/")[2].rsplit(":", 1)
+            assert address == here if what != "on this network" else address not in ("0.0.0.0", "[::]", here)
+            _, writer = await asyncio.open_connection(address.strip("[]"), int(port))
+            writer.close()
+    assert listening.startswith(f"ws://{here}:")
+    network = lan_address({"0": "0.0.0.0"}.get(host, host))
+    assert (here.strip("[]") == network) != any(what == "on this network" and network in url for what, url in urls)
+
+
+async def test_a_room_for_the_lan_on_one_address_names_that_one() -> None:
+    async with chatlab("serve", "room", "--lan", "--port", "0", "--host", "localhost") as command:
+        await command.url()
+        (address,) = [line.split()[-1] for line in command.lines if "address  " in line]
+        assert address.startswith(("http://127.0.0.1:", "http://[::1]:"))
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc, which is Linux's")
@@ -242,14 +295,116 @@ async def test_a_redis_that_does_not_answer_is_named_without_its_password() -> N
     assert (status, output) == (3, "")
 
 
-@pytest.mark.parametrize("url", ["nats://me:secret@127.0.0.1", "kafka", "redis://127.0.0.1:99999", "http://127.0.0.1"])
-async def test_a_wrong_broker_url_gets_one_line_that_lists_the_right_ones(url: str) -> None:
-    status, _, errors = await run("serve", "chat", "--broker", url)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nats://me:secret@127.0.0.1",
+        "kafka",
+        "me:secret@127.0.0.1",
+        "http://127.0.0.1",
+        "memory://127.0.0.1",
+        "memory:// --port 0",
+        "redis://127.0.0.1:99999",
+        "redis://me:secret/1@127.0.0.1",
+        "redis://[::1",
+        "amqp://",
+        "amqp://me:secret@",
+        "amqp://127.0.0.1:99999",
+        "amqp://127.0.0.1:x",
+        "amqp://me:secret#1@127.0.0.1:5672",
+        "kafka://",
+        "kafka://127.0.0.1:99999",
+        "kafka://127.0.0.1:x",
+        "kafka://127.0.0.1:9092,127.0.0.1:0",
+        "kafka://me:secret?1@127.0.0.1",
+    ],
+)
+def test_a_wrong_broker_url_gets_one_line_that_lists_the_right_ones(url: str, here: Here) -> None:
+    status, _, errors = here("serve", "chat", "--broker", url)
     for scheme in ("memory://", "redis://", "redis-pubsub://", "amqp://", "kafka://"):
         assert scheme in errors
     assert "secret" not in errors
     assert one_line(errors)
     assert status == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (
+            "redis://me:secret@127.0.0.1?typo=1",
+            "no option is called 'typo', in redis://me:***@127.0.0.1; there are db,",
+        ),
+        ("redis://127.0.0.1?timeout=abc", "the option timeout must be a number of seconds, 'abc' is not"),
+        ("redis://127.0.0.1?ssl=true", "the option ssl contradicts redis://"),
+        ("redis://127.0.0.1?ssl_cert_reqs=none", "the option ssl_cert_reqs is for rediss:// alone"),
+        ("redis://127.0.0.1/1?db=2", "the option db has two values"),
+        ("redis-pubsub://127.0.0.1?typo=1", "no option is called 'typo'"),
+        ("redis://:sec/ret@127.0.0.1", "cannot tell where the password ends"),
+        ("redis:me:secret@127.0.0.1", "'***' is no URL"),
+    ],
+)
+@pytest.mark.parametrize("server", ["chat", "room"])
+async def test_an_option_of_a_url_that_cannot_be_used_is_named_in_one_line(server: str, url: str, words: str) -> None:
+    status, output, errors = await run("serve", server, "--port", "0", "--broker", url)
+    assert words in errors
+    assert "sec" not in errors.replace("seconds", "")
+    assert one_line(errors)
+    assert (status, output) == (2, "")
+
+
+@pytest.mark.parametrize("option", ["protocol=2", "decode_responses=true", "max_connections=1", "socket_timeout=0.001"])
+async def test_an_option_of_a_url_that_is_not_used_is_warned_of_and_the_chat_delivers(
+    fresh_redis: Engine, option: str
+) -> None:
+    async with (
+        chatlab("serve", "chat", "--port", "0", "--redis", f"{fresh_redis.url}?{option}") as command,
+        StompClient(await command.url(), proxy=None) as client,
+    ):
+        messages = await client.subscribe("/topic/public")
+        await client.send("/app/chat.sendMessage", '{"content":"hello"}')
+        async with asyncio.timeout(10):
+            assert json.loads((await anext(messages)).body)["content"] == "hello"
+        command.process.send_signal(signal.SIGTERM)
+        _, _, errors = await command.ended()
+    assert errors.count(f"ignored in {fresh_redis.url}: {option.partition('=')[0]}, for ") == 1
+
+
+@pytest.mark.parametrize("arguments", [["chat"], ["room"], ["chat", "--as-in-the-article", "first"]])
+async def test_a_redis_that_is_too_old_ends_the_start(fresh_redis: Engine, arguments: list[str]) -> None:
+    async with relayed(fresh_redis.url, redis_6_0) as url:
+        status, output, errors = await run("serve", *arguments, "--port", "0", "--redis", url)
+    assert errors.startswith(f"chatlab: the broker at {url} will not do: Redis 6.0.16 is too old: Redis 6.2 or newer")
+    assert one_line(errors)
+    assert (status, output) == (3, "")
+
+
+async def test_a_right_to_a_rooms_keys_that_is_missing_ends_the_start(fresh_redis: Engine) -> None:
+    async with Redis.from_url(fresh_redis.url) as redis:
+        await redis.acl_setuser(
+            "kim", enabled=True, passwords=["+pw"], categories=["+@all"], keys=["chatlab:*", "presence:*", "room*"]
+        )
+    url = fresh_redis.url.replace("redis://", "redis://kim:pw@")
+    status, output, errors = await run("serve", "chat", "--port", "0", "--redis", url)
+    patterns = "~chat-stream* ~{chat-stream}* ~chat:* ~topic:* ~queue:* ~chat-users* ~{chat-users}*"
+    assert f"`ACL SETUSER kim {patterns}` allows it" in errors
+    assert one_line(errors)
+    assert (status, output) == (3, "")
+
+
+async def test_what_a_crash_may_cost_is_one_line_at_the_start(fresh_redis: Engine) -> None:
+    for setting, words in (
+        ("no", "WARNING .*a crash of the broker loses every message"),
+        ("yes", "survives its crash"),
+    ):
+        async with Redis.from_url(fresh_redis.url) as redis:
+            await redis.config_set("appendonly", setting)
+        for server in ("chat", "room"):
+            async with chatlab("serve", server, "--port", "0", "--redis", fresh_redis.url) as command:
+                await command.url()
+                command.process.send_signal(signal.SIGTERM)
+                _, _, errors = await command.ended()
+            assert len(re.findall(words, errors)) == 1
 
 
 @pytest.mark.parametrize(
@@ -261,20 +416,256 @@ async def test_a_wrong_broker_url_gets_one_line_that_lists_the_right_ones(url: s
         ),
         (["chat", "--broker", "memory://", "--durability", "fsync"], "--durability fsync is for redis:// alone"),
         (["chat", "--broker", "memory://", "--as-in-the-article", "first"], "--as-in-the-article wants a Redis"),
+        (["chat", "--redis", "", "--port", "0"], "'' is no URL"),
+        (["room", "--broker", "", "--port", "0"], "'' is no URL"),
         (["room", "--as-in-the-article", "--lan"], "--as-in-the-article has no code, no limits, no broker"),
     ],
 )
-async def test_what_does_not_go_together_is_said_in_one_line(arguments: list[str], said: str) -> None:
-    status, _, errors = await run("serve", *arguments)
+def test_what_does_not_go_together_is_said_in_one_line(arguments: list[str], said: str, here: Here) -> None:
+    status, _, errors = here("serve", *arguments)
     assert said in errors
     assert one_line(errors)
     assert status == 2
 
 
-async def test_an_unknown_option_is_a_wrong_command_line() -> None:
-    status, _, errors = await run("serve", "echo", "--nonsense")
-    assert "--nonsense" in errors
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("--nonsense", "--nonsense"),
+        ("nonsense", "nonsense"),
+        ("serve --log loud echo", "'loud'"),
+        ("serve nonsense", "nonsense"),
+        ("serve echo --nonsense", "--nonsense"),
+        ("serve echo more", "more"),
+        ("serve echo --port", "--port"),
+        ("serve echo --port 99999", "99999"),
+        ("serve echo --port -1", "-1"),
+        ("serve echo --port web", "'web'"),
+        ("serve echo --host ", "'' is no address"),
+        (f"serve room --host {'a' * 64}.example", f"'{'a' * 64}.example' is no address"),
+        ("serve echo --origin chat.example", "'chat.example' is no origin"),
+        ("serve room --origin https://chat.example/room", "'https://chat.example/room' is no origin"),
+        ("serve room --origin https://*.example", "'https://*.example' is no origin"),
+        ("serve chat --origin https://", "'https://' is no origin"),
+        ("serve chat --origin https://a.example:99999", "'https://a.example:99999' is no origin"),
+        ("serve chat --origin https://a.example,https://b.example", "is no origin"),
+        ("serve chat --origin ", "'' is no origin"),
+        ("serve room --rate 0", "'0'"),
+        ("serve room --rate nan", "nan"),
+        ("serve room --rate inf", "inf"),
+        ("serve chat --rate -5", "-5"),
+        ("serve chat --rate 1e999", "inf"),
+        ("serve chat --drain-seconds -1", "-1"),
+        ("serve chat --drain-seconds inf", "inf"),
+        ("serve chat --takeover-seconds 0", "'0'"),
+        ("serve chat --takeover-seconds inf", "inf"),
+        ("serve chat --max-length 0", "'0'"),
+        ("serve chat --max-frame 10", "'10'"),
+        ("serve chat --max-frame 1e6", "'1e6'"),
+        ("serve chat --heart-beat 10", "'10'"),
+        ("serve chat --heart-beat -1,0", "'-1,0'"),
+        ("serve chat --heart-beat 10,000,10", "'10,000,10'"),
+        ("serve chat --durability disk", "'disk'"),
+        ("serve chat --as-in-the-article third", "'third'"),
+        ("doctor --laptops 0", "'0'"),
+        ("doctor more", "more"),
+        ("edition", "learner, instructor"),
+        ("edition parrot", "'parrot'"),
+        ("claims 1", "'1'"),
+    ],
+)
+def test_a_wrong_option_is_said_in_one_line_with_its_value(command: str, said: str, here: Here) -> None:
+    status, output, errors = here(*command.split(" "))
+    assert said in errors
+    assert one_line(errors)
+    assert (status, output) == (2, "")
+
+
+@pytest.mark.parametrize("command", ["", "serve"])
+def test_without_a_command_the_help_is_printed(command: str, here: Here) -> None:
+    status, output, _ = here(*command.split())
+    assert "Usage: " in output
     assert status == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("https://chat.example", "https://chat.example"),
+        ("https://chat.example/", "https://chat.example"),
+        ("HTTPS://Chat.Example:443", "https://chat.example"),
+        ("http://chat.example:8080", "http://chat.example:8080"),
+        ("http://[::1]:8888", "http://[::1]:8888"),
+        ("https://채팅.example", "https://xn--ou6bo7j.example"),
+        ("capacitor://localhost", "capacitor://localhost"),
+        ("*", "*"),
+        ("null", "null"),
+    ],
+)
+def test_an_origin_is_taken_as_browsers_send_it(given: str, meant: str) -> None:
+    assert cli._origin(given) == meant
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("claims", "no folder for your own work at {file}"),
+        ("progress", "no folder for your own work at {file}"),
+        ("edition learner --to {folder}/e", "no folder for your own work at {file}"),
+        ("reset", "no folder for your own work at {file}"),
+        ("lab --version", "no folder for your own work at {file}"),
+    ],
+)
+async def test_a_home_that_cannot_be_used_is_said_in_one_line(command: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    environment = {"CHATLAB_HOME": str(file), "GIT_DIR": "/nonexistent"}
+    status, _, errors = await run(*command.format(folder=tmp_path).split(), environment=environment)
+    last = errors.splitlines()[-1]
+    assert last.startswith(f"chatlab: {said.format(file=file)}: File exists; set CHATLAB_HOME to a folder")
+    assert "Traceback" not in errors
+    assert status == 3
+
+
+async def test_a_folder_that_cannot_be_written_to_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    environment = {"CHATLAB_HOME": str(tmp_path / "home")}
+    status, _, errors = await run(
+        "edition", "learner", "--to", str(tmp_path / "file" / "below"), environment=environment
+    )
+    assert errors == f"chatlab: cannot use {tmp_path / 'file' / 'below'}: Not a directory\n"
+    assert status == 3
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"REDIS_URL": "nonsense"},
+        {"REDIS_URL": "redis://127.0.0.1:x"},
+        {"AMQP_URL": "amqp://127.0.0.1:x"},
+        {"KAFKA_URL": "kafka://127.0.0.1:x"},
+        {"KAFKA_URL": "kafka://[::1"},
+    ],
+    ids=str,
+)
+async def test_doctor_names_a_variable_that_is_no_url(named: dict[str, str]) -> None:
+    status, output, errors = await run("doctor", "--json", environment=named)
+    (variable,) = named
+    (check,) = [each for each in json.loads(output) if variable in each["found"]]
+    assert not check["well"]
+    assert check["remedy"] == "correct or unset it"
+    assert errors == ""
+    assert status == (3 if variable == "REDIS_URL" else 0)
+
+
+def test_who_reads_only_the_beginning_of_the_output_is_left_in_peace() -> None:
+    for command in ("claims", "serve chat --broker memory:// --port 0"):
+        read, write = os.pipe()
+        os.close(read)
+        done = subprocess.run(
+            [*CHATLAB, *command.split()], stdout=write, stderr=subprocess.PIPE, timeout=30, check=False
+        )
+        os.close(write)
+        assert done.stderr == b""
+        assert done.returncode == 1
+
+
+# Consoles of other encodings.
+
+CONSOLES = {
+    "cp949": {"PYTHONIOENCODING": "cp949"},
+    "cp1252": {"PYTHONIOENCODING": "cp1252:strict"},
+    "ascii": {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"},
+}
+
+
+@pytest.fixture(params=CONSOLES)
+def on_a_console(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, str]]:
+    """An encoding, and the environment of a learner who has it and who has solved and tried something."""
+    for name, found in {
+        "claims/C2.json": {"claim": "C2", "outcome": "holds", "because": "민지", "measured": "0.3 µs", "at": 0.0},
+        "progress/03.2.json": {"mark": "right"},
+    }.items():
+        (tmp_path / "홈" / name).parent.mkdir(parents=True)
+        (tmp_path / "홈" / name).write_text(json.dumps(found), encoding="utf-8")
+    return request.param, {**CONSOLES[request.param], "PYTHONUTF8": "0", "CHATLAB_HOME": str(tmp_path / "홈")}
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("--help", 0),
+        ("doctor", None),
+        ("claims 레슨", 2),
+        ("edition 민지", 2),
+        ("serve room --host 민지.invalid", None),
+        ("serve chat --broker 민지", 2),
+        ("serve chat --broker memory:// --audit-log /없는/민지.jsonl", 3),
+    ],
+)
+def test_a_command_prints_on_every_console(
+    command: str, status: int | None, on_a_console: tuple[str, dict[str, str]], tmp_path: Path
+) -> None:
+    encoding, environment = on_a_console
+    done = subprocess.run(
+        [*CHATLAB, *command.split()],
+        cwd=tmp_path,
+        env={**os.environ, **environment},
+        capture_output=True,
+        timeout=40,
+        check=False,
+    )
+    output, errors = done.stdout.decode(encoding), done.stderr.decode(encoding)
+    assert "Traceback" not in errors
+    assert "UnicodeEncodeError" not in errors
+    assert output or errors
+    if status is not None:
+        assert done.returncode == status, errors
+
+
+def test_the_signs_of_the_ledger_and_of_progress_are_told_apart_on_every_console(
+    on_a_console: tuple[str, dict[str, str]],
+) -> None:
+    encoding, environment = on_a_console
+    lines = {
+        command: subprocess.run(
+            [*CHATLAB, command], env={**os.environ, **environment}, capture_output=True, check=True
+        ).stdout.decode(encoding)
+        for command in ("claims", "progress")
+    }
+    right, open_ = ("√", "○") if encoding == "cp949" else ("+", "o")
+    because = {"cp949": "민지"}.get(encoding, r"\ubbfc\uc9c0")
+    assert f"{right} C2 holds {because}: over WebSocket" in lines["claims"]
+    assert f"lesson 03  {open_} {right} {open_} {open_}  1 of 4" in lines["progress"]
+
+
+@pytest.mark.parametrize("encoding", ["cp949", "cp1252", "ascii", "cp437"])
+async def test_a_room_for_the_lan_starts_on_every_console(encoding: str) -> None:
+    environment = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    async with chatlab("serve", "room", "--lan", "--port", "0", environment=environment) as command:
+        command.encoding = encoding
+        await command.url()
+        command.process.send_signal(signal.SIGTERM)
+        assert (await command.ended())[0] == 0
+    assert any("room code" in line for line in command.lines)
+    if encoding == "cp437":
+        assert any("█" in line for line in command.lines)
+    else:
+        assert f"(no QR code: {encoding}, " in command.lines[0]
+
+
+@pytest.mark.parametrize("encoding", ["cp949", "cp1252", "ascii"])
+async def test_names_can_be_logged_on_every_console(encoding: str) -> None:
+    environment = {"PYTHONIOENCODING": f"{encoding}:strict", "PYTHONUTF8": "0"}
+    async with chatlab("serve", "room", "--port", "0", environment=environment) as command:
+        command.encoding = encoding
+        async with connect(f"{await command.url()}?name=민지🙂", proxy=None) as client:
+            await client.recv()
+        command.process.send_signal(signal.SIGTERM)
+        status, _, errors = await command.ended()
+    assert ("민지" if encoding == "cp949" else r"\ubbfc\uc9c0") + r"\U0001f642 at 127.0.0.1" in errors
+    assert "Logging error" not in errors
+    assert status == 0
 
 
 # Which broker a URL means.

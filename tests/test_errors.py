@@ -3,8 +3,21 @@
 import inspect
 import re
 
+import pytest
+
 from chatlab import errors
-from chatlab.errors import ChatlabError, EngineMissing, HandshakeError, SetupError, StompError, WebSocketError
+from chatlab.errors import (
+    BrokerClosed,
+    BrokerError,
+    BrokerUnavailable,
+    ChatlabError,
+    EngineMissing,
+    HandshakeError,
+    SetupError,
+    StompError,
+    WebSocketError,
+    unpublished,
+)
 
 
 def drawn() -> dict[str, str]:
@@ -40,3 +53,17 @@ def test_a_protocol_error_carries_what_to_answer() -> None:
     assert HandshakeError("version 8", 426, (("Sec-WebSocket-Version", "13"),)).headers[0][1] == "13"
     assert WebSocketError("reserved opcode 3").code == 1002
     assert StompError("no destination header", receipt_id="r-1").receipt_id == "r-1"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (BrokerUnavailable("no answer"), "not confirmed: no answer; it may still be delivered; do this"),
+        (BrokerUnavailable("it is closed", outcome_unknown=False), "refused: it is closed"),
+        (BrokerError("no such topic"), "refused: no such topic"),
+        (BrokerClosed("closed"), "refused: closed"),
+        (ZeroDivisionError("secret"), "not confirmed: the broker failed; it may still be delivered; do this"),
+    ],
+)
+def test_only_what_surely_was_not_taken_is_called_refused(error: Exception, told: str) -> None:
+    assert unpublished(error, "do this") == told

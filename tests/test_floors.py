@@ -14,9 +14,10 @@ PACKAGE = ROOT / "chatlab"
 
 # From the ground up. A name is a module or a package directly below `chatlab`: a room of the house.
 FLOORS = [
-    {"errors", "proxies", "tasks"},
+    {"console", "errors", "foreign_json", "naming", "proxies", "tasks", "urls"},
     {"retry"},
-    {"websocket", "fanout", "direct", "brokers", "stomp", "classroom", "journal"},
+    {"websocket", "fanout", "brokers", "stomp", "classroom", "journal"},
+    {"net"},
     {"echo", "room", "chat"},
     {"shared_room"},
     {"lab"},
@@ -125,6 +126,10 @@ def test_a_protocol_is_written_without_input_and_output(module: str) -> None:
 
 def test_fan_out_knows_sinks_and_no_library() -> None:
     assert not outside(IMPORTS["chatlab.fanout"]) & {"websockets", "aiohttp"}
+
+
+def test_the_end_of_a_websocket_knows_asyncio_and_no_library() -> None:
+    assert not outside(IMPORTS["chatlab.net.endpoint"]) & {"websockets", "aiohttp"}
 
 
 def test_nothing_imports_in_a_circle() -> None:

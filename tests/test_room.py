@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -149,37 +149,6 @@ async def test_one_members_flood_leaves_the_others_their_turn() -> None:
         assert server.metrics().writes >= 2 * (1000 // room.TURN)
 
 
-async def test_a_broadcast_waits_for_the_end_of_a_fragmented_message_and_keeps_its_order() -> None:
-    async with await room.start() as server, enter(server) as speaker:
-        with await RawMember.join(server.url) as reader:
-            await until(lambda: len(server.metrics().members) == 2, "both are in")
-            connection = list(the_room(server).members)[1].connection
-            first_half_sent, go_on = asyncio.Event(), asyncio.Event()
-
-            async def halves() -> AsyncIterator[str]:
-                yield "first "
-                first_half_sent.set()
-                await go_on.wait()
-                yield "second"
-
-            sending = asyncio.create_task(connection.send(halves()))
-            await first_half_sent.wait()
-            for n in range(3):
-                await speaker.send(f"{n}")
-                await receive(speaker, 1)
-            assert server.metrics().buffered == 3 * (2 + len("Server received: 0"))
-            go_on.set()
-            await sending
-            await speaker.send("3")
-            frames = [await reader.read_frame() for _ in range(7)]
-            assert [(frame.opcode, frame.fin, frame.payload) for frame in frames if frame] == [
-                (1, False, b"first "),
-                (0, False, b"second"),
-                (0, True, b""),
-                *[(1, True, b"Server received: %d" % n) for n in range(4)],
-            ]
-
-
 async def test_compression_is_declined_unless_asked_for_and_then_reaches_each_member_as_it_agreed() -> None:
     async with await room.start() as server, connect(server.url, proxy=None) as offering:
         assert offering.protocol.extensions == []
@@ -195,14 +164,10 @@ async def test_compression_is_declined_unless_asked_for_and_then_reaches_each_me
         assert await receive(compressed, 3) == await receive(plain, 3) == expected
 
 
-def test_the_frames_of_a_batch_are_found_again() -> None:
+def test_the_texts_of_a_batch_are_found_again() -> None:
     texts = [b"", b"x" * 125, b"y" * 126, b"z" * 70000]
     frames = b"".join(Frame(Opcode.TEXT, text).serialize(mask=False) for text in texts)
-    assert list(room.payloads(frames)) == texts
-
-
-def test_a_text_becomes_one_unmasked_frame() -> None:
-    assert room.text_frame("Hi") == b"\x81\x02Hi"
+    assert list(room.texts_in(frames)) == texts
 
 
 # --- Members who do not keep up, or vanish ---
@@ -323,7 +288,7 @@ async def test_a_message_that_is_too_long_closes_its_sender_with_1009_and_the_li
             await receive(a, 2)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1009
-        assert "101 bytes exceeds limit of 100 bytes" in closed.value.rcvd.reason
+        assert "message of 101 bytes or more; at most 100 are read" in closed.value.rcvd.reason
         await b.send("still here")
         assert await receive(b, 1) == ["Server received: still here"]
 
@@ -446,6 +411,23 @@ async def test_a_member_who_does_not_answer_pings_is_taken_out() -> None:
         assert [frame.opcode for frame in frames] == [Opcode.TEXT, Opcode.PING, Opcode.CLOSE]
         await until(lambda: server.metrics().departures, "the dead one is out")
         assert server.metrics().departures == (Departure("Dead", 1011, "keepalive ping timeout"),)
+
+
+async def test_a_silent_member_is_pinged_and_its_latency_measured() -> None:
+    async with await room.start(ping_interval=0.05, ping_timeout=TIMEOUT) as server, enter(server):
+        assert server.metrics().members[0].latency == 0
+        await until(lambda: server.metrics().members[0].latency > 0, "a ping has been answered")
+        assert server.metrics().members[0].latency < TIMEOUT
+
+
+async def test_a_member_that_was_closed_is_not_heard_any_more() -> None:
+    async with await room.start() as server, enter(server) as watcher:
+        with await RawMember.join(server.url) as member:
+            await member.send(conversation.binary(b"not for a room") + conversation.text(b"too late"))
+            frames = [await member.read_frame()]
+            assert [frame.payload[:2] for frame in frames if frame] == [(1003).to_bytes(2)]
+        await watcher.send("in time")
+        assert await receive(watcher, 1) == ["Server received: in time"]
 
 
 async def test_shutdown_closes_every_member_with_1001_and_frees_the_port() -> None:

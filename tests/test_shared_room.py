@@ -1,7 +1,11 @@
 """One room on two servers, over a broker: in memory, and on a real Redis that goes away and comes back."""
 
+import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -10,6 +14,7 @@ from chatlab import shared_room
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.brokers.redis_pubsub import RedisPubSubBroker
 from chatlab.brokers.redis_streams import RedisStreamsBroker
+from chatlab.errors import SubscriptionLost
 from chatlab.lab.clients import RoomClient
 from chatlab.lab.engines import Engine
 from chatlab.room import RateLimit, RoomServer
@@ -79,9 +84,81 @@ async def test_over_an_engine_that_keeps_nothing_the_members_are_told(
     await garam.send("아무도 없어요?")
     await garam.heard("! not sent: the broker does not answer", timeout=15)
     await fresh_redis.restart()
-    await garam.heard("* the other servers are heard again", timeout=15)
+    await garam.heard("* the other servers are heard again; what they said meanwhile may be missing", timeout=15)
     await garam.send("다시")
     await garam.heard("Server received from 가람: 다시")
+
+
+async def test_what_the_broker_may_have_taken_is_not_called_unsent(stack: AsyncExitStack, fresh_redis: Engine) -> None:
+    broker = await stack.enter_async_context(RedisStreamsBroker(fresh_redis.url, patience=0.5))
+    server = await stack.enter_async_context(await shared_room.start(broker))
+    garam = await member(stack, server, "가람")
+    assert fresh_redis.pid is not None
+    os.kill(fresh_redis.pid, signal.SIGSTOP)
+    try:
+        await garam.send("들려요?")
+        await garam.heard("! not confirmed: the broker does not answer; it may still be delivered", timeout=15)
+    finally:
+        os.kill(fresh_redis.pid, signal.SIGCONT)
+
+
+class Interrupted(MemoryBroker):
+    """Its subscriptions can be ended as an engine ends them, and not be had again until `back` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: list[Any] = []
+        self.back = asyncio.Event()
+        self.back.set()
+
+    async def subscribe(self, topic: str, *, after: str | None = None) -> Any:
+        await self.back.wait()
+        self.opened.append(await super().subscribe(topic, after=after))
+        return self.opened[-1]
+
+    def interrupt(self, error: SubscriptionLost) -> None:
+        self.back.clear()
+        self.opened[-1].end(error)
+
+
+async def test_what_was_said_while_a_subscription_was_lost_comes_after_it_where_the_engine_keeps_it(
+    stack: AsyncExitStack,
+) -> None:
+    broker = await stack.enter_async_context(Interrupted())
+    garam = await member(stack, await stack.enter_async_context(await shared_room.start(broker)), "가람")
+    await garam.send("하나")
+    await garam.heard("하나")
+    broker.interrupt(SubscriptionLost("the engine ended it"))
+    await garam.heard("* the other servers cannot be heard now")
+    await broker.publish("room", b"two")
+    broker.back.set()
+    await garam.heard("two")
+    again = [text for text in garam.received if "heard again" in text]
+    assert again == ["* the other servers are heard again (1 here)"]
+    assert sum("하나" in text for text in garam.received) == 1
+
+
+async def test_that_records_are_gone_is_said_to_the_members(stack: AsyncExitStack) -> None:
+    broker = await stack.enter_async_context(Interrupted())
+    garam = await member(stack, await stack.enter_async_context(await shared_room.start(broker)), "가람")
+    await garam.send("하나")
+    await garam.heard("하나")
+    resume = await broker.publish("room", b"two")
+    await garam.heard("two")
+    broker.interrupt(SubscriptionLost("trimmed", resume=resume))
+    broker.back.set()
+    await garam.heard("* the other servers are heard again; what they said meanwhile may be missing")
+    await broker.publish("room", b"three")
+    await garam.heard("three")
+
+
+async def test_what_is_no_text_in_the_topic_does_not_end_the_hearing(stack: AsyncExitStack) -> None:
+    broker = await stack.enter_async_context(MemoryBroker())
+    garam = await member(stack, await stack.enter_async_context(await shared_room.start(broker)), "가람")
+    await broker.publish("room", b"caf\xe9")
+    await broker.publish("room", b"next")
+    await garam.heard("caf\ufffd")
+    await garam.heard("next")
 
 
 async def test_the_limits_of_the_room_hold_here_too(stack: AsyncExitStack) -> None:

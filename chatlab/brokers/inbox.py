@@ -6,37 +6,14 @@ Left out: where deliveries come from. An inbox is filled and read on one event l
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from chatlab.brokers.port import Delivery
 from chatlab.errors import SubscriptionLost
 
-log = logging.getLogger(__name__)
-
 MAX_WAITING = 10_000  # deliveries; a reader further behind than that is no reader any more
-
-
-async def end_task(task: asyncio.Task[None] | None) -> None:
-    """Cancel a task and see it end. Once may not do: Python 3.11's `asyncio.wait_for` can swallow a cancellation."""
-    while task is not None and not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=1)
-
-
-def heard(task: asyncio.Task[None], readers: Callable[[], Iterable[Inbox]]) -> asyncio.Task[None]:
-    """See to it that an error which ends a background task reaches those who wait for what it brings."""
-
-    def tell(done: asyncio.Task[None]) -> None:
-        if not done.cancelled() and (error := done.exception()) is not None:
-            log.critical("%s died", done.get_name(), exc_info=error)
-            for reader in list(readers()):
-                reader.end(SubscriptionLost(f"{done.get_name()} died: {error!r}"))
-
-    task.add_done_callback(tell)
-    return task
 
 
 class Inbox:

@@ -107,10 +107,7 @@ class KafkaBroker:
         self._tasks.start(self._look(), name="kafka probe", on_failure=self._fail)
 
     async def publish(self, topic: str, body: bytes) -> str:
-        """Append one record; return its id once the broker has it. Raises BrokerUnavailable, which says what is known.
-
-        After the error "may or may not have been stored", the record may still arrive.
-        """
+        """Append one record; return its id once the broker has it. Raises BrokerUnavailable."""
         sent = False
         try:
             async with asyncio.timeout(self._patience):
@@ -121,8 +118,10 @@ class KafkaBroker:
                     appending = await self._producer.send(described.name, body, partition=0)
                 appended = await appending
         except LOST as error:
-            known = "it may or may not have been stored" if sent else "it was not sent"
-            raise self._unavailable("the broker did not confirm the message", error, f"; {known}") from error
+            if self._closed and not sent:
+                raise BrokerClosed from error
+            reason = f"the broker did not confirm the message: {error!r}"
+            raise BrokerUnavailable(reason, outcome_unknown=sent) from error
         return identifier(appended.offset, described.incarnation)
 
     async def subscribe(self, topic: str, *, after: str | None = None) -> LogSubscription:
@@ -389,10 +388,10 @@ class KafkaBroker:
         if self._closed:
             raise BrokerClosed(f"the broker at kafka://{self._servers} is closed")
 
-    def _unavailable(self, what: str, error: BaseException, known: str = "") -> BrokerError:
+    def _unavailable(self, what: str, error: BaseException) -> BrokerError:
         if self._closed:
-            return BrokerClosed(f"{what}: the broker at kafka://{self._servers} was closed{known}")
-        return BrokerUnavailable(f"{what}: {error!r}{known}")
+            return BrokerClosed(f"{what}: the broker at kafka://{self._servers} was closed")
+        return BrokerUnavailable(f"{what}: {error!r}")
 
 
 class LogSubscription(Inbox):

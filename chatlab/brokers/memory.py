@@ -18,7 +18,7 @@ from chatlab.brokers.inbox import MAX_WAITING, ForwardingInbox
 from chatlab.brokers.memory_groups import MemoryGroup, MemoryMember
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery
-from chatlab.errors import BrokerClosed, SubscriptionLost
+from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 
 _last_run = 0
 
@@ -62,6 +62,7 @@ class MemoryBroker:
     """
 
     resumes = True  # it cannot go away before its readers do
+    in_process = True  # there is no engine beside this process that could crash
 
     def __init__(
         self,
@@ -99,17 +100,21 @@ class MemoryBroker:
         await asyncio.sleep(0)
         return id
 
-    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str] | str:
+    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
         """As `publish`, or `publish_once` if there is a key: over before it returns."""
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         try:
-            return self._publish(topic, body) if key is None else self._publish_once(topic, body, key)
-        except BrokerClosed as error:
-            failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-            failed.set_exception(error)
-            return failed
+            done.set_result(self._publish(topic, body) if key is None else self._publish_once(topic, body, key))
+        except BrokerError as error:
+            done.set_exception(error)
+        return done
 
     def _publish(self, topic: str, body: bytes) -> str:
         record = self._topic(topic)
+        for name, group in record.groups.items():
+            if group.full:
+                reason = f"{len(group.waiting)} records of {topic} wait for the group {name!r}: it takes no more"
+                raise BrokerUnavailable(reason, outcome_unknown=False)
         record.count += 1
         delivery = Delivery(topic, self._id(record.count), bytes(body))
         record.kept.append(delivery)
@@ -128,8 +133,7 @@ class MemoryBroker:
         while ids and next(iter(ids.values()))[1] < now - self.window:
             del ids[next(iter(ids))]
         if key not in ids:
-            ids[key] = (self._id(self._topic(topic).count + 1), now)
-            self._publish(topic, body)
+            ids[key] = (self._publish(topic, body), now)
         return ids[key][0]
 
     async def subscribe(self, topic: str, *, after: str | None = None) -> MemorySubscription:
@@ -171,9 +175,13 @@ class MemoryBroker:
         """Whether the id `one` comes before `other`."""
         return parse_id(one) < parse_id(other)
 
+    async def create_group(self, topic: str, group: str) -> None:
+        """Keep what is published from now on for a group, as many records as a topic keeps; then take no more."""
+        self._group(topic, group)
+
     async def join(self, topic: str, group: str, member: str) -> MemoryMember:
-        """Join a group, which gets what is published from its first member's coming on."""
-        return MemoryMember(self._topic(topic).groups.setdefault(group, MemoryGroup()))
+        """Join a group, which is created if it is missing."""
+        return MemoryMember(self._group(topic, group))
 
     async def announce(self, place: str, who: str, note: str, seconds: float) -> None:
         """Have a note stand for so many seconds."""
@@ -189,12 +197,18 @@ class MemoryBroker:
             self._notes[place] = standing
         return [note for note, _ in standing.values()]
 
+    async def crash_risk(self) -> str:
+        """What a crash costs: this process is the engine."""
+        return "a broker in memory loses every message when its process ends; Redis Streams keep them"
+
     async def aclose(self) -> None:
         """End every subscription."""
         self._closed = True
         for topic in self._topics.values():
             for reader in list(topic.readers):
                 await reader.aclose()
+            for group in topic.groups.values():
+                group.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -209,6 +223,9 @@ class MemoryBroker:
     def _require_open(self) -> None:
         if self._closed:
             raise BrokerClosed("this broker is closed")
+
+    def _group(self, topic: str, group: str) -> MemoryGroup:
+        return self._topic(topic).groups.setdefault(group, MemoryGroup(self._max_length))
 
     def _topic(self, name: str) -> Topic:
         self._require_open()

@@ -2,7 +2,7 @@
 
 A member takes from what waits when it asks, so the quick ones do more. What it did not acknowledge goes back to the
 front when it leaves. Nobody dies here without leaving, so nothing is ever taken over from the living, and nothing is
-set aside.
+set aside. What waits is limited: the broker takes no record for a group that is full, and says so.
 """
 
 from __future__ import annotations
@@ -16,11 +16,18 @@ from chatlab.brokers.port import Delivery
 
 
 class MemoryGroup:
-    """What is still to be done, for all members."""
+    """What is still to be done, for all members: at most `max_waiting` records, and what members have put back."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_waiting: int) -> None:
         self.waiting: deque[Delivery] = deque()
         self.changed = asyncio.Event()
+        self.closed = False
+        self._max_waiting = max_waiting
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for one more record."""
+        return len(self.waiting) >= self._max_waiting
 
     def put(self, *deliveries: Delivery) -> None:
         """Add work."""
@@ -30,6 +37,11 @@ class MemoryGroup:
     def put_back(self, deliveries: Sequence[Delivery]) -> None:
         """Add work that somebody had begun: it comes first."""
         self.waiting.extendleft(reversed(deliveries))
+        self.changed.set()
+
+    def close(self) -> None:
+        """End every member: the broker is closed."""
+        self.closed = True
         self.changed.set()
 
 
@@ -42,12 +54,12 @@ class MemoryMember:
         self._closed = False
 
     async def batch(self, limit: int = 512) -> Sequence[Delivery]:
-        """Wait for work, then take what is here; empty once it is closed."""
+        """Wait for work, then take what is here; empty once it or its broker is closed."""
         waiting = self._group.waiting
-        while not waiting and not self._closed:
+        while not waiting and not self._over:
             self._group.changed.clear()
             await self._group.changed.wait()
-        if self._closed:
+        if self._over:
             return []
         taken = [waiting.popleft() for _ in range(min(limit, len(waiting)))]
         self._taken.update((delivery.id, delivery) for delivery in taken)
@@ -62,6 +74,10 @@ class MemoryMember:
         self._closed = True
         self._group.put_back(list(self._taken.values()))
         self._taken.clear()
+
+    @property
+    def _over(self) -> bool:
+        return self._closed or self._group.closed
 
     def __aiter__(self) -> Self:
         return self

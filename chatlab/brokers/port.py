@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 BEGINNING = "0-0"  # the id before every record, on every engine that keeps history
+UNKNOWN = "unknown"  # how an answer to `crash_risk` begins if the engine does not tell
+SURVIVES = "what the broker confirms survives its crash"  # what to say if the answer is ""
 
 
 class Delivery(NamedTuple):
@@ -114,10 +116,10 @@ class Deduplicates(Broker, Protocol):
 class Pipelines(Deduplicates, Protocol):
     """An engine on which a publish is begun in one call and over in another, without a task to wait in between."""
 
-    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str] | str:
+    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
         """Begin `publish`, or `publish_once` if there is a key, in the order of the calls.
 
-        The id of a record that is stored before this returns; else a future of it, which has the errors, too.
+        The future gets the record's id, or the error. It is done already if the record is stored before this returns.
         """
 
 
@@ -129,8 +131,19 @@ class GroupSubscription(Subscription, Protocol):
 
 
 @runtime_checkable
+class Postpones(GroupSubscription, Protocol):
+    """A member whose engine counts how often a record was tried, and that can say that this time does not count."""
+
+    async def postpone(self) -> None:
+        """Put back all that was taken and not acknowledged, as if never tried: for another member, or this one."""
+
+
+@runtime_checkable
 class HasGroups(Broker, Protocol):
     """An engine whose groups share the work: each record to one member, taken over if that member dies."""
+
+    async def create_group(self, topic: str, group: str) -> None:
+        """Create `group` if it is missing: what is published from now on waits for its first member."""
 
     async def join(self, topic: str, group: str, member: str) -> GroupSubscription:
         """Join `group`, created if it is missing, from now on; what dead members left undone is taken over."""
@@ -145,3 +158,22 @@ class HasPresence(Broker, Protocol):
 
     async def present(self, place: str) -> Sequence[str]:
         """The notes that stand at a place now."""
+
+
+@runtime_checkable
+class SaysWhatACrashCosts(Broker, Protocol):
+    """A broker that knows whether its engine's settings keep the promise of a confirmed publish."""
+
+    async def crash_risk(self) -> str:
+        """Return "" if a confirmed publish survives a crash of the engine.
+
+        Else one sentence that says what may be lost and what prevents it; it begins with UNKNOWN if the engine's
+        settings cannot be seen. Does not wait for an engine that is away: then it is what was last known.
+        """
+
+
+async def crash_risk(broker: Broker) -> str:
+    """As `SaysWhatACrashCosts.crash_risk`, for any broker."""
+    if isinstance(broker, SaysWhatACrashCosts):
+        return await broker.crash_risk()
+    return f"{UNKNOWN} what a crash of the broker may lose: it does not tell its settings"

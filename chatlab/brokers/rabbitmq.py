@@ -106,7 +106,7 @@ class RabbitMQBroker:
         self._tasks.start(self._acknowledge(), name="rabbitmq acknowledgements", on_failure=self._fail)
 
     async def publish(self, topic: str, body: bytes) -> str:
-        """Return when RabbitMQ has the message; there is no id. Raises BrokerUnavailable, which says what is known."""
+        """Return when RabbitMQ has the message; there is no id. Raises BrokerUnavailable."""
         check(topic)
         message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
         sent = False
@@ -120,7 +120,8 @@ class RabbitMQBroker:
         except LOST as error:
             raise self._not_published(error, sent=sent) from error
         if not routed and (self._end_unrouted(topic) or topic in self._shared):
-            raise BrokerUnavailable(f"no queue took the message, though {topic!r} had readers here: it was not stored")
+            reason = f"no queue took the message, though {topic!r} had readers here"
+            raise BrokerUnavailable(reason, outcome_unknown=False)
         return ""
 
     async def subscribe(self, topic: str) -> QueueSubscription:
@@ -272,8 +273,7 @@ class RabbitMQBroker:
             what += f" within {self._patience:g} s"
         else:
             what = f"publishing failed: {error!r}"
-        what += "; the message may or may not have been stored" if sent else "; the message was not sent"
-        return BrokerClosed(what) if self._closed else BrokerUnavailable(what)
+        return BrokerClosed(what) if self._closed and not sent else BrokerUnavailable(what, outcome_unknown=sent)
 
     def _end_unrouted(self, topic: str) -> bool:
         """End the subscriptions that a message no queue took should have reached; return whether there are any."""

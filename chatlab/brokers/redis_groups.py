@@ -31,6 +31,7 @@ from chatlab.tasks import Tasks
 log = logging.getLogger(__name__)
 
 COUNT = 32  # records taken at once: from then on they are this member's, until they are done or taken over
+MAX_HELD = 1000  # records put back at once; a member takes no more before all it took is done
 BLOCK = 1.0  # seconds
 SET_ASIDE_LENGTH = 10_000
 
@@ -96,6 +97,17 @@ class GroupMember(Inbox):
     async def ack(self, delivery: Delivery) -> None:
         """The work is done: the record will not come again. Waits for the server, and for one that is away."""
         await self._publisher.submit((b"XACK", self.topic, self.group, delivery.id), 0, repeatable=True)
+
+    async def postpone(self) -> None:
+        """Put back what this member holds: free for others at once, and not counted as tried."""
+        self._waiting.clear()
+        mine = (b"XPENDING", self.topic, self.group, b"-", b"+", MAX_HELD, self.member)
+        held = [identifier for identifier, *_ in await self._publisher.submit(mine, 0, repeatable=True)]
+        if held:
+            free = (b"IDLE", int(self._takeover_after * 1000), b"RETRYCOUNT", 0, b"JUSTID")
+            claim = (b"XCLAIM", self.topic, self.group, self.member, 0, *held, *free)
+            await self._publisher.submit(claim, 0, repeatable=True)
+        self._own = BEGINNING  # what nobody else takes is read again
 
     async def aclose(self) -> None:
         """Leave. What was taken and not acknowledged is taken over by others, or by this member's next life."""
@@ -195,7 +207,8 @@ class GroupMember(Inbox):
         """Acknowledge what was trimmed before anybody did its work: there is nothing left to work on."""
         for identifier, fields in entries:
             if fields is None:
-                log.error("record %s of %s was trimmed before its work was done", str(identifier, "ascii"), self.topic)
+                gone = str(identifier, "ascii")
+                log.error("record %s of %s was trimmed before group %s had done it", gone, self.topic, self.group)
                 await self._link.call(b"XACK", self.topic, self.group, identifier)
         return [entry for entry in entries if entry[1] is not None]
 

@@ -7,41 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from hiredis import pack_command
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
+from chatlab.brokers import redis_url
 from chatlab.brokers.watchdog import Watchdog
 from chatlab.errors import BrokerUnavailable
 
 Argument = bytes | str | int
 Command = tuple[Argument, ...]
 
-FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0  # seconds between attempts to reach an engine that is away
-
 
 class LinkLost(BrokerUnavailable):
     """The connection is gone; what was asked and not answered may or may not have been done."""
 
 
-async def back_off(failures: int) -> None:
-    """Wait longer after each failure, by chance, so that many clients do not come back at one moment."""
-    await asyncio.sleep(random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures, 16))))
-
-
-def without_password(url: str) -> str:
-    """The URL as a log or an error may show it."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(
-        (parts.scheme, f"{parts.username}:***@{host}" if parts.password else parts.netloc, parts.path, "", "")
-    )
+def why(error: Exception) -> str:
+    """What an error says; asyncio's TimeoutError says nothing."""
+    return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else repr(error))
 
 
 def body_of(fields: list[bytes]) -> bytes:
@@ -52,15 +40,17 @@ def body_of(fields: list[bytes]) -> bytes:
 
 
 class Link:
-    """A connection to `url`. A server that is silent for `timeout` seconds when it should answer counts as gone."""
+    """A connection to `url`. A server that is silent for `timeout` seconds when it should answer counts as gone.
 
-    def __init__(self, url: str, timeout: float) -> None:
-        self._name = without_password(url)
+    Raises SetupError for a URL that says what it may not. `protocol`: the RESP version, 2 for a server without 3.
+    """
+
+    def __init__(self, url: str, timeout: float, *, protocol: int = 3) -> None:
+        self.url = redis_url.parse(url)
+        self._name = self.url.name
         self._timeout = timeout
         # The timeouts are ours: redis-py's use `asyncio.wait_for`, which in Python 3.11 can swallow a cancellation.
-        self._pool = ConnectionPool.from_url(
-            url, protocol=3, socket_timeout=None, socket_connect_timeout=None, decode_responses=False
-        )
+        self._pool = self.url.pool(ConnectionPool, protocol=protocol, socket_timeout=None, socket_connect_timeout=None)
         self._connection: AbstractConnection | None = None
         self._dropped: list[AbstractConnection] = []
         self._watchdog = Watchdog()
@@ -79,8 +69,11 @@ class Link:
                 await connection.connect()  # type: ignore[no-untyped-call]  # the same
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             await connection.disconnect(nowait=True)
-            reason = error if str(error) else f"nothing came in {self._timeout:g} s"
+            reason = str(error) or f"nothing came in {self._timeout:g} s"
             raise LinkLost(f"the broker at {self._name} does not answer: {reason}") from error
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
         self._connection = connection
 
     async def is_usable(self) -> bool:
@@ -110,7 +103,7 @@ class Link:
                     replies.append(await self._reply(self._connection))  # noqa: PERF401 (those before a loss count)
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             await self.close()
-            raise LinkLost(f"the broker at {self._name} went away: {str(error) or 'no answer in time'}") from error
+            raise LinkLost(f"the broker at {self._name} went away: {why(error)}") from error
         except BaseException:
             await self.close()  # replies are still on their way: this connection is out of step
             raise
@@ -123,7 +116,7 @@ class Link:
             await self._connection.send_command(*command, check_health=False)
         except (RedisError, OSError) as error:
             await self.close()
-            raise LinkLost(f"the broker at {self._name} went away: {str(error) or 'no reason given'}") from error
+            raise LinkLost(f"the broker at {self._name} went away: {why(error)}") from error
 
     async def receive(self, timeout: float) -> Any:
         """The next reply or message the server pushes; None if it is silent for `timeout` seconds. Raises LinkLost."""
@@ -133,7 +126,7 @@ class Link:
             return await self._connection.read_response(timeout=timeout, push_request=True)
         except (RedisError, OSError) as error:
             await self.close()
-            raise LinkLost(f"the broker at {self._name} went away: {str(error) or 'no reason given'}") from error
+            raise LinkLost(f"the broker at {self._name} went away: {why(error)}") from error
 
     @staticmethod
     async def _reply(connection: AbstractConnection) -> Any:

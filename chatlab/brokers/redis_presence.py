@@ -22,8 +22,8 @@ return 1
 PRESENT = """
 local notes = {}
 for _, who in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-  local note = redis.call('GET', KEYS[1] .. ':' .. who)
-  if note then notes[#notes + 1] = note else redis.call('SREM', KEYS[1], who) end
+  local note = redis.pcall('GET', KEYS[1] .. ':' .. who)
+  if type(note) == 'string' then notes[#notes + 1] = note else redis.call('SREM', KEYS[1], who) end
 end
 return notes
 """
@@ -47,4 +47,4 @@ class RedisPresence:
     async def present(self: Asks, place: str) -> Sequence[str]:
         """The notes that stand."""
         notes = await self._ask(b"EVAL", PRESENT, 1, f"presence:{{{place}}}")
-        return [str(note, "utf-8") for note in notes]
+        return [str(note, "utf-8", "replace") for note in notes]

@@ -2,7 +2,7 @@
 
 While a pipeline is under way the next one gathers, so batches grow with load and a lone message waits for nothing.
 When the connection breaks, what was not sent waits for the next one. What was sent but not answered is sent again if
-that can do no harm (`repeatable`), else it fails loudly: it may or may not have been stored.
+that can do no harm (`repeatable`), else it fails loudly: its outcome is unknown.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Job:
     repeatable: bool
     deadline: float  # of the loop's clock
     reply: asyncio.Future[Any]
-    sent: bool = False  # at least once: the server may have done it
+    sent: bool = False  # at least once: the server may have done it, whatever came of the reply
 
 
 class Publisher:
@@ -84,7 +84,8 @@ class Publisher:
         loop = asyncio.get_running_loop()
         job = Job(command, size, convert, repeatable, loop.time() + self._patience, loop.create_future())
         if not self._open_for_jobs or self._tasks.fault:
-            fail(job, BrokerUnavailable(self._tasks.fault) if self._tasks.fault else BrokerClosed(CLOSED))
+            fault = self._tasks.fault
+            fail(job, BrokerUnavailable(fault, outcome_unknown=False) if fault else BrokerClosed(CLOSED))
             return job.reply
         self._outbox.append(job)
         self._filled.set()
@@ -100,7 +101,7 @@ class Publisher:
         self._open_for_jobs = False
         await self._tasks.aclose()
         for job in self._outbox:
-            fail(job, unanswered("this broker was closed", job) if job.sent else BrokerClosed(CLOSED))
+            fail(job, BrokerUnavailable(CLOSED) if job.sent else BrokerClosed(CLOSED))
         self._outbox.clear()
         if self._alarm is not None:
             self._alarm.cancel()
@@ -115,7 +116,8 @@ class Publisher:
             if not job.reply.done() and job.deadline > loop.time():
                 self._alarm = loop.call_at(job.deadline, self._give_up)
                 return
-            fail(job, unanswered(f"the broker did not confirm the message within {self._patience:g} s", job))
+            reason = f"the broker did not confirm the message within {self._patience:g} s"
+            fail(job, BrokerUnavailable(reason, outcome_unknown=job.sent))
             self._unanswered.popleft()
 
     async def _open(self) -> None:
@@ -163,16 +165,14 @@ class Publisher:
         while self._outbox and len(batch) < MAX_COMMANDS and size < MAX_BYTES:
             job = self._outbox.popleft()
             if not job.reply.done():  # its publisher has given up waiting: then it must not be sent either
+                job.sent = True
                 batch.append(job)
                 size += job.size
         return batch
 
     async def _send(self, batch: list[Job]) -> None:
         replies: list[Any] = []
-        commands = []
-        for job in batch:
-            job.sent = True
-            commands.append(job.command)
+        commands = [job.command for job in batch]
         try:
             await self._link.pipeline(commands if self._seal is None else [*commands, self._seal], replies)
         except BaseException as error:
@@ -204,19 +204,13 @@ class Publisher:
         """After a loss in the middle: what may be sent twice is, the rest fails."""
         for job in batch:
             if not job.repeatable:
-                fail(job, unanswered(reason, job))
+                fail(job, BrokerUnavailable(reason))
         self._put_back_in_front([job for job in batch if job.repeatable])
 
     def _put_back_in_front(self, jobs: list[Job]) -> None:
         self._outbox.extendleft(reversed(jobs))
         if jobs:
             self._filled.set()
-
-
-def unanswered(reason: str, job: Job) -> BrokerUnavailable:
-    """Return the error of a job that the server has not answered; what became of it depends on how far it got."""
-    outcome = "it may or may not have been stored" if job.sent else "it was not sent"
-    return BrokerUnavailable(f"{reason}; {outcome}")
 
 
 def as_it_is(reply: Any) -> Any:
@@ -233,7 +227,7 @@ def fail(job: Job, error: Exception) -> None:
 def broker_error(error: Exception) -> BrokerError:
     """A refusal for now (memory full, disk failing) is BrokerUnavailable; any other is an error in what was asked."""
     temporary = isinstance(error, OutOfMemoryError) or str(error).startswith(("MISCONF", "NOREPLICAS", "BUSY"))
-    return (BrokerUnavailable if temporary else BrokerError)(str(error))
+    return BrokerUnavailable(str(error), outcome_unknown=False) if temporary else BrokerError(str(error))
 
 
 def sealed(replies: list[Any]) -> list[Any]:

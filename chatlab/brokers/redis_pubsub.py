@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -17,6 +18,7 @@ from chatlab.brokers.port import Delivery
 from chatlab.brokers.redis_link import Command, Link, LinkLost
 from chatlab.brokers.redis_publisher import Publisher
 from chatlab.brokers.redis_queries import BACKOFF
+from chatlab.brokers.redis_server import examine, pubsub
 from chatlab.errors import BrokerClosed, BrokerUnavailable, SubscriptionLost
 from chatlab.retry import Retry
 from chatlab.tasks import Tasks
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 SILENCE = 1.0  # seconds after which we ask whether the server is still there
 TIMEOUT = 3.0  # seconds a server may take to answer
+NOTHING_IS_KEPT = "Pub/Sub keeps no message, so a crash of the broker loses those on their way; redis:// (Streams) does"
 
 
 @dataclass(slots=True, eq=False)
@@ -37,12 +40,19 @@ class Channel:
 
 
 class RedisPubSubBroker:
-    """One connection publishes, another listens. `patience`: seconds a publish waits for a server that is away."""
+    """One connection publishes, another listens.
+
+    `patience`: seconds a publish waits for a server that is away. `topics`: some that will be used; whether their
+    channels may be is found out at the start.
+    """
 
     resumes = False
 
-    def __init__(self, url: str, *, patience: float = 10, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(
+        self, url: str, *, patience: float = 10, max_waiting: int = MAX_WAITING, topics: Sequence[str] = ()
+    ) -> None:
         self.url = url
+        self._expected_topics = topics
         self._max_waiting = max_waiting
         self._patience = patience
         self._publisher = Publisher(Link(url, TIMEOUT), nothing_to_prepare, patience)
@@ -59,8 +69,9 @@ class RedisPubSubBroker:
         return self._publisher.connected and self._link.is_open and not self._tasks.fault
 
     async def start(self) -> None:
-        """Connect. Raises BrokerUnavailable."""
+        """Connect. Raises BrokerUnavailable, or SetupError if the server lacks what is needed."""
         try:
+            await examine(self.url, TIMEOUT, pubsub(self._expected_topics))
             await self._publisher.start()
             await self._link.open()
         except BaseException:
@@ -84,6 +95,10 @@ class RedisPubSubBroker:
         except TimeoutError:
             raise BrokerUnavailable(f"the broker did not let us listen within {self._patience:g} s") from None
         return subscription
+
+    async def crash_risk(self) -> str:
+        """What a crash costs, whatever the server's settings: nothing is kept."""
+        return NOTHING_IS_KEPT
 
     async def aclose(self) -> None:
         """End every subscription and connection."""

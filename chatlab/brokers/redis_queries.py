@@ -17,9 +17,10 @@ from redis.exceptions import BusyLoadingError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from chatlab.brokers import redis_url
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery
-from chatlab.brokers.redis_link import Argument
+from chatlab.brokers.redis_link import Argument, why
 from chatlab.brokers.redis_place import Place, StreamState, why_overtaken
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 from chatlab.retry import Backoff, Retry
@@ -55,7 +56,14 @@ class StreamQueries:
         self._timeout = timeout
         # Timeouts are ours (see `_retried`): redis-py's can swallow a cancellation.
         self._client: Redis = Redis(
-            connection_pool=BlockingConnectionPool.from_url(url, max_connections=8, timeout=None, socket_timeout=None)
+            connection_pool=redis_url.parse(url).pool(
+                BlockingConnectionPool,
+                max_connections=8,
+                timeout=None,
+                protocol=3,
+                socket_timeout=None,
+                socket_connect_timeout=None,
+            )
         )
         self._closed = False
 
@@ -135,7 +143,7 @@ class StreamQueries:
                         return await question()
         except AWAY as error:
             self._require_open()
-            raise BrokerUnavailable(f"the broker is away: {str(error) or 'no answer in time'}") from error
+            raise BrokerUnavailable(f"the broker is away: {why(error)}") from error
         raise AssertionError("a question ends with an answer or an error")
 
     def _require_open(self) -> None:

@@ -36,7 +36,8 @@ from chatlab.brokers.redis_place import Place
 from chatlab.brokers.redis_presence import RedisPresence
 from chatlab.brokers.redis_publisher import Publisher
 from chatlab.brokers.redis_queries import PAGE, Loss, StreamQueries, delivery, is_before
-from chatlab.errors import BrokerClosed, BrokerUnavailable, SetupError
+from chatlab.brokers.redis_server import CrashRisk, examine, streams
+from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SetupError
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ class RedisStreamsBroker(RedisPresence):
 
     `durability`: "server" takes the server's word; "fsync" confirms a publish when the record is on disk, or refuses to
     start. `window`: seconds for which `publish_once` remembers a key. `patience`: seconds that a publish or a question
-    waits for a server that is away. `takeover_after`, `tries`: see `redis_groups.py`.
+    waits for a server that is away. `takeover_after`, `tries`: see `redis_groups.py`. `topics`: some that will be used;
+    whether their keys may be, and are streams, is found out at the start.
     """
 
     resumes = True
@@ -75,9 +77,12 @@ class RedisStreamsBroker(RedisPresence):
         takeover_after: float = 30,
         tries: int = 5,
         max_waiting: int = MAX_WAITING,
+        topics: Sequence[str] = (),
     ) -> None:
         self.url = url
         self.window = window
+        self._expected_topics = topics
+        self._crash = CrashRisk(url, TIMEOUT, durable=durability == "fsync")
         self._max_length = max_length
         self._max_age = max_age
         self._durability = durability
@@ -100,8 +105,9 @@ class RedisStreamsBroker(RedisPresence):
         return not self._closed and self._publisher.connected and self._follower.connected
 
     async def start(self) -> None:
-        """Connect. Raises BrokerUnavailable, or SetupError if the server cannot give the durability asked for."""
+        """Connect. Raises BrokerUnavailable, or SetupError if the server lacks what is needed or asked for."""
         try:
+            await examine(self.url, TIMEOUT, streams(self._expected_topics))
             await self._publisher.start()
             await self._follower.start()
         except BaseException:
@@ -170,6 +176,14 @@ class RedisStreamsBroker(RedisPresence):
         """Whether the id `one` comes before `other`."""
         return is_before(one, other)
 
+    async def create_group(self, topic: str, group: str) -> None:
+        """Create `group` if it is missing: it gets what is published from now on."""
+        try:
+            await self._ask("XGROUP", "CREATE", topic, group, "$", "MKSTREAM")
+        except BrokerError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+
     async def join(self, topic: str, group: str, member: str) -> GroupMember:
         """Take a share of the work of `group`."""
         self._require_open()
@@ -193,6 +207,10 @@ class RedisStreamsBroker(RedisPresence):
             raise
         return joined
 
+    async def crash_risk(self) -> str:
+        """Return "" if the server's settings let what is confirmed survive its crash, else what may be lost."""
+        return await self._crash.now()
+
     async def aclose(self) -> None:
         """End every subscription and connection."""
         self._closed = True
@@ -202,6 +220,7 @@ class RedisStreamsBroker(RedisPresence):
         for member in list(self._members):
             await member.aclose()
         await self._follower.aclose()
+        await self._crash.aclose()
         await self._publisher.aclose()
         await self._queries.aclose()
 
@@ -223,6 +242,7 @@ class RedisStreamsBroker(RedisPresence):
     async def _prepare(self, link: Link) -> Command | None:
         """Make a new publishing connection ready; return what each pipeline must end with."""
         self._script = str(await link.call("SCRIPT", "LOAD", PUBLISH_ONCE), "ascii")
+        await self._crash.learn(link)
         return await wait_for_disk(link) if self._durability == "fsync" else None
 
     async def _ask(self, *command: Any) -> Any:
@@ -348,10 +368,11 @@ async def wait_for_disk(link: Link) -> Command | None:
     Raises SetupError if this server cannot say so.
     """
     try:
-        settings = await link.call("CONFIG", "GET", "append*")
+        settings = await link.call("CONFIG", "GET", "*append*")
     except ResponseError:  # a managed server may not let us look
         settings = {}
-    if settings.get(b"appendonly") == b"yes" and settings.get(b"appendfsync") == b"always":
+    always = settings.get(b"appendonly") == b"yes" and settings.get(b"appendfsync") == b"always"
+    if always and settings.get(b"no-appendfsync-on-rewrite") == b"no":  # else it does not sync during a rewrite
         return None
     # WAITAOF numlocal numreplicas timeout (ms): Redis 7.2, Valkey
     command = (b"WAITAOF", 1, 0, int(TIMEOUT * 1000 * 2 / 3))

@@ -5,17 +5,19 @@
 
 Without `authenticate` everybody is a guest under the name it gives. Its principal, which private queues are
 addressed by, is another for each session.
+
+Names and principals are in NFC from here on, and so are the destinations that `may_subscribe` and `may_send` are given
+(naming.py): a rule that names a room names it however the client spells it.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chatlab.chat.app import User
-
-MAX_NAME = 64
+from chatlab.naming import one_spelling, shown_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,14 @@ class Access:
         if self.authenticate is None:
             return guest(credentials.login)
         found = self.authenticate(credentials)
-        return await found if isinstance(found, Awaitable) else found
+        user = await found if isinstance(found, Awaitable) else found
+        if user is None:
+            return None
+        return replace(user, name=one_spelling(user.name), principal=one_spelling(user.principal))
 
 
 def guest(name: str | None) -> User:
     """A guest under the name it wants to be shown; no two guests have the same principal."""
     unique = uuid.uuid4().hex
-    shown = "".join(char for char in name or "" if char.isprintable()).strip()[:MAX_NAME]
+    shown = shown_name(name or "")
     return User(shown or f"guest-{unique[:4]}", f"guest-{unique}", guest=True, named=bool(shown))

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, get_type_hints
@@ -29,6 +29,7 @@ import msgspec
 
 from chatlab.chat.destinations import JSON, pack, room_of
 from chatlab.errors import MessageRefused
+from chatlab.foreign_json import parse
 from chatlab.stomp.frames import Headers
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -65,6 +66,13 @@ class Outgoing(NamedTuple):
     destination: str
     body: bytes
     key: str | None = None
+
+
+class Answer(NamedTuple):
+    """What a handler has answered: `outgoing`, or nothing; or `later`, which is to be awaited for it."""
+
+    outgoing: Outgoing | None = None
+    later: Coroutine[Any, Any, Outgoing | None] | None = None
 
 
 class NoHandler(LookupError):
@@ -106,16 +114,18 @@ class Application:
         """Whether a handler answers a SUBSCRIBE to this destination."""
         return _find(self._subscriptions, destination) is not None
 
-    def call_message(self, call: Call, body: bytes) -> Outgoing | Awaitable[Outgoing | None] | None:
+    def call_message(self, call: Call, body: bytes) -> Answer:
         """Run the handler of a SEND. `MessageRefused` if the body is not what it takes, or if it says so itself.
 
-        An async handler's answer is to be awaited. `NoHandler` if there is none for the destination.
+        `NoHandler` if there is none for the destination. What an async handler answers comes `later`.
         """
         route, parts = _require(self._messages, call.destination)
         result = route.run(call._replace(parts=parts) if parts else call, body)
-        if result is None or isinstance(result, Outgoing):
-            return result
-        return _when_answered(route, result) if isinstance(result, Awaitable) else route.outgoing(result)
+        if isinstance(result, Outgoing):
+            return Answer(result)
+        if isinstance(result, Awaitable):
+            return Answer(later=_answered_later(route, result))
+        return Answer(route.outgoing(result))
 
     async def call_subscription(self, call: Call) -> bytes:
         """Run the handler of a SUBSCRIBE; the JSON it answers with."""
@@ -165,7 +175,7 @@ class _Route:
         return Outgoing(self.send_to, body if in_room else pack(self.send_to, [("content-type", JSON)], body))
 
 
-async def _when_answered(route: _Route, result: Awaitable[Any]) -> Outgoing | None:
+async def _answered_later(route: _Route, result: Awaitable[Any]) -> Outgoing | None:
     return route.outgoing(await result)
 
 
@@ -182,8 +192,8 @@ _FIELD = re.compile(r"field `(?P<missing>[^`]+)`|at `\$\.(?P<wrong>[^`]+)`")
 
 def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     try:
-        return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return parse(decoder.decode, body)
+    except ValueError as error:
         found = _FIELD.search(str(error))
         name = (found["missing"] or found["wrong"]) if found else ""
         raise MessageRefused(f"not the JSON expected: {error}", field=name) from error

@@ -35,6 +35,7 @@ from chatlab.chat import server as chat_server
 from chatlab.chat.app import Application, Call, send_to
 from chatlab.chat.destinations import PUBLIC_DESTINATION, PUBLIC_TOPIC
 from chatlab.chat.server import ChatServer
+from chatlab.tasks import Tasks
 
 logger = logging.getLogger("chatlab.chat.as_in_the_article")
 
@@ -80,7 +81,7 @@ class ArticleServer:
         self._redis = redis
         self._simple_broker = MemoryBroker()
         self._server: ChatServer | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._tasks = Tasks(logger)
 
     @property
     def url(self) -> str:
@@ -97,13 +98,11 @@ class ArticleServer:
         app = first_controller(self._redis) if self.build == "first" else second_controller(self._redis)
         self._server = await chat_server.start(self._simple_broker, app=app, host=host, port=port, origins=origins)
         read = self._listen if self.build == "first" else self._poll
-        self._reader = asyncio.create_task(read(), name=f"reader of the {self.build} build")
+        self._tasks.start(read(), name=f"reader of the {self.build} build")
 
     async def aclose(self) -> None:
         """Stop. What was read and not acknowledged stays pending (F4)."""
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.wait([self._reader])
+        await self._tasks.aclose()
         if self._server is not None:
             await self._server.aclose()
         await self._simple_broker.aclose()

@@ -9,17 +9,22 @@ Frames are acted on in order. Publishing is started in order and not waited for,
 messages waits for the broker once; the engine keeps the order, and the session that of the RECEIPTs.
 
 Two kinds of failure. What breaks the protocol or a rule of access is answered with ERROR, and closed. What a handler
-does not take, or the broker did not take in time, is a message on `/user/queue/errors` with the receipt's id; the
-session stays.
+does not take, or the broker did not take in time, is a message on `/user/queue/errors` with the receipt's id, and the
+session stays: if the client has subscribed to that queue. If not, but it has asked for a receipt, it would wait for
+that for ever, so STOMP's own rule holds: "If the server cannot successfully process the SEND frame for any reason, the
+server MUST send the client an ERROR frame and then close the connection." A client that has neither subscribed there
+nor asked for a receipt wants no answer, and gets none: the log and the metrics have it. A SUBSCRIBE that fails is
+always answered.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -31,6 +36,7 @@ from chatlab.chat.destinations import (
     NOTIFICATIONS,
     QUEUE_PREFIX,
     USER_PREFIX,
+    canonical,
     fault_in,
     pack,
     room_of,
@@ -43,7 +49,7 @@ from chatlab.chat.logs import ConnectionLog
 from chatlab.chat.service import ChatService
 from chatlab.chat.subscriptions import Subscriptions
 from chatlab.chat.transport import Transport
-from chatlab.errors import BrokerError, MessageRefused, StompError
+from chatlab.errors import BrokerError, BrokerUnavailable, MessageRefused, StompError, unpublished
 from chatlab.stomp.events import (
     Ack,
     Commit,
@@ -83,7 +89,9 @@ class Connection:
         self._sending: set[asyncio.Future[str]] = set()
         self._some_sent = asyncio.Event()
         self._reading = True  # while it is not, nothing follows from hearing nothing
-        self._over = False  # an ERROR has been sent: what came behind its frame is settled or left, but not begun
+        self._unfinished: tuple[Event, Iterator[Event]] | None = None  # what `finish` has to do first, and then
+        self._rest: Coroutine[Any, Any, None] | None = None  # what `_act` has to await if `_unfinished` is a SEND
+        self._over = False  # after an ERROR: ACK, NACK and UNSUBSCRIBE are still honoured, SEND and SUBSCRIBE dropped
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
         self._set_timer()
@@ -91,18 +99,33 @@ class Connection:
 
     # --- What a transport calls ---
 
-    def receive(self, data: bytes) -> Awaitable[None] | None:
-        """Take what one WebSocket message (or SockJS message) brought, and act on it.
+    def receive(self, data: bytes, text: bool = True) -> bool:
+        """Act on what one WebSocket message (or SockJS message) brought; STOMP does not tell text from binary.
 
-        Nearly always that is done at once, and the answer is None. Else await the answer before you hand over more.
+        Return whether all is done. If not, await `finish` before you hand over more.
         """
         events = iter(self.session.receive_data(data))
         for event in events:
-            rest = self._act(event)
-            if rest is not None:
-                return self._act_on_the_rest(rest, events)
+            if not self._act_now(event):
+                self._unfinished = event, events
+                return False
         self.flush()
-        return self._until_some_are_sent() if len(self._sending) >= MAX_SENDING else None
+        return len(self._sending) < MAX_SENDING
+
+    async def finish(self) -> None:
+        """Act on what is left of the last message, and wait while too much is on its way to the broker."""
+        unfinished, self._unfinished = self._unfinished, None
+        if unfinished is not None:
+            event, events = unfinished
+            await self._act(event)
+            for event in events:
+                if not self._act_now(event):
+                    await self._act(event)
+            self.flush()
+        while len(self._sending) >= MAX_SENDING and not self._ended:
+            self._some_sent.clear()
+            with self.not_reading():
+                await self._some_sent.wait()
 
     def end(self) -> None:
         """The transport is gone: leave everything."""
@@ -143,16 +166,42 @@ class Connection:
         self.flush()
 
     def fail(self, event: Event, reason: str, field: str = "") -> None:
-        """A fault that the session survives: no RECEIPT, but a message on `/user/queue/errors` that names it."""
-        self.session.failed(event)
+        """What the frame asked for will not be done: no RECEIPT, but a message on `/user/queue/errors`, or ERROR."""
         self.service.metrics.refused += 1
         self.log.info("message refused", extra={"reason": reason, "field": field})
+        waits_for_it = event.receipt is not None or isinstance(event, Subscribe)
+        if waits_for_it and not self._hears_errors():
+            return self._error(reason, event)
+        return self.delay(event, reason, field)
+
+    def delay(self, event: Event, reason: str, field: str = "") -> None:
+        """No RECEIPT; say why to a client that listens on `/user/queue/errors`."""
+        self.session.failed(event)
+        self._tell(event, reason, field)
+        self.flush()
+
+    def fail_afterwards(self, event: Event, reason: str) -> None:
+        """What had its RECEIPT has failed since: a message on `/user/queue/errors`, or ERROR."""
+        if not self._hears_errors():
+            return self._error(reason)
+        self._tell(event, reason)
+        return self.flush()
+
+    def _hears_errors(self) -> bool:
+        return any(subscription.destination == ERRORS for subscription in self.session.subscriptions.values())
+
+    def _tell(self, event: Event, reason: str, field: str = "") -> None:
         fault = {"error": reason, "field": field or None, "receipt": event.receipt}
         headers = [("content-type", JSON)] + ([("receipt-id", event.receipt)] if event.receipt is not None else [])
         message = Message(ERRORS, f"errors/{self.id}-{event.number}", msgspec.json.encode(fault), headers)
-        for subscription in self.session.subscriptions.values():
+        for subscription in list(self.session.subscriptions.values()):
             if subscription.destination == ERRORS:
                 self.session.message(subscription, message)
+
+    def _error(self, reason: str, event: Event | None = None, code: int = 1008) -> None:
+        """Send ERROR, with the receipt id of the frame it answers, and close."""
+        self._over = True
+        self.session.error(reason, event=event, code=code)
         self.flush()
 
     def fail_after_exception(self, event: Event, destination: str, error: Exception) -> None:
@@ -198,61 +247,50 @@ class Connection:
 
     # --- Events ---
 
-    def _act(self, event: Event) -> Awaitable[None] | None:
-        """Do what an event asks for; what cannot be done at once is returned, to be awaited.
+    def _act_now(self, event: Event) -> bool:
+        """Do what an event asks for, if nothing has to be waited for. If something has, return False: `_act` does it.
 
         Most frames are SENDs, and nothing in most of those waits: a coroutine for each would cost more than it does.
         """
         try:
-            return self._begin(event)
+            match event:
+                case Send() | Subscribe() if self._over:
+                    pass
+                case Send():
+                    return self._send(event)
+                case Connect() | Subscribe() | Commit():
+                    return False
+                case Unsubscribe():
+                    self._subscriptions.end(event)
+                case Ack() | Nack():
+                    self._subscriptions.settle(event)
+                case Disconnect():
+                    self.done(event)
         except Exception as error:
             self._end_after(event, error)
-            return None
+        return True
 
-    def _begin(self, event: Event) -> Awaitable[None] | None:
-        match event:
-            case Send() | Subscribe() if self._over:
-                pass  # it came with the frame that was answered with ERROR: the client knows that it is over
-            case Send():
-                return self._send(event)
-            case Subscribe():
-                return self._guarded(event, self._subscriptions.begin(event, self._user()))
-            case Unsubscribe():
-                self._subscriptions.end(event)
-            case Ack() | Nack():
-                self._subscriptions.settle(event)
-            case Connect():
-                return self._guarded(event, self._connect(event))
-            case Commit():
-                return self._guarded(event, self._commit(event))
-            case Disconnect():
-                self.done(event)
-        return None
-
-    async def _act_on_the_rest(self, rest: Awaitable[None], events: Iterator[Event]) -> None:
-        await rest
-        for event in events:
-            if (rest_of_it := self._act(event)) is not None:
-                await rest_of_it
-        self.flush()
-        await self._until_some_are_sent()
-
-    async def _until_some_are_sent(self) -> None:
-        while len(self._sending) >= MAX_SENDING and not self._ended:
-            self._some_sent.clear()
-            with self.not_reading():
-                await self._some_sent.wait()
-
-    async def _guarded(self, event: Event, rest: Awaitable[None]) -> None:
+    async def _act(self, event: Event) -> None:
+        """Do what `_act_now` could not."""
         try:
-            await rest
+            match event:
+                case Send():
+                    rest, self._rest = self._rest, None
+                    if rest is not None:
+                        await rest
+                case Connect():
+                    await self._connect(event)
+                case Subscribe():
+                    await self._subscriptions.begin(event, self._user())
+                case Commit():
+                    await self._commit(event)
         except Exception as error:
             self._end_after(event, error)
 
     async def _commit(self, event: Commit) -> None:
         for each in event.events:
-            if (rest := self._act(each)) is not None:
-                await rest
+            if not self._act_now(each):
+                await self._act(each)
         self.done(event)
 
     def _end_after(self, event: Event, error: Exception) -> None:
@@ -263,9 +301,7 @@ class Connection:
         else:
             reason, code = "internal error", 1011  # RFC 6455, 7.4.1: "it encountered an unexpected condition"
             self.log.error(reason, exc_info=error, extra={"frame": type(event).__name__.upper()})
-        self._over = True
-        self.session.error(reason, event=event, code=code)
-        self.flush()
+        self._error(reason, event, code)
 
     async def _connect(self, event: Connect) -> None:
         bearer = (event.frame.get("Authorization") or "").removeprefix("Bearer ") or None
@@ -279,32 +315,47 @@ class Connection:
 
     # --- SEND ---
 
-    def _send(self, event: Send) -> Awaitable[None] | None:
-        user, destination = self._user(), event.destination
+    def _send(self, event: Send) -> bool:
+        user, destination = self._user(), canonical(event.destination)
         if self._allowance is not None and not self._allowance.take():
             self._refuse_for_rate(event)
         elif not self.service.access.may_send(user, destination):
             raise StompError(f"access refused: {user.name!r} may not send to {destination!r}")
         elif self.service.app.takes(destination):
-            return self._handle(event, user)
+            return self._handle(event, Call(destination, user, event.headers))
         else:
-            self._publish(event, _direct(event))
-        return None
+            outgoing = _direct(destination, event)
+            if destination.startswith(QUEUE_PREFIX) and not self.service.queues.keeps(destination):
+                self._rest = self._publish_to_new_queue(event, outgoing)
+                return False
+            self._publish(event, outgoing)
+        return True
 
-    def _handle(self, event: Send, user: User) -> Awaitable[None] | None:
+    async def _publish_to_new_queue(self, event: Send, outgoing: Outgoing) -> None:
+        """Let the queue begin first: what is sent to it waits for a subscriber."""
         try:
-            outgoing = self.service.app.call_message(Call(event.destination, user, event.headers), event.body)
+            with self.not_reading():
+                await self.service.queues.found(outgoing.destination)
+        except BrokerError as error:
+            self.fail(event, unpublished(BrokerUnavailable(str(error), outcome_unknown=False)))
+        else:
+            self._publish(event, outgoing)
+
+    def _handle(self, event: Send, call: Call) -> bool:
+        try:
+            answer = self.service.app.call_message(call, event.body)
         except Exception as error:
             self._fail_after(event, error)
-            return None
-        if outgoing is not None and not isinstance(outgoing, Outgoing):
-            return self._guarded(event, self._handle_later(event, outgoing))
-        self._handled(event, outgoing)
-        return None
+            return True
+        if answer.later is not None:
+            self._rest = self._answer_later(event, answer.later)
+            return False
+        self._handled(event, answer.outgoing)
+        return True
 
-    async def _handle_later(self, event: Send, handling: Awaitable[Outgoing | None]) -> None:
+    async def _answer_later(self, event: Send, answering: Coroutine[Any, Any, Outgoing | None]) -> None:
         try:
-            outgoing = await handling
+            outgoing = await answering
         except Exception as error:
             self._fail_after(event, error)
         else:
@@ -327,7 +378,7 @@ class Connection:
                 self.fail_after_exception(event, event.destination, error)
 
     def _refuse_for_rate(self, event: Send) -> None:
-        """Too fast: the message is refused, and who goes on regardless is cut off."""
+        """Reject a message that comes too fast; disconnect clients that keep exceeding the rate."""
         self.service.metrics.limited += 1
         if self._allowance is not None and self._allowance.exhausted:
             raise StompError("flooding: too many messages, again and again")
@@ -337,25 +388,24 @@ class Connection:
         # A key of our own lets the broker try again without adding a second record; only a receipt is worth the cost.
         key = outgoing.key or (f"receipt:{self.id}:{event.number}" if event.receipt is not None else None)
         publishing = self.service.publish(topic_of(outgoing.destination), outgoing.body, key)
-        if isinstance(publishing, str):
-            self.session.done(event)  # what comes of it is sent with the rest, by `receive`
+        if publishing.done() and publishing.exception() is None:
+            self.session.done(event)  # the RECEIPT is sent with the rest, by `receive`
         else:
             self._sending.add(publishing)
-            publishing.add_done_callback(partial(self._published, event))
+            may_repeat = outgoing.key is not None and self.service.knows_repeats
+            publishing.add_done_callback(partial(self._published, event, may_repeat))
 
-    def _published(self, event: Send, publishing: asyncio.Future[str]) -> None:
+    def _published(self, event: Send, may_repeat: bool, publishing: asyncio.Future[str]) -> None:
         self._sending.discard(publishing)
         self._some_sent.set()
         if publishing.cancelled():
-            return
+            return None
         error = publishing.exception()
         if error is None:
-            self.done(event)
-        elif isinstance(error, BrokerError):
-            self.fail(event, f"not stored: {error}")
-        else:
+            return self.done(event)
+        if not isinstance(error, BrokerError):
             self.log.error("publishing failed", exc_info=error)
-            self.fail(event, "not stored: the broker failed")
+        return self.fail(event, unpublished(error, "send it again with the same client_id" if may_repeat else ""))
 
     def _user(self) -> User:
         if self.user is None:  # the session lets nothing through before CONNECT is answered
@@ -363,9 +413,8 @@ class Connection:
         return self.user
 
 
-def _direct(event: Send) -> Outgoing:
+def _direct(destination: str, event: Send) -> Outgoing:
     """What a client sends to a topic, a queue or a user itself, without a handler."""
-    destination = event.destination
     if fault := fault_in(destination):
         raise StompError(fault)
     if room_of(destination) is not None:

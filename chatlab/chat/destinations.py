@@ -9,12 +9,17 @@
 
 A room's record is JSON without its id, for the broker gives the id when it stores the record; `record_of` puts it in.
 The others carry whatever a client sent: a line of JSON with the headers, then the body as it came (`pack`).
+
+Other programs may write to the same streams. What is not one of chat's records is skipped, with a line in the log.
+
+Names are in NFC (naming.py): `canonical` brings a client's destination there, before anything is looked up by it.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import unicodedata
 import uuid
 from collections.abc import Iterable
 from functools import lru_cache
@@ -24,6 +29,8 @@ import msgspec
 
 from chatlab.brokers.port import Delivery
 from chatlab.errors import MessageRefused
+from chatlab.foreign_json import parse
+from chatlab.naming import room_name
 from chatlab.stomp.frames import Headers, Message
 
 logger = logging.getLogger("chatlab.chat")
@@ -41,9 +48,8 @@ USERS_TOPIC = "chat-users"
 ERRORS = "/user/queue/errors"
 NOTIFICATIONS = "/user/queue/notifications"
 
-# Letters of any script, digits, `_` and `-`: nothing that means something in a destination, a key or a page.
-_ROOM = re.compile(r"[\w-]{1,64}")
-_WILDCARDS = re.compile(r"[*#>]")
+# What subscribes to more than one destination, or takes its parts from one, on some server: nothing here does.
+_WILDCARDS = re.compile(r"[*#>?{}\[\]]|(?:^|[./])\+(?:[./]|$)")
 _JSON_HEADERS: Final[Headers] = (("content-type", JSON),)
 
 
@@ -58,17 +64,23 @@ class Record(NamedTuple):
     message: Message
 
 
-def is_room_name(name: str) -> bool:
-    """Whether a room may be called that."""
-    return _ROOM.fullmatch(name) is not None
+def canonical(destination: str) -> str:
+    """A client's destination in NFC."""
+    return destination if destination.isascii() else unicodedata.normalize("NFC", destination)
+
+
+def required_room(name: str) -> str:
+    """A room's name in NFC; `MessageRefused` if no room can have it."""
+    if (room := room_name(name)) is None:
+        raise MessageRefused(f"not a room's name: {name[:80]!r}", field="room")
+    return room
 
 
 @lru_cache(4096)
 def room_destination(name: str) -> str:
     """The destination of a room; `MessageRefused` if no room can have that name."""
-    if not is_room_name(name):
-        raise MessageRefused(f"not a room's name: {name[:80]!r}", field="room")
-    return PUBLIC_DESTINATION if name == PUBLIC else ROOM_PREFIX + name
+    room = required_room(name)
+    return PUBLIC_DESTINATION if room == PUBLIC else ROOM_PREFIX + room
 
 
 @lru_cache(4096)
@@ -77,13 +89,14 @@ def room_of(destination: str) -> str | None:
     if destination == PUBLIC_DESTINATION:
         return PUBLIC
     name = destination.removeprefix(ROOM_PREFIX)
-    return name if name != destination and is_room_name(name) and name != PUBLIC else None
+    room = room_name(name) if name != destination else None
+    return room if room != PUBLIC else None
 
 
 def watched_room(destination: str) -> str | None:
     """The room whose people `/topic/who.NAME` tells, None if it is another destination."""
     name = destination.removeprefix(WHO_PREFIX)
-    return name if name != destination and is_room_name(name) else None
+    return room_name(name) if name != destination else None
 
 
 @lru_cache(4096)
@@ -142,6 +155,18 @@ def pack(destination: str, headers: Iterable[tuple[str, str]], body: bytes) -> b
     return msgspec.json.encode(_Envelope(destination, dict(headers))) + b"\n" + body
 
 
+class Stored(msgspec.Struct, forbid_unknown_fields=True):
+    """A room's message as the broker keeps it: all but its id."""
+
+    client_id: str | msgspec.UnsetType  # left out then: a `null` would be 17 bytes for every reader
+    room: str
+    sender: str
+    content: str
+    time: str
+
+
+_stored = msgspec.json.Decoder(Stored)
+_encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])  # looks at all of it, and makes nothing of the values
 
 
@@ -160,16 +185,37 @@ def record_of(delivery: Delivery) -> Record | None:
 
 def _room_record(destination: str, delivery: Delivery) -> Record:
     """A room's record with its id put in front of its other fields."""
-    if not _object.decode(delivery.body):
+    body = delivery.body if _is_chats_own(delivery.body) else _with_each_field_once(delivery.body)
+    return _record(destination, delivery.id, b'{"id":"%s",%s' % (delivery.id.encode(), body[1:]), _JSON_HEADERS)
+
+
+def _is_chats_own(body: bytes) -> bool:
+    """Whether chat has written it: then it is the same when it is written again, and needs no closer look."""
+    try:
+        return _encode(_stored.decode(body)) == body
+    except (ValueError, RecursionError):
+        return False
+
+
+def _with_each_field_once(body: bytes) -> bytes:
+    """Another program's object, or another handler's, without an "id": a client resumes from ours, and no other.
+
+    Of a field that comes twice, the last counts. ValueError if it is no object, or has no fields of its own.
+    """
+    body.decode()  # the decoder looks into no string that it does not make
+    fields = parse(_object.decode, body)
+    fields.pop("id", None)
+    if not fields:
         raise ValueError("not a JSON object with fields")
-    body = b'{"id":"%s",%s' % (delivery.id.encode(), delivery.body.lstrip()[1:])
-    return _record(destination, delivery.id, body, _JSON_HEADERS)
+    return _encode(fields)
 
 
 def _unpack(delivery: Delivery) -> Record:
     """The inverse of `pack`."""
     line, _, body = delivery.body.partition(b"\n")
-    envelope = _envelope.decode(line)  # msgspec's errors are ValueErrors
+    envelope = parse(_envelope.decode, line)
+    if topic_of(envelope.destination) != delivery.topic:
+        raise ValueError(f"its destination is another topic's: {envelope.destination[:80]!r}")
     headers = tuple((name, value) for name, value in envelope.headers.items() if name != "gap")  # the server's to say
     return _record(envelope.destination, delivery.id, body, headers)
 

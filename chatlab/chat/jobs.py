@@ -14,10 +14,12 @@ log, under the same `id`; of the mention nothing, where the engine knows repeats
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -33,7 +35,14 @@ from chatlab.chat.destinations import (
 )
 from chatlab.chat.presence import Person, Presence
 from chatlab.chat.workers import Job, Work
-from chatlab.errors import MessageRefused, SetupError
+from chatlab.errors import MessageRefused, NotNow, SetupError
+from chatlab.foreign_json import parse
+from chatlab.naming import goes_on, one_spelling
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]  # mypy looks at it on a system that has it
 
 MAX_MENTIONED = 20  # people one message may send for
 MENTION = re.compile("@")
@@ -51,6 +60,7 @@ class RoomMessage(msgspec.Struct):
 
 
 _message = msgspec.json.Decoder(RoomMessage)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def jobs_in(rooms: Sequence[str], works: Iterable[tuple[str, Work]]) -> list[Job]:
@@ -69,7 +79,9 @@ def audit_log(path: Path) -> MakeWork:
     """Append each message to a file. SetupError if that cannot be written.
 
     A line is acknowledged when the operating system has it: it survives the process, but a power cut may cost the last.
-    The file is opened for each line, so that it may be moved away at any time; other instances may write it too.
+    The file is opened for each line, so that it may be moved away at any time; other instances may write it too. While
+    it cannot be written (disk full, folder away, no permission), the messages wait in the broker, as long as that keeps
+    them, and none counts as failed.
     """
     try:
         _append(path, b"")
@@ -77,20 +89,30 @@ def audit_log(path: Path) -> MakeWork:
         raise SetupError(f"no audit log at {path}: {error.strerror}") from error
 
     async def write(record: Record) -> None:
-        fields = msgspec.json.decode(record.message.body)
+        fields: dict[str, Any] = parse(_fields.decode, record.message.body)
         # Of the message, not of the record: record ids repeat across rooms.
         line = msgspec.json.encode(fields | {"id": record.message.id}) + b"\n"
-        await asyncio.to_thread(_append, path, line)
+        try:
+            await asyncio.to_thread(_append, path, line)
+        except OSError as error:
+            raise NotNow(f"the audit log {path} cannot be written: {error.strerror or error}") from error
 
     return lambda broker, presence: ("audit", write)
 
 
 def _append(path: Path, line: bytes) -> None:
-    """One write in append mode: lines of several processes do not mix. What people say is for its owner's eyes."""
+    """Append a line, or nothing: a full disk may take a part of one, which is taken back. OSError if it cannot be.
+
+    The lock keeps other instances on this machine from writing in between. What people say is for its owner's eyes.
+    """
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        if os.write(file, line) != len(line):
-            raise OSError(f"{path} took a part of a line only")
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        size = os.fstat(file).st_size
+        if (written := os.write(file, line)) != len(line):
+            os.ftruncate(file, size)
+            raise OSError(errno.ENOSPC, f"took {written} of {len(line)} octets: {os.strerror(errno.ENOSPC)}")
     finally:
         os.close(file)
 
@@ -103,7 +125,7 @@ def mentions(broker: Broker, presence: Presence) -> tuple[str, Work]:
     deduplicates = broker if isinstance(broker, Deduplicates) else None
 
     async def notify(record: Record) -> None:
-        message = _message.decode(record.message.body)
+        message = parse(_message.decode, record.message.body)
         if "@" not in message.content:
             return
         note = {"kind": "mention", "message_id": record.message.id} | msgspec.to_builtins(message)
@@ -123,9 +145,10 @@ def mentions(broker: Broker, presence: Presence) -> tuple[str, Work]:
 
 def mentioned(content: str, people: Iterable[Person]) -> list[Person]:
     """Those whom `@NAME` in a text means: of several names that fit, the longest; all who bear it."""
+    content = one_spelling(content)
     by_name: dict[str, list[Person]] = {}
     for person in people:
-        by_name.setdefault(person.name, []).append(person)
+        by_name.setdefault(one_spelling(person.name), []).append(person)
     longest_first = sorted(by_name, key=len, reverse=True)
     found: dict[str, None] = {}
     for at in MENTION.finditer(content):
@@ -139,4 +162,4 @@ def mentioned(content: str, people: Iterable[Person]) -> list[Person]:
 def _ends(name: str, text: str) -> bool:
     """Whether the name ends where it ends: @Ana is not in @Anabel; but Korean adds its particles, as in @민지야."""
     following = text[len(name) : len(name) + 1]
-    return not (following.isalnum() or following == "_") or "가" <= following <= "힣"
+    return not goes_on(following) or "가" <= following <= "힣"

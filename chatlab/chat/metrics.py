@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
+from math import isnan
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -53,10 +54,14 @@ def exposition(counters: Mapping[str, float], gauges: Mapping[str, float], histo
     lines: list[str] = []
     for kind, values in (("counter", counters), ("gauge", gauges)):
         for name, value in values.items():
-            lines += [
-                f"# TYPE chatlab_{name} {kind}",
-                f"chatlab_{name} {value:g}" if value % 1 else f"chatlab_{name} {value:.0f}",
-            ]
+            lines += [f"# TYPE chatlab_{name} {kind}", f"chatlab_{name} {_number(value)}"]
     for name, histogram in histograms.items():
         lines += histogram.lines(f"chatlab_{name}")
     return "\n".join(lines) + "\n"
+
+
+def _number(value: float) -> str:
+    """As Prometheus reads it; NaN for what is not known."""
+    if isnan(value):
+        return "NaN"
+    return f"{value:g}" if value % 1 else f"{value:.0f}"

@@ -9,7 +9,8 @@ engine waits, and set aside by the engine if that happens too often.
 
 A message that was refused `MAX_REFUSALS` times is moved to `/queue/refused.NAME`, a queue like any other.
 
-A queue begins with its first subscriber: what was sent before is nobody's work.
+A queue begins with the first message sent to it, or the first subscriber: messages wait for a subscriber, as many as
+the engine keeps of a topic (memory: then it takes no more; Redis: then it drops the oldest).
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from chatlab.brokers.port import Broker, GroupSubscription, HasGroups
 from chatlab.brokers.port import Delivery as BrokerDelivery
 from chatlab.chat.destinations import QUEUE_PREFIX, pack, record_of, topic_of
 from chatlab.chat.hub import Subscriber
-from chatlab.chat.relay import backoff
-from chatlab.errors import BrokerError, StompError
+from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, StompError
+from chatlab.retry import Retry
 from chatlab.stomp.events import Delivery, Subscription
 from chatlab.stomp.frames import Message
+from chatlab.tasks import Tasks, cancel
 
 logger = logging.getLogger("chatlab.chat")
 
@@ -37,6 +40,7 @@ GOODBYE_SECONDS = 1.0  # for the last acknowledgements to arrive
 MAX_UNACKNOWLEDGED = 32
 MAX_REFUSALS = 5  # of one message: what so many have refused, the next would too
 REFUSED_PREFIX = f"{QUEUE_PREFIX}refused."
+MAX_KNOWN = 100_000  # queues whose group is known to be there; for one that was forgotten, it is looked for again
 
 
 @dataclass(eq=False)
@@ -54,7 +58,7 @@ class Item:
 class Queue:
     """One queue's local subscribers, in the order of their turns, and what waits for them."""
 
-    def __init__(self, destination: str, broker: HasGroups, instance: str) -> None:
+    def __init__(self, destination: str, broker: HasGroups, instance: str, tasks: Tasks) -> None:
         self.destination = destination
         self.subscribers: deque[Subscriber] = deque()
         self.held: dict[Message, Item] = {}  # handed to a subscriber that has not acknowledged it yet
@@ -66,8 +70,9 @@ class Queue:
         self._broker = broker
         self._instance = instance
         self._group: GroupSubscription | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._task = asyncio.create_task(self._pump(), name=f"queue {destination}")
+        self._tasks = tasks
+        self._settling: set[asyncio.Task[None]] = set()  # acknowledgements under way
+        self._task = tasks.start(self._pump(), name=f"queue {destination}")
 
     def hand_out(self) -> None:
         """Give what waits to whoever is free, in turn."""
@@ -114,7 +119,7 @@ class Queue:
         if item.refusals < MAX_REFUSALS:
             return self.put_back(item)
         self.held.pop(item.message, None)
-        self._do(self._set_aside(item))
+        self._settle_with_engine(self._set_aside(item))
         return self.hand_out()
 
     def settle(self, item: Item) -> None:
@@ -125,10 +130,9 @@ class Queue:
 
     async def aclose(self) -> None:
         """Stop reading. What was not acknowledged stays with the engine, for another instance."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=GOODBYE_SECONDS)
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        if self._settling:
+            await asyncio.wait(self._settling, timeout=GOODBYE_SECONDS)
+        await cancel(self._task)
 
     def _next_free(self, item: Item) -> Subscriber | None:
         """Whose turn it is, of those that have room; one that has refused the message, only if there is no other."""
@@ -150,12 +154,12 @@ class Queue:
     def _forget(self, item: Item) -> None:
         self._known.discard(item.delivery.id)
         if self._group is not None:
-            self._do(self._acknowledge(self._group, item))
+            self._settle_with_engine(self._acknowledge(self._group, item))
 
-    def _do(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _settle_with_engine(self, work: Coroutine[None, None, None]) -> None:
+        task = self._tasks.start(work, name=f"settling in {self.destination}")
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
 
     async def _set_aside(self, item: Item) -> None:
         """Move a message where somebody can look at it; if that fails it stays with the engine, and comes again."""
@@ -164,7 +168,7 @@ class Queue:
         logger.warning("queue %r: %s was refused %d times", self.destination, message.id, item.refusals)
         headers = (*message.headers, ("refused", f"{item.refusals}"))
         try:
-            await (await self._broker.join(topic, GROUP, self._instance)).aclose()  # so that it waits for somebody
+            await self._broker.create_group(topic, GROUP)  # so that it waits for somebody
             await self._broker.publish(topic, pack(destination, headers, message.body))
         except BrokerError as error:
             self._known.discard(item.delivery.id)
@@ -181,21 +185,21 @@ class Queue:
             )
 
     async def _pump(self) -> None:
-        attempt = 0
-        while True:
-            try:
-                self._group = await self._broker.join(topic_of(self.destination), GROUP, self._instance)
-                attempt = 0
-                self.joined.set()
-                await self._read(self._group)
-            except BrokerError as error:
-                logger.warning("queue %r is not being read: %s", self.destination, error)
-            await asyncio.sleep(backoff(attempt))
-            attempt += 1
+        def note(error: Exception, wait: float) -> None:
+            logger.warning("queue %r is not being read, next try in %.1f s: %s", self.destination, wait, error)
 
-    async def _read(self, group: GroupSubscription) -> None:
+        retry = Retry(on=BrokerError, on_failure=note)
+        with suppress(BrokerClosed):
+            async for attempt in retry:
+                with attempt:
+                    self._group = await self._broker.join(topic_of(self.destination), GROUP, self._instance)
+                    self.joined.set()
+                    await self._read(self._group, retry)
+
+    async def _read(self, group: GroupSubscription, retry: Retry) -> None:
         try:
             while batch := await group.batch(MAX_UNACKNOWLEDGED):
+                retry.reset()
                 for delivery in batch:
                     await self._take(group, delivery)
                 self._room.clear()
@@ -203,6 +207,7 @@ class Queue:
                 await self._room.wait()  # no more is taken than somebody here can work on
         finally:
             await group.aclose()
+        raise BrokerUnavailable("the group let its member go")
 
     async def _take(self, group: GroupSubscription, delivery: BrokerDelivery) -> None:
         record = record_of(delivery)
@@ -214,21 +219,33 @@ class Queue:
 
 
 class Queues:
-    """The queues that somebody on this instance subscribes to."""
+    """The queues that somebody on this instance subscribes to, and those that have been sent to."""
 
-    def __init__(self, broker: Broker, instance: str) -> None:
+    def __init__(self, broker: Broker, instance: str, tasks: Tasks | None = None) -> None:
         self._broker = broker
         self._instance = instance
+        self._tasks = Tasks(logger) if tasks is None else tasks
         self._queues: dict[str, Queue] = {}
+        self._known: dict[str, None] = {}  # destinations whose group is there: what is published now waits for somebody
         self._closing: set[asyncio.Task[None]] = set()
+
+    def keeps(self, destination: str) -> bool:
+        """Whether what is sent to a queue now waits for a subscriber. If not, `found` it first."""
+        return destination in self._known
+
+    async def found(self, destination: str) -> None:
+        """Let a queue begin, without a subscriber. StompError if the engine has no groups; BrokerError."""
+        await self._with_groups().create_group(topic_of(destination), GROUP)
+        self._known[destination] = None
+        if len(self._known) > MAX_KNOWN:
+            del self._known[next(iter(self._known))]
 
     def join(self, subscriber: Subscriber) -> Queue:
         """Let a subscriber take its turns, once `begin` says so. StompError if the engine has no groups."""
-        if not isinstance(self._broker, HasGroups):
-            raise StompError(f"queues need a broker with groups, and {type(self._broker).__name__} has none")
+        broker = self._with_groups()
         queue = self._queues.get(subscriber.destination)
         if queue is None:
-            queue = Queue(subscriber.destination, self._broker, self._instance)
+            queue = Queue(subscriber.destination, broker, self._instance, self._tasks)
             self._queues[subscriber.destination] = queue
         queue.add(subscriber)
         return queue
@@ -239,7 +256,7 @@ class Queues:
         queue.remove(subscriber)
         if not queue.subscribers:
             del self._queues[subscriber.destination]
-            task = asyncio.create_task(queue.aclose())
+            task = self._tasks.start(queue.aclose(), name=f"leaving queue {subscriber.destination}")
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
@@ -262,6 +279,11 @@ class Queues:
         """Stop reading all queues."""
         await asyncio.gather(*(queue.aclose() for queue in self._queues.values()), *self._closing)
         self._queues.clear()
+
+    def _with_groups(self) -> HasGroups:
+        if not isinstance(self._broker, HasGroups):
+            raise StompError(f"queues need a broker with groups, and {type(self._broker).__name__} has none")
+        return self._broker
 
     def _item(self, delivery: Delivery) -> Item | None:
         queue = self._queues.get(delivery.subscription.destination)

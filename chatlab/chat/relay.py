@@ -25,11 +25,6 @@ logger = logging.getLogger("chatlab.chat")
 BACKOFF = Backoff(first=0.1, longest=5.0)
 
 
-def backoff(attempt: int) -> float:
-    """Seconds to wait before another attempt (0 is the first)."""
-    return Backoff().delay(attempt + 1)
-
-
 class Followed:
     """A topic that is being read, for as long as somebody wants it."""
 

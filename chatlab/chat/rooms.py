@@ -4,13 +4,20 @@
     stored in chat:{cats}        {"client_id": "7f3a", "room": "cats", "sender": "민지", "content": "안녕", "time": …}
     MESSAGE /topic/room.cats     {"id": "1763817000000-0", "client_id": "7f3a", …}
 
-Only `content` is required. A message sent twice under one `client_id` (its first RECEIPT may have been lost with the
-connection) is stored once: the key is the room, the sender's name and that id, so it holds across a reconnect. One sent
-without is stored and delivered without.
+Only `content` is required. A message sent twice under one `client_id` is stored once: its first RECEIPT may have been
+lost with the connection, and only a repeat can tell. One sent without is stored and delivered without.
+
+What makes a repeat a repeat is the room, who sent it, its `client_id` and its content, for the engine's window (10
+minutes). The same `client_id` with another content is another message, and is stored as one: two tabs that both count
+1, 2, 3 lose nothing. Who sent it is the principal of a user that a deployment has authenticated. A guest's principal is
+another after each reconnect, so a guest is known by its shown name, which nobody owns. What remains: if two guests of
+one name send the same words to one room under one `client_id`, the second is taken for a repeat. A client that draws a
+random `client_id` for each message (a UUID) never meets that.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -19,7 +26,16 @@ from typing import Annotated
 import msgspec
 
 from chatlab.chat.app import Application, Call, Outgoing, User
-from chatlab.chat.destinations import JSON, PUBLIC, pack, private_destination, room_destination
+from chatlab.chat.destinations import (
+    JSON,
+    PUBLIC,
+    Stored,
+    pack,
+    private_destination,
+    required_room,
+    room_destination,
+)
+from chatlab.naming import one_spelling, shown_name
 
 PRIVATE = "/user/queue/private"
 
@@ -45,16 +61,6 @@ class PrivateMessage(msgspec.Struct):
     client_id: ClientId | None = None
 
 
-class Stored(msgspec.Struct):
-    """A room's message as the broker keeps it: all but its id."""
-
-    client_id: str | msgspec.UnsetType  # left out then: a `null` would be 17 bytes for every reader
-    room: str
-    sender: str
-    content: str
-    time: str
-
-
 class PrivateStored(msgspec.Struct, rename={"principal": "from"}):
     """A private message as the broker keeps it; `from` is whom to answer."""
 
@@ -71,9 +77,10 @@ def chat_application() -> Application:
 
     @app.message("/chat.sendMessage")
     def send_message(message: ChatMessage, call: Call) -> Outgoing:
-        sender = sender_of(message, call.user)
-        stored = Stored(message.client_id or msgspec.UNSET, message.room, sender, message.content, now())
-        return Outgoing(room_destination(message.room), msgspec.json.encode(stored), key_of(sender, message.client_id))
+        room, sender = required_room(message.room), sender_of(message, call.user)
+        stored = Stored(message.client_id or msgspec.UNSET, room, sender, message.content, now())
+        key = key_of(call.user, sender, message.client_id, message.content)
+        return Outgoing(room_destination(room), msgspec.json.encode(stored), key)
 
     @app.message("/chat.private")
     def send_private(message: PrivateMessage, call: Call) -> Outgoing:
@@ -81,21 +88,30 @@ def chat_application() -> Application:
         sent = PrivateStored(
             message.client_id or msgspec.UNSET, call.user.name, call.user.principal, message.content, now()
         )
-        destination = private_destination(message.to, PRIVATE)
+        to = one_spelling(message.to)
+        destination = private_destination(to, PRIVATE)
         packed = pack(destination, [("content-type", JSON)], msgspec.json.encode(sent))
-        return Outgoing(destination, packed, key_of(call.user.name, message.client_id))
+        # One stream holds everybody's private messages: whom it is for makes a difference, too.
+        return Outgoing(destination, packed, key_of(call.user, call.user.name, message.client_id, message.content, to))
 
     return app
 
 
 def sender_of(message: ChatMessage, user: User) -> str:
     """The name a message goes out under: the user's own, whatever the message says, unless it has none."""
-    return user.name if user.named or message.sender is None else message.sender
+    if user.named or message.sender is None:
+        return user.name
+    return shown_name(message.sender) or user.name
 
 
-def key_of(sender: str, client_id: str | None) -> str | None:
-    """What makes a repeat a repeat, within a topic. The length keeps `a:b` + `c` and `a` + `b:c` apart."""
-    return None if client_id is None else f"{len(sender)}:{sender}:{client_id}"
+def key_of(user: User, sender: str, client_id: str | None, content: str, to: str = "") -> str | None:
+    """What makes a repeat a repeat, within a topic (see above); None without a `client_id`."""
+    if client_id is None:
+        return None
+    who = f"guest {sender}" if user.guest else f"user {user.principal}"
+    # The lengths keep the parts apart: none of them can end as another begins.
+    text = f"{len(who)} {len(client_id)} {len(to)} {who}{client_id}{to}{content}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def now() -> str:

@@ -4,21 +4,20 @@
     /ws/…         SockJS, for browsers whose WebSocket is blocked
     /             the page
     /healthz      200 as long as this process turns
-    /readyz       200 if clients should be sent here, else 503 and the reason
+    /readyz       200 if clients should be sent here, and what a crash of the broker may lose; else 503 and the reason
     /metrics      for Prometheus
 
-On aiohttp, but for what follows the upgrade to a WebSocket (websocket.py). What a client asks for is connection.py's
-affair, SockJS sockjs.py's.
+On aiohttp, but for what follows the upgrade to a WebSocket (net/endpoint.py). See connection.py for what a client asks
+for, and sockjs.py for SockJS.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import itertools
 import logging
-import socket
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,22 +26,25 @@ from aiohttp import web
 from chatlab.brokers.port import Broker
 from chatlab.chat.connection import Connection
 from chatlab.chat.logs import ConnectionLog
-from chatlab.chat.loiterers import Loiterers
 from chatlab.chat.metrics import CONTENT_TYPE
 from chatlab.chat.page import Page
 from chatlab.chat.service import ChatService
 from chatlab.chat.sockjs import SockJS
 from chatlab.chat.transport import WEBSOCKET_FRAMING, Transport
-from chatlab.chat.websocket import WebSocketEnd, upgrade
+from chatlab.classroom import EVERYWHERE, host_to_open, in_url
+from chatlab.net.aiohttp_upgrade import headers_of, upgrade
+from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
+from chatlab.net.http_server import HttpServer
 from chatlab.stomp.session import choose_subprotocol
-from chatlab.websocket.handshake import get_tokens, origin_allowed
+from chatlab.websocket import connection as websocket
+from chatlab.websocket import handshake
 
 logger = logging.getLogger("chatlab.chat")
 
 PATH = "/ws"
 GOING_AWAY = "server shutting down"
 DRAIN_SECONDS = 5.0
-KEEP_ALIVE = 75.0  # seconds a connection may idle between two requests
+PING_SECONDS = 15.0  # of silence, then a ping, and as many again to answer it: a client may have no heart-beats
 # A STOMP frame may be cut over several WebSocket messages; one message is never larger than a frame and its neighbours.
 ROOM_FOR_HEADERS = 16 * 1024
 
@@ -86,25 +88,21 @@ class ChatServer:
         self.service = service
         self.host = ""
         self.port = 0
-        self._origins = origins
         self._drain_seconds = drain_seconds
         self._owns_broker = owns_broker
         self._numbers = itertools.count(1)
-        self._sites: list[web.SockSite] = []
+        self._accept = partial(handshake.accept, origins=origins, compression=False)  # compressed, no bytes are shared
+        self._end_settings = EndSettings(KeepAlive(PING_SECONDS, PING_SECONDS))
         self._sockjs = SockJS(
-            self._open,
+            self._open_peer,
+            self._next_id,
             origins=origins,
             max_size=service.limits.max_frame + ROOM_FOR_HEADERS,
             accepting=lambda: not service.draining,
+            end_settings=self._end_settings,
         )
-        self.loiterers = Loiterers(self._incoming)
-        self._runner = web.AppRunner(
-            self._application(),
-            access_log=None,
-            handler_cancellation=True,
-            shutdown_timeout=drain_seconds,
-            keepalive_timeout=KEEP_ALIVE,
-        )
+        self._http = HttpServer(self._application(), logger)
+        self.first_request = self._http.first_request
 
     @property
     def url(self) -> str:
@@ -119,22 +117,16 @@ class ChatServer:
     async def listen(self, host: str, port: int) -> None:
         """Take connections from now on."""
         await self.service.ready()
-        await self._runner.setup()
-        self._sites = [web.SockSite(self._runner, sock) for sock in _bound(host, port)]
-        for site in self._sites:
-            await site.start()
-        self.loiterers.start()
-        self.host = f"[{host}]" if ":" in host else host
-        self.port = self._runner.addresses[0][1]
+        await self._http.listen(host, port)
+        self.host = in_url(host_to_open(self._http.host if self._http.host in EVERYWHERE else host))
+        self.port = self._http.port
 
     async def aclose(self) -> None:
-        """Accept no more, tell everybody (close code 1001), wait for them to leave, stop."""
-        for site in self._sites:
-            await site.stop()
-        self._sites.clear()
-        self.loiterers.stop()
+        """Accept no more, tell everybody (close code 1001), wait `drain_seconds` at most for them to leave, stop."""
+        deadline = asyncio.get_running_loop().time() + self._drain_seconds
+        await self._http.stop_listening()
         await self.service.drain(GOING_AWAY, self._drain_seconds)
-        await self._runner.cleanup()
+        await self._http.aclose(deadline)
         await self.service.aclose()
         if self._owns_broker:
             await self.service.broker.aclose()
@@ -148,7 +140,7 @@ class ChatServer:
         await self.aclose()
 
     def _application(self) -> web.Application:
-        app = web.Application(middlewares=[self.loiterers.middleware])
+        app = web.Application()
         app.router.add_get(PATH, self._websocket)
         app.router.add_get(PATH + "/websocket", self._websocket)
         self._sockjs.add_routes(app.router, PATH)
@@ -158,66 +150,45 @@ class ChatServer:
         app.router.add_get("/metrics", self._metrics)
         return app
 
-    def _incoming(self) -> list[Any]:
-        return self._runner.server.connections if self._runner.server is not None else []
-
     async def _healthz(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        reason = self.service.why_not_ready()
-        return web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200)
+        if reason := self.service.why_not_ready():
+            return web.Response(text=f"{reason}\n", status=503)
+        await self.service.ask_crash_risk()
+        return web.Response(text=f"{self.service.readiness()}\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        await self.service.ask_crash_risk()
         return web.Response(text=self.service.metrics_page(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
-        if request.headers.get("Upgrade", "").lower() != "websocket":
+        if not handshake.asks_for_websocket(headers_of(request)):
             return await self._sockjs.greet(request)
-        if not origin_allowed(request.headers.get("Origin"), request.host, self._origins):
-            logger.info("origin refused", extra={"origin": request.headers.get("Origin")})
-            raise web.HTTPForbidden(text="this origin may not connect\n")
         if self.service.draining:
             raise web.HTTPServiceUnavailable(text=f"{GOING_AWAY}\n")
-        limit = self.service.limits.max_frame + ROOM_FOR_HEADERS
+        accept = partial(self._accept, choose=choose_subprotocol)
+        open_end = partial(self._open_end, request)
+        return await upgrade(
+            request, accept, open_end, logger, max_message=self.service.limits.max_frame + ROOM_FOR_HEADERS
+        )
 
-        def converse(transport: asyncio.Transport) -> WebSocketEnd:
-            id = self._next_id()
-            end = WebSocketEnd(transport, id, limit)
-            connection = self._open(Transport(WEBSOCKET_FRAMING, end), request, id)
-            end.begin(connection.receive, connection.end)
-            return end
+    def _open_end(
+        self, request: web.Request, transport: asyncio.Transport, protocol: websocket.Connection
+    ) -> WebSocketEnd:
+        id = self._next_id()
 
-        chosen = choose_subprotocol(get_tokens(tuple(request.headers.items()), "Sec-WebSocket-Protocol"))
-        return await upgrade(request, converse, origins=self._origins, subprotocols=[chosen] if chosen else [])
+        def open_peer(end: WebSocketEnd) -> Connection:
+            return self._open_peer(Transport(WEBSOCKET_FRAMING, end), request, id)
+
+        log = ConnectionLog(logger, {"connection": id})
+        return WebSocketEnd(transport, protocol, open_peer, name=id, log=log, settings=self._end_settings)
 
     def _next_id(self) -> str:
         return f"{self.service.id}-{next(self._numbers)}"
 
-    def _open(self, transport: Transport, request: web.Request, id: str | None = None) -> Connection:
+    def _open_peer(self, transport: Transport, request: web.Request, id: str) -> Connection:
         """Begin a conversation, whatever the transport."""
-        id = id or self._next_id()
         self.service.metrics.opened += 1
         return Connection(self.service, transport, id, ConnectionLog(logger, {"connection": id}), request.remote or "")
-
-
-def _bound(host: str, port: int) -> list[socket.socket]:
-    """A socket for each address of `host`; OSError if one is taken, or none is this machine's.
-
-    The loop could look the name up, but uvloop keeps four threads from then on, and in a process with more than one
-    thread each write takes a fiftieth longer.
-    """
-    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    bound: list[socket.socket] = []
-    faults: list[OSError] = []
-    for family, *_, address in dict.fromkeys(addresses):
-        try:
-            bound.append(socket.create_server(address, family=family))
-        except OSError as error:
-            faults.append(error)
-    taken = [error for error in faults if error.errno == errno.EADDRINUSE]
-    if taken or not bound:
-        for sock in bound:
-            sock.close()
-        raise (taken or faults)[0]
-    return bound

@@ -9,12 +9,22 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
-from typing import Any, Protocol
+from math import nan
+from typing import Protocol
 
-from chatlab.brokers.port import Broker, Deduplicates, Delivery, KeepsHistory, Pipelines
+from chatlab.brokers.port import (
+    SURVIVES,
+    UNKNOWN,
+    Broker,
+    Deduplicates,
+    Delivery,
+    KeepsHistory,
+    Pipelines,
+    crash_risk,
+)
 from chatlab.chat.access import Access
 from chatlab.chat.app import Application, User
 from chatlab.chat.destinations import PUBLIC, Record, record_of, room_of, topic_of
@@ -29,6 +39,7 @@ from chatlab.chat.rooms import chat_application
 from chatlab.chat.workers import Workers
 from chatlab.fanout import Fanout, SlowReaderPolicy
 from chatlab.stomp.frames import Limits
+from chatlab.tasks import Tasks
 
 logger = logging.getLogger("chatlab.chat")
 
@@ -83,56 +94,74 @@ class ChatService:
         self.patience = patience  # seconds a SUBSCRIBE may wait for the broker; a SEND waits as long as the broker does
         self.rate = rate
         self.connect_timeout = connect_timeout
+        self.tasks = Tasks(logger)
         self.fanout = Fanout(slow_readers)
         self.hub = Hub(self.fanout)
-        self.relay = Relay(broker, self._deliver, self._lost, restarted=self._restarted)
-        self.queues = Queues(broker, self.id)
-        self.presence = Presence(broker, self.id, self._send)
+        self.relay = Relay(broker, self._deliver, self._lost, restarted=self._restarted, tasks=self.tasks)
+        self.queues = Queues(broker, self.id, self.tasks)
+        self.presence = Presence(broker, self.id, self._send, self.tasks)
         works = [make(broker, self.presence) for make in jobs]
-        self.workers = Workers(broker, self.id, jobs_in(job_rooms, works)) if works else None
+        self.workers = Workers(broker, self.id, jobs_in(job_rooms, works), self.tasks) if works else None
         self.metrics = Metrics()
         self.connections: dict[Client, None] = {}  # a dict, as a set that keeps its order
         self.draining = False
+        self.crash_risk = UNKNOWN  # what the broker's crash may cost, as last asked
+
+    @property
+    def knows_repeats(self) -> bool:
+        """Whether a message that is sent again under the same key is stored once."""
+        return self._deduplicates is not None
 
     async def ready(self) -> None:
-        """Wait until the jobs have begun: from then on they get every message of their rooms."""
+        """Say what a crash of the broker costs; wait until the jobs have begun and get each message of their rooms."""
+        await self.ask_crash_risk()
+        logger.log(logging.WARNING if self.crash_risk else logging.INFO, "%s", self.crash_risk or SURVIVES)
         if self.workers is not None:
             await self.workers.ready()
 
-    def publish(self, topic: str, body: bytes, key: str | None) -> asyncio.Future[str] | str:
-        """Hand a record to the broker, once per key.
+    def publish(self, topic: str, body: bytes, key: str | None) -> asyncio.Future[str]:
+        """Hand a record to the broker, once per key. The future gets its id, or `BrokerUnavailable`.
 
-        Its id, if it is stored by now; else a future of it, or of `BrokerUnavailable` if it was not taken.
-
-        What is published to one topic gets there in the order of these calls, as far as the engine keeps an order.
+        It is done already where the engine stores at once, as one in memory does. What is published to one topic gets
+        there in the order of these calls, as far as the engine keeps an order.
         """
         started = time.perf_counter()
         if self._pipelines is not None:
             publishing = self._pipelines.begin_publish(topic, body, key)
         else:
-            publishing = asyncio.ensure_future(self._publish_by_itself(topic, body, key))
-        if isinstance(publishing, str):
-            self._stored(started)
+            publishing = asyncio.get_running_loop().create_future()
+            self.tasks.start(self._publish_by_itself(publishing, topic, body, key), name=f"publishing to {topic}")
+        if publishing.done():
+            self._published(started, publishing)
         else:
             publishing.add_done_callback(partial(self._published, started))
         return publishing
 
-    def _publish_by_itself(self, topic: str, body: bytes, key: str | None) -> Coroutine[Any, Any, str]:
-        if key is not None and self._deduplicates is not None:
-            return self._deduplicates.publish_once(topic, body, key)
-        return self.broker.publish(topic, body)
+    async def _publish_by_itself(
+        self, publishing: asyncio.Future[str], topic: str, body: bytes, key: str | None
+    ) -> None:
+        try:
+            if key is not None and self._deduplicates is not None:
+                id = await self._deduplicates.publish_once(topic, body, key)
+            else:
+                id = await self.broker.publish(topic, body)
+        except Exception as error:  # it is the sender's, who waits for it
+            if not publishing.done():
+                publishing.set_exception(error)
+        else:
+            if not publishing.done():
+                publishing.set_result(id)
+        finally:
+            publishing.cancel()  # if this was cut off
 
     def _published(self, started: float, publishing: asyncio.Future[str]) -> None:
         if publishing.cancelled():
             return
         if publishing.exception() is None:
-            self._stored(started)
+            self.metrics.published += 1
+            self.metrics.publishing.observe(time.perf_counter() - started)
         else:
             self.metrics.unavailable += 1
-
-    def _stored(self, started: float) -> None:
-        self.metrics.published += 1
-        self.metrics.publishing.observe(time.perf_counter() - started)
 
     def is_before(self, one: str, other: str) -> bool:
         """Which of two record ids comes first, if the engine can tell."""
@@ -170,6 +199,7 @@ class ChatService:
         await self.presence.aclose()
         await self.queues.aclose()
         await self.relay.aclose()
+        await self.tasks.aclose()
         self.fanout.close()
 
     def why_not_ready(self) -> str:
@@ -178,8 +208,19 @@ class ChatService:
             return "draining: this instance is about to stop"
         if not self.broker.connected:
             return "the broker does not answer"
+        if self.tasks.fault:
+            return self.tasks.fault
         unread = len(self.relay.unready())
         return f"topics not being read: {unread}" if unread else ""
+
+    async def ask_crash_risk(self) -> None:
+        """Ask the broker again: it may have been replaced by one with other settings."""
+        self.crash_risk = await crash_risk(self.broker)
+
+    def readiness(self) -> str:
+        """What is said to a balancer while clients may be sent here."""
+        engine_may_lose = self.crash_risk and not getattr(self.broker, "in_process", False)
+        return f"ready\n{self.crash_risk}" if engine_may_lose else "ready"
 
     def metrics_page(self) -> str:
         """The counters and gauges of this instance, for Prometheus."""
@@ -204,7 +245,9 @@ class ChatService:
             "connections": len(self.connections),
             "topics": len(self.relay.topics()),
             "buffered_bytes": self.fanout.buffered(),
+            "jobs_waiting": sum(len(tally.waiting) for tally in tallies),
             "ready": float(not self.why_not_ready()),
+            "broker_survives_crash": nan if self.crash_risk.startswith(UNKNOWN) else float(not self.crash_risk),
         }
         return exposition(counters, gauges, {"publish_seconds": metrics.publishing})
 

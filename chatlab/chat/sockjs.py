@@ -20,19 +20,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from email.utils import formatdate
-from typing import Protocol
+from functools import partial
 
 from aiohttp import HttpVersion11, hdrs, web
 
+from chatlab.chat.logs import ConnectionLog
 from chatlab.chat.transport import Transport, websocket_frame
-from chatlab.chat.websocket import WebSocketEnd, upgrade
-from chatlab.fanout import Sink
-from chatlab.websocket.handshake import origin_allowed
+from chatlab.errors import HandshakeError
+from chatlab.foreign_json import parse
+from chatlab.net.aiohttp_upgrade import headers_of, upgrade
+from chatlab.net.endpoint import NO_KEEP_ALIVE, EndSettings, Log, Peer, WebSocketEnd
+from chatlab.websocket import handshake
+from chatlab.websocket.connection import Connection
 
 HEART_BEAT = 25.0  # seconds
 BODY_SECONDS = 10.0  # for a request to bring its body
@@ -47,6 +52,8 @@ STILL_OPEN = (2010, "Another connection still open")
 
 NO_CACHE = {"Cache-Control": "no-store, no-cache, no-transform, must-revalidate, max-age=0"}
 YEAR = 31536000
+# nginx, and what takes after it, would hold an answer back until it has ended.
+UNBUFFERED = {"X-Accel-Buffering": "no"}
 CACHE = {"Cache-Control": f"public, max-age={YEAR}", "Access-Control-Max-Age": f"{YEAR}"}
 JAVASCRIPT = {"Content-Type": "application/javascript; charset=UTF-8"}
 TEXT = {"Content-Type": "text/plain; charset=UTF-8"}
@@ -54,17 +61,9 @@ JSON = {"Content-Type": "application/json; charset=UTF-8"}
 EVENTS = {"Content-Type": "text/event-stream"}
 
 
-class Peer(Protocol):
-    """Whoever talks to a client."""
+logger = logging.getLogger("chatlab.chat")
 
-    def receive(self, data: bytes) -> Awaitable[None] | None:
-        """Take one message of the client's; what it returns is to be awaited before the next one."""
-
-    def end(self) -> None:
-        """The client is gone."""
-
-
-OpenPeer = Callable[[Transport, web.Request], Peer]
+OpenPeer = Callable[[Transport, web.Request, str], Peer]  # the last is the connection's id, by which the log knows it
 
 
 # --- Framing ---
@@ -107,7 +106,7 @@ def closed(code: int, reason: str) -> bytes:
 
 def decode(body: bytes) -> list[bytes]:
     """The messages of a client: a JSON array of strings, or one string. ValueError if it is neither."""
-    messages = json.loads(body)
+    messages = parse(json.loads, body)
     messages = [messages] if isinstance(messages, str) else messages
     if not isinstance(messages, list) or not all(isinstance(message, str) for message in messages):
         raise ValueError("not an array of strings")
@@ -118,12 +117,16 @@ def decode(body: bytes) -> list[bytes]:
 
 
 class Session:
-    """One client over plain HTTP, as a sink: what is written waits for the next answer that can carry it."""
+    """One client over plain HTTP, as a sink: what is written waits for the next answer that can carry it.
+
+    `name` is its own name for the session, `id` the server's.
+    """
 
     descriptor: int | None = None  # there is no one connection to write to
 
-    def __init__(self, name: str, remove: Callable[[Session], None]) -> None:
+    def __init__(self, name: str, id: str, remove: Callable[[Session], None]) -> None:
         self.name = name
+        self.log_fields = {"connection": id}
         self.peer: Peer | None = None
         self.receiver: Receiver | None = None
         self.opened = False
@@ -137,7 +140,7 @@ class Session:
         self._gone_in(DISCONNECT_DELAY)  # its first answer may not come to be served
 
     def __str__(self) -> str:
-        return f"SockJS session {self.name}"
+        return f"connection {self.log_fields['connection']}"
 
     # What the fan-out calls.
 
@@ -175,8 +178,8 @@ class Session:
         """Hand the client's messages on, those of one request after those of the last."""
         async with self._receiving:
             for message in messages:
-                if self.peer is not None and self.goodbye is None:
-                    await _settled(self.peer.receive(message))
+                if self.peer is not None and self.goodbye is None and not self.peer.receive(message, text=True):
+                    await self.peer.finish()
 
     async def serve(self, receiver: Receiver) -> None:
         """Let an answer carry frames until it is full, or the session ends. Cancelled: the client has hung up."""
@@ -277,14 +280,18 @@ class SockJS:
     def __init__(
         self,
         open_peer: OpenPeer,
+        new_id: Callable[[], str],
         *,
         origins: Sequence[str] = (),
         max_size: int = 128 * 1024,
         stream_limit: int = STREAM_LIMIT,
         accepting: Callable[[], bool] = lambda: True,
+        end_settings: EndSettings = NO_KEEP_ALIVE,
     ) -> None:
         self.sessions: dict[str, Session] = {}
         self._open_peer = open_peer
+        self._new_id = new_id
+        self._end_settings = end_settings
         self._origins = origins
         self._max_size = max_size
         self._stream_limit = stream_limit
@@ -296,7 +303,7 @@ class SockJS:
         router.add_get(prefix + "/", self.greet)
         router.add_get(prefix + "/info", self._info)
         router.add_get(session + "websocket", self._websocket)
-        router.add_post(session + "websocket", self._only_get)
+        router.add_route("*", session + "websocket", self._only_get)
         router.add_get(session + "eventsource", self._eventsource)
         for name, handler in (("xhr", self._xhr), ("xhr_streaming", self._xhr_streaming), ("xhr_send", self._xhr_send)):
             router.add_post(session + name, handler)
@@ -320,10 +327,12 @@ class SockJS:
         return web.Response(status=204, headers={**CACHE, **allowed, **self._cors(request)})
 
     def _cors(self, request: web.Request) -> dict[str, str]:
-        """What lets a page of an allowed origin read the answer; 403 for a page of any other."""
-        origin = request.headers.get("Origin")
-        if not origin_allowed(origin, request.host, self._origins):
-            raise web.HTTPForbidden(text="this origin may not connect\n")
+        """Headers that let a page of an allowed origin read the answer; 403 for a page of any other."""
+        try:
+            origin = handshake.check_origin(headers_of(request), self._origins)
+        except HandshakeError as refused:
+            kind = web.HTTPForbidden if refused.status == 403 else web.HTTPBadRequest
+            raise kind(text=f"{refused}\n") from refused
         if origin is None:
             return {}
         return {"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true", "Vary": "Origin"}
@@ -335,11 +344,11 @@ class SockJS:
         return await self._serve(request, response, b"", 1, line)
 
     async def _xhr_streaming(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={**JAVASCRIPT, **NO_CACHE, **self._cors(request)})
+        response = web.StreamResponse(headers={**JAVASCRIPT, **NO_CACHE, **UNBUFFERED, **self._cors(request)})
         return await self._serve(request, response, PRELUDE, self._stream_limit, line)
 
     async def _eventsource(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={**EVENTS, **NO_CACHE, **self._cors(request)})
+        response = web.StreamResponse(headers={**EVENTS, **NO_CACHE, **UNBUFFERED, **self._cors(request)})
         return await self._serve(request, response, b"\r\n", self._stream_limit, event)
 
     async def _serve(
@@ -372,8 +381,9 @@ class SockJS:
         if session is None:
             if not self._accepting():
                 raise web.HTTPServiceUnavailable(text="not accepting sessions\n")
-            session = self.sessions[name] = Session(name, self._remove)
-            session.peer = self._open_peer(Transport(FRAMING, session), request)
+            id = self._new_id()
+            session = self.sessions[name] = Session(name, id, self._remove)
+            session.peer = self._open_peer(Transport(FRAMING, session), request, id)
         return session
 
     def _remove(self, session: Session) -> None:
@@ -410,60 +420,101 @@ class SockJS:
         return web.Response(status=405, headers={"Allow": "GET"})
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
-        self._cors(request)
+        headers = headers_of(request)
+        if fault := _fault_of_upgrade(headers):
+            self._cors(request)
+            return web.Response(status=400, headers=TEXT, body=fault)
         if not self._accepting():
             raise web.HTTPServiceUnavailable(text="not accepting sessions\n")
+        accept = partial(handshake.accept, origins=self._origins, compression=False)
+        return await upgrade(request, accept, partial(self._open_end, request), logger, max_message=self._max_size)
 
-        def converse(transport: asyncio.Transport) -> WebSocketEnd:
-            end = SockJSWebSocketEnd(transport, request.match_info["session"], self._max_size)
-            end.talk_to(self._open_peer(Transport(WEBSOCKET_FRAMING, end), request))
-            return end
+    def _open_end(self, request: web.Request, transport: asyncio.Transport, websocket: Connection) -> WebSocketEnd:
+        id = self._new_id()
 
-        return await upgrade(request, converse, origins=self._origins)
+        def open_peer(end: WebSocketEnd) -> Peer:
+            return self._open_peer(Transport(WEBSOCKET_FRAMING, end), request, id)
+
+        log = ConnectionLog(logger, {"connection": id})
+        return SockJSWebSocketEnd(transport, websocket, open_peer, name=id, log=log, settings=self._end_settings)
+
+
+def _fault_of_upgrade(headers: handshake.Headers) -> bytes:
+    """What SockJS answers, with 400, to a GET that asks for no WebSocket; empty if it does ask for one."""
+    if not handshake.asks_for_websocket(headers):
+        return b'Can "Upgrade" only to "WebSocket".'
+    if not handshake.upgrades_the_connection(headers):
+        return b'"Connection" must be "Upgrade".'
+    return b""
 
 
 class SockJSWebSocketEnd(WebSocketEnd):
     """A WebSocket that speaks SockJS: `o` first, `h` now and then, `c` before it closes."""
 
-    def talk_to(self, peer: Peer) -> None:
-        """Open the session; what the client says goes to `peer`."""
-        self._peer = peer
-        self.write(websocket_frame(OPEN))
-        self._beating = asyncio.create_task(_beat(self))
-        self.begin(self._heard, self._over)
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        websocket: Connection,
+        open_peer: Callable[[WebSocketEnd], Peer],
+        *,
+        name: str,
+        log: Log,
+        settings: EndSettings,
+    ) -> None:
+        def open_unpacker(end: WebSocketEnd) -> Unpacker:
+            end.write(websocket_frame(OPEN))
+            return Unpacker(open_peer(end), self.close_for_broken_json)
+
+        super().__init__(transport, websocket, open_unpacker, name=name, log=log, settings=settings)
+        self._heart = asyncio.get_running_loop().call_later(HEART_BEAT, self._beat)
 
     def close(self, code: int, reason: str) -> None:
         """Send the frame `c`, then close."""
         self.write(websocket_frame(closed(code, reason)))
         super().close(code, reason)
 
-    def _heard(self, data: bytes) -> Awaitable[None] | None:
-        try:
-            messages = decode(data) if data else []
-        except ValueError:
-            super().close(1007, "broken JSON")
-            return None
-        return _all_received(self._peer, messages)
+    def close_for_broken_json(self) -> None:
+        """Close a client that does not speak SockJS: it gets no frame `c`."""
+        super().close(1007, "broken JSON")
 
-    def _over(self) -> None:
-        self._beating.cancel()
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The TCP connection is over."""
+        self._heart.cancel()
+        super().connection_lost(exc)
+
+    def _beat(self) -> None:
+        self.write(websocket_frame(HEART))
+        self._heart = asyncio.get_running_loop().call_later(HEART_BEAT, self._beat)
+
+
+class Unpacker:
+    """Hands `peer` the messages that a client packs into arrays, one by one."""
+
+    def __init__(self, peer: Peer, refuse: Callable[[], None]) -> None:
+        self._peer = peer
+        self._refuse = refuse
+        self._rest: Iterator[bytes] = iter(())
+
+    def receive(self, data: bytes, text: bool) -> bool:
+        """Take an array; an empty message has nothing in it."""
+        try:
+            self._rest = iter(decode(data) if data else [])
+        except ValueError:
+            self._refuse()
+        return self._hand_over()
+
+    async def finish(self) -> None:
+        """Let the peer finish one message, and hand over those behind it."""
+        await self._peer.finish()
+        while not self._hand_over():
+            await self._peer.finish()
+
+    def end(self) -> None:
+        """The client is gone."""
         self._peer.end()
 
-
-async def _all_received(peer: Peer, messages: Sequence[bytes]) -> None:
-    for message in messages:
-        await _settled(peer.receive(message))
-
-
-async def _settled(rest: Awaitable[None] | None) -> None:
-    if rest is not None:
-        await rest
-
-
-async def _beat(sink: Sink) -> None:
-    while True:
-        await asyncio.sleep(HEART_BEAT)
-        sink.write(websocket_frame(HEART))
+    def _hand_over(self) -> bool:
+        return all(self._peer.receive(message, text=True) for message in self._rest)
 
 
 async def _read(request: web.Request, limit: int) -> bytes:

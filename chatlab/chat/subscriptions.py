@@ -19,6 +19,7 @@ from chatlab.chat.destinations import (
     JSON,
     QUEUE_PREFIX,
     USER_PREFIX,
+    canonical,
     fault_in,
     private_destination,
     topic_of,
@@ -27,10 +28,10 @@ from chatlab.chat.destinations import (
 from chatlab.chat.hub import Outlet, Subscriber
 from chatlab.chat.logs import ConnectionLog
 from chatlab.chat.queues import MAX_REFUSALS
-from chatlab.chat.relay import backoff
 from chatlab.chat.replay import Wanted, replay
 from chatlab.chat.service import ChatService, Client
-from chatlab.errors import BrokerUnavailable, MessageRefused, StompError
+from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, MessageRefused, StompError
+from chatlab.retry import Retry
 from chatlab.stomp.events import Ack, Delivery, Event, Nack, Subscribe, Subscription, Unsubscribe
 from chatlab.stomp.frames import Message
 
@@ -46,7 +47,13 @@ class Owner(Outlet, Client, Protocol):
         """What the frame asked for is done: RECEIPT, if it asked for one."""
 
     def fail(self, event: Event, reason: str, field: str = "") -> None:
-        """A fault that the session survives is told on `/user/queue/errors`."""
+        """What was asked for will not be done: told on `/user/queue/errors`, or by ERROR if the client is not there."""
+
+    def delay(self, event: Event, reason: str, field: str = "") -> None:
+        """It will be done later: no RECEIPT; told on `/user/queue/errors`."""
+
+    def fail_afterwards(self, event: Event, reason: str) -> None:
+        """It has failed after its RECEIPT: told as by `fail`."""
 
     def fail_after_exception(self, event: Event, destination: str, error: Exception) -> None:
         """A handler's own fault is logged, and told without its details."""
@@ -67,7 +74,7 @@ class Subscriptions:
     async def begin(self, event: Subscribe, user: User) -> None:
         """Act on a SUBSCRIBE. StompError if it cannot be."""
         subscription = event.subscription
-        destination = subscription.destination
+        destination = subscription.destination = canonical(subscription.destination)
         if subscription.get("selector") is not None:
             raise StompError("selectors are not supported")
         if not self._service.access.may_subscribe(user, destination):
@@ -147,7 +154,8 @@ class Subscriptions:
         self._service.entered(destination, self._connection)
         await self._confirm(event, followed.ready)
         if wanted is not None and subscription in self._subscribers:
-            self._replays[subscription] = asyncio.create_task(self._replay(subscriber, wanted))
+            work = self._replay(event, subscriber, wanted)
+            self._replays[subscription] = self._service.tasks.start(work, name=f"replay of {destination}")
 
     async def _join_queue(self, event: Subscribe) -> None:
         if Wanted.parse(event.subscription, self._service.broker) is not None:
@@ -176,19 +184,35 @@ class Subscriptions:
                     async with asyncio.timeout(self._service.patience):
                         await ready.wait()
         except TimeoutError:
-            self._connection.fail(event, "the broker does not answer; the subscription begins when it does")
+            self._connection.delay(event, "the broker does not answer; the subscription begins when it does")
         else:
             self._connection.done(event)
 
-    async def _replay(self, subscriber: Subscriber, wanted: Wanted) -> None:
-        attempt = 0
-        while True:
-            try:
-                return await replay(self._service.hub, self._service.broker, subscriber, wanted)
-            except BrokerUnavailable as error:
-                self._connection.log.warning("replay waits", extra={"reason": str(error)})
-                await asyncio.sleep(backoff(attempt))
-                attempt += 1
+    async def _replay(self, event: Subscribe, subscriber: Subscriber, wanted: Wanted) -> None:
+        log = self._connection.log
+        retry = Retry(
+            on=BrokerUnavailable, on_failure=lambda error, _: log.warning("replay waits", extra={"reason": str(error)})
+        )
+        try:
+            async for attempt in retry:
+                with attempt:
+                    await replay(self._service.hub, self._service.broker, subscriber, wanted)
+        except BrokerClosed:
+            pass  # the instance is about to stop
+        except BrokerError as error:
+            log.warning("replay failed", extra={"reason": str(error)})
+            self._give_up_replay(event, subscriber, str(error))
+        except Exception as error:
+            log.error("replay failed", exc_info=error)
+            self._give_up_replay(event, subscriber, "the server failed")
+
+    def _give_up_replay(self, event: Subscribe, subscriber: Subscriber, reason: str) -> None:
+        """Its RECEIPT is out, so say that what was missed will not come, and let what is new come."""
+        subscriber.gap = True
+        subscriber.release(self._service.hub.fanout)
+        self._service.hub.settle(subscriber)
+        destination = event.subscription.destination
+        self._connection.fail_afterwards(event, f"what was missed of {destination!r} cannot be read: {reason}")
 
     def _drop(self, subscription: Subscription) -> None:
         subscriber = self._subscribers.pop(subscription, None)

@@ -2,7 +2,7 @@
 them.
 
 The same STOMP session runs behind every transport. What differs is how a frame is wrapped (`Framing`) and what takes
-the bytes (`Sink`, see fanout.py). Here: WebSocket's framing. Its sink is in websocket.py, SockJS's are in sockjs.py.
+the bytes (`Sink`, see fanout.py). Here: WebSocket's framing. Its sink is net/endpoint.py's, SockJS's are in sockjs.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from chatlab.fanout import Sink
-from chatlab.websocket.frames import Opcode, is_text
+from chatlab.websocket.frames import is_text, server_message
 
 
 class Framing(Protocol):
@@ -38,18 +38,9 @@ class WebSocketFraming:
         return b"".join([websocket_frame(data) for data in frames])
 
 
-_TEXT = 0x80 | Opcode.TEXT
-_BINARY = 0x80 | Opcode.BINARY
-
-
 def websocket_frame(data: bytes) -> bytes:
-    """RFC 6455, section 5.2: FIN, the opcode, the length in 7, 16 or 64 bits, and no mask from a server."""
-    first, length = _TEXT if is_text(data) else _BINARY, len(data)
-    if length < 126:
-        return bytes((first, length)) + data
-    if length < 1 << 16:
-        return bytes((first, 126)) + length.to_bytes(2) + data
-    return bytes((first, 127)) + length.to_bytes(8) + data
+    """One message, whole and not masked, as a server sends it (RFC 6455, section 5.2)."""
+    return server_message(data, is_text(data))
 
 
 WEBSOCKET_FRAMING = WebSocketFraming()

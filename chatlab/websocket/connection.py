@@ -251,7 +251,7 @@ class Connection:
         self.close_sent: Close | None = None
         self.close_received: Close | None = None
         self._accept = accept
-        self._max_message = max_message
+        self.max_message = max_message
         self._mask = mask
         self._request: Request | None = None
         self._failed = False
@@ -438,7 +438,7 @@ class Connection:
             client = (p.client_max_window_bits, p.client_no_context_takeover)
             ours, theirs = (client, server) if self.side is Side.CLIENT else (server, client)
             self._deflater, inflater = Deflater(*ours), Inflater(*theirs)
-        self._assembly = Assembly(self._max_message, inflater)
+        self._assembly = Assembly(self.max_message, inflater)
 
     # Frames in
 

@@ -368,7 +368,8 @@ def _shorten(text: str, limit: int = 60) -> str:
 
 # --- The common case -------------------------------------------------------------------------------------------------
 
-_PLAIN = {0x80 | Opcode.TEXT, 0x80 | Opcode.BINARY}
+FINAL_TEXT, FINAL_BINARY = 0x80 | Opcode.TEXT, 0x80 | Opcode.BINARY  # the first octet of a whole message
+_PLAIN = {FINAL_TEXT, FINAL_BINARY}
 
 
 def plain_message(data: bytes, start: int, limit: int) -> tuple[bytes, int] | None:
@@ -389,9 +390,19 @@ def plain_message(data: bytes, start: int, limit: int) -> tuple[bytes, int] | No
     if not 0 <= length <= limit or end > len(data) or data[start + 1] == 255:
         return None
     payload = apply_mask(data[begin:end], data[key:begin])
-    if data[start] == 0x80 | Opcode.TEXT and not is_text(payload):
+    if data[start] == FINAL_TEXT and not is_text(payload):
         return None
     return payload, end
+
+
+def server_message(payload: bytes, text: bool = True) -> bytes:
+    """Return what `Frame(Opcode.TEXT, payload).serialize()` does, in a tenth of the time, or the same for BINARY."""
+    first, length = FINAL_TEXT if text else FINAL_BINARY, len(payload)
+    if length < 126:
+        return bytes((first, length)) + payload
+    if length < 1 << 16:
+        return bytes((first, 126)) + length.to_bytes(2) + payload
+    return bytes((first, 127)) + length.to_bytes(8) + payload
 
 
 def is_text(data: bytes) -> bool:

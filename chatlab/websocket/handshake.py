@@ -8,7 +8,8 @@
     Sec-WebSocket-Version: 13
 
 `Request` and `Response` parse and serialize. A client calls `make_request` and then `check_response`; a server calls
-`accept`, which raises `HandshakeError` with the status to refuse with, and `refuse`, which makes that answer.
+`accept`, which raises `HandshakeError` with the status to refuse with, and `refuse`, which makes that answer. Every
+server of this package judges an upgrade by `accept`, and the origin of any other request by `check_origin`.
 
 Left out: the rest of HTTP. No bodies in chunks, no redirects, no authentication, no proxies, no cookies.
 """
@@ -21,7 +22,7 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
@@ -254,6 +255,23 @@ def origin_allowed(origin: str | None, host: str | None, allowed: Sequence[str] 
     return _is_nobody_elses(page[0])
 
 
+def check_origin(headers: Headers, allowed: Sequence[str] = ()) -> str | None:
+    """Return the Origin of a request, None without one; raise `HandshakeError` if its page may not ask for this.
+
+    400 when there are several to choose from, 403 when `origin_allowed` says no.
+    """
+    hosts, origins = get_all(headers, "Host"), get_all(headers, "Origin")
+    if len(hosts) > 1:  # RFC 9112, 3.2: 400 "to any request message that contains more than one Host header field line"
+        raise HandshakeError(f"{len(hosts)} Host headers, at most 1 is allowed")
+    if len(origins) > 1:  # RFC 6454, 7.3: the client "MUST NOT include more than one Origin header field"
+        raise HandshakeError(f"{len(origins)} Origin headers, at most 1 is allowed")
+    origin = origins[0] if origins else None
+    if not origin_allowed(origin, hosts[0] if hosts else None, allowed):
+        # 4.2.2, point 4: "it MUST return an appropriate HTTP error code (e.g., 403 Forbidden)"
+        raise HandshakeError(f"pages of {origin!r} may not connect here", HTTPStatus.FORBIDDEN)
+    return origin
+
+
 def _is_nobody_elses(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, 6.3: this machine, always
         return True
@@ -390,11 +408,13 @@ def accept(
     *,
     origins: Sequence[str] = (),
     subprotocols: Sequence[str] = (),
+    choose: Callable[[Sequence[str]], str | None] | None = None,
     compression: bool = True,
 ) -> tuple[Response, Agreement]:
     """Return the 101 that agrees to `request`; raise `HandshakeError` with the status that refuses it.
 
     `subprotocols` are the server's, best first; with none in common the connection goes on without (4.2.2, point 5).
+    A server with a preference of another kind gives `choose`, which gets what the client asks for, in its order.
     """
     check_request(request, origins)
     fields = [
@@ -402,7 +422,8 @@ def accept(
         ("Connection", "Upgrade"),
         ("Sec-WebSocket-Accept", accept_key(request.get("Sec-WebSocket-Key") or "")),
     ]
-    subprotocol = choose_subprotocol(_asked_subprotocols(request), subprotocols)
+    asked = _asked_subprotocols(request)
+    subprotocol = choose(asked) if choose is not None else best_of_ours(asked, subprotocols)
     if subprotocol is not None:
         fields.append(("Sec-WebSocket-Protocol", subprotocol))
     offers = parse_extensions(request.headers)
@@ -412,16 +433,23 @@ def accept(
     return Response(101, tuple(fields)), Agreement(subprotocol, granted[1] if granted else None)
 
 
+def asks_for_websocket(headers: Headers) -> bool:
+    """Say whether a request asks to be upgraded to WebSocket, well-formed or not."""
+    return "websocket" in map(str.lower, get_tokens(headers, "Upgrade"))
+
+
+def upgrades_the_connection(headers: Headers) -> bool:
+    """Say whether the header Connection names Upgrade, without which a proxy would drop that header (4.2.1)."""
+    return "upgrade" in map(str.lower, get_tokens(headers, "Connection"))
+
+
 def check_request(request: Request, origins: Sequence[str] = ()) -> None:
     """Raise `HandshakeError` with the first rule of 4.2.1 that `request` breaks, in the order of that list."""
     _check_http(request)
     _check_upgrade(request)
     _check_key(request)
     _check_version(request)
-    origin = request.get("Origin")
-    if not origin_allowed(origin, request.get("Host"), origins):
-        # 4.2.2, point 4: "it MUST return an appropriate HTTP error code (e.g., 403 Forbidden)"
-        raise HandshakeError(f"pages of {origin!r} may not connect here", HTTPStatus.FORBIDDEN)
+    check_origin(request.headers, origins)
 
 
 def _check_http(request: Request) -> None:
@@ -442,10 +470,10 @@ def _check_http(request: Request) -> None:
 
 def _check_upgrade(request: Request) -> None:
     upgrade = (("Upgrade", "websocket"),)  # RFC 9110, 15.5.22: a 426 says what to upgrade to
-    if "websocket" not in map(str.lower, get_tokens(request.headers, "Upgrade")):
+    if not asks_for_websocket(request.headers):
         message = f"Upgrade is {request.get('Upgrade')!r}, not 'websocket': this address speaks WebSocket only"
         raise HandshakeError(message, HTTPStatus.UPGRADE_REQUIRED, upgrade)
-    if "upgrade" not in map(str.lower, get_tokens(request.headers, "Connection")):
+    if not upgrades_the_connection(request.headers):
         message = f"Connection is {request.get('Connection')!r}, without 'Upgrade'"
         raise HandshakeError(message, HTTPStatus.UPGRADE_REQUIRED, upgrade)
 
@@ -484,7 +512,7 @@ def _asked_subprotocols(request: Request) -> list[str]:
     return asked
 
 
-def choose_subprotocol(asked: Sequence[str], ours: Sequence[str]) -> str | None:
+def best_of_ours(asked: Sequence[str], ours: Sequence[str]) -> str | None:
     """Return the first of ours that was asked for, None if there is none: the choice is the server's (4.2.2)."""
     return next((name for name in ours if name in asked), None)
 

@@ -85,3 +85,12 @@ async def test_what_a_dead_member_left_undone_is_taken_over(case: Case, workshop
         await second.ack(record)
     await workshop.publish(name, b"4")
     assert await bodies(second, 1) == [b"4"]
+
+
+async def test_a_group_that_was_created_keeps_work_for_its_first_member(case: Case, workshop: HasGroups) -> None:
+    name = topic()
+    await workshop.create_group(name, "audit")
+    await publish_all(workshop, name, [b"1"])
+    await workshop.create_group(name, "audit")  # it is there: nothing happens
+    await publish_all(workshop, name, [b"2"])
+    assert await bodies(await workshop.join(name, "audit", "a"), 2) == [b"1", b"2"]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 
 import pytest
 
-from chatlab.brokers.inbox import ForwardingInbox, Inbox, end_task, heard
+from chatlab.brokers.inbox import ForwardingInbox, Inbox
 from chatlab.brokers.port import Delivery
 from chatlab.errors import SubscriptionLost
 
@@ -62,33 +61,13 @@ async def test_the_first_reason_for_an_end_is_the_one_that_is_told() -> None:
         await inbox.batch()
 
 
-async def test_the_death_of_a_background_task_reaches_the_readers(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_end_says_where_to_go_on_each_time_it_is_read() -> None:
     inbox = Inbox("t")
-
-    async def work() -> None:
-        raise ZeroDivisionError("a mistake of ours")
-
-    task = heard(asyncio.create_task(work(), name="worker"), lambda: [inbox])
-    with caplog.at_level(logging.CRITICAL), pytest.raises(SubscriptionLost, match=r"worker died: .*a mistake"):
-        await inbox.batch()
-    assert task.done()
-    assert "worker died" in caplog.text
-
-
-async def test_a_task_that_swallows_a_cancellation_is_ended_all_the_same() -> None:
-    async def stubborn() -> None:
-        for _ in range(2):
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                continue
-        await asyncio.Event().wait()
-
-    task = asyncio.create_task(stubborn())
-    await asyncio.sleep(0)
-    await end_task(task)
-    assert task.cancelled()
-    await end_task(None)
+    inbox.end(SubscriptionLost("trimmed", resume="5-0", restarted=True))
+    for _ in range(2):
+        with pytest.raises(SubscriptionLost, match="trimmed") as caught:
+            await inbox.batch()
+        assert (caught.value.resume, caught.value.restarted) == ("5-0", True)
 
 
 async def test_what_waits_and_then_what_arrives_is_forwarded_in_the_call_that_brings_it() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import time
 
 import pytest
 from redis.asyncio import Redis
@@ -58,53 +57,6 @@ async def test_a_reader_that_trimming_overtakes_is_told(redis_engine: Engine) ->
         assert oldest is not None
         assert broker.is_before(seen, oldest)  # how a chat finds a possible gap
         assert len(await bodies(await broker.subscribe(name, after=BEGINNING), 1000)) == 1000
-
-
-async def test_one_blocking_read_serves_all_topics(redis_engine: Engine) -> None:
-    async with RedisStreamsBroker(redis_engine.url) as broker, Redis.from_url(redis_engine.url) as redis:
-        before = await blocked_in_xread(redis)
-        names = [topic() for _ in range(40)]
-        reading = [asyncio.create_task(bodies(await broker.subscribe(name), 1)) for name in names]
-        await asyncio.sleep(0)
-        await asyncio.gather(*(broker.publish(name, name.encode()) for name in names))
-        assert await asyncio.gather(*reading) == [[name.encode()] for name in names]
-        assert await blocked_in_xread(redis) <= before
-
-
-async def blocked_in_xread(redis: Redis) -> int:
-    """How many connections wait in XREAD. The reader of a broker without topics waits there too."""
-    await asyncio.sleep(0.05)
-    return sum(client["cmd"] == "xread" for client in await redis.client_list())
-
-
-async def test_a_topic_that_joins_does_not_wait_for_the_blocking_read_under_way(redis_engine: Engine) -> None:
-    async with RedisStreamsBroker(redis_engine.url) as broker:
-        quiet = asyncio.create_task((await broker.subscribe(topic())).batch())
-        slowest = 0.0
-        for _ in range(20):
-            name = topic()
-            reading = asyncio.create_task((await broker.subscribe(name)).batch())
-            await asyncio.sleep(0.002)  # it may or may not be in the blocking read by now
-            started = time.perf_counter()
-            await broker.publish(name, b"x")
-            await reading
-            slowest = max(slowest, time.perf_counter() - started)
-        assert slowest < redis_streams.BLOCK / 2
-        quiet.cancel()
-
-
-async def test_blocking_reads_starve_nobody(redis_engine: Engine) -> None:
-    async with RedisStreamsBroker(redis_engine.url) as broker:
-        names = [topic() for _ in range(30)]
-        waiting = [asyncio.create_task((await broker.subscribe(name)).batch()) for name in names]
-        members = [await broker.join(name, "g", "m") for name in names[:10]]
-        waiting += [asyncio.create_task(member.batch()) for member in members]
-        await asyncio.sleep(0)
-        started = time.perf_counter()
-        await asyncio.gather(*(broker.history(name) for name in names for _ in range(10)))
-        assert time.perf_counter() - started < redis_streams.BLOCK
-        for task in waiting:
-            task.cancel()
 
 
 async def test_a_server_that_hangs_is_noticed_and_missed_by_nobody(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 from websockets.asyncio.client import connect
 
 from chatlab import room
+from chatlab.lab.wire import Wire
 
 CODE = "K7QX3M"
 
@@ -107,3 +109,51 @@ async def test_the_page_can_be_used_by_keyboard_alone(chrome: Browser, server: r
     await expect(page.get_by_role("textbox", name="Message")).to_be_focused()
     await page.keyboard.press("Shift+Tab")
     await expect(page.get_by_role("log", name="Messages")).to_be_focused()
+
+
+@pytest.mark.timeout(120)
+async def test_a_connection_dropped_without_a_word_is_noticed_and_what_was_written_is_given_back(
+    chrome: Browser, server: room.RoomServer
+) -> None:
+    async with Wire(to=server.page_url()) as wire:
+        page = await open_page(chrome, wire.url)
+        await enter(page, "Ana")
+        await say(page, "before")
+        await expect(page.get_by_role("listitem").last).to_have_text("Server received from Ana: before")
+        wire.half_open()
+        await say(page, "into the void")
+        status = page.get_by_role("status")
+        await expect(status).to_contain_text("left the room: the connection is lost", timeout=35_000)
+        await expect(status).to_contain_text("what may not have arrived is in the message box again")
+        await page.get_by_role("button", name="Enter").click()
+        await expect(status).to_have_text("in the room")
+        await expect(page.get_by_role("textbox", name="Message")).to_have_value("into the void")
+        await page.get_by_role("button", name="Send").click()
+        await expect(page.get_by_role("listitem").last).to_contain_text(": into the void")
+
+
+@pytest.mark.timeout(60)
+async def test_a_quiet_room_keeps_its_members(chrome: Browser, server: room.RoomServer) -> None:
+    page = await open_page(chrome, server.page_url())
+    await enter(page, "Ana")
+    await expect(page.get_by_role("status")).to_have_text("in the room")
+    await page.wait_for_timeout(32_000)  # longer than a silence that counts as a lost connection
+    await expect(page.get_by_role("status")).to_have_text("in the room")
+    await expect(page.get_by_role("listitem")).to_have_text(["* Ana joined (1 here)"])
+
+
+async def test_a_room_that_does_not_answer_can_be_tried_again(chrome: Browser, server: room.RoomServer) -> None:
+    async with Wire(to=server.page_url()) as wire:
+        page = await open_page(chrome, wire.url)
+        wire.stall()
+        await enter(page, "Ana")
+        await expect(page.get_by_role("status")).to_have_text("not let in: the room does not answer", timeout=20_000)
+        await page.get_by_role("button", name="Enter").click()
+        await expect(page.get_by_role("status")).to_have_text("connecting")
+
+
+async def test_a_link_with_a_broken_code_still_opens_the_page(chrome: Browser, server: room.RoomServer) -> None:
+    page = await open_page(chrome, server.page_url().replace(CODE, "%E0%A4%A"))
+    await page.get_by_label("Room code").fill(CODE)
+    await enter(page, "Ana")
+    await expect(page.get_by_role("status")).to_have_text("in the room")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable
 
 import msgspec
 import pytest
 
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat_server
-from chatlab.chat.app import Application, Call, Outgoing, User, send_to
+from chatlab.chat.app import Answer, Application, Call, Outgoing, User, send_to
 from chatlab.errors import MessageRefused
 from tests.support.stomp_peer import Peer
 
@@ -35,8 +34,8 @@ async def test_a_handler_gets_its_message_and_who_sent_it_and_its_answer_goes_wh
         return Greeting(f"{call.user.name}: {greeting.words}", greeting.times + 1)
 
     answer = app.call_message(call("/app/greet"), b'{"words":"hello"}')
-    assert isinstance(answer, Awaitable)
-    assert await answer == Outgoing("/topic/public", b'{"words":"ann: hello","times":2}')
+    assert answer.outgoing is None and answer.later is not None
+    assert await answer.later == Outgoing("/topic/public", b'{"words":"ann: hello","times":2}')
 
 
 async def test_a_handler_may_be_plain_name_the_destination_itself_or_answer_nothing() -> None:
@@ -51,8 +50,8 @@ async def test_a_handler_may_be_plain_name_the_destination_itself_or_answer_noth
     def silent(call: Call) -> None:
         return None
 
-    assert app.call_message(call("/app/named"), b'{"words":""}') is outgoing
-    assert app.call_message(call("/app/silent"), b"anything at all") is None
+    assert app.call_message(call("/app/named"), b'{"words":""}') == Answer(outgoing)
+    assert app.call_message(call("/app/silent"), b"anything at all") == Answer()
 
 
 async def test_parts_of_a_destination_are_handed_over_by_name() -> None:

@@ -84,7 +84,7 @@ async def test_receipts_keep_the_order_of_their_frames_whatever_takes_long(held:
     async with await chat_server.start(held) as server, Peer(server.url) as peer:
         await peer.send("SEND", chat("x"), destination=SEND, receipt="takes long")
         await peer.send("SUBSCRIBE", id="0", destination="/topic/room.cats", receipt="is done at once")
-        await peer.send("SEND", chat("refuse"), destination=SEND, receipt="fails")
+        await peer.send("SEND", chat("refuse"), destination=SEND)
         await peer.send("DISCONNECT", receipt="goodbye")
         await until(lambda: held.asked == 2)
         with pytest.raises(TimeoutError):
@@ -96,6 +96,36 @@ async def test_receipts_keep_the_order_of_their_frames_whatever_takes_long(held:
             ("RECEIPT", "goodbye"),
         ]
         assert await peer.close_code() == 1000
+
+
+@pytest.mark.parametrize("body", [chat("refuse"), "no JSON", "{}", chat("x", "no room!"), '{"content":' + "[" * 3000])
+async def test_a_refused_message_with_a_receipt_is_an_error_to_a_client_that_hears_of_errors_in_no_other_way(
+    held: Held, body: str
+) -> None:
+    held.storing.set()
+    async with await chat_server.start(held) as server, Peer(server.url) as peer:
+        await peer.send("SEND", body, destination=SEND, receipt="7")
+        assert (await peer.frame()).get("receipt-id") == "7"
+        assert await peer.close_code() == 1008
+
+
+async def test_a_refused_message_without_a_receipt_leaves_the_session_as_it_is(held: Held) -> None:
+    held.storing.set()
+    async with await chat_server.start(held) as server, Peer(server.url) as peer:
+        for body in (chat("refuse"), "no JSON"):
+            await peer.send("SEND", body, destination=SEND)
+        await peer.nothing_more()
+
+
+async def test_a_transaction_with_a_refused_message_is_an_error_with_the_receipt_of_its_commit(
+    server: ChatServer,
+) -> None:
+    async with Peer(server.url) as peer:
+        await peer.receipt("BEGIN", transaction="t")
+        await peer.receipt("SEND", "no JSON", destination=SEND, transaction="t")
+        await peer.send("COMMIT", transaction="t", receipt="c")
+        error = await peer.frame()
+        assert (error.command, error.get("receipt-id")) == ("ERROR", "c")
 
 
 async def test_what_the_broker_did_not_take_gets_an_error_and_no_receipt(held: Held) -> None:

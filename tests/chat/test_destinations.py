@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 
 from chatlab.brokers.port import Delivery
 from chatlab.chat.destinations import (
+    canonical,
     fault_in,
     pack,
     private_destination,
@@ -14,6 +17,7 @@ from chatlab.chat.destinations import (
     room_of,
     split_private,
     topic_of,
+    watched_room,
 )
 from chatlab.errors import MessageRefused
 
@@ -33,6 +37,21 @@ def test_each_destination_has_its_topic(destination: str, topic: str) -> None:
     assert topic_of(destination) == topic
 
 
+@pytest.mark.parametrize("destination", ["/topic/c++", "/topic/a+b", "/queue/jobs", "/topic/a.b-c_d"])
+def test_what_only_holds_a_plus_is_no_pattern(destination: str) -> None:
+    assert fault_in(destination) == ""
+
+
+@pytest.mark.parametrize("room", ["고양이", "café", "हिन्दी", "العَرَبِيَّة"])
+def test_a_room_has_one_destination_and_one_topic_however_it_is_spelled(room: str) -> None:
+    for form in ("NFC", "NFD"):
+        name = unicodedata.normalize(form, room)
+        nfc = unicodedata.normalize("NFC", room)
+        assert canonical(f"/topic/room.{name}") == room_destination(name) == f"/topic/room.{nfc}"
+        assert topic_of(f"/topic/room.{name}") == f"chat:{{{nfc}}}"
+        assert room_of(f"/topic/room.{name}") == watched_room(f"/topic/who.{name}") == nfc
+
+
 @pytest.mark.parametrize("name", ["", "a.b", "a b", "{x}", "*", "a" * 65, "a/b", "a\n"])
 def test_a_room_may_not_be_called_what_means_something_elsewhere(name: str) -> None:
     with pytest.raises(MessageRefused) as refused:
@@ -45,6 +64,16 @@ def test_a_room_may_not_be_called_what_means_something_elsewhere(name: str) -> N
     ("destination", "fault"),
     [
         ("/topic/*", "wildcards are not supported"),
+        ("/topic/**", "wildcards are not supported"),
+        ("/topic/a.>", "wildcards are not supported"),
+        ("/topic/a.{x}", "wildcards are not supported"),
+        ("/queue/{x}", "wildcards are not supported"),
+        ("/topic/a}", "wildcards are not supported"),
+        ("/topic/a?c", "wildcards are not supported"),
+        ("/topic/a[bc]", "wildcards are not supported"),
+        ("/topic/a/+/b", "wildcards are not supported"),
+        ("/topic/+", "wildcards are not supported"),
+        ("/user/queue/*", "wildcards are not supported"),
         ("/topic/room.#", "wildcards are not supported"),
         ("/topic/room.public", "the room 'public' is at /topic/public"),
         ("/topic/room.a b", "not a room's name"),
@@ -81,6 +110,53 @@ def test_a_private_message_shows_its_owner_the_name_without_the_owner() -> None:
     record = record_of(Delivery("chat-users", "1-0", pack(destination, [], b"x")))
     assert record is not None
     assert (record.destination, record.message.destination) == (destination, "/user/queue/private")
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b'{"id":"mine","content":"x"}', b'{"id":"5-1","content":"x"}'),
+        (b'{"content":"x","id":5}', b'{"id":"5-1","content":"x"}'),
+        (b'{"id":1,"content":"x","id":2}', b'{"id":"5-1","content":"x"}'),
+        (b'{"\\u0069d":1,"content":"x"}', b'{"id":"5-1","content":"x"}'),
+        (b'{"content":"x","content":"y"}', b'{"id":"5-1","content":"y"}'),
+        (b'{"content" :"x","content":"y"}', b'{"id":"5-1","content":"y"}'),
+        (b'{"content"\n:"x","content"\t:"y"}', b'{"id":"5-1","content":"y"}'),
+        (b' { "content" : "x" , "n" : {"id": 1} } ', b'{"id":"5-1","content":"x","n":{"id": 1}}'),
+        (b'{"content":"\\"id\\":1"}', b'{"id":"5-1","content":"\\"id\\":1"}'),
+    ],
+)
+def test_a_rooms_record_has_one_id_and_each_field_once(body: bytes, shown: bytes) -> None:
+    record = record_of(Delivery("chat:{cats}", "5-1", body))
+    assert record is not None
+    assert record.message.body == shown
+
+
+DEEP = b"[" * 5000 + b"]" * 5000
+
+
+@pytest.mark.parametrize(
+    ("topic", "body"),
+    [
+        ("chat-stream", b'{"content":' + DEEP + b"}"),
+        ("chat-stream", DEEP),
+        ("chat-stream", b'{"content":"\xff"}'),
+        ("chat-stream", b'{"id":1}'),
+        ("topic:{a}", b'{"destination":"/topic/a","headers":' + DEEP + b"}\nbody"),
+        ("topic:{a}", b'{"destination":"/topic/b"}\nanother topic\'s'),
+        ("queue:{jobs}", b'{"destination":"/queue/x\\u0000y"}\nbody'),
+        ("queue:{jobs}", b'{"destination":"/queue/jobs","headers":{"a":1}}\nbody'),
+        ("chat-users", b'{"destination":"/topic/a"}\nbody'),
+        ("chat-users", b'{"destination":"\xff"}\nbody'),
+    ],
+    ids=lambda value: str(value[:30]),
+)
+def test_a_record_that_is_wrong_in_any_way_is_skipped_with_a_line_in_the_log(
+    topic: str, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert record_of(Delivery(topic, "7-0", body)) is None
+    (line,) = caplog.messages
+    assert "7-0" in line
 
 
 @pytest.mark.parametrize("body", [b"", b"hello", b'"quoted"', b"{}", b"[1]"])

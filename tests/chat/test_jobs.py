@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import unicodedata
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from aiohttp import ClientSession
 from redis.asyncio import Redis
 
 from chatlab.brokers.memory import MemoryBroker
+from chatlab.brokers.redis_streams import RedisStreamsBroker
 from chatlab.chat import server as chat_server
 from chatlab.chat.destinations import record_of
 from chatlab.chat.jobs import audit_log, mentioned, mentions
@@ -52,6 +55,76 @@ async def test_each_message_of_the_rooms_is_a_line_of_the_log(broker: MemoryBrok
     assert log.stat().st_mode & 0o077 == 0, "for its owner's eyes alone"
 
 
+async def waiting(server: chat_server.ChatServer, path: Path) -> None:
+    """Wait until the audit log says that it waits."""
+    assert server.service.workers is not None
+    tally = server.service.workers.tallies["audit"]
+    await until(lambda: any(str(path) in reason for reason in tally.waiting.values()))
+
+
+@pytest.mark.parametrize("fault", ["folder away", "a folder in its place"])
+async def test_a_log_that_cannot_be_written_just_now_has_no_hole_afterwards(
+    fresh_redis: Engine, tmp_path: Path, fault: str
+) -> None:
+    folder, log = tmp_path / "log", tmp_path / "log" / "audit.jsonl"
+    folder.mkdir()
+    takeover = 0.1
+    async with (
+        RedisStreamsBroker(fresh_redis.url, takeover_after=takeover) as broker,
+        RedisStreamsBroker(fresh_redis.url, takeover_after=takeover) as another,
+        await chat_server.start(broker, jobs=[audit_log(log)]) as server,
+        await chat_server.start(another, jobs=[audit_log(log)]) as other,
+        Peer(server.url, "Ana") as ana,
+    ):
+        await ana.say("before")
+        await until(lambda: log.exists() and len(lines(log)) == 1)
+        folder.rename(tmp_path / "away")
+        if fault == "a folder in its place":
+            log.mkdir(parents=True)
+        for number in range(50):
+            await ana.say(str(number))
+        await waiting(server, log)
+        await waiting(other, log)
+        await asyncio.sleep(12 * takeover)  # longer than five takeovers: what counts as tried would be set aside
+        assert server.service.why_not_ready() == ""
+        assert "chatlab_jobs_waiting 1" in server.service.metrics_page()
+        if fault == "a folder in its place":
+            log.rmdir()
+            folder.rmdir()
+        (tmp_path / "away").rename(folder)
+        await until(lambda: len({line["content"] for line in lines(log)}) == 51, timeout=20)
+        await until(lambda: "chatlab_jobs_waiting 0" in server.service.metrics_page())
+        redis = Redis.from_url(fresh_redis.url)
+        assert not await redis.exists("chat-stream:set-aside:audit")
+        await redis.aclose()
+
+
+async def test_a_full_disk_leaves_no_half_a_line(broker: MemoryBroker, tmp_path: Path) -> None:
+    log = tmp_path / "audit.jsonl"
+    async with await chat_server.start(broker, jobs=[audit_log(log)]) as server, Peer(server.url, "Ana") as ana:
+        await ana.say("before")
+        await until(lambda: len(lines(log)) == 1)
+        with no_file_beyond(log.stat().st_size + 30):
+            await ana.say("does not fit any more")
+            await waiting(server, log)
+            assert len(lines(log)) == 1
+        await until(lambda: len(lines(log)) == 2, timeout=10)
+        assert [line["content"] for line in lines(log)] == ["before", "does not fit any more"]
+
+
+@contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """As on a disk with room for so many octets: a write takes what fits, the next one fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
 def test_a_log_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"no audit log at .*: No such file"):
         audit_log(tmp_path / "nowhere" / "audit.jsonl")
@@ -74,11 +147,23 @@ async def test_a_room_that_cannot_be_is_refused_at_the_start(broker: MemoryBroke
         ("ana@Ana.example", ["Ana"]),
         ("@ Ana", []),
         ("@", []),
+        (unicodedata.normalize("NFD", "@민지야 안녕"), ["민지"]),
+        ("@Ana\u0308", []),  # Anä
+        ("@Ana\u0331", []),  # a mark for which there is no composed letter
+        ("@Ana\u200d", []),
+        ("@Ana1", []),
+        ("@Ana_", []),
     ],
 )
 def test_a_name_is_meant_when_it_stands_whole_behind_an_at_sign(content: str, names: list[str]) -> None:
     people = [Person(name, f"guest-{number}") for number, name in enumerate(["Ana", "Ana Maria", "민지", "민지수"])]
     assert [person.name for person in mentioned(content, people)] == names
+
+
+def test_a_name_is_found_however_it_is_spelled() -> None:
+    people = [Person(unicodedata.normalize("NFD", "민지"), "p"), Person("हिन्दी", "q")]
+    assert [person.principal for person in mentioned("@민지 @हिन्दी", people)] == ["p", "q"]
+    assert mentioned("@हिन्", people) == []
 
 
 async def test_who_is_named_is_told_on_whichever_instance_and_nobody_else(broker: MemoryBroker) -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
 
 import pytest
 
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.chat import server as chat_server
 from chatlab.chat.app import Call
+from chatlab.chat.connection import Connection
 from chatlab.chat.logs import ConnectionLog
 from chatlab.chat.server import ChatServer
+from chatlab.fanout import SlowReaderPolicy
 from chatlab.journal import JsonLines, Lines
-from tests.support.stomp_peer import Peer, chat
+from chatlab.lab.until import until
+from tests.support.stomp_peer import UPGRADE, Peer, chat
 
 SEND = "/app/chat.sendMessage"
 
@@ -99,3 +105,41 @@ async def test_a_handlers_own_fault_is_in_the_log_with_its_traceback_and_its_con
     assert (line["event"], line["destination"]) == ("handler failed", "/app/divide")
     assert line["connection"] == peer.connected.get("session")
     assert line["error"].splitlines()[-1] == "ZeroDivisionError: division by zero"
+
+
+STREAM = "/ws/0/chosen-by-the-client/xhr_streaming"
+
+
+@pytest.mark.parametrize("way", ["websocket", "SockJS websocket", "SockJS"])
+async def test_every_line_about_a_connection_has_its_id_however_the_client_came(
+    broker: MemoryBroker, book: Book, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session's lines and those of its transport: a ping without an answer, a slow reader."""
+    monkeypatch.setattr(chat_server, "PING_SECONDS", 0.2)
+    fanout = logging.getLogger("chatlab.fanout")
+    fanout.addHandler(book)
+    slow = SlowReaderPolicy(max_buffered=1000, drain_seconds=0.1)
+    async with await chat_server.start(broker, slow_readers=slow) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(opening(way))
+        await until(lambda: server.service.connections)
+        (connection,) = server.service.connections
+        assert isinstance(connection, Connection)
+        if way == "SockJS":
+            reader._transport.pause_reading()  # type: ignore[attr-defined]  # the client is deaf
+            await reader.readuntil(b"o\n")
+            connection.transport.sink.write(b"x" * 20_000_000)
+            server.service.fanout.send(b"x" * 2_000, (connection.transport.sink,))
+        await until(lambda: not server.service.connections)
+        writer.close()
+    fanout.removeHandler(book)
+    expected = "no answer to a ping" if "websocket" in way else "closed: slow reader"
+    said = book.said(connection.id)
+    assert any(expected in line for line in said) and "ended" in said
+    assert len(said) == len(book.records), [record.getMessage() for record in book.records]
+
+
+def opening(way: str) -> bytes:
+    if way == "SockJS":
+        return f"POST {STREAM} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode()
+    return UPGRADE if way == "websocket" else UPGRADE.replace(b"/ws", b"/ws/0/chosen-by-the-client/websocket")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -62,10 +64,38 @@ async def test_when_the_time_is_up_a_message_says_so_and_no_receipt_comes(fresh_
         await peer.send("SEND", chat("x"), destination=SEND, receipt="r")
         error = await peer.frame()
         assert (error.command, error.get("subscription"), error.get("receipt-id")) == ("MESSAGE", "errors", "r")
-        assert json.loads(error.body)["error"].startswith("not stored: ")
+        assert json.loads(error.body)["error"].startswith("refused: ")  # it never left: nobody has it
         await fresh_redis.restart()
         await until(lambda: broker.connected, timeout=15)
         await peer.say("later")
+
+
+async def test_what_may_still_arrive_is_not_called_refused(fresh_redis: Engine) -> None:
+    async with (
+        RedisStreamsBroker(fresh_redis.url, patience=1) as broker,
+        await chat_server.start(broker) as server,
+        Peer(server.url, "ann") as peer,
+    ):
+        await peer.subscribe("/user/queue/errors", id="errors")
+        await peer.subscribe("/topic/public", id="public")
+        assert fresh_redis.pid is not None
+        os.kill(fresh_redis.pid, signal.SIGSTOP)
+        try:
+            for number in range(3):
+                body = chat(f"during {number}", client_id=f"id {number}")
+                await peer.send("SEND", body, destination=SEND, receipt=f"r{number}")
+            told = [json.loads((await peer.frame("MESSAGE")).body) for _ in range(3)]
+        finally:
+            os.kill(fresh_redis.pid, signal.SIGCONT)
+        first = next(each["error"] for each in told if each["receipt"] == "r0")
+        assert first == (
+            "not confirmed: the broker did not confirm the message within 1 s; it may still be delivered; "
+            "send it again with the same client_id"
+        )
+        for number in range(3):  # whatever became of the first attempt
+            await peer.say(f"during {number}", client_id=f"id {number}")
+        assert sorted(await peer.contents(3)) == ["during 0", "during 1", "during 2"]
+        await peer.nothing_more()
 
 
 async def test_a_subscription_made_in_an_outage_begins_when_it_is_over(fresh_redis: Engine) -> None:

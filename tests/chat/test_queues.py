@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import uuid
+from collections.abc import Callable
 
 import pytest
 
+from chatlab.brokers.kafka import KafkaBroker
 from chatlab.brokers.memory import MemoryBroker
+from chatlab.brokers.port import Broker
+from chatlab.brokers.rabbitmq import RabbitMQBroker
 from chatlab.brokers.redis_pubsub import RedisPubSubBroker
 from chatlab.brokers.redis_streams import RedisStreamsBroker
 from chatlab.chat import server as chat_server
@@ -152,6 +158,83 @@ async def test_work_waits_for_a_subscriber(server: ChatServer) -> None:
         await peer.receipt("SEND", "later", destination=JOBS)
         await peer.subscribe(JOBS, id="again")
         assert await bodies(peer, 1) == [b"later"]
+
+
+ENGINES: dict[str, tuple[str, Callable[[str], Broker]]] = {
+    "redis": ("redis_engine", RedisStreamsBroker),
+    "rabbitmq": ("rabbitmq_engine", RabbitMQBroker),
+    "kafka": ("kafka_engine", KafkaBroker),
+}
+
+
+@pytest.fixture(params=["memory", *ENGINES])
+def any_broker(request: pytest.FixtureRequest) -> Broker:
+    if request.param == "memory":
+        return MemoryBroker()
+    fixture, make = ENGINES[request.param]
+    return make(request.getfixturevalue(fixture).url)
+
+
+async def test_what_is_sent_before_anybody_subscribes_waits_for_the_first(any_broker: Broker) -> None:
+    destination = f"/queue/{uuid.uuid4().hex}"
+    await any_broker.start()
+    async with await chat_server.start(any_broker) as server, Peer(server.url) as peer:
+        for number in range(3):
+            await peer.receipt("SEND", str(number), destination=destination)
+        await peer.subscribe(destination, ack="client-individual")
+        for number in range(3):
+            message = await peer.frame("MESSAGE", 30)
+            assert message.body == b"%d" % number
+            await peer.receipt("ACK", id=message.get("ack") or "")
+    await any_broker.aclose()
+
+
+async def test_a_queue_that_is_full_refuses_what_is_sent_and_says_so() -> None:
+    async with MemoryBroker(max_length=2) as broker, await chat_server.start(broker) as server:
+        async with Peer(server.url) as peer:
+            await peer.subscribe("/user/queue/errors", id="errors")
+            for number in range(2):
+                await peer.receipt("SEND", str(number), destination=JOBS)
+            await peer.send("SEND", "no", destination=JOBS, receipt="full")
+            refused = await peer.frame("MESSAGE")
+            assert refused.get("receipt-id") == "full"
+            assert json.loads(refused.body)["error"].startswith("refused: 2 records of queue:{jobs} wait")
+        async with Peer(server.url) as peer:
+            await peer.send("SEND", "no", destination=JOBS, receipt="full")
+            assert (await peer.frame("ERROR")).get("receipt-id") == "full"
+        async with Peer(server.url) as peer:
+            await peer.subscribe(JOBS)
+            assert await bodies(peer, 2) == [b"0", b"1"]
+
+
+async def test_an_engine_without_groups_takes_nothing_for_a_queue(redis_engine: Engine) -> None:
+    async with (
+        RedisPubSubBroker(redis_engine.url) as broker,
+        await chat_server.start(broker) as server,
+        Peer(server.url) as peer,
+    ):
+        await peer.send("SEND", "x", destination=JOBS, receipt="r")
+        error = await peer.frame()
+        assert (error.command, error.get("receipt-id")) == ("ERROR", "r")
+        assert "queues need a broker with groups" in (error.get("message") or "")
+
+
+async def test_records_of_other_programs_are_skipped_and_the_queue_goes_on(
+    server: ChatServer, broker: MemoryBroker
+) -> None:
+    async with Peer(server.url) as peer:
+        await peer.subscribe(JOBS, ack="client")
+        for body in (
+            b"",
+            b"[" * 5000,
+            b"\xff\n",
+            b'{"destination":"/queue/x\\u0000"}\n',
+            b'{"destination":"/topic/a"}\nx',
+        ):
+            await broker.publish("queue:{jobs}", body)
+        await peer.receipt("SEND", "work", destination=JOBS)
+        assert await bodies(peer, 1) == [b"work"]
+        assert server.service.why_not_ready() == ""
 
 
 async def test_nobody_holds_more_than_it_may_while_others_are_free(server: ChatServer) -> None:

@@ -86,7 +86,7 @@ async def test_a_room_a_queue_and_a_job_go_on_and_members_see_the_gap(
 
 
 async def until_a_gap_shows(peer: Peer) -> None:
-    """The first message to arrive after a loss says that some may be missing; those sent before it may be among them."""
+    """The first message to arrive after a loss says that some may be missing; those sent before it may be such."""
     async with asyncio.timeout(20):
         while True:
             await peer.send("SEND", chat("after", "cats"), destination="/app/chat.sendMessage")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 
 import pytest
 
 from chatlab.brokers.memory import MemoryBroker
+from chatlab.chat import server as chat_server
+from chatlab.chat.access import Access, Credentials
+from chatlab.chat.app import User
 from chatlab.chat.server import ChatServer
 from tests.support.stomp_peer import Peer
 
@@ -75,6 +79,8 @@ async def test_a_message_sent_without_a_client_id_comes_without_one(server: Chat
         (b'{"content": "x", "room": "a b"}', "room"),
         (b'{"content": "x", "room": 7}', "room"),
         (b'{"content": "x", "client_id": ""}', "client_id"),
+        (b'{"content": "x", "more": ' + b"[" * 5000 + b"]" * 5000 + b"}", None),
+        (b"[" * 5000 + b"]" * 5000, None),
     ],
 )
 async def test_a_message_that_is_not_what_it_should_be_is_answered_on_the_errors_queue_and_the_session_stays(
@@ -138,3 +144,107 @@ async def test_a_topic_that_is_no_room_takes_a_send_with_its_headers_and_no_more
         assert message.get("subscription") == "sub-0"
         assert message.get("receipt") is None
         assert message.get("gap") is None
+
+
+async def test_another_message_under_the_same_client_id_is_another_message(
+    server: ChatServer, broker: MemoryBroker
+) -> None:
+    async with Peer(server.url, "kim") as one, Peer(server.url, "kim") as other, Peer(server.url, "watcher") as watcher:
+        await watcher.subscribe("/topic/public")
+        await one.say("from tab one", client_id="1")
+        await other.say("from tab two", client_id="1")
+        await one.say("from tab one", client_id="1")
+        assert await watcher.contents(2) == ["from tab one", "from tab two"]
+        await watcher.nothing_more()
+
+
+def by_token(credentials: Credentials) -> User | None:
+    return User("kim", credentials.token or "nobody")
+
+
+async def test_two_users_of_one_name_are_two_where_they_have_been_authenticated(broker: MemoryBroker) -> None:
+    async with await chat_server.start(broker, access=Access(authenticate=by_token)) as server:
+        for token in ("one", "other", "one"):
+            async with Peer(server.url, token=token) as peer:
+                await peer.say("hi", client_id="1")
+    assert len(await broker.history("chat-stream")) == 2
+
+
+async def test_a_private_message_is_a_repeat_only_for_the_same_person_and_with_the_same_words(
+    server: ChatServer, broker: MemoryBroker
+) -> None:
+    async with Peer(server.url, "a") as peer:
+        for to, content in (("p", "x"), ("q", "x"), ("p", "y"), ("p", "x")):
+            body = json.dumps({"to": to, "content": content, "client_id": "1"})
+            await peer.receipt("SEND", body, destination="/app/chat.private")
+    assert len(await broker.history("chat-users")) == 3
+
+
+@pytest.mark.parametrize("room", ["고양이", "हिन्दी", "தமிழ்", "العَرَبِيَّة", "ệ", "می\u200cخواهم", "\U00031350"])
+async def test_a_room_is_one_however_its_name_is_spelled(server: ChatServer, room: str) -> None:
+    nfc, nfd = unicodedata.normalize("NFC", room), unicodedata.normalize("NFD", room)
+    async with Peer(server.url, "a") as one, Peer(server.url, "b") as other:
+        await one.subscribe(f"/topic/room.{nfc}")
+        await other.subscribe(f"/topic/room.{nfd}")
+        await one.say("1", nfd)
+        await other.say("2", nfc)
+        for peer in (one, other):
+            first, second = await peer.frame("MESSAGE"), await peer.frame("MESSAGE")
+            assert [json.loads(frame.body)["content"] for frame in (first, second)] == ["1", "2"]
+            assert json.loads(first.body)["room"] == json.loads(second.body)["room"] == nfc
+            await peer.receipt("UNSUBSCRIBE", id="sub-0")
+
+
+@pytest.mark.parametrize("destination", ["/topic/news.é", "/queue/é"])
+async def test_any_other_destination_is_one_too(server: ChatServer, destination: str) -> None:
+    nfc, nfd = unicodedata.normalize("NFC", destination), unicodedata.normalize("NFD", destination)
+    async with Peer(server.url) as peer:
+        await peer.subscribe(nfd, ack="client")
+        await peer.receipt("SEND", "1", destination=nfc)
+        await peer.receipt("SEND", "2", destination=nfd)
+        for body in (b"1", b"2"):
+            message = await peer.frame("MESSAGE")
+            assert message.body == body
+            await peer.receipt("ACK", id=message.get("ack") or "")
+
+
+async def test_access_rules_see_one_spelling(broker: MemoryBroker) -> None:
+    def may(user: User, destination: str) -> bool:
+        return (
+            destination in ("/topic/room.고양이", "/app/chat.sendMessage", "/user/queue/nothing")
+            and user.name == "민지"
+        )
+
+    async with (
+        await chat_server.start(broker, access=Access(may_subscribe=may, may_send=may)) as server,
+        Peer(server.url, unicodedata.normalize("NFD", "민지")) as minji,
+    ):
+        await minji.subscribe(unicodedata.normalize("NFD", "/topic/room.고양이"))
+        await minji.say("야옹", unicodedata.normalize("NFD", "고양이"))
+        assert json.loads((await minji.frame("MESSAGE")).body)["sender"] == "민지"
+
+
+async def test_a_nameless_guest_says_what_to_call_it_on_one_line_and_in_one_spelling(server: ChatServer) -> None:
+    async with Peer(server.url) as peer:
+        await peer.subscribe("/topic/public")
+        await peer.say("x", sender=unicodedata.normalize("NFD", " 민지\n\u202e"))
+        assert json.loads((await peer.frame("MESSAGE")).body)["sender"] == "민지"
+
+
+async def test_records_of_other_programs_are_skipped_and_the_room_and_its_history_go_on(
+    server: ChatServer, broker: MemoryBroker
+) -> None:
+    deep = b'{"content":' + b"[" * 3000 + b"]" * 3000 + b"}"
+    async with Peer(server.url) as peer:
+        await peer.subscribe("/topic/public")
+        await peer.say("before")
+        for body in (deep, b"\xff", b"", b'{"content":"x","id":"mine"}'):
+            await broker.publish("chat-stream", body)
+        await peer.say("after")
+        assert await peer.contents(3) == ["before", "x", "after"]
+        await peer.subscribe("/topic/public", id="again", history="50")
+        frames = [await peer.frame("MESSAGE") for _ in range(3)]
+        assert [json.loads(frame.body)["content"] for frame in frames] == ["before", "x", "after"]
+        assert [json.loads(frame.body)["id"] for frame in frames] == ["1-0", "5-0", "6-0"]
+        await peer.say("live")
+        assert await peer.contents(2) == ["live", "live"]

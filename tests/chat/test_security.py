@@ -155,7 +155,7 @@ async def test_a_reader_that_stalls_is_cut_off_and_others_get_everything(broker:
 
 
 async def test_who_connects_and_says_nothing_is_cut_off(server: ChatServer, bystander: Peer) -> None:
-    watch = server.loiterers
+    watch = server.first_request
     watch.stop()
     watch._seconds = 0.2
     watch.start()

@@ -12,11 +12,10 @@ from websockets.asyncio.client import connect
 
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat_server
-from chatlab.chat import websocket as chat_websocket
 from chatlab.chat.connection import Connection
 from chatlab.chat.server import ChatServer
 from chatlab.chat.transport import websocket_frame
-from chatlab.chat.websocket import WebSocketEnd
+from chatlab.net.endpoint import WebSocketEnd
 from chatlab.websocket.frames import Opcode
 from tests.support.conversation import close, frame, parse_all, pong, text
 from tests.support.stomp_peer import Peer, chat, raw_websocket
@@ -136,7 +135,7 @@ async def test_a_page_of_another_origin_may_not_connect(broker: MemoryBroker) ->
 async def test_a_silent_client_is_pinged_and_dropped_if_it_does_not_answer(
     broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(chat_websocket, "PING", 0.8)
+    monkeypatch.setattr(chat_server, "PING_SECONDS", 0.4)
     caplog.set_level(logging.INFO, "chatlab.chat")
     async with await chat_server.start(broker) as server, Peer(server.url, "answers") as peer:
         reader, writer = await raw_websocket(server.port)
@@ -150,7 +149,7 @@ async def test_a_silent_client_is_pinged_and_dropped_if_it_does_not_answer(
 
 
 async def test_a_ping_comes_only_in_silence(broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_websocket, "PING", 0.6)
+    monkeypatch.setattr(chat_server, "PING_SECONDS", 0.3)
     async with await chat_server.start(broker) as server:
         reader, writer = await raw_websocket(server.port)
         for _ in range(20):

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from itertools import count
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -21,6 +22,7 @@ from chatlab.chat.server import ChatServer
 from chatlab.chat.sockjs import SockJS
 from chatlab.chat.transport import Transport
 from chatlab.lab.until import until
+from tests.support.reverse_proxies import behind
 
 pytestmark = pytest.mark.every_loop
 
@@ -30,15 +32,20 @@ names = count()
 class Echo:
     """Says what it is told; `close` ends the session."""
 
-    def __init__(self, transport: Transport, request: web.Request) -> None:
+    def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.ended = asyncio.Event()
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes, text: bool) -> bool:
         if data == b"close":
             self.transport.sink.close(3000, "Go away!")
         else:
             self.transport.sink.write(self.transport.framing.frame([data]))
+        return not data.startswith(b"later")
+
+    async def finish(self) -> None:
+        await asyncio.sleep(0)
+        self.transport.sink.write(self.transport.framing.frame([b"finished"]))
 
     def end(self) -> None:
         self.ended.set()
@@ -47,10 +54,11 @@ class Echo:
 class EchoServer:
     def __init__(self) -> None:
         self.peers: list[Echo] = []
-        self.sockjs = SockJS(self._open, origins=["https://chat.example"], stream_limit=4096)
+        self.ids = map(str, count(1))
+        self.sockjs = SockJS(self._open, lambda: next(self.ids), origins=["https://chat.example"], stream_limit=4096)
 
-    def _open(self, transport: Transport, request: web.Request) -> Echo:
-        self.peers.append(Echo(transport, request))
+    def _open(self, transport: Transport, request: web.Request, id: str) -> Echo:
+        self.peers.append(Echo(transport))
         return self.peers[-1]
 
 
@@ -168,6 +176,27 @@ async def test_server_sent_events(echo: Setting) -> None:
         assert await response.content.readuntil(b"\r\n\r\n") == b'data: a["a\\n\\r b"]\r\n\r\n'
 
 
+@pytest.mark.parametrize(("method", "transport"), [("POST", "xhr_streaming"), ("GET", "eventsource")])
+async def test_a_streamed_answer_asks_proxies_not_to_hold_it_back(echo: Setting, method: str, transport: str) -> None:
+    _, http, path = echo
+    async with http.request(method, f"{path}/{transport}") as response:
+        assert response.headers["X-Accel-Buffering"] == "no"
+        assert response.headers["Cache-Control"] == "no-store, no-cache, no-transform, must-revalidate, max-age=0"
+
+
+@pytest.mark.parametrize(("method", "transport"), [("POST", "xhr_streaming"), ("GET", "eventsource")])
+async def test_a_streamed_answer_passes_at_once_through_an_nginx_that_holds_answers_back(
+    server: ChatServer, tmp_path: Path, method: str, transport: str
+) -> None:
+    async with (
+        behind("nginx", server.port, tmp_path, "/chat/") as url,
+        ClientSession(timeout=aiohttp.ClientTimeout(5)) as http,
+        http.request(method, f"{url.replace('/chat/', '/plain/')}ws/0/{next(names)}/{transport}") as response,
+    ):
+        while b"o" not in await response.content.readline():
+            pass
+
+
 async def test_a_closed_session_says_so_as_often_as_it_is_asked(echo: Setting) -> None:
     server, http, path = echo
     await post(http, f"{path}/xhr")
@@ -239,11 +268,32 @@ async def test_a_heart_beat_comes_when_nothing_else_does(echo: Setting, monkeypa
         assert await websocket.recv() == "h"
 
 
-async def test_a_websocket_is_asked_for_by_get_alone(echo: Setting) -> None:
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("headers", [{}, {"Upgrade": "WebSocket", "Connection": "Upgrade"}], ids=["plain", "upgrade"])
+async def test_a_websocket_is_asked_for_by_get_alone(echo: Setting, method: str, headers: dict[str, str]) -> None:
     _, http, path = echo
-    async with http.post(f"{path}/websocket") as response:
+    async with http.request(method, f"{path}/websocket", headers=headers) as response:
         assert (response.status, response.headers["Allow"], await response.read()) == (405, "GET", b"")
         assert "Content-Type" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("headers", "answer"),
+    [
+        ({}, b'Can "Upgrade" only to "WebSocket".'),
+        ({"Connection": "Upgrade"}, b'Can "Upgrade" only to "WebSocket".'),
+        ({"Upgrade": "h2c", "Connection": "Upgrade"}, b'Can "Upgrade" only to "WebSocket".'),
+        ({"Upgrade": "WebSocket", "Connection": "close"}, b'"Connection" must be "Upgrade".'),
+        ({"Upgrade": "WebSocket"}, b'"Connection" must be "Upgrade".'),
+        ({"Upgrade": "WebSocket", "Connection": "keep-alive, upgrades"}, b'"Connection" must be "Upgrade".'),
+    ],
+)
+async def test_a_get_that_asks_for_no_websocket_is_told_what_is_missing(
+    echo: Setting, headers: dict[str, str], answer: bytes
+) -> None:
+    _, http, path = echo
+    async with http.get(f"{path}/websocket", headers=headers) as response:
+        assert (response.status, await response.read()) == (400, answer)
 
 
 async def test_over_a_websocket(echo: Setting) -> None:
@@ -258,6 +308,26 @@ async def test_over_a_websocket(echo: Setting) -> None:
         await websocket.wait_closed()
         assert websocket.close_code == 3000
     assert server.peers[0].ended.is_set()
+
+
+async def test_over_a_websocket_too_messages_that_have_to_be_finished_keep_their_order(echo: Setting) -> None:
+    _, http, path = echo
+    async with connect(websocket_url(http, path)) as websocket:
+        await websocket.send('["later 1","later 2","3"]')
+        await websocket.send('"4"')
+        said = [await websocket.recv() for _ in range(7)]
+        assert said == ["o", 'a["later 1"]', 'a["finished"]', 'a["later 2"]', 'a["finished"]', 'a["3"]', 'a["4"]']
+
+
+async def test_json_nested_too_deeply_is_broken_json(echo: Setting, caplog: pytest.LogCaptureFixture) -> None:
+    _, http, path = echo
+    await post(http, f"{path}/xhr")
+    assert await post(http, f"{path}/xhr_send", "[" * 60_000) == (500, b"Broken JSON encoding.")
+    async with connect(websocket_url(http, path)) as websocket:
+        await websocket.send("[" * 60_000)
+        await websocket.wait_closed()
+        assert websocket.close_code == 1007
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_broken_json_over_a_websocket_ends_it(echo: Setting) -> None:

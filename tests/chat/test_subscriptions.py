@@ -5,14 +5,16 @@ when it is left.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
 from chatlab.brokers.memory import MemoryBroker
+from chatlab.brokers.port import BEGINNING, Delivery
 from chatlab.chat import server as chat_server
 from chatlab.chat.app import Call
 from chatlab.chat.server import ChatServer
-from chatlab.errors import MessageRefused
+from chatlab.errors import BrokerError, BrokerUnavailable, MessageRefused
 from chatlab.stomp.frames import Frame, Limits
 from tests.support.stomp_peer import Peer, chat
 
@@ -156,3 +158,59 @@ async def test_leaving_is_at_once(server: ChatServer) -> None:
         await peer.say("gone", "cats")
         await peer.nothing_more()
         assert server.service.relay.topics() == []
+
+
+class Unreadable(MemoryBroker):
+    """Takes and delivers what is new, and cannot be asked for what was."""
+
+    def __init__(self, fault: Exception) -> None:
+        super().__init__()
+        self.fault: Exception | None = fault
+
+    async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> Sequence[Delivery]:
+        if self.fault is not None:
+            raise self.fault
+        return await super().history(topic, after=after, limit=limit)
+
+
+FAULTS = [BrokerError("WRONGTYPE Operation against a key holding the wrong kind of value"), ZeroDivisionError("ours")]
+
+
+@pytest.mark.parametrize("wanted", [{"history": "5"}, {"last_id": "1-0"}], ids=["history", "last-id"])
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+async def test_who_cannot_be_given_what_it_missed_is_told_and_hears_what_is_new_behind_a_gap(
+    fault: Exception, wanted: dict[str, str]
+) -> None:
+    async with Unreadable(fault) as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
+        await peer.subscribe("/user/queue/errors", id="errors")
+        await peer.subscribe("/topic/public", **wanted)
+        told = await peer.frame("MESSAGE")
+        assert told.get("destination") == "/user/queue/errors"
+        assert "what was missed of '/topic/public' cannot be read" in json.loads(told.body)["error"]
+        assert str(fault) in json.loads(told.body)["error"] or not isinstance(fault, BrokerError)
+        for number, gap in (("1", "true"), ("2", None)):
+            await peer.say(number)
+            live = await peer.frame("MESSAGE")
+            assert (content(live), live.get("gap")) == (number, gap)
+        assert server.service.why_not_ready() == "", "a fault of one subscription is not the instance's"
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+async def test_who_cannot_be_told_on_a_queue_is_told_by_an_error(fault: Exception) -> None:
+    async with Unreadable(fault) as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
+        await peer.subscribe("/topic/public", history="5")
+        assert "cannot be read" in await error_of(peer)
+        assert await peer.close_code() == 1008
+
+
+async def test_what_was_missed_is_asked_for_again_while_the_broker_is_away() -> None:
+    async with (
+        Unreadable(BrokerUnavailable("away")) as broker,
+        await chat_server.start(broker) as server,
+        Peer(server.url) as peer,
+    ):
+        await peer.say("missed")
+        await peer.subscribe("/topic/public", history="5")
+        await peer.say("new")
+        broker.fault = None
+        assert await peer.contents(2) == ["missed", "new"]

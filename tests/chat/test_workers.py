@@ -13,7 +13,7 @@ from chatlab.brokers.redis_pubsub import RedisPubSubBroker
 from chatlab.brokers.redis_streams import RedisStreamsBroker
 from chatlab.chat.destinations import Record
 from chatlab.chat.workers import Job, Workers
-from chatlab.errors import SetupError
+from chatlab.errors import BrokerUnavailable, NotNow, SetupError
 from chatlab.lab.engines import Engine
 from chatlab.lab.until import until
 
@@ -85,6 +85,107 @@ async def test_poison_is_set_aside_and_holds_up_nobody(fresh_redis: Engine) -> N
         assert audit.seen == ["1", "3", "4"]
         assert workers.tallies["audit"].failed >= 3
         await workers.aclose()
+
+
+class Disk:
+    """Work that cannot be done while it is `full`."""
+
+    def __init__(self) -> None:
+        self.full = True
+        self.tried = 0
+        self.written: list[str] = []
+
+    async def __call__(self, record: Record) -> None:
+        self.tried += 1
+        if self.full:
+            raise NotNow("the disk is full")
+        self.written.append(json.loads(record.message.body)["content"])
+
+
+async def test_work_that_cannot_be_done_now_waits_and_keeps_its_order(
+    broker: MemoryBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = Disk()
+    workers = Workers(broker, "one", [Job("audit", [TOPIC], disk)])
+    await workers.ready()
+    for number in range(5):
+        await broker.publish(TOPIC, body(number))
+    await until(lambda: disk.tried >= 3)
+    tally = workers.tallies["audit"]
+    assert tally.waiting == {"/topic/public": "the disk is full"}
+    disk.full = False
+    await until(lambda: len(disk.written) == 5)
+    assert disk.written == ["0", "1", "2", "3", "4"]
+    assert (tally.done, tally.failed, tally.waiting) == (5, 0, {})
+    await workers.aclose()
+    assert caplog.text.count("the disk is full") == 1, "said once, however long it lasts"
+
+
+async def test_waiting_is_no_failed_attempt_whoever_takes_the_work_over(fresh_redis: Engine) -> None:
+    tries, count = 3, 100
+    here, there, late = Disk(), Disk(), Disk()
+    async with RedisStreamsBroker(fresh_redis.url, takeover_after=0.05, tries=tries) as broker:
+        jobs = [[Job("audit", [TOPIC], disk)] for disk in (here, there, late)]
+        workers = [Workers(broker, name, job) for name, job in zip(("here", "there"), jobs[:2], strict=True)]
+        for each in workers:
+            await each.ready()
+        for number in range(count):
+            await broker.publish(TOPIC, body(number))
+        for life in range(2 * tries):  # instances that start, take some over, and stop again
+            visitor = Workers(broker, f"visitor {life}", jobs[2])
+            tried = late.tried
+            await until(lambda tried=tried: late.tried > tried)  # type: ignore[misc]  # mypy cannot infer a lambda's default
+            await visitor.aclose()
+        await asyncio.sleep(2 * tries * 0.05)
+        here.full = there.full = False
+        await until(lambda: len({*here.written, *there.written}) == count, timeout=20)
+        redis = Redis.from_url(fresh_redis.url)
+        assert not await redis.exists(f"{TOPIC}:set-aside:audit")
+        await redis.aclose()
+        for each in workers:
+            await each.aclose()
+
+
+async def test_what_one_instance_cannot_do_now_another_does(fresh_redis: Engine) -> None:
+    full, well = Disk(), Disk()
+    well.full = False
+    async with RedisStreamsBroker(fresh_redis.url, takeover_after=0.05) as broker:
+        waits = Workers(broker, "waits", [Job("audit", [TOPIC], full)])
+        await waits.ready()
+        for number in range(40):
+            await broker.publish(TOPIC, body(number))
+        await until(lambda: full.tried > 0)
+        works = Workers(broker, "works", [Job("audit", [TOPIC], well)])
+        await until(lambda: len(set(well.written)) == 40, timeout=20)
+        await works.aclose()
+        await waits.aclose()
+
+
+async def test_work_that_needs_the_broker_waits_for_it(broker: MemoryBroker) -> None:
+    tried = 0
+
+    async def needs_it(record: Record) -> None:
+        nonlocal tried
+        tried += 1
+        if tried < 3:
+            raise BrokerUnavailable("away")
+
+    workers = Workers(broker, "one", [Job("tell", [TOPIC], needs_it)])
+    await workers.ready()
+    await broker.publish(TOPIC, body(1))
+    await until(lambda: workers.tallies["tell"].done == 1)
+    assert (tried, workers.tallies["tell"].failed) == (3, 0)
+    await workers.aclose()
+
+
+async def test_records_of_other_programs_are_nobodys_work(broker: MemoryBroker) -> None:
+    audit = Audit()
+    workers = Workers(broker, "one", [Job("audit", [TOPIC], audit)])
+    await workers.ready()
+    for record in (b"", b"[" * 5000, b'{"content":' + b"[" * 5000 + b"]" * 5000 + b"}", b"\xff", body(1)):
+        await broker.publish(TOPIC, record)
+    await until(lambda: audit.seen == ["1"])
+    await workers.aclose()
 
 
 def test_an_engine_without_groups_is_refused() -> None:

@@ -127,9 +127,9 @@ async def test_half_a_message_is_no_message() -> None:
 @pytest.mark.parametrize(
     ("skip", "mask", "code", "reason"),
     [
-        (0, 0x40, 1002, "reserved bits must be 0"),
-        (1, 0x80, 1002, "incorrect masking"),
-        (6, 0x80, 1007, "invalid continuation byte at position 0"),
+        (0, 0x40, 1002, "reserved bits 100 set without an extension that uses them"),
+        (1, 0x80, 1002, "TEXT frame from the client is not masked"),
+        (6, 0x80, 1007, "text is not UTF-8"),
     ],
     ids=["reserved bit", "mask bit", "first octet of the text"],
 )
@@ -140,7 +140,8 @@ async def test_a_frame_that_arrives_damaged_closes_its_member_alone(
         at.wire.flip(skip=skip, mask=mask, sender="client")
         await at.unlucky.send("hello")
         await at.sees(lambda metrics: metrics.departures)
-        assert at.server.metrics().departures == (room.Departure("Unlucky", code, reason),)
+        (left,) = at.server.metrics().departures
+        assert (left.name, left.code, left.reason.split(":")[0]) == ("Unlucky", code, reason)
         await at.say("nothing of it was passed on")
 
 

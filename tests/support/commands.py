@@ -19,6 +19,7 @@ class Command:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self.lines: list[str] = []  # of standard output, so far
+        self.encoding = "utf-8"  # of what it prints
 
     async def url(self) -> str:
         """Wait until it says where it listens."""
@@ -28,19 +29,19 @@ class Command:
         """Wait for the line that begins so."""
         assert self.process.stdout is not None
         async with asyncio.timeout(PATIENCE):
-            while line := (await self.process.stdout.readline()).decode():
+            while line := (await self.process.stdout.readline()).decode(self.encoding):
                 self.lines.append(line.rstrip("\n"))
                 if line.startswith(beginning):
                     return self.lines[-1]
         _, errors = await self.process.communicate()
-        raise AssertionError(f"no line began with {beginning!r}: {self.lines} {errors.decode()}")
+        raise AssertionError(f"no line began with {beginning!r}: {self.lines} {errors.decode(self.encoding)}")
 
     async def ended(self) -> tuple[int, str, str]:
         """Wait for the end: exit status, the rest of standard output, standard error."""
         async with asyncio.timeout(PATIENCE):
             output, errors = await self.process.communicate()
         assert self.process.returncode is not None
-        return self.process.returncode, output.decode(), errors.decode()
+        return self.process.returncode, output.decode(self.encoding), errors.decode(self.encoding)
 
 
 @asynccontextmanager

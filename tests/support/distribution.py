@@ -5,6 +5,7 @@ Otherwise each worker would start a Kafka and a RabbitMQ of its own.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -28,3 +29,13 @@ def together(nodeid: str) -> str:
     """Name what this test shares a worker with."""
     engine = next((name for name in HEAVY if name in nodeid.lower()), None)
     return engine or nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files whose tests may take longest, so that no worker is left alone with one in the end."""
+    longest: defaultdict[str, float] = defaultdict(float)
+    for item in items:
+        mark = item.get_closest_marker("timeout")
+        longest[together(item.nodeid)] = max(longest[together(item.nodeid)], mark.args[0] if mark else 0.0)
+    items.sort(key=lambda item: -longest[together(item.nodeid)])

@@ -10,7 +10,9 @@ from __future__ import annotations
 import signal
 import tempfile
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty
 from types import FrameType
@@ -27,6 +29,7 @@ DESCRIBED = 3  # alarms of one test
 STARTING = 90.0  # seconds more for a cell: the first waits for its kernel, a late one is interrupted and described
 ALARMS = pytest.StashKey[int]()
 SETTINGS = pytest.StashKey[Any]()
+DEADLINE = pytest.StashKey[float]()
 FOLDER = pytest.StashKey[str]()
 CELL = pytest.StashKey[IPyNbCell]()
 KERNEL_TOLD = pytest.StashKey[bool]()
@@ -37,9 +40,20 @@ KERNEL_TOLD = pytest.StashKey[bool]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
-    """Set an alarm in the place of pytest-timeout's."""
+    """Take the place of pytest-timeout's alarm; ours rings in a phase of the test only, never in pytest's own work."""
     if settings.method != "signal" or threading.current_thread() is not threading.main_thread():
         return None
+    item.stash[SETTINGS] = settings
+    item.stash[DEADLINE] = time.monotonic() + settings.timeout
+    return True
+
+
+@contextmanager
+def alarm(item: pytest.Item, seconds: float | None = None) -> Iterator[None]:
+    """Fail what runs in here in `seconds`, or when the test's own time is over."""
+    if (settings := item.stash.get(SETTINGS, None)) is None:
+        yield
+        return
 
     def ring(_signal: int, _frame: FrameType | None) -> None:
         __tracebackhide__ = True
@@ -47,16 +61,36 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
             describe(item)
             pytest.fail(f"out of time: {settings.timeout:g} s; 'Captured stacks' below shows where it stood")
 
-    item.stash[SETTINGS] = settings
-    item.cancel_timeout = silence  # type: ignore[attr-defined]  # where pytest-timeout looks for it
-    signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, settings.timeout, AGAIN)
-    return True
+    before = signal.signal(signal.SIGALRM, ring)
+    left = item.stash[DEADLINE] - time.monotonic() if seconds is None else seconds
+    signal.setitimer(signal.ITIMER_REAL, max(left, 0.001), AGAIN)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
-def silence() -> None:
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Give setup and call together the test's time."""
+    with alarm(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Give setup and call together the test's time."""
+    with alarm(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """Give the teardown as much again, whatever the test has used."""
+    settings = item.stash.get(SETTINGS, None)
+    with alarm(item, settings and settings.timeout):
+        return (yield)
 
 
 def describe(item: pytest.Item) -> None:
@@ -69,47 +103,44 @@ def describe(item: pytest.Item) -> None:
         describe_kernel(item)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
-    """Give the teardown a time of its own: for a test that has failed, pytest-timeout has given up its alarm."""
-    settings = item.stash.get(SETTINGS, None)
-    if settings is not None and not settings.func_only:
-        item.ihook.pytest_timeout_set_timer(item=item, settings=settings)
-    return (yield)
-
-
 # Cells.
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Leave a cell's time to nbval, which interrupts the kernel: with our alarm, the kernel would go on."""
-    if isinstance(item, IPyNbCell):
-        item.add_marker(pytest.mark.timeout(item.config.getoption("nbval_cell_timeout") + STARTING))
+class Cells:
+    """The hooks of cells, registered as a plugin of their own since the ones above are of the same names."""
 
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Leave a cell's time to nbval, which interrupts the kernel: with our alarm, the kernel would go on."""
+        if isinstance(item, IPyNbCell):
+            item.add_marker(pytest.mark.timeout(item.config.getoption("nbval_cell_timeout") + STARTING))
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
-    """Watch a notebook's kernel as soon as it runs; skip the cells behind one that ran out of time."""
-    if not isinstance(item, IPyNbCell):
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None]:
+        """Watch a notebook's kernel as soon as it runs; skip the cells behind one that ran out of time."""
+        if not isinstance(item, IPyNbCell):
+            return (yield)
+        notebook: IPyNbFile = item.parent
+        if notebook.timed_out:
+            pytest.skip(f"not run: {notebook.stash[CELL].name} ran out of time")
+        notebook.stash[CELL] = item
+        if notebook.kernel is None:
+            yield from with_a_home(notebook)
+            watch(notebook)
+            return None
         return (yield)
-    notebook: IPyNbFile = item.parent
-    if notebook.timed_out:
-        pytest.skip(f"not run: {notebook.stash[CELL].name} ran out of time")
-    notebook.stash[CELL] = item
-    if notebook.kernel is None:
-        yield from with_a_home(notebook)
-        watch(notebook)
-        return None
-    return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
+        """Fail a cell that ran out of time and then ended well after all: nbval would let it pass."""
+        result = yield
+        if KERNEL_TOLD in item.stash:
+            pytest.fail("out of time, and ended well when interrupted; 'Captured stacks of the kernel' is below")
+        return result
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Fail a cell that ran out of time and then ended well after all: nbval would let it pass."""
-    result = yield
-    if KERNEL_TOLD in item.stash:
-        pytest.fail("out of time, though it ended when it was interrupted; 'Captured stacks of the kernel' is below")
-    return result
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the hooks of cells."""
+    config.pluginmanager.register(Cells(), "cells that run out of time")
 
 
 def with_a_home(notebook: IPyNbFile) -> Generator[None]:

@@ -24,6 +24,7 @@ from chatlab.websocket.frames import (
     close_code_meaning,
     describe,
     new_mask,
+    server_message,
 )
 
 MASK = bytes.fromhex("37 fa 21 3d")
@@ -123,6 +124,14 @@ def test_the_library_writes_the_same_octets_and_refuses_the_same_frames(
     assert parsed is not None
     assert parsed[0].payload == payload
     assert parsed[0].serialize() == masked
+
+
+@given(
+    payload=st.binary(max_size=40) | st.sampled_from([124, 125, 126, 127, 65535, 65536]).map(bytes), text=st.booleans()
+)
+def test_a_whole_message_of_the_servers_is_the_frame_it_stands_for(payload: bytes, text: bool) -> None:
+    opcode = Opcode.TEXT if text else Opcode.BINARY
+    assert server_message(payload, text) == Frame(opcode, payload).serialize()
 
 
 class TestMask:

@@ -22,8 +22,8 @@ from chatlab.websocket.handshake import (
     Response,
     accept,
     accept_key,
+    best_of_ours,
     check_response,
-    choose_subprotocol,
     get_tokens,
     make_request,
     new_key,
@@ -330,7 +330,7 @@ class TestAccept:
     ) -> None:
         response, agreement = accept(request_with(Sec_WebSocket_Protocol=asked), subprotocols=ours)
         assert agreement.subprotocol == chosen == response.get("Sec-WebSocket-Protocol")
-        assert choose_subprotocol(asked.split(", "), ours) == chosen
+        assert best_of_ours(asked.split(", "), ours) == chosen
 
     def test_an_extension_nobody_knows_is_declined_in_silence(self) -> None:
         response, agreement = accept(request_with(Sec_WebSocket_Extensions="x-foo; bar=1"))

@@ -2,15 +2,13 @@
 // `textContent`: markup in it is text.
 
 import { Link } from "./link.js";
+import { faultIn, spelled, visitor } from "./names.js";
 import { words } from "./words.js";
 
 const PUBLIC = "public";
 const TITLE = document.title;
 const SIGNS = { online: "●", connecting: "◌", offline: "▲", refused: "▲", closed: "○" };
 const MAX_SHOWN = 1000; // messages kept in a room's log
-const MAX_NAME = 64; // characters, of a visitor or a room
-// The same as chat/destinations.py has, in the browser's Unicode rather than Python's: they change together.
-const ROOM_NAME = /^[\p{L}\p{M}\p{N}_-]+$/u;
 
 const $ = (id) => document.getElementById(id);
 const rooms = new Map(); // name -> { lines, shown, unread, called, people, count, byClientId }
@@ -262,25 +260,10 @@ function rememberRooms() {
 function rememberedRooms() {
   try {
     const found = JSON.parse(recall("rooms"));
-    return Array.isArray(found) ? found.filter((room) => typeof room === "string").map(normal).filter((room) => !faultIn(room)) : [];
+    return Array.isArray(found) ? found.filter((room) => typeof room === "string").map(spelled).filter((room) => !faultIn(room)) : [];
   } catch {
     return [];
   }
-}
-
-// One spelling for what looks the same: a letter and its mark typed on one system, the letter with it on another.
-function normal(text) {
-  return text.trim().normalize("NFC");
-}
-
-// What is wrong with a room's name: a key of words.js; "" if nothing is.
-function faultIn(room) {
-  if (!ROOM_NAME.test(room)) return "bad-room";
-  return Array.from(room).length > MAX_NAME ? "long-room" : "";
-}
-
-function nameFrom(text) {
-  return Array.from(normal(text)).slice(0, MAX_NAME).join("");
 }
 
 function notice(key, ...values) {
@@ -314,12 +297,12 @@ function rejected(reason) {
 $("language").addEventListener("change", (event) => { language = event.target.value; remember("language", language); translate(); });
 $("join").addEventListener("submit", (event) => {
   event.preventDefault();
-  const name = nameFrom($("name").value);
+  const name = visitor($("name").value);
   if (name) join(name);
 });
 $("add-room").addEventListener("submit", (event) => {
   event.preventDefault();
-  const room = normal($("room").value);
+  const room = spelled($("room").value);
   $("room-fault").replaceChildren();
   const fault = faultIn(room);
   if (fault) {
@@ -358,6 +341,6 @@ $("text").addEventListener("keydown", (event) => {
   }
 });
 
-$("name").value = nameFrom(recall("name") ?? "");
+$("name").value = visitor(recall("name") ?? "");
 if (matchMedia("(max-width: 45rem)").matches) $("people-box").open = false;
 translate();

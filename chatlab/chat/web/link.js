@@ -50,6 +50,7 @@ export class Link {
     const client = this.client = new StompJs.Client({
       beforeConnect: async () => {
         await this.#pause();
+        await this.sockets.prepare();
         client.heartbeatOutgoing = this.sockets.heartBeat;
         this.why = "lost";
       },

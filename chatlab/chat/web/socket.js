@@ -7,7 +7,7 @@
 export const HEART_BEAT = 10000; // ms between two signs of life from the server, and over SockJS from the page
 const SILENCE = 20000; // ms without a sign of life, after which the connection counts as lost
 const LOOK = 5000; // ms between two looks at that
-const CONNECT = 5000; // ms for the server to say whether it speaks SockJS
+const PATIENCE = 5000; // ms for the server to answer over HTTP
 const ATTEMPTS_BEFORE_FALLBACK = 2;
 const SUBPROTOCOLS = ["v12.stomp", "v11.stomp", "v10.stomp"];
 const TRANSPORTS = ["xhr-streaming", "eventsource", "xhr-polling"];
@@ -19,11 +19,13 @@ export class Sockets {
   // `lost()` is called when an open connection has been silent for too long.
   constructor(lost) {
     this.fallback = false;
+    this.asking = false;
     this.lost = lost;
     this.failures = 0; // sockets that closed before they opened, in a row
     this.socket = null;
     this.heardAt = 0;
     this.watch = null;
+    this.answer = () => {};
   }
 
   // What the page promises the server, in ms. Over a WebSocket nothing: the server's pings are answered by the browser
@@ -50,7 +52,7 @@ export class Sockets {
     this.heardAt = Date.now();
     this.answer = () => {
       spared = false;
-      if (!this.heartBeat || Date.now() - answeredAt < HEART_BEAT / 2) return;
+      if (!this.heartBeat || Date.now() - answeredAt < HEART_BEAT / 4) return;
       answeredAt = Date.now();
       socket.send("\n"); // a heart-beat, now rather than when a timer may run
     };
@@ -71,7 +73,7 @@ export class Sockets {
 
   #heard() {
     this.heardAt = Date.now();
-    this.answer?.();
+    this.answer();
   }
 
   #webSocket() {
@@ -84,17 +86,39 @@ export class Sockets {
     return new SockJS(address().href, null, { transports: TRANSPORTS });
   }
 
+  // To be awaited before `open`. Idle HTTP connections that the network has dropped with the others would each cost a
+  // request; of six at once, the most that a browser makes to one server, one gets a new connection.
+  async prepare() {
+    if (this.fallback) await answersOverHttp(6);
+  }
+
   async #failed() {
-    if (this.fallback) this.fallback = false; // nor does it get through: a WebSocket may, the next time
-    else if (++this.failures >= ATTEMPTS_BEFORE_FALLBACK) this.fallback = await answersOverHttp();
+    if (this.fallback) {
+      this.fallback = false; // nor does that get through: a WebSocket may, the next time
+      this.failures = 0;
+    } else if (++this.failures >= ATTEMPTS_BEFORE_FALLBACK && !this.asking) {
+      this.asking = true;
+      this.fallback = await answersOverHttp(1);
+      this.asking = false;
+    }
   }
 }
 
 // No server at all is not a blocked WebSocket: only one that answers over HTTP is worth falling back to.
-async function answersOverHttp() {
+async function answersOverHttp(atOnce) {
+  const rest = new AbortController();
+  const timer = setTimeout(() => rest.abort(), PATIENCE);
+  const ask = async () => {
+    const answer = await fetch(`${address()}/info`, { cache: "no-store", signal: rest.signal });
+    if (!answer.ok) throw new Error(`status ${answer.status}`);
+  };
   try {
-    return (await fetch(`${address()}/info`, { cache: "no-store", signal: AbortSignal.timeout(CONNECT) })).ok;
+    await Promise.any(Array.from({ length: atOnce }, ask));
+    return true;
   } catch {
     return false;
+  } finally {
+    clearTimeout(timer);
+    rest.abort();
   }
 }

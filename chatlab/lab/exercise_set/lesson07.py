@@ -7,12 +7,12 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import WebSocketException
 
+from chatlab.brokers import redis_url
 from chatlab.brokers.port import KeepsHistory
 from chatlab.chat import as_in_the_article
 from chatlab.errors import StompError
@@ -110,7 +110,7 @@ def _judged(
 
 async def _a_run_of_the_articles_build() -> tuple[list[str], dict[str, list[str]]]:
     """Two instances of the article's build share twelve texts: what was promised, and what each member was shown."""
-    url = urlsplit(await lab.redis())._replace(path="/9").geturl()  # a database of its own: the stream's name is fixed
+    url = redis_url.in_database(await lab.redis(), 9)  # a database of its own: the stream's name is fixed
     async with Redis.from_url(url) as redis:
         await redis.delete("chat-stream")
         await redis.xgroup_create("chat-stream", "chat-group", id="0", mkstream=True)

@@ -189,10 +189,10 @@ def enable_protocols(engine: Engine) -> None:
     if engine.kind != "rabbitmq" or engine.folder is None:
         return
     plugins = {name: setting for name, setting in PLUGINS.items() if list(_plugins_folder().glob(f"{name}-*"))}
-    (engine.folder / "enabled_plugins").write_text(f"[{','.join(plugins)}].\n")
+    (engine.folder / "enabled_plugins").write_text(f"[{','.join(plugins)}].\n", encoding="utf-8")
     settings = [setting for setting in plugins.values() if setting]
     lines = [f"{name} = 127.0.0.1:{port}\n" for name, port in zip(settings, free_ports(len(settings)), strict=True)]
-    (engine.folder / "rabbitmq.conf").write_text("".join(lines))
+    (engine.folder / "rabbitmq.conf").write_text("".join(lines), encoding="utf-8")
 
 
 def _plugins_folder() -> Path:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat_server
-from chatlab.chat.loiterers import Loiterers
+from chatlab.net.http_server import HttpServer
 from tests.support.stomp_peer import Peer
 
 pytestmark = pytest.mark.every_loop
@@ -23,20 +23,16 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
 class Guarded:
-    """A server that watches for loiterers, and answers once it is let."""
+    """A server that cuts off who sends no request, and answers once it is let."""
 
     def __init__(self) -> None:
         self.answering = asyncio.Event()
         self.answering.set()
         self.asked = asyncio.Event()
-        self.watch = Loiterers(self._connections, SECONDS)
-        app = web.Application(middlewares=[self.watch.middleware])
+        app = web.Application()
         app.router.add_get("/", self._answer)
-        self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-
-    def _connections(self) -> list[web.RequestHandler]:
-        assert self.runner.server is not None
-        return self.runner.server.connections
+        self.http = HttpServer(app, logging.getLogger("chatlab.test"), first_request_seconds=SECONDS)
+        self.watch = self.http.first_request
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.asked.set()
@@ -45,7 +41,7 @@ class Guarded:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        reader, writer = await asyncio.open_connection(*self.runner.addresses[0])
+        reader, writer = await asyncio.open_connection(self.http.host, self.http.port)
         try:
             yield reader, writer
         finally:
@@ -60,12 +56,9 @@ class Guarded:
 @pytest.fixture
 async def server() -> AsyncIterator[Guarded]:
     server = Guarded()
-    await server.runner.setup()
-    await web.TCPSite(server.runner, "127.0.0.1", 0).start()
-    server.watch.start()
+    await server.http.listen("127.0.0.1", 0)
     yield server
-    server.watch.stop()
-    await server.runner.cleanup()
+    await server.http.aclose(deadline=0)
 
 
 async def drip(writer: asyncio.StreamWriter, beginning: bytes) -> None:
@@ -93,8 +86,8 @@ async def test_a_head_that_drips_in_is_cut_off_when_its_time_is_up(server: Guard
 async def test_many_who_say_nothing_are_all_cut_off_and_the_log_names_each(
     server: Guarded, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "chatlab.chat")
-    clients = [await asyncio.open_connection(*server.runner.addresses[0]) for _ in range(50)]
+    caplog.set_level(logging.INFO, "chatlab.test")
+    clients = [await asyncio.open_connection(server.http.host, server.http.port) for _ in range(50)]
     async with asyncio.timeout(10):
         assert {await reader.read() for reader, _ in clients} == {CUT_OFF}
     logged = [vars(record)["peer"] for record in caplog.records if record.getMessage() == "cut off: no request"]

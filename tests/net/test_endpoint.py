@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from typing import cast
 
 import pytest
 
-from chatlab.chat import websocket as chat_websocket
 from chatlab.chat.server import ChatServer
 from chatlab.chat.transport import websocket_frame
-from chatlab.chat.websocket import READ_AHEAD, WebSocketEnd
 from chatlab.lab.until import until
-from chatlab.websocket.frames import Frame
+from chatlab.net.endpoint import READ_AHEAD, EndSettings, WebSocketEnd
+from chatlab.websocket.connection import Connection
+from chatlab.websocket.frames import Frame, Side
 from tests.support.conversation import close, close_code, frame, more, parse_all, ping, text
 from tests.support.feeding import Split, byte_by_byte, whole
 from tests.support.stomp_peer import UPGRADE, Peer, raw_websocket
@@ -26,15 +26,22 @@ CONNECT = b"CONNECT\naccept-version:1.2\nhost:x\n\n\0"
 
 
 class Echoes:
-    """Connections whose server's end sends each message back, once `hold` is over, and notes what it was told."""
+    """Connections whose peer sends each message back, once `hold` is over, and notes what it was told."""
 
     def __init__(self) -> None:
         self.heard: list[bytes] = []
+        self.kinds: list[bool] = []
         self.begun = 0
         self.over = 0
         self.left = 0  # messages whose echo was cancelled
         self.hold: asyncio.Event | None = None
-        self.end: WebSocketEnd
+        self.settings = EndSettings(close_timeout=10)
+        self.websocket: Connection
+        self.ends: list[WebSocketEnd] = []
+
+    @property
+    def end_of_the_last(self) -> WebSocketEnd:
+        return self.ends[-1]
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24)
@@ -46,16 +53,18 @@ class Echoes:
     def stop(self) -> None:
         self._server.close()
 
-    def receive(self, data: bytes) -> Awaitable[None] | None:
+    def receive(self, data: bytes, text: bool) -> bool:
         self.heard.append(data)
+        self.kinds.append(text)
         if self.hold is None:
-            self.end.write(websocket_frame(data))
-            return None
-        return self._later(data, self.hold)
+            self.end_of_the_last.write(websocket_frame(data))
+        return self.hold is None
 
-    async def _later(self, data: bytes, hold: asyncio.Event) -> None:
+    async def finish(self) -> None:
+        assert self.hold is not None
+        data = self.heard[-1]
         try:
-            await hold.wait()
+            await self.hold.wait()
         except asyncio.CancelledError:
             self.left += 1
             raise
@@ -63,9 +72,9 @@ class Echoes:
             raise ZeroDivisionError
         if data == b"gives up":
             raise asyncio.CancelledError
-        self.end.write(websocket_frame(data))
+        self.end_of_the_last.write(websocket_frame(data))
 
-    def ended(self) -> None:
+    def end(self) -> None:
         self.left_before_the_end = self.left
         self.over += 1
 
@@ -77,9 +86,17 @@ class Opening(asyncio.Protocol):
         self._echoes = echoes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._echoes.end = WebSocketEnd(cast(asyncio.Transport, transport), "1", 16 << 20)
         self._echoes.begun += 1
-        self._echoes.end.begin(self._echoes.receive, self._echoes.ended)
+        self._echoes.websocket = Connection.opened(Side.SERVER, max_message=16 << 20)
+        end = WebSocketEnd(
+            cast(asyncio.Transport, transport),
+            self._echoes.websocket,
+            lambda end: self._echoes,
+            name="1",
+            log=logging.LoggerAdapter(logging.getLogger("chatlab.test"), {"connection": "1"}),
+            settings=self._echoes.settings,
+        )
+        self._echoes.ends.append(end)
 
 
 @pytest.fixture
@@ -152,10 +169,10 @@ async def test_a_message_in_fragments_with_a_ping_between_and_another_behind_it_
     writer.close()
 
 
-# --- A message that has to be waited for ---
+# --- A message that the peer has to finish ---
 
 
-async def test_while_one_message_is_waited_for_the_next_is_not_begun_and_none_is_lost(echoes: Echoes) -> None:
+async def test_while_the_peer_finishes_one_message_it_gets_no_other_and_none_is_lost(echoes: Echoes) -> None:
     echoes.hold = asyncio.Event()
     reader, writer = await echoes.open()
     many = [b"%d" % number for number in range(5)]
@@ -169,25 +186,25 @@ async def test_while_one_message_is_waited_for_the_next_is_not_begun_and_none_is
     writer.close()
 
 
-async def test_meanwhile_no_more_is_read_than_a_little(echoes: Echoes) -> None:
+async def test_reading_pauses_while_the_peer_finishes_a_message(echoes: Echoes) -> None:
     echoes.hold = asyncio.Event()
     reader, writer = await echoes.open()
     size, count = 50_000, 400
     writer.write(text(bytes(size)) * count)
-    await until(lambda: not echoes.end.transport.is_reading())
-    assert READ_AHEAD < echoes.end._websocket.unread < READ_AHEAD + (1 << 18)
+    await until(lambda: not echoes.end_of_the_last.transport.is_reading())
+    assert READ_AHEAD < echoes.end_of_the_last.unread < READ_AHEAD + (1 << 18)
     assert len(echoes.heard) == 1
     echoes.hold.set()
     assert len(await reader.readexactly(count * (size + 4))) == count * (size + 4)
     writer.close()
 
 
-async def test_a_close_of_ours_is_answered_even_then(echoes: Echoes) -> None:
+async def test_a_close_of_ours_is_answered_while_the_peer_finishes_a_message(echoes: Echoes) -> None:
     echoes.hold = asyncio.Event()
     reader, writer = await echoes.open()
     writer.write(text(b"x") * 3)
     await until(lambda: echoes.heard)
-    echoes.end.close(1001, "server shutting down")
+    echoes.end_of_the_last.close(1001, "server shutting down")
     assert (await reader.readexactly(24))[2:] == b"\x03\xe9server shutting down"
     writer.write(close(1001))
     assert await reader.read() == b""
@@ -196,7 +213,20 @@ async def test_a_close_of_ours_is_answered_even_then(echoes: Echoes) -> None:
     assert (len(echoes.heard), echoes.left, echoes.over) == (1, 1, 1)
 
 
-async def test_it_is_left_when_the_client_is_gone_and_only_then_the_end_is_told(echoes: Echoes) -> None:
+async def test_the_clients_close_counts_though_it_came_before_ours_and_waits_behind_a_message(echoes: Echoes) -> None:
+    echoes.hold = asyncio.Event()
+    reader, writer = await echoes.open()
+    writer.write(text(b"x") * 2 + close(1001))
+    await until(lambda: echoes.heard and echoes.end_of_the_last.unread)
+    echoes.end_of_the_last.close(1001, "")
+    async with asyncio.timeout(5):  # and not until the time for answering is over
+        assert await reader.read() == b"\x88\x02\x03\xe9"
+    writer.close()
+    await until(lambda: echoes.over)
+    assert echoes.heard == [b"x"]
+
+
+async def test_finishing_is_cancelled_when_the_client_is_gone_before_the_peer_is_told(echoes: Echoes) -> None:
     echoes.hold = asyncio.Event()
     _, writer = await echoes.open()
     writer.write(text(b"x") + text(b"never begun"))
@@ -207,7 +237,7 @@ async def test_it_is_left_when_the_client_is_gone_and_only_then_the_end_is_told(
 
 
 @pytest.mark.parametrize("fault", ["bug", "gives up"])
-async def test_a_fault_in_it_drops_the_connection_and_is_logged(
+async def test_a_fault_in_finishing_drops_the_connection_and_is_logged(
     echoes: Echoes, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     echoes.hold = asyncio.Event()
@@ -217,7 +247,9 @@ async def test_a_fault_in_it_drops_the_connection_and_is_logged(
     with pytest.raises(ConnectionError):
         assert await reader.read() == b""
         raise ConnectionResetError  # an event loop may tell a reset as an end
-    assert "connection 1 dropped" in caplog.text and ("ZeroDivisionError" in caplog.text) == (fault == "bug")
+    (record,) = caplog.records
+    assert record.getMessage().startswith("connection dropped") and vars(record)["connection"] == "1"
+    assert ("ZeroDivisionError" in caplog.text) == (fault == "bug")
     writer.close()
     await until(lambda: echoes.over)
 
@@ -225,26 +257,24 @@ async def test_a_fault_in_it_drops_the_connection_and_is_logged(
 # --- A client that does not read, says nothing, or goes ---
 
 
-async def test_who_does_not_read_its_pongs_is_not_read(echoes: Echoes) -> None:
+async def test_reading_pauses_while_a_client_does_not_read_its_pongs(echoes: Echoes) -> None:
     reader, writer = await echoes.open()
     reader._transport.pause_reading()  # type: ignore[attr-defined]  # the client is deaf
     count = 100_000
     writer.write(ping(b"?" * 125) * count)
-    await until(lambda: not echoes.end.transport.is_reading())
-    assert echoes.end.buffered() < 1 << 20
+    await until(lambda: not echoes.end_of_the_last.transport.is_reading())
+    assert echoes.end_of_the_last.buffered() < 1 << 20
     reader._transport.resume_reading()  # type: ignore[attr-defined]
     assert len(await reader.readexactly(count * 127)) == count * 127, "and gets all of them in the end"
     writer.close()
 
 
-async def test_a_client_that_does_not_answer_our_close_is_cut_off(
-    echoes: Echoes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(chat_websocket, "CLOSE_TIMEOUT", 0.1)
+async def test_a_client_that_does_not_answer_our_close_is_cut_off(echoes: Echoes) -> None:
+    echoes.settings = EndSettings(close_timeout=0.1)
     reader, writer = await echoes.open()
     writer.write(text(b"x"))
     await reader.readexactly(3)
-    echoes.end.close(1008, "slow reader" * 20)
+    echoes.end_of_the_last.close(1008, "slow reader" * 20)
     (answer,) = parse_all(await reader.read())
     assert answer.payload == b"\x03\xf0" + (b"slow reader" * 20)[:123]
     await until(lambda: echoes.over)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import cast
 
 import pytest
 
-from chatlab.direct import Direct
 from chatlab.fanout import Fanout, SlowReaderPolicy
+from chatlab.net.endpoint import WebSocketEnd
+from chatlab.websocket.connection import Connection
+from chatlab.websocket.frames import Side
 
 pytestmark = [
     pytest.mark.every_loop,
@@ -18,34 +21,62 @@ pytestmark = [
 ]
 
 
-class Reader(Direct):
-    """A sink on one end of a connection, as `WebSocketEnd` is, without the WebSocket."""
+class Silent:
+    """A peer that says nothing."""
 
-    def write(self, data: bytes) -> None:
-        self.transport.write(data)
-        self.try_directly()
+    def receive(self, data: bytes, text: bool) -> bool:
+        return True
 
-    def buffered(self) -> int:
-        return self.transport.get_write_buffer_size()
+    async def finish(self) -> None:
+        pass
 
-    def close(self, code: int, reason: str) -> None:
-        self.never_directly()
-        self.transport.close()
+    def end(self) -> None:
+        pass
+
+
+class Former(asyncio.Protocol):
+    """The protocol that had the connection before the WebSocket's end took it over."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.on_lost: Callable[[], None] = lambda: None
+        self.lost = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def pause_writing(self) -> None:
+        self.told.append("pause")
+
+    def resume_writing(self) -> None:
+        self.told.append("resume")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.told.append("lost")
+        self.on_lost()
+        self.lost.set()
 
 
 class Pair:
     """The two ends of a connection: the server's `reader` is written to, the client reads."""
 
     def __init__(self) -> None:
-        self.accepted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
-        self.reader: Reader
+        self.formers: asyncio.Queue[Former] = asyncio.Queue()
+        self.reader: WebSocketEnd
         self.client: tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
+    def _accept(self) -> Former:
+        former = Former()
+        self.formers.put_nowait(former)
+        return former
+
     async def open(self) -> None:
-        self._server = await asyncio.start_server(lambda _, writer: self.accepted.put_nowait(writer), "127.0.0.1")
+        self._server = await asyncio.get_running_loop().create_server(self._accept, "127.0.0.1")
         self.client = await asyncio.open_connection(*self._server.sockets[0].getsockname(), limit=1 << 16)
-        self.theirs = await self.accepted.get()
-        self.reader = Reader(cast(asyncio.Transport, self.theirs.transport))
+        self.former = await self.formers.get()
+        websocket = Connection.opened(Side.SERVER)
+        log = logging.getLogger("chatlab.test")
+        self.reader = WebSocketEnd(self.former.transport, websocket, lambda end: Silent(), name="1", log=log)
 
     async def close(self) -> None:
         self.reader.abort()
@@ -93,7 +124,7 @@ async def test_there_is_no_descriptor_while_something_waits_nor_once_the_connect
     reader.write(bytes(20_000_000))
     assert reader.descriptor is None
     pair.client[1].transport.abort()
-    while not pair.theirs.transport.is_closing():
+    while not pair.former.transport.is_closing():
         reader.write(b"x")
         await asyncio.sleep(0.01)
     assert reader.descriptor is None
@@ -104,16 +135,16 @@ async def test_there_is_no_descriptor_while_something_waits_nor_once_the_connect
 
 async def test_a_lost_connection_loses_its_descriptor_before_another_can_have_its_number(pair: Pair) -> None:
     number = pair.reader.descriptor or 0
-    lost: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+    seen: list[int | None] = []
 
-    class Behind(asyncio.Protocol):
-        def connection_lost(self, exc: Exception | None) -> None:
-            os.fstat(number)  # raises if it were closed by now
-            lost.set_result(pair.reader.descriptor)
+    def look() -> None:
+        os.fstat(number)  # raises if it were closed by now
+        seen.append(pair.reader.descriptor)
 
-    pair.reader._behind = Behind()
-    pair.theirs.transport.abort()
-    assert await lost is None
+    pair.former.on_lost = look
+    pair.former.transport.abort()
+    await pair.former.lost.wait()
+    assert seen == [None]
 
 
 async def test_a_connection_about_to_close_is_not_written_to_directly_even_when_it_has_drained(pair: Pair) -> None:
@@ -122,25 +153,24 @@ async def test_a_connection_about_to_close_is_not_written_to_directly_even_when_
     reader.close(1000, "")
     assert await pair.client[0].readexactly(5_000_000) == bytes(5_000_000)
     assert reader.descriptor is None
-    assert await pair.client[0].read() == b""
+    assert await pair.client[0].readexactly(4) == b"\x88\x02\x03\xe8"
 
 
-async def test_what_comes_reaches_the_protocol_behind_and_is_noted(pair: Pair) -> None:
-    got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-    ended = asyncio.Event()
+async def test_whoever_had_the_connection_before_is_told_of_its_buffer_and_its_end(pair: Pair) -> None:
+    pair.reader.write(bytes(20_000_000))
+    draining = asyncio.create_task(pair.reader.drained())
+    assert len(await pair.client[0].readexactly(20_000_000)) == 20_000_000
+    await draining
+    assert pair.former.told == ["pause", "resume"]
+    pair.client[1].transport.abort()
+    await pair.former.lost.wait()
+    assert pair.former.told[-1] == "lost"
 
-    class Behind(asyncio.Protocol):
-        def data_received(self, data: bytes) -> None:
-            got.set_result(data)
 
-        def eof_received(self) -> bool:
-            ended.set()
-            return True
-
-    pair.reader._behind = Behind()
-    pair.reader.heard = False
-    pair.client[1].write(b"hello")
-    assert await got == b"hello" and pair.reader.heard
-    pair.client[1].write_eof()
-    await ended.wait()
-    assert not pair.theirs.transport.is_closing(), "its answer was passed on"
+async def test_who_waits_for_the_buffer_to_drain_goes_on_when_the_connection_is_lost(pair: Pair) -> None:
+    pair.reader.write(bytes(20_000_000))
+    draining = asyncio.create_task(pair.reader.drained())
+    await asyncio.sleep(0)
+    pair.reader.abort()
+    async with asyncio.timeout(5):
+        await draining

@@ -1,0 +1,76 @@
+"""Users from a file: who may connect, and with which passcode (`chatlab serve chat --users FILE`).
+
+    # a comment
+    kim:a passcode, which may hold a colon
+    민지:다른 암호
+
+For tests, a class, a handful of programs. A deployment that has accounts brings its own `authenticate` (access.py).
+
+Left out: hashed passcodes and reading the file again. Guard the file: this module warns if others on this machine may
+read it. Whoever is in it connects under its name; nobody else, guests included, is let in.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import os
+import stat
+from pathlib import Path
+
+from chatlab.chat.access import Authenticate, Credentials
+from chatlab.chat.app import User
+from chatlab.errors import SetupError
+from chatlab.naming import MAX_PERSON, one_spelling, shown_name
+
+__all__ = ["among", "passcodes_in", "read_passcodes"]
+
+logger = logging.getLogger("chatlab.chat")
+
+
+def read_passcodes(path: Path) -> dict[str, str]:
+    """Return the passcode of each name in a file. Raises SetupError: it cannot be read, or a line is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        mode = path.stat().st_mode
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise SetupError(f"no users in {path}: {reason}", "name a file with a NAME:PASSCODE on each line") from error
+    if os.name == "posix" and mode & stat.S_IROTH:
+        logger.warning("everybody on this machine may read the passcodes in %s; chmod 600 forbids it", path)
+    return passcodes_in(text, str(path))
+
+
+def passcodes_in(text: str, where: str = "the users") -> dict[str, str]:
+    """Return the passcode of each name. Raises SetupError that names the line, and never what it says."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.removesuffix("\r")
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, _, passcode = line.partition(":")
+        name = one_spelling(name.strip())
+        if not passcode or not name or name != shown_name(name):
+            raise SetupError(
+                f"line {number} of {where} names no user",
+                f"write NAME:PASSCODE, the name of at most {MAX_PERSON} characters",
+            )
+        if name in found:
+            raise SetupError(f"line {number} of {where} names {name!r} for the second time", "leave one of them out")
+        found[name] = passcode
+    if not found:
+        raise SetupError(f"nobody is named in {where}", "write NAME:PASSCODE on a line")
+    return found
+
+
+def among(passcodes: dict[str, str]) -> Authenticate:
+    """Return an `authenticate` that lets in these users. The name is the principal too: nobody else can have it."""
+
+    def authenticate(credentials: Credentials) -> User | None:
+        name = one_spelling(credentials.login or "")
+        given, known = (credentials.passcode or "").encode(), passcodes.get(name, "").encode()
+        # In a time that does not tell how much of it was right, nor whether there is such a user.
+        right = hmac.compare_digest(given, known)
+        return User(name, name) if right and known else None
+
+    return authenticate

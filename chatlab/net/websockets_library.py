@@ -1,0 +1,88 @@
+"""The library `websockets` under the servers that lessons compare with: judged by our rule, and closed in time.
+
+A `ServerConnection` is an asyncio protocol, which the library lets one subclass (`create_connection`). That it gets
+`connection_made` and `connection_lost` from the event loop is what this file rests on, and what
+tests/net/test_websockets_library.py holds: so a connection's transport is known from its first moment. The library
+itself waits for a client that does not finish its handshake, and does not say how much is buffered for one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import cast
+
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.http11 import Request as LibraryRequest
+from websockets.http11 import Response as LibraryResponse
+
+from chatlab.errors import HandshakeError
+from chatlab.websocket.connection import Accept
+from chatlab.websocket.frames import CloseCode
+from chatlab.websocket.handshake import Request
+
+ProcessRequest = Callable[[ServerConnection, LibraryRequest], LibraryResponse | None]
+
+
+class Transports:
+    """The transports of a server's connections, by connection, those still in their handshake among them."""
+
+    def __init__(self) -> None:
+        self._open: dict[ServerConnection, asyncio.Transport] = {}
+
+    def connection_class(self, send_buffer: int | None = None) -> type[ServerConnection]:
+        """Return what to give the library as `create_connection`; `send_buffer` is the kernel's for each, in bytes."""
+        transports = self._open
+
+        class TrackedConnection(ServerConnection):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                transports[self] = cast(asyncio.Transport, transport)
+                if send_buffer is not None:
+                    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+                super().connection_made(transport)
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                transports.pop(self, None)
+                super().connection_lost(exc)
+
+        return TrackedConnection
+
+    def buffered(self, connection: ServerConnection) -> int:
+        """Return how many bytes wait for this client; 0 once its connection is lost."""
+        transport = self._open.get(connection)
+        return transport.get_write_buffer_size() if transport is not None else 0
+
+    def abort(self) -> None:
+        """Drop every connection."""
+        for transport in list(self._open.values()):
+            transport.abort()
+
+
+def judged_by(accept: Accept) -> ProcessRequest:
+    """Return a `process_request` that refuses what `accept` refuses, with the same answer."""
+
+    def process_request(connection: ServerConnection, request: LibraryRequest) -> LibraryResponse | None:
+        try:
+            accept(Request(request.path, tuple(request.headers.raw_items())))
+        except HandshakeError as refused:
+            answer = connection.respond(HTTPStatus(refused.status), f"{refused}\n")
+            for name, value in refused.headers:
+                answer.headers[name] = value
+            return answer
+        return None
+
+    return process_request
+
+
+async def close(server: Server, transports: Transports, seconds: float, reason: str = "") -> None:
+    """Stop listening and close every connection with 1001; after `seconds`, drop those that are left."""
+    # RFC 6455, 7.4.1: 1001 "indicates that an endpoint is "going away", such as a server going down"
+    server.close(code=CloseCode.GOING_AWAY, reason=reason)
+    try:
+        async with asyncio.timeout(seconds):
+            await server.wait_closed()
+    except TimeoutError:
+        transports.abort()
+        await server.wait_closed()

@@ -1,0 +1,103 @@
+"""Users from a file: who is let in, and what is wrong with a file that names nobody."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from unicodedata import normalize
+
+import pytest
+
+from chatlab.chat.access import Credentials
+from chatlab.chat.app import User
+from chatlab.chat.users import among, passcodes_in, read_passcodes
+from chatlab.errors import SetupError, StompError
+from chatlab.stomp.client import StompClient
+from tests.support.commands import chatlab
+
+FILE = "# of the class\nkim:secret\n\n민지:다른: 암호\r\n"
+
+
+def test_a_name_and_its_passcode_stand_on_each_line() -> None:
+    assert passcodes_in(FILE) == {"kim": "secret", "민지": "다른: 암호"}
+
+
+@pytest.mark.parametrize(
+    ("login", "passcode", "let_in"),
+    [
+        ("kim", "secret", True),
+        ("민지", "다른: 암호", True),
+        (normalize("NFD", "민지"), "다른: 암호", True),  # as a Mac may spell it
+        ("kim", "Secret", False),
+        ("kim", "", False),
+        ("kim", None, False),
+        ("민지", "secret", False),
+        ("lee", "secret", False),
+        ("lee", "", False),
+        ("", "", False),
+        (None, None, False),
+    ],
+)
+def test_only_a_name_with_its_own_passcode_is_let_in(login: str | None, passcode: str | None, let_in: bool) -> None:
+    found = among(passcodes_in(FILE))(Credentials(login, passcode))
+    name = normalize("NFC", login or "")
+    assert found == (User(name, name) if let_in else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "nobody is named in the file"),
+        ("# kim:secret\n", "nobody is named in the file"),
+        ("kim:a\nlee\n", "line 2 of the file names no user"),
+        ("kim:\n", "line 1 of the file names no user"),
+        (":secret\n", "line 1 of the file names no user"),
+        ("k\x00m:secret\n", "line 1 of the file names no user"),
+        (f"{'k' * 65}:secret\n", "line 1 of the file names no user"),
+        ("kim:a\nkim:b\n", "line 2 of the file names 'kim' for the second time"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused_with_the_line_but_no_passcode(text: str, said: str) -> None:
+    with pytest.raises(SetupError, match=said) as refused:
+        passcodes_in(text, "the file")
+    assert "secret" not in str(refused.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"no users in .*nowhere: No such file or directory"):
+        read_passcodes(tmp_path / "nowhere")
+    (tmp_path / "latin").write_bytes(b"jos\xe9:secret\n")
+    with pytest.raises(SetupError, match=r"no users in .*latin: not UTF-8"):
+        read_passcodes(tmp_path / "latin")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_a_file_that_everybody_may_read_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "users"
+    file.write_text(FILE, encoding="utf-8")
+    with caplog.at_level(logging.WARNING, "chatlab.chat"):
+        file.chmod(0o600)
+        assert set(read_passcodes(file)) == {"kim", "민지"}
+        assert caplog.text == ""
+        file.chmod(0o644)
+        read_passcodes(file)
+    assert f"everybody on this machine may read the passcodes in {file}; chmod 600 forbids it" in caplog.text
+
+
+async def test_the_server_takes_users_heart_beats_and_the_size_of_a_frame_from_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "users"
+    file.write_text(FILE, encoding="utf-8")
+    arguments = ["--users", str(file), "--heart-beat", "1500,0", "--max-frame", "300000"]
+    async with chatlab("serve", "chat", "--broker", "memory://", "--port", "0", *arguments) as command:
+        url = await command.url()
+        for login, passcode in (("kim", "wrong"), (None, None)):
+            with pytest.raises(StompError):
+                await StompClient(url, login=login, passcode=passcode).connect()
+        async with StompClient(url, login="kim", passcode="secret") as client:
+            assert client.connected.get("heart-beat") == "1500,0"
+            assert client.connected.get("user-name") == "kim"
+            await client.subscribe("/topic/big")
+            await client.send("/topic/big", b"x" * 299_000)
+            with pytest.raises((StompError, ConnectionError)):
+                await client.send("/topic/big", b"x" * 301_000)

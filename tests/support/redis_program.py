@@ -1,0 +1,57 @@
+"""A Redis program with any arguments, on a port of its own or a chosen one, which `engines.start` has no need for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from chatlab.errors import EngineMissing
+from chatlab.lab import engines
+from chatlab.lab.engine_kinds import free_ports
+from tests.support import require
+
+
+@contextlib.asynccontextmanager
+async def redis_program(
+    folder: Path, *arguments: str, kind: str = "redis", port: int | None = None, config: str = ""
+) -> AsyncIterator[str]:
+    """Run one, and kill it in the end; its URL, once it accepts connections (it may still be loading its data)."""
+    try:
+        program = engines.find(kind, own=True).program
+    except EngineMissing as absent:
+        require.missing(kind, absent.remedy)
+    port = port or free_ports(1)[0]
+    file = write(folder, f"port {port}\nbind 127.0.0.1\ndir {folder}\n{config}\n")
+    process = await asyncio.create_subprocess_exec(
+        str(program), str(file), *arguments, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with asyncio.timeout(15):
+            while not await accepts(port):
+                assert process.returncode is None, f"{program} ended with status {process.returncode}"
+                await asyncio.sleep(0.01)
+        yield f"redis://127.0.0.1:{port}"
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def write(folder: Path, config: str) -> Path:
+    """The file with this configuration."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "redis.conf"
+    file.write_text(config)
+    return file
+
+
+async def accepts(port: int) -> bool:
+    """Whether anybody accepts connections there."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True

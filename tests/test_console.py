@@ -1,0 +1,54 @@
+"""What is printed where the encoding lacks some of it: never an error, and still to be read."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from chatlab import console
+
+
+def written(text: str, encoding: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    octets = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(octets, encoding=encoding, errors="strict"))
+    console.keep_writing()
+    print(text, end="", flush=True)
+    return octets.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text", "shown"),
+    [
+        ("utf-8", "✔ 민지 🙂", "✔ 민지 🙂"),
+        ("cp949", "✔ ✘ ○ ◐ ◌ 민지", "√ × ○ ◐ - 민지"),
+        ("cp949", "민지 🙂 é", "민지 \\U0001f642 \\xe9"),
+        ("cp1252", "✔ ✘ ○ é …", "+ × o é …"),
+        ("cp1252", "가람: 안녕", "\\uac00\\ub78c: \\uc548\\ub155"),
+        ("cp437", "✔ ✘ é", "√ x é"),
+        ("ascii", "✔ ✘ ○ ◐ ◌ · … é", "+ x o ~ - - . \\xe9"),
+        ("ascii", "a\N{RIGHT SINGLE QUOTATION MARK}b \N{EM DASH} →", "a'b - >"),
+        ("utf-8", "caf\udce9", "caf\\udce9"),  # a file's name that is not UTF-8, as Python has it
+        ("ascii", "caf\udce9", "caf\\udce9"),
+    ],
+)
+def test_what_the_encoding_lacks_is_written_another_way(
+    encoding: str, text: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert written(text, encoding, monkeypatch) == shown
+
+
+def test_a_stream_that_has_no_encoding_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)  # pythonw
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    console.keep_writing()
+    print("✔", file=sys.stderr)
+    assert stderr.getvalue() == "✔\n"
+
+
+def test_an_encoding_can_show_what_it_has() -> None:
+    assert console.can_show("▀▄█", "cp437")
+    assert not console.can_show("▀▄█", "cp949")
+    assert not console.can_show("é", "ascii")
