@@ -352,6 +352,9 @@ def keep_a_journal(
     """Run one of the servers until SIGTERM or Ctrl-C; members are told with close code 1001."""
     from chatlab import journal
 
+    # Until the server handles signals itself, Ctrl-C ends this process at once. As KeyboardInterrupt it could be lost:
+    # Python only prints an error that comes up in some callbacks of an import.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     journal.keep(level=log.value, as_json=json_logs)
 
 

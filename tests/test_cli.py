@@ -59,6 +59,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     """Run a command that starts nothing in this process: exit status, standard output, standard error."""
     root, ours = logging.getLogger(), logging.getLogger("chatlab")
     handlers, levels = root.handlers[:], (root.level, ours.level)
+    on_interrupt = signal.getsignal(signal.SIGINT)
 
     def run_here(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["chatlab", *arguments])
@@ -67,6 +68,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return (ended.value.code, *capsys.readouterr())  # type: ignore[return-value]  # a status, always
 
     yield run_here
+    signal.signal(signal.SIGINT, on_interrupt)
     root.handlers[:] = handlers
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
@@ -109,6 +111,35 @@ async def test_a_second_signal_ends_it_at_once() -> None:
         status, _, _ = await command.ended()
         writer.close()
     assert status == -signal.SIGTERM
+
+
+SLOW_IMPORT = """if True:
+    import runpy, sys, time
+
+    class Slow:
+        def find_spec(self, name, path=None, target=None):
+            if name == "chatlab.chat.server":
+                print("importing", flush=True)
+                time.sleep(30)
+
+    sys.meta_path.insert(0, Slow())
+    sys.argv = ["chatlab", "serve", "chat", "--broker", "memory://", "--port", "0"]
+    runpy.run_module("chatlab.cli", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_while_a_server_still_starts_ends_it_without_a_traceback(number: signal.Signals) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SLOW_IMPORT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(20):
+        assert await process.stdout.readline() == b"importing\n"
+        process.send_signal(number)
+        output, errors = await process.communicate()
+    assert (output, errors) == (b"", b"")
+    assert process.returncode == -number
 
 
 async def test_a_server_asked_to_can_end_with_its_standard_input() -> None:
