@@ -14,11 +14,16 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
+import hypothesis
 import pytest
 
 from chatlab.errors import EngineMissing
 from chatlab.lab import engines, kafka_jars
 from tests.support import redis_servers, require
+
+# On a busy machine the time that one example takes says nothing; pytest-timeout bounds the whole test.
+hypothesis.settings.register_profile("chatlab", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("chatlab")
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
