@@ -126,6 +126,7 @@ class ChatServer:
         self.loiterers.start()
         self.host = f"[{host}]" if ":" in host else host
         self.port = self._runner.addresses[0][1]
+        await self.service.say_crash_risk()  # now that it is sure to have started
 
     async def aclose(self) -> None:
         """Accept no more, tell everybody (close code 1001), wait for them to leave, stop."""

@@ -106,9 +106,7 @@ class ChatService:
         self.crash_risk = UNKNOWN  # what the broker's crash may cost, as last asked
 
     async def ready(self) -> None:
-        """Say what a crash of the broker costs; wait until the jobs have begun and get each message of their rooms."""
-        await self.ask_crash_risk()
-        logger.log(logging.WARNING if self.crash_risk else logging.INFO, "%s", self.crash_risk or SURVIVES)
+        """Wait until the jobs have begun: from then on they get every message of their rooms."""
         if self.workers is not None:
             await self.workers.ready()
 
@@ -193,6 +191,11 @@ class ChatService:
             return "the broker does not answer"
         unread = len(self.relay.unready())
         return f"topics not being read: {unread}" if unread else ""
+
+    async def say_crash_risk(self) -> None:
+        """Log what a crash of the broker may cost: this is the start, and nobody has relied on it yet."""
+        await self.ask_crash_risk()
+        logger.log(logging.WARNING if self.crash_risk else logging.INFO, "%s", self.crash_risk or SURVIVES)
 
     async def ask_crash_risk(self) -> None:
         """Ask the broker again: it may have been replaced by one with other settings."""
