@@ -708,7 +708,9 @@ def broker_of(
 
 
 def _check_address(scheme: str, url: str) -> None:
-    """Raise ValueError for an address that no broker can have; the engines check what else is in their URLs."""
+    """Raise ValueError for an address that no broker can have. A URL of Redis is looked at by redis_url.py."""
+    if url.startswith((*REDIS_URLS, "redis-pubsub://")):
+        return
     parts = urlsplit(url)
     if scheme == "memory" and url.removesuffix("/") != "memory:/":
         raise ValueError("memory:// is in this process, and has no address")

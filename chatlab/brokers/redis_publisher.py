@@ -116,7 +116,8 @@ class Publisher:
             if not job.reply.done() and job.deadline > loop.time():
                 self._alarm = loop.call_at(job.deadline, self._give_up)
                 return
-            reason = f"the broker did not confirm the message within {self._patience:g} s"
+            did = "confirm" if job.sent else "take"
+            reason = f"the broker did not {did} the message within {self._patience:g} s"
             fail(job, BrokerUnavailable(reason, outcome_unknown=job.sent))
             self._unanswered.popleft()
 

@@ -120,6 +120,7 @@ class ChatServer:
         await self._http.listen(host, port)
         self.host = in_url(host_to_open(self._http.host if self._http.host in EVERYWHERE else host))
         self.port = self._http.port
+        await self.service.say_crash_risk()  # now that it is sure to have started
 
     async def aclose(self) -> None:
         """Accept no more, tell everybody (close code 1001), wait `drain_seconds` at most for them to leave, stop."""

@@ -113,9 +113,7 @@ class ChatService:
         return self._deduplicates is not None
 
     async def ready(self) -> None:
-        """Say what a crash of the broker costs; wait until the jobs have begun and get each message of their rooms."""
-        await self.ask_crash_risk()
-        logger.log(logging.WARNING if self.crash_risk else logging.INFO, "%s", self.crash_risk or SURVIVES)
+        """Wait until the jobs have begun: from then on they get every message of their rooms."""
         if self.workers is not None:
             await self.workers.ready()
 
@@ -212,6 +210,11 @@ class ChatService:
             return self.tasks.fault
         unread = len(self.relay.unready())
         return f"topics not being read: {unread}" if unread else ""
+
+    async def say_crash_risk(self) -> None:
+        """Log what a crash of the broker may cost: this is the start, and nobody has relied on it yet."""
+        await self.ask_crash_risk()
+        logger.log(logging.WARNING if self.crash_risk else logging.INFO, "%s", self.crash_risk or SURVIVES)
 
     async def ask_crash_risk(self) -> None:
         """Ask the broker again: it may have been replaced by one with other settings."""
