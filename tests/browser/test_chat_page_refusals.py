@@ -264,7 +264,7 @@ async def test_an_id_that_no_server_gave_is_never_named_as_the_last_one_seen(
 
     def between(page: WebSocketRoute) -> None:
         server = page.connect_to_server()
-        server.on_message(lambda frame: page.send(re.sub(r'(?<="id":")\d+-\d+', forged, frame)))
+        server.on_message(lambda frame: page.send(re.sub(r'(?<="id":")\d+-\d+', forged, str(frame))))
 
     server = await chat_server.start(broker)
     page = await open_page(chrome, server.page_url)
