@@ -42,7 +42,7 @@ function add(line) {
 // Browsers do not tell a page why a handshake was refused; asked without an upgrade, the room says it in plain text.
 async function whyRefused(query) {
   try {
-    const answer = await fetch("room?" + query, { signal: AbortSignal.timeout(PATIENCE) });
+    const answer = await fetch("room?" + query);
     return answer.status === 426 ? "the connection broke off" : (await answer.text()).trim();
   } catch {
     return "the room does not answer";

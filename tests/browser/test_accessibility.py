@@ -12,6 +12,8 @@ from playwright.async_api import Browser, Page, ViewportSize, expect
 from chatlab import room
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat_server
+from chatlab.chat.access import Access, Credentials, guest
+from chatlab.chat.app import User
 from chatlab.chat.jobs import mentions
 from tests.support.accessibility import findings, tab_through
 from tests.support.stomp_peer import Peer
@@ -51,6 +53,28 @@ async def test_the_chat_page_has_no_findings(chrome: Browser) -> None:
             await page.get_by_role("button", name="Public").click()
             await expect(page.locator("#log .mention")).to_have_count(1)
             assert await findings(page) == [], f"with a mention, {scheme}, {size}"
+            await page.context.close()
+
+
+async def test_the_chat_page_has_no_findings_when_the_server_refuses_something(chrome: Browser) -> None:
+    def authenticate(credentials: Credentials) -> User | None:
+        return guest(credentials.login) if credentials.login != "Eve" else None
+
+    access = Access(authenticate, may_subscribe=lambda _, destination: not destination.endswith(".closed"))
+    async with MemoryBroker() as broker, await chat_server.start(broker, access=access) as server:
+        for scheme, size in LOOKS:
+            page = await window(chrome, scheme, size)
+            await page.goto(server.page_url)
+            for name in ("Eve", "Ana"):
+                await page.get_by_label("Name", exact=True).fill(name)
+                await page.keyboard.press("Enter")
+                if name == "Eve":
+                    await expect(page.get_by_role("alert")).to_contain_text("access refused")
+                    assert await findings(page) == [], f"a refused name, {scheme}, {size}"
+            await page.get_by_label("Name of the room").fill("closed")
+            await page.keyboard.press("Enter")
+            await expect(page.get_by_role("alert")).to_contain_text("access refused")
+            assert await findings(page) == [], f"a refused room, {scheme}, {size}"
             await page.context.close()
 
 

@@ -101,6 +101,7 @@ async def test_a_page_whose_timers_never_run_keeps_its_connection(
     chrome: Browser, server: ChatServer, scripts: tuple[str, ...]
 ) -> None:
     page = await join(chrome, server.page_url, NO_TIMERS, *scripts)
+    await expect(page.locator("#people li")).to_have_text(["Ana (you)"])
     opened = server.service.metrics.opened
     async with Peer(server.url, "Ben") as ben:
         await ben.subscribe("/topic/who.public")
@@ -123,7 +124,7 @@ async def test_a_tab_out_of_sight_keeps_its_connection_and_hears_everything(
     async with open_tab(program, tmp_path, server.page_url) as tab, Peer(server.url, "Ben") as ben:
         await tab.wait_for(LOADED)
         await tab.evaluate(JOIN)
-        await tab.wait_for(f"{STATE} === 'online'")
+        await tab.wait_for(f"{STATE} === 'online' && document.querySelector('#people li') !== null")
         await ben.subscribe("/topic/who.public")
         assert people(await ben.frame("MESSAGE")) == ["Ana"]
         await tab.evaluate("window.ticks = 0; setInterval(() => { window.ticks += 1; }, 1000)")
