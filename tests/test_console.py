@@ -41,11 +41,11 @@ def test_what_the_encoding_lacks_is_written_another_way(
 
 def test_a_stream_that_has_no_encoding_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)  # pythonw
-    stderr = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stderr)
+    errors = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", errors)
     console.keep_writing()
     print("✔", file=sys.stderr)
-    assert stderr.getvalue() == "✔\n"
+    assert errors.getvalue() == "✔\n"
 
 
 def test_an_encoding_can_show_what_it_has() -> None:
