@@ -126,6 +126,7 @@ export class Link {
 
   #erred({ headers }) {
     this.reason = headers.message ?? "";
+    console.warn("ERROR from the server:", this.reason);
     this.why = this.#leaveOut(headers["receipt-id"] ?? "", this.reason) ? "named" : "refused";
     if (this.principal !== null || this.client.connected) return;
     this.client.deactivate(); // it is the name that was refused, the first time it was given
