@@ -22,7 +22,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -85,6 +85,7 @@ class KafkaBroker:
         self._readers: set[LogSubscription] = set()
         self._answers = False
         self._tasks = Tasks(log)
+        self._stopping = Tasks(log)  # consumers
 
     @property
     def connected(self) -> bool:
@@ -132,7 +133,7 @@ class KafkaBroker:
         """
         wanted = None if after is None else parse_id(after)
         described = await self._topic(topic, fresh=True)
-        reader = LogSubscription(topic, described, self._consumer(), self._readers.discard)
+        reader = LogSubscription(topic, described, self._consumer(), self._leave)
         log_now = await self._start(reader.consumer, f"cannot read {topic}", described)
         start = log_now.end if wanted is None else log_now.start(wanted)
         lost = None if wanted is None or after == BEGINNING else log_now.lost(wanted)
@@ -192,7 +193,7 @@ class KafkaBroker:
             session_timeout_ms=session,
             heartbeat_interval_ms=session // 4,
         )
-        worker = WorkerSubscription(topic, described, consumer, self._readers.discard)
+        worker = WorkerSubscription(topic, described, consumer, self._leave)
         await self._start(consumer, f"cannot join {group}")
         if lost is None:
             consumer.subscribe([described.name], listener=Rebalance(worker))
@@ -222,6 +223,8 @@ class KafkaBroker:
         self._closed, self._answers = True, False
         await asyncio.gather(*(reader.aclose() for reader in list(self._readers)))
         await self._tasks.aclose()
+        await self._stopping.join(self._patience)
+        await self._stopping.aclose()
         producer, admin, self._producer, self._admin = self._producer, self._admin, None, None
         if producer is not None:
             await producer.stop()
@@ -253,11 +256,19 @@ class KafkaBroker:
                 log_now = await Log.of(consumer, described)
             self._require_open()
         except BaseException as error:
-            await stop(consumer)
+            await self._stop(consumer)
             if isinstance(error, LOST):
                 raise self._unavailable(what, error) from error
             raise
         return log_now
+
+    async def _stop(self, consumer: AIOKafkaConsumer) -> None:
+        """Stop a consumer, to the end even if we are cancelled: else its connections would stay."""
+        await asyncio.shield(self._stopping.start(stop(consumer), name="kafka consumer's end"))
+
+    async def _leave(self, reader: LogSubscription) -> None:
+        self._readers.discard(reader)
+        await self._stop(reader.consumer)
 
     def _begin(self, reader: LogSubscription) -> None:
         self._readers.add(reader)
@@ -274,7 +285,7 @@ class KafkaBroker:
         except LOST as error:
             raise self._unavailable(what, error) from error
         finally:
-            await stop(consumer)
+            await self._stop(consumer)
 
     async def _range(
         self, consumer: AIOKafkaConsumer, topic: str, described: Described, start: int, end: int
@@ -306,7 +317,7 @@ class KafkaBroker:
         except LOST as error:
             raise self._unavailable(f"cannot join {group}", error) from error
         finally:
-            await stop(founder)
+            await self._stop(founder)
         self._founded.add((topic, group))
         return lost
 
@@ -398,13 +409,13 @@ class LogSubscription(Inbox):
     """A place in the log. A pump fetches more when all it fetched has been handed out."""
 
     def __init__(
-        self, topic: str, described: Described, consumer: AIOKafkaConsumer, forget: Callable[[Any], None]
+        self, topic: str, described: Described, consumer: AIOKafkaConsumer, leave: Callable[[Any], Awaitable[None]]
     ) -> None:
         super().__init__(topic)
         self.partition = TopicPartition(described.name, 0)
         self.consumer = consumer
         self._described = described
-        self._forget = forget
+        self._leave = leave
         self._emptied = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -430,9 +441,10 @@ class LogSubscription(Inbox):
     async def aclose(self) -> None:
         """Stop reading."""
         self.discard()
-        self._forget(self)
-        await cancel(self._task)
-        await stop(self.consumer)
+        try:
+            await cancel(self._task)
+        finally:
+            await self._leave(self)
 
     async def _pump(self) -> None:
         try:
