@@ -16,7 +16,7 @@ ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/lab\S*")
 
 def too_late(*_):
     """End a wait that is in vain."""
-    raise TimeoutError(f"JupyterLab did not answer in {SECONDS} s")
+    raise SystemExit(f"JupyterLab did not answer in {SECONDS} s")
 
 
 def address(lab):
