@@ -6,15 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 
 SECONDS = 400  # the first time it installs its packages
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy between us and loopback
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/lab\S*")
 
 
 def too_late(*_):
     """End a wait that is in vain."""
-    raise TimeoutError(f"JupyterLab did not answer in {SECONDS} s")
+    raise SystemExit(f"JupyterLab did not answer in {SECONDS} s")
 
 
 def address(lab):
@@ -26,6 +28,18 @@ def address(lab):
     raise SystemExit(f"make lab ended with status {lab.wait()} and named no address")
 
 
+def page_at(url):
+    """Ask until it answers: it prints its address a moment before it listens."""
+    while True:
+        try:
+            with OPENER.open(url, timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            time.sleep(0.2)
+
+
 def main():
     """Return when JupyterLab has answered and ended."""
     began = time.monotonic()
@@ -34,16 +48,15 @@ def main():
     lab = subprocess.Popen(["make", "lab"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         url = address(lab)
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=30) as answer:
-            page = answer.read().decode()
-            print(f"make lab: HTTP {answer.status} from JupyterLab after {time.monotonic() - began:.1f} s", flush=True)
-            assert answer.status == 200 and "JupyterLab" in page, page[:500]
+        status, page = page_at(url)
+        print(f"make lab: HTTP {status} from JupyterLab after {time.monotonic() - began:.1f} s", flush=True)
+        assert status == 200 and "JupyterLab" in page, page[:500]
     finally:
         lab.terminate()
         with contextlib.suppress(ValueError):
             lab.communicate(timeout=30)
     with contextlib.suppress(OSError):
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5)
+        OPENER.open(url, timeout=5)
         raise SystemExit(f"JupyterLab still answers at {url}")
 
 
