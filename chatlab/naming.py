@@ -16,7 +16,7 @@ A room's name has 1 to 64 code points, and each is one of these:
     unassigned code points      where Unicode puts scripts (see FUTURE): a browser may know a letter before this Python
 
 Everything else (spaces, punctuation, symbols, controls, surrogates, private use) has a meaning in a destination, a key
-or a page, or cannot be seen. The page has the same rule in `web/chat.js`, without the unassigned ones.
+or a page, or cannot be seen. The page has the same rule in `web/names.js`, without the unassigned ones.
 
 Left out: which of two different names look alike to a reader (Unicode Technical Standard 39).
 """

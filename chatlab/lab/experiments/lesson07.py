@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from chatlab.lab.clients import StompMember
 from chatlab.lab.cluster import Cluster
 from chatlab.lab.trace import Events, Trace
+from chatlab.lab.trace_decode import Event
 from chatlab.lab.until import until
 
 __all__ = [
@@ -156,10 +157,30 @@ async def way_of_one_message(url: str, trace: Trace) -> Events:
         await client.send("한 메시지의 길")
         await client.heard("한 메시지의 길")
         await until(lambda: any(event.kind == "MESSAGE" for event in trace.events[before:]))
-        shown = [event for event in trace.events[before:] if event.layer in ("stomp", "redis")]
+        new = {id(event) for event in trace.events[before:] if event.layer in ("stomp", "redis")}
+        shown = [event for event in _without_looks(trace.events) if id(event) in new]
         return Events(shown[next(i for i, event in enumerate(shown) if event.kind == "SEND") :])
     finally:
         await client.close()
+
+
+# What moves a message. Whatever else the chat asks Redis is to see whether it has missed anything.
+MOVES = ("EVALSHA", "XADD", "XREAD")
+
+
+def _without_looks(events: Iterable[Event]) -> Iterator[Event]:
+    """Leave out the commands that move nothing, and their replies: Redis answers a connection's commands in order."""
+    asked: defaultdict[int, deque[bool]] = defaultdict(deque)  # by connection: whether the command is shown
+    for event in events:
+        commands = asked[event.connection]
+        if event.layer != "redis":
+            yield event
+        elif event.sender == "client":
+            commands.append(event.kind in MOVES)
+            if commands[-1]:
+                yield event
+        elif not commands or commands.popleft():
+            yield event
 
 
 async def _silence(trace: Trace, seconds: float = 0.3, patience: int = 20) -> None:
