@@ -115,6 +115,6 @@ async def _send(hub: Hub, subscriber: Subscriber, records: Sequence[Record]) -> 
     for start in range(0, len(records), PORTION):
         subscriber.send(hub.fanout, records[start : start + PORTION])
         hub.fanout.flush()
-        # asyncio says when a buffer has drained to the protocol alone, and that is aiohttp's.
+        # A sink tells how much it has buffered, and not when that is gone: SockJS's wait for the client's next request.
         while sink.buffered() > MAX_WAITING:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_AGAIN)

@@ -32,6 +32,16 @@ class Scene:
     async def add(self, id: str, body: bytes) -> None:
         await self.redis.xadd(self.topic, {"body": body}, id=id)
 
+    async def fail_over(self, *since: tuple[str, bytes]) -> None:
+        """Have the stream as a promoted replica has it that lacks the records after 1-8, and was written to `since`."""
+        async with self.redis.pipeline(transaction=True) as promoted:
+            promoted.delete(self.topic)
+            for number in range(1, 9):
+                promoted.xadd(self.topic, {"body": b"%d" % number}, id=f"1-{number}")
+            for id, body in since:
+                promoted.xadd(self.topic, {"body": body}, id=id)
+            await promoted.execute()
+
 
 @pytest.fixture
 async def scene(redis_engine: Engine) -> AsyncIterator[Scene]:
@@ -192,11 +202,7 @@ async def test_a_failover_that_lost_the_end_of_the_stream_is_told_and_repeats_no
     for number in range(1, 11):
         await scene.add(f"1-{number}", b"%d" % number)
     await reader.until(lambda: len(reader.got) == 10)
-    async with scene.redis.pipeline(transaction=True) as lost_end:  # as the promoted replica has it
-        lost_end.delete(scene.topic)
-        for number in range(1, 9):
-            lost_end.xadd(scene.topic, {"body": b"%d" % number}, id=f"1-{number}")
-        await lost_end.execute()
+    await scene.fail_over()
     await reader.until(lambda: len(reader.lost) == 1)
     await scene.add("1-9", b"another")
     await reader.until(lambda: len(reader.got) == 11)
@@ -213,12 +219,7 @@ async def test_a_failover_is_told_even_if_the_stream_has_grown_past_the_reader(s
         await scene.add(f"1-{number}", b"%d" % number)
     await reader.until(lambda: len(reader.got) == 10)
     await asyncio.sleep(0.1)  # quiet, so that nothing shields the change
-    async with scene.redis.pipeline(transaction=True) as lost_end:
-        lost_end.delete(scene.topic)
-        for number in range(1, 9):
-            lost_end.xadd(scene.topic, {"body": b"%d" % number}, id=f"1-{number}")
-        lost_end.xadd(scene.topic, {"body": b"later"}, id="2-0")
-        await lost_end.execute()
+    await scene.fail_over(("2-0", b"later"))
     await reader.until(lambda: reader.got[-1] == b"later")
     assert len(reader.got) == 11
     assert len(reader.lost) == 1
