@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from chatlab.brokers.port import Broker, Deduplicates, HasGroups, KeepsHistory
+from chatlab.brokers.port import (
+    BEGINNING,
+    Broker,
+    Deduplicates,
+    Delivery,
+    Forwards,
+    HasGroups,
+    KeepsHistory,
+    Subscription,
+)
 from chatlab.errors import BrokerError, BrokerUnavailable, SubscriptionLost
 from chatlab.lab.engine_kinds import free_ports
 from tests.support.broker_cases import (
@@ -149,6 +158,65 @@ async def test_a_slow_reader_holds_up_nobody_and_is_told_what_it_loses(case: Cas
             await read(slow, 3000)
     else:
         assert await bodies(slow, 3000) == sent
+
+
+@pytest.mark.parametrize("path", ["batches", "one by one", "after an id", "forwarded"])
+async def test_a_stalled_reader_gets_every_record_or_is_told_on_every_read_path(case: Case, path: str) -> None:
+    broker, other, name = await case.broker(), await case.broker(), topic()
+    before = await other.publish(name, b"before")
+    if path == "after an id" and isinstance(broker, KeepsHistory):
+        subscription = await broker.subscribe(name, after=before)
+    else:
+        subscription = await broker.subscribe(name)
+    sent = [b"%d" % n for n in range(3000)]
+    await publish_all(other, name, sent)  # nobody reads meanwhile
+    got: list[bytes] = []
+    try:
+        async with asyncio.timeout(40):
+            await take(subscription, got, len(sent), path)
+    except SubscriptionLost:
+        assert case.slow_readers_lose
+        assert got == sent[: len(got)], "what came before the end is complete"
+    else:
+        assert got == sent
+
+
+async def take(subscription: Subscription, got: list[bytes], count: int, path: str) -> None:
+    """Read `count` records into `got`, in one of the ways there are."""
+    if path == "forwarded" and isinstance(subscription, Forwards):
+        complete = asyncio.Event()
+
+        def deliver(batch: Sequence[Delivery]) -> None:
+            got.extend(delivery.body for delivery in batch)
+            if len(got) >= count:
+                complete.set()
+
+        forwarding = asyncio.ensure_future(subscription.forward(deliver))
+        waiting = asyncio.create_task(complete.wait())
+        await asyncio.wait([forwarding, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        await subscription.aclose()
+        await forwarding
+    elif path == "one by one":
+        while len(got) < count:
+            got.append((await anext(subscription)).body)
+    else:
+        while len(got) < count:
+            got.extend(delivery.body for delivery in await subscription.batch())
+
+
+async def test_a_place_that_the_engine_does_not_have_is_told_on_return(case: Case) -> None:
+    broker, name = await case.broker(), topic()
+    if not isinstance(broker, KeepsHistory):
+        assert case.name not in KEEP_HISTORY
+        return
+    first, last = await broker.publish(name, b"1"), await broker.publish(name, b"2")
+    assert [await broker.lost_after(name, id) for id in (BEGINNING, first, last)] == [None, None, None]
+    resume = await broker.lost_after(name, "99999999999999-0")  # of a stream that was lost
+    assert resume is not None
+    reading = asyncio.create_task(bodies(await broker.subscribe(name, after=resume), 1))
+    await broker.publish(name, b"3")
+    assert (await reading)[0] in (b"1", b"3"), "what is new arrives, and perhaps what the reader has never had"
 
 
 async def test_ten_thousand_messages_from_two_instances_arrive_once_and_in_each_ones_order(case: Case) -> None:
