@@ -276,8 +276,8 @@ async def start_in(
 
 async def already_running(found: Found, url: str) -> Engine:
     """An engine we are told of, once it has been seen to answer."""
+    url = _understood(found, url)
     try:
-        url = KINDS[found.kind].understood(url)
         version = await KINDS[found.kind].answers(url)
     except ValueError as error:  # its text is left out: it may have a part of the password
         raise EngineUnreachable(f"{found.how}, but not by a URL of {found.kind}", "correct or unset it") from error
@@ -287,6 +287,15 @@ async def already_running(found: Found, url: str) -> Engine:
         )
     recipe = Recipe(url, (), lambda: KINDS[found.kind].answers(url), 0)
     return Engine(Found(found.kind, found.how, version, url=url), recipe, None)
+
+
+def _understood(found: Found, url: str) -> str:
+    """The URL as it is used. SetupError if it cannot be, which names the variable that holds it."""
+    try:
+        return KINDS[found.kind].understood(url)
+    except SetupError as error:
+        variable, fault = found.how.partition(" ")[0], str(error).removesuffix(f"; {error.remedy}")
+        raise EngineUnreachable(fault if variable in fault else f"{variable}: {fault}", error.remedy) from error
 
 
 async def crash_risk(kind: str, running: Engine | None = None) -> str:

@@ -161,7 +161,8 @@ async def test_work_waits_for_a_subscriber(server: ChatServer) -> None:
 
 
 ENGINES: dict[str, tuple[str, Callable[[str], Broker]]] = {
-    "redis": ("redis_engine", RedisStreamsBroker),
+    "redis": ("redis_on_path", RedisStreamsBroker),
+    "valkey": ("valkey_engine", RedisStreamsBroker),
     "rabbitmq": ("rabbitmq_engine", RabbitMQBroker),
     "kafka": ("kafka_engine", KafkaBroker),
 }
