@@ -20,13 +20,18 @@ from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 
+EPOCH = 1_767_225_600  # 2026-01-01, in seconds since 1970
 _last_run = 0
 
 
 def next_run() -> int:
-    """Return a number that no earlier run has had: the time, in milliseconds since 1970, or one more than the last."""
+    """Return a number that no earlier run has had: tenths of a second since 2026, or one more than the last one here.
+
+    Nothing starts twice in a tenth of a second. In milliseconds since 1970 it would be four octets longer, twice in
+    each MESSAGE: on Linux, two small ones in a row would then be acknowledged one by one, at a seventh of the cost.
+    """
     global _last_run
-    _last_run = max(_last_run + 1, time.time_ns() // 1_000_000)
+    _last_run = max(_last_run + 1, int((time.time() - EPOCH) * 10))
     return _last_run
 
 
