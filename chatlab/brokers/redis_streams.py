@@ -274,6 +274,7 @@ class StreamSubscription(ForwardingInbox):
         self._following = False
         self._caught_up = False
         self._seen_whole = -SLOW  # on the loop's clock: the stream had all that comes after the place then, or later
+        self._page_came = -SLOW  # the last one, on the loop's clock
 
     async def batch(self, limit: int = 512) -> Sequence[Delivery]:
         """Wait for records, then return those that are here; empty once it is closed. Raises SubscriptionLost."""
@@ -318,7 +319,7 @@ class StreamSubscription(ForwardingInbox):
 
     def _follow(self, *, regardless: bool = False) -> bool:
         """Follow the blocking read, if this has caught up with it a moment ago."""
-        recent = asyncio.get_running_loop().time() - self._seen_whole < SLOW
+        recent = asyncio.get_running_loop().time() - self._page_came < SLOW
         if self._caught_up and recent and not self.closed:
             self._following = self._follower.add(self, since=self._seen_whole, regardless=regardless)
         return self._following
@@ -344,6 +345,7 @@ class StreamSubscription(ForwardingInbox):
             self.end(loss.error(self.topic))
         if not self.closed:
             self._seen_whole = asked
+            self._page_came = asyncio.get_running_loop().time()  # a slow answer is no reason to go on with pages
             self._take_page(page)
 
     def _take_page(self, page: Sequence[Delivery]) -> None:

@@ -14,7 +14,7 @@ from chatlab.brokers.redis_streams import RedisStreamsBroker, StreamSubscription
 from chatlab.errors import SubscriptionLost
 from chatlab.lab.engines import Engine
 from chatlab.lab.wire import Wire
-from tests.support.broker_cases import publish_all, topic
+from tests.support.broker_cases import publish_all, topic, until
 
 KEEP = 1000
 
@@ -270,6 +270,15 @@ async def test_nothing_is_told_where_nothing_is_missing(scene: Scene, harmless: 
         await reader.until(lambda: len(reader.got) == 5)
         assert reader.got[2:] == [b"0", b"1", b"2"]
         assert reader.lost == []
+
+
+async def test_a_reader_far_from_its_server_follows_the_blocking_read_too(scene: Scene) -> None:
+    scene.wire.delay(0.06)  # each way: a page takes longer than what counts as slow
+    subscription = await scene.reader.subscribe(scene.topic)
+    waiting = asyncio.create_task(subscription.batch())
+    await until(lambda: scene.topic in scene.reader._follower._topics, "the topic is in the blocking read")
+    await scene.publish(b"1")
+    assert [delivery.body for delivery in await waiting] == [b"1"]
 
 
 async def test_from_the_beginning_nothing_is_missing_however_much_was_trimmed_before(scene: Scene) -> None:
