@@ -166,7 +166,7 @@ class Handshake(asyncio.Protocol):
         self._end: WebSocketEnd | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected: it has so many seconds to ask for a WebSocket."""
+        """Start the time limit for the client's upgrade request."""
         self._transport = cast(asyncio.Transport, transport)
         self._clients.connecting.add(self)
         self._abort_in(self._clients.open_timeout)

@@ -85,7 +85,7 @@ class StreamQueries:
     async def loss(self, topic: str, place: Place, known: str | None = None) -> tuple[Loss | None, StreamState]:
         """Return what a reader at `place` has lost, if anything, and the stream's state that this was judged by.
 
-        `known`: the id of a record the reader has had, by which a stream that lost its end is told from a new one.
+        `known`: the id of a record the reader received; if it is still there, the stream lost its end and is not new.
         """
         state, kept = await self._state_and_record(topic, place.id)
         reason = why_overtaken(place, state, kept=kept)

@@ -17,8 +17,8 @@ A server may have a way to refuse one message and go on with the session, which 
 instead of waiting for a RECEIPT that will not come.
 
 What is not done for the caller: a SEND whose RECEIPT did not come before the connection was lost is not sent again. It
-may have been processed or not; the caller is told by ConnectionError, and knows whether a repeat does harm. With
-chatlab's server it does none if the JSON is the same and holds a `client_id`, a new random one for each message.
+may or may not have been processed: it raises ConnectionError, and the caller decides whether to send it again. With
+chatlab's server that is harmless if the JSON is the same and has a `client_id`, a new random one for each message.
 """
 
 from __future__ import annotations

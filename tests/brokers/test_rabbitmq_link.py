@@ -1,4 +1,4 @@
-"""What RabbitMQ takes away from a reader, a member or a publisher: each is told, at once, on real servers."""
+"""Readers, members and publishers are notified at once when RabbitMQ takes something away, on real servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reader of a Redis stream gets every record, or is told; and it is not told where nothing is missing."""
+"""A reader of a Redis stream gets every record or SubscriptionLost, and no SubscriptionLost if nothing is missing."""
 
 from __future__ import annotations
 

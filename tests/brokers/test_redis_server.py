@@ -1,4 +1,4 @@
-"""A server that will not do is named at the start, in one line that says what to do; one that will is told apart."""
+"""An unsuitable server is refused at the start, in one line that says what to do; a suitable one is accepted."""
 
 from __future__ import annotations
 

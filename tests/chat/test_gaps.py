@@ -1,4 +1,4 @@
-"""A client of the chat gets every message, or is told with `gap:true` that some are missing: live and on its return."""
+"""A client gets every message, or `gap:true` on the one after those that are missing: live and when it reconnects."""
 
 from __future__ import annotations
 
