@@ -63,6 +63,8 @@ def room_name(name: str) -> str | None:
 
 def shown_name(text: str) -> str:
     """Return what a person is called who asks to be called `text`: NFC, one line, at most 64 code points; maybe ""."""
+    if len(text) <= MAX_PERSON and text.isprintable() and unicodedata.is_normalized("NFC", text):
+        return text.strip()  # nearly always: nothing is to be left out
     name = one_spelling(text[: 8 * MAX_PERSON])
     kept = "".join(char for at, char in enumerate(name) if _can_be_shown(char) or JOINING.match(name, at))
     return kept.strip()[:MAX_PERSON].strip().rstrip(JOINERS)

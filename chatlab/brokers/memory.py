@@ -116,12 +116,10 @@ class MemoryBroker:
 
     def _publish(self, topic: str, body: bytes) -> str:
         record = self._topic(topic)
-        for name, group in record.groups.items():
-            if group.full:
-                reason = f"{len(group.waiting)} records of {topic} wait for the group {name!r}: it takes no more"
-                raise BrokerUnavailable(reason, outcome_unknown=False)
+        if record.groups:
+            _require_room(topic, record.groups)
         record.count += 1
-        delivery = Delivery(topic, self._id(record.count), bytes(body))
+        delivery = Delivery(topic, f"{self._run}-{record.count}", bytes(body))
         record.kept.append(delivery)
         for reader in list(record.readers):
             if len(reader) >= self._max_waiting:
@@ -234,6 +232,14 @@ class MemoryBroker:
 
     def _topic(self, name: str) -> Topic:
         self._require_open()
-        if name not in self._topics:
-            self._topics[name] = Topic(deque(maxlen=self._max_length))
-        return self._topics[name]
+        topic = self._topics.get(name)
+        if topic is None:
+            topic = self._topics[name] = Topic(deque(maxlen=self._max_length))
+        return topic
+
+
+def _require_room(topic: str, groups: dict[str, MemoryGroup]) -> None:
+    for name, group in groups.items():
+        if group.full:
+            reason = f"{len(group.waiting)} records of {topic} wait for the group {name!r}: it takes no more"
+            raise BrokerUnavailable(reason, outcome_unknown=False)

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, Self, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
+
+import msgspec
 
 BEGINNING = "0-0"  # the id before every record, on every engine that keeps history
 UNKNOWN = "unknown"  # how an answer to `crash_risk` begins if the engine does not tell
 SURVIVES = "what the broker confirms survives its crash"  # what to say if the answer is ""
 
 
-class Delivery(NamedTuple):
+class Delivery(msgspec.Struct, frozen=True):
     """One record on its way to a reader: its topic, the engine's id for it ("" where it gives none), its body."""
 
     topic: str

@@ -23,7 +23,7 @@ import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
@@ -51,7 +51,7 @@ class User:
     named: bool = True  # a guest that gave no name may say in a message what to call it
 
 
-class Call(NamedTuple):
+class Call(msgspec.Struct, frozen=True):
     """One SEND or SUBSCRIBE to a handler: the destination as sent, whose it is, and the parts its pattern named."""
 
     destination: str
@@ -60,7 +60,7 @@ class Call(NamedTuple):
     parts: Mapping[str, str] = NO_PARTS
 
 
-class Outgoing(NamedTuple):
+class Outgoing(msgspec.Struct, frozen=True):
     """A record on its way to the topic of a destination; with `key`, a repeat of the same key adds nothing."""
 
     destination: str
@@ -68,7 +68,7 @@ class Outgoing(NamedTuple):
     key: str | None = None
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True):
     """What a handler has answered: `outgoing`, or nothing; or `later`, which is to be awaited for it."""
 
     outgoing: Outgoing | None = None
@@ -120,7 +120,7 @@ class Application:
         `NoHandler` if there is none for the destination. What an async handler answers comes `later`.
         """
         route, parts = _require(self._messages, call.destination)
-        result = route.run(call._replace(parts=parts) if parts else call, body)
+        result = route.run(msgspec.structs.replace(call, parts=parts) if parts else call, body)
         if isinstance(result, Outgoing):
             return Answer(result)
         if isinstance(result, Awaitable):
@@ -130,7 +130,7 @@ class Application:
     async def call_subscription(self, call: Call) -> bytes:
         """Run the handler of a SUBSCRIBE; the JSON it answers with."""
         route, parts = _require(self._subscriptions, call.destination)
-        result = route.run(call._replace(parts=parts) if parts else call, b"")
+        result = route.run(msgspec.structs.replace(call, parts=parts) if parts else call, b"")
         return msgspec.json.encode(await result if isinstance(result, Awaitable) else result)
 
     def _add(self, routes: list[_Route], destination: str) -> Callable[[Handler], Handler]:

@@ -23,7 +23,7 @@ import unicodedata
 import uuid
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -53,7 +53,7 @@ _WILDCARDS = re.compile(r"[*#>?{}\[\]]|(?:^|[./])\+(?:[./]|$)")
 _JSON_HEADERS: Final[Headers] = (("content-type", JSON),)
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True):
     """One record of a topic, ready for any number of subscribers: its id, its destination, the MESSAGE made of it.
 
     The header `message-id` is `ROOM/RECORD-ID`, for ids repeat across streams.
@@ -155,10 +155,10 @@ def pack(destination: str, headers: Iterable[tuple[str, str]], body: bytes) -> b
     return msgspec.json.encode(_Envelope(destination, dict(headers))) + b"\n" + body
 
 
-class Stored(msgspec.Struct, forbid_unknown_fields=True):
+class Stored(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A room's message as the broker keeps it: all but its id."""
 
-    client_id: str | msgspec.UnsetType  # left out then: a `null` would be 17 bytes for every reader
+    client_id: str | msgspec.UnsetType = msgspec.UNSET  # left out then: a `null` would be 17 bytes for every reader
     room: str
     sender: str
     content: str

@@ -78,7 +78,9 @@ def chat_application() -> Application:
     @app.message("/chat.sendMessage")
     def send_message(message: ChatMessage, call: Call) -> Outgoing:
         room, sender = required_room(message.room), sender_of(message, call.user)
-        stored = Stored(message.client_id or msgspec.UNSET, room, sender, message.content, now())
+        stored = Stored(
+            client_id=message.client_id or msgspec.UNSET, room=room, sender=sender, content=message.content, time=now()
+        )
         key = key_of(call.user, sender, message.client_id, message.content)
         return Outgoing(room_destination(room), msgspec.json.encode(stored), key)
 
