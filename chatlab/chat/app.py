@@ -18,7 +18,6 @@ Left out: sessions, frames and sockets (connection.py), the broker (service.py),
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -29,23 +28,15 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 
 from chatlab.chat.destinations import JSON, OWN, pack, plain, room_of, shown_destination
+from chatlab.chat.directory import Directory, handle_of
 from chatlab.errors import MessageRefused
 from chatlab.foreign_json import parse
-from chatlab.naming import one_spelling
 from chatlab.stomp.frames import Headers
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 PREFIX = "/app"
 NO_PARTS: Mapping[str, str] = MappingProxyType({})
-
-
-def handle_of(principal: str, key: bytes = b"") -> str:
-    """Return what others address a user by: 32 hexadecimal digits that say nothing about its principal.
-
-    Without a `key`, someone who guesses a principal can check the guess. The key has at most 64 bytes.
-    """
-    return hashlib.blake2b(principal.encode(), digest_size=16, key=key, person=b"chat handle").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +58,20 @@ class User:
             object.__setattr__(self, "handle", handle_of(self.principal))
 
 
-HANDLE = re.compile("[0-9a-f]{32}")
-
-
-def addressed(who: str, key: bytes = b"") -> str:
-    """Return the handle of whom a client names: by a handle, or by a principal it happens to know."""
-    return who if HANDLE.fullmatch(who) else handle_of(one_spelling(who), key)
+NOBODY_KNOWN = Directory()
 
 
 class Call(msgspec.Struct, frozen=True):
     """One SEND or SUBSCRIBE to a handler: the destination as sent, whose it is, and the parts its pattern named.
 
-    `addressed` gives the handle of another user whom the message names.
+    `directory` knows the handles of others whom a message names, and which names a guest may not take.
     """
 
     destination: str
     user: User
     headers: Headers = ()
     parts: Mapping[str, str] = NO_PARTS
-    addressed: Callable[[str], str] = addressed
+    directory: Directory = NOBODY_KNOWN
 
 
 class Outgoing(msgspec.Struct, frozen=True):

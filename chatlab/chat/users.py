@@ -21,7 +21,7 @@ from pathlib import Path
 from chatlab.chat.access import Authenticate, Credentials
 from chatlab.chat.app import User
 from chatlab.errors import SetupError
-from chatlab.naming import MAX_PERSON, one_spelling, shown_name
+from chatlab.naming import MAX_PERSON, one_spelling, shown_name, skeletons
 
 __all__ = ["among", "passcodes_in", "read_passcodes"]
 
@@ -54,6 +54,10 @@ def passcodes_in(text: str, where: str = "the users") -> dict[str, str]:
             raise SetupError(
                 f"line {number} of {where} names no user",
                 f"write NAME:PASSCODE, the name of at most {MAX_PERSON} characters",
+            )
+        if (other := next((each for each in found if skeletons(each) & skeletons(name)), name)) != name:
+            raise SetupError(
+                f"line {number} of {where} names {name!r}, which looks like {other!r}", "rename one of them"
             )
         if name in found:
             raise SetupError(f"line {number} of {where} names {name!r} for the second time", "leave one of them out")
