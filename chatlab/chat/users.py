@@ -12,6 +12,7 @@ read it. Whoever is in it connects under its name; nobody else, guests included,
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import logging
 import os
@@ -23,7 +24,9 @@ from chatlab.chat.app import User
 from chatlab.errors import SetupError
 from chatlab.naming import MAX_PERSON, one_spelling, shown_name, skeletons
 
-__all__ = ["among", "passcodes_in", "read_passcodes"]
+__all__ = ["among", "passcodes_in", "read_handle_key", "read_passcodes"]
+
+MIN_SECRET = 16  # octets of a handle key; a shorter one can be guessed
 
 logger = logging.getLogger("chatlab.chat")
 
@@ -39,6 +42,17 @@ def read_passcodes(path: Path) -> dict[str, str]:
     if os.name == "posix" and mode & stat.S_IROTH:
         logger.warning("everybody on this machine may read the passcodes in %s; chmod 600 forbids it", path)
     return passcodes_in(text, str(path))
+
+
+def read_handle_key(path: Path) -> bytes:
+    """Return the key in a file, of which all octets count. Raises SetupError: it cannot be read, or is too short."""
+    try:
+        secret = path.read_bytes()
+    except OSError as error:
+        raise SetupError(f"no handle key in {path}: {error.strerror}", "name a file with a secret in it") from error
+    if len(secret.strip()) < MIN_SECRET:
+        raise SetupError(f"the handle key in {path} has fewer than {MIN_SECRET} octets", "draw it at random")
+    return hashlib.blake2b(secret.strip()).digest()
 
 
 def passcodes_in(text: str, where: str = "the users") -> dict[str, str]:
