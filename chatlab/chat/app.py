@@ -27,7 +27,8 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
-from chatlab.chat.destinations import JSON, pack, room_of
+from chatlab.chat.destinations import JSON, OWN, pack, plain, room_of, shown_destination
+from chatlab.chat.directory import Directory, handle_of
 from chatlab.errors import MessageRefused
 from chatlab.foreign_json import parse
 from chatlab.stomp.frames import Headers
@@ -40,24 +41,37 @@ NO_PARTS: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who is at the other end: `name` is shown to people, `principal` is what private queues are addressed by.
+    """Who is at the other end: `name` is shown to people, `handle` is what others address it by.
 
-    A guest's name is whatever it says it is, so its principal is another for each session: a namesake reads nothing.
+    `principal` is who it is to the deployment (an account, perhaps an e-mail address): nobody else is told. The handle
+    is made from it; `Access` makes it again under the deployment's key.
     """
 
     name: str
     principal: str
     guest: bool = False
     named: bool = True  # a guest that gave no name may say in a message what to call it
+    handle: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.handle:
+            object.__setattr__(self, "handle", handle_of(self.principal))
+
+
+NOBODY_KNOWN = Directory()
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One SEND or SUBSCRIBE to a handler: the destination as sent, whose it is, and the parts its pattern named."""
+    """One SEND or SUBSCRIBE to a handler: the destination as sent, whose it is, and the parts its pattern named.
+
+    `directory` knows the handles of others whom a message names, and which names a guest may not take.
+    """
 
     destination: str
     user: User
     headers: Headers = ()
     parts: Mapping[str, str] = NO_PARTS
+    directory: Directory = NOBODY_KNOWN
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -97,6 +111,26 @@ class Application:
         self._beginning = prefix + "/"
         self._messages: list[_Route] = []
         self._subscriptions: list[_Route] = []
+        self._own: set[str] = set()
+        self._own_prefixes: tuple[str, ...] = ()
+        self.own(*OWN)
+
+    def own(self, *destinations: str) -> None:
+        """Take no SEND from a client to these destinations: what is there, the application says.
+
+        One that ends in a dot stands for all that begin so. Where `send_to` sends is the application's own already; the
+        destinations of an `Outgoing` are not known beforehand, and have to be named here.
+        """
+        for destination in destinations:
+            if destination.endswith("."):
+                self._own_prefixes += (plain(destination) + ".",)
+            else:
+                self._own.add(plain(destination))
+
+    def is_own(self, destination: str) -> bool:
+        """Whether the application alone writes there, however the destination is spelled."""
+        text = plain(shown_destination(destination))
+        return text in self._own or text.startswith(self._own_prefixes)
 
     def message(self, destination: str) -> Callable[[Handler], Handler]:
         """Call the handler for every SEND to `/app` + `destination` (Spring's `@MessageMapping`)."""
@@ -135,7 +169,10 @@ class Application:
 
     def _add(self, routes: list[_Route], destination: str) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
-            routes.append(_Route(self.prefix + destination, handler))
+            route = _Route(self.prefix + destination, handler)
+            routes.append(route)
+            if route.send_to is not None:
+                self.own(route.send_to)
             return handler
 
         return register

@@ -46,7 +46,7 @@ class Person(msgspec.Struct, frozen=True, order=True):
     """One user in a room, however many connections it has there."""
 
     name: str
-    principal: str
+    handle: str
 
 
 People = list[Person]
@@ -75,13 +75,13 @@ class Presence:
 
     def enter(self, room: str, user: User) -> None:
         """A user of this instance has subscribed to a room."""
-        self._here.setdefault(room, Counter())[Person(user.name, user.principal)] += 1
+        self._here.setdefault(room, Counter())[Person(user.name, user.handle)] += 1
         self._touch(room)
 
     def leave(self, room: str, user: User) -> None:
         """And has left it."""
         people = self._here[room]
-        people[Person(user.name, user.principal)] -= 1
+        people[Person(user.name, user.handle)] -= 1
         self._here[room] = +people
         self._touch(room)
 

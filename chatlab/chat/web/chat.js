@@ -125,9 +125,9 @@ function showRoom() {
 function showPeople() {
   const { people, count } = rooms.get(current);
   $("people-count").textContent = `(${count})`;
-  const items = people.map(({ name, principal }) => {
+  const items = people.map(({ name, handle }) => {
     const item = element("li", {}, name);
-    if (principal === link.principal) item.append(" ", element("span", { className: "you" }, `(${say("you")})`));
+    if (handle === link.handle) item.append(" ", element("span", { className: "you" }, `(${say("you")})`));
     return item;
   });
   if (count > people.length) items.push(element("li", {}, say("more", count - people.length)));
