@@ -18,6 +18,7 @@ Left out: sessions, frames and sockets (connection.py), the broker (service.py),
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -38,17 +39,31 @@ PREFIX = "/app"
 NO_PARTS: Mapping[str, str] = MappingProxyType({})
 
 
+def handle_of(principal: str, key: bytes = b"") -> str:
+    """Return what others address a user by: 32 hexadecimal digits that say nothing about its principal.
+
+    Without a `key`, someone who guesses a principal can check the guess. The key has at most 64 bytes.
+    """
+    return hashlib.blake2b(principal.encode(), digest_size=16, key=key, person=b"chat handle").hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who is at the other end: `name` is shown to people, `principal` is what private queues are addressed by.
+    """Who is at the other end: `name` is shown to people, `handle` is what others address it by.
 
-    A guest's name is whatever it says it is, so its principal is another for each session: a namesake reads nothing.
+    `principal` is who it is to the deployment (an account, perhaps an e-mail address): nobody else is told. The handle
+    is made from it; `Access` makes it again under the deployment's key.
     """
 
     name: str
     principal: str
     guest: bool = False
     named: bool = True  # a guest that gave no name may say in a message what to call it
+    handle: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.handle:
+            object.__setattr__(self, "handle", handle_of(self.principal))
 
 
 class Call(msgspec.Struct, frozen=True):
