@@ -309,7 +309,7 @@ class Connection:
         self.user = await self.service.access.user_of(Credentials(event.login, event.passcode, token, self._remote))
         if self.user is None:
             raise StompError("access refused: login, passcode or token is not valid")
-        self.session.connected(self.user.principal, self.id)
+        self.session.connected(self.user.principal, self.id, (("user-handle", self.user.handle),))
         self._set_timer()
         self.log.info("connected", extra={"user": self.user.name, "stomp": self.session.version})
 
