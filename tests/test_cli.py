@@ -417,7 +417,7 @@ async def test_a_right_to_a_rooms_keys_that_is_missing_ends_the_start(fresh_redi
         )
     url = fresh_redis.url.replace("redis://", "redis://kim:pw@")
     status, output, errors = await run("serve", "chat", "--port", "0", "--redis", url)
-    patterns = "~chat-stream* ~{chat-stream}* ~chat:* ~topic:* ~queue:* ~chat-users* ~{chat-users}*"
+    patterns = "~chat-stream* ~{chat-stream}* ~chat:* ~topic:* ~queue:* ~chat-users:*"
     assert f"`ACL SETUSER kim {patterns}` allows it" in errors
     assert one_line(errors)
     assert (status, output) == (3, "")

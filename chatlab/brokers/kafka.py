@@ -64,6 +64,7 @@ class KafkaBroker:
     """
 
     resumes = True
+    few_topics = True  # each subscription has connections of its own
 
     def __init__(self, url: str, *, patience: float = 10, takeover_after: float = 10, replication: int = 1) -> None:
         parts = urlsplit(url)

@@ -180,6 +180,11 @@ class SaysWhatACrashCosts(Broker, Protocol):
         """
 
 
+def has_few_topics(broker: Broker) -> bool:
+    """Whether each topic that is read costs the engine a connection or a channel, so that thousands are too many."""
+    return bool(getattr(broker, "few_topics", False))
+
+
 async def crash_risk(broker: Broker) -> str:
     """As `SaysWhatACrashCosts.crash_risk`, for any broker."""
     if isinstance(broker, SaysWhatACrashCosts):

@@ -76,6 +76,7 @@ class RabbitMQBroker:
     """
 
     resumes = False
+    few_topics = True  # each subscription has a channel, and a connection holds about 2,000 of those
 
     def __init__(self, url: str, *, patience: float = 10, tries: int = 5, max_waiting: int = MAX_WAITING) -> None:
         self._url = URL(url).update_query(heartbeat=HEARTBEAT)

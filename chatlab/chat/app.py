@@ -28,9 +28,10 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
-from chatlab.chat.destinations import JSON, pack, room_of
+from chatlab.chat.destinations import JSON, OWN, pack, plain, room_of, shown_destination
 from chatlab.errors import MessageRefused
 from chatlab.foreign_json import parse
+from chatlab.naming import one_spelling
 from chatlab.stomp.frames import Headers
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -66,13 +67,25 @@ class User:
             object.__setattr__(self, "handle", handle_of(self.principal))
 
 
+HANDLE = re.compile("[0-9a-f]{32}")
+
+
+def addressed(who: str, key: bytes = b"") -> str:
+    """Return the handle of whom a client names: by a handle, or by a principal it happens to know."""
+    return who if HANDLE.fullmatch(who) else handle_of(one_spelling(who), key)
+
+
 class Call(msgspec.Struct, frozen=True):
-    """One SEND or SUBSCRIBE to a handler: the destination as sent, whose it is, and the parts its pattern named."""
+    """One SEND or SUBSCRIBE to a handler: the destination as sent, whose it is, and the parts its pattern named.
+
+    `addressed` gives the handle of another user whom the message names.
+    """
 
     destination: str
     user: User
     headers: Headers = ()
     parts: Mapping[str, str] = NO_PARTS
+    addressed: Callable[[str], str] = addressed
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -112,6 +125,26 @@ class Application:
         self._beginning = prefix + "/"
         self._messages: list[_Route] = []
         self._subscriptions: list[_Route] = []
+        self._own: set[str] = set()
+        self._own_prefixes: tuple[str, ...] = ()
+        self.own(*OWN)
+
+    def own(self, *destinations: str) -> None:
+        """Take no SEND from a client to these destinations: what is there, the application says.
+
+        One that ends in a dot stands for all that begin so. Where `send_to` sends is the application's own already; the
+        destinations of an `Outgoing` are not known beforehand, and have to be named here.
+        """
+        for destination in destinations:
+            if destination.endswith("."):
+                self._own_prefixes += (plain(destination) + ".",)
+            else:
+                self._own.add(plain(destination))
+
+    def is_own(self, destination: str) -> bool:
+        """Whether the application alone writes there, however the destination is spelled."""
+        text = plain(shown_destination(destination))
+        return text in self._own or text.startswith(self._own_prefixes)
 
     def message(self, destination: str) -> Callable[[Handler], Handler]:
         """Call the handler for every SEND to `/app` + `destination` (Spring's `@MessageMapping`)."""
@@ -150,7 +183,10 @@ class Application:
 
     def _add(self, routes: list[_Route], destination: str) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
-            routes.append(_Route(self.prefix + destination, handler))
+            route = _Route(self.prefix + destination, handler)
+            routes.append(route)
+            if route.send_to is not None:
+                self.own(route.send_to)
             return handler
 
         return register

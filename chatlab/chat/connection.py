@@ -33,15 +33,16 @@ from chatlab.chat.app import Call, NoHandler, Outgoing, User
 from chatlab.chat.destinations import (
     ERRORS,
     JSON,
-    NOTIFICATIONS,
     QUEUE_PREFIX,
     USER_PREFIX,
     canonical,
     fault_in,
     pack,
+    private_destination,
     room_of,
+    shown_destination,
     split_private,
-    topic_of,
+    user_headers,
     watched_room,
 )
 from chatlab.chat.limits import Allowance
@@ -306,7 +307,8 @@ class Connection:
     async def _connect(self, event: Connect) -> None:
         bearer = (event.frame.get("Authorization") or "").removeprefix("Bearer ") or None
         token = event.frame.get("token") or bearer
-        self.user = await self.service.access.user_of(Credentials(event.login, event.passcode, token, self._remote))
+        credentials = Credentials(event.login, event.passcode, token, self._remote, event.frame.get("client-key"))
+        self.user = await self.service.access.user_of(credentials)
         if self.user is None:
             raise StompError("access refused: login, passcode or token is not valid")
         self.session.connected(self.user.principal, self.id, (("user-handle", self.user.handle),))
@@ -319,17 +321,23 @@ class Connection:
         user, destination = self._user(), canonical(event.destination)
         if self._allowance is not None and not self._allowance.take():
             self._refuse_for_rate(event)
-        elif not self.service.access.may_send(user, destination):
-            raise StompError(f"access refused: {user.name!r} may not send to {destination!r}")
-        elif self.service.app.takes(destination):
-            return self._handle(event, Call(destination, user, event.headers))
-        else:
-            outgoing = _direct(destination, event)
-            if destination.startswith(QUEUE_PREFIX) and not self.service.queues.keeps(destination):
-                self._rest = self._publish_to_new_queue(event, outgoing)
-                return False
-            self._publish(event, outgoing)
+            return True
+        self._require_may_send(destination)
+        if self.service.app.takes(destination):
+            return self._handle(event, Call(destination, user, event.headers, addressed=self.service.access.addressed))
+        outgoing = self._direct(destination, event)
+        if outgoing.destination != destination:
+            self._require_may_send(outgoing.destination)
+        if destination.startswith(QUEUE_PREFIX) and not self.service.queues.keeps(destination):
+            self._rest = self._publish_to_new_queue(event, outgoing)
+            return False
+        self._publish(event, outgoing)
         return True
+
+    def _require_may_send(self, destination: str) -> None:
+        user = self._user()
+        if not self.service.access.may_send(user, destination):
+            raise StompError(f"access refused: {user.name!r} may not send to {destination!r}")
 
     async def _publish_to_new_queue(self, event: Send, outgoing: Outgoing) -> None:
         """Let the queue begin first: what is sent to it waits for a subscriber."""
@@ -365,6 +373,7 @@ class Connection:
         if outgoing is None:
             self.done(event)
         else:
+            self._require_may_send(outgoing.destination)
             self._publish(event, outgoing)
 
     def _fail_after(self, event: Send, error: Exception) -> None:
@@ -387,7 +396,7 @@ class Connection:
     def _publish(self, event: Send, outgoing: Outgoing) -> None:
         # A key of our own lets the broker try again without adding a second record; only a receipt is worth the cost.
         key = outgoing.key or (f"receipt:{self.id}:{event.number}" if event.receipt is not None else None)
-        publishing = self.service.publish(topic_of(outgoing.destination), outgoing.body, key)
+        publishing = self.service.publish(self.service.topic_of(outgoing.destination), outgoing.body, key)
         if publishing.done() and publishing.exception() is None:
             self.session.done(event)  # the RECEIPT is sent with the rest, by `receive`
         else:
@@ -407,24 +416,26 @@ class Connection:
             self.log.error("publishing failed", exc_info=error)
         return self.fail(event, unpublished(error, "send it again with the same client_id" if may_repeat else ""))
 
+    def _direct(self, destination: str, event: Send) -> Outgoing:
+        """What a client sends to a topic, a queue or a user itself, without a handler."""
+        if fault := fault_in(destination):
+            raise StompError(fault)
+        if room_of(destination) is not None:
+            raise StompError(f"{destination!r} takes messages through /app/chat.sendMessage alone")
+        if watched_room(destination) is not None:
+            raise StompError(f"{destination!r} takes no messages: the server itself says who is in a room")
+        if self.service.app.is_own(destination):
+            raise StompError(
+                f"{shown_destination(destination)!r} takes no messages: what is there comes from the server itself"
+            )
+        if destination.startswith(USER_PREFIX):
+            owner, private = split_private(destination)
+            if not owner or not private.startswith(USER_PREFIX + QUEUE_PREFIX[1:]):
+                raise StompError(f"not a user's queue: {destination!r}, expected /user/PRINCIPAL/queue/NAME")
+            destination = private_destination(self.service.access.addressed(owner), private)
+        return Outgoing(destination, pack(destination, user_headers(event.headers), event.body))
+
     def _user(self) -> User:
         if self.user is None:  # the session lets nothing through before CONNECT is answered
             raise StompError("not connected")
         return self.user
-
-
-def _direct(destination: str, event: Send) -> Outgoing:
-    """What a client sends to a topic, a queue or a user itself, without a handler."""
-    if fault := fault_in(destination):
-        raise StompError(fault)
-    if room_of(destination) is not None:
-        raise StompError(f"{destination!r} takes messages through /app/chat.sendMessage alone")
-    if watched_room(destination) is not None:
-        raise StompError(f"{destination!r} takes no messages: the server itself says who is in a room")
-    if destination.startswith(USER_PREFIX):
-        owner, private = split_private(destination)
-        if not owner or not private.startswith(USER_PREFIX + QUEUE_PREFIX[1:]):
-            raise StompError(f"not a user's queue: {destination!r}, expected /user/PRINCIPAL/queue/NAME")
-        if private in (ERRORS, NOTIFICATIONS):
-            raise StompError(f"{private!r} takes no messages: what is there comes from the server itself")
-    return Outgoing(destination, pack(destination, event.headers, event.body))

@@ -5,7 +5,7 @@
     /topic/who.NAME      none               who is in a room (presence.py)
     /topic/ANY           topic:{ANY}        everybody else's
     /queue/ANY           queue:{ANY}        each record to one subscriber
-    /user/queue/ANY      chat-users         one stream for all private messages; each names whose it is
+    /user/queue/ANY      chat-users:{HANDLE} all queues of one user; each record names which of them it is for
 
 A room's record is JSON without its id, for the broker gives the id when it stores the record; `record_of` puts it in.
 The others carry whatever a client sent: a line of JSON with the headers, then the body as it came (`pack`).
@@ -13,6 +13,10 @@ The others carry whatever a client sent: a line of JSON with the headers, then t
 Other programs may write to the same streams. What is not one of chat's records is skipped, with a line in the log.
 
 Names are in NFC (naming.py): `canonical` brings a client's destination there, before anything is looked up by it.
+
+What the application writes, no client writes: `OWN` lists the destinations, and `SERVER_HEADERS` the headers. Each is
+compared in its plainest spelling (`plain`), so that nothing that looks like one, or that some client may take for one,
+is let through.
 """
 
 from __future__ import annotations
@@ -21,13 +25,14 @@ import logging
 import re
 import unicodedata
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
+from urllib.parse import unquote
 
 import msgspec
 
-from chatlab.brokers.port import Delivery
+from chatlab.brokers.port import Broker, Delivery, has_few_topics
 from chatlab.errors import MessageRefused
 from chatlab.foreign_json import parse
 from chatlab.naming import room_name
@@ -45,11 +50,27 @@ TOPIC_PREFIX = "/topic/"
 QUEUE_PREFIX = "/queue/"
 USER_PREFIX = "/user/"
 USERS_TOPIC = "chat-users"
+PRIVATE = "/user/queue/private"
 ERRORS = "/user/queue/errors"
 NOTIFICATIONS = "/user/queue/notifications"
+REFUSED_PREFIX = f"{QUEUE_PREFIX}refused."
 
+# What the application alone writes; one that ends in a dot stands for all that begin so.
+OWN = (PRIVATE, ERRORS, NOTIFICATIONS, PUBLIC_DESTINATION, ROOM_PREFIX, WHO_PREFIX, REFUSED_PREFIX)
+# What the server says in a MESSAGE or a CONNECTED, and what is between a client and the server alone.
+SERVER_HEADERS = frozenset(
+    {"ack", "content-length", "destination", "gap", "message-id", "receipt", "receipt-id", "redelivered", "refused"}
+    | {"server", "session", "subscription", "transaction"}
+    | {"from", "sender", "user-handle", "user-name"}
+    | {"authorization", "client-key", "passcode", "token"}
+)
+
+# A part that is empty, or that a path would leave out; what cannot be seen; a space where nobody looks for one.
+_NO_PART = re.compile(r"//|/\.{1,2}(?:/|$)|[\x00-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060-\u206f\ufeff]|^\s|\s$")
 # What subscribes to more than one destination, or takes its parts from one, on some server: nothing here does.
 _WILDCARDS = re.compile(r"[*#>?{}\[\]]|(?:^|[./])\+(?:[./]|$)")
+_UNSEEN = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn"})
+_REPEATED = re.compile(r"/(?:\.{0,2}/)*")
 _JSON_HEADERS: Final[Headers] = (("content-type", JSON),)
 
 
@@ -106,9 +127,18 @@ def topic_of(destination: str) -> str:
     if room is not None:
         return PUBLIC_TOPIC if room == PUBLIC else f"chat:{{{room}}}"
     if destination.startswith(USER_PREFIX):
-        return USERS_TOPIC
+        return f"{USERS_TOPIC}:{{{split_private(destination)[0]}}}"
     kind, _, name = destination[1:].partition("/")
     return f"{kind}:{{{name}}}"
+
+
+def _topic_with_users_shared(destination: str) -> str:
+    return USERS_TOPIC if destination.startswith(USER_PREFIX) else topic_of(destination)
+
+
+def topics_on(broker: Broker) -> Callable[[str], str]:
+    """Return `topic_of` for this engine. Where each topic that is read is dear, all users share one."""
+    return _topic_with_users_shared if has_few_topics(broker) else topic_of
 
 
 def short_name(destination: str) -> str:
@@ -126,20 +156,42 @@ def fault_in(destination: str) -> str:
         return f"not a room's name: {destination.removeprefix(ROOM_PREFIX)!r}"
     if destination.startswith(WHO_PREFIX) and watched_room(destination) is None:
         return f"not a room's name: {destination.removeprefix(WHO_PREFIX)!r}"
-    if not destination.startswith((TOPIC_PREFIX, QUEUE_PREFIX, USER_PREFIX)) or destination.endswith("/"):
+    if (
+        not destination.startswith((TOPIC_PREFIX, QUEUE_PREFIX, USER_PREFIX))
+        or destination.endswith("/")
+        or _NO_PART.search(destination)
+    ):
         return f"unknown destination: {destination!r}"
     return ""
 
 
-def private_destination(principal: str, destination: str) -> str:
-    """One user's private queue as the hub knows it: `/user/queue/x` becomes `/user/PRINCIPAL/queue/x`."""
-    return f"{USER_PREFIX}{principal}/{destination.removeprefix(USER_PREFIX)}"
+def private_destination(handle: str, destination: str) -> str:
+    """One user's private queue as the hub knows it: `/user/queue/x` becomes `/user/HANDLE/queue/x`."""
+    return f"{USER_PREFIX}{handle}/{destination.removeprefix(USER_PREFIX)}"
 
 
 def split_private(destination: str) -> tuple[str, str]:
     """Whose it is, and what its owner calls it: the inverse of `private_destination`."""
-    principal, _, rest = destination.removeprefix(USER_PREFIX).partition("/")
-    return principal, USER_PREFIX + rest
+    owner, _, rest = destination.removeprefix(USER_PREFIX).partition("/")
+    return owner, USER_PREFIX + rest
+
+
+def shown_destination(destination: str) -> str:
+    """A destination as its subscribers call it: a private one without its owner."""
+    return destination if not destination.startswith(USER_PREFIX) else split_private(destination)[1]
+
+
+@lru_cache(4096)
+def plain(destination: str) -> str:
+    """The plainest spelling of a destination: `/USER/queue%2Fprivate/ ` becomes `/user/queue/private`."""
+    text = unicodedata.normalize("NFKC", unquote(destination)).casefold()
+    seen = "".join(char for char in text if unicodedata.category(char) not in _UNSEEN)
+    return _REPEATED.sub("/", seen.replace("\\", "/")).rstrip("/.;")
+
+
+def user_headers(headers: Headers) -> Headers:
+    """What of a SEND's headers travels with its message: not what the server alone says."""
+    return tuple(header for header in headers if plain(header[0]) not in SERVER_HEADERS)
 
 
 class _Envelope(msgspec.Struct):
@@ -214,14 +266,13 @@ def _unpack(delivery: Delivery) -> Record:
     """The inverse of `pack`."""
     line, _, body = delivery.body.partition(b"\n")
     envelope = parse(_envelope.decode, line)
-    if topic_of(envelope.destination) != delivery.topic:
+    if topic_of(envelope.destination) != delivery.topic != _topic_with_users_shared(envelope.destination):
         raise ValueError(f"its destination is another topic's: {envelope.destination[:80]!r}")
-    headers = tuple((name, value) for name, value in envelope.headers.items() if name != "gap")  # the server's to say
+    headers = tuple((name, value) for name, value in envelope.headers.items() if name != "gap")  # this server's to say
     return _record(envelope.destination, delivery.id, body, headers)
 
 
 def _record(destination: str, record_id: str, body: bytes, headers: Headers) -> Record:
     # An engine that gives no ids (Redis Pub/Sub) still owes each subscriber a message-id of its own.
     name = f"{short_name(destination)}/{record_id or uuid.uuid4().hex}"
-    shown = destination if not destination.startswith(USER_PREFIX) else split_private(destination)[1]
-    return Record(record_id, destination, Message(shown, name, body, headers))
+    return Record(record_id, destination, Message(shown_destination(destination), name, body, headers))

@@ -32,6 +32,7 @@ from chatlab.chat.destinations import (
     private_destination,
     room_destination,
     topic_of,
+    topics_on,
 )
 from chatlab.chat.presence import Presence
 from chatlab.chat.presence_notes import Person
@@ -123,6 +124,7 @@ def _append(path: Path, line: bytes) -> None:
 
 def mentions(broker: Broker, presence: Presence) -> tuple[str, Work]:
     """Tell those who are in the room, on whichever instance, that a message names them."""
+    private_topic = topics_on(broker)
     deduplicates = broker if isinstance(broker, Deduplicates) else None
 
     async def notify(record: Record) -> None:
@@ -133,13 +135,13 @@ def mentions(broker: Broker, presence: Presence) -> tuple[str, Work]:
         for person in mentioned(message.content, await presence.people(message.room))[:MAX_MENTIONED]:
             if person.name == message.sender:
                 continue
-            destination = private_destination(person.principal, NOTIFICATIONS)
+            destination = private_destination(person.handle, NOTIFICATIONS)
             body = pack(destination, [("content-type", JSON)], msgspec.json.encode(note))
             if deduplicates is not None:
-                key = f"mention:{record.message.id}:{person.principal}"
-                await deduplicates.publish_once(topic_of(destination), body, key)
+                key = f"mention:{record.message.id}:{person.handle}"
+                await deduplicates.publish_once(private_topic(destination), body, key)
             else:
-                await broker.publish(topic_of(destination), body)
+                await broker.publish(private_topic(destination), body)
 
     return "mentions", notify
 

@@ -57,22 +57,15 @@ People = list[Person]
 SendTo = Callable[[Subscriber, Record], None]
 
 
-class Shown(msgspec.Struct, frozen=True):
-    """One user as clients see it: a principal is nobody's to know."""
-
-    name: str
-    handle: str
-
-
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
     """The body of a MESSAGE to a room's watchers: the list, a change, or that there were too many changes."""
 
     room: str
     version: int
     count: int
-    people: list[Shown] | None = None
-    joined: list[Shown] | None = None
-    left: list[Shown] | None = None
+    people: list[Person] | None = None
+    joined: list[Person] | None = None
+    left: list[Person] | None = None
     again: float | None = None
 
 
@@ -122,7 +115,7 @@ class Presence:
 
     def enter(self, room: str, user: User) -> None:
         """A user of this instance has subscribed to a room."""
-        person = Person(user.name, user.principal, user.handle)
+        person = Person(user.name, user.handle)
         here = self._here.setdefault(room, Counter())
         here[person] += 1
         if here[person] == 1:
@@ -130,7 +123,7 @@ class Presence:
 
     def leave(self, room: str, user: User) -> None:
         """And has left it."""
-        person = Person(user.name, user.principal, user.handle)
+        person = Person(user.name, user.handle)
         here = self._here[room]
         here[person] -= 1
         if here[person]:
@@ -296,7 +289,7 @@ class Presence:
         count = len(watched.people or ())
         if len(changes) > MAX_TOLD:
             return Told(room, watched.version, count, again=max(2.0, watched.watchers / LISTS_PER_SECOND))
-        return Told(room, watched.version, count, joined=_shown(changes.joined), left=_shown(changes.left))
+        return Told(room, watched.version, count, joined=changes.joined, left=changes.left)
 
     def _give_list(self, room: str, watched: Watched, subscriber: Subscriber) -> None:
         """Send the list to one subscriber; later, if it is not known yet or its connection has had one just now."""
@@ -307,7 +300,7 @@ class Presence:
         watched.waiting.pop(subscriber, None)
         watched.served.add(subscriber.outlet)
         if watched.list is None:
-            people = _shown(nsmallest(MAX_SHOWN, watched.people))
+            people = nsmallest(MAX_SHOWN, watched.people)
             watched.list = self._record(Told(room, watched.version, len(watched.people), people=people))
         if self._send_to is not None:
             self._send_to(subscriber, watched.list)
@@ -343,10 +336,6 @@ def _forget_served(watched: Watched) -> None:
     if _now() - watched.served_since >= LOOK_SECONDS:
         watched.served.clear()
         watched.served_since = _now()
-
-
-def _shown(people: list[Person]) -> list[Shown]:
-    return [Shown(person.name, person.handle) for person in people]
 
 
 def _due(times: dict[str, float]) -> list[str]:

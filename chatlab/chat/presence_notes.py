@@ -10,7 +10,7 @@ written again under the next number, and changes to an earlier number no longer 
 knows, and receives of those notes the heading alone (`HasPresence.look`).
 
 Each note expires unless it is renewed: the people of an instance that has died are gone with it. A note that is none
-of ours is another program's, and is skipped. The list alone, without a heading, is what earlier versions wrote.
+of ours is another program's, and is skipped. The list alone, without a heading, will do; it is read whole each time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 import msgspec
 
 from chatlab.brokers.port import HasPresence
-from chatlab.chat.app import handle_of
 from chatlab.foreign_json import parse
 
 NOTE_SECONDS = 30.0  # how long a dead instance's people still show
@@ -33,11 +32,10 @@ HEADING = re.compile(r"(people|changes) (\w+) (\d+)(?:\.\d+)?\Z")
 
 
 class Person(msgspec.Struct, frozen=True, order=True):
-    """One user in a room, however many connections it has there. The principal is for instances, not for clients."""
+    """One user in a room, however many connections it has there."""
 
     name: str
-    principal: str
-    handle: str = ""
+    handle: str
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -181,7 +179,7 @@ class OthersNotes:
     def _content(self, heading: str, body: str) -> Note | None:
         try:
             if HEADING.match(heading) is None:
-                return [_with_handle(person) for person in parse(_people.decode, heading.encode())]
+                return parse(_people.decode, heading.encode())
             if self.is_own(heading):
                 return None
             if heading.startswith("people"):
@@ -199,11 +197,6 @@ class OthersNotes:
                 since = changes.get(heading, NONE)
                 found |= (set(note) | set(since.joined)) - set(since.left)
         return found
-
-
-def _with_handle(person: Person) -> Person:
-    """As earlier versions wrote it, a person has none."""
-    return Person(person.name, person.principal, person.handle or handle_of(person.principal))
 
 
 def _base_of(heading: str) -> str:

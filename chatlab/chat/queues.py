@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from chatlab.brokers.port import Broker, GroupSubscription, HasGroups
 from chatlab.brokers.port import Delivery as BrokerDelivery
-from chatlab.chat.destinations import QUEUE_PREFIX, pack, record_of, topic_of
+from chatlab.chat.destinations import QUEUE_PREFIX, REFUSED_PREFIX, pack, record_of, topic_of
 from chatlab.chat.hub import Subscriber
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, StompError
 from chatlab.retry import Retry
@@ -39,7 +39,6 @@ GOODBYE_SECONDS = 1.0  # for the last acknowledgements to arrive
 # Messages a subscriber may hold without having acknowledged them: the others get the rest.
 MAX_UNACKNOWLEDGED = 32
 MAX_REFUSALS = 5  # of one message: what so many have refused, the next would too
-REFUSED_PREFIX = f"{QUEUE_PREFIX}refused."
 MAX_KNOWN = 100_000  # queues whose group is known to be there; for one that was forgotten, it is looked for again
 
 

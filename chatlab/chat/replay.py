@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from chatlab.brokers.port import BEGINNING, Broker, KeepsHistory
-from chatlab.chat.destinations import USERS_TOPIC, Record, record_of, topic_of
+from chatlab.chat.destinations import USER_PREFIX, Record, record_of, topics_on
 from chatlab.chat.hub import Hub, Subscriber
 from chatlab.errors import StompError
 from chatlab.stomp.events import Subscription
@@ -80,7 +80,7 @@ async def replay(hub: Hub, broker: Broker, subscriber: Subscriber, wanted: Wante
 
 
 async def _catch_up(hub: Hub, broker: KeepsHistory, subscriber: Subscriber, wanted: Wanted) -> None:
-    topic = topic_of(subscriber.destination)
+    topic = topics_on(broker)(subscriber.destination)
     after, last = wanted.after or BEGINNING, wanted.last
     while True:
         after = await _move_past_gap(broker, topic, subscriber, after)
@@ -103,9 +103,9 @@ async def _move_past_gap(broker: KeepsHistory, topic: str, subscriber: Subscribe
 
 
 async def _read(broker: KeepsHistory, destination: str, after: str, last: int) -> list[Record]:
-    # All private messages share a topic: how many of the newest are this user's cannot be known beforehand.
-    limit = (last or None) if topic_of(destination) != USERS_TOPIC else None
-    deliveries = await broker.history(topic_of(destination), after=after, limit=limit)
+    # A user's queues share a topic: how many of its newest records are this queue's cannot be known beforehand.
+    limit = (last or None) if not destination.startswith(USER_PREFIX) else None
+    deliveries = await broker.history(topics_on(broker)(destination), after=after, limit=limit)
     records = [record for record in map(record_of, deliveries) if record and record.destination == destination]
     return records[-last:]
 

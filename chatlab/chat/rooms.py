@@ -9,10 +9,9 @@ lost with the connection, and only a repeat can tell. One sent without is stored
 
 What makes a repeat a repeat is the room, who sent it, its `client_id` and its content, for the engine's window (10
 minutes). The same `client_id` with another content is another message, and is stored as one: two tabs that both count
-1, 2, 3 lose nothing. Who sent it is the principal of a user that a deployment has authenticated. A guest's principal is
-another after each reconnect, so a guest is known by its shown name, which nobody owns. What remains: if two guests of
-one name send the same words to one room under one `client_id`, the second is taken for a repeat. A client that draws a
-random `client_id` for each message (a UUID) never meets that.
+1, 2, 3 lose nothing. Who sent it is its principal, never its name: a namesake's message is no repeat. A guest that
+connects again is the same guest if it brings the same `client-key` (access.py); without one it is another, and what it
+sends again is stored again.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ import msgspec
 from chatlab.chat.app import Application, Call, Outgoing, User
 from chatlab.chat.destinations import (
     JSON,
+    PRIVATE,
     PUBLIC,
     Stored,
     pack,
@@ -35,9 +35,7 @@ from chatlab.chat.destinations import (
     required_room,
     room_destination,
 )
-from chatlab.naming import one_spelling, shown_name
-
-PRIVATE = "/user/queue/private"
+from chatlab.naming import shown_name
 
 Content = Annotated[str, msgspec.Meta(min_length=1)]
 ClientId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -54,19 +52,19 @@ class ChatMessage(msgspec.Struct):
 
 
 class PrivateMessage(msgspec.Struct):
-    """What a client sends to one user: `to` is the principal, which CONNECTED gives its owner as `user-name`."""
+    """What a client sends to one user: `to` is a handle, as who-lists and `from` have it, or a principal it knows."""
 
     to: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     content: Content
     client_id: ClientId | None = None
 
 
-class PrivateStored(msgspec.Struct, rename={"principal": "from"}):
-    """A private message as the broker keeps it; `from` is whom to answer."""
+class PrivateStored(msgspec.Struct, rename={"handle": "from"}):
+    """A private message as the broker keeps it; `from` is whom to answer: the sender's handle."""
 
     client_id: str | msgspec.UnsetType
     sender: str
-    principal: str
+    handle: str
     content: str
     time: str
 
@@ -81,20 +79,18 @@ def chat_application() -> Application:
         stored = Stored(
             client_id=message.client_id or msgspec.UNSET, room=room, sender=sender, content=message.content, time=now()
         )
-        key = key_of(call.user, sender, message.client_id, message.content)
+        key = key_of(call.user, message.client_id, message.content)
         return Outgoing(room_destination(room), msgspec.json.encode(stored), key)
 
     @app.message("/chat.private")
     def send_private(message: PrivateMessage, call: Call) -> Outgoing:
         """To `/user/queue/private` of one user, on whichever instance that user is."""
         sent = PrivateStored(
-            message.client_id or msgspec.UNSET, call.user.name, call.user.principal, message.content, now()
+            message.client_id or msgspec.UNSET, call.user.name, call.user.handle, message.content, now()
         )
-        to = one_spelling(message.to)
-        destination = private_destination(to, PRIVATE)
+        destination = private_destination(call.addressed(message.to), PRIVATE)
         packed = pack(destination, [("content-type", JSON)], msgspec.json.encode(sent))
-        # One stream holds everybody's private messages: whom it is for makes a difference, too.
-        return Outgoing(destination, packed, key_of(call.user, call.user.name, message.client_id, message.content, to))
+        return Outgoing(destination, packed, key_of(call.user, message.client_id, message.content))
 
     return app
 
@@ -106,13 +102,13 @@ def sender_of(message: ChatMessage, user: User) -> str:
     return shown_name(message.sender) or user.name
 
 
-def key_of(user: User, sender: str, client_id: str | None, content: str, to: str = "") -> str | None:
+def key_of(user: User, client_id: str | None, content: str) -> str | None:
     """What makes a repeat a repeat, within a topic (see above); None without a `client_id`."""
     if client_id is None:
         return None
-    who = f"guest {sender}" if user.guest else f"user {user.principal}"
+    who = f"{'guest' if user.guest else 'user'} {user.principal}"
     # The lengths keep the parts apart: none of them can end as another begins.
-    text = f"{len(who)} {len(client_id)} {len(to)} {who}{client_id}{to}{content}"
+    text = f"{len(who)} {len(client_id)} {who}{client_id}{content}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

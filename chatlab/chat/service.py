@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
@@ -27,7 +28,7 @@ from chatlab.brokers.port import (
 )
 from chatlab.chat.access import Access
 from chatlab.chat.app import Application, User
-from chatlab.chat.destinations import PUBLIC, Record, record_of, room_of, topic_of
+from chatlab.chat.destinations import PUBLIC, Record, record_of, room_of, topics_on
 from chatlab.chat.hub import Hub, Subscriber
 from chatlab.chat.jobs import MakeWork, jobs_in
 from chatlab.chat.limits import Rate
@@ -87,6 +88,7 @@ class ChatService:
         self._pipelines = broker if isinstance(broker, Pipelines) else None
         self._deduplicates = broker if isinstance(broker, Deduplicates) else None
         self._keeps_history = broker if isinstance(broker, KeepsHistory) else None
+        self.topic_of = topics_on(broker)
         self.app = app or chat_application()
         self.access = access or Access()
         self.limits = limits or Limits()
@@ -104,6 +106,7 @@ class ChatService:
         self.workers = Workers(broker, self.id, jobs_in(job_rooms, works), self.tasks) if works else None
         self.metrics = Metrics()
         self.connections: dict[Client, None] = {}  # a dict, as a set that keeps its order
+        self._read: dict[str, Counter[str]] = {}  # by topic: the destinations it is read for, and by how many
         self.draining = False
         self.crash_risk = UNKNOWN  # what the broker's crash may cost, as last asked
 
@@ -167,11 +170,16 @@ class ChatService:
 
     def entered(self, destination: str, connection: Client) -> None:
         """A connection has subscribed to a topic; if that is a room, its user is there now."""
+        self._read.setdefault(self.topic_of(destination), Counter())[destination] += 1
         if (room := room_of(destination)) is not None and connection.user is not None:
             self.presence.enter(room, connection.user)
 
     def left(self, destination: str, connection: Client) -> None:
         """And has left it."""
+        topic = self.topic_of(destination)
+        self._read[topic] -= Counter([destination])
+        if not self._read[topic]:
+            del self._read[topic]
         if (room := room_of(destination)) is not None and connection.user is not None:
             self.presence.leave(room, connection.user)
 
@@ -278,7 +286,7 @@ class ChatService:
             self.hub.forget_ids(destination)
 
     def _destinations_of(self, topic: str) -> list[str]:
-        return [destination for destination in self.hub.destinations() if topic_of(destination) == topic]
+        return list(self._read.get(topic, ()))
 
 
 def _destination(record: Record) -> str:

@@ -22,7 +22,7 @@ from chatlab.chat.destinations import (
     canonical,
     fault_in,
     private_destination,
-    topic_of,
+    room_destination,
     watched_room,
 )
 from chatlab.chat.hub import Outlet, Subscriber
@@ -79,6 +79,10 @@ class Subscriptions:
             raise StompError("selectors are not supported")
         if not self._service.access.may_subscribe(user, destination):
             raise StompError(f"access refused: {user.name!r} may not subscribe to {destination!r}")
+        if (room := watched_room(destination)) is not None and not self._service.access.may_subscribe(
+            user, room_destination(room)
+        ):
+            raise StompError(f"access refused: {user.name!r} may not subscribe to {destination!r}: it tells of a room")
         if self._service.app.takes(destination):
             await self._answer_once(event, user)
         elif fault := fault_in(destination):
@@ -149,7 +153,7 @@ class Subscriptions:
         subscriber = self._subscriber(subscription, destination)
         if wanted is not None:
             subscriber.hold()
-        followed = self._service.relay.follow(topic_of(destination))
+        followed = self._service.relay.follow(self._service.topic_of(destination))
         self._service.hub.add(subscriber)
         self._service.entered(destination, self._connection)
         await self._confirm(event, followed.ready)
@@ -226,7 +230,7 @@ class Subscriptions:
         self._service.hub.discard(subscriber)
         if (room := watched_room(destination)) is not None:
             return self._service.presence.unwatch(room, subscriber)
-        self._service.relay.leave(topic_of(destination))
+        self._service.relay.leave(self._service.topic_of(destination))
         return self._service.left(destination, self._connection)
 
 
@@ -236,4 +240,4 @@ def _as_the_hub_knows_it(destination: str, user: User) -> str:
         return destination
     if not destination.startswith(USER_PREFIX + QUEUE_PREFIX[1:]):
         raise StompError(f"access refused: {destination!r} is not yours; your own queues are /user/queue/NAME")
-    return private_destination(user.principal, destination)
+    return private_destination(user.handle, destination)

@@ -30,7 +30,7 @@ from chatlab.errors import MessageRefused
         ("/topic/room.고양이", "chat:{고양이}"),
         ("/topic/news.today", "topic:{news.today}"),
         ("/queue/jobs", "queue:{jobs}"),
-        ("/user/p/queue/private", "chat-users"),
+        ("/user/p/queue/private", "chat-users:{p}"),
     ],
 )
 def test_each_destination_has_its_topic(destination: str, topic: str) -> None:
@@ -107,7 +107,7 @@ def test_a_private_message_shows_its_owner_the_name_without_the_owner() -> None:
     destination = private_destination("p1", "/user/queue/private")
     assert destination == "/user/p1/queue/private"
     assert split_private(destination) == ("p1", "/user/queue/private")
-    record = record_of(Delivery("chat-users", "1-0", pack(destination, [], b"x")))
+    record = record_of(Delivery("chat-users:{p1}", "1-0", pack(destination, [], b"x")))
     assert record is not None
     assert (record.destination, record.message.destination) == (destination, "/user/queue/private")
 

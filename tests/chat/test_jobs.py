@@ -20,9 +20,9 @@ from redis.asyncio import Redis
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.brokers.redis_streams import RedisStreamsBroker
 from chatlab.chat import server as chat_server
-from chatlab.chat.destinations import record_of
+from chatlab.chat.destinations import record_of, topic_of
 from chatlab.chat.jobs import audit_log, mentioned, mentions
-from chatlab.chat.presence import Person
+from chatlab.chat.presence_notes import Person
 from chatlab.errors import SetupError
 from chatlab.lab.cluster import Cluster
 from chatlab.lab.engines import Engine
@@ -162,7 +162,7 @@ def test_a_name_is_meant_when_it_stands_whole_behind_an_at_sign(content: str, na
 
 def test_a_name_is_found_however_it_is_spelled() -> None:
     people = [Person(unicodedata.normalize("NFD", "민지"), "p"), Person("हिन्दी", "q")]
-    assert [person.principal for person in mentioned("@민지 @हिन्दी", people)] == ["p", "q"]
+    assert [person.handle for person in mentioned("@민지 @हिन्दी", people)] == ["p", "q"]
     assert mentioned("@हिन्", people) == []
 
 
@@ -210,7 +210,8 @@ async def test_a_mention_that_is_worked_on_twice_is_told_once(broker: MemoryBrok
         assert record is not None
         await notify(record)
         await notify(record)
-        assert len(await broker.history("chat-users")) == 1
+        private = topic_of(f"/user/{minji.connected.get('user-handle')}/queue/x")
+        assert len(await broker.history(private)) == 1
 
 
 @pytest.mark.parametrize("queue", ["notifications", "errors"])

@@ -95,7 +95,7 @@ async def test_a_user_with_two_subscriptions_is_there_once_until_the_last_ends(s
 async def test_an_instance_that_dies_is_forgotten_when_its_note_expires(
     broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await broker.announce("cats", "dead", 'people dead 1\n[{"name":"ghost","principal":"g","handle":"h"}]', 0.2)
+    await broker.announce("cats", "dead", 'people dead 1\n[{"name":"ghost","handle":"h"}]', 0.2)
     async with await chat_server.start(broker) as server, Peer(server.url, "ann") as ann:
         await ann.subscribe("/topic/room.cats")
         who = await who_list(ann, "cats")
@@ -207,10 +207,10 @@ BAD_NOTES = [
     '{"v":1}',
     "",
     "[",
-    '[{"name":1,"principal":"p"}]',
+    '[{"name":1,"handle":"p"}]',
     '[{"name":"x"}]',
     "[" * 5000 + "]" * 5000,
-    '[{"name":"x","principal":"p","more":' + "[" * 5000 + "]" * 5000 + "}]",
+    '[{"name":"x","handle":"p","more":' + "[" * 5000 + "]" * 5000 + "}]",
 ]
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 
 from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat.app import handle_of
 from chatlab.chat.presence_notes import MAX_CHANGES, OthersNotes, OwnNotes, Person, between
 from chatlab.errors import BrokerUnavailable
 
 
 def person(name: str) -> Person:
-    return Person(name, f"p-{name}", f"h-{name}")
+    return Person(name, f"h-{name}")
 
 
 def crowd(count: int, first: int = 0) -> set[Person]:
@@ -128,18 +127,18 @@ async def test_an_instance_leaves_its_own_notes_out() -> None:
 
 def test_changes_to_people_that_are_not_there_are_left_out() -> None:
     others = OthersNotes(lambda note, why: None, lambda heading: False)
-    changes = 'changes one 2.1\n{"joined":[{"name":"x","principal":"p","handle":"h"}],"left":[]}'
+    changes = 'changes one 2.1\n{"joined":[{"name":"x","handle":"h"}],"left":[]}'
     assert others.take(["people one 1\n[]", changes])
     assert others.people == set()
     assert others.take(["people one 2\n[]", "changes one 2.1"])
-    assert others.people == {Person("x", "p", "h")}
+    assert others.people == {Person("x", "h")}
     assert not others.take(["changes one 2.1", "people one 2"])
 
 
-def test_a_list_of_an_earlier_version_is_read_and_its_people_have_handles() -> None:
+def test_a_list_without_a_heading_is_read_too() -> None:
     others = OthersNotes(lambda note, why: None, lambda heading: False)
-    others.take(['[{"name":"Ana","principal":"p"}]'])
-    assert others.people == {Person("Ana", "p", handle_of("p"))}
+    others.take(['[{"name":"Ana","handle":"h"}]'])
+    assert others.people == {Person("Ana", "h")}
 
 
 def test_what_is_between_two_sets_of_people_is_in_order() -> None:

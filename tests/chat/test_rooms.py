@@ -10,11 +10,13 @@ import pytest
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat_server
 from chatlab.chat.access import Access, Credentials
-from chatlab.chat.app import User
+from chatlab.chat.app import User, handle_of
+from chatlab.chat.destinations import topic_of
 from chatlab.chat.server import ChatServer
 from tests.support.stomp_peer import Peer
 
 SEND = "/app/chat.sendMessage"
+KEY = "a secret of this guest"
 
 
 async def test_a_room_hears_its_own_messages_and_no_others(server: ChatServer) -> None:
@@ -45,14 +47,22 @@ async def test_an_instance_reads_only_the_rooms_it_has_subscribers_for(server: C
 async def test_a_retry_adds_no_second_record_and_gets_its_receipt_even_after_a_reconnect(
     server: ChatServer, broker: MemoryBroker
 ) -> None:
-    async with Peer(server.url, "a") as first:
+    async with Peer(server.url, "a", client_key=KEY) as first:
         await first.say("once", client_id="c1")
-    async with Peer(server.url, "a") as again, Peer(server.url, "b") as other:
+    async with Peer(server.url, "a", client_key=KEY) as again, Peer(server.url, "b") as other:
         await again.say("once", client_id="c1")
         await other.say("another's c1 is another", client_id="c1")
         await again.say("so is one in another room", "cats", client_id="c1")
     assert len(await broker.history("chat-stream")) == 2
     assert len(await broker.history("chat:{cats}")) == 1
+
+
+async def test_a_namesakes_message_is_no_repeat(server: ChatServer, broker: MemoryBroker) -> None:
+    async with Peer(server.url, "a") as one, Peer(server.url, "a") as namesake:
+        await namesake.say("once", client_id="c1")
+        await one.say("once", client_id="c1")
+        await one.say("once", client_id="c1")
+    assert len(await broker.history("chat-stream")) == 2
 
 
 async def test_a_message_sent_without_a_client_id_comes_without_one(server: ChatServer) -> None:
@@ -149,7 +159,11 @@ async def test_a_topic_that_is_no_room_takes_a_send_with_its_headers_and_no_more
 async def test_another_message_under_the_same_client_id_is_another_message(
     server: ChatServer, broker: MemoryBroker
 ) -> None:
-    async with Peer(server.url, "kim") as one, Peer(server.url, "kim") as other, Peer(server.url, "watcher") as watcher:
+    async with (
+        Peer(server.url, "kim", client_key=KEY) as one,
+        Peer(server.url, "kim", client_key=KEY) as other,
+        Peer(server.url, "watcher") as watcher,
+    ):
         await watcher.subscribe("/topic/public")
         await one.say("from tab one", client_id="1")
         await other.say("from tab two", client_id="1")
@@ -177,7 +191,7 @@ async def test_a_private_message_is_a_repeat_only_for_the_same_person_and_with_t
         for to, content in (("p", "x"), ("q", "x"), ("p", "y"), ("p", "x")):
             body = json.dumps({"to": to, "content": content, "client_id": "1"})
             await peer.receipt("SEND", body, destination="/app/chat.private")
-    assert len(await broker.history("chat-users")) == 3
+    assert [len(await broker.history(topic_of(f"/user/{handle_of(to)}/queue/x"))) for to in "pq"] == [2, 1]
 
 
 @pytest.mark.parametrize("room", ["고양이", "हिन्दी", "தமிழ்", "العَرَبِيَّة", "ệ", "می\u200cخواهم", "\U00031350"])
