@@ -11,9 +11,12 @@ line begins says what it is:
     ! not confirmed: ...               the same, if the text may still arrive (a shared room)
     (an empty message)                 a heart-beat, to a member that asked for them: ws://host:port/room?beats=yes
 
-A name has no colon and no control characters, and is taken once: nobody's text can pass for a notice, an error or
-somebody else's. Everybody who is in sees the same lines in the same order. A GET for / answers with a small page to
-come in by (`classroom.py`); with a room code, nobody comes in without it.
+Whatever a member sends is one line, and a name has nothing in it that separates the parts of a line and is taken once,
+however it is written: nobody's text can pass for a notice, an error or somebody else's (`room_lines.py`). A member that
+asks for it (ws://host:port/room?parts=yes), as the page does, receives each line as JSON, with its parts apart.
+
+Everybody who is in sees the same lines in the same order. A GET for / answers with a small page to come in by
+(`classroom.py`); with a room code, nobody comes in without it.
 
 Left out: history, private messages, several rooms. A room that several instances share is `shared_room.py`.
 """
@@ -23,7 +26,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import unicodedata
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -34,6 +36,7 @@ from typing import Protocol, Self
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 from uuid import UUID
 
+import msgspec
 from aiohttp import web
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
@@ -41,11 +44,11 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 from chatlab.classroom import PAGE, host_to_open, in_url, page_file, same_code
 from chatlab.errors import HandshakeError
 from chatlab.fanout import Fanout, Group, SlowReaderPolicy
-from chatlab.naming import can_be_shown
 from chatlab.net import websockets_library
 from chatlab.net.aiohttp_upgrade import upgrade
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
 from chatlab.net.http_server import HttpServer
+from chatlab.room_lines import Parts, look_alike, one_line, parts_of, required_name
 from chatlab.websocket import handshake
 from chatlab.websocket.connection import Connection
 from chatlab.websocket.frames import Close, CloseCode, Frame, server_message
@@ -54,7 +57,6 @@ from chatlab.websocket.handshake import Agreement, Request, Response
 logger = logging.getLogger("chatlab.room")
 
 PATH = "/room"
-MAX_NAME = 32  # characters
 TURN = 64  # messages taken from one member before the others have their turn
 DEPARTURES = 100  # how many of the last departures are remembered, with their reasons
 SHUTDOWN_SECONDS = 2.0  # for members to answer the close with 1001, before their connections are dropped
@@ -148,9 +150,12 @@ class Metrics:
 class Member:
     """One client in the room: the peer of its WebSocket, and the sink that the fan-out writes to."""
 
-    def __init__(self, room: Room, end: WebSocketEnd, number: int, name: str | None, address: str) -> None:
+    def __init__(
+        self, room: Room, end: WebSocketEnd, number: int, name: str | None, address: str, *, parts: bool = False
+    ) -> None:
         self.room = room
         self.name = name
+        self.parts = parts  # it receives each line with its parts apart
         self.label = name or f"member {number}"
         self.address = address
         self.prefix = f"Server received from {name}: " if name else "Server received: "
@@ -227,18 +232,28 @@ class Room:
         self.fanout = Fanout(policy)
         self.rate = rate
         self.members: Group[Member] = self.fanout.group()
+        self._see_lines: Group[Member] = self.fanout.group()
+        self._see_parts: Group[Member] = self.fanout.group()
         self.departures: deque[Departure] = deque(maxlen=DEPARTURES)
-        self._names: set[str] = set()  # taken, case-folded
+        self._names: set[str] = set()  # taken, as `look_alike` has them
         self._numbers = count(1)
         self._wants_beats: dict[Member, None] = {}  # a dict, as a set that keeps its order
         self._next_beat: asyncio.TimerHandle | None = None
 
-    def join(self, end: WebSocketEnd, name: str | None, address: str, *, beats: bool = False) -> Member:
-        """Let a client in, under the name it asks for or one like it, and tell everybody. `beats`: it wants them."""
-        member = Member(self, end, next(self._numbers), self._free_name(name), address)
+    def join(
+        self, end: WebSocketEnd, name: str | None, address: str, *, beats: bool = False, parts: bool = False
+    ) -> Member:
+        """Let a client in, under the name it asks for or one like it, and tell everybody.
+
+        `beats`: it wants heart-beats. `parts`: it wants each line with its parts apart, and its own name first.
+        """
+        member = Member(self, end, next(self._numbers), self._free_name(name), address, parts=parts)
         self.members.add(member)
+        (self._see_parts if parts else self._see_lines).add(member)
+        if parts:
+            self.fanout.send(_message(Parts("you", name=member.name)), (member,))
         if member.name:
-            self._names.add(member.name.casefold())
+            self._names.add(look_alike(member.name))
             self.notify(f"{member.name} joined")
         if beats:
             self._wants_beats[member] = None
@@ -250,11 +265,12 @@ class Room:
         """Take a member out, once, and tell everybody."""
         if member not in self.members:
             return
-        self.members.discard(member)
+        for group in (self.members, self._see_lines, self._see_parts):
+            group.discard(member)
         self._wants_beats.pop(member, None)
         self.departures.append(Departure(member.label, code, reason))
         if member.name:
-            self._names.discard(member.name.casefold())
+            self._names.discard(look_alike(member.name))
             self.notify(f"{member.name} left")
         logger.info("%s left: %d %s", member, code, reason)
 
@@ -267,7 +283,7 @@ class Room:
             self._refuse(member, member.allowance)
         else:
             member.sent += 1
-            self.pass_on(member, member.prefix + message)
+            self.pass_on(member, member.prefix + one_line(message))
 
     def pass_on(self, member: Member, line: str) -> None:
         """Send on what `member` said. A room that several instances share hands it to a broker here instead."""
@@ -275,7 +291,10 @@ class Room:
 
     def deliver(self, line: str) -> None:
         """Send `line` to every member of this instance."""
-        self.members.send(server_message(line.encode()))
+        if self._see_lines:
+            self._see_lines.send(server_message(line.encode()))
+        if self._see_parts:
+            self._see_parts.send(_message(parts_of(line)))
 
     def notify(self, what: str) -> None:
         """Tell everybody `what` happened, and how many are here now."""
@@ -283,7 +302,12 @@ class Room:
 
     def tell(self, member: Member, error: str, outcome: str = "not sent") -> None:
         """Tell one member why what it sent was not passed on, or may not have been."""
-        self.fanout.send(server_message(f"! {outcome}: {error}".encode()), (member,))
+        line = f"! {outcome}: {error}"
+        self.fanout.send(_message(parts_of(line)) if member.parts else server_message(line.encode()), (member,))
+
+    def is_taken(self, name: str) -> bool:
+        """Whether a member here can be taken for one of that name."""
+        return look_alike(name) in self._names
 
     def _refuse(self, member: Member, allowance: Allowance) -> None:
         limit = f"more than {allowance.limit.per_second:g} messages a second"
@@ -294,9 +318,9 @@ class Room:
 
     def _free_name(self, name: str | None) -> str | None:
         """`name` if it is free, else name-2, name-3, ..."""
-        if name is None or name.casefold() not in self._names:
+        if name is None or not self.is_taken(name):
             return name
-        return next(each for n in count(2) if (each := f"{name}-{n}").casefold() not in self._names)
+        return next(each for n in count(2) if not self.is_taken(each := f"{name}-{n}"))
 
     def _beat_later(self) -> None:
         if self._next_beat is None and self._wants_beats:
@@ -329,6 +353,11 @@ class Room:
         )
 
 
+def _message(parts: Parts) -> bytes:
+    """The WebSocket message that carries the parts of a line."""
+    return server_message(msgspec.json.encode(parts))
+
+
 # --- The room as in the article ---
 
 
@@ -338,6 +367,7 @@ class RoomAsInTheArticle:
     What is wrong with it is left in. One session that does not read blocks the loop once its buffers are full, and with
     it the sender. One session that is going away makes `send` raise: those after it get nothing, and the sender, whose
     handler this is, is closed with 1011. Any number of loops run at once, so members see messages in different orders.
+    A text goes out as it came: with a line end in it, it passes for somebody else's line wherever lines are shown.
     """
 
     def __init__(self) -> None:
@@ -417,12 +447,7 @@ def query(target: str, name: str) -> str | None:
 
 def asked_name(target: str) -> str | None:
     """The name a request asks for; raises `HandshakeError` for one that could be mistaken for something else."""
-    name = " ".join(unicodedata.normalize("NFC", query(target, "name") or "").split())
-    if len(name) > MAX_NAME:
-        raise HandshakeError(f"name too long: {len(name)} characters, at most {MAX_NAME}")
-    if ":" in name or not can_be_shown(name):
-        raise HandshakeError(f"name with a colon or an unprintable character: {name!r}")
-    return name or None
+    return required_name(query(target, "name") or "")
 
 
 def peer_address(peer: Sequence[object] | None) -> str:
@@ -582,7 +607,8 @@ class Entrance:
         log = logging.LoggerAdapter(logger, {"connection": address})
 
         def open_peer(end: WebSocketEnd) -> Member:
-            return self.room.join(end, asked_name(target), address, beats=bool(query(target, "beats")))
+            beats, parts = bool(query(target, "beats")), bool(query(target, "parts"))
+            return self.room.join(end, asked_name(target), address, beats=beats, parts=parts)
 
         return WebSocketEnd(transport, websocket, open_peer, name=address, log=log, settings=self._settings)
 

@@ -5,13 +5,16 @@
 
 The sender's own text comes back through the broker too: one way for everybody, and so one order for everybody. All else
 is `room.py`; any engine behind `brokers/port.py` will do. Notices of who came and left stay with the server they
-happened on. Left out: history, and rooms with names. That is what `chat/` is for.
+happened on: what comes from the broker is always a text, whoever wrote it there. Names are taken once on a server; a
+namesake on another server is shown as "Ana (another server)". Left out: history, and rooms with names. That is what
+`chat/` is for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from typing import Any
 
 from chatlab.brokers.port import SURVIVES, Broker, KeepsHistory, Subscription, crash_risk
@@ -20,6 +23,7 @@ from chatlab.fanout import SlowReaderPolicy
 from chatlab.retry import Backoff, Retry
 from chatlab.room import Member, RateLimit, Room, RoomServer
 from chatlab.room import start as start_room
+from chatlab.room_lines import TEXT, TEXT_FROM, one_line, parts_of
 from chatlab.tasks import Tasks
 
 __all__ = ["SharedRoom", "start"]
@@ -28,6 +32,7 @@ logger = logging.getLogger("chatlab.shared_room")
 
 TOPIC = "room"
 WAITING = 1000  # texts that may wait for the broker before members are told to wait, too
+MAX_OWN = 4 * WAITING  # lines remembered until they come back
 BACKOFF = Backoff(first=0.1, longest=2.0)  # between attempts to hear the broker again
 
 
@@ -41,6 +46,7 @@ class SharedRoom(Room):
         self._outgoing: asyncio.Queue[tuple[Member, str]] = asyncio.Queue(WAITING)
         self._tasks = Tasks(logger)
         self._deaf = False  # the broker is not being read
+        self._own: Counter[str] = Counter()  # lines of our members that are to come back
         self._newest = ""  # the id of the last record heard; "" before the first, or where the engine gives none
         self._missed = False  # whether records may have passed by since then
 
@@ -64,6 +70,10 @@ class SharedRoom(Room):
             self._outgoing.put_nowait((member, line))
         except asyncio.QueueFull:
             self.tell(member, "the broker is behind; try again in a moment")
+        else:
+            self._own[line] += 1
+            if len(self._own) > MAX_OWN:  # some have not come back, and will not
+                del self._own[next(iter(self._own))]
 
     async def _speak(self) -> None:
         while True:
@@ -95,9 +105,24 @@ class SharedRoom(Room):
                         retry.reset()
                         self._newest = batch[-1].id
                         for delivery in batch:  # not all of them need be ours: another program may write to the topic
-                            self.deliver(delivery.body.decode(errors="replace"))
+                            self.deliver(self._heard(delivery.body.decode(errors="replace")))
         except BrokerClosed as closed:
             self._lost(closed)
+
+    def _heard(self, line: str) -> str:
+        """The line as it is shown here: a text always, and with a name that no member here can be taken for."""
+        if self._own[line]:
+            self._own[line] -= 1
+            if not self._own[line]:
+                del self._own[line]
+            return line
+        line = one_line(line)
+        if not line.startswith((TEXT, TEXT_FROM)):
+            return TEXT + line
+        said = parts_of(line)
+        if said.sender is None or not self.is_taken(said.sender):
+            return line
+        return f"{TEXT_FROM}{said.sender} (another server): {said.text}"
 
     async def _subscribe_again(self) -> Subscription:
         """Subscribe where we left off, or from now on if the engine keeps nothing; tell the members which it was."""

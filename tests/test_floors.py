@@ -16,7 +16,7 @@ PACKAGE = ROOT / "chatlab"
 FLOORS = [
     {"console", "errors", "foreign_json", "naming", "proxies", "tasks", "urls"},
     {"retry"},
-    {"websocket", "fanout", "brokers", "stomp", "classroom", "journal"},
+    {"websocket", "fanout", "brokers", "stomp", "classroom", "journal", "room_lines"},
     {"net"},
     {"echo", "room", "chat"},
     {"shared_room"},

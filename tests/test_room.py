@@ -63,7 +63,7 @@ async def test_an_empty_text_and_one_with_line_ends_are_texts_too() -> None:
     async with await room.start() as server, enter(server) as a:
         await a.send("")
         await a.send("one\n* two\n")
-        assert await receive(a, 2) == ["Server received: ", "Server received: one\n* two\n"]
+        assert await receive(a, 2) == ["Server received: ", "Server received: one↵* two↵"]
 
 
 async def test_members_with_names_are_announced_and_named() -> None:

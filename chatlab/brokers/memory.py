@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Self
@@ -191,6 +191,16 @@ class MemoryBroker:
         self._require_open()
         self._notes.setdefault(place, {})[who] = (note, asyncio.get_running_loop().time() + seconds)
 
+    async def renew(self, place: str, who: str, seconds: float) -> bool:
+        """Have a note stand for longer; False if it has expired."""
+        self._require_open()
+        now = asyncio.get_running_loop().time()
+        note, until = self._notes.get(place, {}).get(who, ("", 0.0))
+        if until <= now:
+            return False
+        self._notes[place][who] = (note, now + seconds)
+        return True
+
     async def present(self, place: str) -> Sequence[str]:
         """The notes that stand; those that have expired are dropped."""
         self._require_open()
@@ -199,6 +209,11 @@ class MemoryBroker:
         if standing:
             self._notes[place] = standing
         return [note for note, _ in standing.values()]
+
+    async def look(self, place: str, known: Collection[str]) -> Sequence[str]:
+        """As `present`, but of a note whose first line is known that line alone."""
+        notes = [(note.partition("\n")[0], note) for note in await self.present(place)]
+        return [first if first in known else note for first, note in notes]
 
     async def crash_risk(self) -> str:
         """What a crash costs: this process is the engine."""

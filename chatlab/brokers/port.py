@@ -10,7 +10,7 @@ no engine.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, Self, runtime_checkable
 
 import msgspec
@@ -158,8 +158,14 @@ class HasPresence(Broker, Protocol):
     async def announce(self, place: str, who: str, note: str, seconds: float) -> None:
         """Have `note` stand under `who` at that place for so many seconds, in place of what stood there."""
 
+    async def renew(self, place: str, who: str, seconds: float) -> bool:
+        """Have the note of `who` stand for so many seconds from now; False if it stands no longer."""
+
     async def present(self, place: str) -> Sequence[str]:
         """The notes that stand at a place now."""
+
+    async def look(self, place: str, known: Collection[str]) -> Sequence[str]:
+        """The same, but of a note whose first line is in `known` that line alone: it need not be read again."""
 
 
 @runtime_checkable

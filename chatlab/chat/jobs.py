@@ -34,7 +34,8 @@ from chatlab.chat.destinations import (
     topic_of,
     topics_on,
 )
-from chatlab.chat.presence import Person, Presence
+from chatlab.chat.presence import Presence
+from chatlab.chat.presence_notes import Person
 from chatlab.chat.workers import Job, Work
 from chatlab.errors import MessageRefused, NotNow, SetupError
 from chatlab.foreign_json import parse

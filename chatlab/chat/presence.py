@@ -1,14 +1,22 @@
 """Who is in a room, on all instances together: `/topic/who.NAME`.
 
-Each instance keeps one note per room in the broker, with the names of those it has there, and renews it before it
-expires; a room's people are those in all its notes. An instance that dies renews nothing, and its people are gone
-with its note.
+A subscriber receives the list once, and then what changes:
 
-A subscriber to `/topic/who.NAME` gets the list at once and whenever it changes. Nothing goes through a stream: an
-instance that has somebody watching a room looks at its notes now and then, and sends what has changed.
+    {"room": "cats", "version": 7, "count": 2, "people": [{"name": "Ana", "handle": "5f…"}, …]}
+    {"room": "cats", "version": 8, "count": 2, "joined": [{"name": "민지", …}], "left": [{"name": "Ben", …}]}
+    {"room": "cats", "version": 9, "count": 614, "again": 12.0}
 
-Without notes that expire (`HasPresence`), an instance knows its own people alone. A note that is no list of people is
-another program's, and is skipped.
+`version` grows by one with each change: a subscriber that sees another number has missed something, and subscribes
+again for the list. Of a crowd the list has the first MAX_SHOWN, and `count` is of all. `again` stands for more than
+MAX_TOLD changes at once: subscribe again at a random moment within so many seconds, so that not all do so together.
+
+What costs grows with changes, and no one can make many: those of a room are gathered for LOOK_SECONDS from the first
+on, so who enters and leaves within that time is not told at all. The list goes to the newcomer alone, and to one
+connection once in LOOK_SECONDS.
+
+Nothing goes through a stream. Instances tell each other by notes in the broker (presence_notes.py); an instance that
+has somebody watching a room looks once in LOOK_SECONDS whether there is another note. Without such notes
+(`HasPresence`), an instance knows its own people alone.
 """
 
 from __future__ import annotations
@@ -17,56 +25,88 @@ import asyncio
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
+from heapq import nsmallest
 
 import msgspec
 
 from chatlab.brokers.port import Broker, HasPresence
 from chatlab.chat.app import User
 from chatlab.chat.destinations import JSON, WHO_PREFIX, Record
+from chatlab.chat.hub import Subscriber
+from chatlab.chat.presence_notes import Changes, OthersNotes, OwnNotes, Person, between
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable
-from chatlab.foreign_json import parse
 from chatlab.retry import Backoff, Retry
 from chatlab.stomp.frames import Message
 from chatlab.tasks import Tasks, cancel
 
 logger = logging.getLogger("chatlab.chat")
 
-NOTE_SECONDS = 30.0  # how long a dead instance's people still show
 RENEW_SECONDS = 10.0
-LOOK_SECONDS = 1.0  # how late a change on another instance shows
+LOOK_SECONDS = 1.0  # for which changes are gathered, and how late a change on another instance is seen
 GOODBYE_SECONDS = 1.0  # for a broker that may be away just now; the notes expire anyway
-MAX_SHOWN = 500
+MAX_SHOWN = 500  # people in a list
+MAX_TOLD = 50  # people in a change
+LISTS_PER_SECOND = 50  # how many of a room's watchers are asked to subscribe again in a second
 WAITS = Backoff(longest=2.0)  # for a broker that is away
 MAX_LOGGED = 1000  # faults remembered, so that each is logged once
 
-
-class Person(msgspec.Struct, frozen=True, order=True):
-    """One user in a room, however many connections it has there."""
-
-    name: str
-    handle: str
-
-
 People = list[Person]
-_people = msgspec.json.Decoder(People)
+SendTo = Callable[[Subscriber, Record], None]
+
+
+class Told(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of a MESSAGE to a room's watchers: the list, a change, or that there were too many changes."""
+
+    room: str
+    version: int
+    count: int
+    people: list[Person] | None = None
+    joined: list[Person] | None = None
+    left: list[Person] | None = None
+    again: float | None = None
+
+
+@dataclass(slots=True)
+class Watched:
+    """One room that is watched on this instance, and what its watchers know."""
+
+    others: OthersNotes
+    local: frozenset[Person]  # this instance's people, as last told
+    people: frozenset[Person] | None = None  # everybody, as last told; None before the first look
+    version: int = 1
+    list: Record | None = None  # the list as of this version, once somebody has asked
+    watchers: int = 0
+    waiting: dict[Subscriber, None] = field(default_factory=dict)  # a dict, as a set that keeps its order
+    served: set[object] = field(default_factory=set)  # connections that have had the list a moment ago
+    served_since: float = 0.0
 
 
 class Presence:
-    """This instance's people by room, and the lists its watchers were sent last."""
+    """This instance's people by room, and what its watchers know."""
 
     def __init__(
-        self, broker: Broker, instance: str, send: Callable[[Record], None], tasks: Tasks | None = None
+        self,
+        broker: Broker,
+        instance: str,
+        send: Callable[[Record], None],
+        tasks: Tasks | None = None,
+        *,
+        send_to: SendTo | None = None,
     ) -> None:
-        self._notes = broker if isinstance(broker, HasPresence) else None
+        self._broker = broker if isinstance(broker, HasPresence) else None
+        self._own = OwnNotes(self._broker, instance) if self._broker is not None else None
         self._instance = instance
         self._send = send
+        self._send_to = send_to
         self._here: dict[str, Counter[Person]] = {}
-        self._watchers: Counter[str] = Counter()
-        self._sent: dict[str, People] = {}
-        self._announced: dict[str, float] = {}  # by room: when its note was last written
-        self._changed: dict[str, None] = {}  # rooms whose note is to be written
+        self._watched: dict[str, Watched] = {}
+        # Each the one due first, first.
+        self._settling: dict[str, float] = {}  # rooms that have changed, and when that is told
+        self._looking: dict[str, float] = {}  # watched rooms, and when they are looked at
+        self._unseen: dict[str, None] = {}  # watched rooms that have not been looked at yet
         self._logged: dict[tuple[str, str], None] = {}  # by room and reason: what is wrong with others' notes
         self._numbers = itertools.count(1)
         self._wake = asyncio.Event()
@@ -75,49 +115,78 @@ class Presence:
 
     def enter(self, room: str, user: User) -> None:
         """A user of this instance has subscribed to a room."""
-        self._here.setdefault(room, Counter())[Person(user.name, user.handle)] += 1
-        self._touch(room)
+        person = Person(user.name, user.handle)
+        here = self._here.setdefault(room, Counter())
+        here[person] += 1
+        if here[person] == 1:
+            self._changed(room)
 
     def leave(self, room: str, user: User) -> None:
         """And has left it."""
-        people = self._here[room]
-        people[Person(user.name, user.handle)] -= 1
-        self._here[room] = +people
-        self._touch(room)
+        person = Person(user.name, user.handle)
+        here = self._here[room]
+        here[person] -= 1
+        if here[person]:
+            return
+        del here[person]
+        if not here:
+            del self._here[room]
+        self._changed(room)
 
-    def watch(self, room: str) -> None:
-        """Somebody on this instance wants to know who is in a room."""
-        self._watchers[room] += 1
-        self._sent.pop(room, None)  # so that the list is sent again, to the newcomer too
-        self._touch(room)
+    def watch(self, room: str, subscriber: Subscriber | None = None) -> None:
+        """Somebody on this instance wants to know who is in a room. The list is sent as soon as it is known."""
+        watched = self._watched.get(room)
+        if watched is None:
+            watched = self._watched[room] = Watched(self._nothing_read(room), self._local(room))
+            self._unseen[room] = None
+            self._start()
+        watched.watchers += 1
+        if subscriber is not None:
+            self._give_list(room, watched, subscriber)
 
-    def unwatch(self, room: str) -> None:
+    def unwatch(self, room: str, subscriber: Subscriber | None = None) -> None:
         """And does not any more."""
-        self._watchers[room] -= 1
-        if not self._watchers[room]:
-            del self._watchers[room]
-            self._sent.pop(room, None)
+        watched = self._watched[room]
+        watched.watchers -= 1
+        if subscriber is not None:
+            watched.waiting.pop(subscriber, None)
+        if not watched.watchers:
+            del self._watched[room]
+            self._unseen.pop(room, None)
+            self._looking.pop(room, None)
 
     async def people(self, room: str) -> People:
         """Everybody in a room, by name."""
-        if self._notes is None:
-            return sorted(self._here.get(room, ()))
-        notes = await self._notes.present(room)
-        return sorted({person for note in notes for person in self._in_note(room, note)})
+        if self._broker is None:
+            return sorted(self._local(room))
+        watched = self._watched.get(room)
+        # A copy, if it knows most of the notes already: what is new is for `_look` to take, and to tell.
+        others = self._nothing_read(room) if watched is None else watched.others.copy()
+        others.take(await self._broker.look(room, others.known))
+        return sorted(self._local(room) | others.people)
 
     async def aclose(self) -> None:
         """Take this instance's people out of the rooms."""
         await cancel(self._task)
         self._here.clear()
+        if self._own is None:
+            return
         try:
             async with asyncio.timeout(GOODBYE_SECONDS):
-                for room in list(self._announced):
-                    await self._unless_refused(room, self._announce(room))
+                for room in list(self._own.rooms):
+                    await self._unless_refused(room, self._own.write(room, frozenset(), 0.0))
         except (BrokerError, TimeoutError) as error:
             logger.info("presence is left to expire: %r", error)
 
-    def _touch(self, room: str) -> None:
-        self._changed[room] = None
+    # --- The task that tells the others ---
+
+    def _changed(self, room: str) -> None:
+        """Tell of it later, together with what follows in that time."""
+        if room not in self._settling:
+            self._settling[room] = asyncio.get_running_loop().time() + LOOK_SECONDS
+            self._start()
+
+    def _start(self) -> None:
         self._wake.set()
         if self._task is None:
             self._task = self._tasks.start(self._run(), name="presence")
@@ -128,59 +197,65 @@ class Presence:
             async for attempt in retry:
                 with attempt:
                     while True:
-                        # Before the work: what happens meanwhile is for the next round, and that begins at once.
+                        # Before the work: what happens meanwhile is for the next round.
                         self._wake.clear()
-                        await self._announce_changed()
+                        await self._settle()
                         await self._look()
+                        await self._renew()
                         retry.reset()
                         await self._pause()
 
     async def _pause(self) -> None:
-        """Wait for a change, here or (by looking) elsewhere."""
+        """Wait until something is due, or something is there that may be due sooner."""
+        firsts = [next(iter(due.values()), None) for due in (self._settling, self._looking)]
+        firsts.append(self._own.next_renewal(RENEW_SECONDS) if self._own is not None else None)
+        until = min((first for first in firsts if first is not None), default=None)
         with suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_SECONDS if self._watchers else RENEW_SECONDS):
+            async with asyncio.timeout_at(until):
                 await self._wake.wait()
         if self._wake.is_set():
-            await asyncio.sleep(LOOK_SECONDS / 10)  # people come and go in crowds
+            await asyncio.sleep(LOOK_SECONDS / 20)  # people come in crowds
 
-    async def _announce_changed(self) -> None:
-        """Write the notes that have changed or are to be renewed, each once."""
-        due = asyncio.get_running_loop().time() - RENEW_SECONDS
-        # All are taken before anything is awaited: a room that changes while its note is on its way is due again.
-        rooms = self._changed | dict.fromkeys(room for room in self._here if self._announced.get(room, due) <= due)
-        self._changed = {}
-        try:
-            while rooms:
-                room = next(iter(rooms))
-                await self._unless_refused(room, self._announce(room))
-                del rooms[room]
-        finally:
-            self._changed = rooms | self._changed
-
-    async def _announce(self, room: str) -> None:
-        people = sorted(self._here.get(room, ()))
-        if not people:
-            self._here.pop(room, None)
-            if room not in self._announced:
-                return
-        now = asyncio.get_running_loop().time()
-        if self._notes is not None:
-            note = msgspec.json.encode(people).decode()
-            await self._notes.announce(room, self._instance, note, NOTE_SECONDS if people else 1.0)
-        if people:
-            self._announced[room] = now
-        else:
-            self._announced.pop(room, None)
+    async def _settle(self) -> None:
+        """Tell watchers and other instances of the rooms whose changes have been gathered long enough."""
+        for room in _due(self._settling):
+            del self._settling[room]
+            self._tell_local(room)
+            if self._own is not None:
+                try:
+                    await self._unless_refused(room, self._own.write(room, self._local(room), _now()))
+                except (BrokerUnavailable, BrokerClosed):
+                    self._settling.setdefault(room, _now())
+                    raise
 
     async def _look(self) -> None:
-        for room in list(self._watchers):
-            await self._unless_refused(room, self._tell_of(room))
+        """Look at the watched rooms whose time has come, and at those that are new."""
+        for room in [*self._unseen, *_due(self._looking)]:
+            if room in self._watched:
+                await self._look_at(room, self._watched[room])
 
-    async def _tell_of(self, room: str) -> None:
-        people = await self.people(room)
-        if self._sent.get(room) != people and room in self._watchers:
-            self._sent[room] = people
-            self._send(self._record(room, people))
+    async def _look_at(self, room: str, watched: Watched) -> None:
+        if self._broker is not None:
+            await self._unless_refused(room, self._read(room, watched, self._broker))
+        if self._watched.get(room) is not watched:
+            return  # nobody watches it any more
+        self._tell(room, watched)
+        _forget_served(watched)
+        for subscriber in list(watched.waiting):
+            self._give_list(room, watched, subscriber)
+        self._unseen.pop(room, None)
+        self._looking.pop(room, None)
+        self._looking[room] = _now() + LOOK_SECONDS
+
+    async def _read(self, room: str, watched: Watched, broker: HasPresence) -> None:
+        watched.others.take(await broker.look(room, watched.others.known))
+
+    async def _renew(self) -> None:
+        """Have the notes stand for longer that were last written or renewed a while ago."""
+        own = self._own
+        while own is not None and (due := own.next_renewal(RENEW_SECONDS)) is not None and due <= _now():
+            room = next(iter(own.rooms))
+            await self._unless_refused(room, own.renew(room, self._local(room), _now()))
 
     async def _unless_refused(self, room: str, work: Awaitable[None]) -> None:
         """Do what concerns one room. If the engine refuses it (a key of another kind), the other rooms go on."""
@@ -191,12 +266,63 @@ class Presence:
         except BrokerError as error:
             self._log_once(room, "presence is refused", str(error))
 
-    def _in_note(self, room: str, note: str) -> Iterable[Person]:
-        try:
-            return parse(_people.decode, note.encode())
-        except ValueError as error:
-            self._log_once(room, "presence: a note is no list of people", f"{note[:80]!r} ({error})")
-            return ()
+    # --- What the watchers are told ---
+
+    def _tell_local(self, room: str) -> None:
+        watched = self._watched.get(room)
+        if watched is not None:
+            watched.local = self._local(room)
+            if watched.people is not None:
+                self._tell(room, watched)
+
+    def _tell(self, room: str, watched: Watched) -> None:
+        """Send the watchers what has changed since they were told last."""
+        before, people = watched.people, watched.local | watched.others.people
+        if people == before:
+            return
+        watched.people, watched.list = people, None
+        if before is not None:
+            watched.version += 1
+            self._send(self._record(self._change(room, watched, between(before, people))))
+
+    def _change(self, room: str, watched: Watched, changes: Changes) -> Told:
+        count = len(watched.people or ())
+        if len(changes) > MAX_TOLD:
+            return Told(room, watched.version, count, again=max(2.0, watched.watchers / LISTS_PER_SECOND))
+        return Told(room, watched.version, count, joined=changes.joined, left=changes.left)
+
+    def _give_list(self, room: str, watched: Watched, subscriber: Subscriber) -> None:
+        """Send the list to one subscriber; later, if it is not known yet or its connection has had one just now."""
+        _forget_served(watched)
+        if watched.people is None or subscriber.outlet in watched.served:
+            watched.waiting[subscriber] = None
+            return
+        watched.waiting.pop(subscriber, None)
+        watched.served.add(subscriber.outlet)
+        if watched.list is None:
+            people = nsmallest(MAX_SHOWN, watched.people)
+            watched.list = self._record(Told(room, watched.version, len(watched.people), people=people))
+        if self._send_to is not None:
+            self._send_to(subscriber, watched.list)
+
+    def _record(self, told: Told) -> Record:
+        destination = WHO_PREFIX + told.room
+        name = f"{destination[1:]}/{self._instance}-{next(self._numbers)}"
+        return Record("", destination, Message(destination, name, msgspec.json.encode(told), [("content-type", JSON)]))
+
+    # --- Small things ---
+
+    def _local(self, room: str) -> frozenset[Person]:
+        return frozenset(self._here.get(room, ()))
+
+    def _nothing_read(self, room: str) -> OthersNotes:
+        def skip(note: str, why: str) -> None:
+            self._log_once(room, "presence: a note is no list of people", f"{note[:80]!r} ({why})")
+
+        return OthersNotes(skip, self._is_own)
+
+    def _is_own(self, heading: str) -> bool:
+        return self._own is not None and self._own.is_own(heading)
 
     def _log_once(self, room: str, what: str, why: str) -> None:
         if (room, why) not in self._logged:
@@ -205,12 +331,21 @@ class Presence:
         if len(self._logged) > MAX_LOGGED:
             del self._logged[next(iter(self._logged))]
 
-    def _record(self, room: str, people: People) -> Record:
-        """The MESSAGE that says who is in a room; of a crowd the first so many, and how many there are."""
-        destination = WHO_PREFIX + room
-        body = msgspec.json.encode({"room": room, "count": len(people), "people": people[:MAX_SHOWN]})
-        name = f"{destination[1:]}/{self._instance}-{next(self._numbers)}"
-        return Record("", destination, Message(destination, name, body, [("content-type", JSON)]))
+
+def _forget_served(watched: Watched) -> None:
+    if _now() - watched.served_since >= LOOK_SECONDS:
+        watched.served.clear()
+        watched.served_since = _now()
+
+
+def _due(times: dict[str, float]) -> list[str]:
+    """The rooms whose time has come; the one due first is first."""
+    now = _now()
+    return list(itertools.takewhile(lambda room: times[room] <= now, times))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _note_waiting(error: Exception, wait: float) -> None:

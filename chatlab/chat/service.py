@@ -30,7 +30,7 @@ from chatlab.chat.access import Access
 from chatlab.chat.app import Application, User
 from chatlab.chat.destinations import PUBLIC, Record, record_of, room_of, topics_on
 from chatlab.chat.directory import Directory
-from chatlab.chat.hub import Hub
+from chatlab.chat.hub import Hub, Subscriber
 from chatlab.chat.jobs import MakeWork, jobs_in
 from chatlab.chat.limits import Rate
 from chatlab.chat.metrics import Metrics, exposition
@@ -103,7 +103,7 @@ class ChatService:
         self.hub = Hub(self.fanout)
         self.relay = Relay(broker, self._deliver, self._lost, restarted=self._restarted, tasks=self.tasks)
         self.queues = Queues(broker, self.id, self.tasks)
-        self.presence = Presence(broker, self.id, self._send, self.tasks)
+        self.presence = Presence(broker, self.id, self._send, self.tasks, send_to=self._send_to)
         works = [make(broker, self.presence) for make in jobs]
         self.workers = Workers(broker, self.id, jobs_in(job_rooms, works), self.tasks) if works else None
         self.metrics = Metrics()
@@ -275,6 +275,9 @@ class ChatService:
 
     def _send(self, record: Record) -> None:
         self.hub.dispatch(record.destination, [record])
+
+    def _send_to(self, subscriber: Subscriber, record: Record) -> None:
+        subscriber.send(self.fanout, [record])
 
     def _lost(self, topic: str) -> None:
         for destination in self._destinations_of(topic):

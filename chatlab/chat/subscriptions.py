@@ -172,7 +172,7 @@ class Subscriptions:
     def _watch(self, event: Subscribe) -> None:
         subscriber = self._subscriber(event.subscription, event.subscription.destination)
         self._service.hub.add(subscriber)
-        self._service.presence.watch(watched_room(subscriber.destination) or "")
+        self._service.presence.watch(watched_room(subscriber.destination) or "", subscriber)
         self._connection.done(event)
 
     def _subscriber(self, subscription: Subscription, destination: str) -> Subscriber:
@@ -229,7 +229,7 @@ class Subscriptions:
             return self._service.queues.leave(subscriber)
         self._service.hub.discard(subscriber)
         if (room := watched_room(destination)) is not None:
-            return self._service.presence.unwatch(room)
+            return self._service.presence.unwatch(room, subscriber)
         self._service.relay.leave(self._service.topic_of(destination))
         return self._service.left(destination, self._connection)
 

@@ -9,6 +9,7 @@ const PATIENCE = 15000; // ms for the room to let somebody in
 let leave = null; // leaves the room, or stops trying to come in; null outside
 let socket = null;
 let unconfirmed = []; // texts that were sent, and have not come back from the room
+let me = ""; // the name that the room has given
 
 $("code").value = codeFrom(location.hash); // a scanned QR code brings the room code along
 history.replaceState(null, "", location.pathname);
@@ -23,17 +24,32 @@ function show(id) {
   $(id === "enter" ? "name" : "text").focus();
 }
 
-// "* " is a notice and "! " an error: chatlab/room.py says so. They differ by more than colour.
-function kind(line) {
-  return line.startsWith("* ") ? "notice" : line.startsWith("! ") ? "error" : "text";
+// A text as the room passes it on: one line. chatlab/room_lines.py has the same rule.
+function oneLine(text) {
+  return text.replace(/\r\n|[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]/g, "\u21b5").replace(/\t/g, " ")
+    .replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "").replace(/[\x00-\x1f\x7f-\x9f]/g, "\ufffd");
+}
+
+// Each part of a line in its place: what somebody has written is nowhere else. They differ by more than colour.
+function parts({ kind, from, text }) {
+  if (kind === "notice") return ["* ", text];
+  if (kind === "error") return ["! ", text];
+  return [...(from === undefined ? ["Server received: "] : ["Server received from ", written(from, "from"), ": "]), written(text, "said")];
+}
+
+function written(text, name) {
+  const part = document.createElement("bdi"); // whatever its direction, the rest of the line keeps its own
+  part.className = name;
+  part.textContent = text;
+  return part;
 }
 
 function add(line) {
   const log = $("log");
   const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
   const item = document.createElement("li");
-  item.className = kind(line);
-  item.textContent = line;
+  item.className = line.kind;
+  item.append(...parts(line));
   $("lines").append(item);
   while ($("lines").children.length > MAX_LINES) $("lines").firstChild.remove();
   if (atEnd) log.scrollTop = log.scrollHeight; // who reads back further up is left in peace
@@ -53,7 +69,7 @@ function enter(event) {
   event.preventDefault();
   if (leave !== null) return; // on the way in already
   const query = new URLSearchParams({ name: $("name").value, code: $("code").value }).toString();
-  const url = new URL(`room?${query}&beats=yes`, document.baseURI);
+  const url = new URL(`room?${query}&beats=yes&parts=yes`, document.baseURI);
   url.protocol = url.protocol.replace("http", "ws");
   const mine = socket = new WebSocket(url);
   let timer = setTimeout(() => leave("not let in: the room does not answer"), PATIENCE);
@@ -98,11 +114,16 @@ function watchOver(lost) {
   return heard;
 }
 
-function hear(line) {
-  if (line === "") return; // a heart-beat
-  const told = unconfirmed.findIndex((text) => line.endsWith(`: ${text}`));
+function hear(data) {
+  if (data === "") return; // a heart-beat
+  const line = JSON.parse(data);
+  if (line.kind === "you") {
+    me = line.name;
+    return;
+  }
+  const told = line.kind === "text" && line.from === me ? unconfirmed.indexOf(line.text) : -1;
   if (told >= 0) unconfirmed.splice(told, 1);
-  else if (line.startsWith("! not sent")) unconfirmed.shift();
+  else if (line.kind === "error" && line.text.startsWith("not sent")) unconfirmed.shift();
   add(line);
 }
 
@@ -117,8 +138,9 @@ function giveBack() {
 function say(event) {
   event.preventDefault();
   if ($("text").value === "" || socket.readyState !== WebSocket.OPEN) return;
-  socket.send($("text").value);
-  unconfirmed.push($("text").value);
+  const text = oneLine($("text").value);
+  socket.send(text);
+  unconfirmed.push(text);
   $("text").value = "";
   $("text").focus();
 }

@@ -40,6 +40,31 @@ async def test_a_new_note_replaces_the_old_one_in_its_own_place_alone(case: Case
     assert list(await broker.present(there)) == ["elsewhere"]
 
 
+@on_every_engine
+async def test_a_note_that_is_renewed_stands_for_longer_and_one_that_is_over_cannot_be(case: Case) -> None:
+    broker, place = await case.broker(), topic()
+    assert isinstance(broker, HasPresence)
+    assert not await broker.renew(place, "a", 60)
+    await broker.announce(place, "a", "a is here", 0.5)
+    await broker.announce(place, "b", "b is here", 0.5)
+    assert await broker.renew(place, "a", 60)
+    await asyncio.sleep(0.6)  # the time itself
+    assert list(await broker.present(place)) == ["a is here"]
+    assert not await broker.renew(place, "b", 60)
+
+
+@on_every_engine
+async def test_of_a_note_whose_first_line_is_known_that_line_alone_is_read(case: Case) -> None:
+    broker, place = await case.broker(), topic("방")
+    assert isinstance(broker, HasPresence)
+    await broker.announce(place, "a", "a 1\n하나\nand more", 60)
+    await broker.announce(place, "b", "b 7\n둘", 60)
+    await broker.announce(place, "c", "one line", 60)
+    assert sorted(await broker.look(place, [])) == ["a 1\n하나\nand more", "b 7\n둘", "one line"]
+    assert sorted(await broker.look(place, ["a 1", "b 6", "one line"])) == ["a 1", "b 7\n둘", "one line"]
+    assert list(await broker.look(topic(), ["a 1"])) == []
+
+
 async def test_nothing_stays_in_redis_when_the_last_note_is_over(fresh_redis: Engine) -> None:
     async with RedisStreamsBroker(fresh_redis.url) as broker, Redis.from_url(fresh_redis.url) as redis:
         assert isinstance(broker, RedisPresence)

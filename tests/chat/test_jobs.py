@@ -22,7 +22,7 @@ from chatlab.brokers.redis_streams import RedisStreamsBroker
 from chatlab.chat import server as chat_server
 from chatlab.chat.destinations import record_of, topic_of
 from chatlab.chat.jobs import audit_log, mentioned, mentions
-from chatlab.chat.presence import Person
+from chatlab.chat.presence_notes import Person
 from chatlab.errors import SetupError
 from chatlab.lab.cluster import Cluster
 from chatlab.lab.engines import Engine

@@ -19,22 +19,12 @@ from chatlab.errors import BrokerError, BrokerUnavailable
 from chatlab.lab.engines import Engine
 from chatlab.lab.until import until
 from tests.support.stomp_peer import Peer
+from tests.support.who_list import WhoList, who_list
 
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence, "LOOK_SECONDS", 0.05)
-
-
-async def names(peer: Peer) -> list[str]:
-    """Who is there, as the next list has it."""
-    return [person["name"] for person in json.loads((await peer.frame("MESSAGE")).body)["people"]]
-
-
-async def until_there(peer: Peer, *expected: str) -> None:
-    async with asyncio.timeout(5):
-        while await names(peer) != list(expected):
-            pass
 
 
 async def test_a_watcher_sees_who_comes_and_who_goes_on_every_instance(broker: MemoryBroker) -> None:
@@ -44,16 +34,54 @@ async def test_a_watcher_sees_who_comes_and_who_goes_on_every_instance(broker: M
         Peer(one.url, "watcher") as watcher,
         Peer(one.url, "ann") as ann,
     ):
-        await watcher.subscribe("/topic/who.cats")
-        assert await names(watcher) == []
+        who = await who_list(watcher, "cats")
+        assert await who.next() == []
         await ann.subscribe("/topic/room.cats")
-        await until_there(watcher, "ann")
+        await who.until("ann")
         async with Peer(other.url, "민지") as minji:
             await minji.subscribe("/topic/room.cats")
-            await until_there(watcher, "ann", "민지")
-        await until_there(watcher, "ann")
+            await who.until("ann", "민지")
+        await who.until("ann")
         await ann.receipt("UNSUBSCRIBE", id="sub-0")
-        await until_there(watcher)
+        await who.until()
+
+
+async def test_the_list_goes_to_the_newcomer_alone_and_changes_to_everybody(server: ChatServer) -> None:
+    async with Peer(server.url, "one") as one, Peer(server.url, "two") as two, Peer(server.url, "ann") as ann:
+        first = await who_list(one, "cats")
+        assert await first.next() == []
+        await ann.subscribe("/topic/room.cats")
+        await first.until("ann")
+        second = await who_list(two, "cats")
+        assert await second.next() == ["ann"]
+        assert second.version == first.version
+        await one.nothing_more()
+        await ann.receipt("UNSUBSCRIBE", id="sub-0")
+        assert await first.next() == await second.next() == []
+
+
+async def test_nobody_is_told_a_principal(server: ChatServer) -> None:
+    async with Peer(server.url, "ann") as ann:
+        await ann.subscribe("/topic/room.cats")
+        await ann.subscribe("/topic/who.cats", id="who")
+        told = json.loads((await ann.frame("MESSAGE")).body)
+        if not told["people"]:
+            told = json.loads((await ann.frame("MESSAGE")).body)
+        (person,) = told.get("people") or told["joined"]
+        assert person.keys() == {"name", "handle"}
+        (user,) = [each.user for each in server.service.connections]
+        assert user is not None
+        assert person == {"name": "ann", "handle": user.handle}
+        assert user.principal not in json.dumps(told)
+
+
+async def test_a_watcher_that_acknowledges_has_the_list_and_the_changes_too(server: ChatServer) -> None:
+    async with Peer(server.url, "watcher") as watcher, Peer(server.url, "ann") as ann:
+        await watcher.subscribe("/topic/who.cats", id="who", ack="client-individual")
+        who = WhoList(watcher)
+        assert await who.next() == []
+        await ann.subscribe("/topic/room.cats")
+        assert await who.next() == ["ann"]
 
 
 async def test_a_user_with_two_subscriptions_is_there_once_until_the_last_ends(server: ChatServer) -> None:
@@ -61,30 +89,29 @@ async def test_a_user_with_two_subscriptions_is_there_once_until_the_last_ends(s
         await ann.subscribe("/topic/room.cats", id="1")
         await ann.subscribe("/topic/room.cats", id="2")
         await ann.receipt("UNSUBSCRIBE", id="1")
-        await ann.subscribe("/topic/who.cats", id="who")
-        await until_there(ann, "ann")
+        await (await who_list(ann, "cats")).until("ann")
 
 
 async def test_an_instance_that_dies_is_forgotten_when_its_note_expires(
     broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await broker.announce("cats", "a dead instance", '[{"name":"ghost","handle":"g"}]', 0.2)
+    await broker.announce("cats", "dead", 'people dead 1\n[{"name":"ghost","handle":"h"}]', 0.2)
     async with await chat_server.start(broker) as server, Peer(server.url, "ann") as ann:
         await ann.subscribe("/topic/room.cats")
-        await ann.subscribe("/topic/who.cats", id="who")
-        await until_there(ann, "ann", "ghost")
-        await until_there(ann, "ann")
+        who = await who_list(ann, "cats")
+        await who.until("ann", "ghost")
+        await who.until("ann")
 
 
 async def test_a_closed_server_takes_its_people_with_it(broker: MemoryBroker) -> None:
     async with await chat_server.start(broker) as stays, Peer(stays.url) as watcher:
         leaves = await chat_server.start(broker)
-        await watcher.subscribe("/topic/who.cats")
+        who = await who_list(watcher, "cats")
         async with Peer(leaves.url, "ann") as ann:
             await ann.subscribe("/topic/room.cats")
-            await until_there(watcher, "ann")
+            await who.until("ann")
             await leaves.aclose()
-        await until_there(watcher)
+        await who.until()
 
 
 async def test_nobody_may_say_who_is_there_but_the_server(server: ChatServer) -> None:
@@ -114,6 +141,8 @@ async def test_who_comes_while_a_note_is_being_written_is_not_forgotten(
 
 
 async def until_people(here: presence.Presence, room: str, count: int) -> None:
+    """Wait until another instance would see so many."""
+    here = presence.Presence(here._broker, "another", lambda record: None)  # type: ignore[arg-type]  # it has one
     async with asyncio.timeout(5):
         while len(await here.people(room)) != count:  # noqa: ASYNC110  # only the broker knows
             await asyncio.sleep(0.01)
@@ -191,11 +220,11 @@ async def test_a_note_that_is_no_list_of_people_is_skipped_and_logged_once(
 ) -> None:
     await broker.announce("cats", "another program", note, 60)
     async with await chat_server.start(broker) as server, Peer(server.url, "ann") as ann:
-        await ann.subscribe("/topic/who.cats", id="who")
+        who = await who_list(ann, "cats")
         await ann.subscribe("/topic/room.cats")
-        await until_there(ann, "ann")
+        await who.until("ann")
         await ann.receipt("UNSUBSCRIBE", id="sub-0")
-        await until_there(ann)
+        await who.until()
         assert server.service.why_not_ready() == ""
     assert caplog.text.count("is no list of people") == 1
 
@@ -211,9 +240,9 @@ async def test_notes_of_another_kind_on_redis_are_skipped(fresh_redis: Engine) -
         await chat_server.start(broker) as server,
         Peer(server.url, "ann") as ann,
     ):
-        await ann.subscribe("/topic/who.cats", id="who")
+        who = await who_list(ann, "cats")
         await ann.subscribe("/topic/room.cats")
-        await until_there(ann, "ann")
+        await who.until("ann")
 
 
 async def test_a_room_that_the_engine_refuses_does_not_hold_up_the_others(caplog: pytest.LogCaptureFixture) -> None:

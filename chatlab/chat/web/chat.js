@@ -9,6 +9,8 @@ const PUBLIC = "public";
 const TITLE = document.title;
 const SIGNS = { online: "●", connecting: "◌", offline: "▲", refused: "▲", closed: "○" };
 const MAX_SHOWN = 1000; // messages kept in a room's log
+const MAX_NAMED = 3; // people named when it is said who has come or gone
+const NEWS = 3000; // ms for which that is gathered, before it is said at once
 
 const $ = (id) => document.getElementById(id);
 const rooms = new Map(); // name -> { lines, shown, unread, called, people, count, byClientId }
@@ -18,12 +20,13 @@ let language = navigator.language.startsWith("ko") ? "ko" : "en";
 if (Object.keys(words).includes(recall("language"))) language = recall("language");
 let me = "";
 let state = ["closed", {}];
+const news = { joined: new Map(), left: new Map(), timer: null }; // of the current room, not said yet
 let following = true; // the newest message is in sight, and is to stay so
 
 const link = new Link({
   state: (...now) => { state = now; showState(); },
   message: received,
-  people: (room, people, count) => { Object.assign(rooms.get(room), { people, count }); if (room === current) showPeople(); },
+  people: peopled,
   stored: (clientId) => settle(clientId, (line) => line.classList.remove("sending", "failed")),
   refused: (clientId, reason) => settle(clientId, (line) => failed(line, clientId, reason)),
   mentioned,
@@ -79,6 +82,8 @@ function take(room) {
 
 function open(room) {
   current = room;
+  forgetNews();
+  $("people-news").textContent = "";
   Object.assign(rooms.get(room), { unread: 0, called: false });
   showRooms();
   showRoom();
@@ -120,6 +125,31 @@ function showRoom() {
   $("log").replaceChildren(...room.lines);
   scrollToNewest();
   showPeople();
+}
+
+function peopled(room, people, count, { joined, left }) {
+  Object.assign(rooms.get(room), { people, count });
+  if (room !== current) return;
+  showPeople();
+  for (const each of joined) if (!news.left.delete(each.handle) && each.handle !== link.handle) news.joined.set(each.handle, each.name);
+  for (const each of left) if (!news.joined.delete(each.handle)) news.left.set(each.handle, each.name);
+  if (news.joined.size || news.left.size) news.timer ??= setTimeout(tellNews, NEWS);
+}
+
+// Who has come and gone is seen in the list; for those who do not see it, it is said, not more often than one can hear.
+function tellNews() {
+  const named = (people) => [...people.values()].slice(0, MAX_NAMED);
+  const { joined, left } = news;
+  $("people-news").textContent = [
+    ...(joined.size ? [say("joined", named(joined), joined.size)] : []),
+    ...(left.size ? [say("left", named(left), left.size)] : []),
+  ].join(" ");
+  forgetNews();
+}
+
+function forgetNews() {
+  clearTimeout(news.timer);
+  Object.assign(news, { joined: new Map(), left: new Map(), timer: null });
 }
 
 function showPeople() {

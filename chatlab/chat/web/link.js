@@ -4,6 +4,9 @@
 // nothing is missed and nothing comes twice. What was written and has no RECEIPT yet is sent again under the same
 // `client_id`, which the server stores once.
 //
+// Who is in a room comes as a list, and then as changes that count up. Where one is missing, or the server says that there
+// were too many, the page subscribes again for the list.
+//
 // An ERROR ends the connection, and names what it refuses by its receipt. That is not asked for again, or the next
 // connection would end the same way, and so would the page after a reload.
 
@@ -18,6 +21,7 @@ const RECORD_ID = /^\d{1,20}-\d{1,20}$/; // as brokers/names.py has it; an engin
 
 const CLIENT_KEY = "chat.client-key";
 let unkept = null;
+const ASK_AGAIN = 2; // seconds within which the list of people is asked for again, unless the server says how many
 
 const CONNECT = 15000; // ms for a connection to be made and CONNECT to be answered
 const HELD = 10000; // ms: a connection that has lasted as long was a good one
@@ -27,17 +31,17 @@ const LONGEST_PAUSE = { lost: 10000, named: 5000, refused: 60000 };
 export const destinationOf = (room) => (room === PUBLIC ? "/topic/public" : `/topic/room.${room}`);
 
 export class Link {
-  // `events`: state(name, {fallback, reason}), message(room, message, {id, gap, afresh}), people(room, list, count),
+  // `events`: state(name, {fallback, reason}), message(room, message, {id, gap, afresh}), people(room, list, count, {joined, left}),
   // stored(clientId), refused(clientId, reason), mentioned(note), barred(room, reason), crowded(rooms, most),
   // rejected(reason)
   constructor(events) {
     this.events = events;
-    this.rooms = new Map(); // name -> { lastId, afresh, subscriptions }
+    this.rooms = new Map(); // name -> { lastId, afresh, subscriptions, watching, who, asking }
     this.mostRooms = MOST_ROOMS;
     this.unsent = new Map(); // client_id -> { room, content }, in the order they were written
     this.refusals = new Set(); // receipts of subscriptions that are not asked for again
     this.client = null;
-    this.handle = null; // how the server calls us to others
+    this.handle = null; // what others know this user by
     this.sockets = new Sockets(() => this.client.forceDisconnect());
     this.connectedAt = null;
     this.breaks = 0; // in a row, without a connection that has held
@@ -74,14 +78,14 @@ export class Link {
 
   enter(room) {
     if (this.rooms.has(room)) return;
-    this.rooms.set(room, { lastId: null, afresh: true, subscriptions: [] });
+    this.rooms.set(room, { lastId: null, afresh: true, subscriptions: [], watching: [], who: null, asking: null });
     if (this.client?.connected) this.#subscribe(room);
   }
 
   leave(room) {
-    const { subscriptions = [] } = this.rooms.get(room) ?? {};
+    const { subscriptions = [], watching = [] } = this.rooms.get(room) ?? {};
     this.#forget(room);
-    if (this.client?.connected) subscriptions.forEach((subscription) => subscription.unsubscribe());
+    if (this.client?.connected) [...subscriptions, ...watching].forEach((subscription) => subscription.unsubscribe());
   }
 
   send(room, content) {
@@ -148,10 +152,24 @@ export class Link {
     const state = this.rooms.get(room);
     const headers = state.lastId === null ? { history: String(HISTORY) } : { "last-id": state.lastId };
     state.afresh = state.lastId === null;
-    state.subscriptions = [
-      ...this.#ask(`room ${room}`, destinationOf(room), (frame) => this.#message(room, frame), headers),
-      ...this.#ask(`who ${room}`, `/topic/who.${room}`, (frame) => this.#people(room, frame)),
-    ];
+    state.subscriptions = this.#ask(`room ${room}`, destinationOf(room), (frame) => this.#message(room, frame), headers);
+    this.#watch(room, state);
+  }
+
+  #watch(room, state) {
+    clearTimeout(state.asking);
+    Object.assign(state, { who: null, asking: null });
+    state.watching = this.#ask(`who ${room}`, `/topic/who.${room}`, (frame) => this.#people(room, frame));
+  }
+
+  // At a random moment, so that not all pages ask at once.
+  #watchAgain(room, state, seconds = ASK_AGAIN) {
+    state.asking ??= setTimeout(() => {
+      state.asking = null;
+      if (this.rooms.get(room) !== state || !this.client.connected) return;
+      state.watching.forEach((subscription) => subscription.unsubscribe());
+      this.#watch(room, state);
+    }, seconds * 1000 * Math.random());
   }
 
   #publish(clientId) {
@@ -201,6 +219,7 @@ export class Link {
   }
 
   #forget(room) {
+    clearTimeout(this.rooms.get(room)?.asking);
     this.rooms.delete(room);
     this.refusals.delete(`room ${room}`);
     this.refusals.delete(`who ${room}`);
@@ -222,8 +241,23 @@ export class Link {
   }
 
   #people(room, frame) {
-    const { people, count } = JSON.parse(frame.body);
-    if (this.rooms.has(room)) this.events.people(room, people, count);
+    const { version, count, people, joined = [], left = [], again } = JSON.parse(frame.body);
+    const state = this.rooms.get(room);
+    if (!state) return;
+    if (people) state.who = { version, known: new Map(people.map((each) => [each.handle, each])), told: people.length };
+    const { who } = state;
+    if (!who) return; // the list is on its way
+    if (!people && (version !== who.version + 1 || again !== undefined)) {
+      state.who = null; // what follows says nothing without the list
+      this.#watchAgain(room, state, again);
+    } else {
+      who.version = version;
+      left.forEach(({ handle }) => who.known.delete(handle));
+      joined.forEach((each) => who.known.set(each.handle, each));
+      // Of a crowd the list has the first ones alone: when half of them have left, others may be shown.
+      if (who.known.size < Math.min(count, who.told / 2)) this.#watchAgain(room, state);
+    }
+    this.events.people(room, [...who.known.values()].sort(byName), count, { joined, left });
   }
 
   #refused(frame) {
@@ -231,6 +265,8 @@ export class Link {
     if (receipt && this.unsent.delete(receipt)) this.events.refused(receipt, error);
   }
 }
+
+const byName = (one, other) => (one.name < other.name ? -1 : one.name > other.name ? 1 : 0);
 
 // crypto.randomUUID exists on https and localhost alone; a phone in a classroom comes by http.
 // A secret by which the server knows this page again after a break or a reload: what is sent again is then a repeat.

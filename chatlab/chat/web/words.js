@@ -37,6 +37,8 @@ export const words = {
     "too-many-rooms": (most) => `At most ${most} rooms can be open. Leave one to enter another.`,
     "rejected": (reason) => `The server does not let you in: ${reason}.`,
     "more": (count) => `and ${count} more`,
+    "joined": (names, count) => `${count > names.length ? count : names.join(", ")} came.`,
+    "left": (names, count) => `${count > names.length ? count : names.join(", ")} left.`,
   },
   ko: {
     "skip": "메시지 입력란으로 건너뛰기",
@@ -74,5 +76,7 @@ export const words = {
     "too-many-rooms": (most) => `방은 ${most}개까지 열 수 있습니다. 다른 방에 들어가려면 먼저 하나를 나가세요.`,
     "rejected": (reason) => `서버가 입장을 거부했습니다: ${reason}.`,
     "more": (count) => `외 ${count}명`,
+    "joined": (names, count) => `${count > names.length ? `${count}명` : names.join(", ")} 들어옴.`,
+    "left": (names, count) => `${count > names.length ? `${count}명` : names.join(", ")} 나감.`,
   },
 };
