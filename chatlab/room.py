@@ -25,7 +25,7 @@ import logging
 import time
 import unicodedata
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -45,13 +45,16 @@ from chatlab.naming import can_be_shown
 from chatlab.net import websockets_library
 from chatlab.net.aiohttp_upgrade import upgrade
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
+from chatlab.net.hosts import judged_by_name
 from chatlab.net.http_server import HttpServer
+from chatlab.seldom import Seldom
 from chatlab.websocket import handshake
 from chatlab.websocket.connection import Connection
 from chatlab.websocket.frames import Close, CloseCode, Frame, server_message
-from chatlab.websocket.handshake import Agreement, Request, Response
+from chatlab.websocket.handshake import Agreement, Request, Response, known_names
 
 logger = logging.getLogger("chatlab.room")
+refusals = Seldom(logger)
 
 PATH = "/room"
 MAX_NAME = 32  # characters
@@ -396,6 +399,7 @@ class Admission:
     origins: Sequence[str] = ()
     code: str | None = None
     compression: bool = False
+    names: Collection[str] = ("*",)
 
     def __call__(self, request: Request) -> tuple[Response, Agreement]:
         """Return the answer that agrees to `request`; raise `HandshakeError` with the status that refuses it."""
@@ -404,7 +408,7 @@ class Admission:
         if self.code is not None and not same_code(query(request.target, "code") or "", self.code):
             raise HandshakeError("wrong room code", status=403)
         asked_name(request.target)
-        return handshake.accept(request, origins=self.origins, compression=self.compression)
+        return handshake.accept(request, origins=self.origins, names=self.names, compression=self.compression)
 
 
 def query(target: str, name: str) -> str | None:
@@ -490,6 +494,7 @@ async def start(
     host: str = "127.0.0.1",
     port: int = 0,
     origins: Sequence[str] = (),
+    host_names: Sequence[str] = (),
     code: str | None = None,
     policy: SlowReaderPolicy | None = None,
     rate: RateLimit | None = None,
@@ -503,6 +508,7 @@ async def start(
     """Open the room that holds; `port=0` takes a free one.
 
     `origins`: whose pages may come in besides the room's own, as https://example.org; "*" lets in all of them.
+    `host_names`: what this server is called, besides its addresses, localhost and names without a dot.
     `code`: the room code to ask for. `policy`: for slow readers. `rate`: for fast senders; without it, one member can
     send as much as the machine takes, which is what a measurement wants and a class does not. `max_size`: of one
     message, in bytes; beyond it a member is closed with 1009. `ping_interval`, `ping_timeout`: keep-alive, in seconds.
@@ -520,7 +526,8 @@ async def start(
         KeepAlive(ping_interval, ping_timeout, Close(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")),
         close_timeout=policy.drain_seconds + 1,  # no sooner: a slow reader has that long to come to its close
     )
-    admission = Admission(tuple(origins), code, compression == "deflate")
+    names = known_names((host, *host_names), origins)
+    admission = Admission(tuple(origins), code, compression == "deflate", names)
     entrance = Entrance(room(policy, rate), admission, settings, max_size)
     http = HttpServer(entrance.application(), logger, first_request_seconds=OPEN_SECONDS, send_buffer=send_buffer)
     try:
@@ -545,6 +552,7 @@ class Entrance:
     def application(self) -> web.Application:
         """Everything at one handler: it decides what there is, and for whom."""
         app = web.Application()
+        app.middlewares.append(judged_by_name(self._admission.names, self._admission.origins, refusals))
         app.router.add_route("*", "/{path:.*}", self._answer)
         return app
 
@@ -592,18 +600,19 @@ async def start_as_in_the_article(
     host: str = "127.0.0.1",
     port: int = 0,
     origins: Sequence[str] = ("*",),
+    host_names: Sequence[str] = (),
     send_buffer: int | None = None,
 ) -> RoomServer:
     """Open the article's room: any origin by default, no limits but the library's, one send after another.
 
     It runs on the library `websockets`, as the handler that lesson 03 writes does.
     """
-    article = RoomAsInTheArticle()
+    article, names = RoomAsInTheArticle(), known_names((host, *host_names), origins)
     server = await serve(
         article.handle,
         host,
         port,
-        process_request=websockets_library.judged_by(Admission(tuple(origins))),
+        process_request=websockets_library.judged_by(Admission(tuple(origins), names=names)),
         create_connection=article.transports.connection_class(send_buffer),
         open_timeout=OPEN_SECONDS,
         compression=None,

@@ -34,12 +34,15 @@ from chatlab.chat.transport import WEBSOCKET_FRAMING, Transport
 from chatlab.classroom import EVERYWHERE, host_to_open, in_url
 from chatlab.net.aiohttp_upgrade import headers_of, upgrade
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
+from chatlab.net.hosts import judged_by_name
 from chatlab.net.http_server import HttpServer
+from chatlab.seldom import Seldom
 from chatlab.stomp.session import choose_subprotocol
 from chatlab.websocket import connection as websocket
 from chatlab.websocket import handshake
 
 logger = logging.getLogger("chatlab.chat")
+refusals = Seldom(logger)
 
 PATH = "/ws"
 GOING_AWAY = "server shutting down"
@@ -55,6 +58,7 @@ async def start(
     host: str = "127.0.0.1",
     port: int = 0,
     origins: Sequence[str] = (),
+    host_names: Sequence[str] = (),
     drain_seconds: float = DRAIN_SECONDS,
     **options: Any,
 ) -> ChatServer:
@@ -65,7 +69,9 @@ async def start(
     owns_broker = not broker.connected
     if owns_broker:
         await broker.start()
-    server = ChatServer(ChatService(broker, **options), origins, drain_seconds, owns_broker=owns_broker)
+    server = ChatServer(
+        ChatService(broker, **options), origins, drain_seconds, owns_broker=owns_broker, host_names=(host, *host_names)
+    )
     try:
         await server.listen(host, port)
     except BaseException:
@@ -84,6 +90,7 @@ class ChatServer:
         drain_seconds: float = DRAIN_SECONDS,
         *,
         owns_broker: bool,
+        host_names: Sequence[str] = (),
     ) -> None:
         self.service = service
         self.host = ""
@@ -91,6 +98,8 @@ class ChatServer:
         self._drain_seconds = drain_seconds
         self._owns_broker = owns_broker
         self._numbers = itertools.count(1)
+        self._origins = origins
+        self._names = handshake.known_names(host_names, origins)
         self._accept = partial(handshake.accept, origins=origins, compression=False)  # compressed, no bytes are shared
         self._end_settings = EndSettings(KeepAlive(PING_SECONDS, PING_SECONDS))
         self._sockjs = SockJS(
@@ -142,6 +151,7 @@ class ChatServer:
 
     def _application(self) -> web.Application:
         app = web.Application()
+        app.middlewares.append(judged_by_name(self._names, self._origins, refusals))
         app.router.add_get(PATH, self._websocket)
         app.router.add_get(PATH + "/websocket", self._websocket)
         self._sockjs.add_routes(app.router, PATH)

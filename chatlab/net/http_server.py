@@ -43,7 +43,7 @@ class HttpServer:
         self._under_way: set[asyncio.Transport] = set()  # connections with a request that is being answered
         self._nothing_under_way = asyncio.Event()
         self._nothing_under_way.set()
-        app.middlewares.append(self._note)
+        app.middlewares.insert(0, self._note)  # before what may refuse a request
         self._runner = web.AppRunner(
             app,
             access_log=None,
