@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 
 from chatlab.classroom import host_to_open, in_url
 from chatlab.net.endpoint import EndSettings, WebSocketEnd
-from chatlab.net.websockets_library import Transports, close, judged_by
+from chatlab.net.websockets_library import Transports, close, judged_by, quiet
 from chatlab.websocket import handshake
 from chatlab.websocket.connection import MAX_MESSAGE, Accept, Connection, Opened, State
 from chatlab.websocket.frames import CloseCode, Side
@@ -81,6 +81,8 @@ async def start(
         compression="deflate" if compression else None,
         max_size=max_message,
         close_timeout=close_timeout,
+        server_header=None,
+        logger=quiet(logger),
     )
     return EchoServer(server, partial(close, server, transports, close_timeout))
 
@@ -102,9 +104,7 @@ async def start_by_hand(
 ) -> EchoServer:
     """Start an echo server on `Connection`. Port 0 takes a free one; `OSError` if a given one is taken."""
     names = known_names((host, *host_names), origins)
-    accept = partial(
-        handshake.accept, origins=origins, names=names, subprotocols=subprotocols, compression=compression
-    )
+    accept = partial(handshake.accept, origins=origins, names=names, subprotocols=subprotocols, compression=compression)
     clients = Clients(accept, max_message, open_timeout, EndSettings(close_timeout=close_timeout))
     server = await asyncio.get_running_loop().create_server(lambda: Handshake(clients), host, port)
 

@@ -403,12 +403,20 @@ class Admission:
 
     def __call__(self, request: Request) -> tuple[Response, Agreement]:
         """Return the answer that agrees to `request`; raise `HandshakeError` with the status that refuses it."""
-        if urlsplit(request.target).path != PATH:
+        handshake.check_host(request, self.names, self.origins)
+        if _path(request.target) != PATH:
             raise HandshakeError(f"nothing here; the room is at {PATH}", status=404)
         if self.code is not None and not same_code(query(request.target, "code") or "", self.code):
             raise HandshakeError("wrong room code", status=403)
         asked_name(request.target)
         return handshake.accept(request, origins=self.origins, names=self.names, compression=self.compression)
+
+
+def _path(target: str) -> str:
+    try:
+        return urlsplit(target).path
+    except ValueError:
+        raise HandshakeError(f"target {target[:80]!r} is no URL") from None
 
 
 def query(target: str, name: str) -> str | None:
@@ -580,7 +588,7 @@ class Entrance:
             return end
 
         try:
-            return await upgrade(request, self._admission, open_end, logger, max_message=self._max_size)
+            return await upgrade(request, self._admission, open_end, refusals, max_message=self._max_size)
         finally:
             if end is not None:
                 self._ends.discard(end)
@@ -616,6 +624,8 @@ async def start_as_in_the_article(
         create_connection=article.transports.connection_class(send_buffer),
         open_timeout=OPEN_SECONDS,
         compression=None,
+        server_header=None,
+        logger=websockets_library.quiet(logger),
     )
     host, port = server.sockets[0].getsockname()[:2]
     close = partial(websockets_library.close, server, article.transports, SHUTDOWN_SECONDS, CLOSING)

@@ -182,7 +182,7 @@ class ChatServer:
         accept = partial(self._accept, choose=choose_subprotocol)
         open_end = partial(self._open_end, request)
         return await upgrade(
-            request, accept, open_end, logger, max_message=self.service.limits.max_frame + ROOM_FOR_HEADERS
+            request, accept, open_end, refusals, max_message=self.service.limits.max_frame + ROOM_FOR_HEADERS
         )
 
     def _open_end(

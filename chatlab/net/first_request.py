@@ -12,6 +12,8 @@ import logging
 from collections.abc import Callable, Iterable
 from weakref import WeakKeyDictionary, WeakSet
 
+from chatlab.seldom import Seldom
+
 FIRST_REQUEST_SECONDS = 10.0
 ANSWER = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
@@ -27,7 +29,7 @@ class FirstRequestTimeout:
     ) -> None:
         self.cut_off = 0
         self._transports = transports
-        self._log = log
+        self._log = Seldom(log)
         self._seconds = seconds
         self._since: WeakKeyDictionary[asyncio.Transport, float] = WeakKeyDictionary()
         self._served: WeakSet[asyncio.BaseTransport] = WeakSet()

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from chatlab.net.aiohttp_runner import Runner
 from chatlab.net.aiohttp_upgrade import transports_of
 from chatlab.net.first_request import FIRST_REQUEST_SECONDS, FirstRequestTimeout
 
@@ -44,9 +45,9 @@ class HttpServer:
         self._nothing_under_way = asyncio.Event()
         self._nothing_under_way.set()
         app.middlewares.insert(0, self._note)  # before what may refuse a request
-        self._runner = web.AppRunner(
+        self._runner = Runner(
             app,
-            access_log=None,
+            log,
             handler_cancellation=True,
             shutdown_timeout=CANCEL_SECONDS,
             keepalive_timeout=IDLE_SECONDS,

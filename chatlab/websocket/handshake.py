@@ -43,6 +43,7 @@ MAX_BODY = 64 * 1024
 
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, 5.5
+HOST_NAME = re.compile(r"[0-9a-z._-]+|[0-9a-f:.]+(?:%[0-9a-z._-]+)?")  # in small letters, an address without brackets
 TARGET = re.compile(r"[\x21-\x7e]+")
 REQUEST_LINE = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP/(\d)\.(\d)")  # RFC 9112, 3
 STATUS_LINE = re.compile(r"HTTP/1\.(\d) (\d{3})(?: ([\t\x20-\x7e\x80-\xff]*))?")  # RFC 9112, 4
@@ -292,24 +293,30 @@ def check_host(request: Request, names: Collection[str], origins: Sequence[str] 
 
     400 for a Host that is missing or doubled or is none, 421 for an unknown one; first 403 for a page's foreign Origin.
     """
-    hosts = get_all(request.headers, "Host")
-    if len(hosts) > 1 or (not hosts and request.version >= (1, 1)):
-        raise HandshakeError(f"{len(hosts)} Host headers, not 1")
-    if request.target.startswith(("http://", "https://")):  # RFC 9112, 3.2.2: then Host is ignored
-        hosts = [urlsplit(request.target).netloc]
-    if not hosts or "*" in names:  # HTTP/1.0 knows no Host, and no browser speaks it
+    if "*" in names or (host := _asked_host(request)) is None:
         return
-    known = _authority(f"http://{hosts[0]}")
+    known = _authority(f"http://{host}")
     name = known[0].rstrip(".") if known is not None else ""
-    if name and ("." not in name or _is_nobody_elses(name) or name in names):
+    if HOST_NAME.fullmatch(name) and ("." not in name or _is_nobody_elses(name) or name in names):
         return
     check_origin(request.headers, origins)
-    if not name:
-        raise HandshakeError(f"Host is {hosts[0]!r}, which names no host")
+    if not HOST_NAME.fullmatch(name):
+        raise HandshakeError(f"Host is {host[:80]!r}, which names no host")
     # RFC 9110, 15.5.20: 421 when a request "was directed at a server that is unable or unwilling to produce an
     # authoritative response for the target URI"
     message = f"this server is not called {name!r}; if it is, start it with --host-name {name}"
     raise HandshakeError(message, HTTPStatus.MISDIRECTED_REQUEST)
+
+
+def _asked_host(request: Request) -> str | None:
+    """Return host and port that a request asks for; None if it may leave that out."""
+    hosts = get_all(request.headers, "Host")
+    if len(hosts) > 1 or (not hosts and request.version >= (1, 1)):
+        raise HandshakeError(f"{len(hosts)} Host headers, not 1")
+    scheme, colon, rest = request.target.partition("://")
+    if colon and scheme.lower() in ("http", "https"):  # RFC 9112, 3.2.2: then "MUST ignore the received Host"
+        return re.split(r"[/?#]", rest, maxsplit=1)[0]
+    return hosts[0] if hosts else None  # HTTP/1.0 knows no Host, and no browser speaks it
 
 
 def _host_of(origin: str) -> str:
@@ -463,8 +470,8 @@ def accept(
     `subprotocols` are the server's, best first; with none in common the connection goes on without (4.2.2, point 5).
     A server with a preference of another kind gives `choose`, which gets what the client asks for, in its order.
     """
-    check_request(request, origins)
     check_host(request, names, origins)
+    check_request(request, origins)
     fields = [
         ("Upgrade", "websocket"),
         ("Connection", "Upgrade"),
