@@ -5,7 +5,7 @@
     /             the page
     /healthz      200 as long as this process turns
     /readyz       200 if clients should be sent here, and what a crash of the broker may lose; else 503 and the reason
-    /metrics      for Prometheus
+    /metrics      for Prometheus; these two not for everybody, see admin.py
 
 On aiohttp, but for what follows the upgrade to a WebSocket (net/endpoint.py). See connection.py for what a client asks
 for, and sockjs.py for SockJS.
@@ -24,6 +24,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from chatlab.brokers.port import Broker
+from chatlab.chat.admin import Admin, AdminSettings
 from chatlab.chat.connection import Connection
 from chatlab.chat.logs import ConnectionLog
 from chatlab.chat.metrics import CONTENT_TYPE
@@ -59,6 +60,7 @@ async def start(
     port: int = 0,
     origins: Sequence[str] = (),
     host_names: Sequence[str] = (),
+    admin: AdminSettings | None = None,
     drain_seconds: float = DRAIN_SECONDS,
     **options: Any,
 ) -> ChatServer:
@@ -70,7 +72,12 @@ async def start(
     if owns_broker:
         await broker.start()
     server = ChatServer(
-        ChatService(broker, **options), origins, drain_seconds, owns_broker=owns_broker, host_names=(host, *host_names)
+        ChatService(broker, **options),
+        origins,
+        drain_seconds,
+        owns_broker=owns_broker,
+        host_names=(host, *host_names),
+        admin=admin,
     )
     try:
         await server.listen(host, port)
@@ -91,6 +98,7 @@ class ChatServer:
         *,
         owns_broker: bool,
         host_names: Sequence[str] = (),
+        admin: AdminSettings | None = None,
     ) -> None:
         self.service = service
         self.host = ""
@@ -110,6 +118,8 @@ class ChatServer:
             accepting=lambda: not service.draining,
             end_settings=self._end_settings,
         )
+        pages = {"/readyz": self._readyz, "/metrics": self._metrics}
+        self.admin = Admin(pages, admin or AdminSettings(), logger, host_names)
         self._http = HttpServer(self._application(), logger)
         self.first_request = self._http.first_request
 
@@ -126,6 +136,7 @@ class ChatServer:
     async def listen(self, host: str, port: int) -> None:
         """Take connections from now on."""
         await self.service.ready()
+        await self.admin.listen()
         await self._http.listen(host, port)
         self.host = in_url(host_to_open(self._http.host if self._http.host in EVERYWHERE else host))
         self.port = self._http.port
@@ -137,6 +148,7 @@ class ChatServer:
         await self._http.stop_listening()
         await self.service.drain(GOING_AWAY, self._drain_seconds)
         await self._http.aclose(deadline)
+        await self.admin.aclose(deadline)
         await self.service.aclose()
         if self._owns_broker:
             await self.service.broker.aclose()
@@ -157,8 +169,7 @@ class ChatServer:
         self._sockjs.add_routes(app.router, PATH)
         Page().add_routes(app.router)
         app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics)
+        self.admin.add_routes(app.router)
         return app
 
     async def _healthz(self, request: web.Request) -> web.Response:

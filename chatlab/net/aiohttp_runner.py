@@ -1,8 +1,8 @@
 """aiohttp's server as it meets strangers: it names no versions, and what a client got wrong is no fault of ours.
 
-Two more things that aiohttp does not document, held by tests/net/test_aiohttp_runner.py: `AppRunner._make_server`, which
-makes the server that makes a `RequestHandler` for each connection, and `Request._prepare_hook`, which is called before
-the headers of any answer are sent, those to what is not HTTP among them.
+More that aiohttp does not document, held by tests/net/test_aiohttp_runner.py: `AppRunner._make_server`, which makes the
+server that makes a `RequestHandler` for each connection; `RequestHandler._waiter`, pending while no whole request is
+here; `Request._prepare_hook`, called before the headers of any answer are sent, those to what is not HTTP among them.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Runner(web.AppRunner):
         options = made._kwargs  # what the handlers are made with
         application = self.app
 
-        def make_request(*parts: Any) -> web.Request:
-            return application._make_request(*parts, _cls=Request)
+        def make_request(message: Any, payload: Any, handler: Any, writer: Any, task: Any) -> web.Request:
+            return application._make_request(message, payload, handler, writer, task, Request)
 
         return Server(
             made.request_handler,

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from chatlab.seldom import Seldom
 
 FIRST_REQUEST_SECONDS = 10.0
+LINES = 100  # of the log in ten seconds: each is worth one, and a flood of them is not
 ANSWER = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -29,7 +30,7 @@ class FirstRequestTimeout:
     ) -> None:
         self.cut_off = 0
         self._transports = transports
-        self._log = Seldom(log)
+        self._log = Seldom(log, lines=LINES)
         self._seconds = seconds
         self._since: WeakKeyDictionary[asyncio.Transport, float] = WeakKeyDictionary()
         self._served: WeakSet[asyncio.BaseTransport] = WeakSet()

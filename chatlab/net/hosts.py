@@ -6,9 +6,10 @@ it keeps out.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from chatlab.errors import HandshakeError
 from chatlab.net.aiohttp_upgrade import headers_of, refusal
@@ -16,9 +17,6 @@ from chatlab.seldom import Seldom
 from chatlab.websocket.handshake import Request, check_host
 
 __all__ = ["judged_by_name", "request_of"]
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 
 def request_of(request: web.BaseRequest) -> Request:
