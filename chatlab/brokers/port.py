@@ -174,6 +174,22 @@ class SaysWhatACrashCosts(Broker, Protocol):
         """
 
 
+@runtime_checkable
+class SaysWhatIsRefused(Broker, Protocol):
+    """A broker that can find out whether its engine would serve what a new client asks for."""
+
+    async def why_refused(self) -> str:
+        """Return "" if the engine takes new connections, writes and reads now, else why not and what to do.
+
+        Answers within a few seconds, from what was found a moment ago if it is asked often.
+        """
+
+
+async def why_refused(broker: Broker) -> str:
+    """As `SaysWhatIsRefused.why_refused`, for any broker: one that cannot find out is taken to be served."""
+    return await broker.why_refused() if isinstance(broker, SaysWhatIsRefused) else ""
+
+
 async def crash_risk(broker: Broker) -> str:
     """As `SaysWhatACrashCosts.crash_risk`, for any broker."""
     if isinstance(broker, SaysWhatACrashCosts):

@@ -176,12 +176,13 @@ class ChatServer:
         return web.Response(text="ok\n")
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        if reason := self.service.why_not_ready():
+        if reason := await self.service.why_not_served():
             return web.Response(text=f"{reason}\n", status=503)
         await self.service.ask_crash_risk()
         return web.Response(text=f"{self.service.readiness()}\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        await self.service.why_not_served()
         await self.service.ask_crash_risk()
         return web.Response(text=self.service.metrics_page(), headers={"Content-Type": CONTENT_TYPE})
 

@@ -24,6 +24,7 @@ from chatlab.brokers.port import (
     KeepsHistory,
     Pipelines,
     crash_risk,
+    why_refused,
 )
 from chatlab.chat.access import Access
 from chatlab.chat.app import Application, User
@@ -105,6 +106,7 @@ class ChatService:
         self.metrics = Metrics()
         self.connections: dict[Client, None] = {}  # a dict, as a set that keeps its order
         self.draining = False
+        self.refused = ""  # why the broker refuses new clients, as last tried
         self.crash_risk = UNKNOWN  # what the broker's crash may cost, as last asked
 
     @property
@@ -211,6 +213,13 @@ class ChatService:
         unread = len(self.relay.unready())
         return f"topics not being read: {unread}" if unread else ""
 
+    async def why_not_served(self) -> str:
+        """As `why_not_ready`; also try whether the broker would serve what a new client asks for."""
+        if reason := self.why_not_ready():
+            return reason
+        self.refused = await why_refused(self.broker)
+        return self.refused
+
     async def say_crash_risk(self) -> None:
         """Log what a crash of the broker may cost: this is the start, and nobody has relied on it yet."""
         await self.ask_crash_risk()
@@ -249,7 +258,7 @@ class ChatService:
             "topics": len(self.relay.topics()),
             "buffered_bytes": self.fanout.buffered(),
             "jobs_waiting": sum(len(tally.waiting) for tally in tallies),
-            "ready": float(not self.why_not_ready()),
+            "ready": float(not (self.why_not_ready() or self.refused)),
             "broker_survives_crash": nan if self.crash_risk.startswith(UNKNOWN) else float(not self.crash_risk),
         }
         return exposition(counters, gauges, {"publish_seconds": metrics.publishing})
