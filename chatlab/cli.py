@@ -413,6 +413,12 @@ def room(
     lan: Annotated[
         bool, typer.Option("--lan", help="Open it to the local network, with a room code, and show how to come in.")
     ] = False,
+    hours: Annotated[
+        float,
+        typer.Option(
+            min=0.1, max=1000, callback=_finite, help="With --lan: how long; a longer class has a longer code."
+        ),
+    ] = 2.0,
     rate: Annotated[
         float | None,
         typer.Option(
@@ -445,12 +451,13 @@ def room(
             port=port,
             origins=origin or (),
             host_names=host_name or (),
-            code=classroom.new_code() if lan else None,
+            code=classroom.new_code(hours) if lan else None,
             rate=alone.RateLimit(rate) if rate else None,
         )
         if lan:
             encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
             print(classroom.banner(server.page_url(_address_on_the_network(host)), encoding))
+            asyncio.get_running_loop().call_later(hours * 3600, _say_the_code_is_old, hours)
         else:
             print(f"the room's page: {server.page_url()}")
             _say_on_the_network(server.page_url(), host)
@@ -601,6 +608,13 @@ def chat(
         return server
 
     _run(start, host, port, until_stdin_ends, engine.aclose, _fast_loop())
+
+
+def _say_the_code_is_old(hours: float) -> None:
+    import logging
+
+    message = "this room has been open for %g hours, as long as its code is meant for; start it again, or with --hours"
+    logging.getLogger("chatlab.room").warning(message, hours)
 
 
 async def nothing() -> None:

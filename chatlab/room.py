@@ -38,7 +38,7 @@ from aiohttp import web
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 
-from chatlab.classroom import PAGE, host_to_open, in_url, page_file, same_code
+from chatlab.classroom import PAGE, CodeGuard, host_to_open, in_url, page_file
 from chatlab.errors import HandshakeError
 from chatlab.fanout import Fanout, Group, SlowReaderPolicy
 from chatlab.naming import can_be_shown
@@ -397,17 +397,20 @@ class Admission:
     """Which requests may become members: by path, room code and name, then as every WebSocket server judges them."""
 
     origins: Sequence[str] = ()
-    code: str | None = None
+    guard: CodeGuard | None = None
     compression: bool = False
     names: Collection[str] = ("*",)
 
-    def __call__(self, request: Request) -> tuple[Response, Agreement]:
-        """Return the answer that agrees to `request`; raise `HandshakeError` with the status that refuses it."""
+    def __call__(self, request: Request, address: str = "") -> tuple[Response, Agreement]:
+        """Return the answer that agrees to `request`; raise `HandshakeError` with the status that refuses it.
+
+        `address` is the client's, by which wrong room codes are counted.
+        """
         handshake.check_host(request, self.names, self.origins)
         if _path(request.target) != PATH:
             raise HandshakeError(f"nothing here; the room is at {PATH}", status=404)
-        if self.code is not None and not same_code(query(request.target, "code") or "", self.code):
-            raise HandshakeError("wrong room code", status=403)
+        if self.guard is not None:
+            self.guard.check(query(request.target, "code") or "", address)
         asked_name(request.target)
         return handshake.accept(request, origins=self.origins, names=self.names, compression=self.compression)
 
@@ -416,7 +419,7 @@ def _path(target: str) -> str:
     try:
         return urlsplit(target).path
     except ValueError:
-        raise HandshakeError(f"target {target[:80]!r} is no URL") from None
+        raise HandshakeError("target is no URL") from None  # it may hold the room code, and this is logged
 
 
 def query(target: str, name: str) -> str | None:
@@ -535,7 +538,8 @@ async def start(
         close_timeout=policy.drain_seconds + 1,  # no sooner: a slow reader has that long to come to its close
     )
     names = known_names((host, *host_names), origins)
-    admission = Admission(tuple(origins), code, compression == "deflate", names)
+    guard = None if code is None else CodeGuard(code)
+    admission = Admission(tuple(origins), guard, compression == "deflate", names)
     entrance = Entrance(room(policy, rate), admission, settings, max_size)
     http = HttpServer(entrance.application(), logger, first_request_seconds=OPEN_SECONDS, send_buffer=send_buffer)
     try:
@@ -588,7 +592,8 @@ class Entrance:
             return end
 
         try:
-            return await upgrade(request, self._admission, open_end, refusals, max_message=self._max_size)
+            accept = partial(self._admission, address=request.remote or "")
+            return await upgrade(request, accept, open_end, refusals, max_message=self._max_size)
         finally:
             if end is not None:
                 self._ends.discard(end)

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from aiohttp import hdrs, web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 
 from chatlab.seldom import Log, Seldom
 
@@ -122,6 +122,8 @@ def not_http(log: Any, peer: str | None, error: BaseException) -> None:
 
 def _in_short(error: BaseException) -> str:
     """What an error says, on one line, without the octets that it shows below."""
+    if isinstance(error, InvalidURLError):
+        return "target is no URL"  # it may hold a room code
     text = error.message if isinstance(error, HttpProcessingError) else str(error.__cause__ or error)
     first, *_ = OCTETS.split(text.strip()) or [""]
     return (first.splitlines() or [""])[0].rstrip(":")[:120]

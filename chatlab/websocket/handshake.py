@@ -515,7 +515,8 @@ def _check_http(request: Request) -> None:
     if request.method != "GET":
         raise HandshakeError(f"method is {request.method}, not GET", HTTPStatus.METHOD_NOT_ALLOWED, (("Allow", "GET"),))
     if not request.target.startswith(("/", "http://", "https://")) or "#" in request.target:
-        raise HandshakeError(f"target {request.target!r} is neither a path nor an http URL")
+        path = request.target.partition("?")[0]  # the rest may be a secret, and what is refused is logged
+        raise HandshakeError(f"target {path!r} is neither a path nor an http URL")
     if len(get_all(request.headers, "Host")) != 1:
         raise HandshakeError(f"{len(get_all(request.headers, 'Host'))} Host headers, not 1")
     if get_all(request.headers, "Transfer-Encoding") or request.get("Content-Length") not in (None, "0"):
