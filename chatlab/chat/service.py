@@ -39,6 +39,7 @@ from chatlab.chat.relay import Relay
 from chatlab.chat.rooms import chat_application
 from chatlab.chat.workers import Workers
 from chatlab.fanout import Fanout, SlowReaderPolicy
+from chatlab.seldom import Seldom
 from chatlab.stomp.frames import Limits
 from chatlab.tasks import Tasks
 
@@ -104,6 +105,7 @@ class ChatService:
         works = [make(broker, self.presence) for make in jobs]
         self.workers = Workers(broker, self.id, jobs_in(job_rooms, works), self.tasks) if works else None
         self.metrics = Metrics()
+        self.strangers = Seldom(logger)  # for lines that any client can cause, and any number of
         self.connections: dict[Client, None] = {}  # a dict, as a set that keeps its order
         self.draining = False
         self.refused = ""  # why the broker refuses new clients, as last tried

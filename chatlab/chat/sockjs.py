@@ -108,7 +108,8 @@ def closed(code: int, reason: str) -> bytes:
 
 def decode(body: bytes) -> list[bytes]:
     """The messages of a client: a JSON array of strings, or one string. ValueError if it is neither."""
-    messages = parse(json.loads, body)
+    # Decoded here, since `json.loads` takes octets for UTF-16 or UTF-32 if they look like it.
+    messages = parse(lambda octets: json.loads(octets.decode()), body)
     messages = [messages] if isinstance(messages, str) else messages
     if not isinstance(messages, list) or not all(isinstance(message, str) for message in messages):
         raise ValueError("not an array of strings")

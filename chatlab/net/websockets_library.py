@@ -17,6 +17,7 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from websockets.asyncio.server import Server, ServerConnection
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request as LibraryRequest
 from websockets.http11 import Response as LibraryResponse
 
@@ -105,6 +106,8 @@ class _Quiet(Seldom):
         peer = {"peer": _peer(connection)} if connection is not None else {}
         if error and message not in OURS:
             super().log(logging.INFO, message, *args, extra={**peer, "reason": _reason(error)})
+        elif isinstance(error, ConnectionClosed):  # the handler of a lesson lets it through: it is no fault
+            super().log(level, message, *args, extra={**peer, "reason": _reason(error)})
         else:
             super().log(level, message, *args, extra=peer, exc_info=exc_info)
 
