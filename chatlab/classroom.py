@@ -11,10 +11,18 @@ from __future__ import annotations
 
 import secrets
 import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from http import HTTPStatus
 from importlib import resources
 from io import StringIO
+from ipaddress import IPv6Address, ip_address, ip_network
+from math import ceil, log
 
 from chatlab.console import can_show
+from chatlab.errors import HandshakeError
 
 PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -32,7 +40,109 @@ PAGE_HEADERS = {
 
 def same_code(given: str, code: str) -> bool:
     """Compare room codes as people type them, in a time that does not tell how much of it was right."""
-    return secrets.compare_digest(given.strip().upper().encode(), code.upper().encode())
+    return secrets.compare_digest(_as_compared(given), _as_compared(code))
+
+
+def _as_compared(code: str) -> bytes:
+    return code.strip().upper().encode(errors="replace")
+
+
+@dataclass(slots=True)
+class _Wrong:
+    """Wrong codes lately. `count` and, slower, `tries` shrink with time; `not_before` is on the guard's clock."""
+
+    count: float = 0.0
+    tries: float = 0.0
+    at: float = 0.0
+    not_before: float = 0.0
+    last: bytes = b""  # a digest of the last one
+
+    def forget(self, now: float, seconds: float) -> None:
+        """Let one be forgotten after so many seconds."""
+        self.count = max(0.0, self.count - (now - self.at) / seconds)
+        self.tries = max(0.0, self.tries - (now - self.at) / (60 * seconds))
+        self.at = now
+
+    def add(self, now: float, free: int, longest: float) -> None:
+        """Count one more; beyond `free`, the next has to wait, twice as long each time."""
+        self.count = min(self.count + 1, free + 10)
+        self.tries += 1
+        if self.count > free:
+            self.not_before = now + min(longest, 2 ** (self.count - free - 1))
+
+
+class CodeGuard:
+    """The room code, and a brake on guessing it: a few tries are free, then each costs a wait that grows.
+
+    The wait has a limit, so that a class behind one address gets in although somebody there guesses; the code is long
+    enough for that (`new_code`). In all, it is counted as well: but an address that has hardly tried is let try, or a
+    guesser elsewhere could keep everybody out. One network of IPv6 (/64) counts as one address, since each machine has
+    as many as it likes. Nothing here is logged or kept that would tell the code.
+    """
+
+    FREE = 12  # wrong codes from one address; a class mistypes, too
+    LONGEST = 15.0  # seconds until its next try
+    FREE_IN_ALL = 60
+    LONGEST_IN_ALL = 2.0
+    SPARED = 3  # wrong codes of an address, and as many an hour, that others cannot keep it from
+    FORGOTTEN = 20.0  # seconds after which one wrong code no longer counts
+    MAX_ADDRESSES = 4096
+
+    def __init__(self, code: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.code = code
+        self.braked = 0  # tries turned away unseen
+        self._clock = clock
+        self._all = _Wrong()
+        self._by_address: dict[str, _Wrong] = {}
+
+    def check(self, given: str, address: str = "") -> None:
+        """Return if `given` is the code. HandshakeError 403 if not, 429 if it is too soon to say."""
+        now = self._clock()
+        wrong = self._of(network_of(address), now)
+        if given.strip() and (wait := self._wait(wrong, now)) > 0:
+            self.braked += 1
+            seconds = str(ceil(wait))
+            message = f"too many wrong room codes from this address; try again in {seconds} s"
+            raise HandshakeError(message, HTTPStatus.TOO_MANY_REQUESTS, (("Retry-After", seconds),))
+        if same_code(given, self.code):
+            wrong.count /= 2
+            return
+        self._count(given, wrong, now)
+        raise HandshakeError("wrong room code", HTTPStatus.FORBIDDEN)
+
+    def _of(self, network: str, now: float) -> _Wrong:
+        wrong = self._by_address.pop(network, None) or _Wrong(at=now)
+        self._by_address[network] = wrong  # the last now: those before it have been quiet for longer
+        if len(self._by_address) > self.MAX_ADDRESSES:
+            del self._by_address[next(iter(self._by_address))]
+        wrong.forget(now, self.FORGOTTEN)
+        return wrong
+
+    def _wait(self, wrong: _Wrong, now: float) -> float:
+        in_all = self._all.not_before if wrong.tries > self.SPARED - 1 else 0.0
+        return max(wrong.not_before, in_all) - now
+
+    def _count(self, given: str, wrong: _Wrong, now: float) -> None:
+        """Count a wrong code, unless it is none, or the last one again: the page asks twice, to learn why."""
+        digest = sha256(_as_compared(given)).digest()
+        if not given.strip() or secrets.compare_digest(digest, wrong.last):
+            return
+        wrong.last = digest
+        wrong.add(now, self.FREE, self.LONGEST)
+        self._all.forget(now, self.FORGOTTEN / 10)
+        self._all.add(now, self.FREE_IN_ALL, self.LONGEST_IN_ALL)
+
+
+def network_of(address: str) -> str:
+    """Return what counts as one address: an IPv4 address, or the /64 network of an IPv6 address (RFC 4291, 2.5.4)."""
+    try:
+        known = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(known, IPv6Address):
+        mapped = known.ipv4_mapped
+        return str(mapped) if mapped is not None else str(ip_network((known, 64), strict=False))
+    return str(known)
 
 
 def page_file(path: str) -> tuple[bytes, dict[str, str]]:
@@ -44,9 +154,15 @@ def page_file(path: str) -> tuple[bytes, dict[str, str]]:
 CODE_LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # without 0 O, 1 I L, which look alike on a projector
 
 
-def new_code() -> str:
-    """A room code of six letters and digits: easy to read out, one of 887 million."""
-    return "".join(secrets.choice(CODE_LETTERS) for _ in range(6))
+SHORTEST = 6  # letters: easy to read out, one of 887 million
+GUESSES_AN_HOUR = 2000  # about what `CodeGuard` lets through, whoever and however many guess
+LUCK = 1e-5  # the chance that guessing all the time may have
+
+
+def new_code(hours: float = 2.0) -> str:
+    """Return a room code of six letters and digits, or of more if the room is open for longer than an afternoon."""
+    length = max(SHORTEST, ceil(log(max(hours, 1.0) * GUESSES_AN_HOUR / LUCK, len(CODE_LETTERS))))
+    return "".join(secrets.choice(CODE_LETTERS) for _ in range(length))
 
 
 # What stands for all addresses of a machine, by family: the address to open on this machine, and one that is nobody's

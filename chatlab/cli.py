@@ -12,6 +12,7 @@ import contextlib
 import errno
 import math
 import os
+import re
 import signal
 import socket
 import sys
@@ -268,6 +269,23 @@ def _origin(text: str) -> str:
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{f':{port}' if port not in (None, usual) else ''}"
 
 
+def _host_names(given: list[str] | None) -> list[str] | None:
+    for each in given or ():
+        if each != "*" and not re.fullmatch(r"[0-9A-Za-z._-]+", each):
+            raise typer.BadParameter(f"{each!r} is no name of a host; write it as chat.example, without a port")
+    return given
+
+
+def _admin_key(key: str | None) -> str | None:
+    from chatlab.chat.admin import AdminSettings
+
+    try:
+        AdminSettings(key=key or "")
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return key
+
+
 def _finite(value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is no number to count with")
@@ -294,6 +312,15 @@ Origins = Annotated[
         "--origin",
         help="A page's origin to let in, such as https://chat.example; repeat it for more.",
         callback=_origins,
+    ),
+]
+HostNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--host-name",
+        help="A name this server is reached by, such as chat.example; repeat it for more. Addresses, localhost, names "
+        "without a dot and those of --origin need none.",
+        callback=_host_names,
     ),
 ]
 Redis = Annotated[str | None, typer.Option(help="Redis Streams on this server; the same as --broker with this URL.")]
@@ -363,6 +390,7 @@ def echo(
     host: Host = LOOPBACK,
     port: Port = 8001,
     origin: Origins = None,
+    host_name: HostNames = None,
     by_hand: Annotated[bool, typer.Option("--by-hand", help="The server written by hand in lesson 02.")] = False,
     until_stdin_ends: UntilStdinEnds = False,
 ) -> None:
@@ -370,7 +398,8 @@ def echo(
     from chatlab import echo as echo_server
 
     start = echo_server.start_by_hand if by_hand else echo_server.start
-    _run(lambda: start(host=host, port=port, origins=origin or ()), host, port, until_stdin_ends)
+    names = host_name or ()
+    _run(lambda: start(host=host, port=port, origins=origin or (), host_names=names), host, port, until_stdin_ends)
 
 
 @serve.command()
@@ -380,9 +409,16 @@ def room(
     redis: Redis = None,
     broker: BrokerUrl = None,
     origin: Origins = None,
+    host_name: HostNames = None,
     lan: Annotated[
         bool, typer.Option("--lan", help="Open it to the local network, with a room code, and show how to come in.")
     ] = False,
+    hours: Annotated[
+        float,
+        typer.Option(
+            min=0.1, max=1000, callback=_finite, help="With --lan: how long; a longer class has a longer code."
+        ),
+    ] = 2.0,
     rate: Annotated[
         float | None,
         typer.Option(
@@ -407,17 +443,21 @@ def room(
 
     async def start() -> Server:
         if as_in_the_article:
-            return await alone.start_as_in_the_article(host=host, port=port, origins=origin or ("*",))
+            return await alone.start_as_in_the_article(
+                host=host, port=port, origins=origin or ("*",), host_names=host_name or ()
+            )
         server = await start_one_that_holds(
             host=host,
             port=port,
             origins=origin or (),
-            code=classroom.new_code() if lan else None,
+            host_names=host_name or (),
+            code=classroom.new_code(hours) if lan else None,
             rate=alone.RateLimit(rate) if rate else None,
         )
         if lan:
             encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
             print(classroom.banner(server.page_url(_address_on_the_network(host)), encoding))
+            asyncio.get_running_loop().call_later(hours * 3600, _say_the_code_is_old, hours)
         else:
             print(f"the room's page: {server.page_url()}")
             _say_on_the_network(server.page_url(), host)
@@ -439,6 +479,22 @@ def chat(
     redis: Redis = None,
     broker: BrokerUrl = None,
     origin: Origins = None,
+    host_name: HostNames = None,
+    admin_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="A port of its own for /metrics and /readyz; else this machine alone."),
+    ] = None,
+    admin_host: Annotated[str, typer.Option(help="The address that --admin-port is on.", callback=_host)] = LOOPBACK,
+    admin_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CHATLAB_ADMIN_KEY",
+            show_envvar=True,
+            callback=_admin_key,
+            help="What /metrics and /readyz ask for, as `Authorization: Bearer KEY`; 16 characters at least. Better in "
+            "the environment than here, where every user of the machine can read it.",
+        ),
+    ] = None,
     durability: Annotated[
         Durability,
         typer.Option(
@@ -517,6 +573,7 @@ def chat(
     from chatlab.chat import jobs
     from chatlab.chat import server as chat_server
     from chatlab.chat.access import Access
+    from chatlab.chat.admin import AdminSettings
     from chatlab.chat.limits import Rate
     from chatlab.chat.users import among, read_handle_key, read_passcodes
     from chatlab.stomp.frames import Limits
@@ -543,6 +600,8 @@ def chat(
             host=host,
             port=port,
             origins=origin or (),
+            host_names=host_name or (),
+            admin=AdminSettings(admin_port, admin_host, admin_key or ""),
             drain_seconds=drain_seconds,
             rate=Rate(rate, burst=max(20, int(rate))) if rate else None,
             access=access,
@@ -552,10 +611,19 @@ def chat(
             job_rooms=job_room or (PUBLIC,),
         )
         print(f"the chat's page: {server.page_url}")
+        if server.admin.url:
+            print(f"metrics and readiness: {server.admin.url}")
         _say_on_the_network(server.page_url, host)
         return server
 
     _run(start, host, port, until_stdin_ends, engine.aclose, _fast_loop())
+
+
+def _say_the_code_is_old(hours: float) -> None:
+    import logging
+
+    message = "this room has been open for %g hours, as long as its code is meant for; start it again, or with --hours"
+    logging.getLogger("chatlab.room").warning(message, hours)
 
 
 async def nothing() -> None:

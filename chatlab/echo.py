@@ -21,10 +21,11 @@ from websockets.exceptions import ConnectionClosed
 
 from chatlab.classroom import host_to_open, in_url
 from chatlab.net.endpoint import EndSettings, WebSocketEnd
-from chatlab.net.websockets_library import Transports, close, judged_by
+from chatlab.net.websockets_library import Transports, close, judged_by, quiet
 from chatlab.websocket import handshake
 from chatlab.websocket.connection import MAX_MESSAGE, Accept, Connection, Opened, State
 from chatlab.websocket.frames import CloseCode, Side
+from chatlab.websocket.handshake import known_names
 
 logger = logging.getLogger("chatlab.echo")
 
@@ -63,21 +64,25 @@ async def start(
     host: str = "127.0.0.1",
     port: int = 0,
     origins: Sequence[str] = (),
+    host_names: Sequence[str] = (),
     compression: bool = True,
     max_message: int = MAX_MESSAGE,
     close_timeout: float = 2.0,
 ) -> EchoServer:
     """Start an echo server on the library `websockets`. Port 0 takes a free one; `OSError` if a given one is taken."""
+    names = known_names((host, *host_names), origins)
     transports = Transports()
     server = await serve(
         echo,
         host,
         port,
-        process_request=judged_by(partial(handshake.accept, origins=origins)),
+        process_request=judged_by(partial(handshake.accept, origins=origins, names=names)),
         create_connection=transports.connection_class(),
         compression="deflate" if compression else None,
         max_size=max_message,
         close_timeout=close_timeout,
+        server_header=None,
+        logger=quiet(logger),
     )
     return EchoServer(server, partial(close, server, transports, close_timeout))
 
@@ -90,6 +95,7 @@ async def start_by_hand(
     host: str = "127.0.0.1",
     port: int = 0,
     origins: Sequence[str] = (),
+    host_names: Sequence[str] = (),
     subprotocols: Sequence[str] = (),
     compression: bool = True,
     max_message: int = MAX_MESSAGE,
@@ -97,7 +103,8 @@ async def start_by_hand(
     close_timeout: float = 2.0,
 ) -> EchoServer:
     """Start an echo server on `Connection`. Port 0 takes a free one; `OSError` if a given one is taken."""
-    accept = partial(handshake.accept, origins=origins, subprotocols=subprotocols, compression=compression)
+    names = known_names((host, *host_names), origins)
+    accept = partial(handshake.accept, origins=origins, names=names, subprotocols=subprotocols, compression=compression)
     clients = Clients(accept, max_message, open_timeout, EndSettings(close_timeout=close_timeout))
     server = await asyncio.get_running_loop().create_server(lambda: Handshake(clients), host, port)
 

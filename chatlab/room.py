@@ -27,7 +27,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -41,20 +41,23 @@ from aiohttp import web
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 
-from chatlab.classroom import PAGE, host_to_open, in_url, page_file, same_code
+from chatlab.classroom import PAGE, CodeGuard, host_to_open, in_url, page_file
 from chatlab.errors import HandshakeError
 from chatlab.fanout import Fanout, Group, SlowReaderPolicy
 from chatlab.net import websockets_library
 from chatlab.net.aiohttp_upgrade import upgrade
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
+from chatlab.net.hosts import judged_by_name
 from chatlab.net.http_server import HttpServer
 from chatlab.room_lines import Parts, look_alike, one_line, parts_of, required_name
+from chatlab.seldom import Seldom
 from chatlab.websocket import handshake
 from chatlab.websocket.connection import Connection
 from chatlab.websocket.frames import Close, CloseCode, Frame, server_message
-from chatlab.websocket.handshake import Agreement, Request, Response
+from chatlab.websocket.handshake import Agreement, Request, Response, known_names
 
 logger = logging.getLogger("chatlab.room")
+refusals = Seldom(logger)
 
 PATH = "/room"
 TURN = 64  # messages taken from one member before the others have their turn
@@ -424,17 +427,29 @@ class Admission:
     """Which requests may become members: by path, room code and name, then as every WebSocket server judges them."""
 
     origins: Sequence[str] = ()
-    code: str | None = None
+    guard: CodeGuard | None = None
     compression: bool = False
+    names: Collection[str] = ("*",)
 
-    def __call__(self, request: Request) -> tuple[Response, Agreement]:
-        """Return the answer that agrees to `request`; raise `HandshakeError` with the status that refuses it."""
-        if urlsplit(request.target).path != PATH:
+    def __call__(self, request: Request, address: str = "") -> tuple[Response, Agreement]:
+        """Return the answer that agrees to `request`; raise `HandshakeError` with the status that refuses it.
+
+        `address` is the client's, by which wrong room codes are counted.
+        """
+        handshake.check_host(request, self.names, self.origins)
+        if _path(request.target) != PATH:
             raise HandshakeError(f"nothing here; the room is at {PATH}", status=404)
-        if self.code is not None and not same_code(query(request.target, "code") or "", self.code):
-            raise HandshakeError("wrong room code", status=403)
+        if self.guard is not None:
+            self.guard.check(query(request.target, "code") or "", address)
         asked_name(request.target)
-        return handshake.accept(request, origins=self.origins, compression=self.compression)
+        return handshake.accept(request, origins=self.origins, names=self.names, compression=self.compression)
+
+
+def _path(target: str) -> str:
+    try:
+        return urlsplit(target).path
+    except ValueError:
+        raise HandshakeError("target is no URL") from None  # it may hold the room code, and this is logged
 
 
 def query(target: str, name: str) -> str | None:
@@ -515,6 +530,7 @@ async def start(
     host: str = "127.0.0.1",
     port: int = 0,
     origins: Sequence[str] = (),
+    host_names: Sequence[str] = (),
     code: str | None = None,
     policy: SlowReaderPolicy | None = None,
     rate: RateLimit | None = None,
@@ -528,6 +544,7 @@ async def start(
     """Open the room that holds; `port=0` takes a free one.
 
     `origins`: whose pages may come in besides the room's own, as https://example.org; "*" lets in all of them.
+    `host_names`: what this server is called, besides its addresses, localhost and names without a dot.
     `code`: the room code to ask for. `policy`: for slow readers. `rate`: for fast senders; without it, one member can
     send as much as the machine takes, which is what a measurement wants and a class does not. `max_size`: of one
     message, in bytes; beyond it a member is closed with 1009. `ping_interval`, `ping_timeout`: keep-alive, in seconds.
@@ -545,7 +562,9 @@ async def start(
         KeepAlive(ping_interval, ping_timeout, Close(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")),
         close_timeout=policy.drain_seconds + 1,  # no sooner: a slow reader has that long to come to its close
     )
-    admission = Admission(tuple(origins), code, compression == "deflate")
+    names = known_names((host, *host_names), origins)
+    guard = None if code is None else CodeGuard(code)
+    admission = Admission(tuple(origins), guard, compression == "deflate", names)
     entrance = Entrance(room(policy, rate), admission, settings, max_size)
     http = HttpServer(entrance.application(), logger, first_request_seconds=OPEN_SECONDS, send_buffer=send_buffer)
     try:
@@ -570,6 +589,7 @@ class Entrance:
     def application(self) -> web.Application:
         """Everything at one handler: it decides what there is, and for whom."""
         app = web.Application()
+        app.middlewares.append(judged_by_name(self._admission.names, self._admission.origins, refusals))
         app.router.add_route("*", "/{path:.*}", self._answer)
         return app
 
@@ -597,7 +617,8 @@ class Entrance:
             return end
 
         try:
-            return await upgrade(request, self._admission, open_end, logger, max_message=self._max_size)
+            accept = partial(self._admission, address=request.remote or "")
+            return await upgrade(request, accept, open_end, refusals, max_message=self._max_size)
         finally:
             if end is not None:
                 self._ends.discard(end)
@@ -618,21 +639,24 @@ async def start_as_in_the_article(
     host: str = "127.0.0.1",
     port: int = 0,
     origins: Sequence[str] = ("*",),
+    host_names: Sequence[str] = (),
     send_buffer: int | None = None,
 ) -> RoomServer:
     """Open the article's room: any origin by default, no limits but the library's, one send after another.
 
     It runs on the library `websockets`, as the handler that lesson 03 writes does.
     """
-    article = RoomAsInTheArticle()
+    article, names = RoomAsInTheArticle(), known_names((host, *host_names), origins)
     server = await serve(
         article.handle,
         host,
         port,
-        process_request=websockets_library.judged_by(Admission(tuple(origins))),
+        process_request=websockets_library.judged_by(Admission(tuple(origins), names=names)),
         create_connection=article.transports.connection_class(send_buffer),
         open_timeout=OPEN_SECONDS,
         compression=None,
+        server_header=None,
+        logger=websockets_library.quiet(logger),
     )
     host, port = server.sockets[0].getsockname()[:2]
     close = partial(websockets_library.close, server, article.transports, SHUTDOWN_SECONDS, CLOSING)

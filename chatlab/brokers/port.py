@@ -180,6 +180,22 @@ class SaysWhatACrashCosts(Broker, Protocol):
         """
 
 
+@runtime_checkable
+class SaysWhatIsRefused(Broker, Protocol):
+    """A broker that can find out whether its engine would serve what a new client asks for."""
+
+    async def why_refused(self) -> str:
+        """Return "" if the engine takes new connections, writes and reads now, else why not and what to do.
+
+        Answers within a few seconds, from what was found a moment ago if it is asked often.
+        """
+
+
+async def why_refused(broker: Broker) -> str:
+    """As `SaysWhatIsRefused.why_refused`, for any broker: one that cannot find out is taken to be served."""
+    return await broker.why_refused() if isinstance(broker, SaysWhatIsRefused) else ""
+
+
 def has_few_topics(broker: Broker) -> bool:
     """Whether each topic that is read costs the engine a connection or a channel, so that thousands are too many."""
     return bool(getattr(broker, "few_topics", False))

@@ -16,6 +16,7 @@ from typing import Self
 from chatlab.brokers.inbox import MAX_WAITING, Inbox
 from chatlab.brokers.port import Delivery
 from chatlab.brokers.redis_link import Command, Link, LinkLost
+from chatlab.brokers.redis_probe import Probe
 from chatlab.brokers.redis_publisher import Publisher
 from chatlab.brokers.redis_queries import BACKOFF
 from chatlab.brokers.redis_server import examine, pubsub
@@ -53,6 +54,7 @@ class RedisPubSubBroker:
     ) -> None:
         self.url = url
         self._expected_topics = topics
+        self._probe = Probe(url, pubsub(topics))
         self._max_waiting = max_waiting
         self._patience = patience
         self._publisher = Publisher(Link(url, TIMEOUT), nothing_to_prepare, patience)
@@ -99,6 +101,10 @@ class RedisPubSubBroker:
     async def crash_risk(self) -> str:
         """What a crash costs, whatever the server's settings: nothing is kept."""
         return NOTHING_IS_KEPT
+
+    async def why_refused(self) -> str:
+        """Return "" if the server takes new connections and messages now, else why not."""
+        return await self._probe.why_refused()
 
     async def aclose(self) -> None:
         """End every subscription and connection."""

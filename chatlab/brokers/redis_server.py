@@ -188,6 +188,21 @@ async def examine(url: str, timeout: float, needs: Needs) -> Server:
     raise AssertionError("the last attempt returns or raises")
 
 
+async def why_refused(url: str, timeout: float, needs: Needs) -> str:
+    """Return why the server at `url` would refuse a broker that came now, "" if it would take it.
+
+    It is asked over a new connection: one that is open already may go on working when others are turned away.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            await _examine(parse(url), timeout, needs)
+    except TimeoutError:
+        return f"the broker at {parse(url).name} does not answer a new connection in {timeout:g} s"
+    except (SetupError, BrokerUnavailable) as error:
+        return str(error)
+    return ""
+
+
 class StillLoading(BrokerUnavailable):
     """The server is there, and reads its data from the disk before it does anything else."""
 

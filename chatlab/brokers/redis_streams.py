@@ -37,6 +37,7 @@ from chatlab.brokers.redis_groups import GroupMember
 from chatlab.brokers.redis_link import Command, Link
 from chatlab.brokers.redis_place import Place
 from chatlab.brokers.redis_presence import RedisPresence
+from chatlab.brokers.redis_probe import Probe
 from chatlab.brokers.redis_publisher import Publisher
 from chatlab.brokers.redis_queries import PAGE, Loss, StreamQueries, delivery, is_before
 from chatlab.brokers.redis_server import CrashRisk, examine, streams
@@ -87,6 +88,7 @@ class RedisStreamsBroker(RedisPresence):
         self.window = window
         self._expected_topics = topics
         self._crash = CrashRisk(url, TIMEOUT, durable=durability == "fsync")
+        self._probe = Probe(url, streams(topics))
         self._max_length = max_length
         self._max_age = max_age
         self._durability = durability
@@ -217,6 +219,10 @@ class RedisStreamsBroker(RedisPresence):
     async def crash_risk(self) -> str:
         """Return "" if the server's settings let what is confirmed survive its crash, else what may be lost."""
         return await self._crash.now()
+
+    async def why_refused(self) -> str:
+        """Return "" if the server takes new connections, reads and writes now, else why not."""
+        return await self._probe.why_refused()
 
     async def aclose(self) -> None:
         """End every subscription and connection."""

@@ -141,7 +141,10 @@ class Connection:
             self.service.queues.returned(delivery)
         self._some_sent.set()
         self.service.connections.pop(self, None)
-        self.log.info("ended")
+        if self.user is not None:
+            self.log.info("ended")
+        else:
+            self.service.strangers.info("ended", extra={"connection": self.id})
 
     # --- What the service and the subscriptions call ---
 
@@ -169,7 +172,8 @@ class Connection:
     def fail(self, event: Event, reason: str, field: str = "") -> None:
         """What the frame asked for will not be done: no RECEIPT, but a message on `/user/queue/errors`, or ERROR."""
         self.service.metrics.refused += 1
-        self.log.info("message refused", extra={"reason": reason, "field": field})
+        extra = {"connection": self.id, "reason": reason, "field": field}
+        self.service.strangers.info("message refused", extra=extra)
         waits_for_it = event.receipt is not None or isinstance(event, Subscribe)
         if waits_for_it and not self._hears_errors():
             return self._error(reason, event)
@@ -298,7 +302,7 @@ class Connection:
         """A fault that ends the session: ERROR, with the receipt id of the frame it answers, and close."""
         if isinstance(error, StompError):
             reason, code = str(error), 1008
-            self.log.info("refused", extra={"reason": reason})
+            self.service.strangers.info("refused", extra={"connection": self.id, "reason": reason})
         else:
             reason, code = "internal error", 1011  # RFC 6455, 7.4.1: "it encountered an unexpected condition"
             self.log.error(reason, exc_info=error, extra={"frame": type(event).__name__.upper()})

@@ -5,7 +5,7 @@
     /             the page
     /healthz      200 as long as this process turns
     /readyz       200 if clients should be sent here, and what a crash of the broker may lose; else 503 and the reason
-    /metrics      for Prometheus
+    /metrics      for Prometheus; these two not for everybody, see admin.py
 
 On aiohttp, but for what follows the upgrade to a WebSocket (net/endpoint.py). See connection.py for what a client asks
 for, and sockjs.py for SockJS.
@@ -24,6 +24,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from chatlab.brokers.port import Broker
+from chatlab.chat.admin import Admin, AdminSettings
 from chatlab.chat.connection import Connection
 from chatlab.chat.logs import ConnectionLog
 from chatlab.chat.metrics import CONTENT_TYPE
@@ -34,12 +35,15 @@ from chatlab.chat.transport import WEBSOCKET_FRAMING, Transport
 from chatlab.classroom import EVERYWHERE, host_to_open, in_url
 from chatlab.net.aiohttp_upgrade import headers_of, upgrade
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
+from chatlab.net.hosts import judged_by_name
 from chatlab.net.http_server import HttpServer
+from chatlab.seldom import Seldom
 from chatlab.stomp.session import choose_subprotocol
 from chatlab.websocket import connection as websocket
 from chatlab.websocket import handshake
 
 logger = logging.getLogger("chatlab.chat")
+refusals = Seldom(logger)
 
 PATH = "/ws"
 GOING_AWAY = "server shutting down"
@@ -55,6 +59,8 @@ async def start(
     host: str = "127.0.0.1",
     port: int = 0,
     origins: Sequence[str] = (),
+    host_names: Sequence[str] = (),
+    admin: AdminSettings | None = None,
     drain_seconds: float = DRAIN_SECONDS,
     **options: Any,
 ) -> ChatServer:
@@ -65,7 +71,14 @@ async def start(
     owns_broker = not broker.connected
     if owns_broker:
         await broker.start()
-    server = ChatServer(ChatService(broker, **options), origins, drain_seconds, owns_broker=owns_broker)
+    server = ChatServer(
+        ChatService(broker, **options),
+        origins,
+        drain_seconds,
+        owns_broker=owns_broker,
+        host_names=(host, *host_names),
+        admin=admin,
+    )
     try:
         await server.listen(host, port)
     except BaseException:
@@ -84,6 +97,8 @@ class ChatServer:
         drain_seconds: float = DRAIN_SECONDS,
         *,
         owns_broker: bool,
+        host_names: Sequence[str] = (),
+        admin: AdminSettings | None = None,
     ) -> None:
         self.service = service
         self.host = ""
@@ -91,6 +106,8 @@ class ChatServer:
         self._drain_seconds = drain_seconds
         self._owns_broker = owns_broker
         self._numbers = itertools.count(1)
+        self._origins = origins
+        self._names = handshake.known_names(host_names, origins)
         self._accept = partial(handshake.accept, origins=origins, compression=False)  # compressed, no bytes are shared
         self._end_settings = EndSettings(KeepAlive(PING_SECONDS, PING_SECONDS))
         self._sockjs = SockJS(
@@ -101,6 +118,8 @@ class ChatServer:
             accepting=lambda: not service.draining,
             end_settings=self._end_settings,
         )
+        pages = {"/readyz": self._readyz, "/metrics": self._metrics}
+        self.admin = Admin(pages, admin or AdminSettings(), logger, host_names)
         self._http = HttpServer(self._application(), logger)
         self.first_request = self._http.first_request
 
@@ -117,6 +136,7 @@ class ChatServer:
     async def listen(self, host: str, port: int) -> None:
         """Take connections from now on."""
         await self.service.ready()
+        await self.admin.listen()
         await self._http.listen(host, port)
         self.host = in_url(host_to_open(self._http.host if self._http.host in EVERYWHERE else host))
         self.port = self._http.port
@@ -128,6 +148,7 @@ class ChatServer:
         await self._http.stop_listening()
         await self.service.drain(GOING_AWAY, self._drain_seconds)
         await self._http.aclose(deadline)
+        await self.admin.aclose(deadline)
         await self.service.aclose()
         if self._owns_broker:
             await self.service.broker.aclose()
@@ -142,25 +163,26 @@ class ChatServer:
 
     def _application(self) -> web.Application:
         app = web.Application()
+        app.middlewares.append(judged_by_name(self._names, self._origins, refusals))
         app.router.add_get(PATH, self._websocket)
         app.router.add_get(PATH + "/websocket", self._websocket)
         self._sockjs.add_routes(app.router, PATH)
         Page().add_routes(app.router)
         app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics)
+        self.admin.add_routes(app.router)
         return app
 
     async def _healthz(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        if reason := self.service.why_not_ready():
+        if reason := await self.service.why_not_served():
             return web.Response(text=f"{reason}\n", status=503)
         await self.service.ask_crash_risk()
         return web.Response(text=f"{self.service.readiness()}\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        await self.service.why_not_served()
         await self.service.ask_crash_risk()
         return web.Response(text=self.service.metrics_page(), headers={"Content-Type": CONTENT_TYPE})
 
@@ -172,7 +194,7 @@ class ChatServer:
         accept = partial(self._accept, choose=choose_subprotocol)
         open_end = partial(self._open_end, request)
         return await upgrade(
-            request, accept, open_end, logger, max_message=self.service.limits.max_frame + ROOM_FOR_HEADERS
+            request, accept, open_end, refusals, max_message=self.service.limits.max_frame + ROOM_FOR_HEADERS
         )
 
     def _open_end(

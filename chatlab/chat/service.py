@@ -25,6 +25,7 @@ from chatlab.brokers.port import (
     KeepsHistory,
     Pipelines,
     crash_risk,
+    why_refused,
 )
 from chatlab.chat.access import Access
 from chatlab.chat.app import Application, User
@@ -40,6 +41,7 @@ from chatlab.chat.relay import Relay
 from chatlab.chat.rooms import chat_application
 from chatlab.chat.workers import Workers
 from chatlab.fanout import Fanout, SlowReaderPolicy
+from chatlab.seldom import Seldom
 from chatlab.stomp.frames import Limits
 from chatlab.tasks import Tasks
 
@@ -107,9 +109,11 @@ class ChatService:
         works = [make(broker, self.presence) for make in jobs]
         self.workers = Workers(broker, self.id, jobs_in(job_rooms, works), self.tasks) if works else None
         self.metrics = Metrics()
+        self.strangers = Seldom(logger)  # for lines that any client can cause, and any number of
         self.connections: dict[Client, None] = {}  # a dict, as a set that keeps its order
         self._read: dict[str, Counter[str]] = {}  # by topic: the destinations it is read for, and by how many
         self.draining = False
+        self.refused = ""  # why the broker refuses new clients, as last tried
         self.crash_risk = UNKNOWN  # what the broker's crash may cost, as last asked
 
     @property
@@ -221,6 +225,13 @@ class ChatService:
         unread = len(self.relay.unready())
         return f"topics not being read: {unread}" if unread else ""
 
+    async def why_not_served(self) -> str:
+        """As `why_not_ready`; also try whether the broker would serve what a new client asks for."""
+        if reason := self.why_not_ready():
+            return reason
+        self.refused = await why_refused(self.broker)
+        return self.refused
+
     async def say_crash_risk(self) -> None:
         """Log what a crash of the broker may cost: this is the start, and nobody has relied on it yet."""
         await self.ask_crash_risk()
@@ -259,7 +270,7 @@ class ChatService:
             "topics": len(self.relay.topics()),
             "buffered_bytes": self.fanout.buffered(),
             "jobs_waiting": sum(len(tally.waiting) for tally in tallies),
-            "ready": float(not self.why_not_ready()),
+            "ready": float(not (self.why_not_ready() or self.refused)),
             "broker_survives_crash": nan if self.crash_risk.startswith(UNKNOWN) else float(not self.crash_risk),
         }
         return exposition(counters, gauges, {"publish_seconds": metrics.publishing})

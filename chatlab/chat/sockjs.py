@@ -36,6 +36,7 @@ from chatlab.errors import HandshakeError
 from chatlab.foreign_json import parse
 from chatlab.net.aiohttp_upgrade import headers_of, upgrade
 from chatlab.net.endpoint import NO_KEEP_ALIVE, EndSettings, Log, Peer, WebSocketEnd
+from chatlab.seldom import Seldom
 from chatlab.websocket import handshake
 from chatlab.websocket.connection import Connection
 
@@ -62,6 +63,7 @@ EVENTS = {"Content-Type": "text/event-stream"}
 
 
 logger = logging.getLogger("chatlab.chat")
+refusals = Seldom(logger)
 
 OpenPeer = Callable[[Transport, web.Request, str], Peer]  # the last is the connection's id, by which the log knows it
 
@@ -106,7 +108,8 @@ def closed(code: int, reason: str) -> bytes:
 
 def decode(body: bytes) -> list[bytes]:
     """The messages of a client: a JSON array of strings, or one string. ValueError if it is neither."""
-    messages = parse(json.loads, body)
+    # Decoded here, since `json.loads` takes octets for UTF-16 or UTF-32 if they look like it.
+    messages = parse(lambda octets: json.loads(octets.decode()), body)
     messages = [messages] if isinstance(messages, str) else messages
     if not isinstance(messages, list) or not all(isinstance(message, str) for message in messages):
         raise ValueError("not an array of strings")
@@ -427,7 +430,7 @@ class SockJS:
         if not self._accepting():
             raise web.HTTPServiceUnavailable(text="not accepting sessions\n")
         accept = partial(handshake.accept, origins=self._origins, compression=False)
-        return await upgrade(request, accept, partial(self._open_end, request), logger, max_message=self._max_size)
+        return await upgrade(request, accept, partial(self._open_end, request), refusals, max_message=self._max_size)
 
     def _open_end(self, request: web.Request, transport: asyncio.Transport, websocket: Connection) -> WebSocketEnd:
         id = self._new_id()

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from chatlab.net.aiohttp_runner import Runner
 from chatlab.net.aiohttp_upgrade import transports_of
 from chatlab.net.first_request import FIRST_REQUEST_SECONDS, FirstRequestTimeout
 
@@ -43,10 +44,10 @@ class HttpServer:
         self._under_way: set[asyncio.Transport] = set()  # connections with a request that is being answered
         self._nothing_under_way = asyncio.Event()
         self._nothing_under_way.set()
-        app.middlewares.append(self._note)
-        self._runner = web.AppRunner(
+        app.middlewares.insert(0, self._note)  # before what may refuse a request
+        self._runner = Runner(
             app,
-            access_log=None,
+            log,
             handler_cancellation=True,
             shutdown_timeout=CANCEL_SECONDS,
             keepalive_timeout=IDLE_SECONDS,

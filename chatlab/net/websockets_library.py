@@ -9,16 +9,20 @@ itself waits for a client that does not finish its handshake, and does not say h
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import cast
+from typing import Any, cast
 
 from websockets.asyncio.server import Server, ServerConnection
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request as LibraryRequest
 from websockets.http11 import Response as LibraryResponse
 
 from chatlab.errors import HandshakeError
+from chatlab.seldom import Log, Seldom
 from chatlab.websocket.connection import Accept
 from chatlab.websocket.frames import CloseCode
 from chatlab.websocket.handshake import Request
@@ -74,6 +78,58 @@ def judged_by(accept: Accept) -> ProcessRequest:
         return None
 
     return process_request
+
+
+class _Quiet(Seldom):
+    """What the library takes for a logger. It logs each malformed request with a traceback, as if it were our fault."""
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # logging's name for it
+        """What is no warning is not logged: the library has a line for each connection."""
+        return level >= logging.WARNING
+
+    def debug(self, *_: object, **__: object) -> None:
+        """Leave it out."""
+
+    def log(
+        self,
+        level: int,
+        message: str,
+        *args: object,
+        extra: Mapping[str, Any] | None = None,
+        exc_info: BaseException | bool | None = None,
+    ) -> None:
+        """Log one line; the traceback of a fault of ours alone."""
+        if not self.isEnabledFor(level):
+            return
+        error = sys.exception() if exc_info is True else exc_info
+        connection = (extra or {}).get("websocket")
+        peer = {"peer": _peer(connection)} if connection is not None else {}
+        if error and message not in OURS:
+            super().log(logging.INFO, message, *args, extra={**peer, "reason": _reason(error)})
+        elif isinstance(error, ConnectionClosed):  # the handler of a lesson lets it through: it is no fault
+            super().log(level, message, *args, extra={**peer, "reason": _reason(error)})
+        else:
+            super().log(level, message, *args, extra=peer, exc_info=exc_info)
+
+
+# What the library says when it was our code that failed.
+OURS = ("connection handler failed", "process_request failed", "process_response failed")
+
+
+def quiet(log: Log) -> Any:
+    """Return what to give the library as `logger`: a malformed request is one line in `log`, and few of them."""
+    return _Quiet(log)
+
+
+def _peer(connection: ServerConnection) -> str:
+    return str((connection.remote_address or ("?",))[0])
+
+
+def _reason(error: BaseException) -> str:
+    """What the first cause says, on one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(f"{error}".split())[:120] or type(error).__name__
 
 
 async def close(server: Server, transports: Transports, seconds: float, reason: str = "") -> None:

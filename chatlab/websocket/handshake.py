@@ -9,7 +9,8 @@
 
 `Request` and `Response` parse and serialize. A client calls `make_request` and then `check_response`; a server calls
 `accept`, which raises `HandshakeError` with the status to refuse with, and `refuse`, which makes that answer. Every
-server of this package judges an upgrade by `accept`, and the origin of any other request by `check_origin`.
+server of this package judges an upgrade by `accept`; of any other request, the origin by `check_origin` and the name it
+was asked for by `check_host`.
 
 Left out: the rest of HTTP. No bodies in chunks, no redirects, no authentication, no proxies, no cookies.
 """
@@ -22,7 +23,7 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
@@ -42,6 +43,7 @@ MAX_BODY = 64 * 1024
 
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, 5.5
+HOST_NAME = re.compile(r"[0-9a-z._-]+|[0-9a-f:.]+(?:%[0-9a-z._-]+)?")  # in small letters, an address without brackets
 TARGET = re.compile(r"[\x21-\x7e]+")
 REQUEST_LINE = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP/(\d)\.(\d)")  # RFC 9112, 3
 STATUS_LINE = re.compile(r"HTTP/1\.(\d) (\d{3})(?: ([\t\x20-\x7e\x80-\xff]*))?")  # RFC 9112, 4
@@ -272,6 +274,56 @@ def check_origin(headers: Headers, allowed: Sequence[str] = ()) -> str | None:
     return origin
 
 
+# --- Host (RFC 9112, 3.2; RFC 9110, 15.5.20) --------------------------------------------------------------------------
+
+
+def known_names(names: Iterable[str] = (), origins: Iterable[str] = ()) -> frozenset[str]:
+    """Return the names a server answers to: those given, and the hosts of the origins it lets in. "*" is any name."""
+    hosts = ("*" if each == "*" else _host_of(each) for each in origins)
+    return frozenset(filter(None, (*(each.lower().strip("[]").rstrip(".") for each in names), *hosts)))
+
+
+def check_host(request: Request, names: Collection[str], origins: Sequence[str] = ()) -> None:
+    """Raise `HandshakeError` unless `request` asks for a server that this one can be.
+
+    A browser puts the name of the page's own server into Host. evil.example, which resolves to this machine once its
+    page is loaded (DNS rebinding), could read what a plain GET is answered with: such a request has no Origin. An
+    address and localhost cannot be made to lead elsewhere, nor can a name without a dot, as containers and the machines
+    of one network have: the internet has no page under one. Any other name has to be among `names`.
+
+    400 for a Host that is missing or doubled or is none, 421 for an unknown one; first 403 for a page's foreign Origin.
+    """
+    if "*" in names or (host := _asked_host(request)) is None:
+        return
+    known = _authority(f"http://{host}")
+    name = known[0].rstrip(".") if known is not None else ""
+    if HOST_NAME.fullmatch(name) and ("." not in name or _is_nobody_elses(name) or name in names):
+        return
+    check_origin(request.headers, origins)
+    if not HOST_NAME.fullmatch(name):
+        raise HandshakeError(f"Host is {host[:80]!r}, which names no host")
+    # RFC 9110, 15.5.20: 421 when a request "was directed at a server that is unable or unwilling to produce an
+    # authoritative response for the target URI"
+    message = f"this server is not called {name!r}; if it is, start it with --host-name {name}"
+    raise HandshakeError(message, HTTPStatus.MISDIRECTED_REQUEST)
+
+
+def _asked_host(request: Request) -> str | None:
+    """Return host and port that a request asks for; None if it may leave that out."""
+    hosts = get_all(request.headers, "Host")
+    if len(hosts) > 1 or (not hosts and request.version >= (1, 1)):
+        raise HandshakeError(f"{len(hosts)} Host headers, not 1")
+    scheme, colon, rest = request.target.partition("://")
+    if colon and scheme.lower() in ("http", "https"):  # RFC 9112, 3.2.2: then "MUST ignore the received Host"
+        return re.split(r"[/?#]", rest, maxsplit=1)[0]
+    return hosts[0] if hosts else None  # HTTP/1.0 knows no Host, and no browser speaks it
+
+
+def _host_of(origin: str) -> str:
+    known = _authority(origin)
+    return known[0] if known is not None else ""
+
+
 def _is_nobody_elses(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, 6.3: this machine, always
         return True
@@ -407,15 +459,18 @@ def accept(
     request: Request,
     *,
     origins: Sequence[str] = (),
+    names: Collection[str] = ("*",),
     subprotocols: Sequence[str] = (),
     choose: Callable[[Sequence[str]], str | None] | None = None,
     compression: bool = True,
 ) -> tuple[Response, Agreement]:
     """Return the 101 that agrees to `request`; raise `HandshakeError` with the status that refuses it.
 
+    `names` are the server's own, as `known_names` gives them; by default it may have any.
     `subprotocols` are the server's, best first; with none in common the connection goes on without (4.2.2, point 5).
     A server with a preference of another kind gives `choose`, which gets what the client asks for, in its order.
     """
+    check_host(request, names, origins)
     check_request(request, origins)
     fields = [
         ("Upgrade", "websocket"),
@@ -460,7 +515,8 @@ def _check_http(request: Request) -> None:
     if request.method != "GET":
         raise HandshakeError(f"method is {request.method}, not GET", HTTPStatus.METHOD_NOT_ALLOWED, (("Allow", "GET"),))
     if not request.target.startswith(("/", "http://", "https://")) or "#" in request.target:
-        raise HandshakeError(f"target {request.target!r} is neither a path nor an http URL")
+        path = request.target.partition("?")[0]  # the rest may be a secret, and what is refused is logged
+        raise HandshakeError(f"target {path!r} is neither a path nor an http URL")
     if len(get_all(request.headers, "Host")) != 1:
         raise HandshakeError(f"{len(get_all(request.headers, 'Host'))} Host headers, not 1")
     if get_all(request.headers, "Transfer-Encoding") or request.get("Content-Length") not in (None, "0"):

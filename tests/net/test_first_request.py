@@ -97,6 +97,21 @@ async def test_many_who_say_nothing_are_all_cut_off_and_the_log_names_each(
         writer.close()
 
 
+@pytest.mark.parametrize("end", ["silent", "dribbling"])
+async def test_half_a_second_request_is_cut_off_too_however_busily_it_goes_on(server: Guarded, end: str) -> None:
+    async with server.client() as (reader, writer), asyncio.timeout(10):
+        writer.write(REQUEST)
+        await reader.readuntil(b"here you are")
+        writer.write(REQUEST[:20])
+        heard = asyncio.ensure_future(reader.read())
+        while not heard.done():
+            if end == "dribbling":
+                with suppress(ConnectionError):
+                    writer.write(b"x")
+            await asyncio.sleep(SECONDS / 10)
+        assert heard.result() == CUT_OFF
+
+
 async def test_who_has_sent_a_request_may_wait_before_the_next(server: Guarded) -> None:
     async with server.client() as (reader, writer):
         for _ in range(2):

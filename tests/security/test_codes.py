@@ -1,0 +1,202 @@
+"""A room code cannot be found by trying, and nobody who tries keeps a class out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from itertools import count
+from random import Random
+from urllib.parse import quote
+
+import pytest
+from websockets.asyncio.client import connect
+
+from chatlab import room
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.classroom import CODE_LETTERS, GUESSES_AN_HOUR, LUCK, CodeGuard, network_of, new_code
+from chatlab.errors import HandshakeError
+from chatlab.shared_room import start as start_shared
+from tests.support.wire import Answer, get, say
+
+CODE = "K7QX3M"
+pytestmark = pytest.mark.every_loop
+
+
+async def guess(port: int, code: str, host: str = "127.0.0.1") -> Answer:
+    """Ask as the page does to learn why it was refused: 426 is "that is the code"."""
+    request = f"GET /room?code={quote(code)} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    return await say(port, request.encode(), host=host)
+
+
+async def from_address(port: int, code: str, address: str) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
+    writer.write(f"GET /room?code={code} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    async with asyncio.timeout(10):
+        status = int((await reader.readline()).split()[1])
+    writer.close()
+    return status
+
+
+def codes() -> list[str]:
+    random = Random(1)
+    return ["".join(random.choices(CODE_LETTERS, k=6)) for _ in range(2000)]
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
+async def test_two_thousand_guesses_are_a_dozen_and_the_rest_is_told_to_wait(shared: bool) -> None:
+    started = start_shared(MemoryBroker(), code=CODE) if shared else room.start(code=CODE)
+    async with await started as server:
+        began = time.monotonic()
+        statuses = [
+            answer.status
+            for some in range(20)
+            for answer in await asyncio.gather(
+                *(guess(server.port, code) for code in codes()[some * 50 : some * 50 + 50])
+            )
+        ]
+        seconds = time.monotonic() - began
+        assert set(statuses) == {403, 429}
+        assert statuses.count(403) <= CodeGuard.FREE + 2 + seconds
+        assert (await guess(server.port, CODE)).status == 429  # the right one is not looked at either
+
+
+async def test_who_is_told_to_wait_is_told_how_long_and_gets_in_then() -> None:
+    async with await room.start(code=CODE) as server:
+        for code in codes()[:14]:
+            answer = await guess(server.port, code)
+        assert answer.status == 429
+        assert "too many wrong room codes from this address; try again in 1 s" in answer.body
+        assert "retry-after: 1" in answer.head
+        await asyncio.sleep(1.1)  # the promise itself
+        async with connect(f"{server.url}?code={CODE}", proxy=None):
+            pass
+
+
+async def test_a_guesser_elsewhere_keeps_nobody_out() -> None:
+    async with await room.start(code=CODE) as server:
+        for code in codes()[:100]:
+            await from_address(server.port, code, "127.0.0.9")
+        assert await from_address(server.port, CODE, "127.0.0.9") == 429
+        assert await from_address(server.port, "ABCDEF", "127.0.0.1") == 403
+        assert await from_address(server.port, CODE, "127.0.0.1") == 426
+
+
+async def test_a_class_behind_one_address_mistypes_and_gets_in() -> None:
+    async with await room.start(code=CODE) as server:
+        for number in range(30):
+            if number % 3 == 0:
+                assert (await guess(server.port, f"A7QX3{CODE_LETTERS[number]}")).status == 403
+            assert (await guess(server.port, CODE.lower())).status == 426
+
+
+async def test_the_same_wrong_code_again_is_no_further_guess() -> None:
+    async with await room.start(code=CODE) as server:
+        for _ in range(50):  # the page asks twice each time, and people insist
+            assert (await guess(server.port, "K7QX3N")).status == 403
+        assert (await guess(server.port, CODE)).status == 426
+
+
+async def test_no_code_is_ever_logged_right_or_wrong(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with await room.start(code=CODE) as server:
+        for code in ("GUESS2", CODE):
+            for target in (
+                f"/room?code={code}",
+                f"room?code={code}",
+                f"http://[::1/room?code={code}",
+                f"http://evil.example/room?code={code}",
+                f"/room?name=a:b&code={code}",
+                f"/r?code={code}",
+                f"/room?code={code}\x01",
+                "/room?" + "a=1&" * 20 + f"code={code}",
+            ):
+                await get(server.port, target, "Host: localhost")
+                await get(server.port, target, "Host: localhost", "Upgrade: websocket")
+        async with connect(f"{server.url}?code={CODE}&name=Ana", proxy=None) as ana:
+            await ana.send("hello")
+    ours = [record for record in caplog.records if record.name.startswith("chatlab")]
+    said = " ".join(f"{record.getMessage()} {vars(record)}" for record in ours)
+    assert "GUESS2" not in said and CODE not in said
+
+
+# --- The guard by itself, on a clock of its own ---
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def looked_at(guard: CodeGuard, code: str, address: str) -> bool:
+    """Whether a wrong code was compared."""
+    with pytest.raises(HandshakeError) as refused:
+        guard.check(code, address)
+    return refused.value.status == 403
+
+
+def test_an_hour_of_guessing_from_one_address_is_some_hundred_guesses() -> None:
+    clock, numbers = Clock(), count()
+    guard = CodeGuard(CODE, clock)
+    seen = 0
+    while clock.now < 3600:
+        seen += looked_at(guard, f"guess {next(numbers)}", "192.0.2.1")
+        clock.now += 0.1
+    assert 200 <= seen <= 300
+
+
+def test_an_hour_of_guessing_from_a_thousand_addresses_is_what_the_length_of_codes_is_made_for() -> None:
+    clock, numbers, addresses = Clock(), count(), 1000
+    guard = CodeGuard(CODE, clock)
+    seen = 0
+    while clock.now < 3600:
+        number = next(numbers)
+        seen += looked_at(guard, f"guess {number}", f"192.0.{number % addresses // 250}.{number % 250}")
+        clock.now += 0.1
+    assert seen <= GUESSES_AN_HOUR + 2 * addresses * CodeGuard.SPARED
+
+
+def test_after_the_attack_a_class_waits_some_seconds_at_most() -> None:
+    clock = Clock()
+    guard = CodeGuard(CODE, clock)
+    for number in range(100_000):
+        looked_at(guard, f"guess {number}", "192.0.2.1")
+        clock.now += 0.05
+    clock.now += CodeGuard.LONGEST
+    guard.check(CODE, "192.0.2.1")
+
+
+def test_one_ipv6_network_is_one_address_and_a_mapped_address_is_an_ipv4_one() -> None:
+    assert network_of("2001:db8::1") == network_of("2001:db8::ffff:1") != network_of("2001:db8:0:1::1")
+    assert network_of("::ffff:192.0.2.1") == network_of("192.0.2.1") != network_of("192.0.2.2")
+    assert network_of("fe80::1%eth0") == network_of("fe80::2")
+    clock = Clock()
+    guard = CodeGuard(CODE, clock)
+    assert sum(looked_at(guard, f"guess {number}", f"2001:db8::{number:x}") for number in range(500)) <= 13
+
+
+def test_any_number_of_addresses_takes_bounded_memory() -> None:
+    guard = CodeGuard(CODE, Clock())
+    for number in range(20_000):
+        looked_at(guard, "x", f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+    assert len(guard._by_address) <= CodeGuard.MAX_ADDRESSES
+
+
+@pytest.mark.parametrize("given", ["", " ", "\ud800", "\0", "K7QX3", "K7QX3MK", "ＫＫＫＫＫＫ", "ß" * 6, "x" * 100_000])
+def test_whatever_is_given_is_compared_and_found_wrong(given: str) -> None:
+    assert looked_at(CodeGuard(CODE, Clock()), given, "192.0.2.1")
+
+
+def test_no_code_at_all_is_no_guess() -> None:
+    guard = CodeGuard(CODE, Clock())
+    assert all(looked_at(guard, "", "192.0.2.1") for _ in range(100))
+    guard.check(CODE, "192.0.2.1")
+
+
+@pytest.mark.parametrize(("hours", "length"), [(0.5, 6), (2, 6), (4, 6), (8, 7), (24, 7), (24 * 7, 8), (1000, 8)])
+def test_a_longer_class_has_a_longer_code(hours: float, length: int) -> None:
+    code = new_code(hours)
+    assert len(code) == length and set(code) <= set(CODE_LETTERS)
+    assert GUESSES_AN_HOUR * hours / len(CODE_LETTERS) ** length <= LUCK

@@ -1,0 +1,127 @@
+"""/readyz notices when Redis turns away what a client would ask for, though the open connections still answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from redis.asyncio import Redis
+
+from chatlab.brokers.redis_pubsub import RedisPubSubBroker
+from chatlab.brokers.redis_streams import RedisStreamsBroker
+from chatlab.chat import server as chat_server
+from chatlab.chat.server import ChatServer
+from chatlab.lab import engines
+from tests.support.stomp_peer import Peer
+from tests.support.wire import get
+
+Make = Callable[[str], Any]
+BROKERS = [RedisStreamsBroker, RedisPubSubBroker]
+
+
+@pytest.fixture
+async def redis() -> AsyncIterator[engines.Engine]:
+    async with await engines.start("redis", own=True) as engine:
+        yield engine
+
+
+async def ready(server: ChatServer, expected: int, reason: str = "") -> str:
+    """Ask until the answer is the expected one: it may be two seconds old."""
+    async with asyncio.timeout(15):
+        while True:
+            answer = await get(server.port, "/readyz", "Host: 127.0.0.1:PORT")
+            if answer.status == expected and reason in answer.body:
+                return answer.body
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+async def test_a_redis_with_as_many_clients_as_it_takes_is_not_ready(redis: engines.Engine, broker: Make) -> None:
+    async with broker(redis.url) as engine, await chat_server.start(engine) as server:
+        await ready(server, 200)
+        async with Peer(server.url) as here, AsyncExitStack() as others, Redis.from_url(redis.url) as admin:
+            await here.subscribe("/topic/public")
+            await admin.config_set("maxclients", 20)
+            for _ in range(20):
+                _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(redis.url).port)
+                others.callback(writer.close)
+            assert "as many clients as it takes; raise its `maxclients`" in await ready(server, 503)
+            assert "chatlab_ready 0" in (await get(server.port, "/metrics", "Host: 127.0.0.1:PORT")).body
+            await here.say("those who are here still talk")
+            assert await here.contents(1) == ["those who are here still talk"]
+        assert (await ready(server, 200)).startswith("ready")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [("maxmemory", "1", "out of memory"), ("min-replicas-to-write", "1", "too few replicas")],
+)
+async def test_a_redis_that_refuses_every_write_is_not_ready(
+    redis: engines.Engine, option: str, value: str, reason: str
+) -> None:
+    async with RedisStreamsBroker(redis.url) as broker, await chat_server.start(broker) as server:
+        await ready(server, 200)
+        async with Redis.from_url(redis.url) as admin:
+            await admin.config_set(option, value)
+            assert reason in await ready(server, 503)
+            assert broker.connected
+            await admin.config_set(option, "0")
+        await ready(server, 200)
+
+
+async def test_a_redis_that_has_become_a_replica_is_not_ready(redis: engines.Engine) -> None:
+    async with RedisStreamsBroker(redis.url) as broker, await chat_server.start(broker) as server:
+        async with Redis.from_url(redis.url) as admin:
+            await admin.replicaof("127.0.0.1", "1")
+            await ready(server, 503, "replica")
+            await admin.replicaof("NO", "ONE")
+        await ready(server, 200)
+
+
+async def test_a_right_that_was_taken_away_is_named_with_its_remedy(redis: engines.Engine) -> None:
+    async with Redis.from_url(redis.url) as admin:
+        await admin.acl_setuser(
+            "chat", enabled=True, passwords=["+secret"], keys=["*"], channels=["*"], categories=["+@all"]
+        )
+        url = redis.url.replace("redis://", "redis://chat:secret@")
+        async with RedisStreamsBroker(url) as broker, await chat_server.start(broker) as server:
+            await ready(server, 200)
+            await admin.acl_setuser("chat", enabled=True, commands=["-xadd"])
+            assert "`ACL SETUSER chat +xadd`" in await ready(server, 503)
+
+
+async def test_balancers_that_ask_all_the_time_cost_redis_a_connection_every_few_seconds(
+    redis: engines.Engine,
+) -> None:
+    async with (
+        RedisStreamsBroker(redis.url) as broker,
+        await chat_server.start(broker) as server,
+        Redis.from_url(redis.url) as admin,
+    ):
+        await ready(server, 200)
+        before = (await admin.info("stats"))["total_connections_received"]
+        for _ in range(10):
+            answers = [get(server.port, "/readyz", "Host: 127.0.0.1:PORT") for _ in range(20)]
+            assert {answer.status for answer in await asyncio.gather(*answers)} == {200}
+        assert (await admin.info("stats"))["total_connections_received"] - before <= 10
+        assert (await admin.info("clients"))["connected_clients"] <= 10
+
+
+async def test_the_change_is_in_the_log_once(redis: engines.Engine, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "chatlab.brokers")
+    async with (
+        RedisStreamsBroker(redis.url) as broker,
+        await chat_server.start(broker) as server,
+        Redis.from_url(redis.url) as admin,
+    ):
+        await admin.config_set("maxmemory", "1")
+        for _ in range(3):
+            await ready(server, 503)
+        await admin.config_set("maxmemory", "0")
+        await ready(server, 200)
+    assert caplog.text.count("is out of memory") == 1
+    assert caplog.text.count("serves new clients again") == 1
