@@ -48,6 +48,8 @@ USERS_TOPIC = "chat-users"
 ERRORS = "/user/queue/errors"
 NOTIFICATIONS = "/user/queue/notifications"
 
+MAX_DESTINATION = 512  # characters
+
 # What subscribes to more than one destination, or takes its parts from one, on some server: nothing here does.
 _WILDCARDS = re.compile(r"[*#>?{}\[\]]|(?:^|[./])\+(?:[./]|$)")
 _JSON_HEADERS: Final[Headers] = (("content-type", JSON),)
@@ -111,6 +113,12 @@ def topic_of(destination: str) -> str:
     return f"{kind}:{{{name}}}"
 
 
+def destination_of(topic: str) -> str:
+    """The destination on a topic that has one of its own and is no room's, or "": the inverse of `topic_of`."""
+    kind, separator, name = topic.partition(":{")
+    return f"/{kind}/{name[:-1]}" if separator and kind in ("topic", "queue") else ""
+
+
 def short_name(destination: str) -> str:
     """What a `message-id` calls a destination: the room's name, or the destination without its first slash."""
     return room_of(destination) or destination[1:]
@@ -118,6 +126,8 @@ def short_name(destination: str) -> str:
 
 def fault_in(destination: str) -> str:
     """What is wrong with a destination to subscribe or send to, "" if nothing is."""
+    if len(destination) > MAX_DESTINATION:  # some thousands are remembered, with what they mean
+        return f"a destination of {len(destination)} characters: at most {MAX_DESTINATION} are allowed"
     if _WILDCARDS.search(destination):
         return f"wildcards are not supported: {destination!r}"
     if destination == ROOM_PREFIX + PUBLIC:

@@ -14,21 +14,26 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from chatlab.net.places import CONNECTIONS, SPARE, Places, Refusals, TrustedProxies, counted_as
+from chatlab.net.places import CONNECTIONS, PER_ADDRESS, SPARE, Places, Refusals, TrustedProxies, counted_as
 
 LINGER_SECONDS = 1.0  # for a client to read why it was refused, before it is cut off
 SPARE_SECONDS = 2.0  # for a request in a spare place
 
+WHAT = {
+    CONNECTIONS: "too many connections",
+    PER_ADDRESS: "too many connections from one address",
+    "sockjs-sessions-per-address": "too many SockJS sessions from one address",
+}
 REMEDY = {
     CONNECTIONS: "try again later, or on another instance",
-    "connections-per-address": "close some of the others from this address",
+    PER_ADDRESS: "close some of the others from this address",
+    "sockjs-sessions-per-address": "close some of the others from this address",
 }
 
 
 def refusal_of(budget: str) -> str:
     """Return what to tell a client for which there is no place."""
-    what = "too many connections" if budget == CONNECTIONS else "too many connections from one address"
-    return f"{what} (limit {budget}): {REMEDY[budget]}\n"
+    return f"{WHAT[budget]} (limit {budget}): {REMEDY[budget]}\n"
 
 
 def answer_of(budget: str) -> bytes:
@@ -58,7 +63,7 @@ class Gate:
         return lambda: GatedConnection(self, make)
 
     def is_spare(self, transport: asyncio.BaseTransport | None) -> bool:
-        """Tell whether a connection has only a spare place: it is to be refused, but for a question after our health."""
+        """Tell whether a connection has only a spare place, in which nothing but our health can be asked after."""
         return bool(self._spare) and transport in self._spare
 
     def counted_as(self, address: str) -> str:

@@ -139,11 +139,13 @@ class Refusals:
         self,
         log: logging.Logger,
         *,
+        event: str = "refused: over budget",
         seconds: float = SECONDS_BETWEEN_LINES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counts: dict[str, int] = {}
         self._log = log
+        self._event = event
         self._seconds = seconds
         self._clock = clock
         self._said: dict[str, tuple[float, int]] = {}  # by limit: when a line was logged, and the count it gave
@@ -156,8 +158,8 @@ class Refusals:
         if now - at < self._seconds:
             return
         self._said[budget] = now, count
-        facts = {"budget": budget, "refused": count - said, "remedy": remedy, "last": whose}
-        self._log.warning("refused: over budget", extra={name: fact for name, fact in facts.items() if fact})
+        facts = {"budget": budget, "times": count - said, "remedy": remedy, "last": whose[:100]}
+        self._log.warning(self._event, extra={name: fact for name, fact in facts.items() if fact})
 
 
 def _parse(address: str) -> Address | None:
