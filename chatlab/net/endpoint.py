@@ -28,7 +28,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -117,7 +117,7 @@ class WebSocketEnd(asyncio.Protocol):
         self._former = cast(asyncio.Protocol, transport.get_protocol())
         self._usable = None if self.compresses else _descriptor_of(transport)
         self._tasks: Tasks | None = None
-        self._finishing: asyncio.Task[None] | None = None  # the peer is: it gets no message until it has
+        self._finishing: asyncio.Task[None] | None = None  # the peer is, or others are read first
         self._held = bytearray()  # what came meanwhile
         self._backlogged = False  # our own answer is still buffered: stop reading from a client that isn't reading
         self._drained: asyncio.Future[None] | None = None
@@ -268,7 +268,7 @@ class WebSocketEnd(asyncio.Protocol):
                     return  # nearly always
                 turn -= 1
                 if not turn:
-                    self._let_the_peer_finish(data[start:])
+                    self._let_others_have_their_turn(data[start:])
                     return
                 if websocket.state is not State.OPEN:
                     break
@@ -297,15 +297,21 @@ class WebSocketEnd(asyncio.Protocol):
                 self._pings.answered()
             if not turn and self._websocket.state is State.OPEN:
                 self._answer()
-                self._let_the_peer_finish()
+                self._let_others_have_their_turn()
                 return
         self._answer()
 
     def _let_the_peer_finish(self, rest: bytes = b"") -> None:
+        self._read_on_after(self._finish(), rest)
+
+    def _let_others_have_their_turn(self, rest: bytes = b"") -> None:
+        self._read_on_after(asyncio.sleep(0), rest)
+
+    def _read_on_after(self, work: Coroutine[None, None, None], rest: bytes) -> None:
         self._held += rest
         if self._tasks is None:
             self._tasks = Tasks(logging.getLogger(__name__))
-        self._finishing = self._tasks.start(self._finish(), name=f"{self}: finish a message")
+        self._finishing = self._tasks.start(work, name=f"{self}: finish a message")
         self._finishing.add_done_callback(self._finished)
 
     async def _finish(self) -> None:
