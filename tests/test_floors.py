@@ -14,7 +14,7 @@ PACKAGE = ROOT / "chatlab"
 
 # From the ground up. A name is a module or a package directly below `chatlab`: a room of the house.
 FLOORS = [
-    {"console", "errors", "foreign_json", "naming", "proxies", "tasks", "urls"},
+    {"console", "errors", "foreign_json", "naming", "proxies", "seldom", "tasks", "urls"},
     {"retry"},
     {"websocket", "fanout", "brokers", "stomp", "classroom", "journal"},
     {"net"},
