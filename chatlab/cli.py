@@ -337,6 +337,39 @@ UntilStdinEnds = Annotated[
 ]
 
 
+def _trusted_proxies(given: list[str] | None) -> list[str] | None:
+    """Refuse what is neither an address nor a network."""
+    from chatlab.net.places import TrustedProxies
+
+    try:
+        TrustedProxies(given or ())
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}; write it as 10.0.0.7 or 10.0.0.0/8") from None
+    return given
+
+
+def _limits(given: list[str] | None) -> list[str] | None:
+    """Refuse a limit that there is not, or a value that it cannot have."""
+    from chatlab.chat.budgets import Budgets
+
+    try:
+        Budgets.parse(given or ())
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return given
+
+
+def _print_limits(wanted: bool) -> None:
+    if not wanted:
+        return
+    from chatlab.chat.budgets import TABLE, Budgets
+
+    in_force = Budgets().by_name()
+    for budget in TABLE.values():
+        print(f"{budget.name:30} {in_force[budget.name]:>9}  {budget.what}; beyond it, {budget.beyond}")
+    raise typer.Exit
+
+
 class Level(StrEnum):
     """What is logged, and what is graver."""
 
@@ -549,6 +582,25 @@ def chat(
             min=0.1, callback=_finite, help="After how long a job's message goes to another instance (redis:// alone)."
         ),
     ] = 30.0,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            callback=_trusted_proxies,
+            help="A proxy, or a network of them, whose X-Forwarded-For says who the client is; repeat it for more.",
+        ),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            callback=_limits,
+            help="What one client may have, and all together; --limits prints the names. Repeat it for more.",
+        ),
+    ] = None,
+    limits: Annotated[
+        bool, typer.Option("--limits", help="Print all limits, and leave.", callback=_print_limits, is_eager=True)
+    ] = False,
     as_in_the_article: Annotated[
         Build | None, typer.Option(help="One of the article's builds instead, faults and all; it wants redis://.")
     ] = None,
@@ -574,11 +626,12 @@ def chat(
     from chatlab.chat import server as chat_server
     from chatlab.chat.access import Access
     from chatlab.chat.admin import AdminSettings
+    from chatlab.chat.budgets import Budgets
     from chatlab.chat.limits import Rate
     from chatlab.chat.users import among, read_handle_key, read_passcodes
-    from chatlab.stomp.frames import Limits
     from chatlab.stomp.heartbeat import parse_heart_beat
 
+    budgets = Budgets.parse(limit or ())
     access = Access(
         authenticate=among(read_passcodes(users)) if users else None,
         handle_key=read_handle_key(handle_key) if handle_key else b"",
@@ -606,7 +659,9 @@ def chat(
             rate=Rate(rate, burst=max(20, int(rate))) if rate else None,
             access=access,
             heart_beat=parse_heart_beat(heart_beat),
-            limits=Limits(max_frame=max_frame, max_transaction=max(Limits().max_transaction, max_frame)),
+            budgets=budgets,
+            limits=budgets.stomp_limits(max_frame),
+            trusted_proxies=trusted_proxy or (),
             jobs=tasks,
             job_rooms=job_room or (PUBLIC,),
         )

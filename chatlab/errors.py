@@ -55,12 +55,21 @@ class WebSocketError(RemoteProtocolError):
 
 
 class StompError(RemoteProtocolError):
-    """A STOMP frame that must be answered with ERROR; `receipt_id` is the receipt the frame asked for, if any."""
+    """A STOMP frame that must be answered with ERROR; `receipt_id` is the receipt the frame asked for, if any.
 
-    def __init__(self, message: str, receipt_id: str | None = None, detail: str = "") -> None:
+    `budget` names the limit that the client has come to, if that is the reason.
+    """
+
+    def __init__(self, message: str, receipt_id: str | None = None, detail: str = "", *, budget: str = "") -> None:
         super().__init__(message)
         self.receipt_id = receipt_id
         self.detail = detail
+        self.budget = budget
+
+
+def over_budget(budget: str, reason: str) -> StompError:
+    """Return the error of a client that has come to a limit; the ERROR frame names it in its header `limit`."""
+    return StompError(reason, budget=budget)
 
 
 class MessageRefused(RemoteProtocolError):

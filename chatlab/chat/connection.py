@@ -30,6 +30,7 @@ import msgspec
 
 from chatlab.chat.access import Credentials
 from chatlab.chat.app import Call, NoHandler, Outgoing, User
+from chatlab.chat.budgets import Pace
 from chatlab.chat.destinations import (
     ERRORS,
     JSON,
@@ -50,7 +51,7 @@ from chatlab.chat.logs import ConnectionLog
 from chatlab.chat.service import ChatService
 from chatlab.chat.subscriptions import Subscriptions
 from chatlab.chat.transport import Transport
-from chatlab.errors import BrokerError, BrokerUnavailable, MessageRefused, StompError, unpublished
+from chatlab.errors import BrokerError, BrokerUnavailable, MessageRefused, StompError, over_budget, unpublished
 from chatlab.stomp.events import (
     Ack,
     Commit,
@@ -63,18 +64,61 @@ from chatlab.stomp.events import (
     Subscription,
     Unsubscribe,
 )
-from chatlab.stomp.frames import Message
+from chatlab.stomp.frames import Headers, Message
 from chatlab.stomp.session import ServerSession
 
 # Messages of one client on their way to the broker; with so many, it is not read until some have arrived.
 MAX_SENDING = 256
+# Frames and messages between two looks at a client's budgets, and frames acted on before others have their turn.
+LOOK_EVERY = 64
+CONTENDED_SECONDS = 1.0  # so long after somebody else's frame, a client is held to its own share of frames
+
+
+class Paces:
+    """How fast one client's frames, octets and SUBSCRIBEs may come."""
+
+    def __init__(self, service: ChatService) -> None:
+        self.subscribes = Pace(service.budgets.subscribes_per_second)
+        self._service = service
+        self._frames = Pace(service.budgets.frames_per_second)
+        self._octets = Pace(service.budgets.octets_per_second)
+        self._done = 0  # at the last look
+        self._others = 0
+        self._contended_until = 0.0
+
+    def wait(self, done: int, events: int, octets: int) -> tuple[str, float]:
+        """Return by which budget a client has to wait, and how long; "" and 0 if it need not.
+
+        `done`: its frames and messages up to now; `events`: what came of them; `octets`: since the last look.
+        """
+        own, self._done = done - self._done, done
+        too_fast, too_much = self._frames.spend(own), self._octets.spend(octets)
+        if not self._contended(events):
+            self._frames.forgive()  # nobody else wants the server
+            too_fast = 0.0
+        if not too_fast and not too_much:
+            return "", 0.0
+        return ("frames-per-second", too_fast) if too_fast >= too_much else ("octets-per-second", too_much)
+
+    def _contended(self, events: int) -> bool:
+        """Whether anybody else has sent a frame in the last second."""
+        others, now = self._service.frames - events, time.monotonic()
+        if others > self._others:
+            self._others, self._contended_until = others, now + CONTENDED_SECONDS
+        return now < self._contended_until
 
 
 class Connection:
     """One client's conversation, from its first byte to the end of its connection."""
 
     def __init__(
-        self, service: ChatService, transport: Transport, id: str, log: ConnectionLog, remote: str = ""
+        self,
+        service: ChatService,
+        transport: Transport,
+        id: str,
+        log: ConnectionLog,
+        remote: str = "",
+        account: str = "",
     ) -> None:
         self.service = service
         self.transport = transport
@@ -85,12 +129,20 @@ class Connection:
             limits=service.limits, heart_beat=service.heart_beat, connect_timeout=service.connect_timeout
         )
         self._remote = remote
+        self._account = account or f"connection {id}"  # to which names are charged that a guest makes
+        self._principal = ""  # one that counts this connection among its own
         self._subscriptions = Subscriptions(self)
+        self._paces = Paces(service)
+        self._messages = 0
+        self._events = 0
+        self._octets = 0  # since the last look
+        self._look_at = LOOK_EVERY  # frames and messages at which the budgets are looked at
+        self._pause = 0.0  # seconds not to be read
         self._allowance = Allowance(service.rate) if service.rate is not None else None
         self._sending: set[asyncio.Future[str]] = set()
         self._some_sent = asyncio.Event()
         self._reading = True  # while it is not, nothing follows from hearing nothing
-        self._unfinished: tuple[Event, Iterator[Event]] | None = None  # what `finish` has to do first, and then
+        self._unfinished: tuple[Event | None, Iterator[Event]] | None = None  # what `finish` has to do first, and then
         self._rest: Coroutine[Any, Any, None] | None = None  # what `_act` has to await if `_unfinished` is a SEND
         self._over = False  # after an ERROR: ACK, NACK and UNSUBSCRIBE are still honoured, SEND and SUBSCRIBE dropped
         self._ended = False
@@ -105,28 +157,68 @@ class Connection:
 
         Return whether all is done. If not, await `finish` before you hand over more.
         """
-        events = iter(self.session.receive_data(data))
+        received = self.session.receive_data(data)
+        self._octets += len(data)
+        self._messages += 1
+        count = len(received)
+        self._events += count
+        self.service.frames += count
+        events = iter(received)
+        if count > LOOK_EVERY:  # others have their turn in between
+            self._unfinished = None, events
+            return False
         for event in events:
             if not self._act_now(event):
                 self._unfinished = event, events
                 return False
         self.flush()
+        if self._messages + self.session.frames_received >= self._look_at and not self._within_budgets():
+            return False
         return len(self._sending) < MAX_SENDING
 
     async def finish(self) -> None:
         """Act on what is left of the last message, and wait while too much is on its way to the broker."""
         unfinished, self._unfinished = self._unfinished, None
         if unfinished is not None:
-            event, events = unfinished
-            await self._act(event)
-            for event in events:
-                if not self._act_now(event):
-                    await self._act(event)
-            self.flush()
-        while len(self._sending) >= MAX_SENDING and not self._ended:
+            await self._act_on_the_rest(*unfinished)
+        if self._messages + self.session.frames_received >= self._look_at:
+            self._within_budgets()
+        if self._pause:
+            pause, self._pause = self._pause, 0.0
+            with self.not_reading():
+                await asyncio.sleep(pause)
+        while self._has_too_much_under_way() and not self._ended:
             self._some_sent.clear()
             with self.not_reading():
                 await self._some_sent.wait()
+
+    async def _act_on_the_rest(self, event: Event | None, events: Iterator[Event]) -> None:
+        if event is not None:
+            await self._act(event)
+        for number, each in enumerate(events, 1):
+            if not self._act_now(each):
+                await self._act(each)
+            if number % LOOK_EVERY == 0:
+                self.flush()
+                await asyncio.sleep(0)
+        self.flush()
+
+    def _within_budgets(self) -> bool:
+        """Look at the clock: whether this client may be read on at once. If not, `finish` waits."""
+        frames = self._messages + self.session.frames_received
+        budget, self._pause = self._paces.wait(frames, self._events, self._octets)
+        self._octets, self._look_at = 0, frames + LOOK_EVERY
+        if not budget and self._has_too_many_unanswered():
+            budget = "receipts"
+        if budget:
+            self.service.delays.note(budget, whose=self._whose())
+        return not budget
+
+    def _has_too_many_unanswered(self) -> bool:
+        return bool(self._sending) and self.session.unanswered > self.service.budgets.receipts
+
+    def _has_too_much_under_way(self) -> bool:
+        return len(self._sending) >= MAX_SENDING or self._has_too_many_unanswered()
 
     def end(self) -> None:
         """The transport is gone: leave everything."""
@@ -141,6 +233,8 @@ class Connection:
             self.service.queues.returned(delivery)
         self._some_sent.set()
         self.service.connections.pop(self, None)
+        if self._principal:
+            self.service.principals.give_back(self._principal)
         if self.user is not None:
             self.log.info("ended")
         else:
@@ -203,10 +297,10 @@ class Connection:
             if subscription.destination == ERRORS:
                 self.session.message(subscription, message)
 
-    def _error(self, reason: str, event: Event | None = None, code: int = 1008) -> None:
+    def _error(self, reason: str, event: Event | None = None, code: int = 1008, headers: Headers = ()) -> None:
         """Send ERROR, with the receipt id of the frame it answers, and close."""
         self._over = True
-        self.session.error(reason, event=event, code=code)
+        self.session.error(reason, event=event, code=code, headers=headers)
         self.flush()
 
     def fail_after_exception(self, event: Event, destination: str, error: Exception) -> None:
@@ -221,8 +315,25 @@ class Connection:
             self.service.fanout.send(self.transport.framing.frame(frames), (self.transport.sink,))
         closing = self.session.closing
         if closing is not None:
+            self._note_budget(closing.error)
             self.service.fanout.flush()  # the ERROR goes before the close
             self.transport.sink.close(closing.code, closing.reason)
+
+    def _note_budget(self, error: StompError | None) -> None:
+        """Count a client that is closed for what it had too much of, once."""
+        if error is not None and error.budget:
+            self.service.refusals.note(error.budget, whose=self._whose())
+            error.budget = ""
+
+    def _whose(self) -> str:
+        return f"user {self.user.principal}" if self.user is not None and not self.user.guest else self._account
+
+    def may_use(self, destination: str) -> str:
+        """Return why this client may not use a destination: "", or that it would be one name too many."""
+        topic = self.service.topic_of(destination)
+        if topic in self.service.names.in_use:
+            return ""
+        return self.service.use_name(topic, self._whose())
 
     @contextmanager
     def not_reading(self) -> Iterator[None]:
@@ -286,11 +397,20 @@ class Connection:
                 case Connect():
                     await self._connect(event)
                 case Subscribe():
-                    await self._subscriptions.begin(event, self._user())
+                    await self._keep_pace_of_subscribes()
+                    if not (self._ended or self._over):
+                        await self._subscriptions.begin(event, self._user())
                 case Commit():
                     await self._commit(event)
         except Exception as error:
             self._end_after(event, error)
+
+    async def _keep_pace_of_subscribes(self) -> None:
+        if pause := self._paces.subscribes.spend(1):
+            self.service.delays.note("subscribes-per-second", whose=self._whose())
+            self.flush()
+            with self.not_reading():
+                await asyncio.sleep(pause)
 
     async def _commit(self, event: Commit) -> None:
         for each in event.events:
@@ -301,12 +421,17 @@ class Connection:
     def _end_after(self, event: Event, error: Exception) -> None:
         """A fault that ends the session: ERROR, with the receipt id of the frame it answers, and close."""
         if isinstance(error, StompError):
-            reason, code = str(error), 1008
+            reason, code, headers = str(error), 1008, (("limit", error.budget),) if error.budget else ()
+            self._note_budget(error)
             self.service.strangers.info("refused", extra={"connection": self.id, "reason": reason})
         else:
-            reason, code = "internal error", 1011  # RFC 6455, 7.4.1: "it encountered an unexpected condition"
+            reason, code, headers = (
+                "internal error",
+                1011,
+                (),
+            )  # RFC 6455, 7.4.1: "it encountered an unexpected condition"
             self.log.error(reason, exc_info=error, extra={"frame": type(event).__name__.upper()})
-        self._error(reason, event, code)
+        self._error(reason, event, code, headers)
 
     async def _connect(self, event: Connect) -> None:
         bearer = (event.frame.get("Authorization") or "").removeprefix("Bearer ") or None
@@ -316,12 +441,22 @@ class Connection:
         if self.user is None:
             raise StompError("access refused: login, passcode or token is not valid")
         if not self.user.guest:
+            self._take_a_place_of(self.user)
             self.service.directory.learn(self.user.name)
         elif self.user.named and (fault := self.service.directory.fault_in(self.user.name)):
             raise StompError(f"access refused: {fault}")
         self.session.connected(self.user.principal, self.id, (("user-handle", self.user.handle),))
         self._set_timer()
         self.log.info("connected", extra={"user": self.user.name, "stomp": self.session.version})
+
+    def _take_a_place_of(self, user: User) -> None:
+        if self._ended:
+            return
+        if self.service.principals.take(user.principal):
+            most = self.service.principals.per_address
+            reason = f"too many connections of {user.name[:80]!r}: at most {most} are allowed; close some of the others"
+            raise over_budget("connections-per-principal", reason)
+        self._principal = user.principal
 
     # --- SEND ---
 
@@ -349,13 +484,14 @@ class Connection:
 
     async def _publish_to_new_queue(self, event: Send, outgoing: Outgoing) -> None:
         """Let the queue begin first: what is sent to it waits for a subscriber."""
+        if refused := self.may_use(outgoing.destination):
+            return self.fail(event, f"refused: {refused}")
         try:
             with self.not_reading():
                 await self.service.queues.found(outgoing.destination)
         except BrokerError as error:
-            self.fail(event, unpublished(BrokerUnavailable(str(error), outcome_unknown=False)))
-        else:
-            self._publish(event, outgoing)
+            return self.fail(event, unpublished(BrokerUnavailable(str(error), outcome_unknown=False)))
+        return self._publish(event, outgoing)
 
     def _handle(self, event: Send, call: Call) -> bool:
         try:
@@ -404,13 +540,15 @@ class Connection:
     def _publish(self, event: Send, outgoing: Outgoing) -> None:
         # A key of our own lets the broker try again without adding a second record; only a receipt is worth the cost.
         key = outgoing.key or (f"receipt:{self.id}:{event.number}" if event.receipt is not None else None)
-        publishing = self.service.publish(self.service.topic_of(outgoing.destination), outgoing.body, key)
+        topic = self.service.topic_of(outgoing.destination)
+        if topic not in self.service.names.in_use and (refused := self.service.use_name(topic, self._whose())):
+            return self.fail(event, f"refused: {refused}")
+        publishing = self.service.publish(topic, outgoing.body, key)
         if publishing.done() and publishing.exception() is None:
-            self.session.done(event)  # the RECEIPT is sent with the rest, by `receive`
-        else:
-            self._sending.add(publishing)
-            may_repeat = outgoing.key is not None and self.service.knows_repeats
-            publishing.add_done_callback(partial(self._published, event, may_repeat))
+            return self.session.done(event)  # the RECEIPT is sent with the rest, by `receive`
+        self._sending.add(publishing)
+        may_repeat = outgoing.key is not None and self.service.knows_repeats
+        return publishing.add_done_callback(partial(self._published, event, may_repeat))
 
     def _published(self, event: Send, may_repeat: bool, publishing: asyncio.Future[str]) -> None:
         self._sending.discard(publishing)

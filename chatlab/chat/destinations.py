@@ -54,6 +54,7 @@ PRIVATE = "/user/queue/private"
 ERRORS = "/user/queue/errors"
 NOTIFICATIONS = "/user/queue/notifications"
 REFUSED_PREFIX = f"{QUEUE_PREFIX}refused."
+MAX_DESTINATION = 512  # characters
 
 # What the application alone writes; one that ends in a dot stands for all that begin so.
 OWN = (PRIVATE, ERRORS, NOTIFICATIONS, PUBLIC_DESTINATION, ROOM_PREFIX, WHO_PREFIX, REFUSED_PREFIX)
@@ -141,6 +142,12 @@ def topics_on(broker: Broker) -> Callable[[str], str]:
     return _topic_with_users_shared if has_few_topics(broker) else topic_of
 
 
+def destination_of(topic: str) -> str:
+    """The destination on a topic that has one of its own and is no room's, or "": the inverse of `topic_of`."""
+    kind, separator, name = topic.partition(":{")
+    return f"/{kind}/{name[:-1]}" if separator and kind in ("topic", "queue") else ""
+
+
 def short_name(destination: str) -> str:
     """What a `message-id` calls a destination: the room's name, or the destination without its first slash."""
     return room_of(destination) or destination[1:]
@@ -148,6 +155,8 @@ def short_name(destination: str) -> str:
 
 def fault_in(destination: str) -> str:
     """What is wrong with a destination to subscribe or send to, "" if nothing is."""
+    if len(destination) > MAX_DESTINATION:  # some thousands are remembered, with what they mean
+        return f"a destination of {len(destination)} characters: at most {MAX_DESTINATION} are allowed"
     if _WILDCARDS.search(destination):
         return f"wildcards are not supported: {destination!r}"
     if destination == ROOM_PREFIX + PUBLIC:

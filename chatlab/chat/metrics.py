@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from math import isnan
+from math import isinf, isnan
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -60,8 +60,27 @@ def exposition(counters: Mapping[str, float], gauges: Mapping[str, float], histo
     return "\n".join(lines) + "\n"
 
 
+def budgets_page(limits: Mapping[str, int], refused: Mapping[str, int], delayed: Mapping[str, int]) -> str:
+    """The limits by name, and how often clients were refused or made to wait by each: names that are known beforehand.
+
+    A limit that is switched off is +Inf.
+    """
+    families = (
+        ("budget_limit", "gauge", {name: limit or float("inf") for name, limit in limits.items()}),
+        ("refused_by_budget_total", "counter", {name: refused.get(name, 0) for name in limits}),
+        ("delayed_by_budget_total", "counter", {name: delayed.get(name, 0) for name in limits}),
+    )
+    lines: list[str] = []
+    for family, kind, values in families:
+        lines.append(f"# TYPE chatlab_{family} {kind}")
+        lines += [f'chatlab_{family}{{budget="{name}"}} {_number(value)}' for name, value in values.items()]
+    return "\n".join(lines) + "\n"
+
+
 def _number(value: float) -> str:
     """As Prometheus reads it; NaN for what is not known."""
     if isnan(value):
         return "NaN"
+    if isinf(value):
+        return "+Inf"
     return f"{value:g}" if value % 1 else f"{value:.0f}"

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from chatlab.brokers.port import Broker, GroupSubscription, HasGroups
 from chatlab.brokers.port import Delivery as BrokerDelivery
-from chatlab.chat.destinations import QUEUE_PREFIX, REFUSED_PREFIX, pack, record_of, topic_of
+from chatlab.chat.destinations import QUEUE_PREFIX, REFUSED_PREFIX, destination_of, pack, record_of, topic_of
 from chatlab.chat.hub import Subscriber
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, StompError
 from chatlab.retry import Retry
@@ -227,6 +227,10 @@ class Queues:
         self._queues: dict[str, Queue] = {}
         self._known: dict[str, None] = {}  # destinations whose group is there: what is published now waits for somebody
         self._closing: set[asyncio.Task[None]] = set()
+
+    def reads(self, topic: str) -> bool:
+        """Whether somebody here subscribes to the queue on a topic."""
+        return destination_of(topic) in self._queues
 
     def keeps(self, destination: str) -> bool:
         """Whether what is sent to a queue now waits for a subscriber. If not, `found` it first."""

@@ -82,6 +82,10 @@ class Relay:
         """The topics that somebody wants and that are not being read."""
         return [topic for topic, followed in self._followed.items() if not followed.ready.is_set()]
 
+    def reads(self, topic: str) -> bool:
+        """Whether somebody wants a topic."""
+        return topic in self._followed
+
     def topics(self) -> list[str]:
         """The topics being read."""
         return list(self._followed)

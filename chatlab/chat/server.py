@@ -16,7 +16,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -35,8 +36,10 @@ from chatlab.chat.transport import WEBSOCKET_FRAMING, Transport
 from chatlab.classroom import EVERYWHERE, host_to_open, in_url
 from chatlab.net.aiohttp_upgrade import headers_of, upgrade
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
+from chatlab.net.gate import REMEDY, Gate, refusal_of
 from chatlab.net.hosts import judged_by_name
 from chatlab.net.http_server import HttpServer
+from chatlab.net.places import Places, TrustedProxies, counted_as
 from chatlab.seldom import Seldom
 from chatlab.stomp.session import choose_subprotocol
 from chatlab.websocket import connection as websocket
@@ -51,6 +54,8 @@ DRAIN_SECONDS = 5.0
 PING_SECONDS = 15.0  # of silence, then a ping, and as many again to answer it: a client may have no heart-beats
 # A STOMP frame may be cut over several WebSocket messages; one message is never larger than a frame and its neighbours.
 ROOM_FOR_HEADERS = 16 * 1024
+# Answered even where there is no place for one connection more.
+ALWAYS = ("/healthz", "/readyz", "/metrics")
 
 
 async def start(
@@ -62,9 +67,12 @@ async def start(
     host_names: Sequence[str] = (),
     admin: AdminSettings | None = None,
     drain_seconds: float = DRAIN_SECONDS,
+    trusted_proxies: Sequence[str] = (),
     **options: Any,
 ) -> ChatServer:
     """Start an instance of the chat on `broker`; `options` are `ChatService`'s. OSError if the port is taken.
+
+    `trusted_proxies`: addresses or networks of proxies whose X-Forwarded-For names the client.
 
     A broker that is not connected yet is started, and then closed with the server.
     """
@@ -75,6 +83,7 @@ async def start(
         ChatService(broker, **options),
         origins,
         drain_seconds,
+        TrustedProxies(trusted_proxies),
         owns_broker=owns_broker,
         host_names=(host, *host_names),
         admin=admin,
@@ -95,6 +104,7 @@ class ChatServer:
         service: ChatService,
         origins: Sequence[str] = (),
         drain_seconds: float = DRAIN_SECONDS,
+        proxies: TrustedProxies | None = None,
         *,
         owns_broker: bool,
         host_names: Sequence[str] = (),
@@ -116,11 +126,21 @@ class ChatServer:
             origins=origins,
             max_size=service.limits.max_frame + ROOM_FOR_HEADERS,
             accepting=lambda: not service.draining,
+            take_place=self._take_sockjs_place,
+            give_back=self._give_back_sockjs_place,
+            hold_place=self._place,
             end_settings=self._end_settings,
         )
         pages = {"/readyz": self._readyz, "/metrics": self._metrics}
         self.admin = Admin(pages, admin or AdminSettings(), logger, host_names)
-        self._http = HttpServer(self._application(), logger)
+        budgets = service.budgets
+        self._gate = Gate(
+            Places(budgets.places, budgets.connections_per_address),
+            service.refusals,
+            proxies,
+            count_loopback=budgets.counts_loopback,
+        )
+        self._http = HttpServer(self._application(), logger, gate=self._gate, always=ALWAYS)
         self.first_request = self._http.first_request
 
     @property
@@ -193,9 +213,10 @@ class ChatServer:
             raise web.HTTPServiceUnavailable(text=f"{GOING_AWAY}\n")
         accept = partial(self._accept, choose=choose_subprotocol)
         open_end = partial(self._open_end, request)
-        return await upgrade(
-            request, accept, open_end, refusals, max_message=self.service.limits.max_frame + ROOM_FOR_HEADERS
-        )
+        with self._place(request):
+            return await upgrade(
+                request, accept, open_end, refusals, max_message=self.service.limits.max_frame + ROOM_FOR_HEADERS
+            )
 
     def _open_end(
         self, request: web.Request, transport: asyncio.Transport, protocol: websocket.Connection
@@ -214,4 +235,43 @@ class ChatServer:
     def _open_peer(self, transport: Transport, request: web.Request, id: str) -> Connection:
         """Begin a conversation, whatever the transport."""
         self.service.metrics.opened += 1
-        return Connection(self.service, transport, id, ConnectionLog(logger, {"connection": id}), request.remote or "")
+        address = self._address_of(request)
+        counted = self._gate.counted_as(address)
+        account = f"address {counted}" if counted else ""
+        return Connection(self.service, transport, id, ConnectionLog(logger, {"connection": id}), address, account)
+
+    # --- Places ---
+
+    def _address_of(self, request: web.Request) -> str:
+        """The client's address, "" if a trusted proxy does not say."""
+        return self._gate.proxies.client_behind(request.remote or "", request.headers.getall("X-Forwarded-For", ()))
+
+    @contextmanager
+    def _place(self, request: web.Request) -> Iterator[None]:
+        """Hold a place while a WebSocket is open; 503 if there is none."""
+        address = self._gate.counted_as(self._address_of(request))
+        self._require_place(self.service.places.take(address), address)
+        try:
+            yield
+        finally:
+            self.service.places.give_back(address)
+
+    def _take_sockjs_place(self, request: web.Request) -> tuple[str, str]:
+        """Take a place for a SockJS session; 503 if there is none. Return what it is counted under, twice."""
+        client = self._address_of(request)
+        address, sockjs_address = self._gate.counted_as(client), counted_as(client, loopback=True)
+        self._require_place(self.service.places.take(address), address)
+        if self.service.sockjs_places.take(sockjs_address):
+            self.service.places.give_back(address)
+            self._require_place("sockjs-sessions-per-address", sockjs_address)
+        return address, sockjs_address
+
+    def _give_back_sockjs_place(self, taken: tuple[str, str]) -> None:
+        address, sockjs_address = taken
+        self.service.places.give_back(address)
+        self.service.sockjs_places.give_back(sockjs_address)
+
+    def _require_place(self, over: str, address: str) -> None:
+        if over:
+            self.service.refusals.note(over, REMEDY[over], whose=address)
+            raise web.HTTPServiceUnavailable(text=refusal_of(over), headers={"Retry-After": "10"})

@@ -29,18 +29,20 @@ from chatlab.brokers.port import (
 )
 from chatlab.chat.access import Access
 from chatlab.chat.app import Application, User
-from chatlab.chat.destinations import PUBLIC, Record, record_of, room_of, topics_on
+from chatlab.chat.budgets import Budgets, Names
+from chatlab.chat.destinations import PUBLIC, Record, destination_of, record_of, room_of, topics_on
 from chatlab.chat.directory import Directory
 from chatlab.chat.hub import Hub, Subscriber
 from chatlab.chat.jobs import MakeWork, jobs_in
 from chatlab.chat.limits import Rate
-from chatlab.chat.metrics import Metrics, exposition
+from chatlab.chat.metrics import Metrics, budgets_page, exposition
 from chatlab.chat.presence import Presence
 from chatlab.chat.queues import Queues
 from chatlab.chat.relay import Relay
 from chatlab.chat.rooms import chat_application
 from chatlab.chat.workers import Workers
 from chatlab.fanout import Fanout, SlowReaderPolicy
+from chatlab.net.places import Places, Refusals
 from chatlab.seldom import Seldom
 from chatlab.stomp.frames import Limits
 from chatlab.tasks import Tasks
@@ -84,6 +86,7 @@ class ChatService:
         connect_timeout: float = CONNECT_TIMEOUT,
         jobs: Sequence[MakeWork] = (),
         job_rooms: Sequence[str] = (PUBLIC,),
+        budgets: Budgets | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex[:8]
         self.broker = broker
@@ -95,7 +98,8 @@ class ChatService:
         self.app = app or chat_application()
         self.access = access or Access()
         self.directory = Directory(self.access.handle_key, self.access.names)
-        self.limits = limits or Limits()
+        self.budgets = budgets or Budgets()
+        self.limits = limits or self.budgets.stomp_limits()
         self.heart_beat = heart_beat
         self.patience = patience  # seconds a SUBSCRIBE may wait for the broker; a SEND waits as long as the broker does
         self.rate = rate
@@ -110,6 +114,14 @@ class ChatService:
         self.workers = Workers(broker, self.id, jobs_in(job_rooms, works), self.tasks) if works else None
         self.metrics = Metrics()
         self.strangers = Seldom(logger)  # for lines that any client can cause, and any number of
+        self.frames = 0  # of all clients: by it, each knows whether others want the server too
+        self.refusals = Refusals(logger)
+        self.delays = Refusals(logger, event="delayed: over budget")
+        self.places = Places(self.budgets.places, self.budgets.connections_per_address)
+        self.sockjs_places = Places(0, self.budgets.sockjs_sessions_per_address)
+        self.principals = Places(0, self.budgets.connections_per_principal)
+        self.names = Names(self.budgets.names, self.budgets.names_per_hour, self._is_read)
+        self._names_timer: asyncio.TimerHandle | None = None
         self.connections: dict[Client, None] = {}  # a dict, as a set that keeps its order
         self._read: dict[str, Counter[str]] = {}  # by topic: the destinations it is read for, and by how many
         self.draining = False
@@ -189,6 +201,30 @@ class ChatService:
         if (room := room_of(destination)) is not None and connection.user is not None:
             self.presence.leave(room, connection.user)
 
+    def use_name(self, topic: str, by: str) -> str:
+        """Use a topic that has not been in use here lately: return "", or why it would be one too many."""
+        if self._names_timer is None:
+            self._turn_names_later()
+        over = self.names.use(topic, by)
+        if not over:
+            return ""
+        self.refusals.note(over, whose=by)
+        if over == "names":
+            return "too many rooms, topics and queues are in use here (limit names): use one that is there, or wait"
+        most = self.budgets.names_per_hour
+        return f"more than {most} new rooms, topics and queues within an hour (limit names-per-hour): use one of those"
+
+    def _turn_names_later(self) -> None:
+        self._names_timer = asyncio.get_running_loop().call_later(Names.LATELY, self._turn_names)
+
+    def _turn_names(self) -> None:
+        self.names.turn()
+        self._turn_names_later()
+
+    def _is_read(self, topic: str) -> bool:
+        """Whether somebody here subscribes to a topic."""
+        return self.relay.reads(topic) or self.queues.reads(topic) or self.hub.subscribers(destination_of(topic)) > 0
+
     async def drain(self, reason: str, seconds: float) -> None:
         """Say goodbye to everybody, once the broker has what they sent; wait so long at most for them to leave."""
         self.draining = True
@@ -206,6 +242,8 @@ class ChatService:
         """Stop reading from the broker, which stays open: it belongs to who made it."""
         for connection in list(self.connections):
             connection.end()
+        if self._names_timer is not None:
+            self._names_timer.cancel()
         if self.workers is not None:
             await self.workers.aclose()
         await self.presence.aclose()
@@ -262,6 +300,7 @@ class ChatService:
             "slow_readers_closed_total": fanout.slow,
             "slow_readers_aborted_total": fanout.aborted,
             "clients_limited_total": metrics.limited,
+            "frames_received_total": self.frames,
             "jobs_done_total": sum(tally.done for tally in tallies),
             "jobs_failed_total": sum(tally.failed for tally in tallies),
         }
@@ -270,10 +309,14 @@ class ChatService:
             "topics": len(self.relay.topics()),
             "buffered_bytes": self.fanout.buffered(),
             "jobs_waiting": sum(len(tally.waiting) for tally in tallies),
+            "connections_addresses": self.places.addresses,
+            "sockjs_sessions": self.sockjs_places.taken,
+            "names": len(self.names),
             "ready": float(not (self.why_not_ready() or self.refused)),
             "broker_survives_crash": nan if self.crash_risk.startswith(UNKNOWN) else float(not self.crash_risk),
         }
-        return exposition(counters, gauges, {"publish_seconds": metrics.publishing})
+        page = exposition(counters, gauges, {"publish_seconds": metrics.publishing})
+        return page + budgets_page(self.budgets.by_name(), self.refusals.counts, self.delays.counts)
 
     def _deliver(self, topic: str, deliveries: Sequence[Delivery]) -> None:
         if len(deliveries) == 1:  # one message at a time: the common case, and worth its own way

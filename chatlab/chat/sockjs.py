@@ -24,7 +24,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from email.utils import formatdate
 from functools import partial
 
@@ -65,6 +65,7 @@ EVENTS = {"Content-Type": "text/event-stream"}
 logger = logging.getLogger("chatlab.chat")
 refusals = Seldom(logger)
 
+Place = tuple[str, str]  # what a session's place is counted under, see server.py
 OpenPeer = Callable[[Transport, web.Request, str], Peer]  # the last is the connection's id, by which the log knows it
 
 
@@ -134,6 +135,7 @@ class Session:
         self.receiver: Receiver | None = None
         self.opened = False
         self.goodbye: bytes | None = None  # the last frame, once the session is closed
+        self.place: Place = ("", "")
         self._remove = remove
         self._waiting: list[bytes] = []
         self._size = 0
@@ -289,6 +291,9 @@ class SockJS:
         max_size: int = 128 * 1024,
         stream_limit: int = STREAM_LIMIT,
         accepting: Callable[[], bool] = lambda: True,
+        take_place: Callable[[web.Request], Place] = lambda _: ("", ""),
+        give_back: Callable[[Place], None] = lambda _: None,
+        hold_place: Callable[[web.Request], AbstractContextManager[None]] = lambda _: nullcontext(),
         end_settings: EndSettings = NO_KEEP_ALIVE,
     ) -> None:
         self.sessions: dict[str, Session] = {}
@@ -299,10 +304,14 @@ class SockJS:
         self._max_size = max_size
         self._stream_limit = stream_limit
         self._accepting = accepting
+        self._take_place = take_place
+        self._give_back = give_back
+        self._hold_place = hold_place
 
     def add_routes(self, router: web.UrlDispatcher, prefix: str) -> None:
         """Add everything below `prefix`, and its greeting; `prefix` itself is for a WebSocket without SockJS."""
-        session = prefix + "/{server:[^/.]+}/{session:[^/.]+}/"
+        name = "[^/.]{1,128}"  # clients draw eight characters
+        session = f"{prefix}/{{server:{name}}}/{{session:{name}}}/"
         router.add_get(prefix + "/", self.greet)
         router.add_get(prefix + "/info", self._info)
         router.add_get(session + "websocket", self._websocket)
@@ -384,14 +393,17 @@ class SockJS:
         if session is None:
             if not self._accepting():
                 raise web.HTTPServiceUnavailable(text="not accepting sessions\n")
+            place = self._take_place(request)
             id = self._new_id()
             session = self.sessions[name] = Session(name, id, self._remove)
+            session.place = place
             session.peer = self._open_peer(Transport(FRAMING, session), request, id)
         return session
 
     def _remove(self, session: Session) -> None:
         if self.sessions.get(session.name) is session:
             del self.sessions[session.name]
+            self._give_back(session.place)
 
     # Messages of the client.
 
@@ -430,7 +442,9 @@ class SockJS:
         if not self._accepting():
             raise web.HTTPServiceUnavailable(text="not accepting sessions\n")
         accept = partial(handshake.accept, origins=self._origins, compression=False)
-        return await upgrade(request, accept, partial(self._open_end, request), refusals, max_message=self._max_size)
+        open_end = partial(self._open_end, request)
+        with self._hold_place(request):
+            return await upgrade(request, accept, open_end, refusals, max_message=self._max_size)
 
     def _open_end(self, request: web.Request, transport: asyncio.Transport, websocket: Connection) -> WebSocketEnd:
         id = self._new_id()

@@ -30,10 +30,11 @@ from chatlab.chat.logs import ConnectionLog
 from chatlab.chat.queues import MAX_REFUSALS
 from chatlab.chat.replay import Wanted, replay
 from chatlab.chat.service import ChatService, Client
-from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, MessageRefused, StompError
+from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, MessageRefused, StompError, over_budget
 from chatlab.retry import Retry
 from chatlab.stomp.events import Ack, Delivery, Event, Nack, Subscribe, Subscription, Unsubscribe
 from chatlab.stomp.frames import Message
+from chatlab.stomp.session import ServerSession
 
 
 class Owner(Outlet, Client, Protocol):
@@ -42,6 +43,7 @@ class Owner(Outlet, Client, Protocol):
     id: str
     log: ConnectionLog
     service: ChatService
+    session: ServerSession
 
     def done(self, event: Event) -> None:
         """What the frame asked for is done: RECEIPT, if it asked for one."""
@@ -58,6 +60,9 @@ class Owner(Outlet, Client, Protocol):
     def fail_after_exception(self, event: Event, destination: str, error: Exception) -> None:
         """A handler's own fault is logged, and told without its details."""
 
+    def may_use(self, destination: str) -> str:
+        """Return "", or why a destination would be one name too many."""
+
     def not_reading(self) -> AbstractContextManager[None]:
         """While in it, the client is not read, and not held for dead."""
 
@@ -70,6 +75,7 @@ class Subscriptions:
         self._service = connection.service
         self._subscribers: dict[Subscription, Subscriber] = {}
         self._replays: dict[Subscription, asyncio.Task[None]] = {}
+        self._may_replay = asyncio.Semaphore(self._service.budgets.replays)
 
     async def begin(self, event: Subscribe, user: User) -> None:
         """Act on a SUBSCRIBE. StompError if it cannot be."""
@@ -87,8 +93,14 @@ class Subscriptions:
             await self._answer_once(event, user)
         elif fault := fault_in(destination):
             raise StompError(fault)
+        elif self._too_many_of(destination):
+            most = self._service.budgets.subscriptions_per_destination
+            reason = f"too many subscriptions to {destination!r}: at most {most} are allowed"
+            raise over_budget("subscriptions-per-destination", reason)
         elif destination == ERRORS:
             self._connection.done(event)  # its messages are this session's own: they never come by way of the broker
+        elif refused := self._connection.may_use(_as_the_hub_knows_it(destination, user)):
+            self._connection.fail(event, f"refused: {refused}")
         elif destination.startswith(QUEUE_PREFIX):
             await self._join_queue(event)
         elif watched_room(destination) is not None:
@@ -128,6 +140,11 @@ class Subscriptions:
             reason = f"refused {delivery.attempt} times"
             self._connection.log.warning("message dropped", extra={"reason": reason, "message_id": delivery.message.id})
 
+    def _too_many_of(self, destination: str) -> bool:
+        """Whether this client is subscribed to a destination so often that others would pay for it."""
+        same = sum(each.destination == destination for each in self._connection.session.subscriptions.values())
+        return same > self._service.budgets.subscriptions_per_destination
+
     # --- Each kind of destination ---
 
     async def _answer_once(self, event: Subscribe, user: User) -> None:
@@ -158,7 +175,7 @@ class Subscriptions:
         self._service.entered(destination, self._connection)
         await self._confirm(event, followed.ready)
         if wanted is not None and subscription in self._subscribers:
-            work = self._replay(event, subscriber, wanted)
+            work = self._replay_in_turn(event, subscriber, wanted)
             self._replays[subscription] = self._service.tasks.start(work, name=f"replay of {destination}")
 
     async def _join_queue(self, event: Subscribe) -> None:
@@ -191,6 +208,12 @@ class Subscriptions:
             self._connection.delay(event, "the broker does not answer; the subscription begins when it does")
         else:
             self._connection.done(event)
+
+    async def _replay_in_turn(self, event: Subscribe, subscriber: Subscriber, wanted: Wanted) -> None:
+        if self._may_replay.locked():
+            self._service.delays.note("replays")
+        async with self._may_replay:
+            await self._replay(event, subscriber, wanted)
 
     async def _replay(self, event: Subscribe, subscriber: Subscriber, wanted: Wanted) -> None:
         log = self._connection.log

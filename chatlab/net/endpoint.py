@@ -28,7 +28,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -37,6 +37,7 @@ from chatlab.websocket.connection import Connection, Event, Message, Pong, State
 from chatlab.websocket.frames import FINAL_TEXT, MAX_CONTROL_PAYLOAD, Close, CloseCode, Frame, Opcode, plain_message
 
 READ_AHEAD = 64 * 1024  # octets read while the peer is busy: enough to notice that the client has gone
+MESSAGES_IN_A_TURN = 64  # of one client, before the others have theirs
 MAX_REASON = MAX_CONTROL_PAYLOAD - 2  # octets of a close reason; the code takes the other two
 PING_FRAME = Frame(Opcode.PING).serialize()
 
@@ -116,7 +117,7 @@ class WebSocketEnd(asyncio.Protocol):
         self._former = cast(asyncio.Protocol, transport.get_protocol())
         self._usable = None if self.compresses else _descriptor_of(transport)
         self._tasks: Tasks | None = None
-        self._finishing: asyncio.Task[None] | None = None  # the peer is: it gets no message until it has
+        self._finishing: asyncio.Task[None] | None = None  # the peer is, or others are read first
         self._held = bytearray()  # what came meanwhile
         self._backlogged = False  # our own answer is still buffered: stop reading from a client that isn't reading
         self._drained: asyncio.Future[None] | None = None
@@ -256,7 +257,7 @@ class WebSocketEnd(asyncio.Protocol):
         """Hand messages to the peer, by way of `Connection` if they are not as plain as nearly all are."""
         websocket = self._websocket
         if websocket.between_messages:
-            start, end = 0, len(data)
+            start, end, turn = 0, len(data), MESSAGES_IN_A_TURN
             while (found := plain_message(data, start, websocket.max_message)) is not None:
                 text = data[start] == FINAL_TEXT
                 message, start = found
@@ -265,6 +266,10 @@ class WebSocketEnd(asyncio.Protocol):
                     return
                 if start == end:
                     return  # nearly always
+                turn -= 1
+                if not turn:
+                    self._let_others_have_their_turn(data[start:])
+                    return
                 if websocket.state is not State.OPEN:
                     break
             data = data[start:]
@@ -278,9 +283,11 @@ class WebSocketEnd(asyncio.Protocol):
             self._read(held)
 
     def _take(self, events: Iterator[Event]) -> None:
-        """Act on events, as far as a message that the peer has to finish first."""
+        """Act on events, as far as a message that the peer has to finish first, or for one turn."""
+        turn = MESSAGES_IN_A_TURN
         for event in events:
             self._answer()
+            turn -= 1
             if isinstance(event, Message) and self._websocket.state is State.OPEN:
                 text = isinstance(event.data, str)
                 if not self._peer.receive(event.data.encode() if isinstance(event.data, str) else event.data, text):
@@ -288,13 +295,23 @@ class WebSocketEnd(asyncio.Protocol):
                     return
             elif isinstance(event, Pong) and self._pings is not None:
                 self._pings.answered()
+            if not turn and self._websocket.state is State.OPEN:
+                self._answer()
+                self._let_others_have_their_turn()
+                return
         self._answer()
 
     def _let_the_peer_finish(self, rest: bytes = b"") -> None:
+        self._read_on_after(self._finish(), rest)
+
+    def _let_others_have_their_turn(self, rest: bytes = b"") -> None:
+        self._read_on_after(asyncio.sleep(0), rest)
+
+    def _read_on_after(self, work: Coroutine[None, None, None], rest: bytes) -> None:
         self._held += rest
         if self._tasks is None:
             self._tasks = Tasks(logging.getLogger(__name__))
-        self._finishing = self._tasks.start(self._finish(), name=f"{self}: finish a message")
+        self._finishing = self._tasks.start(work, name=f"{self}: finish a message")
         self._finishing.add_done_callback(self._finished)
 
     async def _finish(self) -> None:

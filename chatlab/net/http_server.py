@@ -12,14 +12,18 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from typing import cast
 
 from aiohttp import web
 
 from chatlab.net.aiohttp_runner import Runner
 from chatlab.net.aiohttp_upgrade import transports_of
 from chatlab.net.first_request import FIRST_REQUEST_SECONDS, FirstRequestTimeout
+from chatlab.net.gate import REMEDY, Gate, refusal_of
+from chatlab.net.places import CONNECTIONS, PER_ADDRESS_DEFAULT, Places, Refusals, places_for_descriptors
 
+BACKLOG = 128  # connections that wait to be accepted
 IDLE_SECONDS = 75.0  # for a connection between two requests
 # For handlers to notice that their connections were cut off. aiohttp waits for that twice, and takes 0 for "for ever".
 CANCEL_SECONDS = 0.1
@@ -28,7 +32,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class HttpServer:
-    """`app` on one port. `send_buffer` is the kernel's, in bytes, for each connection; None leaves it to the kernel."""
+    """`app` on one port. `send_buffer` is the kernel's, in bytes, for each connection; None leaves it to the kernel.
+
+    `gate` limits the connections; without one, to what the process's descriptors allow, and to some hundreds from one
+    address. The paths in `always` are answered in its spare places too.
+    """
 
     def __init__(
         self,
@@ -37,10 +45,14 @@ class HttpServer:
         *,
         first_request_seconds: float = FIRST_REQUEST_SECONDS,
         send_buffer: int | None = None,
+        gate: Gate | None = None,
+        always: Collection[str] = (),
     ) -> None:
         self.host, self.port = "", 0
+        self.gate = gate or Gate(Places(places_for_descriptors(), PER_ADDRESS_DEFAULT), Refusals(log))
+        self._always = always
         self._send_buffer = send_buffer
-        self._sites: list[web.SockSite] = []
+        self._listening: list[asyncio.Server] = []
         self._under_way: set[asyncio.Transport] = set()  # connections with a request that is being answered
         self._nothing_under_way = asyncio.Event()
         self._nothing_under_way.set()
@@ -57,18 +69,21 @@ class HttpServer:
     async def listen(self, host: str, port: int) -> None:
         """Take connections from now on. OSError if the port is taken."""
         await self._runner.setup()
-        self._sites = [web.SockSite(self._runner, sock) for sock in bound(host, port, self._send_buffer)]
-        for site in self._sites:
-            await site.start()
+        make = cast(Callable[[], asyncio.Protocol], self._runner.server)
+        sockets = bound(host, port, self._send_buffer)
+        self.host, self.port = sockets[0].getsockname()[:2]
+        loop = asyncio.get_running_loop()
+        for sock in sockets:
+            server = await loop.create_server(self.gate.before(make), sock=sock, backlog=BACKLOG)
+            self._listening.append(server)
         self.first_request.start()
-        self.host, self.port = self._runner.addresses[0][:2]
 
     async def stop_listening(self) -> None:
         """Take no more connections; those that are open stay."""
         self.first_request.stop()
-        for site in self._sites:
-            await site.stop()
-        self._sites.clear()
+        for server in self._listening:
+            server.close()
+        self._listening.clear()
 
     async def aclose(self, deadline: float) -> None:
         """Wait until `deadline`, on the loop's clock, for the requests under way; then cut off what is left."""
@@ -94,6 +109,8 @@ class HttpServer:
         if transport is None:  # the client has gone
             return await handler(request)
         self.first_request.served(transport)
+        if self.gate.is_spare(transport) and request.path not in self._always:
+            return self._refuse_for_want_of_places(request)
         self._under_way.add(transport)
         self._nothing_under_way.clear()
         try:
@@ -102,6 +119,12 @@ class HttpServer:
             self._under_way.discard(transport)
             if not self._under_way:
                 self._nothing_under_way.set()
+
+    def _refuse_for_want_of_places(self, request: web.Request) -> web.Response:
+        self.gate.refusals.note(CONNECTIONS, REMEDY[CONNECTIONS], whose=request.remote or "")
+        response = web.Response(text=refusal_of(CONNECTIONS), status=503, headers={"Retry-After": "10"})
+        response.force_close()
+        return response
 
 
 def bound(host: str, port: int, send_buffer: int | None = None) -> list[socket.socket]:

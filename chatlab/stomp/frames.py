@@ -239,7 +239,9 @@ class Limits:
     max_transactions: int = 16
     max_transaction: int = 1024 * 1024  # the octets of one open transaction
     max_transaction_frames: int = 1000
+    max_held: int = 4 * 1024 * 1024  # the octets of all open transactions
     max_unacknowledged: int = 1000  # messages sent on one subscription, and not yet acknowledged
+    max_unacknowledged_octets: int = 64 * 1024 * 1024  # of the same, on all subscriptions
 
 
 class Parser:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, NamedTuple
 
-from chatlab.errors import LocalProtocolError, StompError
+from chatlab.errors import LocalProtocolError, StompError, over_budget
 from chatlab.stomp.events import (
     Ack,
     AckMode,
@@ -58,6 +58,9 @@ from chatlab.stomp.heartbeat import HeartBeat, agree, parse_heart_beat
 
 SUBPROTOCOLS: Final = ("v12.stomp", "v11.stomp", "v10.stomp")
 
+
+FRAME_MEMORY = 500  # octets that a frame takes besides its own
+MAX_REASON = 1000  # characters: a fault quotes what the client sent, which may be long
 
 # What a client sends once it is connected.
 _COMMANDS: Final = frozenset(
@@ -124,6 +127,11 @@ class _Transaction:
     held: list[Send | _Held] = field(default_factory=list)
     size: int = 0
 
+    @property
+    def memory(self) -> int:
+        """About how many octets it takes: a frame of a few octets takes more than those."""
+        return self.size + FRAME_MEMORY * len(self.held)
+
 
 class ServerSession:
     """The server's side of one STOMP connection.
@@ -157,9 +165,10 @@ class ServerSession:
         self._connect: Connect | None = None  # while the application thinks about it
         self._outgoing: list[bytes] = []
         self._writes: str | None = None  # the version, once CONNECTED is out: before, a client knows of no escapes
-        self._frames_received = 0
+        self.frames_received = 0  # and those that a COMMIT has let go
         self._unanswered: dict[int, _Unanswered] = {}  # by the frame's number, in order
         self._last_ack_id = 0
+        self._unacknowledged_octets = 0
         self._transactions: dict[str, _Transaction] = {}
 
     # --- Bytes in ---
@@ -185,8 +194,8 @@ class ServerSession:
 
     def _receive_frame(self, frame: Frame) -> Event | None:
         """Return the event for a frame, or None if the session itself has done all there is to do."""
-        self._frames_received += 1
-        number, receipt = self._frames_received, frame.get("receipt")
+        self.frames_received += 1
+        number, receipt = self.frames_received, frame.get("receipt")
         self._unanswered[number] = _Unanswered()
         try:
             event = self._understand(frame, number, receipt)
@@ -305,12 +314,19 @@ class ServerSession:
         transaction.held.append(item)
         transaction.size += _size(frame)
         if len(transaction.held) > self._limits.max_transaction_frames:
-            raise StompError(
-                f"transaction {name!r} holds too many frames: at most {self._limits.max_transaction_frames} are allowed"
+            raise over_budget(
+                "transaction-octets",
+                f"transaction {name!r} holds too many frames: "
+                f"at most {self._limits.max_transaction_frames} are allowed",
             )
         if transaction.size > self._limits.max_transaction:
-            raise StompError(
-                f"transaction {name!r} is too large: at most {self._limits.max_transaction} octets are allowed"
+            raise over_budget(
+                "transaction-octets",
+                f"transaction {name!r} is too large: at most {self._limits.max_transaction} octets are allowed",
+            )
+        if sum(each.memory for each in self._transactions.values()) > self._limits.max_held:
+            raise over_budget(
+                "held-octets", f"open transactions are too large: at most {self._limits.max_held} octets are allowed"
             )
         return True
 
@@ -326,7 +342,9 @@ class ServerSession:
             # "Within the same connection, different transactions MUST use different transaction identifiers."
             raise StompError(f"transaction {name!r} has begun already")
         if len(self._transactions) >= self._limits.max_transactions:
-            raise StompError(f"too many open transactions: at most {self._limits.max_transactions} are allowed")
+            raise over_budget(
+                "transactions", f"too many open transactions: at most {self._limits.max_transactions} are allowed"
+            )
         self._transactions[name] = _Transaction()
 
     def _on_commit(self, frame: Frame, number: int, receipt: str | None) -> Commit:
@@ -336,8 +354,8 @@ class ServerSession:
         events: list[Send | Ack | Nack] = []
         commit = self._unanswered.pop(number)
         for item in held:
-            self._frames_received += 1  # each is an event to be answered, before the COMMIT is
-            part = self._frames_received
+            self.frames_received += 1  # each is an event to be answered, before the COMMIT is
+            part = self.frames_received
             self._unanswered[part] = _Unanswered(commit=commit)
             if isinstance(item, Send):
                 events.append(replace(item, number=part, receipt=receipt))
@@ -361,7 +379,9 @@ class ServerSession:
         if key in self.subscriptions:
             raise StompError(f"subscription {key!r} exists already")
         if len(self.subscriptions) >= self._limits.max_subscriptions:
-            raise StompError(f"too many subscriptions: at most {self._limits.max_subscriptions} are allowed")
+            raise over_budget(
+                "subscriptions", f"too many subscriptions: at most {self._limits.max_subscriptions} are allowed"
+            )
         assert self.version is not None
         subscription = Subscription(
             id=key,
@@ -383,6 +403,7 @@ class ServerSession:
         if subscription is None:
             raise StompError(f"no subscription {key!r} to end")
         unacknowledged = tuple(subscription.pending.values())
+        self._unacknowledged_octets -= sum(len(delivery.message.body) for delivery in unacknowledged)
         subscription.pending.clear()
         return Unsubscribe(number=number, receipt=receipt, subscription=subscription, unacknowledged=unacknowledged)
 
@@ -395,13 +416,14 @@ class ServerSession:
         if self.state is State.CLOSING or self.subscriptions.get(subscription.id) is not subscription:
             return False
         if subscription.ack is not AckMode.AUTO and not self.has_room(subscription):
-            self._fail(StompError(f"{len(subscription.pending)} messages unacknowledged on {subscription.id!r}"))
+            self._fail(self._too_much_unacknowledged(subscription))
             return False
         head = [("redelivered", "true")] if attempt > 1 else []
         if subscription.ack is not AckMode.AUTO:
             self._last_ack_id += 1
             ack_id = str(self._last_ack_id)
             subscription.pending[ack_id] = Delivery(subscription, message, attempt, ack_id)
+            self._unacknowledged_octets += len(message.body)
             if subscription.version == "1.2":
                 head.append(("ack", ack_id))
         self._outgoing.append(subscription.prefix + serialize_headers(head) + message.tail(subscription.version))
@@ -409,7 +431,24 @@ class ServerSession:
 
     def has_room(self, subscription: Subscription) -> bool:
         """Tell whether one more message may wait for its acknowledgement."""
-        return len(subscription.pending) < self._limits.max_unacknowledged
+        return (
+            len(subscription.pending) < self._limits.max_unacknowledged
+            and self._unacknowledged_octets < self._limits.max_unacknowledged_octets
+        )
+
+    def _too_much_unacknowledged(self, subscription: Subscription) -> StompError:
+        if len(subscription.pending) >= self._limits.max_unacknowledged:
+            reason = f"{len(subscription.pending)} messages unacknowledged on {subscription.id!r}"
+            return over_budget("unacknowledged", reason)
+        reason = (
+            f"{self._unacknowledged_octets} octets unacknowledged: at most {self._limits.max_unacknowledged_octets}"
+        )
+        return over_budget("unacknowledged-octets", f"{reason} are allowed")
+
+    @property
+    def unanswered(self) -> int:
+        """How many frames have not been answered yet, or wait for one before them."""
+        return len(self._unanswered)
 
     def _on_acknowledgement(self, frame: Frame, number: int, receipt: str | None) -> Ack | Nack | None:
         subscription = self._find_pending(frame).subscription
@@ -436,6 +475,7 @@ class ServerSession:
             settled = [delivery for delivery in pending.values() if int(delivery.ack_id) <= int(last.ack_id)]
         for delivery in settled:
             del pending[delivery.ack_id]
+            self._unacknowledged_octets -= len(delivery.message.body)
         kind = Ack if frame.command == "ACK" else Nack
         return kind(number=number, receipt=receipt, deliveries=settled)
 
@@ -514,16 +554,18 @@ class ServerSession:
     def _fail(self, error: StompError, headers: Headers = (), code: int = 1002) -> None:
         if self.state is State.CLOSING:
             return
-        own = [("message", " ".join(str(error).splitlines()))]  # one line: 1.0 has no escape for more
+        own = [("message", _in_one_line(str(error)))]
         if error.receipt_id is not None and (self._writes or error.receipt_id.isprintable()):
             own.append(("receipt-id", error.receipt_id))
+        if error.budget:
+            own.append(("limit", error.budget))
         if self.version is None:
             own.append(("version", ",".join(VERSIONS)))
         if error.detail:
             own.append(("content-type", "text/plain"))
         self._send(Frame("ERROR", (*own, *headers), error.detail.encode()))
         # "The server MUST then close the connection just after sending the ERROR frame."
-        self._close(Closing(code, str(error), error))
+        self._close(Closing(code, own[0][1], error))
 
     def shut_down(self, reason: str = "server shutting down") -> None:
         """Close without an ERROR because the server goes away (1001)."""
@@ -607,6 +649,12 @@ def _ack_mode(value: str | None) -> AckMode:
         return AckMode.AUTO if value is None else AckMode(value)
     except ValueError:
         raise StompError(f"ack {value!r} is not one of {', '.join(mode.value for mode in AckMode)}") from None
+
+
+def _in_one_line(reason: str) -> str:
+    """A reason as a header's value: 1.0 has no escape for a line end. Of what it quotes, the beginning will do."""
+    line = " ".join(reason.splitlines())
+    return line if len(line) <= MAX_REASON else f"{line[: MAX_REASON // 2]} … {line[-MAX_REASON // 2 :]}"
 
 
 def _size(frame: Frame) -> int:

@@ -1,0 +1,35 @@
+"""One client sends as fast as it can: whatever it sends, others' messages take hardly longer than before."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.support.attacks import SEND, SLACK, attacked, flooding, masked, round_trip, stomp
+from tests.support.stomp_peer import Peer, chat
+
+FLAP = stomp("SUBSCRIBE", id="1", destination="/topic/public") + stomp("UNSUBSCRIBE", id="1")
+FLOODS = {
+    "messages": masked(stomp("SEND", chat("x"), destination=SEND)) * 1000,
+    "messages, many in one": masked(stomp("SEND", chat("x"), destination=SEND) * 600) * 4,
+    "large messages": masked(stomp("SEND", chat("x" * 60_000), destination=SEND)) * 16,
+    "subscriptions that come and go": masked(FLAP) * 1000,
+    "subscriptions that come and go, many in one": masked(FLAP * 600) * 4,
+    "transactions": masked(stomp("BEGIN", transaction="1") + stomp("ABORT", transaction="1")) * 1000,
+    "heart-beats": masked(b"\n") * 4000,
+    "pings": b"\x89\x84\0\0\0\0ping" * 4000,
+    "what nobody takes": masked(stomp("SEND", "{}", destination=SEND)) * 1000,
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+async def test_a_flood_of_one_client_hardly_delays_anothers_messages(kind: str) -> None:
+    async with attacked("chat", "--broker", "memory://", "--port", "0", "--max-length", "1000") as (url, _):
+        async with Peer(url) as peer:
+            calm = await round_trip(peer)
+            async with flooding(url, FLOODS[kind]):
+                await asyncio.sleep(3)  # until it has used up what may come at once
+                under_attack = await round_trip(peer)
+            print(f"{kind}: {calm * 1000:.1f} ms, {under_attack * 1000:.1f} ms")
+            assert under_attack <= 2 * calm + SLACK
