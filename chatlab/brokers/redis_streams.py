@@ -28,7 +28,7 @@ from redis.exceptions import ResponseError
 
 from chatlab.brokers.inbox import MAX_WAITING, ForwardingInbox
 from chatlab.brokers.names import parse_id
-from chatlab.brokers.port import BEGINNING, Delivery
+from chatlab.brokers.port import BEGINNING, Delivery, Page
 from chatlab.brokers.redis_follower import SLOW, Follower
 from chatlab.brokers.redis_groups import GroupMember
 from chatlab.brokers.redis_link import Command, Link
@@ -161,6 +161,16 @@ class RedisStreamsBroker(RedisPresence):
         while page := await self._queries.page(topic, records[-1].id if records else after):
             records += page
         return records
+
+    async def page(self, topic: str, *, after: str = BEGINNING, limit: int, octets: int) -> Page:
+        """The first records kept after `after`, bounded in number and octets."""
+        parse_id(after)
+        return await self._queries.bounded_page(topic, after, limit, octets)
+
+    async def before_newest(self, topic: str, count: int, *, after: str = BEGINNING) -> str | None:
+        """The id after which the newest `count` records come; None if no more are kept after `after`."""
+        parse_id(after)
+        return await self._queries.before_newest(topic, count, after)
 
     async def oldest(self, topic: str) -> str | None:
         """The id of the first record still kept; None if there is none."""
