@@ -1,8 +1,9 @@
 """Redis Streams (or Valkey's): records are kept, each reader has its own place in them, and a restart costs nothing.
 
-A topic is one stream, a record one entry with the field `body`. Three kinds of connection, so that none starves
+A topic is one stream, a record one entry with the field `body`. The connections are of four kinds, so that none starves
 another: one for publishing (redis_publisher.py), one that waits in a blocking XREAD for all topics of this broker
-(redis_follower.py), and a small pool for questions (redis_queries.py).
+(redis_follower.py), a small pool for questions (redis_queries.py), and two for all groups (redis_group_reader.py). How
+many topics are read, and how many groups are joined, changes nothing about their number.
 
 A subscription is a place in a stream. It reads pages by XRANGE until it has caught up with the blocking read, then
 follows that; should it fall behind, it goes back to pages. So history, a slow reader and a restarted server are one
@@ -30,6 +31,7 @@ from chatlab.brokers.inbox import MAX_WAITING, ForwardingInbox
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery, Page
 from chatlab.brokers.redis_follower import SLOW, Follower
+from chatlab.brokers.redis_group_reader import GroupReader, SharedLink
 from chatlab.brokers.redis_groups import GroupMember
 from chatlab.brokers.redis_link import Command, Link
 from chatlab.brokers.redis_place import Place
@@ -96,6 +98,8 @@ class RedisStreamsBroker(RedisPresence):
         self._queries = StreamQueries(url, patience, TIMEOUT)
         self._follower = Follower(Link(url, TIMEOUT), self._queries, block=BLOCK, full=self._full)
         self._subscriptions: set[StreamSubscription] = set()
+        self._group_link = SharedLink(Link(url, TIMEOUT))
+        self._group_readers: dict[tuple[str, str], GroupReader] = {}
         self._members: set[GroupMember] = set()
         self._closed = False
 
@@ -197,9 +201,9 @@ class RedisStreamsBroker(RedisPresence):
     async def join(self, topic: str, group: str, member: str) -> GroupMember:
         """Take a share of the work of `group`."""
         self._require_open()
-        self._members = {known for known in self._members if not known.closed}
         joined = GroupMember(
-            Link(self.url, TIMEOUT),
+            self._group_link,
+            self._group_reader(group, member),
             self._publisher,
             topic,
             group,
@@ -207,15 +211,33 @@ class RedisStreamsBroker(RedisPresence):
             takeover_after=self._takeover_after,
             tries=self._tries,
         )
+        joined.on_close = self._leave_group
         self._members.add(joined)  # first: the broker may be closed while this one starts
         try:
             await joined.start()
             self._require_open()
         except BaseException:
-            self._members.discard(joined)
             await joined.aclose()
             raise
         return joined
+
+    def _group_reader(self, group: str, member: str) -> GroupReader:
+        """The blocking read of all members of this group that have this name: an instance has one name."""
+        reader = self._group_readers.get((group, member))
+        if reader is None:
+            link, idle = Link(self.url, TIMEOUT), int(self._takeover_after * 1000)
+            reader = self._group_readers[group, member] = GroupReader(link, self._queries, group, member, idle)
+            reader.start()
+        reader.members += 1
+        return reader
+
+    async def _leave_group(self, member: GroupMember) -> None:
+        """The last one closes the connection."""
+        self._members.discard(member)
+        member.reader.members -= 1
+        if not member.reader.members:
+            del self._group_readers[member.group, member.member]
+            await member.reader.aclose()
 
     async def crash_risk(self) -> str:
         """Return "" if the server's settings let what is confirmed survive its crash, else what may be lost."""
@@ -229,6 +251,7 @@ class RedisStreamsBroker(RedisPresence):
             await subscription.aclose()
         for member in list(self._members):
             await member.aclose()
+        await self._group_link.close()
         await self._follower.aclose()
         await self._crash.aclose()
         await self._publisher.aclose()
