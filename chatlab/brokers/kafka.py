@@ -41,7 +41,7 @@ from aiokafka.errors import (
 from chatlab.brokers.inbox import Inbox
 from chatlab.brokers.kafka_topics import Described, describe, fetching_failed, stop
 from chatlab.brokers.names import escaped, parse_id
-from chatlab.brokers.port import BEGINNING, Delivery
+from chatlab.brokers.port import BEGINNING, Delivery, Page
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 from chatlab.retry import Backoff, Retry
 from chatlab.tasks import Tasks, cancel
@@ -152,6 +152,27 @@ class KafkaBroker:
         async with self._reading(topic, described) as (consumer, log_now):
             start = max(log_now.start(wanted), 0 if limit is None else log_now.end - limit)
             return await self._range(consumer, topic, described, start, log_now.end) if start < log_now.end else []
+
+    async def page(self, topic: str, *, after: str = BEGINNING, limit: int, octets: int) -> Page:
+        """The first records kept after `after`, bounded in number and octets."""
+        wanted = parse_id(after)
+        described = await self._topic(topic, fresh=True)
+        async with self._reading(topic, described) as (consumer, log_now):
+            start = log_now.start(wanted)
+            if start >= log_now.end:
+                return Page([], False)
+            return await self._first_page(consumer, topic, described, (start, log_now.end), limit, octets)
+
+    async def before_newest(self, topic: str, count: int, *, after: str = BEGINNING) -> str | None:
+        """The id after which the newest `count` records come; None if no more are kept after `after`.
+
+        Offsets are counted: where some have no record (a transaction's mark), what comes is fewer.
+        """
+        wanted = parse_id(after)
+        described = await self._topic(topic, fresh=True)
+        async with self._reading(topic, described) as (_, log_now):
+            first = log_now.end - count
+            return identifier(first - 1, described.incarnation) if first > log_now.start(wanted) else None
 
     async def oldest(self, topic: str) -> str | None:
         """The id of the first record still kept; None if there is none."""
@@ -301,6 +322,35 @@ class KafkaBroker:
                     limit.reschedule(clock() + self._patience)
                 self._require_open()
         return [record for record in records if offset(record.id) < end]
+
+    async def _first_page(
+        self,
+        consumer: AIOKafkaConsumer,
+        topic: str,
+        described: Described,
+        between: tuple[int, int],
+        limit: int,
+        octets: int,
+    ) -> Page:
+        """The records between two offsets, until there are `limit` or their bodies make `octets`."""
+        (start, end), partition = between, TopicPartition(described.name, 0)
+        page: list[Delivery] = []
+        size = 0
+        consumer.seek(partition, start)
+        clock = asyncio.get_running_loop().time
+        async with asyncio.timeout(self._patience) as deadline:
+            while await consumer.position(partition) < end:
+                for fetched in (await consumer.getmany(timeout_ms=200, max_records=limit)).values():
+                    for record in deliveries(topic, described, fetched):
+                        if offset(record.id) >= end:
+                            return Page(page, False)
+                        if len(page) == limit or (page and size >= octets):
+                            return Page(page, True)
+                        page.append(record)
+                        size += len(record.body)
+                    deadline.reschedule(clock() + self._patience)
+                self._require_open()
+        return Page(page, False)
 
     async def _begin_group(self, topic: str, group: str, described: Described) -> SubscriptionLost | None:
         """Write down where a group begins: a new one at what is published from now on. Return what it has missed."""

@@ -17,7 +17,7 @@ from typing import Self
 from chatlab.brokers.inbox import MAX_WAITING, ForwardingInbox
 from chatlab.brokers.memory_groups import MemoryGroup, MemoryMember
 from chatlab.brokers.names import parse_id
-from chatlab.brokers.port import BEGINNING, Delivery
+from chatlab.brokers.port import BEGINNING, Delivery, Page
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 
 EPOCH = 1_767_225_600  # 2026-01-01, in seconds since 1970
@@ -158,6 +158,18 @@ class MemoryBroker:
         start = max(seen, 0 if limit is None else len(kept) - limit)
         return list(islice(kept, start, None))
 
+    async def page(self, topic: str, *, after: str = BEGINNING, limit: int, octets: int) -> Page:
+        """The first records kept after `after`, bounded in number and octets."""
+        await asyncio.sleep(0)  # a replay of many pages does not keep the others waiting
+        kept = await self.history(topic, after=after)
+        records = first_of(kept, limit, octets)
+        return Page(records, len(records) < len(kept))
+
+    async def before_newest(self, topic: str, count: int, *, after: str = BEGINNING) -> str | None:
+        """The id after which the newest `count` records come; None if no more are kept after `after`."""
+        kept = await self.history(topic, after=after)
+        return kept[-count - 1].id if len(kept) > count else None
+
     async def oldest(self, topic: str) -> str | None:
         """The id of the first record still kept."""
         kept = self._topic(topic).kept
@@ -251,6 +263,16 @@ class MemoryBroker:
         if topic is None:
             topic = self._topics[name] = Topic(deque(maxlen=self._max_length))
         return topic
+
+
+def first_of(records: Sequence[Delivery], limit: int, octets: int) -> Sequence[Delivery]:
+    """The first of some records, as `KeepsHistory.page` bounds them."""
+    size = 0
+    for number, record in enumerate(islice(records, limit)):
+        if size >= octets and number:
+            return records[:number]
+        size += len(record.body)
+    return records[:limit]
 
 
 def _require_room(topic: str, groups: dict[str, MemoryGroup]) -> None:

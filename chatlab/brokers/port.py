@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol, Self, runtime_checkable
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import msgspec
 
@@ -26,6 +26,13 @@ class Delivery(msgspec.Struct, frozen=True):
     topic: str
     id: str
     body: bytes
+
+
+class Page(NamedTuple):
+    """Some of the records that are kept, oldest first, and whether more came after them when they were read."""
+
+    records: Sequence[Delivery]
+    more: bool
 
 
 class Subscription(Protocol):
@@ -87,6 +94,15 @@ class KeepsHistory(Broker, Protocol):
 
     async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> Sequence[Delivery]:
         """The records kept after the id `after`, oldest first; with `limit` the newest so many of them."""
+
+    async def page(self, topic: str, *, after: str = BEGINNING, limit: int, octets: int) -> Page:
+        """The first records kept after the id `after`: at most `limit`, and none after their bodies make `octets`.
+
+        A page holds at least one record if there is one, so it may go over `octets` by its last record.
+        """
+
+    async def before_newest(self, topic: str, count: int, *, after: str = BEGINNING) -> str | None:
+        """The id after which the newest `count` records come; None if no more than that are kept after `after`."""
 
     async def oldest(self, topic: str) -> str | None:
         """The id of the first record still kept; None if there is none. Ask after reading: it only grows."""

@@ -13,14 +13,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from chatlab.brokers.inbox import Inbox
 from chatlab.brokers.port import BEGINNING, Delivery
-from chatlab.brokers.redis_link import Command, Link, LinkLost, body_of
+from chatlab.brokers.redis_group_reader import COUNT, Entry, GroupReader, SharedLink
+from chatlab.brokers.redis_link import Command, LinkLost, body_of
 from chatlab.brokers.redis_place import StreamState
 from chatlab.brokers.redis_publisher import Publisher
 from chatlab.brokers.redis_queries import BACKOFF, is_before
@@ -30,7 +31,6 @@ from chatlab.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-COUNT = 32  # records taken at once: from then on they are this member's, until they are done or taken over
 MAX_HELD = 1000  # records put back at once; a member takes no more before all it took is done
 BLOCK = 1.0  # seconds
 SET_ASIDE_LENGTH = 10_000
@@ -48,15 +48,17 @@ for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
 end
 """
 
-Entry = tuple[bytes, list[bytes]]
-
 
 class GroupMember(Inbox):
-    """One member. It reads on a connection of its own, and takes more only when all it took has been handed out."""
+    """One member. It takes more only when all it took has been handed out.
+
+    It has no connection of its own: `reader` waits for its new records, and `link` is for all that does not wait.
+    """
 
     def __init__(
         self,
-        link: Link,
+        link: SharedLink,
+        reader: GroupReader,
         publisher: Publisher,
         topic: str,
         group: str,
@@ -67,7 +69,9 @@ class GroupMember(Inbox):
     ) -> None:
         super().__init__(topic)
         self.group, self.member = group, member
+        self.on_close: Callable[[GroupMember], Awaitable[None]] | None = None
         self._link = link
+        self.reader = reader
         self._publisher = publisher
         self._takeover_after = takeover_after
         self._tries = tries
@@ -82,8 +86,7 @@ class GroupMember(Inbox):
         self._retry = Retry(on=(LinkLost, ResponseError), backoff=BACKOFF, on_failure=self._waits)
 
     async def start(self) -> None:
-        """Connect, and create the group if it is missing: it then gets what is published from now on."""
-        await self._link.open()
+        """Create the group if it is missing: it then gets what is published from now on."""
         await self._create_group("$")
         self._tasks.start(self._run(), name=f"member {self.member} of {self.group}", on_failure=self._fail)
 
@@ -113,13 +116,13 @@ class GroupMember(Inbox):
         """Leave. What was taken and not acknowledged is taken over by others, or by this member's next life."""
         self.discard()
         await self._tasks.aclose()
-        await self._link.close()
+        if self.on_close is not None:
+            left, self.on_close = self.on_close, None
+            await left(self)
 
     async def _run(self) -> None:
         async for attempt in self._retry:
             with attempt:
-                if not self._link.is_open:
-                    await self._link.open()
                 await self._take_when_emptied()
 
     async def _take_when_emptied(self) -> None:
@@ -131,8 +134,8 @@ class GroupMember(Inbox):
             self._retry.reset()
 
     def _waits(self, error: Exception, seconds: float) -> None:
-        self._link.drop()
-        log.warning("group %s waits: %s", self.group, error)
+        # A lost connection is all members': their reader logs it, once.
+        log.log(logging.DEBUG if isinstance(error, LinkLost) else logging.WARNING, "%s waits: %s", self.topic, error)
         self._emptied.set()
 
     def _fail(self, error: Exception) -> None:
@@ -175,13 +178,13 @@ class GroupMember(Inbox):
     async def _read(self) -> list[Entry]:
         """New records; first, once, what this member took in a former life and did not acknowledge."""
         await self._report_trimmed()
-        wait = min(BLOCK, self._takeover_after / 4)
+        if self._own == ">":
+            wait = min(BLOCK, self._takeover_after / 4)
+            return await self._without_trimmed(await self.reader.read(self.topic, wait))
         group = (b"XREADGROUP", b"GROUP", self.group, self.member, b"COUNT", COUNT)
-        block = (b"BLOCK", max(1, int(wait * 1000))) if self._own == ">" else ()
-        reply = await self._link.call(*group, *block, b"STREAMS", self.topic, self._own, wait=wait)
+        reply = await self._link.call(*group, b"STREAMS", self.topic, self._own)
         entries: list[Entry] = next(iter(reply.values())) if reply else []
-        if self._own != ">":
-            self._own = str(entries[-1][0], "ascii") if entries else ">"
+        self._own = str(entries[-1][0], "ascii") if entries else ">"
         return await self._without_trimmed(entries)
 
     async def _take_over(self) -> list[Entry]:

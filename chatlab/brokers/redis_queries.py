@@ -19,13 +19,47 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from chatlab.brokers import redis_url
 from chatlab.brokers.names import parse_id
-from chatlab.brokers.port import BEGINNING, Delivery
-from chatlab.brokers.redis_link import Argument, why
+from chatlab.brokers.port import BEGINNING, Delivery, Page
+from chatlab.brokers.redis_link import Argument, body_of, why
 from chatlab.brokers.redis_place import Place, StreamState, why_overtaken
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 from chatlab.retry import Backoff, Retry
 
 PAGE = 512  # entries in one read
+# Entries after ARGV[1], at most ARGV[2], and none after their values make ARGV[3] octets: read a few at a time, so that
+# the server gathers little more than it returns. With them, whether there are more.
+READ_PAGE = """
+local page, octets, from, limit = {}, 0, '(' .. ARGV[1], tonumber(ARGV[2])
+while #page < limit do
+  local asked = math.min(16, limit - #page)
+  local some = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', asked)
+  for _, entry in ipairs(some) do
+    if octets >= tonumber(ARGV[3]) and #page > 0 then return {page, 1} end
+    page[#page + 1] = entry
+    for i = 2, #entry[2], 2 do octets = octets + #entry[2][i] end
+  end
+  if #some < asked then return {page, 0} end
+  from = '(' .. some[#some][1]
+end
+return {page, #redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', 1)}
+"""
+# From ARGV[1] back over at most ARGV[2] entries, not beyond ARGV[3], in a slice of some octets: the id of the last one
+# come to, and how many they were. Ids travel, bodies do not.
+WALK_BACK = """
+local from, left, octets, seen = ARGV[1], tonumber(ARGV[2]), 0, 0
+local id = ''
+while left > 0 and octets < 4194304 do
+  local asked = math.min(64, left)
+  local some = redis.call('XREVRANGE', KEYS[1], from, '(' .. ARGV[3], 'COUNT', asked)
+  for _, entry in ipairs(some) do
+    id, seen, left = entry[1], seen + 1, left - 1
+    for i = 2, #entry[2], 2 do octets = octets + #entry[2][i] end
+  end
+  if #some < asked then break end
+  from = '(' .. id
+end
+return {id, seen}
+"""
 BACKOFF = Backoff(first=0.05, longest=1.0)
 AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OSError)
 
@@ -77,6 +111,24 @@ class StreamQueries:
     async def page(self, topic: str, after: str) -> list[Delivery]:
         """Return the next records after an id, at most PAGE."""
         return [delivery(topic, *entry) for entry in await self.ask("XRANGE", topic, f"({after}", "+", "COUNT", PAGE)]
+
+    async def bounded_page(self, topic: str, after: str, limit: int, octets: int) -> Page:
+        """Return the next records after an id, bounded in number and octets."""
+        entries, more = await self.ask("EVAL", READ_PAGE, 1, topic, after, limit, octets)
+        return Page([Delivery(topic, str(id, "ascii"), body_of(fields)) for id, fields in entries], bool(more))
+
+    async def before_newest(self, topic: str, count: int, after: str) -> str | None:
+        """Return the id before the newest `count` records, or None if no more come after `after`."""
+        if (await self.state(topic)).length <= count:
+            return None
+        at, left = "+", count + 1
+        while left:
+            id, seen = await self.ask("EVAL", WALK_BACK, 1, topic, at, left, after)
+            if not seen:
+                return None
+            left -= seen
+            at = f"({str(id, 'ascii')}"
+        return at[1:]
 
     async def state(self, topic: str) -> StreamState:
         """Return what the server knows of a stream."""

@@ -1,8 +1,9 @@
 """Redis Streams (or Valkey's): records are kept, each reader has its own place in them, and a restart costs nothing.
 
-A topic is one stream, a record one entry with the field `body`. Three kinds of connection, so that none starves
+A topic is one stream, a record one entry with the field `body`. The connections are of four kinds, so that none starves
 another: one for publishing (redis_publisher.py), one that waits in a blocking XREAD for all topics of this broker
-(redis_follower.py), and a small pool for questions (redis_queries.py).
+(redis_follower.py), a small pool for questions (redis_queries.py), and two for all groups (redis_group_reader.py). How
+many topics are read, and how many groups are joined, changes nothing about their number.
 
 Topics of which there are many, and each seldom written (`APART`: one for each user), have a blocking read of their own:
 each read names all its topics, and those would make the others' messages slower.
@@ -31,8 +32,9 @@ from redis.exceptions import ResponseError
 
 from chatlab.brokers.inbox import MAX_WAITING, ForwardingInbox
 from chatlab.brokers.names import parse_id
-from chatlab.brokers.port import BEGINNING, Delivery
+from chatlab.brokers.port import BEGINNING, Delivery, Page
 from chatlab.brokers.redis_follower import SLOW, Follower
+from chatlab.brokers.redis_group_reader import GroupReader, SharedLink
 from chatlab.brokers.redis_groups import GroupMember
 from chatlab.brokers.redis_link import Command, Link
 from chatlab.brokers.redis_place import Place
@@ -103,6 +105,8 @@ class RedisStreamsBroker(RedisPresence):
         self._follower = Follower(Link(url, TIMEOUT), self._queries, block=BLOCK, full=self._full)
         self._apart = Follower(Link(url, TIMEOUT), self._queries, block=BLOCK, full=self._full)
         self._subscriptions: set[StreamSubscription] = set()
+        self._group_link = SharedLink(Link(url, TIMEOUT))
+        self._group_readers: dict[tuple[str, str], GroupReader] = {}
         self._members: set[GroupMember] = set()
         self._closed = False
 
@@ -171,6 +175,16 @@ class RedisStreamsBroker(RedisPresence):
             records += page
         return records
 
+    async def page(self, topic: str, *, after: str = BEGINNING, limit: int, octets: int) -> Page:
+        """The first records kept after `after`, bounded in number and octets."""
+        parse_id(after)
+        return await self._queries.bounded_page(topic, after, limit, octets)
+
+    async def before_newest(self, topic: str, count: int, *, after: str = BEGINNING) -> str | None:
+        """The id after which the newest `count` records come; None if no more are kept after `after`."""
+        parse_id(after)
+        return await self._queries.before_newest(topic, count, after)
+
     async def oldest(self, topic: str) -> str | None:
         """The id of the first record still kept; None if there is none."""
         return (await self._queries.state(topic)).first
@@ -196,9 +210,9 @@ class RedisStreamsBroker(RedisPresence):
     async def join(self, topic: str, group: str, member: str) -> GroupMember:
         """Take a share of the work of `group`."""
         self._require_open()
-        self._members = {known for known in self._members if not known.closed}
         joined = GroupMember(
-            Link(self.url, TIMEOUT),
+            self._group_link,
+            self._group_reader(group, member),
             self._publisher,
             topic,
             group,
@@ -206,15 +220,33 @@ class RedisStreamsBroker(RedisPresence):
             takeover_after=self._takeover_after,
             tries=self._tries,
         )
+        joined.on_close = self._leave_group
         self._members.add(joined)  # first: the broker may be closed while this one starts
         try:
             await joined.start()
             self._require_open()
         except BaseException:
-            self._members.discard(joined)
             await joined.aclose()
             raise
         return joined
+
+    def _group_reader(self, group: str, member: str) -> GroupReader:
+        """The blocking read of all members of this group that have this name: an instance has one name."""
+        reader = self._group_readers.get((group, member))
+        if reader is None:
+            link, idle = Link(self.url, TIMEOUT), int(self._takeover_after * 1000)
+            reader = self._group_readers[group, member] = GroupReader(link, self._queries, group, member, idle)
+            reader.start()
+        reader.members += 1
+        return reader
+
+    async def _leave_group(self, member: GroupMember) -> None:
+        """The last one closes the connection."""
+        self._members.discard(member)
+        member.reader.members -= 1
+        if not member.reader.members:
+            del self._group_readers[member.group, member.member]
+            await member.reader.aclose()
 
     async def crash_risk(self) -> str:
         """Return "" if the server's settings let what is confirmed survive its crash, else what may be lost."""
@@ -232,6 +264,7 @@ class RedisStreamsBroker(RedisPresence):
             await subscription.aclose()
         for member in list(self._members):
             await member.aclose()
+        await self._group_link.close()
         await self._follower.aclose()
         await self._apart.aclose()
         await self._crash.aclose()

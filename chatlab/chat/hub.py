@@ -35,6 +35,7 @@ class Key(NamedTuple):
 
 # Records held for a subscriber that is still reading what it missed; beyond that it reads them from the broker.
 MAX_HELD = 4096
+MAX_HELD_OCTETS = 256 * 1024
 
 
 class Outlet(Protocol):
@@ -57,7 +58,8 @@ class Subscriber:
         self.gap = False  # its next message must say that some may be missing before it
         self.seen = ""  # it replayed up to here, ahead of the live records: those are not sent again
         self.held: list[Record] | None = None  # live records kept back while it replays; None: it is live
-        self.overflowed = False  # there were too many to hold
+        self.overflowed = False  # there were too many to hold, or it keeps nothing
+        self._held_octets = 0
         self._is_before = is_before
 
     @property
@@ -74,6 +76,12 @@ class Subscriber:
         """Keep live records back from now on: it is replaying."""
         self.held = []
         self.overflowed = False
+        self._held_octets = 0
+
+    def keep_nothing(self) -> None:
+        """Let live records go by from now on: the replay will read them from the broker."""
+        self.held = []
+        self.overflowed = True
 
     def release(self, fanout: Fanout) -> None:
         """Be live from now on, beginning with what was kept back."""
@@ -84,10 +92,15 @@ class Subscriber:
         """Take live records: keep them back while it replays, else send those that the replay has not sent."""
         if self.held is None:
             self.send(fanout, [record for record in records if self._is_new(record)])
-        elif len(self.held) + len(records) <= MAX_HELD:
-            self.held += records
+        elif not self.overflowed:
+            self._keep(records)
+
+    def _keep(self, records: Sequence[Record]) -> None:
+        self._held_octets += sum(len(record.message.body) for record in records)
+        if self.held is None or len(self.held) + len(records) > MAX_HELD or self._held_octets > MAX_HELD_OCTETS:
+            self.keep_nothing()
         else:
-            self.overflowed = True
+            self.held += records
 
     def send(self, fanout: Fanout, records: Sequence[Record]) -> None:
         """Send records to this one subscriber."""

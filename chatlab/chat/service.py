@@ -39,6 +39,7 @@ from chatlab.chat.metrics import Metrics, budgets_page, exposition
 from chatlab.chat.presence import Presence
 from chatlab.chat.queues import Queues
 from chatlab.chat.relay import Relay
+from chatlab.chat.replay import Replays
 from chatlab.chat.rooms import chat_application
 from chatlab.chat.workers import Workers
 from chatlab.fanout import Fanout, SlowReaderPolicy
@@ -107,6 +108,7 @@ class ChatService:
         self.tasks = Tasks(logger)
         self.fanout = Fanout(slow_readers)
         self.hub = Hub(self.fanout)
+        self.replays = Replays(self.hub, broker)
         self.relay = Relay(broker, self._deliver, self._lost, restarted=self._restarted, tasks=self.tasks)
         self.queues = Queues(broker, self.id, self.tasks)
         self.presence = Presence(broker, self.id, self._send, self.tasks, send_to=self._send_to)

@@ -28,7 +28,7 @@ from chatlab.chat.destinations import (
 from chatlab.chat.hub import Outlet, Subscriber
 from chatlab.chat.logs import ConnectionLog
 from chatlab.chat.queues import MAX_REFUSALS
-from chatlab.chat.replay import Wanted, replay
+from chatlab.chat.replay import Wanted
 from chatlab.chat.service import ChatService, Client
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, MessageRefused, StompError, over_budget
 from chatlab.retry import Retry
@@ -76,6 +76,7 @@ class Subscriptions:
         self._subscribers: dict[Subscription, Subscriber] = {}
         self._replays: dict[Subscription, asyncio.Task[None]] = {}
         self._may_replay = asyncio.Semaphore(self._service.budgets.replays)
+        self._turn = asyncio.Lock()  # of its replays, one has a page under way
 
     async def begin(self, event: Subscribe, user: User) -> None:
         """Act on a SUBSCRIBE. StompError if it cannot be."""
@@ -217,13 +218,15 @@ class Subscriptions:
 
     async def _replay(self, event: Subscribe, subscriber: Subscriber, wanted: Wanted) -> None:
         log = self._connection.log
+        replays = self._service.replays
+        missed = replays.of(subscriber, wanted)
         retry = Retry(
             on=BrokerUnavailable, on_failure=lambda error, _: log.warning("replay waits", extra={"reason": str(error)})
         )
         try:
             async for attempt in retry:
                 with attempt:
-                    await replay(self._service.hub, self._service.broker, subscriber, wanted)
+                    await replays.run(missed, self._turn)
         except BrokerClosed:
             pass  # the instance is about to stop
         except BrokerError as error:

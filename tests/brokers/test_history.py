@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import chain
 
 import pytest
 
-from chatlab.brokers.port import BEGINNING, KeepsHistory
+from chatlab.brokers.port import BEGINNING, KeepsHistory, Page
 from tests.support.broker_cases import KEEP_HISTORY, Case, bodies, publish_all, read, topic
 
 pytestmark = pytest.mark.parametrize("unopened_case", KEEP_HISTORY, indirect=True)
@@ -99,3 +100,38 @@ async def test_what_is_no_id_is_refused(keeper: KeepsHistory, bad: str) -> None:
         await keeper.subscribe(topic(), after=bad)
     with pytest.raises(ValueError, match="not a record's id"):
         await keeper.history(topic(), after=bad)
+
+
+async def pages(keeper: KeepsHistory, name: str, limit: int, octets: int) -> list[list[bytes]]:
+    """The whole history in pages; the last one says that there is no more."""
+    all_pages, after, more = [], BEGINNING, True
+    while more:
+        page = await keeper.page(name, after=after, limit=limit, octets=octets)
+        all_pages.append([each.body for each in page.records])
+        after, more = page.records[-1].id if page.records else after, page.more
+    return all_pages
+
+
+async def test_pages_are_bounded_in_records_and_in_octets_and_together_are_the_history(keeper: KeepsHistory) -> None:
+    name = topic()
+    assert await keeper.page(name, limit=3, octets=100) == Page([], False)
+    sent = [b"1", b"2", b"3" * 50, b"4" * 50, b"5" * 500, b"6" * 500, b"7"]
+    for body in sent:
+        await keeper.publish(name, body)
+    by_records = await pages(keeper, name, 3, 10_000)
+    assert [len(page) for page in by_records] == [3, 3, 1]
+    by_octets = await pages(keeper, name, 100, 100)
+    assert [len(page) for page in by_octets] == [4, 1, 1, 1]
+    assert [*chain(*by_records)] == [*chain(*by_octets)] == sent
+
+
+async def test_the_place_before_the_newest_records_is_found(keeper: KeepsHistory) -> None:
+    name = topic()
+    assert await keeper.before_newest(name, 3) is None
+    ids = [await keeper.publish(name, b"%d" % number) for number in range(10)]
+    assert await keeper.before_newest(name, 3) == ids[6]
+    assert await keeper.before_newest(name, 9) == ids[0]
+    assert await keeper.before_newest(name, 10) is None
+    assert await keeper.before_newest(name, 3, after=ids[5]) == ids[6]
+    assert await keeper.before_newest(name, 3, after=ids[6]) is None
+    assert await keeper.before_newest(name, 3, after=ids[9]) is None

@@ -1,0 +1,162 @@
+"""However much is asked for of the past, and whoever reads it or not: memory stays, and the others are served."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.chat import replay as chat_replay
+from chatlab.chat import server as chat_server
+from chatlab.chat.destinations import pack
+from chatlab.chat.server import ChatServer
+from tests.support.broker_cases import publish_all, until
+from tests.support.chat_brokers import KINDS, ChatBroker, chat_broker
+from tests.support.stomp_peer import Peer
+
+FAT = "/topic/fat"
+TOPIC = "topic:{fat}"
+RECORD = 60_000  # octets
+MIB = 1 << 20
+STATM = Path("/proc/self/statm")
+needs_proc = pytest.mark.skipif(not STATM.exists(), reason="resident memory is read from /proc")
+
+
+def resident() -> int:
+    """This process's memory, in octets."""
+    return int(STATM.read_text().split()[1]) * 4096
+
+
+@asynccontextmanager
+async def chat_on(kind: str) -> AsyncIterator[tuple[ChatServer, ChatBroker]]:
+    async with chat_broker(kind) as broker, await chat_server.start(broker) as server:
+        yield server, broker
+
+
+async def fill(broker: ChatBroker, count: int, size: int = RECORD, destination: str = FAT) -> None:
+    """Publish so many records, each of which begins with its number."""
+    records = [pack(destination, (), b"%d " % number + b"x" * size) for number in range(count)]
+    await publish_all(broker, TOPIC, records, at_once=20)
+
+
+async def ask_and_not_read(peer: Peer, count: int, **wanted: str) -> None:
+    peer.websocket.transport.pause_reading()
+    for number in range(count):
+        await peer.send("SUBSCRIBE", id=f"{number}", destination=FAT, **wanted)
+
+
+async def round_trips(peer: Peer, count: int) -> list[float]:
+    """Seconds from a SEND to its MESSAGE, so many times, on a quiet room."""
+    times = []
+    for number in range(count):
+        began = time.perf_counter()
+        await peer.send("SEND", f"{number}", destination="/topic/quiet")
+        await peer.frame("MESSAGE")
+        times.append(time.perf_counter() - began)
+        await asyncio.sleep(0.01)
+    return times
+
+
+@needs_proc
+@pytest.mark.parametrize("wanted", [{"last_id": "0-0"}, {"history": "10000"}], ids=["last-id", "history"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_twenty_replays_that_nobody_reads_leave_memory_as_it_was_and_the_others_served(
+    kind: str, wanted: dict[str, str]
+) -> None:
+    async with (
+        chat_on(kind) as (server, broker),
+        Peer(server.url) as other,
+        Peer(server.url) as attacker,
+        Peer(server.url) as second,
+    ):
+        await fill(broker, 400)
+        await other.subscribe("/topic/quiet")
+        usual = statistics.median(await round_trips(other, 40))
+        before = resident()
+        for peer in (attacker, second):
+            await ask_and_not_read(peer, 20, **wanted)
+        under_attack = await round_trips(other, 100)
+        assert resident() - before < 40 * MIB
+        assert server.service.fanout.buffered() < 2 * MIB
+        assert statistics.median(under_attack) < 2 * usual + 0.005
+        for peer in (attacker, second):
+            peer.websocket.transport.abort()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_client_that_reads_gets_the_whole_of_a_fat_topic_in_order_then_what_is_new(kind: str) -> None:
+    async with chat_on(kind) as (server, broker), Peer(server.url) as peer:
+        await fill(broker, 100)
+        await peer.send("SUBSCRIBE", id="0", destination=FAT, last_id="0-0")
+        seen = [await peer.frame("MESSAGE") for _ in range(100)]
+        assert [int(frame.body.split()[0]) for frame in seen] == list(range(100))
+        assert {frame.get("gap") for frame in seen} == {None}
+        await peer.receipt("SEND", "new", destination=FAT)
+        assert (await peer.frame("MESSAGE")).body == b"new"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_of_more_than_the_limit_come_the_newest_behind_a_gap(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_replay, "MAX_HISTORY", 300)
+    async with chat_on(kind) as (server, broker):
+        await fill(broker, 700, size=10)
+        first, middle = (await broker.history(TOPIC))[0].id, (await broker.history(TOPIC))[450].id
+        for wanted, begins, gap in [
+            ({"last_id": "0-0"}, 400, "true"),
+            ({"last_id": first}, 400, "true"),
+            ({"last_id": middle}, 451, None),
+            ({"history": "900"}, 400, None),
+        ]:
+            async with Peer(server.url) as peer:
+                await peer.send("SUBSCRIBE", id="0", destination=FAT, **wanted)
+                seen = [await peer.frame("MESSAGE") for _ in range(700 - begins)]
+                assert [int(frame.body.split()[0]) for frame in seen] == list(range(begins, 700)), wanted
+                assert [frame.get("gap") for frame in seen] == [gap] + [None] * (699 - begins), wanted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_newest_of_a_fat_topic_are_found_however_many_are_asked_for(kind: str) -> None:
+    async with chat_on(kind) as (server, broker):
+        await fill(broker, 200)
+        for count in (1, 70, 199, 200, 201):
+            async with Peer(server.url) as peer:
+                await peer.send("SUBSCRIBE", id="0", destination=FAT, history=f"{count}")
+                expected = list(range(200))[-count:]
+                assert [int((await peer.frame("MESSAGE")).body.split()[0]) for _ in expected] == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_clients_that_stop_reading_do_not_keep_the_replays_of_others_waiting(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_replay, "STALLED", 0.2)
+    async with chat_on(kind) as (server, broker), Peer(server.url) as stuck, Peer(server.url) as reader:
+        server.service.replays = chat_replay.Replays(server.service.hub, broker, pages=1)
+        await fill(broker, 300)
+        await ask_and_not_read(stuck, 20, last_id="0-0")
+        await until(lambda: server.service.fanout.buffered() > chat_replay.MAX_WAITING, "the stuck one has a page")
+        await reader.send("SUBSCRIBE", id="0", destination=FAT, history="20")
+        assert int((await reader.frame("MESSAGE")).body.split()[0]) == 280
+        stuck.websocket.transport.abort()
+
+
+async def test_what_is_held_back_for_a_client_that_is_not_served_yet_is_bounded_in_octets_and_comes() -> None:
+    async with MemoryBroker() as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
+        pages = chat_replay.Replays(server.service.hub, broker, pages=0)  # nobody's turn comes
+        server.service.replays = pages
+        await peer.send("SUBSCRIBE", id="0", destination=FAT, last_id="0-0", receipt="begun")
+        await peer.frame("RECEIPT")
+        (subscriber,) = server.service.hub._channels[FAT]._members
+        await fill(broker, 50)
+        await until(lambda: subscriber.overflowed, "it holds too much")
+        assert subscriber.held == []
+        pages._pages.release()
+        assert [int((await peer.frame("MESSAGE")).body.split()[0]) for _ in range(50)] == list(range(50))
+        await peer.receipt("SEND", "new", destination=FAT)
+        assert (await peer.frame("MESSAGE")).body == b"new"
