@@ -136,13 +136,21 @@ class Application:
         """Call the handler for every SEND to `/app` + `destination` (Spring's `@MessageMapping`)."""
         return self._add(self._messages, destination)
 
-    def subscribe(self, destination: str) -> Callable[[Handler], Handler]:
-        """Answer a SUBSCRIBE to `/app` + `destination` once, with what the handler returns (`@SubscribeMapping`)."""
-        return self._add(self._subscriptions, destination)
+    def subscribe(self, destination: str, *, about: str | None = None) -> Callable[[Handler], Handler]:
+        """Answer a SUBSCRIBE to `/app` + `destination` once, with what the handler returns (`@SubscribeMapping`).
+
+        `about`: what the answer tells of, such as "/topic/room.{room}"; `may_subscribe` is asked for that as well.
+        """
+        return self._add(self._subscriptions, destination, about)
 
     def takes(self, destination: str) -> bool:
         """Whether this destination is the application's, known or not."""
         return destination.startswith(self._beginning)
+
+    def subject_of(self, destination: str) -> str | None:
+        """What the answer to a SUBSCRIBE tells of, None if its handler does not say."""
+        found = _find(self._subscriptions, destination)
+        return found[0].about.format_map(found[1]) if found is not None and found[0].about is not None else None
 
     def handles_subscription(self, destination: str) -> bool:
         """Whether a handler answers a SUBSCRIBE to this destination."""
@@ -167,9 +175,9 @@ class Application:
         result = route.run(msgspec.structs.replace(call, parts=parts) if parts else call, b"")
         return msgspec.json.encode(await result if isinstance(result, Awaitable) else result)
 
-    def _add(self, routes: list[_Route], destination: str) -> Callable[[Handler], Handler]:
+    def _add(self, routes: list[_Route], destination: str, about: str | None = None) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
-            route = _Route(self.prefix + destination, handler)
+            route = _Route(self.prefix + destination, handler, about)
             routes.append(route)
             if route.send_to is not None:
                 self.own(route.send_to)
@@ -181,7 +189,8 @@ class Application:
 class _Route:
     """One handler: the pattern it answers to, and the type its message is decoded into (None: it takes no message)."""
 
-    def __init__(self, pattern: str, handler: Callable[..., Any]) -> None:
+    def __init__(self, pattern: str, handler: Callable[..., Any], about: str | None = None) -> None:
+        self.about = about
         self.name = getattr(handler, "__qualname__", repr(handler))
         self.send_to: str | None = getattr(handler, "send_to", None)
         self.exact = pattern if "{" not in pattern else None

@@ -91,7 +91,8 @@ def chat_application() -> Application:
         )
         destination = private_destination(call.directory.addressed(message.to), PRIVATE)
         packed = pack(destination, [("content-type", JSON)], msgspec.json.encode(sent))
-        return Outgoing(destination, packed, key_of(call.user, message.client_id, message.content))
+        # Some engines keep everybody's private messages in one topic: whom it is for makes a difference, too.
+        return Outgoing(destination, packed, key_of(call.user, message.client_id, message.content, destination))
 
     return app
 
@@ -109,13 +110,13 @@ def sender_of(message: ChatMessage, call: Call) -> str:
     return sender
 
 
-def key_of(user: User, client_id: str | None, content: str) -> str | None:
+def key_of(user: User, client_id: str | None, content: str, to: str = "") -> str | None:
     """What makes a repeat a repeat, within a topic (see above); None without a `client_id`."""
     if client_id is None:
         return None
     who = f"{'guest' if user.guest else 'user'} {user.principal}"
     # The lengths keep the parts apart: none of them can end as another begins.
-    text = f"{len(who)} {len(client_id)} {who}{client_id}{content}"
+    text = f"{len(who)} {len(client_id)} {len(to)} {who}{client_id}{to}{content}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

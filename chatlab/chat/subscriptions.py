@@ -86,10 +86,9 @@ class Subscriptions:
             raise StompError("selectors are not supported")
         if not self._service.access.may_subscribe(user, destination):
             raise StompError(f"access refused: {user.name!r} may not subscribe to {destination!r}")
-        if (room := watched_room(destination)) is not None and not self._service.access.may_subscribe(
-            user, room_destination(room)
-        ):
-            raise StompError(f"access refused: {user.name!r} may not subscribe to {destination!r}: it tells of a room")
+        subject = self._subject_of(destination)
+        if subject is not None and not self._service.access.may_subscribe(user, subject):
+            raise StompError(f"access refused: {user.name!r} may not subscribe to {destination!r}, about {subject!r}")
         if self._service.app.takes(destination):
             await self._answer_once(event, user)
         elif fault := fault_in(destination):
@@ -145,6 +144,11 @@ class Subscriptions:
         """Whether this client is subscribed to a destination so often that others would pay for it."""
         same = sum(each.destination == destination for each in self._connection.session.subscriptions.values())
         return same > self._service.budgets.subscriptions_per_destination
+
+    def _subject_of(self, destination: str) -> str | None:
+        """The destination that another one tells of: the room whose people a who-list names."""
+        room = watched_room(destination)
+        return room_destination(room) if room is not None else self._service.app.subject_of(destination)
 
     # --- Each kind of destination ---
 

@@ -309,6 +309,10 @@ def shop() -> Application:
     async def price(call: Call) -> dict[str, str]:
         return {"by": call.user.name}
 
+    @app.subscribe("/count.{room}", about="/topic/room.{room}")
+    async def count(call: Call) -> dict[str, str]:
+        return {"room": call.parts["room"]}
+
     @app.message("/bill")
     def bill(call: Call) -> Outgoing:
         destination = private_destination(call.user.handle, "/user/queue/bills")
@@ -338,7 +342,47 @@ async def test_what_a_handler_that_takes_its_time_answers_is_asked_about_too(bro
         assert "may not send to '/topic/prices'" in await refused(eve, "SEND", destination="/app/price")
 
 
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+async def test_a_handler_that_answers_about_a_room_is_behind_the_rooms_rule(broker: ChatBroker, form: Any) -> None:
+    room = unicodedata.normalize(form, ROOM)
+    access = Access(by_name, may_subscribe=not_to_the_cats)
+    async with await chat_server.start(broker, app=shop(), access=access) as server:
+        async with Peer(server.url, "ann") as ann:
+            await ann.subscribe(f"/app/count.{room}")
+            assert json.loads((await ann.frame("MESSAGE")).body) == {"room": ROOM}
+        async with Peer(server.url, "eve") as eve:
+            told = await refused(eve, "SUBSCRIBE", id="1", destination=f"/app/count.{room}")
+            assert told.startswith("access refused: 'eve' may not subscribe to ")
+
+
 # --- Private messages ---
+
+
+class FewTopics(MemoryBroker):
+    """As Kafka and RabbitMQ are: each topic that is read is dear."""
+
+    few_topics = True
+
+
+async def test_where_topics_are_dear_users_share_one_and_each_still_reads_their_own() -> None:
+    async with (
+        FewTopics() as broker,
+        await chat_server.start(broker) as server,
+        Peer(server.url, "bob") as bob,
+        Peer(server.url, "ann") as ann,
+    ):
+        for peer in (ann, bob):
+            await peer.subscribe("/user/queue/private")
+        assert server.service.relay.topics() == ["chat-users"]
+        for peer in (ann, bob):
+            note = json.dumps({"to": own_handle(peer), "content": f"for {own_handle(peer)}", "client_id": "1"})
+            await ann.receipt("SEND", note, destination="/app/chat.private")
+        for peer in (ann, bob):
+            assert await peer.contents(1) == [f"for {own_handle(peer)}"]
+            await peer.nothing_more()
+            await peer.subscribe("/user/queue/private", id="again", history="10")
+            assert await peer.contents(1) == [f"for {own_handle(peer)}"]
+            await peer.nothing_more()
 
 
 async def test_nobody_trims_anothers_private_messages_and_ones_own_cost_what_one_has() -> None:
