@@ -4,7 +4,7 @@
 chatlab's own `Connection` and asyncio: all that the library does for those two lines, laid open here and in
 `net/endpoint.py`.
 
-Left out by hand: keep-alive pings and TLS. A client that is silent for ever keeps its connection.
+Both hold `max_held` octets at most for all their clients, see `net/held.py`. Left out by hand: TLS.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from chatlab.classroom import host_to_open, in_url
-from chatlab.net.endpoint import EndSettings, WebSocketEnd
+from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
+from chatlab.net.held import LIMIT, Held
 from chatlab.net.websockets_library import Transports, close, judged_by, quiet
 from chatlab.websocket import handshake
 from chatlab.websocket.connection import MAX_MESSAGE, Accept, Connection, Opened, State
@@ -28,6 +29,8 @@ from chatlab.websocket.frames import CloseCode, Side
 from chatlab.websocket.handshake import known_names
 
 logger = logging.getLogger("chatlab.echo")
+
+KEEP_ALIVE = KeepAlive(20.0, 20.0)  # seconds, as the library has them: a client that has gone without a word is dropped
 
 
 class EchoServer:
@@ -67,11 +70,13 @@ async def start(
     host_names: Sequence[str] = (),
     compression: bool = True,
     max_message: int = MAX_MESSAGE,
+    max_held: int = LIMIT,
+    open_timeout: float = 10.0,
     close_timeout: float = 2.0,
 ) -> EchoServer:
     """Start an echo server on the library `websockets`. Port 0 takes a free one; `OSError` if a given one is taken."""
     names = known_names((host, *host_names), origins)
-    transports = Transports()
+    transports = Transports(Held(logger, max_held))
     server = await serve(
         echo,
         host,
@@ -80,6 +85,8 @@ async def start(
         create_connection=transports.connection_class(),
         compression="deflate" if compression else None,
         max_size=max_message,
+        max_queue=1,
+        open_timeout=open_timeout,
         close_timeout=close_timeout,
         server_header=None,
         logger=quiet(logger),
@@ -99,13 +106,14 @@ async def start_by_hand(
     subprotocols: Sequence[str] = (),
     compression: bool = True,
     max_message: int = MAX_MESSAGE,
+    max_held: int = LIMIT,
     open_timeout: float = 10.0,
     close_timeout: float = 2.0,
 ) -> EchoServer:
     """Start an echo server on `Connection`. Port 0 takes a free one; `OSError` if a given one is taken."""
     names = known_names((host, *host_names), origins)
     accept = partial(handshake.accept, origins=origins, names=names, subprotocols=subprotocols, compression=compression)
-    clients = Clients(accept, max_message, open_timeout, EndSettings(close_timeout=close_timeout))
+    clients = Clients(accept, max_message, open_timeout, EndSettings(KEEP_ALIVE, close_timeout, Held(logger, max_held)))
     server = await asyncio.get_running_loop().create_server(lambda: Handshake(clients), host, port)
 
     async def aclose() -> None:

@@ -47,6 +47,7 @@ from chatlab.fanout import Fanout, Group, SlowReaderPolicy
 from chatlab.net import websockets_library
 from chatlab.net.aiohttp_upgrade import upgrade
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
+from chatlab.net.held import Held
 from chatlab.net.hosts import judged_by_name
 from chatlab.net.http_server import HttpServer
 from chatlab.room_lines import Parts, look_alike, one_line, parts_of, required_name
@@ -375,7 +376,7 @@ class RoomAsInTheArticle:
 
     def __init__(self) -> None:
         self.sessions: dict[UUID, ServerConnection] = {}
-        self.transports = websockets_library.Transports()
+        self.transports = websockets_library.Transports(Held(logger))
         self.messages = self.deliveries = 0
 
     async def handle(self, connection: ServerConnection) -> None:
@@ -561,6 +562,7 @@ async def start(
     settings = EndSettings(
         KeepAlive(ping_interval, ping_timeout, Close(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")),
         close_timeout=policy.drain_seconds + 1,  # no sooner: a slow reader has that long to come to its close
+        held=Held(logger),
     )
     names = known_names((host, *host_names), origins)
     guard = None if code is None else CodeGuard(code)

@@ -20,6 +20,7 @@ from websockets.typing import Subprotocol
 
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat
+from chatlab.chat.admin import AdminSettings
 from tests.support.require import missing
 
 CONFIGURATION = (Path(__file__).parents[1] / "docker" / "haproxy.cfg").read_text(encoding="utf-8")
@@ -127,3 +128,16 @@ async def test_a_server_that_has_gone_is_passed_over(two_names: tuple[str, dict[
     await sites["A"].stop()
     async with aiohttp.ClientSession() as client:
         assert {await ask(client, f"{url}/ws/info") for _ in range(20)} == {"B"}
+
+
+async def test_it_asks_for_readiness_on_the_admin_port_where_that_is_another(
+    haproxy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with await chat.start(MemoryBroker(), admin=AdminSettings(port=0)) as server:
+        monkeypatch.setenv("CHATLAB_ADMIN_PORT", str(server.admin.port))
+        async with balancing(haproxy, tmp_path, server.port) as where, aiohttp.ClientSession() as client:
+            await asyncio.sleep(3)  # two checks that fail would take it out of service
+            async with client.get(f"http://{where}/") as page:  # else it would be down: its own port answers 404
+                assert page.status == 200
+            async with client.get(f"http://{where}/metrics") as metrics:
+                assert metrics.status == 404

@@ -1,8 +1,9 @@
 """aiohttp's server as it meets strangers: it names no versions, and what a client got wrong is no fault of ours.
 
 More that aiohttp does not document, held by tests/net/test_aiohttp_runner.py: `AppRunner._make_server`, which makes the
-server that makes a `RequestHandler` for each connection; `RequestHandler._waiter`, pending while no whole request is
-here; `Request._prepare_hook`, called before the headers of any answer are sent, those to what is not HTTP among them.
+server that makes a `RequestHandler` for each connection; its `_waiter`, pending while no whole request is here, and its
+`_messages`, those that are; `Request._prepare_hook`, called before the headers of any answer are sent, those to what is
+not HTTP among them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from typing import Any
 
 from aiohttp import hdrs, web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 
 from chatlab.seldom import Log, Seldom
@@ -63,25 +65,38 @@ class Server(web.Server):
 
 
 class Handler(web.RequestHandler):
-    """One connection; `half_since` is when the request began that has come in part, None if there is no such request.
+    """One connection, which knows since when it has had half a request."""
 
-    It is on the event loop's clock.
-    """
-
-    __slots__ = ("half_since",)
+    __slots__ = ("_half_since",)
 
     def __init__(self, *parts: Any, **options: Any) -> None:
         super().__init__(*parts, **options)
-        self.half_since: float | None = None
+        self._half_since: float | None = None
+
+    @property
+    def half_since(self) -> float | None:
+        """When the request began that has come in part, on the loop's clock; None while one is answered, or none is."""
+        return self._half_since if self._waits() else None
 
     def data_received(self, data: bytes) -> None:
         """Read on; notice whether this leaves a request half read."""
         super().data_received(data)
-        waiting = self._waiter is not None and not self._waiter.done()
-        if not waiting:
-            self.half_since = None
-        elif self.half_since is None:
-            self.half_since = self._loop.time()
+        whole = self._messages[-1][0] if self._messages else None
+        if self._has_more(data, whole) if whole is not None else self._waits():
+            if self._half_since is None or whole is not None:
+                self._half_since = self._loop.time()
+        elif whole is not None:
+            self._half_since = None
+
+    def _waits(self) -> bool:
+        return self._waiter is not None and not self._waiter.done()
+
+    def _has_more(self, data: bytes, last: Any) -> bool:
+        """Say whether `data`, in which the request `last` came, goes on behind it: the parser does not tell."""
+        if not isinstance(last, RawRequestMessage) or last.chunked or last.upgrade:
+            return False
+        behind = data.rpartition(b"\r\n\r\n")[2].lstrip(b"\r\n")
+        return len(behind) > int(last.headers.get(hdrs.CONTENT_LENGTH, 0))
 
     def handle_error(
         self,

@@ -32,6 +32,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+from chatlab.net.held import Held
 from chatlab.tasks import Tasks
 from chatlab.websocket.connection import Connection, Event, Message, Pong, State
 from chatlab.websocket.frames import FINAL_TEXT, MAX_CONTROL_PAYLOAD, Close, CloseCode, Frame, Opcode, plain_message
@@ -81,6 +82,7 @@ class EndSettings:
 
     keep_alive: KeepAlive | None = None
     close_timeout: float = 10.0  # seconds a client has to answer our Close, and then to close the TCP connection
+    held: Held | None = None  # what they all hold, if that has a limit
 
 
 NO_KEEP_ALIVE = EndSettings()
@@ -185,6 +187,19 @@ class WebSocketEnd(asyncio.Protocol):
         if not self.lost:  # asyncio's transport would raise
             self.transport.abort()
 
+    def give_up(self, reason: str) -> None:
+        """Say why, and drop the connection with all that it holds."""
+        if self._websocket.state is State.OPEN:
+            self._websocket.fail(CloseCode.TRY_AGAIN_LATER, reason)
+            if not self.buffered() and not self.transport.is_closing():  # behind what nobody reads, nobody reads it
+                self.transport.write(self._websocket.data_to_send())
+        self._held.clear()
+        self.never_directly()
+        if self.lost or self.buffered():
+            self.abort()
+        else:
+            self.transport.close()
+
     async def drained(self) -> None:
         """Wait until the kernel has taken all that was written, or the connection is lost."""
         while not self.lost and self.buffered():
@@ -227,12 +242,15 @@ class WebSocketEnd(asyncio.Protocol):
         self._wake_who_waits_for_the_buffer()
         self._former.resume_writing()
         self._backlogged = False
+        self._note_what_is_held()
         self._read_or_pause()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed as soon as this returns; its number may be another connection's then."""
         self.never_directly()
         self.lost = True
+        if self._settings.held is not None:
+            self._settings.held.note(self, 0)
         self._wake_who_waits_for_the_buffer()
         self._former.connection_lost(exc)
         for timer in (self._deadline, self._pings):
@@ -300,6 +318,13 @@ class WebSocketEnd(asyncio.Protocol):
                 self._let_others_have_their_turn()
                 return
         self._answer()
+        self._note_what_is_held()
+
+    def _note_what_is_held(self) -> None:
+        """Have it counted: half a message on its way in, and what the kernel does not take on its way out."""
+        if self._settings.held is not None and not self.lost:
+            unsent = self.transport.get_write_buffer_size()
+            self._settings.held.note(self, self._websocket.unfinished + len(self._held) + unsent)
 
     def _let_the_peer_finish(self, rest: bytes = b"") -> None:
         self._read_on_after(self._finish(), rest)
@@ -309,6 +334,7 @@ class WebSocketEnd(asyncio.Protocol):
 
     def _read_on_after(self, work: Coroutine[None, None, None], rest: bytes) -> None:
         self._held += rest
+        self._note_what_is_held()
         if self._tasks is None:
             self._tasks = Tasks(logging.getLogger(__name__))
         self._finishing = self._tasks.start(work, name=f"{self}: finish a message")

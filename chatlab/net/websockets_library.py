@@ -18,10 +18,12 @@ from typing import Any, cast
 
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request as LibraryRequest
 from websockets.http11 import Response as LibraryResponse
 
 from chatlab.errors import HandshakeError
+from chatlab.net.held import Held
 from chatlab.seldom import Log, Seldom
 from chatlab.websocket.connection import Accept
 from chatlab.websocket.frames import CloseCode
@@ -30,17 +32,27 @@ from chatlab.websocket.handshake import Request
 ProcessRequest = Callable[[ServerConnection, LibraryRequest], LibraryResponse | None]
 
 
+DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
+
+
 class Transports:
     """The transports of a server's connections, by connection, those still in their handshake among them."""
 
-    def __init__(self) -> None:
+    def __init__(self, held: Held | None = None) -> None:
+        self.held = held
         self._open: dict[ServerConnection, asyncio.Transport] = {}
 
     def connection_class(self, send_buffer: int | None = None) -> type[ServerConnection]:
         """Return what to give the library as `create_connection`; `send_buffer` is the kernel's for each, in bytes."""
-        transports = self._open
+        transports, held = self._open, self.held
 
         class TrackedConnection(ServerConnection):
+            arriving = 0  # octets of a frame that is not whole, a little too many if others came with it
+            waiting = 0  # octets of the frames that the handler has not had as a message
+
+            def __str__(self) -> str:
+                return f"connection {_peer(self)}"
+
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
                 transports[self] = cast(asyncio.Transport, transport)
                 if send_buffer is not None:
@@ -49,7 +61,43 @@ class Transports:
 
             def connection_lost(self, exc: Exception | None) -> None:
                 transports.pop(self, None)
+                if held is not None:
+                    held.note(self, 0)
                 super().connection_lost(exc)
+
+            def data_received(self, data: bytes) -> None:
+                self.arriving += len(data)
+                super().data_received(data)
+                self.note_what_is_held()
+
+            def process_event(self, event: Any) -> None:
+                self.arriving = 0
+                if isinstance(event, Frame) and event.opcode in DATA:
+                    self.waiting += len(event.data)
+                super().process_event(event)
+
+            async def recv(self, *args: Any, **options: Any) -> Any:
+                message: Any = await super().recv(*args, **options)
+                octets = message.encode() if isinstance(message, str) and not message.isascii() else message
+                self.waiting = max(0, self.waiting - len(octets))
+                return message
+
+            def resume_writing(self) -> None:
+                super().resume_writing()
+                self.note_what_is_held()
+
+            def note_what_is_held(self) -> None:
+                if held is not None and (transport := transports.get(self)) is not None:
+                    held.note(self, self.arriving + self.waiting + transport.get_write_buffer_size())
+
+            def give_up(self, reason: str) -> None:
+                self.protocol.fail(CloseCode.TRY_AGAIN_LATER, reason)
+                transport, nothing_before = transports[self], not transports[self].get_write_buffer_size()
+                if nothing_before:  # behind what nobody reads, nobody reads it
+                    self.send_data()
+                    transport.close()
+                else:
+                    transport.abort()
 
         return TrackedConnection
 

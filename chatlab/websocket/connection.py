@@ -170,6 +170,11 @@ class Assembly:
         self._data = bytearray()
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
 
+    @property
+    def size(self) -> int:
+        """Octets of the message under way that are here."""
+        return len(self._data)
+
     def start_frame(self, header: Header) -> None:
         """Take the header of a data frame; raise `WebSocketError` if it has no place here or promises too much."""
         if header.opcode == Opcode.CONTINUATION:
@@ -296,6 +301,11 @@ class Connection:
         """Octets taken by `receive_data` of which no event has been asked for yet."""
         return len(self._buffer)
 
+    @property
+    def unfinished(self) -> int:
+        """Octets held of what has not become an event: unread ones, and the pieces of a message under way."""
+        return len(self._buffer) + self._assembly.size
+
     def data_to_send(self) -> bytes:
         """Return all that is to be written to the socket now, and forget it."""
         data = b"".join(self._out)
@@ -340,6 +350,12 @@ class Connection:
         self._move(Cause.CLOSE_SENT)
         self.close_sent = close
         self._send_frame(Frame(Opcode.CLOSE, payload))
+
+    def fail(self, code: int, reason: str) -> None:
+        """_Fail the WebSocket Connection_ (7.1.7) for a reason of our own: read no more, and keep nothing that was."""
+        self._fail(WebSocketError(reason, code))
+        self._buffer.clear()
+        self._assembly = Assembly(self.max_message, None)
 
     # Bytes in
 

@@ -90,6 +90,8 @@ async def test_a_handler_knows_whether_it_has_half_a_request(server: HttpServer)
     await half(b"ngth: 0\r\n\r\n", False)
     await reader.readuntil(b"\r\n\r\n")
     await half(POST, True)
+    await half(b"Content-Length: 4\r\n\r\n\r\n\r\n" + POST, True)  # in one piece with what came before
+    await half(b"Content-Length: 0\r\n\r\n", False)
     writer.close()
 
 

@@ -14,9 +14,12 @@ from aiohttp import ClientSession
 from chatlab import echo, room
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat_server
+from chatlab.chat.access import Access
 from chatlab.chat.admin import AdminSettings
 from chatlab.chat.server import ChatServer
+from chatlab.chat.users import among
 from tests.support.reverse_proxies import behind
+from tests.support.stomp_peer import Peer
 from tests.support.wire import get, say
 
 pytestmark = pytest.mark.every_loop
@@ -275,3 +278,23 @@ async def test_no_answer_says_what_made_it(start: Start, path: str) -> None:
             assert b"\r\nserver:" not in said
             for word in (b"aiohttp", b"python/", b"websockets/", b"traceback"):
                 assert word not in said
+
+
+# --- Names with a slash in them ---
+
+
+async def test_a_user_whose_name_holds_a_slash_gets_what_is_its_own_and_nothing_else() -> None:
+    access = Access(among({"a": "one", "a/b": "two", "a/queue": "three"}))
+    async with (
+        await start_chat(access=access) as server,
+        Peer(server.url, "a", passcode="one") as a,
+        Peer(server.url, "a/b", passcode="two") as slash,
+        Peer(server.url, "a/queue", passcode="three") as queue,
+    ):
+        for peer in (a, slash, queue):
+            await peer.subscribe("/user/queue/private")
+        for to in ("a", "a/b", "a/queue"):
+            await queue.receipt("SEND", f'{{"to": "{to}", "content": "for {to}"}}', destination="/app/chat.private")
+        for peer, name in ((a, "a"), (slash, "a/b"), (queue, "a/queue")):
+            assert f"for {name}" in (await peer.frame("MESSAGE")).body.decode()
+            await peer.nothing_more()
