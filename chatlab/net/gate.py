@@ -78,7 +78,7 @@ class Gate:
 
     def take_spare(self, transport: asyncio.BaseTransport) -> bool:
         """Take a spare place, if there is one."""
-        if len(self._spare) >= SPARE // 2:
+        if len(self._spare) >= SPARE // 4:
             return False
         self._spare.add(transport)
         return True
@@ -98,6 +98,12 @@ class GatedConnection(asyncio.Protocol):
         self._address: str | None = None  # what its place is counted under; None if it has none
         self._transport: asyncio.Transport
         self._deadline: asyncio.TimerHandle | None = None
+
+    @property
+    def half_since(self) -> float | None:
+        """Since when a request has come in part, as far as the server's protocol tells; None if none has."""
+        half_since: float | None = getattr(self._inner, "half_since", None)
+        return half_since
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a place, or say that there is none."""
@@ -148,7 +154,7 @@ class GatedConnection(asyncio.Protocol):
     def _refuse(self, over: str, address: str) -> None:
         self._gate.refusals.note(over, REMEDY[over], whose=address)
         self._transport.write(answer_of(over))
-        if self._gate.lingering >= SPARE // 2 or not self._transport.can_write_eof():
+        if self._gate.lingering >= SPARE // 4 or not self._transport.can_write_eof():
             self._transport.close()
             return
         self._gate.lingering += 1

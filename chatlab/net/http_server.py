@@ -24,6 +24,7 @@ from chatlab.net.gate import REMEDY, Gate, refusal_of
 from chatlab.net.places import CONNECTIONS, PER_ADDRESS_DEFAULT, Places, Refusals, places_for_descriptors
 
 BACKLOG = 128  # connections that wait to be accepted
+ACCEPTED_AT_ONCE = 8  # by asyncio, before the gate sees the first of them: each has a descriptor already
 IDLE_SECONDS = 75.0  # for a connection between two requests
 # For handlers to notice that their connections were cut off. aiohttp waits for that twice, and takes 0 for "for ever".
 CANCEL_SECONDS = 0.1
@@ -74,7 +75,8 @@ class HttpServer:
         self.host, self.port = sockets[0].getsockname()[:2]
         loop = asyncio.get_running_loop()
         for sock in sockets:
-            server = await loop.create_server(self.gate.before(make), sock=sock, backlog=BACKLOG)
+            server = await loop.create_server(self.gate.before(make), sock=sock, backlog=ACCEPTED_AT_ONCE)
+            sock.listen(BACKLOG)
             self._listening.append(server)
         self.first_request.start()
 

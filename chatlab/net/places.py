@@ -27,7 +27,7 @@ CONNECTIONS = "connections"
 PER_ADDRESS = "connections-per-address"
 
 PER_ADDRESS_DEFAULT = 500  # a school behind one address, several tabs each
-SPARE = 32  # descriptors for those who are told that there is no place, and for whoever asks after our health
+SPARE = 64  # descriptors for those who are told that there is no place, and for whoever asks after our health
 FOR_THE_ENGINE_AND_FILES = 64  # descriptors at least; of many, a sixteenth
 MOST = 50_000  # with as many descriptors as one likes, memory is the limit
 WITHOUT_A_LIMIT = 10_000  # where the system does not tell (Windows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,8 +24,17 @@ UPGRADE = (
 class Peer:
     """One connection. `async with Peer(url) as peer` is connected and CONNECTED."""
 
-    def __init__(self, url: str, login: str | None = None, *, version: str = "1.2", **headers: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        login: str | None = None,
+        *,
+        version: str = "1.2",
+        http: Mapping[str, str] | None = None,
+        **headers: str,
+    ) -> None:
         self.url = url
+        self.http = http  # headers of the upgrade
         self.version = version
         self.connected = Frame("CONNECTED")
         self.user_headers = {"accept-version": version, "host": "test", **headers}
@@ -37,7 +47,13 @@ class Peer:
 
     async def open(self) -> Self:
         """Open the WebSocket alone."""
-        self.websocket = await connect(self.url, subprotocols=["v12.stomp"], compression=None, max_size=1 << 24)  # type: ignore[list-item]  # a NewType of str
+        self.websocket = await connect(
+            self.url,
+            subprotocols=["v12.stomp"],  # type: ignore[list-item]  # a NewType of str
+            compression=None,
+            max_size=1 << 24,
+            additional_headers=self.http,
+        )
         return self
 
     async def __aenter__(self) -> Self:

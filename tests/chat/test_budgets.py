@@ -1,0 +1,84 @@
+"""The table of budgets, what one may write for them, and the books of pace and names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from chatlab.chat.budgets import TABLE, Budgets, Names, Pace
+from tests.support.commands import run
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_limit_is_set_by_its_name() -> None:
+    budgets = Budgets.parse(["connections-per-address=7", " names = 0 "])
+    assert (budgets.connections_per_address, budgets.names, budgets.receipts) == (7, 0, Budgets().receipts)
+    assert budgets.counts_loopback
+    assert not Budgets().counts_loopback
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ("name=3", "no limit is called 'name'; the limits are connections, "),
+        ("names", "the limit names is '', and has to be a number from 0 on"),
+        ("names=-1", "the limit names is '-1'"),
+        ("names=1e3", "the limit names is '1e3'"),
+        ("names=" + "9" * 5000, "the limit names is '999"),
+        ("subscriptions=0", "the limit subscriptions is '0', and has to be a number from 1 on"),
+    ],
+)
+def test_what_is_no_limit_is_refused_in_words_that_help(given: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(fault)):
+        Budgets.parse([given])
+
+
+def test_the_session_is_told_what_it_looks_after_and_takes_the_largest_frame_anyway() -> None:
+    limits = Budgets.parse(["subscriptions=3", "transactions=2", "held-octets=1000"]).stomp_limits(max_frame=5 << 20)
+    assert (limits.max_subscriptions, limits.max_transactions) == (3, 2)
+    assert min(limits.max_held, limits.max_transaction, limits.max_unacknowledged_octets) >= 5 << 20
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_each_limit_is_a_row_of_the_deployment_guide(name: str) -> None:
+    budget = TABLE[name]
+    rows = [line for line in (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{name}` ")]
+    assert len(rows) == 1
+    assert f"| {budget.default:,} |" in rows[0]
+
+
+async def test_the_command_line_prints_all_limits_and_refuses_what_is_none() -> None:
+    status, printed, _ = await run("serve", "chat", "--limits")
+    assert status == 0
+    assert [line.split()[0] for line in printed.splitlines()] == list(TABLE)
+    status, _, errors = await run("serve", "chat", "--limit", "nix=1")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "no limit is called 'nix'" in errors
+
+
+def test_a_pace_lets_five_seconds_worth_come_at_once_and_no_more() -> None:
+    now = 100.0
+    pace = Pace(10, clock=lambda: now)
+    assert pace.spend(50) == 0.0
+    assert pace.spend(10) == 1.0, "a second too early"
+    now += 2.0
+    assert pace.spend(10) == 0.0
+    now += 3600.0
+    assert pace.spend(51) == pytest.approx(0.1), "what is not used does not add up"
+    assert Pace(0).spend(1 << 40) == 0.0
+
+
+def test_names_are_counted_by_whose_they_are_and_freed_when_nobody_uses_them() -> None:
+    now, read = 0.0, {"read"}
+    names = Names(4, 2, read.__contains__, clock=lambda: now)
+    assert [names.use("read", "a"), names.use("b", "a"), names.use("c", "a")] == ["", "", "names-per-hour"]
+    assert [names.use("c", "b"), names.use("d", "b"), names.use("e", "c")] == ["", "", "names"]
+    names.turn()
+    assert names.use("b", "z") == "", "it is no new one"
+    names.turn()
+    assert (len(names), sorted(names.in_use)) == (2, [])
+    now = 3601.0
+    assert [names.use("c", "a"), names.use("d", "a"), names.use("e", "a")] == ["", "", "names"]

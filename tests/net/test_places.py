@@ -1,0 +1,95 @@
+"""Places: how many connections there may be, what an address is, and whom to believe about it."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from chatlab.net.places import Places, Refusals, TrustedProxies, counted_as, places_for_descriptors
+
+
+def test_each_address_has_its_share_of_what_there_is_in_all() -> None:
+    places = Places(in_all=3, per_address=2)
+    assert [places.take("a"), places.take("a"), places.take("a")] == ["", "", "connections-per-address"]
+    assert [places.take("b"), places.take("c")] == ["", "connections"]
+    places.give_back("a")
+    assert (places.take("c"), places.addresses) == ("", 3)
+
+
+def test_what_has_no_address_is_counted_in_all_alone_and_nothing_is_kept_of_who_has_left() -> None:
+    places = Places(in_all=0, per_address=1)
+    assert [places.take(""), places.take("")] == ["", ""]
+    places.take("a")
+    places.give_back("a")
+    assert (places.taken, places.addresses) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:aaaa::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:bbbb::2", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("127.0.0.1", ""),
+        ("::1", ""),
+        ("::ffff:127.0.0.1", ""),
+        ("", ""),
+        ("/run/chat.sock", ""),
+    ],
+)
+def test_an_address_is_counted_as_networks_hand_them_out(address: str, counted: str) -> None:
+    assert counted_as(address) == counted
+
+
+def test_loopback_is_counted_where_it_is_asked_for() -> None:
+    assert counted_as("127.0.0.1", loopback=True) == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_for", "client"),
+    [
+        ("198.51.100.9", ["192.0.2.7"], "198.51.100.9"),  # no proxy that is trusted
+        ("10.0.0.1", ["192.0.2.7"], "192.0.2.7"),
+        ("10.0.0.1", ["203.0.113.1, 192.0.2.7"], "192.0.2.7"),  # the first was written by the client
+        ("10.0.0.1", ["203.0.113.1", "192.0.2.7, 10.0.0.2"], "192.0.2.7"),
+        ("10.0.0.1", ["garbage, 192.0.2.7:5123"], "192.0.2.7"),
+        ("10.0.0.1", ['"[2001:db8::1]:443"'], "2001:db8::1"),
+        ("10.0.0.1", ["garbage, 10.0.0.3"], "10.0.0.3"),
+        ("10.0.0.1", ["garbage"], ""),
+        ("10.0.0.1", [], ""),
+        ("::ffff:10.0.0.1", ["192.0.2.7"], "192.0.2.7"),
+        ("", ["192.0.2.7"], ""),
+    ],
+)
+def test_a_client_behind_proxies_is_who_the_last_trusted_one_was_asked_by(
+    peer: str, forwarded_for: list[str], client: str
+) -> None:
+    assert TrustedProxies(["10.0.0.0/8"]).client_behind(peer, forwarded_for) == client
+
+
+def test_without_trusted_proxies_nobody_is_believed() -> None:
+    assert TrustedProxies().client_behind("127.0.0.1", ["192.0.2.7"]) == "127.0.0.1"
+
+
+def test_descriptors_are_left_for_the_engine_and_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    for limit, places in ((256, 128), (1024, 896), (1 << 20, 50_000), (resource.RLIM_INFINITY, 50_000), (40, 1)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+        assert places_for_descriptors() == places
+
+
+def test_refusals_are_counted_each_and_logged_seldom(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    refusals = Refusals(logging.getLogger("chatlab.test"), seconds=60, clock=lambda: now)
+    for _ in range(1000):
+        refusals.note("names", whose="x" * 5000)
+    now = 61.0
+    refusals.note("names")
+    refusals.note("connections")
+    assert refusals.counts == {"names": 1001, "connections": 1}
+    facts = [(record.budget, record.times) for record in caplog.records]  # type: ignore[attr-defined]  # its extra
+    assert facts == [("names", 1), ("names", 1000), ("connections", 1)]
+    assert len(caplog.records[0].last) == 100  # type: ignore[attr-defined]  # the same

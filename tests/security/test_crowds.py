@@ -1,0 +1,199 @@
+"""One peer takes all the connections it can get: there is a place left to say no, and others keep theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from aiohttp import ClientSession
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.chat import server as chat_server
+from chatlab.chat.access import Access
+from chatlab.chat.app import User
+from chatlab.chat.budgets import Budgets
+from chatlab.chat.server import ChatServer
+from chatlab.lab.until import until
+from tests.support.attacks import SLACK, attacked, port_of, round_trip
+from tests.support.stomp_peer import Peer
+
+UPGRADE = (
+    "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+@contextmanager
+def sockets(port: int, count: int, request: str) -> Iterator[list[socket.socket]]:
+    """So many connections, each with a request sent."""
+    with ExitStack() as held:
+        opened = []
+        for _ in range(count):
+            sock = held.enter_context(socket.create_connection(("127.0.0.1", port), 5))
+            sock.sendall(request.encode())
+            opened.append(sock)
+        yield opened
+
+
+async def ask(port: int, request: str) -> bytes:
+    """What a newcomer is answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request.encode())
+    answer = await asyncio.wait_for(reader.read(1000), 10)
+    writer.close()
+    return answer
+
+
+HEALTH = "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"), [(("chat", "--broker", "memory://"), "/ws"), (("room",), "/room"), (("chat",), "")]
+)
+async def test_who_would_take_all_descriptors_leaves_some_to_say_no_with(arguments: tuple[str, ...], path: str) -> None:
+    async with attacked(*arguments, "--port", "0", descriptors=256) as (url, command):
+        port, request = port_of(url), UPGRADE.format(path=path) if path else "GET /ws HT"
+        with sockets(port, 400, request):
+            await asyncio.sleep(0.5)
+            for _ in range(3):
+                answer = await ask(port, UPGRADE.format(path="/room" if path == "/room" else "/ws"))
+                assert answer.startswith(b"HTTP/1.1 503 ")
+                assert b"too many connections (limit connections)" in answer
+            if path == "/ws":
+                await asyncio.sleep(2.5)  # the attackers' last ones have lost their spare places
+                assert (await ask(port, HEALTH)).startswith(b"HTTP/1.1 200 ")
+        command.process.terminate()
+        _, _, errors = await command.ended()
+        assert errors.count("over budget") == 1
+        assert len(errors.splitlines()) < 700
+        assert "Traceback" not in errors
+
+
+async def test_those_who_are_in_notice_nothing_of_those_who_want_in() -> None:
+    async with attacked("chat", "--broker", "memory://", "--port", "0", descriptors=256) as (url, _), Peer(url) as peer:
+        calm = await round_trip(peer)
+        with sockets(port_of(url), 400, UPGRADE.format(path="/ws")):
+            assert await round_trip(peer) <= 2 * calm + SLACK
+
+
+async def status_of(server: ChatServer, **headers: str) -> int:
+    """How an upgrade with these headers is answered; 101 if it is agreed to, and then it stays open."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        await connect(server.url, additional_headers=named, proxy=None, close_timeout=0.1)
+    except InvalidStatus as refused:
+        return refused.response.status_code
+    return 101
+
+
+async def test_behind_a_trusted_proxy_each_client_has_its_share(broker: MemoryBroker) -> None:
+    budgets = Budgets(connections_per_address=2)
+    async with await chat_server.start(broker, budgets=budgets, trusted_proxies=["127.0.0.1"]) as server:
+        statuses = [await status_of(server, X_Forwarded_For=f"203.0.113.{n}, 192.0.2.7") for n in range(4)]
+        assert statuses == [101, 101, 503, 503], "what a client writes itself into the header makes no other client"
+        assert await status_of(server, X_Forwarded_For="192.0.2.8") == 101
+        homes = [await status_of(server, X_Forwarded_For=f"2001:db8:1:2::{n}") for n in range(4)]
+        assert homes == [101, 101, 503, 503]
+        assert server.service.refusals.counts == {"connections-per-address": 4}
+
+
+async def test_without_a_trusted_proxy_the_header_counts_for_nothing(broker: MemoryBroker) -> None:
+    async with await chat_server.start(broker, budgets=Budgets(connections_per_address=2)) as server:
+        statuses = [await status_of(server, X_Forwarded_For=f"192.0.2.{n}") for n in range(4)]
+        assert statuses == [101, 101, 503, 503]
+
+
+async def test_a_class_behind_one_address_comes_in_whole(broker: MemoryBroker) -> None:
+    async with await chat_server.start(broker, trusted_proxies=["127.0.0.1"]) as server:
+        statuses = [await status_of(server, X_Forwarded_For="192.0.2.7") for _ in range(120)]
+        assert statuses == [101] * 120, "forty people with three tabs each"
+
+
+async def test_a_place_is_given_back_when_its_client_has_gone(broker: MemoryBroker) -> None:
+    async with await chat_server.start(broker, budgets=Budgets(connections_per_address=1)) as server:
+        for _ in range(5):
+            async with Peer(server.url):
+                assert server.service.places.taken == 1
+            await until(lambda: not server.service.places.taken)
+        assert server.service.places.addresses == 0
+
+
+async def test_one_user_has_so_many_connections_and_no_more(broker: MemoryBroker) -> None:
+    access = Access(lambda credentials: User(credentials.login or "", credentials.login or ""))
+    budgets = Budgets(connections_per_principal=2)
+    async with await chat_server.start(broker, budgets=budgets, access=access) as server:
+        async with Peer(server.url, "mallory"), Peer(server.url, "mallory"), Peer(server.url, "ana"):
+            third = await Peer(server.url).open()
+            await third.send("CONNECT", accept_version="1.2", host="x", login="mallory")
+            error = await third.frame("ERROR")
+            assert error.get("message") == (
+                "too many connections of 'mallory': at most 2 are allowed; close some of the others"
+            )
+            assert error.get("limit") == "connections-per-principal"
+            assert await third.close_code() == 1008
+        await until(lambda: not server.service.principals.taken)
+        async with Peer(server.url, "mallory"):
+            pass
+
+
+async def metric(server: ChatServer, name: str) -> float:
+    """One sample of /metrics."""
+    async with ClientSession() as http, http.get(f"{server.page_url}metrics") as response:
+        lines = (await response.text()).splitlines()
+    return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
+
+
+async def test_sockjs_sessions_are_connections_whichever_connection_they_come_over(broker: MemoryBroker) -> None:
+    async with await chat_server.start(broker) as server, Peer(server.url, "bystander") as peer:
+        calm = await round_trip(peer)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        statuses = []
+        for number in range(1500):
+            path = f"/ws/0/session{number}/xhr"
+            writer.write(f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            statuses.append(int(head.split()[1]))
+            await _read_body(reader, head)
+        assert statuses.count(200) <= 500
+        assert statuses[-1] == 503
+        assert await metric(server, "chatlab_connections") <= 501
+        assert await metric(server, "chatlab_sockjs_sessions") <= 500
+        refused = 'chatlab_refused_by_budget_total{budget="sockjs-sessions-per-address"}'
+        assert await metric(server, refused) >= 1000
+        assert await round_trip(peer) <= 2 * calm + SLACK
+        await until(lambda: not server.service.sockjs_places.taken, timeout=20)
+        assert server.service.places.taken == 1, "those that never CONNECT are soon gone"
+        writer.close()
+
+
+async def _read_body(reader: asyncio.StreamReader, head: bytes) -> None:
+    if b"chunked" in head.lower():
+        while (size := int(await reader.readline(), 16)) >= 0:
+            await reader.readexactly(size + 2)
+            if not size:
+                return
+    length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+    await reader.readexactly(length)
+
+
+async def test_a_session_over_a_websocket_that_never_connects_is_ended(broker: MemoryBroker) -> None:
+    async with await chat_server.start(broker, connect_timeout=0.3) as server:
+        websocket = await connect(f"{server.url}/0/abc/websocket", proxy=None)
+        async with asyncio.timeout(10):
+            await websocket.wait_closed()
+        await until(lambda: not server.service.places.taken)
+
+
+async def test_an_instance_has_so_many_places_and_no_more(broker: MemoryBroker) -> None:
+    async with (
+        await chat_server.start(broker, budgets=Budgets(connections=2)) as server,
+        Peer(server.url),
+        Peer(server.url),
+    ):
+        assert await status_of(server) == 503
+        assert await metric(server, 'chatlab_budget_limit{budget="connections"}') == 2

@@ -1,0 +1,150 @@
+"""What a server holds for one client is bounded: open transactions, what is unanswered, what is not acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+
+import pytest
+from aiohttp import ClientSession
+from websockets.exceptions import ConnectionClosed
+
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.chat import server as chat_server
+from chatlab.chat.budgets import Budgets
+from chatlab.chat.server import ChatServer
+from chatlab.lab.until import until
+from tests.support.attacks import SEND, stomp
+from tests.support.held_broker import Held
+from tests.support.stomp_peer import Peer, chat
+
+COUNTED = 'chatlab_refused_by_budget_total{{budget="{}"}} {}'
+
+
+async def metrics(server: ChatServer) -> list[str]:
+    async with ClientSession() as http, http.get(f"{server.page_url}metrics") as response:
+        return (await response.text()).splitlines()
+
+
+async def refusal(server: ChatServer, peer: Peer, budget: str) -> str:
+    """Wait for the ERROR of a budget, which the metrics have counted once; return what it says."""
+    error = await peer.frame("ERROR")
+    assert error.get("limit") == budget
+    assert await peer.close_code() in (1002, 1008)
+    assert COUNTED.format(budget, 1) in await metrics(server)
+    return error.get("message") or ""
+
+
+async def test_open_transactions_hold_so_much_together(broker: MemoryBroker) -> None:
+    async with await chat_server.start(broker) as server, Peer(server.url) as peer:
+        with suppress(ConnectionClosed):
+            for transaction in map(str, range(16)):
+                await peer.send("BEGIN", transaction=transaction)
+                for _ in range(15):
+                    await peer.send("SEND", "x" * 60_000, destination="/topic/x", transaction=transaction)
+        assert await refusal(server, peer, "held-octets") == (
+            "open transactions are too large: at most 4194304 octets are allowed"
+        )
+
+
+async def test_tiny_frames_in_transactions_are_counted_with_what_they_take(broker: MemoryBroker) -> None:
+    budgets = Budgets(held_octets=100_000)
+    async with await chat_server.start(broker, budgets=budgets) as server, Peer(server.url) as peer:
+        await peer.send("BEGIN", transaction="1")
+        frame = stomp("SEND", destination="/topic/x", transaction="1")
+        await peer.websocket.send((frame * 250).decode())
+        assert "at most 100000 octets" in await refusal(server, peer, "held-octets")
+
+
+async def test_transactions_and_subscriptions_say_which_limit_it_is(broker: MemoryBroker) -> None:
+    budgets = Budgets(transactions=2, subscriptions=2)
+    async with await chat_server.start(broker, budgets=budgets) as server:
+        async with Peer(server.url) as peer:
+            for number in range(3):
+                await peer.send("BEGIN", transaction=str(number))
+            await refusal(server, peer, "transactions")
+        async with Peer(server.url) as peer:
+            for number in range(3):
+                await peer.send("SUBSCRIBE", id=str(number), destination=f"/topic/{number}")
+            await refusal(server, peer, "subscriptions")
+
+
+@pytest.mark.parametrize("destination", ["/topic/public", "/topic/x", "/queue/x", "/user/queue/errors", "/topic/who.x"])
+async def test_one_client_does_not_have_everything_sent_to_it_hundreds_of_times(
+    broker: MemoryBroker, destination: str
+) -> None:
+    async with await chat_server.start(broker) as server, Peer(server.url) as peer:
+        for number in range(17):
+            await peer.send("SUBSCRIBE", id=str(number), destination=destination)
+        said = await refusal(server, peer, "subscriptions-per-destination")
+        assert said == f"too many subscriptions to {destination!r}: at most 16 are allowed"
+
+
+async def test_what_is_not_acknowledged_is_bounded_in_octets(broker: MemoryBroker) -> None:
+    budgets = Budgets(unacknowledged_octets=1)  # 64 frames of the largest size at least: 4 MiB
+    async with await chat_server.start(broker, budgets=budgets) as server, Peer(server.url) as peer:
+        for number in range(10):
+            await peer.subscribe("/topic/x", id=str(number), ack="client-individual")
+        for _ in range(10):
+            await peer.send("SEND", "x" * 60_000, destination="/topic/x")
+        assert "octets unacknowledged: at most 4194304 are allowed" in await refusal(
+            server, peer, "unacknowledged-octets"
+        )
+
+
+async def test_acknowledging_makes_room(broker: MemoryBroker) -> None:
+    budgets = Budgets(unacknowledged_octets=1)
+    async with await chat_server.start(broker, budgets=budgets) as server, Peer(server.url) as peer:
+        await peer.subscribe("/topic/x", ack="client")
+        for _ in range(4):
+            for _ in range(30):
+                await peer.send("SEND", "x" * 60_000, destination="/topic/x")
+            last = [await peer.frame("MESSAGE") for _ in range(30)][-1]
+            await peer.receipt("ACK", id=last.get("ack") or "")
+
+
+async def test_frames_that_wait_for_one_before_them_are_bounded_and_all_answered_in_the_end() -> None:
+    async with Held() as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
+        await peer.send("SEND", chat("held"), destination=SEND, receipt="first")
+        await until(lambda: broker.asked)
+        count = 20_000
+        frame = stomp("BEGIN", transaction="t", receipt="b") + stomp("ABORT", transaction="t", receipt="a")
+
+        async def send() -> None:
+            for _ in range(count // 200):
+                await peer.websocket.send((frame * 100).decode())
+
+        sending = asyncio.create_task(send())
+        (connection,) = server.service.connections
+        session = connection.session  # type: ignore[attr-defined]  # a `Client` is not asked for it
+        await until(lambda: session.unanswered >= 1000)
+        await asyncio.sleep(0.5)
+        assert session.unanswered < 2000
+        assert server.service.delays.counts["receipts"] == 1
+        broker.storing.set()
+        frames = [await peer.frame("RECEIPT") for _ in range(count + 1)]
+        assert frames[0].get("receipt-id") == "first"
+        await sending
+
+
+async def test_an_error_quotes_no_more_of_what_it_is_about_than_a_reader_needs(broker: MemoryBroker) -> None:
+    async with await chat_server.start(broker) as server, Peer(server.url) as peer:
+        await peer.send("BEGIN", transaction="\U0010ffff" * 1900)
+        await peer.send("BEGIN", transaction="\U0010ffff" * 1900)
+        error = await peer.frame("ERROR")
+        assert len(error.get("message") or "") < 1010
+        assert (error.get("message") or "").endswith("has begun already")
+
+
+async def test_a_refused_message_is_told_as_often_as_its_sender_asked_and_logged_seldom(
+    broker: MemoryBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "chatlab")
+    async with await chat_server.start(broker) as server, Peer(server.url) as peer:
+        await peer.subscribe("/user/queue/errors")
+        for _ in range(20):
+            await peer.websocket.send((stomp("SEND", "{}", destination=SEND) * 100).decode())
+        for _ in range(2000):
+            assert "content" in json.loads((await peer.frame("MESSAGE")).body)["error"]
+        assert len([record for record in caplog.records if "message refused" in record.getMessage()]) < 300

@@ -1,0 +1,117 @@
+"""One guest makes up names: what there is of them here and in the engine is bounded, and others go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.chat import server as chat_server
+from chatlab.chat.budgets import Budgets, Names
+from chatlab.lab.until import until
+from tests.support.attacks import SEND, SLACK, round_trip
+from tests.support.chat_brokers import KINDS, ChatBroker, chat_broker
+from tests.support.stomp_peer import Peer, chat
+
+ROOMS = "/topic/room."
+
+
+@pytest.fixture(params=KINDS)
+async def any_broker(request: pytest.FixtureRequest) -> AsyncIterator[ChatBroker]:
+    async with chat_broker(request.param) as broker:
+        yield broker
+
+
+async def keys_of(broker: ChatBroker) -> int:
+    """How many names there are in the engine."""
+    if isinstance(broker, MemoryBroker):
+        return len(broker._topics)
+    async with Redis.from_url(broker.url) as redis:
+        return len([key async for key in redis.scan_iter(count=1000, _type="stream")])
+
+
+async def test_a_guest_who_sends_to_thousands_of_rooms_leaves_some_hundreds(any_broker: ChatBroker) -> None:
+    async with (
+        await chat_server.start(any_broker) as server,
+        Peer(server.url, "mallory") as mallory,
+        Peer(server.url, "ana") as ana,
+    ):
+        await mallory.subscribe("/user/queue/errors", id="errors")
+        calm = await round_trip(ana)
+        for number in range(5000):
+            await mallory.send("SEND", chat("x", f"made-up-{number}"), destination=SEND)
+        for number in range(200):
+            await mallory.send("SEND", "x", destination=f"/topic/made-up-{number}")
+            await mallory.send("SEND", "x", destination=f"/queue/made-up-{number}")
+        assert await round_trip(ana) <= 2 * calm + SLACK
+        refused = json.loads((await mallory.frame("MESSAGE")).body)["error"]
+        assert refused.startswith(
+            "refused: more than 500 new rooms, topics and queues within an hour (limit names-per-"
+        )
+        await mallory.receipt("SEND", chat("still here", "made-up-1"), destination=SEND)
+        assert await keys_of(any_broker) < 600
+        assert server.service.refusals.counts["names-per-hour"] >= 4900
+        await ana.subscribe(f"{ROOMS}her-own")
+        await ana.say("hello", "her-own")
+        assert await ana.contents(1) == ["hello"]
+
+
+@pytest.mark.parametrize("destination", ["/topic/x{}", "/queue/x{}", f"{ROOMS}x{{}}", "/topic/who.x{}"])
+async def test_names_that_are_subscribed_to_are_counted_too(broker: MemoryBroker, destination: str) -> None:
+    async with await chat_server.start(broker, budgets=Budgets(names_per_hour=3)) as server, Peer(server.url) as peer:
+        for number in range(3):
+            await peer.subscribe(destination.format(number), id=str(number))
+        await peer.send("SUBSCRIBE", id="3", destination=destination.format(3), receipt="r")
+        error = await peer.frame("ERROR")
+        assert "limit names-per-hour" in (error.get("message") or "")
+
+
+async def test_a_full_instance_says_so_and_has_places_again_when_names_are_no_longer_used(
+    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Names, "LATELY", 0.3)
+    async with (
+        await chat_server.start(broker, budgets=Budgets(names=3)) as server,
+        Peer(server.url) as mallory,
+        Peer(server.url) as ana,
+    ):
+        await ana.subscribe("/user/queue/errors", id="errors")
+        await ana.subscribe(f"{ROOMS}kept")
+        for number in range(2):
+            await mallory.say("x", f"r{number}")
+        await ana.send("SEND", chat("x", "hers"), destination=SEND, receipt="r")
+        refused = json.loads((await ana.frame("MESSAGE")).body)
+        assert refused == {
+            "error": "refused: too many rooms, topics and queues are in use here (limit names): "
+            "use one that is there, or wait",
+            "field": None,
+            "receipt": "r",
+        }
+        await until(lambda: len(server.service.names) == 1, timeout=10)
+        await ana.say("x", "hers")
+        await mallory.say("x", "kept")
+        assert await ana.contents(1) == ["x"]
+
+
+async def test_a_guest_who_comes_again_has_no_new_budget_where_addresses_are_told_apart(broker: MemoryBroker) -> None:
+    budgets = Budgets(names_per_hour=4)
+    async with await chat_server.start(broker, budgets=budgets, trusted_proxies=["127.0.0.1"]) as server:
+        for number in range(6):
+            async with Peer(server.url, http={"X-Forwarded-For": "192.0.2.7"}) as peer:
+                await peer.send("SEND", chat("x", f"r{number}"), destination=SEND, receipt="r")
+                assert (await peer.frame()).command == ("RECEIPT" if number < 4 else "ERROR")
+        async with Peer(server.url, http={"X-Forwarded-For": "192.0.2.8"}) as peer:
+            await peer.say("x", "another")
+
+
+async def test_long_names_are_not_remembered(broker: MemoryBroker) -> None:
+    async with await chat_server.start(broker) as server:
+        for destination in ("/topic/" + "x" * 600, "/queue/" + "한" * 600, f"{ROOMS}{'x' * 600}"):
+            async with Peer(server.url) as peer:
+                await peer.send("SEND", "x", destination=destination)
+                error = await peer.frame("ERROR")
+                assert "characters: at most 512 are allowed" in (error.get("message") or "")
+                assert len((error.get("message") or "").encode()) < 200
