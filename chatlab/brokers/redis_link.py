@@ -43,14 +43,16 @@ class Link:
     """A connection to `url`. A server that is silent for `timeout` seconds when it should answer counts as gone.
 
     Raises SetupError for a URL that says what it may not. `protocol`: the RESP version, 2 for a server without 3.
+    `used_for`: what CLIENT LIST calls it.
     """
 
-    def __init__(self, url: str, timeout: float, *, protocol: int = 3) -> None:
+    def __init__(self, url: str, timeout: float, *, protocol: int = 3, used_for: str = "") -> None:
         self.url = redis_url.parse(url)
         self._name = self.url.name
         self._timeout = timeout
         # The timeouts are ours: redis-py's use `asyncio.wait_for`, which in Python 3.11 can swallow a cancellation.
-        self._pool = self.url.pool(ConnectionPool, protocol=protocol, socket_timeout=None, socket_connect_timeout=None)
+        ours = {"protocol": protocol, "socket_timeout": None, "socket_connect_timeout": None}
+        self._pool = self.url.pool(ConnectionPool, used_for=used_for, **ours)
         self._connection: AbstractConnection | None = None
         self._dropped: list[AbstractConnection] = []
         self._watchdog = Watchdog()

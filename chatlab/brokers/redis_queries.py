@@ -92,6 +92,7 @@ class StreamQueries:
         self._client: Redis = Redis(
             connection_pool=redis_url.parse(url).pool(
                 BlockingConnectionPool,
+                used_for="questions",
                 max_connections=8,
                 timeout=None,
                 protocol=3,

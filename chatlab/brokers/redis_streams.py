@@ -100,13 +100,13 @@ class RedisStreamsBroker(RedisPresence):
         self._takeover_after = takeover_after
         self._tries = tries
         self._max_waiting = max_waiting
-        self._publisher = Publisher(Link(url, TIMEOUT), self._prepare, patience)
+        self._publisher = Publisher(Link(url, TIMEOUT, used_for="publishing"), self._prepare, patience)
         self._script = ""
         self._full = min(PAGE, self._retention.at_least)
         self._queries = StreamQueries(url, patience, TIMEOUT)
-        self._follower = Follower(Link(url, TIMEOUT), self._queries, block=BLOCK, full=self._full)
+        self._follower = Follower(Link(url, TIMEOUT, used_for="topics"), self._queries, block=BLOCK, full=self._full)
         self._subscriptions: set[StreamSubscription] = set()
-        self._group_link = SharedLink(Link(url, TIMEOUT))
+        self._group_link = SharedLink(Link(url, TIMEOUT, used_for="groups"))
         self._group_readers: dict[tuple[str, str], GroupReader] = {}
         self._members: set[GroupMember] = set()
         self._tasks = Tasks(log)
@@ -244,7 +244,7 @@ class RedisStreamsBroker(RedisPresence):
         """The blocking read of all members of this group that have this name: an instance has one name."""
         reader = self._group_readers.get((group, member))
         if reader is None:
-            link, idle = Link(self.url, TIMEOUT), int(self._takeover_after * 1000)
+            link, idle = Link(self.url, TIMEOUT, used_for="group-reads"), int(self._takeover_after * 1000)
             reader = self._group_readers[group, member] = GroupReader(link, self._queries, group, member, idle)
             reader.start()
         reader.members += 1
