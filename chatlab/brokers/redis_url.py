@@ -14,8 +14,7 @@ from __future__ import annotations
 import codecs
 import difflib
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,7 +30,7 @@ from redis.asyncio.connection import (
     UnixDomainSocketConnection,
     parse_ssl_verify_flags,
 )
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from chatlab.errors import SetupError
 from chatlab.urls import without_password
@@ -66,26 +65,9 @@ class RedisUrl:
         """Whom the server takes us for."""
         return str(self.options.get("username", "default"))
 
-    def pool(self, pool: type[Pool], *, used_for: str = "", **ours: Any) -> Pool:
-        """Return a pool of connections to this server; where an argument and the URL collide, the argument wins.
-
-        `used_for`: what CLIENT LIST calls its connections, after "chatlab:", unless the URL names them.
-        """
-        if used_for and "client_name" not in self.options:
-            ours["redis_connect_func"] = naming(f"chatlab:{used_for}")
+    def pool(self, pool: type[Pool], **ours: Any) -> Pool:
+        """Return a pool of connections to this server; where an argument and the URL collide, the argument wins."""
         return pool(connection_class=self.kind, **{**self.options, **ours})
-
-
-def naming(name: str) -> Callable[[AbstractConnection], Awaitable[None]]:
-    """Return what logs a new connection in and names it; a server that does not allow that leaves it without a name."""
-
-    async def log_in(connection: AbstractConnection) -> None:
-        await connection.on_connect()
-        await connection.send_command("CLIENT", "SETNAME", name, check_health=False)
-        with suppress(ResponseError):
-            await connection.read_response()
-
-    return log_in
 
 
 @lru_cache(8)  # a broker opens several connections to one URL, and looking at certificates takes its time
