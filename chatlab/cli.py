@@ -21,7 +21,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import typer
@@ -46,6 +46,7 @@ app.add_typer(serve, name="serve")
 WRONG_COMMAND_LINE = 2
 SET_UP = 3
 SECONDS_TO_LEAVE = 10.0
+DAY = 86_400.0
 
 
 def main() -> None:
@@ -144,10 +145,17 @@ def doctor(
         typer.Option("--workshop", help="The check for the day before a class: it starts what a class will start."),
     ] = False,
     laptops: Annotated[int, typer.Option(min=1, help="With --workshop: how many will be in the room.")] = 30,
+    redis: Annotated[
+        str | None,
+        typer.Option(help="Look at this server instead: what a chat keeps there, when it ends, who is connected."),
+    ] = None,
 ) -> None:
     """Say what is here, which versions, and for what is missing the one command that brings it."""
     from rich.console import Console
 
+    if redis is not None:
+        _look_at_redis(redis, as_json=as_json)
+        return
     from chatlab.lab import doctor as lab_doctor
 
     checks = asyncio.run(lab_doctor.examine())
@@ -162,6 +170,23 @@ def doctor(
         Console().print(lab_doctor.as_table(checks))
     if not all(check.well for check in checks if check.needed):
         raise typer.Exit(SET_UP)
+
+
+def _look_at_redis(url: str, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from chatlab.brokers import redis_url
+    from chatlab.lab import redis_report
+
+    try:
+        redis_url.parse(url)
+    except SetupError as error:
+        _fail(str(error), WRONG_COMMAND_LINE)
+    report = asyncio.run(redis_report.examine(url))
+    if as_json:
+        print(redis_report.as_json(report))
+    else:
+        Console().print(redis_report.as_table(report), markup=False)
 
 
 @app.command()
@@ -470,7 +495,8 @@ def room(
     if as_in_the_article and (lan or rate or redis or broker):
         _fail("--as-in-the-article has no code, no limits, no broker: leave those options out", WRONG_COMMAND_LINE)
     named = redis is not None or broker is not None
-    engine = broker_of(_broker_url(redis, broker), topics=[shared_room.TOPIC]) if named else None
+    kept = Kept(lasting=[shared_room.TOPIC])
+    engine = broker_of(_broker_url(redis, broker), kept=kept, topics=[shared_room.TOPIC]) if named else None
     if lan:
         host, rate = "0.0.0.0" if host == LOOPBACK else host, rate or CLASSROOM_RATE
 
@@ -538,6 +564,22 @@ def chat(
     max_length: Annotated[
         int, typer.Option(min=1, help="About how many messages each room keeps (redis:// and memory:// alone).")
     ] = 100_000,
+    max_octets: Annotated[
+        int, typer.Option(min=1024, help="About how many octets of messages each room keeps (redis:// and memory://).")
+    ] = 64 << 20,
+    max_age_days: Annotated[
+        float,
+        typer.Option(min=0, callback=_finite, help="Days that a message is kept, 0 for ever (redis:// and memory://)."),
+    ] = 30.0,
+    expire_hours: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            callback=_finite,
+            help="Hours after which a room, topic or queue that nobody uses is gone with all in it, 0 for never; "
+            "the public room stays as long as its messages (redis:// and memory:// alone).",
+        ),
+    ] = 24.0,
     drain_seconds: Annotated[
         float, typer.Option(min=0, callback=_finite, help="How long clients have to leave after SIGTERM.")
     ] = 5.0,
@@ -607,10 +649,13 @@ def chat(
     until_stdin_ends: UntilStdinEnds = False,
 ) -> None:
     """The chat: STOMP over WebSocket at /ws, in step with every instance on the same broker. Its page is at /."""
-    from chatlab.chat.destinations import PUBLIC, topic_of
+    from chatlab.chat.destinations import PUBLIC, PUBLIC_DESTINATION, topic_of
 
     url = _broker_url(redis, broker)
-    engine = broker_of(url, durability, max_length, takeover_seconds, topics=[topic_of(each) for each in DESTINATIONS])
+    kept = Kept(
+        max_length, max_octets, max_age_days * DAY, expire_hours * 3600, [topic_of(PUBLIC_DESTINATION)], max_frame
+    )
+    engine = broker_of(url, durability, kept, takeover_seconds, topics=[topic_of(each) for each in DESTINATIONS])
     if as_in_the_article and not url.startswith(REDIS_URLS):
         _fail("--as-in-the-article wants a Redis: add --redis URL", WRONG_COMMAND_LINE)
     if as_in_the_article and (rate or audit_log or notify_mentions):
@@ -814,10 +859,21 @@ def _broker_url(redis: str | None, broker: str | None) -> str:
     return "memory://"
 
 
+class Kept(NamedTuple):
+    """How much an engine that keeps messages keeps of each topic, and for how many seconds; `lasting` do not expire."""
+
+    max_length: int = 100_000
+    max_octets: int = 64 << 20
+    max_age: float = 30 * DAY
+    expire: float = DAY
+    lasting: Sequence[str] = ()
+    max_record: int = 64 << 10
+
+
 def broker_of(
     url: str,
     durability: Durability = Durability.SERVER,
-    max_length: int = 100_000,
+    kept: Kept = Kept(),  # noqa: B008 (it cannot change)
     takeover_after: float = 30.0,
     topics: Sequence[str] = (),
 ) -> Broker:
@@ -832,7 +888,7 @@ def broker_of(
         if durability is Durability.FSYNC and not url.startswith(REDIS_URLS):
             _fail(f"--durability fsync is for redis:// alone, not for {scheme}://", WRONG_COMMAND_LINE)
         _check_address(scheme, url)
-        return _engine(scheme, url, durability, max_length, takeover_after, topics)
+        return _engine(scheme, url, durability, kept, takeover_after, topics)
     except ValueError as error:
         _fail(f"{error}; the brokers are {BROKER_URLS}", WRONG_COMMAND_LINE)
     except SetupError as error:
@@ -860,19 +916,21 @@ def _check_address(scheme: str, url: str) -> None:
 
 
 def _engine(
-    scheme: str, url: str, durability: Durability, max_length: int, takeover_after: float, topics: Sequence[str]
+    scheme: str, url: str, durability: Durability, kept: Kept, takeover_after: float, topics: Sequence[str]
 ) -> Broker:
     """The one place that names engines. Raises ValueError for what is no broker's URL."""
     match scheme:
         case "memory":
             from chatlab.brokers.memory import MemoryBroker
 
-            return MemoryBroker(max_length=max_length)
+            limits = kept._asdict()
+            limits.pop("max_record")
+            return MemoryBroker(**limits)
         case "redis" | "rediss" | "unix":
             from chatlab.brokers.redis_streams import RedisStreamsBroker
 
             return RedisStreamsBroker(
-                url, durability=durability.value, max_length=max_length, takeover_after=takeover_after, topics=topics
+                url, durability=durability.value, takeover_after=takeover_after, topics=topics, **kept._asdict()
             )
         case "redis-pubsub" | "rediss-pubsub":
             from chatlab.brokers.redis_pubsub import RedisPubSubBroker

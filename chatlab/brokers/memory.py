@@ -20,6 +20,8 @@ from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery, Page
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 
+DAY = 86_400.0
+CARE = 60.0  # seconds
 EPOCH = 1_767_225_600  # 2026-01-01, in seconds since 1970
 _last_run = 0
 
@@ -37,10 +39,14 @@ def next_run() -> int:
 
 @dataclass(slots=True)
 class Topic:
-    """The records kept, oldest first, how many there ever were, and who reads."""
+    """The records kept, oldest first, their octets, how many there ever were, and who reads."""
 
-    kept: deque[Delivery]
+    kept: deque[Delivery] = field(default_factory=deque)
+    octets: int = 0
     count: int = 0
+    used: float = 0.0  # on the loop's clock, when it was last looked at with what is in it
+    seen_count: int = -1  # what `count` was then
+    marks: deque[tuple[float, int]] = field(default_factory=deque)  # when it was looked at, and its count then
     ids: dict[str, tuple[str, float]] = field(default_factory=dict)  # by key: the record's id, and when it was stored
     readers: set[MemorySubscription] = field(default_factory=set)
     groups: dict[str, MemoryGroup] = field(default_factory=dict)
@@ -61,7 +67,10 @@ class MemorySubscription(ForwardingInbox):
 
 
 class MemoryBroker:
-    """Keeps the last `max_length` records of each topic, and remembers a key for `window` seconds.
+    """Keeps the last `max_length` records of each topic, at most `max_octets`, and a key for `window` seconds.
+
+    Records are gone after `max_age` seconds. A topic that nobody has used for `expire` seconds is gone, with all that
+    waits in it, unless it is one of `lasting`. 0 means for ever. Both are looked after about once in `CARE` seconds.
 
     The records of a topic have the ids RUN-1, RUN-2, and so on. `run` is for those who want to know them beforehand.
     """
@@ -73,6 +82,10 @@ class MemoryBroker:
         self,
         *,
         max_length: int = 10_000,
+        max_octets: int = 64 << 20,
+        max_age: float = 30 * DAY,
+        expire: float = DAY,
+        lasting: Sequence[str] = (),
         window: float = 600,
         max_waiting: int = MAX_WAITING,
         run: int | None = None,
@@ -80,6 +93,11 @@ class MemoryBroker:
         self.window = window
         self._run = next_run() if run is None else run
         self._max_length = max_length
+        self._max_octets = max_octets
+        self._max_age, self._expire, self._lasting = max_age, expire, frozenset(lasting)
+        self._care = min([CARE, *(seconds / 4 for seconds in (max_age, expire) if seconds)])
+        self._next_care = 0.0
+        self._count_of_the_gone = 0  # no topic that is made again may give the ids of one that is gone
         self._max_waiting = max_waiting
         self._topics: dict[str, Topic] = {}
         self._notes: dict[str, dict[str, tuple[str, float]]] = {}  # by place and owner: the note, and until when
@@ -121,6 +139,9 @@ class MemoryBroker:
         record.count += 1
         delivery = Delivery(topic, f"{self._run}-{record.count}", bytes(body))
         record.kept.append(delivery)
+        record.octets += len(body)
+        while len(record.kept) > self._max_length or (record.octets > self._max_octets and len(record.kept) > 1):
+            record.octets -= len(record.kept.popleft().body)
         for reader in list(record.readers):
             if len(reader) >= self._max_waiting:
                 record.readers.discard(reader)
@@ -152,7 +173,7 @@ class MemoryBroker:
 
     async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> Sequence[Delivery]:
         """The records kept after `after`; with `limit` the newest so many."""
-        kept, last_seen = self._topic(topic).kept, parse_id(after)
+        kept, last_seen = self._records(topic), parse_id(after)
         first = parse_id(kept[0].id) if kept else (self._run, 1)
         seen = 0 if last_seen < first else len(kept) if last_seen[0] > self._run else last_seen[1] - first[1] + 1
         start = max(seen, 0 if limit is None else len(kept) - limit)
@@ -172,12 +193,12 @@ class MemoryBroker:
 
     async def oldest(self, topic: str) -> str | None:
         """The id of the first record still kept."""
-        kept = self._topic(topic).kept
+        kept = self._records(topic)
         return kept[0].id if kept else None
 
     async def lost_after(self, topic: str, after: str) -> str | None:
         """None if all that came after `after` is kept, else the id after which reading misses no more than is gone."""
-        (run, number), record = parse_id(after), self._topic(topic)
+        (run, number), record = parse_id(after), self._known(topic)
         if after == BEGINNING:
             return None
         if run != self._run:
@@ -255,14 +276,49 @@ class MemoryBroker:
             raise BrokerClosed("this broker is closed")
 
     def _group(self, topic: str, group: str) -> MemoryGroup:
-        return self._topic(topic).groups.setdefault(group, MemoryGroup(self._max_length))
+        return self._topic(topic).groups.setdefault(group, MemoryGroup(self._max_length, self._max_octets))
 
     def _topic(self, name: str) -> Topic:
+        """A topic that is used now; it is made if it is missing."""
         self._require_open()
+        if (now := asyncio.get_running_loop().time()) >= self._next_care:
+            self._look_after_topics(now)
         topic = self._topics.get(name)
         if topic is None:
-            topic = self._topics[name] = Topic(deque(maxlen=self._max_length))
+            topic = self._topics[name] = Topic(count=self._count_of_the_gone, used=now)
         return topic
+
+    def _known(self, name: str) -> Topic:
+        """A topic to look at: nothing is made for one that does not exist."""
+        self._require_open()
+        return self._topics.get(name) or Topic(count=self._count_of_the_gone)
+
+    def _records(self, name: str) -> deque[Delivery]:
+        return self._known(name).kept
+
+    def _look_after_topics(self, now: float) -> None:
+        """Let go of records that are too old, and of topics that nobody uses."""
+        self._next_care = now + self._care
+        for name, topic in list(self._topics.items()):
+            if (
+                topic.readers
+                or topic.count != topic.seen_count
+                or any(group.members for group in topic.groups.values())
+            ):
+                topic.used, topic.seen_count = now, topic.count
+            self._drop_old_records(topic, now)
+            if self._expire and now - topic.used > self._expire and name not in self._lasting:
+                self._count_of_the_gone = max(self._count_of_the_gone, topic.count)
+                del self._topics[name]
+
+    def _drop_old_records(self, topic: Topic, now: float) -> None:
+        if not self._max_age:
+            return
+        topic.marks.append((now, topic.count))
+        while topic.marks[0][0] < now - self._max_age:
+            _, count = topic.marks.popleft()
+            while topic.kept and parse_id(topic.kept[0].id)[1] <= count:
+                topic.octets -= len(topic.kept.popleft().body)
 
 
 def first_of(records: Sequence[Delivery], limit: int, octets: int) -> Sequence[Delivery]:

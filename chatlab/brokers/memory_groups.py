@@ -16,9 +16,12 @@ from chatlab.brokers.port import Delivery
 
 
 class MemoryGroup:
-    """What is still to be done, for all members: at most `max_waiting` records, and what members have put back."""
+    """What is still to be done, for all members: at most so many records and octets, and what members have put back."""
 
-    def __init__(self, max_waiting: int) -> None:
+    def __init__(self, max_waiting: int, max_octets: int) -> None:
+        self.members = 0
+        self.octets = 0  # of what waits
+        self._max_octets = max_octets
         self.waiting: deque[Delivery] = deque()
         self.changed = asyncio.Event()
         self.closed = False
@@ -27,17 +30,25 @@ class MemoryGroup:
     @property
     def full(self) -> bool:
         """Whether there is no room for one more record."""
-        return len(self.waiting) >= self._max_waiting
+        return len(self.waiting) >= self._max_waiting or self.octets >= self._max_octets
 
     def put(self, *deliveries: Delivery) -> None:
         """Add work."""
         self.waiting.extend(deliveries)
+        self.octets += octets_of(deliveries)
         self.changed.set()
 
     def put_back(self, deliveries: Sequence[Delivery]) -> None:
         """Add work that somebody had begun: it comes first."""
         self.waiting.extendleft(reversed(deliveries))
+        self.octets += octets_of(deliveries)
         self.changed.set()
+
+    def take(self, limit: int) -> list[Delivery]:
+        """Hand out work."""
+        taken = [self.waiting.popleft() for _ in range(min(limit, len(self.waiting)))]
+        self.octets -= octets_of(taken)
+        return taken
 
     def close(self) -> None:
         """End every member: the broker is closed."""
@@ -45,11 +56,17 @@ class MemoryGroup:
         self.changed.set()
 
 
+def octets_of(deliveries: Sequence[Delivery]) -> int:
+    """How large some records are."""
+    return sum(len(delivery.body) for delivery in deliveries)
+
+
 class MemoryMember:
     """One member of a group."""
 
     def __init__(self, group: MemoryGroup) -> None:
         self._group = group
+        group.members += 1
         self._taken: dict[str, Delivery] = {}
         self._closed = False
 
@@ -61,7 +78,7 @@ class MemoryMember:
             await self._group.changed.wait()
         if self._over:
             return []
-        taken = [waiting.popleft() for _ in range(min(limit, len(waiting)))]
+        taken = self._group.take(limit)
         self._taken.update((delivery.id, delivery) for delivery in taken)
         return taken
 
@@ -71,6 +88,7 @@ class MemoryMember:
 
     async def aclose(self) -> None:
         """Leave; what was taken and not acknowledged is the others'."""
+        self._group.members -= not self._closed
         self._closed = True
         self._group.put_back(list(self._taken.values()))
         self._taken.clear()

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 MAX_HELD = 1000  # records put back at once; a member takes no more before all it took is done
 BLOCK = 1.0  # seconds
 SET_ASIDE_LENGTH = 10_000
+SET_ASIDE_SECONDS = 30 * 86_400  # since the last one: time for a person to look
 
 FORGET_AFTER = 10
 
@@ -235,6 +236,7 @@ class GroupMember(Inbox):
         move: list[Command] = [
             (b"MULTI",),
             (b"XADD", stream, *limit, b"*", *fields, b"id", identifier, b"tried", tried),
+            (b"PEXPIRE", stream, SET_ASIDE_SECONDS * 1000),
             (b"XACK", self.topic, self.group, identifier),
             (b"EXEC",),
         ]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from hiredis import pack_command
@@ -16,6 +17,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
 from chatlab.brokers import redis_url
+from chatlab.brokers.redis_url import RedisUrl
 from chatlab.brokers.watchdog import Watchdog
 from chatlab.errors import BrokerUnavailable
 
@@ -39,18 +41,35 @@ def body_of(fields: list[bytes]) -> bytes:
     return dict(zip(fields[::2], fields[1::2], strict=True)).get(b"body", b"")
 
 
+def naming(url: RedisUrl, used_for: str) -> Mapping[str, Any]:
+    """Return what makes CLIENT LIST call a pool's connections "chatlab:USED_FOR", unless the URL names them.
+
+    A server that does not allow that leaves them without a name.
+    """
+
+    async def log_in(connection: AbstractConnection) -> None:
+        await connection.on_connect()
+        await connection.send_command("CLIENT", "SETNAME", f"chatlab:{used_for}", check_health=False)
+        with suppress(ResponseError):
+            await connection.read_response()
+
+    return {"redis_connect_func": log_in} if used_for and "client_name" not in url.options else {}
+
+
 class Link:
     """A connection to `url`. A server that is silent for `timeout` seconds when it should answer counts as gone.
 
     Raises SetupError for a URL that says what it may not. `protocol`: the RESP version, 2 for a server without 3.
+    `used_for`: what CLIENT LIST calls it.
     """
 
-    def __init__(self, url: str, timeout: float, *, protocol: int = 3) -> None:
+    def __init__(self, url: str, timeout: float, *, protocol: int = 3, used_for: str = "") -> None:
         self.url = redis_url.parse(url)
         self._name = self.url.name
         self._timeout = timeout
         # The timeouts are ours: redis-py's use `asyncio.wait_for`, which in Python 3.11 can swallow a cancellation.
-        self._pool = self.url.pool(ConnectionPool, protocol=protocol, socket_timeout=None, socket_connect_timeout=None)
+        ours = {"protocol": protocol, "socket_timeout": None, "socket_connect_timeout": None}
+        self._pool = self.url.pool(ConnectionPool, **ours, **naming(self.url, used_for))
         self._connection: AbstractConnection | None = None
         self._dropped: list[AbstractConnection] = []
         self._watchdog = Watchdog()

@@ -20,7 +20,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from chatlab.brokers import redis_url
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery, Page
-from chatlab.brokers.redis_link import Argument, body_of, why
+from chatlab.brokers.redis_link import Argument, body_of, naming, why
 from chatlab.brokers.redis_place import Place, StreamState, why_overtaken
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 from chatlab.retry import Backoff, Retry
@@ -89,9 +89,11 @@ class StreamQueries:
         self._patience = patience
         self._timeout = timeout
         # Timeouts are ours (see `_retried`): redis-py's can swallow a cancellation.
+        parsed = redis_url.parse(url)
         self._client: Redis = Redis(
-            connection_pool=redis_url.parse(url).pool(
+            connection_pool=parsed.pool(
                 BlockingConnectionPool,
+                **naming(parsed, "questions"),
                 max_connections=8,
                 timeout=None,
                 protocol=3,

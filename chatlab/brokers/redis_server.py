@@ -111,6 +111,7 @@ def _stream_commands(key: str) -> list[Need]:
         Need((b"SCRIPT", b"LOAD", b"return 1"), "+script|load", success=bytes),
         # An id of 0-0 is refused whatever the stream holds; "none" is no id.
         Need((b"XADD", key, b"0-0", b"body", b""), "+xadd", keys),
+        Need((b"PEXPIRE", key, b"none"), "+pexpire", keys),
         Need((b"XREAD", b"COUNT", 1, b"STREAMS", key, b"$"), "+xread", keys),
         Need((b"XRANGE", key, b"(0-0", b"+", b"COUNT", 1), "+xrange", keys, success=list),
         Need((b"XREVRANGE", key, b"+", b"(0-0", b"COUNT", 1), "+xrevrange", keys, success=list),

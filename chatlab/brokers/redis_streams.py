@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
@@ -40,10 +39,12 @@ from chatlab.brokers.redis_link import Command, Link
 from chatlab.brokers.redis_place import Place
 from chatlab.brokers.redis_presence import RedisPresence
 from chatlab.brokers.redis_probe import Probe
-from chatlab.brokers.redis_publisher import Publisher
+from chatlab.brokers.redis_publisher import Publisher, as_it_is
 from chatlab.brokers.redis_queries import PAGE, Loss, StreamQueries, delivery, is_before
+from chatlab.brokers.redis_retention import DAY, Retention
 from chatlab.brokers.redis_server import CrashRisk, examine, streams
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SetupError
+from chatlab.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,11 @@ return id
 
 
 class RedisStreamsBroker(RedisPresence):
-    """Keeps about `max_length` records of each topic or, if `max_age` (seconds) is given, those younger than that.
+    """Keeps about `max_length` records and `max_octets` of each topic, and none longer than `max_age` seconds.
+
+    A topic that nobody has used for `expire` seconds is gone, with its groups and what waits for them; one of `lasting`
+    is kept until `max_age` after its last record. 0 means for ever. `max_record`: octets of the largest record, which
+    tells how many are always kept (redis_retention.py).
 
     `durability`: "server" takes the server's word; "fsync" confirms a publish when the record is on disk, or refuses to
     start. `window`: seconds for which `publish_once` remembers a key. `patience`: seconds that a publish or a question
@@ -77,7 +82,11 @@ class RedisStreamsBroker(RedisPresence):
         url: str,
         *,
         max_length: int = 100_000,
-        max_age: float | None = None,
+        max_octets: int = 64 << 20,
+        max_age: float | None = 30 * DAY,
+        expire: float = DAY,
+        lasting: Sequence[str] = (),
+        max_record: int = 64 << 10,
         durability: Literal["server", "fsync"] = "server",
         window: float = 600,
         patience: float = 10,
@@ -91,23 +100,23 @@ class RedisStreamsBroker(RedisPresence):
         self._expected_topics = topics
         self._crash = CrashRisk(url, TIMEOUT, durable=durability == "fsync")
         self._probe = Probe(url, streams(topics))
-        self._max_length = max_length
-        self._max_age = max_age
+        self._retention = Retention(max_length, max_octets, max_age or 0, expire, lasting, max_record)
         self._durability = durability
         self._patience = patience
         self._takeover_after = takeover_after
         self._tries = tries
         self._max_waiting = max_waiting
-        self._publisher = Publisher(Link(url, TIMEOUT), self._prepare, patience)
+        self._publisher = Publisher(Link(url, TIMEOUT, used_for="publishing"), self._prepare, patience)
         self._script = ""
-        self._full = min(PAGE, max_length)
+        self._full = min(PAGE, self._retention.at_least)
         self._queries = StreamQueries(url, patience, TIMEOUT)
-        self._follower = Follower(Link(url, TIMEOUT), self._queries, block=BLOCK, full=self._full)
-        self._apart = Follower(Link(url, TIMEOUT), self._queries, block=BLOCK, full=self._full)
+        self._follower = Follower(Link(url, TIMEOUT, used_for="topics"), self._queries, block=BLOCK, full=self._full)
+        self._apart = Follower(Link(url, TIMEOUT, used_for="users"), self._queries, block=BLOCK, full=self._full)
         self._subscriptions: set[StreamSubscription] = set()
-        self._group_link = SharedLink(Link(url, TIMEOUT))
+        self._group_link = SharedLink(Link(url, TIMEOUT, used_for="groups"))
         self._group_readers: dict[tuple[str, str], GroupReader] = {}
         self._members: set[GroupMember] = set()
+        self._tasks = Tasks(log)
         self._closed = False
 
     @property
@@ -122,6 +131,8 @@ class RedisStreamsBroker(RedisPresence):
             await self._publisher.start()
             await self._follower.start()
             await self._apart.start()
+            if self._retention.renewal:
+                self._tasks.start(self._renew_what_is_read(), name="redis renewals")
         except BaseException:
             await self.aclose()
             raise
@@ -136,14 +147,19 @@ class RedisStreamsBroker(RedisPresence):
 
     def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
         """Begin `publish`, or `publish_once` if there is a key. Cancelled before it was sent, it is not sent."""
+        due, limit = self._retention.limit(topic, len(body))
         if key is None:
-            command: Command = (b"XADD", topic, *self._limit(), b"*", b"body", body)
-            return self._publisher.begin(command, len(body), ascii_text)
-        # A hash tag keeps both keys in one slot of a cluster; the topic may have brought its own.
-        keys = (topic, f"{topic if '{' in topic else f'{{{topic}}}'}:once:{key}")
-        limit, _, threshold = self._limit()
-        command = (b"EVALSHA", self._script, 2, *keys, limit, threshold, body, int(self.window * 1000))
-        return self._publisher.begin(command, len(body), ascii_text, repeatable=True)
+            command: Command = (b"XADD", topic, *limit, b"*", b"body", body)
+            publishing = self._publisher.begin(command, len(body), ascii_text)
+        else:
+            # A hash tag keeps both keys in one slot of a cluster; the topic may have brought its own.
+            keys = (topic, f"{topic if '{' in topic else f'{{{topic}}}'}:once:{key}")
+            by, _, threshold = limit
+            command = (b"EVALSHA", self._script, 2, *keys, by, threshold, body, int(self.window * 1000))
+            publishing = self._publisher.begin(command, len(body), ascii_text, repeatable=True)
+        if due:
+            publishing.add_done_callback(lambda _: self._send_aside(self._retention.renew(topic)))
+        return publishing
 
     async def subscribe(self, topic: str, *, after: str | None = None) -> StreamSubscription:
         """Read from now on, or what comes after the id `after`. Raises ValueError if that is no id, BrokerClosed.
@@ -155,6 +171,7 @@ class RedisStreamsBroker(RedisPresence):
             parse_id(after)
         state = await self._queries.state(topic)
         self._require_open()
+        self._send_aside(self._retention.renew(topic))
         after = state.newest if after is None else after
         follower = self._apart if topic.startswith(APART) else self._follower
         subscription = StreamSubscription(self._queries, follower, topic, after, self._max_waiting, self._full)
@@ -206,6 +223,7 @@ class RedisStreamsBroker(RedisPresence):
         except BrokerError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
+        self._send_aside(self._retention.renew(topic))
 
     async def join(self, topic: str, group: str, member: str) -> GroupMember:
         """Take a share of the work of `group`."""
@@ -225,6 +243,7 @@ class RedisStreamsBroker(RedisPresence):
         try:
             await joined.start()
             self._require_open()
+            self._send_aside(self._retention.renew(topic))
         except BaseException:
             await joined.aclose()
             raise
@@ -234,7 +253,7 @@ class RedisStreamsBroker(RedisPresence):
         """The blocking read of all members of this group that have this name: an instance has one name."""
         reader = self._group_readers.get((group, member))
         if reader is None:
-            link, idle = Link(self.url, TIMEOUT), int(self._takeover_after * 1000)
+            link, idle = Link(self.url, TIMEOUT, used_for="group-reads"), int(self._takeover_after * 1000)
             reader = self._group_readers[group, member] = GroupReader(link, self._queries, group, member, idle)
             reader.start()
         reader.members += 1
@@ -260,6 +279,7 @@ class RedisStreamsBroker(RedisPresence):
         """End every subscription and connection."""
         self._closed = True
         self._queries.refuse()
+        await self._tasks.aclose()
         for subscription in list(self._subscriptions):
             await subscription.aclose()
         for member in list(self._members):
@@ -280,11 +300,18 @@ class RedisStreamsBroker(RedisPresence):
 
     # Inside
 
-    def _limit(self) -> tuple[bytes, bytes, int]:
-        """How XADD trims: "~" lets the server wait until a whole node can go, which makes it nearly free."""
-        if self._max_age is not None:
-            return b"MINID", b"~", int((time.time() - self._max_age) * 1000)
-        return b"MAXLEN", b"~", self._max_length
+    def _send_aside(self, command: Command | None) -> None:
+        """Send what nobody waits for: if it fails, it is sent again before long."""
+        if command is not None:
+            self._publisher.begin(command, 0, as_it_is, repeatable=True).add_done_callback(seen)
+
+    async def _renew_what_is_read(self) -> None:
+        """Keep alive what has readers, however long nothing is published to it."""
+        while True:
+            await asyncio.sleep(self._retention.renewal)
+            readers: set[StreamSubscription | GroupMember] = {*self._subscriptions, *self._members}
+            for topic in {reader.topic for reader in readers}:
+                self._send_aside(self._retention.renew(topic))
 
     async def _prepare(self, link: Link) -> Command | None:
         """Make a new publishing connection ready; return what each pipeline must end with."""
@@ -431,6 +458,12 @@ async def wait_for_disk(link: Link) -> Command | None:
         remedy = "set `appendonly yes` and `appendfsync always`, or use Redis 7.2 or Valkey with `appendonly yes`"
         raise SetupError(f"this server cannot confirm that a message is on disk ({error})", remedy) from error
     return command
+
+
+def seen(future: asyncio.Future[Any]) -> None:
+    """Take note of an error that nobody waits for."""
+    if not future.cancelled():
+        future.exception()
 
 
 def ascii_text(reply: bytes) -> str:

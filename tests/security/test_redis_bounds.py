@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -106,3 +108,42 @@ async def test_one_queue_whose_stream_is_no_stream_does_not_stop_the_others(name
         for number in (0, 2):
             await guest.send("SEND", f"{number}", destination=f"/queue/q.{number}")
             assert (await guest.frame("MESSAGE")).body == b"%d" % number
+
+
+async def endless(redis: Any) -> list[bytes]:
+    """The keys that never expire."""
+    return [key async for key in redis.scan_iter(count=1000) if await redis.ttl(key) == -1]
+
+
+async def test_rooms_topics_and_queues_that_a_guest_makes_up_end_and_the_public_room_lasts(name: str) -> None:
+    async with (
+        engine_and_redis(name) as (engine, redis),
+        chat_at(engine.url, lasting=["chat-stream"]) as server,
+        Peer(server.url, "mia") as guest,
+    ):
+        await guest.say("hello")
+        for number in range(300):
+            body = json.dumps({"content": "x", "room": f"r{number}", "client_id": f"{number}"})
+            await guest.send("SEND", body, destination="/app/chat.sendMessage")
+            await guest.send("SEND", "x", destination=f"/topic/t{number}")
+            await guest.send("SEND", "x", destination=f"/queue/q{number}", receipt=f"{number}")
+        for _ in range(300):
+            await guest.frame("RECEIPT")
+        async with asyncio.timeout(10):
+            while await endless(redis):  # noqa: ASYNC110 (a name gets its time to live just after its first record)
+                await asyncio.sleep(0.05)
+        assert await redis.dbsize() > 900
+        assert await redis.ttl("chat:{r7}") <= 86_400 < await redis.ttl("chat-stream")
+
+
+async def test_fat_messages_of_one_guest_fill_no_more_than_a_topic_may_keep(name: str) -> None:
+    async with (
+        engine_and_redis(name) as (engine, redis),
+        chat_at(engine.url, max_octets=4 << 20) as server,
+        Peer(server.url) as guest,
+    ):
+        for _ in range(20):
+            for _ in range(20):
+                await guest.send("SEND", "y" * 60_000, destination="/topic/fat")
+            await guest.receipt("SEND", "y", destination="/topic/fat")
+        assert await redis.memory_usage("topic:{fat}", samples=0) < 6 << 20
