@@ -45,6 +45,7 @@ from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SetupEr
 log = logging.getLogger(__name__)
 
 APART = "chat-users:"  # how topics begin that are read apart from the others
+GATHER = 0.02  # seconds after which a topic that joins those is in their read: many users come at once
 BLOCK = 1.0  # seconds a blocking read waits before it asks again: a server that hangs is noticed after BLOCK + TIMEOUT
 TIMEOUT = 3.0  # seconds a server may take to answer
 
@@ -99,7 +100,7 @@ class RedisStreamsBroker(RedisPresence):
         self._full = min(PAGE, max_length)
         self._queries = StreamQueries(url, patience, TIMEOUT)
         self._follower = Follower(Link(url, TIMEOUT), self._queries, block=BLOCK, full=self._full)
-        self._apart = Follower(Link(url, TIMEOUT), self._queries, block=BLOCK, full=self._full)
+        self._apart = Follower(Link(url, TIMEOUT), self._queries, block=BLOCK, full=self._full, gather=GATHER)
         self._subscriptions: set[StreamSubscription] = set()
         self._members: set[GroupMember] = set()
         self._closed = False
