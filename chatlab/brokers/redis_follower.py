@@ -83,14 +83,18 @@ class Follower:
     """Reads for all topics on one connection, woken when a topic joins.
 
     `block`: seconds the read waits before it asks again. `full`: how many records in a reply may mean that others
-    before them were trimmed.
+    before them were trimmed. `gather`: seconds the read under way is left alone after a topic has joined, so that
+    topics which join together cost one new read.
     """
 
-    def __init__(self, link: Link, queries: StreamQueries, *, block: float, full: int = PAGE) -> None:
+    def __init__(
+        self, link: Link, queries: StreamQueries, *, block: float, full: int = PAGE, gather: float = 0.0
+    ) -> None:
         self._link = link
         self._queries = queries
         self._block = block
         self._full = full
+        self._gather = gather
         self._id = 0  # of our connection, as the server counts them
         self._topics: dict[str, Followed] = {}
         self._joined = asyncio.Event()  # a topic that the read under way does not know of
@@ -264,6 +268,7 @@ class Follower:
             self._waker = self._tasks.start(self._unblock(), name="redis follower's waker")
 
     async def _unblock(self) -> None:
+        await asyncio.sleep(self._gather)
         # Until the reader has taken note: the first call may come before it blocks.
         while self._joined.is_set() and self._link.is_open:
             try:

@@ -49,6 +49,7 @@ from chatlab.tasks import Tasks
 log = logging.getLogger(__name__)
 
 APART = "chat-users:"  # how topics begin that are read apart from the others
+GATHER = 0.02  # seconds after which a topic that joins those is in their read: many users come at once
 BLOCK = 1.0  # seconds a blocking read waits before it asks again: a server that hangs is noticed after BLOCK + TIMEOUT
 TIMEOUT = 3.0  # seconds a server may take to answer
 
@@ -110,8 +111,9 @@ class RedisStreamsBroker(RedisPresence):
         self._script = ""
         self._full = min(PAGE, self._retention.at_least)
         self._queries = StreamQueries(url, patience, TIMEOUT)
-        self._follower = Follower(Link(url, TIMEOUT, used_for="topics"), self._queries, block=BLOCK, full=self._full)
-        self._apart = Follower(Link(url, TIMEOUT, used_for="users"), self._queries, block=BLOCK, full=self._full)
+        topics, users = Link(url, TIMEOUT, used_for="topics"), Link(url, TIMEOUT, used_for="users")
+        self._follower = Follower(topics, self._queries, block=BLOCK, full=self._full)
+        self._apart = Follower(users, self._queries, block=BLOCK, full=self._full, gather=GATHER)
         self._subscriptions: set[StreamSubscription] = set()
         self._group_link = SharedLink(Link(url, TIMEOUT, used_for="groups"))
         self._group_readers: dict[tuple[str, str], GroupReader] = {}

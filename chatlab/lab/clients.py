@@ -296,7 +296,13 @@ class StompMember(ChatClient):
         self.messages: list[Frame] = []  # as they came, headers and all
         self.stored: list[str] = []  # texts for which a RECEIPT came: the chat has promised to keep them
         self._subscribe_headers = dict(subscribe or {})
-        self._options = {"login": name, "reconnect": reconnect, "backoff": Backoff(first=0.05, longest=1.0), **options}
+        self._options = {
+            "login": name,
+            "client_key": uuid.uuid4().hex,  # the same guest each time it connects
+            "reconnect": reconnect,
+            "backoff": Backoff(first=0.05, longest=1.0),
+            **options,
+        }
         self._stomp: StompClient | None = None
         self._subscription: ClientSubscription | None = None
         self._errors: asyncio.Task[None] | None = None

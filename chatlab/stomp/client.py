@@ -72,9 +72,10 @@ class State(enum.Enum):
 class StompClient:
     """One client, across as many connections as it takes.
 
-    `login`, `passcode` and `headers` go into CONNECT; `heart_beat` is what we can send and want, in milliseconds;
-    `versions` are offered; `backoff` is how long to wait before connecting again; `on_change` is called when `state`
-    has changed. `options` are for `websockets`' `connect`, such as `proxy`.
+    `login`, `passcode` and `headers` go into CONNECT, and so does `client_key`, the secret by which our chat knows a
+    guest that connects again; each client draws one of its own unless it is given one. `heart_beat` is what we can send
+    and want, in milliseconds; `versions` are offered; `backoff` is how long to wait before connecting again;
+    `on_change` is called when `state` has changed. `options` are for `websockets`' `connect`, such as `proxy`.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class StompClient:
         login: str | None = None,
         passcode: str | None = None,
         headers: Headers = NO_HEADERS,
+        client_key: str | None = None,
         heart_beat: tuple[int, int] = (10_000, 10_000),
         versions: tuple[str, ...] = VERSIONS,
         reconnect: bool = True,
@@ -98,7 +100,9 @@ class StompClient:
         self.connected = Frame("CONNECTED")  # the server's answer to CONNECT
         self.attempts = 0  # to connect, since the client was made
         self.lost: Exception | None = None  # why the last connection ended
-        self._connect_headers = _connect_headers(url, login, passcode, versions, heart_beat, headers)
+        self._connect_headers = _connect_headers(
+            url, login, passcode, versions, heart_beat, {"client-key": client_key or secrets.token_hex(16), **headers}
+        )
         self._heart_beat = heart_beat
         self._reconnect = reconnect
         self._backoff = backoff or GENTLE
@@ -605,7 +609,6 @@ def _connect_headers(
         "heart-beat": "{},{}".format(*heart_beat),
         "login": login,
         "passcode": passcode,
-        "client-key": secrets.token_hex(16),  # by which our own chat knows a guest that connects again
         **headers,
     }
     return tuple((name, value) for name, value in own.items() if value is not None)

@@ -77,7 +77,7 @@ async def test_a_client_that_sends_again_after_a_lost_receipt_adds_nothing_on_an
 ) -> None:
     async with await chat_server.start(broker) as one, await chat_server.start(broker) as other:
         for server in (one, other):
-            async with Peer(server.url, "민지") as peer:
+            async with Peer(server.url, "민지", client_key="a secret of this guest") as peer:
                 await peer.say("안녕", "cats", client_id="7f3a")
         async with Peer(other.url, "하준") as namesake_of_the_id:
             await namesake_of_the_id.say("안녕", "cats", client_id="7f3a")
