@@ -35,7 +35,6 @@ from chatlab.chat.transport import WEBSOCKET_FRAMING, Transport
 from chatlab.classroom import EVERYWHERE, host_to_open, in_url
 from chatlab.net.aiohttp_upgrade import headers_of, upgrade
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
-from chatlab.net.held import Held
 from chatlab.net.hosts import judged_by_name
 from chatlab.net.http_server import HttpServer
 from chatlab.seldom import Seldom
@@ -110,7 +109,7 @@ class ChatServer:
         self._origins = origins
         self._names = handshake.known_names(host_names, origins)
         self._accept = partial(handshake.accept, origins=origins, compression=False)  # compressed, no bytes are shared
-        self._end_settings = EndSettings(KeepAlive(PING_SECONDS, PING_SECONDS), held=Held(logger))
+        self._end_settings = EndSettings(KeepAlive(PING_SECONDS, PING_SECONDS), held=service.held)
         self._sockjs = SockJS(
             self._open_peer,
             self._next_id,

@@ -39,6 +39,7 @@ from chatlab.chat.relay import Relay
 from chatlab.chat.rooms import chat_application
 from chatlab.chat.workers import Workers
 from chatlab.fanout import Fanout, SlowReaderPolicy
+from chatlab.net.held import Held
 from chatlab.seldom import Seldom
 from chatlab.stomp.frames import Limits
 from chatlab.tasks import Tasks
@@ -105,6 +106,7 @@ class ChatService:
         works = [make(broker, self.presence) for make in jobs]
         self.workers = Workers(broker, self.id, jobs_in(job_rooms, works), self.tasks) if works else None
         self.metrics = Metrics()
+        self.held = Held(logger)
         self.strangers = Seldom(logger)  # for lines that any client can cause, and any number of
         self.connections: dict[Client, None] = {}  # a dict, as a set that keeps its order
         self.draining = False
@@ -252,6 +254,7 @@ class ChatService:
             "slow_readers_closed_total": fanout.slow,
             "slow_readers_aborted_total": fanout.aborted,
             "clients_limited_total": metrics.limited,
+            "clients_given_up_total": self.held.given_up,
             "jobs_done_total": sum(tally.done for tally in tallies),
             "jobs_failed_total": sum(tally.failed for tally in tallies),
         }
@@ -259,6 +262,7 @@ class ChatService:
             "connections": len(self.connections),
             "topics": len(self.relay.topics()),
             "buffered_bytes": self.fanout.buffered(),
+            "held_bytes": self.held.total,
             "jobs_waiting": sum(len(tally.waiting) for tally in tallies),
             "ready": float(not (self.why_not_ready() or self.refused)),
             "broker_survives_crash": nan if self.crash_risk.startswith(UNKNOWN) else float(not self.crash_risk),
