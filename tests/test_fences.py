@@ -16,6 +16,8 @@ from tests.test_setup_files import declared
 # Attributes of a library's objects, and the one module that may use them.
 FENCED = {
     "set_parser": "chatlab.net.aiohttp_upgrade",
+    "_make_request": "chatlab.net.aiohttp_runner",
+    "_prepare_hook": "chatlab.net.aiohttp_runner",
     "make_connection": "chatlab.brokers.redis_link",
     "send_packed_command": "chatlab.brokers.redis_link",
     "read_response": "chatlab.brokers.redis_link",

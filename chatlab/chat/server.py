@@ -37,7 +37,6 @@ from chatlab.classroom import EVERYWHERE, host_to_open, in_url
 from chatlab.net.aiohttp_upgrade import headers_of, upgrade
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
 from chatlab.net.gate import REMEDY, Gate, refusal_of
-from chatlab.net.held import Held
 from chatlab.net.hosts import judged_by_name
 from chatlab.net.http_server import HttpServer
 from chatlab.net.places import Places, TrustedProxies, counted_as
@@ -120,7 +119,7 @@ class ChatServer:
         self._origins = origins
         self._names = handshake.known_names(host_names, origins)
         self._accept = partial(handshake.accept, origins=origins, compression=False)  # compressed, no bytes are shared
-        self._end_settings = EndSettings(KeepAlive(PING_SECONDS, PING_SECONDS), held=Held(logger))
+        self._end_settings = EndSettings(KeepAlive(PING_SECONDS, PING_SECONDS), held=service.held)
         self._sockjs = SockJS(
             self._open_peer,
             self._next_id,

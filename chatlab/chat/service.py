@@ -43,6 +43,7 @@ from chatlab.chat.replay import Replays
 from chatlab.chat.rooms import chat_application
 from chatlab.chat.workers import Workers
 from chatlab.fanout import Fanout, SlowReaderPolicy
+from chatlab.net.held import Held
 from chatlab.net.places import Places, Refusals
 from chatlab.seldom import Seldom
 from chatlab.stomp.frames import Limits
@@ -115,6 +116,7 @@ class ChatService:
         works = [make(broker, self.presence) for make in jobs]
         self.workers = Workers(broker, self.id, jobs_in(job_rooms, works), self.tasks) if works else None
         self.metrics = Metrics()
+        self.held = Held(logger)
         self.strangers = Seldom(logger)  # for lines that any client can cause, and any number of
         self.frames = 0  # of all clients: by it, each knows whether others want the server too
         self.refusals = Refusals(logger)
@@ -303,6 +305,7 @@ class ChatService:
             "slow_readers_aborted_total": fanout.aborted,
             "clients_limited_total": metrics.limited,
             "frames_received_total": self.frames,
+            "clients_given_up_total": self.held.given_up,
             "jobs_done_total": sum(tally.done for tally in tallies),
             "jobs_failed_total": sum(tally.failed for tally in tallies),
         }
@@ -310,6 +313,7 @@ class ChatService:
             "connections": len(self.connections),
             "topics": len(self.relay.topics()),
             "buffered_bytes": self.fanout.buffered(),
+            "held_bytes": self.held.total,
             "jobs_waiting": sum(len(tally.waiting) for tally in tallies),
             "connections_addresses": self.places.addresses,
             "sockjs_sessions": self.sockjs_places.taken,

@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, cast
 
+from websockets import Frame, Opcode
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import Frame, Opcode
 from websockets.http11 import Request as LibraryRequest
 from websockets.http11 import Response as LibraryResponse
 
@@ -94,7 +94,7 @@ class Transports:
                 self.protocol.fail(CloseCode.TRY_AGAIN_LATER, reason)
                 transport, nothing_before = transports[self], not transports[self].get_write_buffer_size()
                 if nothing_before:  # behind what nobody reads, nobody reads it
-                    self.send_data()
+                    transport.writelines(self.protocol.data_to_send())
                     transport.close()
                 else:
                     transport.abort()

@@ -109,7 +109,8 @@ async def test_half_a_second_request_is_cut_off_too_however_busily_it_goes_on(se
                 with suppress(ConnectionError):
                     writer.write(b"x")
             await asyncio.sleep(SECONDS / 10)
-        assert heard.result() == CUT_OFF
+        # A reset for octets that nobody reads any more may overtake the answer.
+        assert isinstance(heard.exception(), ConnectionResetError) or heard.result() == CUT_OFF
 
 
 async def test_who_has_sent_a_request_may_wait_before_the_next(server: Guarded) -> None:
