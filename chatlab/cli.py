@@ -460,6 +460,10 @@ def chat(
         Path | None,
         typer.Option(help="Let in these alone: a file with NAME:PASSCODE on each line. Else everybody is a guest."),
     ] = None,
+    handle_key: Annotated[
+        Path | None,
+        typer.Option(help="A file with a secret that makes users' handles unguessable: the same for all instances."),
+    ] = None,
     heart_beat: Annotated[
         str,
         typer.Option(
@@ -505,6 +509,8 @@ def chat(
         _fail("--as-in-the-article has no limits and no jobs: leave those options out", WRONG_COMMAND_LINE)
     if as_in_the_article and users:
         _fail("--as-in-the-article lets everybody in: leave --users out", WRONG_COMMAND_LINE)
+    if as_in_the_article and handle_key:
+        _fail("--as-in-the-article has no handles: leave --handle-key out", WRONG_COMMAND_LINE)
     if job_room and not (audit_log or notify_mentions):
         _fail("--job-room names a room for --audit-log or --notify-mentions: give one of them", WRONG_COMMAND_LINE)
     from chatlab.chat import as_in_the_article as article
@@ -512,11 +518,14 @@ def chat(
     from chatlab.chat import server as chat_server
     from chatlab.chat.access import Access
     from chatlab.chat.limits import Rate
-    from chatlab.chat.users import among, read_passcodes
+    from chatlab.chat.users import among, read_handle_key, read_passcodes
     from chatlab.stomp.frames import Limits
     from chatlab.stomp.heartbeat import parse_heart_beat
 
-    access = Access(among(read_passcodes(users))) if users else Access()
+    access = Access(
+        authenticate=among(read_passcodes(users)) if users else None,
+        handle_key=read_handle_key(handle_key) if handle_key else b"",
+    )
     tasks = [jobs.audit_log(audit_log)] if audit_log else []
     tasks += [jobs.mentions] if notify_mentions else []
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -44,11 +44,12 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 from chatlab.classroom import PAGE, host_to_open, in_url, page_file, same_code
 from chatlab.errors import HandshakeError
 from chatlab.fanout import Fanout, Group, SlowReaderPolicy
+from chatlab.naming import skeletons
 from chatlab.net import websockets_library
 from chatlab.net.aiohttp_upgrade import upgrade
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
 from chatlab.net.http_server import HttpServer
-from chatlab.room_lines import Parts, look_alike, one_line, parts_of, required_name
+from chatlab.room_lines import Parts, one_line, parts_of, required_name
 from chatlab.websocket import handshake
 from chatlab.websocket.connection import Connection
 from chatlab.websocket.frames import Close, CloseCode, Frame, server_message
@@ -235,7 +236,7 @@ class Room:
         self._see_lines: Group[Member] = self.fanout.group()
         self._see_parts: Group[Member] = self.fanout.group()
         self.departures: deque[Departure] = deque(maxlen=DEPARTURES)
-        self._names: set[str] = set()  # taken, as `look_alike` has them
+        self._names: Counter[str] = Counter()  # what the names that are taken look like
         self._numbers = count(1)
         self._wants_beats: dict[Member, None] = {}  # a dict, as a set that keeps its order
         self._next_beat: asyncio.TimerHandle | None = None
@@ -253,7 +254,7 @@ class Room:
         if parts:
             self.fanout.send(_message(Parts("you", name=member.name)), (member,))
         if member.name:
-            self._names.add(look_alike(member.name))
+            self._names.update(skeletons(member.name))
             self.notify(f"{member.name} joined")
         if beats:
             self._wants_beats[member] = None
@@ -270,7 +271,7 @@ class Room:
         self._wants_beats.pop(member, None)
         self.departures.append(Departure(member.label, code, reason))
         if member.name:
-            self._names.discard(look_alike(member.name))
+            self._names -= Counter(skeletons(member.name))
             self.notify(f"{member.name} left")
         logger.info("%s left: %d %s", member, code, reason)
 
@@ -307,7 +308,7 @@ class Room:
 
     def is_taken(self, name: str) -> bool:
         """Whether a member here can be taken for one of that name."""
-        return look_alike(name) in self._names
+        return any(each in self._names for each in skeletons(name))
 
     def _refuse(self, member: Member, allowance: Allowance) -> None:
         limit = f"more than {allowance.limit.per_second:g} messages a second"

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from chatlab.naming import goes_on, room_name, shown_name
+from chatlab.naming import can_be_shown, goes_on, mixed_scripts, room_name, shown_name, skeletons
 
 
 def nfd(text: str) -> str:
@@ -99,10 +99,102 @@ def test_a_room_has_nothing_that_is_no_part_of_a_word_or_cannot_be_seen(name: st
         ("", ""),
         ("민" * 100, "민" * 64),
         (nfd("민" * 100), "민" * 64),
+        ("❤️‍🔥 kim 👩🏽‍💻 1️⃣", "❤️‍🔥 kim 👩🏽‍💻 1️⃣"),
+        ("হাসান র\u200d্যাব", "হাসান র\u200d্যাব"),
+        ("शर्मा हिन्दी", "शर्मा हिन्दी"),
+        ("محمد العَرَبِيَّة", "محمد العَرَبِيَّة"),
+        ("Ana  \t Maria", "Ana Maria"),
+        ("\u3164", ""),
+        ("\u2800 \u2800", ""),
+        ("\u115f\u1160\uffa0", ""),
+        ("\u0301\u0308", ""),
+        ("\U000e0041\U000e007f", ""),
+        ("\ufe0f\ufe0f", ""),
+        ("Ana\u3164", "Ana"),
+        ("A\u034fna\ufe0f", "Ana"),
+        ("A\u00adna", "Ana"),
+        ("\u0301Ana", "Ana"),
+        ("Q" + "\u0323\u0302" * 40, "Q\u0323\u0323\u0323\u0323"),
     ],
 )
 def test_a_person_is_shown_on_one_line_under_one_spelling(asked: str, shown: str) -> None:
     assert shown_name(asked) == shown
+
+
+@pytest.mark.parametrize(
+    "name", ["\u3164", "\u2800", "a\u202eb", "a\nb", "\u0301a", "a\ufe0f", "a\u034fb", "a" + "\u0301" * 9]
+)
+def test_what_cannot_be_seen_cannot_be_shown(name: str) -> None:
+    assert not can_be_shown(name)
+
+
+@pytest.mark.parametrize("name", ["kim", "민지", "می\u200cخواهم", "❤️‍🔥", "Ana Maria", "हिन्दी"])
+def test_what_people_are_called_can_be_shown(name: str) -> None:
+    assert can_be_shown(name)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("server", "ѕеrvеr"),
+        ("Ana", "Аna"),
+        ("ANA", "АNА"),
+        ("Ana", "ana"),
+        ("Kim", "KIM"),
+        ("bill", "biII"),
+        ("kim", "𝐤𝐢𝐦"),
+        ("kim", "ｋｉｍ"),
+        ("modern", "modem"),
+        ("Ana Maria", "AnaMaria"),
+        ("paypal", "раураl"),
+        ("민지", "민\u3164지"),
+        ("O0", "00"),
+    ],
+)
+def test_names_that_look_alike_have_a_skeleton_in_common(one: str, other: str) -> None:
+    assert skeletons(one) & skeletons(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("민지", "민자"),
+        ("kim", "kim2"),
+        ("Jose", "José"),
+        ("김민지", "김민수"),
+        ("Tom", "Tim"),
+        ("हिन्दी", "हिन्दि"),
+        ("😀", "😁"),
+    ],
+)
+def test_names_that_differ_have_none(one: str, other: str) -> None:
+    assert not skeletons(one) & skeletons(other)
+
+
+@pytest.mark.parametrize("name", ["Аna", "раураl", "Kіm", "Αna", "Ana Kіm", "Սam"])
+def test_a_word_that_mixes_letters_which_look_alike_is_known(name: str) -> None:
+    assert mixed_scripts(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Ana Иванова",
+        "민지Kim",
+        "ひろkim漢字",
+        "हिन्दी",
+        "العَرَبِيَّة",
+        "Анна",
+        "Ελένη",
+        "kim_1",
+        "😀Kim",
+        "Łukasz",
+        "Nguyễn",
+        "한글漢字",
+    ],
+)
+def test_a_word_in_one_script_or_in_those_written_together_is_not(name: str) -> None:
+    assert mixed_scripts(name) == ()
 
 
 @pytest.mark.parametrize("char", ["b", "\u0308", "1", "_", "\u200d", "한", "\U00031350"])

@@ -4,6 +4,9 @@ A topic is one stream, a record one entry with the field `body`. Three kinds of 
 another: one for publishing (redis_publisher.py), one that waits in a blocking XREAD for all topics of this broker
 (redis_follower.py), and a small pool for questions (redis_queries.py).
 
+Topics of which there are many, and each seldom written (`APART`: one for each user), have a blocking read of their own:
+each read names all its topics, and those would make the others' messages slower.
+
 A subscription is a place in a stream. It reads pages by XRANGE until it has caught up with the blocking read, then
 follows that; should it fall behind, it goes back to pages. So history, a slow reader and a restarted server are one
 case, without a gap and without a repeat. On both ways the same rule (redis_place.py) notices when records it has not
@@ -41,6 +44,7 @@ from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SetupEr
 
 log = logging.getLogger(__name__)
 
+APART = "chat-users:"  # how topics begin that are read apart from the others
 BLOCK = 1.0  # seconds a blocking read waits before it asks again: a server that hangs is noticed after BLOCK + TIMEOUT
 TIMEOUT = 3.0  # seconds a server may take to answer
 
@@ -95,14 +99,15 @@ class RedisStreamsBroker(RedisPresence):
         self._full = min(PAGE, max_length)
         self._queries = StreamQueries(url, patience, TIMEOUT)
         self._follower = Follower(Link(url, TIMEOUT), self._queries, block=BLOCK, full=self._full)
+        self._apart = Follower(Link(url, TIMEOUT), self._queries, block=BLOCK, full=self._full)
         self._subscriptions: set[StreamSubscription] = set()
         self._members: set[GroupMember] = set()
         self._closed = False
 
     @property
     def connected(self) -> bool:
-        """Whether both connections are up: the one that publishes and the one that reads."""
-        return not self._closed and self._publisher.connected and self._follower.connected
+        """Whether the connections are up: the one that publishes and the two that read."""
+        return not self._closed and self._publisher.connected and self._follower.connected and self._apart.connected
 
     async def start(self) -> None:
         """Connect. Raises BrokerUnavailable, or SetupError if the server lacks what is needed or asked for."""
@@ -110,6 +115,7 @@ class RedisStreamsBroker(RedisPresence):
             await examine(self.url, TIMEOUT, streams(self._expected_topics))
             await self._publisher.start()
             await self._follower.start()
+            await self._apart.start()
         except BaseException:
             await self.aclose()
             raise
@@ -144,7 +150,8 @@ class RedisStreamsBroker(RedisPresence):
         state = await self._queries.state(topic)
         self._require_open()
         after = state.newest if after is None else after
-        subscription = StreamSubscription(self._queries, self._follower, topic, after, self._max_waiting, self._full)
+        follower = self._apart if topic.startswith(APART) else self._follower
+        subscription = StreamSubscription(self._queries, follower, topic, after, self._max_waiting, self._full)
         subscription.place.count = state.count_at(after)
         subscription.known = state.first
         subscription.on_close = self._subscriptions.discard
@@ -220,6 +227,7 @@ class RedisStreamsBroker(RedisPresence):
         for member in list(self._members):
             await member.aclose()
         await self._follower.aclose()
+        await self._apart.aclose()
         await self._crash.aclose()
         await self._publisher.aclose()
         await self._queries.aclose()

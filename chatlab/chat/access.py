@@ -22,6 +22,9 @@ Without `authenticate` everybody is a guest under the name it gives. A guest tha
 secret that it has drawn and keeps, is the same one after a reconnect: its principal, its handle and its private queue
 stay, and what it sends again is known as a repeat. A guest without one is another each time it connects.
 
+Where guests are let in beside users, none may take a user's name, or one that looks like it (directory.py): `names`
+lists the users' names. Such a CONNECT is refused.
+
 Others are told a user's handle, never its principal. All instances of a chat need the same `handle_key`. Without a key
 the handle is a plain hash of the principal: who guesses a principal, say an e-mail address, can check the guess.
 """
@@ -30,10 +33,11 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 
-from chatlab.chat.app import User, addressed, handle_of
+from chatlab.chat.app import User
+from chatlab.chat.directory import handle_of
 from chatlab.errors import StompError
 from chatlab.naming import one_spelling, shown_name
 
@@ -70,6 +74,7 @@ class Access:
     may_subscribe: Permits = everything
     may_send: Permits = everything
     handle_key: bytes = b""  # at most 64 bytes
+    names: Collection[str] = ()  # of registered users, which no guest may take
 
     async def user_of(self, credentials: Credentials) -> User | None:
         """Whose credentials these are; None if they are nobody's. StompError says what is wrong with them."""
@@ -81,11 +86,7 @@ class Access:
             return None
         principal = one_spelling(user.principal)
         handle = handle_of(principal, self.handle_key)
-        return replace(user, name=one_spelling(user.name), principal=principal, handle=handle)
-
-    def addressed(self, who: str) -> str:
-        """The handle of whom a client names, by a handle or by a principal."""
-        return addressed(who, self.handle_key)
+        return replace(user, name=shown_name(user.name) or f"user-{handle[:4]}", principal=principal, handle=handle)
 
 
 def guest(name: str | None, client_key: str | None = None, handle_key: bytes = b"") -> User:

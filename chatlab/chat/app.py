@@ -18,7 +18,6 @@ Left out: sessions, frames and sockets (connection.py), the broker (service.py),
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -29,23 +28,15 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 
 from chatlab.chat.destinations import JSON, OWN, pack, plain, room_of, shown_destination
+from chatlab.chat.directory import Directory, handle_of
 from chatlab.errors import MessageRefused
 from chatlab.foreign_json import parse
-from chatlab.naming import one_spelling
 from chatlab.stomp.frames import Headers
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 PREFIX = "/app"
 NO_PARTS: Mapping[str, str] = MappingProxyType({})
-
-
-def handle_of(principal: str, key: bytes = b"") -> str:
-    """Return what others address a user by: 32 hexadecimal digits that say nothing about its principal.
-
-    Without a `key`, someone who guesses a principal can check the guess. The key has at most 64 bytes.
-    """
-    return hashlib.blake2b(principal.encode(), digest_size=16, key=key, person=b"chat handle").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +58,20 @@ class User:
             object.__setattr__(self, "handle", handle_of(self.principal))
 
 
-HANDLE = re.compile("[0-9a-f]{32}")
-
-
-def addressed(who: str, key: bytes = b"") -> str:
-    """Return the handle of whom a client names: by a handle, or by a principal it happens to know."""
-    return who if HANDLE.fullmatch(who) else handle_of(one_spelling(who), key)
+NOBODY_KNOWN = Directory()
 
 
 class Call(msgspec.Struct, frozen=True):
     """One SEND or SUBSCRIBE to a handler: the destination as sent, whose it is, and the parts its pattern named.
 
-    `addressed` gives the handle of another user whom the message names.
+    `directory` knows the handles of others whom a message names, and which names a guest may not take.
     """
 
     destination: str
     user: User
     headers: Headers = ()
     parts: Mapping[str, str] = NO_PARTS
-    addressed: Callable[[str], str] = addressed
+    directory: Directory = NOBODY_KNOWN
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -150,13 +136,21 @@ class Application:
         """Call the handler for every SEND to `/app` + `destination` (Spring's `@MessageMapping`)."""
         return self._add(self._messages, destination)
 
-    def subscribe(self, destination: str) -> Callable[[Handler], Handler]:
-        """Answer a SUBSCRIBE to `/app` + `destination` once, with what the handler returns (`@SubscribeMapping`)."""
-        return self._add(self._subscriptions, destination)
+    def subscribe(self, destination: str, *, about: str | None = None) -> Callable[[Handler], Handler]:
+        """Answer a SUBSCRIBE to `/app` + `destination` once, with what the handler returns (`@SubscribeMapping`).
+
+        `about`: what the answer tells of, such as "/topic/room.{room}"; `may_subscribe` is asked for that as well.
+        """
+        return self._add(self._subscriptions, destination, about)
 
     def takes(self, destination: str) -> bool:
         """Whether this destination is the application's, known or not."""
         return destination.startswith(self._beginning)
+
+    def subject_of(self, destination: str) -> str | None:
+        """What the answer to a SUBSCRIBE tells of, None if its handler does not say."""
+        found = _find(self._subscriptions, destination)
+        return found[0].about.format_map(found[1]) if found is not None and found[0].about is not None else None
 
     def handles_subscription(self, destination: str) -> bool:
         """Whether a handler answers a SUBSCRIBE to this destination."""
@@ -181,9 +175,9 @@ class Application:
         result = route.run(msgspec.structs.replace(call, parts=parts) if parts else call, b"")
         return msgspec.json.encode(await result if isinstance(result, Awaitable) else result)
 
-    def _add(self, routes: list[_Route], destination: str) -> Callable[[Handler], Handler]:
+    def _add(self, routes: list[_Route], destination: str, about: str | None = None) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
-            route = _Route(self.prefix + destination, handler)
+            route = _Route(self.prefix + destination, handler, about)
             routes.append(route)
             if route.send_to is not None:
                 self.own(route.send_to)
@@ -195,7 +189,8 @@ class Application:
 class _Route:
     """One handler: the pattern it answers to, and the type its message is decoded into (None: it takes no message)."""
 
-    def __init__(self, pattern: str, handler: Callable[..., Any]) -> None:
+    def __init__(self, pattern: str, handler: Callable[..., Any], about: str | None = None) -> None:
+        self.about = about
         self.name = getattr(handler, "__qualname__", repr(handler))
         self.send_to: str | None = getattr(handler, "send_to", None)
         self.exact = pattern if "{" not in pattern else None

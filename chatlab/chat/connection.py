@@ -311,6 +311,10 @@ class Connection:
         self.user = await self.service.access.user_of(credentials)
         if self.user is None:
             raise StompError("access refused: login, passcode or token is not valid")
+        if not self.user.guest:
+            self.service.directory.learn(self.user.name)
+        elif self.user.named and (fault := self.service.directory.fault_in(self.user.name)):
+            raise StompError(f"access refused: {fault}")
         self.session.connected(self.user.principal, self.id, (("user-handle", self.user.handle),))
         self._set_timer()
         self.log.info("connected", extra={"user": self.user.name, "stomp": self.session.version})
@@ -324,7 +328,7 @@ class Connection:
             return True
         self._require_may_send(destination)
         if self.service.app.takes(destination):
-            return self._handle(event, Call(destination, user, event.headers, addressed=self.service.access.addressed))
+            return self._handle(event, Call(destination, user, event.headers, directory=self.service.directory))
         outgoing = self._direct(destination, event)
         if outgoing.destination != destination:
             self._require_may_send(outgoing.destination)
@@ -432,7 +436,7 @@ class Connection:
             owner, private = split_private(destination)
             if not owner or not private.startswith(USER_PREFIX + QUEUE_PREFIX[1:]):
                 raise StompError(f"not a user's queue: {destination!r}, expected /user/PRINCIPAL/queue/NAME")
-            destination = private_destination(self.service.access.addressed(owner), private)
+            destination = private_destination(self.service.directory.addressed(owner), private)
         return Outgoing(destination, pack(destination, user_headers(event.headers), event.body))
 
     def _user(self) -> User:

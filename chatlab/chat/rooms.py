@@ -35,6 +35,7 @@ from chatlab.chat.destinations import (
     required_room,
     room_destination,
 )
+from chatlab.errors import MessageRefused
 from chatlab.naming import shown_name
 
 Content = Annotated[str, msgspec.Meta(min_length=1)]
@@ -75,7 +76,7 @@ def chat_application() -> Application:
 
     @app.message("/chat.sendMessage")
     def send_message(message: ChatMessage, call: Call) -> Outgoing:
-        room, sender = required_room(message.room), sender_of(message, call.user)
+        room, sender = required_room(message.room), sender_of(message, call)
         stored = Stored(
             client_id=message.client_id or msgspec.UNSET, room=room, sender=sender, content=message.content, time=now()
         )
@@ -88,27 +89,34 @@ def chat_application() -> Application:
         sent = PrivateStored(
             message.client_id or msgspec.UNSET, call.user.name, call.user.handle, message.content, now()
         )
-        destination = private_destination(call.addressed(message.to), PRIVATE)
+        destination = private_destination(call.directory.addressed(message.to), PRIVATE)
         packed = pack(destination, [("content-type", JSON)], msgspec.json.encode(sent))
-        return Outgoing(destination, packed, key_of(call.user, message.client_id, message.content))
+        # Some engines keep everybody's private messages in one topic: whom it is for makes a difference, too.
+        return Outgoing(destination, packed, key_of(call.user, message.client_id, message.content, destination))
 
     return app
 
 
-def sender_of(message: ChatMessage, user: User) -> str:
-    """The name a message goes out under: the user's own, whatever the message says, unless it has none."""
-    if user.named or message.sender is None:
-        return user.name
-    return shown_name(message.sender) or user.name
+def sender_of(message: ChatMessage, call: Call) -> str:
+    """The name a message goes out under: the user's own, whatever the message says, unless it has none.
+
+    `MessageRefused` if it says one that passes for another's.
+    """
+    if call.user.named or message.sender is None:
+        return call.user.name
+    sender = shown_name(message.sender) or call.user.name
+    if fault := call.directory.fault_in(sender):
+        raise MessageRefused(fault, field="sender")
+    return sender
 
 
-def key_of(user: User, client_id: str | None, content: str) -> str | None:
+def key_of(user: User, client_id: str | None, content: str, to: str = "") -> str | None:
     """What makes a repeat a repeat, within a topic (see above); None without a `client_id`."""
     if client_id is None:
         return None
     who = f"{'guest' if user.guest else 'user'} {user.principal}"
     # The lengths keep the parts apart: none of them can end as another begins.
-    text = f"{len(who)} {len(client_id)} {who}{client_id}{content}"
+    text = f"{len(who)} {len(client_id)} {len(to)} {who}{client_id}{to}{content}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

@@ -29,6 +29,7 @@ from chatlab.brokers.port import (
 from chatlab.chat.access import Access
 from chatlab.chat.app import Application, User
 from chatlab.chat.destinations import PUBLIC, Record, record_of, room_of, topics_on
+from chatlab.chat.directory import Directory
 from chatlab.chat.hub import Hub, Subscriber
 from chatlab.chat.jobs import MakeWork, jobs_in
 from chatlab.chat.limits import Rate
@@ -91,6 +92,7 @@ class ChatService:
         self.topic_of = topics_on(broker)
         self.app = app or chat_application()
         self.access = access or Access()
+        self.directory = Directory(self.access.handle_key, self.access.names)
         self.limits = limits or Limits()
         self.heart_beat = heart_beat
         self.patience = patience  # seconds a SUBSCRIBE may wait for the broker; a SEND waits as long as the broker does

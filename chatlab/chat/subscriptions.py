@@ -79,10 +79,9 @@ class Subscriptions:
             raise StompError("selectors are not supported")
         if not self._service.access.may_subscribe(user, destination):
             raise StompError(f"access refused: {user.name!r} may not subscribe to {destination!r}")
-        if (room := watched_room(destination)) is not None and not self._service.access.may_subscribe(
-            user, room_destination(room)
-        ):
-            raise StompError(f"access refused: {user.name!r} may not subscribe to {destination!r}: it tells of a room")
+        subject = self._subject_of(destination)
+        if subject is not None and not self._service.access.may_subscribe(user, subject):
+            raise StompError(f"access refused: {user.name!r} may not subscribe to {destination!r}, about {subject!r}")
         if self._service.app.takes(destination):
             await self._answer_once(event, user)
         elif fault := fault_in(destination):
@@ -127,6 +126,11 @@ class Subscriptions:
         else:
             reason = f"refused {delivery.attempt} times"
             self._connection.log.warning("message dropped", extra={"reason": reason, "message_id": delivery.message.id})
+
+    def _subject_of(self, destination: str) -> str | None:
+        """The destination that another one tells of: the room whose people a who-list names."""
+        room = watched_room(destination)
+        return room_destination(room) if room is not None else self._service.app.subject_of(destination)
 
     # --- Each kind of destination ---
 

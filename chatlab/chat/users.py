@@ -12,6 +12,7 @@ read it. Whoever is in it connects under its name; nobody else, guests included,
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import logging
 import os
@@ -21,9 +22,11 @@ from pathlib import Path
 from chatlab.chat.access import Authenticate, Credentials
 from chatlab.chat.app import User
 from chatlab.errors import SetupError
-from chatlab.naming import MAX_PERSON, one_spelling, shown_name
+from chatlab.naming import MAX_PERSON, one_spelling, shown_name, skeletons
 
-__all__ = ["among", "passcodes_in", "read_passcodes"]
+__all__ = ["among", "passcodes_in", "read_handle_key", "read_passcodes"]
+
+MIN_SECRET = 16  # octets of a handle key; a shorter one can be guessed
 
 logger = logging.getLogger("chatlab.chat")
 
@@ -41,6 +44,17 @@ def read_passcodes(path: Path) -> dict[str, str]:
     return passcodes_in(text, str(path))
 
 
+def read_handle_key(path: Path) -> bytes:
+    """Return the key in a file, of which all octets count. Raises SetupError: it cannot be read, or is too short."""
+    try:
+        secret = path.read_bytes()
+    except OSError as error:
+        raise SetupError(f"no handle key in {path}: {error.strerror}", "name a file with a secret in it") from error
+    if len(secret.strip()) < MIN_SECRET:
+        raise SetupError(f"the handle key in {path} has fewer than {MIN_SECRET} octets", "draw it at random")
+    return hashlib.blake2b(secret.strip()).digest()
+
+
 def passcodes_in(text: str, where: str = "the users") -> dict[str, str]:
     """Return the passcode of each name. Raises SetupError that names the line, and never what it says."""
     found: dict[str, str] = {}
@@ -54,6 +68,10 @@ def passcodes_in(text: str, where: str = "the users") -> dict[str, str]:
             raise SetupError(
                 f"line {number} of {where} names no user",
                 f"write NAME:PASSCODE, the name of at most {MAX_PERSON} characters",
+            )
+        if (other := next((each for each in found if skeletons(each) & skeletons(name)), name)) != name:
+            raise SetupError(
+                f"line {number} of {where} names {name!r}, which looks like {other!r}", "rename one of them"
             )
         if name in found:
             raise SetupError(f"line {number} of {where} names {name!r} for the second time", "leave one of them out")

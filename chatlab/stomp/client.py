@@ -28,6 +28,7 @@ import enum
 import itertools
 import json
 import logging
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -604,6 +605,7 @@ def _connect_headers(
         "heart-beat": "{},{}".format(*heart_beat),
         "login": login,
         "passcode": passcode,
+        "client-key": secrets.token_hex(16),  # by which our own chat knows a guest that connects again
         **headers,
     }
     return tuple((name, value) for name, value in own.items() if value is not None)

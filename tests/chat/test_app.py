@@ -9,7 +9,7 @@ import pytest
 
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat_server
-from chatlab.chat.app import Answer, Application, Call, Outgoing, User, handle_of, send_to
+from chatlab.chat.app import Answer, Application, Call, Outgoing, User, send_to
 from chatlab.errors import MessageRefused
 from tests.support.stomp_peer import Peer
 
@@ -169,10 +169,3 @@ async def test_a_failing_handler_is_told_without_its_details_and_the_session_sta
             assert told.get("receipt-id") == receipt
             assert json.loads(told.body)["error"] == "the handler failed"
         await peer.nothing_more()
-
-
-def test_a_users_handle_says_nothing_about_its_principal_and_is_another_under_another_key() -> None:
-    user = User("Kim", "kim@example.org")
-    assert user.handle == User("someone", "kim@example.org").handle != User("Kim", "kim").handle
-    assert "kim" not in user.handle and len(user.handle) == 32
-    assert handle_of("kim@example.org") == user.handle != handle_of("kim@example.org", b"a key")

@@ -10,8 +10,9 @@ import pytest
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat_server
 from chatlab.chat.access import Access, Credentials
-from chatlab.chat.app import User, handle_of
+from chatlab.chat.app import User
 from chatlab.chat.destinations import topic_of
+from chatlab.chat.directory import handle_of
 from chatlab.chat.server import ChatServer
 from tests.support.stomp_peer import Peer
 

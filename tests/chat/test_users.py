@@ -11,7 +11,7 @@ import pytest
 
 from chatlab.chat.access import Credentials
 from chatlab.chat.app import User
-from chatlab.chat.users import among, passcodes_in, read_passcodes
+from chatlab.chat.users import among, passcodes_in, read_handle_key, read_passcodes
 from chatlab.errors import SetupError, StompError
 from chatlab.stomp.client import StompClient
 from tests.support.commands import chatlab
@@ -101,3 +101,23 @@ async def test_the_server_takes_users_heart_beats_and_the_size_of_a_frame_from_t
             await client.send("/topic/big", b"x" * 299_000)
             with pytest.raises((StompError, ConnectionError)):
                 await client.send("/topic/big", b"x" * 301_000)
+
+
+def test_names_that_look_alike_are_not_let_into_one_file() -> None:
+    with pytest.raises(SetupError, match="line 2 of the users names 'Kіm', which looks like 'Kim'"):
+        passcodes_in("Kim:one\nKіm:two")
+
+
+def test_a_handle_key_is_what_the_file_says_whether_or_not_a_line_ends_there(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(b"0123456789abcdef")
+    other.write_bytes(b"0123456789abcdef\n")
+    assert read_handle_key(one) == read_handle_key(other) and len(read_handle_key(one)) == 64
+
+
+def test_a_handle_key_that_is_missing_or_too_short_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="no handle key in"):
+        read_handle_key(tmp_path / "nothing")
+    (tmp_path / "short").write_bytes(b"secret\n")
+    with pytest.raises(SetupError, match="fewer than 16 octets"):
+        read_handle_key(tmp_path / "short")

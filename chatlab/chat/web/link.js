@@ -19,6 +19,8 @@ const OWN_SUBSCRIPTIONS = 2;
 const TOO_MANY = /^too many subscriptions: at most (\d+) /; // as stomp/session.py says it
 const RECORD_ID = /^\d{1,20}-\d{1,20}$/; // as brokers/names.py has it; an engine without history gives none
 
+const CLIENT_KEY = "chat.client-key";
+let unkept = null;
 const ASK_AGAIN = 2; // seconds within which the list of people is asked for again, unless the server says how many
 
 const CONNECT = 15000; // ms for a connection to be made and CONNECT to be answered
@@ -39,7 +41,6 @@ export class Link {
     this.unsent = new Map(); // client_id -> { room, content }, in the order they were written
     this.refusals = new Set(); // receipts of subscriptions that are not asked for again
     this.client = null;
-    this.principal = null;
     this.handle = null; // what others know this user by
     this.sockets = new Sockets(() => this.client.forceDisconnect());
     this.connectedAt = null;
@@ -51,7 +52,7 @@ export class Link {
   }
 
   connect(name) {
-    Object.assign(this, { principal: null, breaks: 0, why: "lost" });
+    Object.assign(this, { handle: null, breaks: 0, why: "lost" });
     this.refusals.clear();
     const client = this.client = new StompJs.Client({
       beforeConnect: async () => {
@@ -61,7 +62,7 @@ export class Link {
         this.why = "lost";
       },
       webSocketFactory: () => this.sockets.open(),
-      connectHeaders: { login: name, host: location.host },
+      connectHeaders: { login: name, host: location.host, "client-key": clientKey() },
       connectionTimeout: CONNECT,
       heartbeatIncoming: HEART_BEAT,
       heartbeatToleranceMultiplier: Infinity, // socket.js watches
@@ -110,7 +111,6 @@ export class Link {
 
   #connected(frame) {
     this.connectedAt = Date.now();
-    this.principal = frame.headers["user-name"];
     this.handle = frame.headers["user-handle"];
     this.sockets.watchOver();
     this.events.state("online", { fallback: this.sockets.fallback });
@@ -135,7 +135,7 @@ export class Link {
     this.reason = headers.message ?? "";
     console.warn("ERROR from the server:", this.reason);
     this.why = this.#leaveOut(headers["receipt-id"] ?? "", this.reason) ? "named" : "refused";
-    if (this.principal !== null || this.client.connected) return;
+    if (this.handle !== null || this.client.connected) return;
     this.client.deactivate(); // it is the name that was refused, the first time it was given
     this.events.rejected(this.reason);
   }
@@ -269,6 +269,18 @@ export class Link {
 const byName = (one, other) => (one.name < other.name ? -1 : one.name > other.name ? 1 : 0);
 
 // crypto.randomUUID exists on https and localhost alone; a phone in a classroom comes by http.
+// A secret by which the server knows this page again after a break or a reload: what is sent again is then a repeat.
+function clientKey() {
+  let key = null;
+  try {
+    key = sessionStorage.getItem(CLIENT_KEY);
+    if (key === null) sessionStorage.setItem(CLIENT_KEY, key = randomId() + randomId());
+  } catch {
+    // a browser that keeps nothing: the page is another guest after each reload
+  }
+  return key ?? (unkept ??= randomId() + randomId());
+}
+
 function randomId() {
   const bytes = crypto.getRandomValues(new Uint8Array(12));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -1,0 +1,79 @@
+"""How users are told apart: the handles that others address them by, and the names that a guest may not take.
+
+    handle_of("kim@example.org", key)       "0c41…"   32 hexadecimal digits, the same on all instances with that key
+    directory.addressed("0c41…")            "0c41…"   whom a client names: by a handle, or by a principal it knows
+    directory.fault_in("ѕеrvеr")            why a guest may not be called that, "" if it may
+
+A guest may take any name that passes for nobody else's: not for the server's own words, not for a registered user's
+(those that the deployment lists, and those that have connected here, the latest 10,000), and not for another script's
+word by mixing letters. Two guests may share a name: nobody owns it, and their handles differ. The refusal is the
+answer to CONNECT; the guest chooses another name.
+
+Left out: users that have connected to another instance alone. A deployment that lets in guests beside its users lists
+its users' names (`Access.names`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+
+from chatlab.naming import mixed_scripts, one_spelling, skeletons
+
+# What a reader would take for the server, or for whoever runs it.
+RESERVED = ("server", "system", "chatlab", "notice", "admin", "administrator", "moderator")
+RESERVED_IN_KOREAN = ("서버", "시스템", "공지", "관리자", "운영자")
+GIVEN = ("guest-", "user-")  # how names begin that the server itself gives
+MAX_LEARNED = 10_000
+HANDLE = re.compile("[0-9a-f]{32}")
+
+
+def handle_of(principal: str, key: bytes = b"") -> str:
+    """Return what others address a user by: 32 hexadecimal digits that say nothing about its principal.
+
+    Without a `key`, someone who guesses a principal can check the guess. The key has at most 64 bytes.
+    """
+    return hashlib.blake2b(principal.encode(), digest_size=16, key=key, person=b"chat handle").hexdigest()
+
+
+class Directory:
+    """The handles under one key, and the names that belong to somebody."""
+
+    def __init__(self, key: bytes = b"", names: Iterable[str] = ()) -> None:
+        self._key = key
+        self._owned = {each for name in (*RESERVED, *RESERVED_IN_KOREAN, *names) for each in skeletons(name)}
+        self._given = tuple(each for name in GIVEN for each in skeletons(name))
+        self._learned: dict[str, None] = {}  # names of users that have connected, the latest last
+        self._likenesses: dict[str, str] = {}  # by skeleton: one of those
+
+    def addressed(self, who: str) -> str:
+        """Return the handle of whom a client names, by a handle or by a principal."""
+        return who if HANDLE.fullmatch(who) else handle_of(one_spelling(who), self._key)
+
+    def learn(self, name: str) -> None:
+        """Note the name of a user that has been authenticated: no guest may take it, or one that looks like it."""
+        if name in self._learned:
+            del self._learned[name]
+        else:
+            self._likenesses |= dict.fromkeys(skeletons(name), name)
+        self._learned[name] = None
+        if len(self._learned) > MAX_LEARNED:
+            self._forget(next(iter(self._learned)))
+
+    def fault_in(self, name: str) -> str:
+        """Say why a guest may not be called that, "" if it may."""
+        if scripts := mixed_scripts(name):
+            return f"the name {name!r} mixes letters of {' and '.join(scripts)} in one word: choose another name"
+        likenesses = skeletons(name)
+        if any(each.startswith(self._given) for each in likenesses):
+            return f"the name {name!r} looks like one that the server gives to the nameless: choose another name"
+        if any(each in self._owned or each in self._likenesses for each in likenesses):
+            return f"the name {name!r} is somebody else's, or looks like it: choose another name"
+        return ""
+
+    def _forget(self, name: str) -> None:
+        del self._learned[name]
+        for each in skeletons(name):
+            if self._likenesses.get(each) == name:
+                del self._likenesses[each]

@@ -1,0 +1,56 @@
+"""Handles, and the names that a guest may not take."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+
+from chatlab.chat.app import User
+from chatlab.chat.directory import MAX_LEARNED, Directory, handle_of
+
+
+def test_a_users_handle_says_nothing_about_its_principal_and_is_another_under_another_key() -> None:
+    user = User("Kim", "kim@example.org")
+    assert user.handle == User("someone", "kim@example.org").handle != User("Kim", "kim").handle
+    assert "kim" not in user.handle and len(user.handle) == 32
+    assert handle_of("kim@example.org") == user.handle != handle_of("kim@example.org", b"a key")
+
+
+def test_whom_a_client_names_is_found_by_handle_and_by_principal_in_any_spelling() -> None:
+    directory = Directory(b"a key")
+    handle = handle_of("민지", b"a key")
+    assert directory.addressed(handle) == handle
+    assert directory.addressed("민지") == directory.addressed(unicodedata.normalize("NFD", "민지")) == handle
+
+
+@pytest.mark.parametrize(
+    "name", ["server", "Server", "ѕеrvеr", "SERVER", "ＳＥＲＶＥＲ", "s e r v e r", "서버", "guest-12ab", "GUEST-12AB"]
+)
+def test_no_guest_passes_for_the_server_or_for_the_nameless(name: str) -> None:
+    assert Directory().fault_in(name)
+
+
+@pytest.mark.parametrize("name", ["kim", "Kim", "KIM", "kіm", "𝐤𝐢𝐦", "k i m"])
+def test_no_guest_passes_for_a_user_that_is_listed_or_has_connected(name: str) -> None:
+    assert Directory(names=["Kim"]).fault_in(name)
+    directory = Directory()
+    directory.learn("Kim")
+    assert directory.fault_in(name)
+
+
+@pytest.mark.parametrize("name", ["kimi", "민지", "Ana Иванова", "😀", "हिन्दी", "محمد", "guest", "observer"])
+def test_honest_names_are_let_in(name: str) -> None:
+    directory = Directory(names=["Kim"])
+    assert directory.fault_in(name) == ""
+
+
+def test_so_many_names_are_learned_and_the_oldest_are_forgotten() -> None:
+    directory = Directory()
+    directory.learn("first")
+    directory.learn("second")
+    directory.learn("first")
+    for number in range(MAX_LEARNED - 1):
+        directory.learn(f"한{number}")
+    assert directory.fault_in("first")
+    assert not directory.fault_in("second")

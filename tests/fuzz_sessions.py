@@ -1,0 +1,255 @@
+"""Sessions drawn at random against a chat server: `python tests/fuzz_sessions.py N`, a session for each thousand of N.
+
+Users connect, subscribe and send to destinations in many spellings, in transactions and outside, with headers and
+fields that only the server may say. After each step, whoever is still connected reads what has come, and this holds:
+
+    nobody receives what is not theirs           a private message is for its receiver, a room's for those in the room
+    no field of the application's is a client's  sender, from, room, and the headers that the server says
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+import unicodedata
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from websockets.exceptions import ConnectionClosed
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it runs as a script too
+
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.chat import server as chat_server
+from chatlab.chat.access import Access, Credentials
+from chatlab.chat.app import User
+from chatlab.chat.destinations import SERVER_HEADERS, canonical
+from chatlab.stomp.frames import Frame
+from tests.support.spellings import spellings
+from tests.support.stomp_peer import Peer
+
+PER_SESSION = 1000  # cases that one session counts for
+STEPS = 40
+FORGED = "FORGED"
+ROOMS = ("public", "cats", "고양이")
+# Where every client listens from the start.
+LISTENED = (
+    "/topic/public",
+    "/topic/room.cats",
+    "/user/queue/private",
+    "/user/queue/notifications",
+    "/user/queue/notes",
+)
+QUEUES = ("private", "errors", "notifications", "notes", "private.x")
+TOPICS = (
+    "/topic/news",
+    "/topic/room.cats",
+    "/topic/room.고양이",
+    "/topic/public",
+    "/topic/who.cats",
+    "/queue/refused.jobs",
+)
+# A client may not say these by a SEND: the frame would mean something else.
+OF_THE_FRAME = {"destination", "receipt", "transaction", "content-length"}
+
+
+def by_name(credentials: Credentials) -> User | None:
+    """Some have an account, others are guests as without `authenticate`."""
+    return User(credentials.login or "", f"{credentials.login}@example.org")
+
+
+def kinds_of(destination: str) -> list[str]:
+    """A destination in all its spellings, plain ones as often as all others together."""
+    variants = list(spellings(destination))
+    return [variants[0]] * len(variants) + variants
+
+
+class Sessions(RuleBasedStateMachine):
+    """A chat server, its clients, and what each of them may be told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.exits = AsyncExitStack()
+        self.peers: list[Peer] = []
+        self.subscribed: dict[Peer, dict[str, str]] = {}
+        self.known: dict[str, str] = {}  # by handle: the name it goes with
+        self.numbers = iter(range(1_000_000))
+
+    @initialize(accounts=st.booleans())
+    def start(self, accounts: bool) -> None:
+        """Start a server, with guests or with accounts, and the first client."""
+        self.runner.run(self._start(Access(by_name, handle_key=b"key") if accounts else Access()))
+        self.connect("ana")
+        self.connect("ben")
+
+    async def _start(self, access: Access) -> None:
+        broker = await self.exits.enter_async_context(MemoryBroker())
+        server = await chat_server.start(broker, access=access, drain_seconds=0)
+        self.server = await self.exits.enter_async_context(server)
+
+    def teardown(self) -> None:
+        """Stop everything."""
+        self.runner.run(self._stop())
+        self.runner.close()
+
+    async def _stop(self) -> None:
+        for peer in self.peers:
+            await peer.__aexit__(None, None, None)
+        await self.exits.aclose()
+
+    # --- What clients do ---
+
+    @precondition(lambda self: len(self.peers) < 5)
+    @rule(login=st.sampled_from(["ana", "ben", "민지", "ana"]))
+    def connect(self, login: str) -> None:
+        """One more client, which listens where the page does; some bear the same name."""
+        self.runner.run(self._connect(login))
+
+    async def _connect(self, login: str) -> None:
+        peer = await Peer(self.server.url, login).__aenter__()
+        self.peers.append(peer)
+        self.subscribed[peer] = {}
+        self.known[handle(peer)] = login
+        for destination in LISTENED:
+            id = f"s{next(self.numbers)}"
+            self.subscribed[peer][id] = destination
+            await peer.subscribe(destination, id=id)
+
+    @precondition(lambda self: self.peers)
+    @rule(data=st.data())
+    def subscribe(self, data: st.DataObject) -> None:
+        """Ask for a destination of one's own or of another's, in some spelling."""
+        peer = data.draw(st.sampled_from(self.peers))
+        owners = ["", "", "", *(f"{who}/" for each in self.peers for who in (handle(each), principal(each)))]
+        private = st.builds(lambda owner, queue: f"/user/{owner}queue/{queue}", *map(st.sampled_from, (owners, QUEUES)))
+        destination = data.draw(st.one_of(private, st.sampled_from(TOPICS)))
+        destination = data.draw(st.sampled_from(kinds_of(destination)))
+        asked = data.draw(st.sampled_from([{}, {"history": "50"}, {"last_id": "0-0"}]))
+        self.runner.run(self._subscribe(peer, destination, asked))
+
+    async def _subscribe(self, peer: Peer, destination: str, asked: dict[str, str]) -> None:
+        id = f"s{next(self.numbers)}"
+        self.subscribed[peer][id] = canonical(destination)
+        await self._exchange(peer, "SUBSCRIBE", id=id, destination=destination, **asked)
+
+    @precondition(lambda self: self.peers)
+    @rule(data=st.data())
+    def send(self, data: st.DataObject) -> None:
+        """Send to a destination in some spelling, with all that only the server may say."""
+        peer, other = data.draw(st.sampled_from(self.peers)), data.draw(st.sampled_from(self.peers))
+        owner = data.draw(st.sampled_from([handle(other), principal(other)]))
+        direct = [f"/user/{owner}/queue/{queue}" for queue in QUEUES]
+        destination = data.draw(st.sampled_from([*direct, *TOPICS, "/app/chat.sendMessage", "/app/chat.private"]))
+        spelled = data.draw(st.sampled_from(kinds_of(destination)))
+        in_transaction = data.draw(st.sampled_from([None, None, "COMMIT", "ABORT"]))
+        body = self._body(peer, other, owner, data.draw(st.sampled_from(ROOMS)), spelled)
+        self.runner.run(self._send(peer, spelled, body, in_transaction))
+
+    @precondition(lambda self: self.peers)
+    @rule(data=st.data(), room=st.sampled_from(ROOMS), private=st.booleans())
+    def say(self, data: st.DataObject, room: str, private: bool) -> None:
+        """Send as the page does, but with fields that only the server may say."""
+        peer, other = data.draw(st.sampled_from(self.peers)), data.draw(st.sampled_from(self.peers))
+        destination = "/app/chat.private" if private else "/app/chat.sendMessage"
+        body = self._body(peer, other, handle(other), room, destination)
+        self.runner.run(self._send(peer, destination, body, None))
+
+    def _body(self, peer: Peer, other: Peer, owner: str, room: str, destination: str) -> str:
+        mark = {"by": handle(peer), "to": handle(other), "room": room, "sent": destination}
+        fields = {"sender": FORGED, "from": FORGED, "id": FORGED, "time": FORGED, "to": owner}
+        return json.dumps(fields | {"room": room, "content": json.dumps(mark)})
+
+    async def _send(self, peer: Peer, destination: str, body: str, in_transaction: str | None) -> None:
+        headers = dict.fromkeys(SERVER_HEADERS - OF_THE_FRAME, FORGED)
+        if in_transaction is not None:
+            await peer.send("BEGIN", transaction="t")
+            headers["transaction"] = "t"
+        await peer.send("SEND", body, destination=destination, **headers)
+        if in_transaction is not None:
+            await peer.send(in_transaction, transaction="t")
+        await self._read_all()
+
+    async def _exchange(self, peer: Peer, command: str, **headers: str) -> None:
+        await peer.send(command, **headers)
+        await self._read_all()
+
+    # --- What must hold ---
+
+    async def _read_all(self) -> None:
+        """Read what has come, at every client; an ERROR ends its connection."""
+        for peer in list(self.peers):
+            receipt = f"r{next(self.numbers)}"
+            try:
+                await peer.send("SUBSCRIBE", id=receipt, destination="/user/queue/nothing", receipt=receipt)
+                while (frame := await peer.frame()).get("receipt-id") != receipt and frame.command != "ERROR":
+                    self._check(peer, frame)
+                await peer.send("UNSUBSCRIBE", id=receipt)
+            except ConnectionClosed:
+                frame = Frame("ERROR")
+            if frame.command == "ERROR":
+                self.peers.remove(peer)
+                await peer.__aexit__(None, None, None)
+                if not self.peers:
+                    await self._connect("ana")
+
+    def _check(self, peer: Peer, frame: Frame) -> None:
+        if frame.command != "MESSAGE":
+            return
+        assert FORGED not in [value for name, value in frame.headers if name in SERVER_HEADERS], frame
+        destination = self.subscribed[peer][frame.get("subscription") or ""]
+        assert frame.get("destination") == destination, (destination, frame)
+        body = json.loads(frame.body)
+        if destination.startswith("/topic/who."):
+            assert FORGED not in frame.body.decode(), frame
+        elif destination != "/user/queue/errors":
+            self._check_message(peer, destination, body, json.loads(body["content"]))
+
+    def _check_message(self, peer: Peer, destination: str, body: dict[str, str], mark: dict[str, str]) -> None:
+        if destination.startswith("/user/"):
+            assert mark["to"] == handle(peer), (destination, body)
+        if destination == "/user/queue/private":
+            assert (body["sender"], body["from"]) == (self.known[mark["by"]], mark["by"]), body
+            assert FORGED not in body.values(), body
+        elif destination == "/topic/public" or destination.startswith("/topic/room."):
+            room = "public" if destination == "/topic/public" else destination.removeprefix("/topic/room.")
+            assert unicodedata.normalize("NFC", mark["room"]) == body["room"] == room, (destination, body)
+            assert body["sender"] == self.known[mark["by"]], body
+            assert FORGED not in body.values(), body
+        assert destination not in ("/user/queue/notifications", "/queue/refused.jobs"), (destination, body)
+
+
+def handle(peer: Peer) -> str:
+    """What others call this client."""
+    return peer.connected.get("user-handle") or ""
+
+
+def principal(peer: Peer) -> str:
+    """Who it is to the server."""
+    return peer.connected.get("user-name") or ""
+
+
+def run(sessions: int) -> None:
+    """Run that many sessions of `STEPS` steps."""
+    run_state_machine_as_test(
+        Sessions,
+        settings=settings(
+            max_examples=sessions,
+            stateful_step_count=STEPS,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )
+
+
+if __name__ == "__main__":
+    wanted = max(1, int(sys.argv[1]) // PER_SESSION) if len(sys.argv) > 1 else 100
+    began = time.monotonic()
+    run(wanted)
+    print(f"sessions: {wanted:,} in {time.monotonic() - began:.0f} s, nobody received what is not theirs")

@@ -1,0 +1,467 @@
+"""Who says what: nothing that the application writes is a client's, and nobody receives what is another's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import unicodedata
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+from redis.asyncio import Redis
+from websockets.asyncio.client import connect
+
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.brokers.redis_streams import RedisStreamsBroker
+from chatlab.chat import server as chat_server
+from chatlab.chat.access import Access, Credentials
+from chatlab.chat.app import Application, Call, Outgoing, User, send_to
+from chatlab.chat.destinations import PRIVATE, SERVER_HEADERS, pack, private_destination, topic_of
+from chatlab.chat.directory import handle_of
+from chatlab.chat.rooms import chat_application
+from chatlab.chat.server import ChatServer
+from chatlab.stomp.frames import Frame
+from tests.support.chat_brokers import KINDS, ChatBroker, chat_broker
+from tests.support.spellings import spellings
+from tests.support.stomp_peer import Peer
+
+KEY = "a secret of this guest alone"
+FORGED = json.dumps(
+    {"sender": "Ana (teacher)", "from": "0" * 32, "content": "FORGED", "kind": "mention", "error": "FORGED"}
+)
+
+
+@pytest.fixture(params=KINDS)
+async def broker(request: pytest.FixtureRequest) -> AsyncIterator[ChatBroker]:
+    async with chat_broker(request.param) as broker:
+        yield broker
+
+
+@pytest.fixture
+async def server(broker: ChatBroker) -> AsyncIterator[ChatServer]:
+    async with await chat_server.start(broker) as server:
+        yield server
+
+
+def by_name(credentials: Credentials) -> User | None:
+    """Everybody has an account, whose principal is an e-mail address."""
+    return User(credentials.login or "", f"{credentials.login}@example.org") if credentials.login else None
+
+
+def principal_of(peer: Peer) -> str:
+    return peer.connected.get("user-name") or ""
+
+
+def own_handle(peer: Peer) -> str:
+    return peer.connected.get("user-handle") or ""
+
+
+async def listening(peer: Peer) -> Peer:
+    """The peer subscribed to all that the application may tell it."""
+    for number, destination in enumerate(
+        ("/user/queue/private", "/user/queue/errors", "/user/queue/notifications", "/topic/public", "/topic/room.cats")
+    ):
+        await peer.subscribe(destination, id=str(number))
+    return peer
+
+
+def of_the_applications(peer: Peer) -> list[str]:
+    """Every destination that the application writes, a private one under the peer's principal and handle."""
+    queues = [
+        f"/user/{who}/queue/{queue}"
+        for who in (principal_of(peer), own_handle(peer))
+        for queue in ("private", "errors", "notifications")
+    ]
+    return [*queues, "/topic/public", "/topic/room.cats", "/topic/who.cats", "/topic/who.public", "/queue/refused.jobs"]
+
+
+async def attempt(url: str, destination: str, *, transaction: bool = False, **login: str) -> None:
+    """SEND there as somebody else, and wait for the server's answer, whatever it is."""
+    async with Peer(url, **login) as mallory:
+        named = {"transaction": "t"} if transaction else {}
+        if transaction:
+            await mallory.send("BEGIN", transaction="t")
+        await mallory.send("SEND", FORGED, destination=destination, receipt="sent", **named)
+        if transaction:
+            await mallory.send("COMMIT", transaction="t", receipt="committed")
+        frame = await mallory.frame()
+        if transaction and frame.command == "RECEIPT":
+            await mallory.frame()
+
+
+@pytest.mark.parametrize("authenticate", [None, by_name])
+async def test_what_the_application_writes_no_client_writes_in_any_spelling(
+    broker: ChatBroker, authenticate: Any
+) -> None:
+    async with (
+        await chat_server.start(broker, access=Access(authenticate)) as server,
+        Peer(server.url, "victim") as victim,
+    ):
+        await listening(victim)
+        for destination in of_the_applications(victim):
+            for spelled in spellings(destination):
+                await attempt(server.url, spelled, login="mallory")
+            await victim.nothing_more()
+
+
+async def test_nor_inside_a_transaction(server: ChatServer) -> None:
+    async with Peer(server.url, "victim") as victim:
+        await listening(victim)
+        for destination in of_the_applications(victim):
+            await attempt(server.url, destination, transaction=True, login="mallory")
+        await victim.nothing_more()
+
+
+def frame_of(command: str, body: str = "", **headers: str) -> str:
+    named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+    return Frame(command, named, body.encode()).serialize("1.2").decode()
+
+
+async def test_nor_over_sockjs(server: ChatServer) -> None:
+    async with Peer(server.url, "victim") as victim, ClientSession() as http:
+        await listening(victim)
+        hello = frame_of("CONNECT", accept_version="1.2", host="x", login="mallory")
+        for number, destination in enumerate(of_the_applications(victim)):
+            frames = [hello, frame_of("SEND", FORGED, destination=destination)]
+            async with connect(f"{server.url}/0/w{number}/websocket") as websocket:
+                await websocket.recv()
+                await websocket.send(json.dumps(frames))
+                while "ERROR" not in str(await websocket.recv()):
+                    pass
+            session = f"{server.url.replace('ws:', 'http:', 1)}/0/x{number}"
+            async with http.post(f"{session}/xhr") as opened:
+                assert await opened.text() == "o\n"
+            async with http.post(f"{session}/xhr_send", data=json.dumps(frames)) as sent:
+                assert sent.status == 204
+            answer = ""
+            while "ERROR" not in answer:
+                async with http.post(f"{session}/xhr") as polled:
+                    answer += await polled.text()
+        await victim.nothing_more()
+
+
+@pytest.mark.parametrize("destination", ["/topic/news", "/queue/jobs", "/user/{}/queue/notes"])
+async def test_headers_that_the_server_says_are_never_a_clients(server: ChatServer, destination: str) -> None:
+    names = [each for name in sorted(SERVER_HEADERS) for each in (name, name.upper(), f" {name}", f"{name} ")]
+    theirs = {
+        name: "FORGED" for name in names if name not in ("destination", "receipt", "transaction", "content-length")
+    }
+    for version in ("1.2", "1.0"):
+        async with Peer(server.url, "victim", version=version) as victim, Peer(server.url, "mallory") as mallory:
+            sent_to = destination.format(own_handle(victim))
+            await victim.subscribe(sent_to.replace(f"{own_handle(victim)}/", ""))
+            await mallory.receipt("SEND", "x", destination=sent_to, colour="red", **theirs)
+            message = await victim.frame("MESSAGE")
+            assert message.get("colour") == "red"
+            assert "FORGED" not in [value for _, value in message.headers]
+
+
+async def test_nobody_but_oneself_is_told_a_principal(broker: ChatBroker) -> None:
+    async with (
+        await chat_server.start(broker, access=Access(by_name, handle_key=b"k")) as server,
+        Peer(server.url, "ann") as ann,
+        Peer(server.url, "bob") as bob,
+    ):
+        assert principal_of(ann) == "ann@example.org"
+        await ann.subscribe("/topic/public", id="room")
+        await ann.subscribe("/user/queue/private", id="private")
+        await bob.subscribe("/topic/who.public", id="who")
+        await bob.subscribe("/user/queue/private", id="private")
+        heard = ""
+        while own_handle(ann) not in heard:
+            heard += (await bob.frame("MESSAGE")).body.decode()
+        await ann.receipt("SEND", f'{{"to":"{own_handle(bob)}","content":"psst"}}', destination="/app/chat.private")
+        message = await bob.frame("MESSAGE")
+        assert json.loads(message.body)["from"] == own_handle(ann)
+        everything = (
+            heard + repr(message) + await kept_by(broker, [topic_of(private_destination(own_handle(bob), PRIVATE))])
+        )
+        assert "example.org" not in everything
+
+
+async def kept_by(broker: ChatBroker, topics: list[str]) -> str:
+    """All names and records that the engine keeps."""
+    records = [delivery.body for topic in topics for delivery in await broker.history(topic)]
+    if not isinstance(broker, RedisStreamsBroker):
+        return repr(records)
+    async with Redis.from_url(broker.url) as redis:
+        return repr(records) + repr(await redis.keys("*"))
+
+
+async def test_a_private_message_is_answered_by_the_handle_it_came_from(server: ChatServer) -> None:
+    async with Peer(server.url, "ann") as ann, Peer(server.url, "bob") as bob:
+        for peer in (ann, bob):
+            await peer.subscribe("/user/queue/private")
+        await ann.receipt("SEND", f'{{"to":"{own_handle(bob)}","content":"ping"}}', destination="/app/chat.private")
+        came_from = json.loads((await bob.frame("MESSAGE")).body)["from"]
+        await bob.receipt("SEND", f'{{"to":"{came_from}","content":"pong"}}', destination="/app/chat.private")
+        assert await ann.contents(1) == ["pong"]
+
+
+async def test_instances_with_one_key_agree_on_handles_and_another_key_gives_others(broker: ChatBroker) -> None:
+    handles = []
+    for key in (b"one", b"one", b"other", b""):
+        async with (
+            await chat_server.start(broker, access=Access(by_name, handle_key=key)) as server,
+            Peer(server.url, "ann") as ann,
+        ):
+            handles.append(own_handle(ann))
+    assert handles[0] == handles[1] == handle_of("ann@example.org", b"one")
+    assert len(set(handles)) == 3
+
+
+async def test_a_guest_with_its_client_key_is_the_same_one_after_a_reconnect_on_whichever_instance(
+    broker: ChatBroker,
+) -> None:
+    async with await chat_server.start(broker) as here, await chat_server.start(broker) as there:
+        async with Peer(here.url, "ann", client_key=KEY) as ann, Peer(here.url, "ann") as namesake:
+            handle = own_handle(ann)
+            assert own_handle(namesake) != handle
+        async with Peer(there.url, "bob") as bob:
+            await bob.receipt("SEND", f'{{"to":"{handle}","content":"missed"}}', destination="/app/chat.private")
+        async with Peer(there.url, "ann", client_key=KEY) as again, Peer(there.url, "ann") as namesake:
+            assert own_handle(again) == handle
+            for peer in (again, namesake):
+                await peer.subscribe("/user/queue/private", last_id="0-0")
+            assert await again.contents(1) == ["missed"]
+            await namesake.nothing_more()
+
+
+@pytest.mark.parametrize("key", ["", "1", "x" * 15, "x" * 129])
+async def test_a_client_key_that_is_no_secret_is_refused_with_what_to_do(server: ChatServer, key: str) -> None:
+    peer = await Peer(server.url).open()
+    await peer.send("CONNECT", **{"accept-version": "1.2", "host": "x", "login": "ann", "client-key": key})
+    assert "draw 16 to 128 at random" in ((await peer.frame("ERROR")).get("message") or "")
+
+
+async def test_a_namesake_suppresses_nothing(server: ChatServer) -> None:
+    async with Peer(server.url, "victim", client_key=KEY) as victim, Peer(server.url, "victim") as namesake:
+        await victim.subscribe("/topic/public")
+        await namesake.say("IMPORTANT", client_id="1")
+        await victim.say("IMPORTANT", client_id="1")
+        await victim.say("IMPORTANT", client_id="1")
+        assert await victim.contents(2) == ["IMPORTANT", "IMPORTANT"]
+        await victim.nothing_more()
+
+
+# --- Access is asked where a message goes ---
+
+ROOM = "고양이"
+
+
+def not_to_the_cats(user: User, destination: str) -> bool:
+    return destination != f"/topic/room.{ROOM}" or user.principal == "ann@example.org"
+
+
+async def refused(peer: Peer, command: str, body: str = "", **headers: str) -> str:
+    await peer.send(command, body, receipt="r", **headers)
+    return (await peer.frame("ERROR")).get("message") or ""
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+async def test_a_rule_for_one_room_holds_for_sending_listening_history_and_who_is_there(
+    broker: ChatBroker, form: Any
+) -> None:
+    room = unicodedata.normalize(form, ROOM)
+    access = Access(by_name, may_subscribe=not_to_the_cats, may_send=not_to_the_cats)
+    async with await chat_server.start(broker, access=access) as server, Peer(server.url, "ann") as ann:
+        await ann.subscribe(f"/topic/room.{room}")
+        body = json.dumps({"content": "forbidden", "room": room})
+        async with Peer(server.url, "eve") as eve:
+            await eve.say("elsewhere she may")
+            told = await refused(eve, "SEND", body, destination="/app/chat.sendMessage")
+            assert told == f"access refused: 'eve' may not send to '/topic/room.{ROOM}'"
+        for destination, headers in (
+            (f"/topic/room.{room}", {}),
+            (f"/topic/room.{room}", {"history": "10"}),
+            (f"/topic/room.{room}", {"last_id": "0-0"}),
+            (f"/topic/who.{room}", {}),
+        ):
+            async with Peer(server.url, "eve") as eve:
+                told = await refused(eve, "SUBSCRIBE", id="1", destination=destination, **headers)
+                assert told.startswith("access refused: 'eve' may not subscribe to ")
+        await ann.say("allowed", room)
+        assert await ann.contents(1) == ["allowed"]
+        await ann.nothing_more()
+
+
+async def test_a_rule_for_one_users_private_queue_can_be_written(broker: ChatBroker) -> None:
+    closed = f"/user/{handle_of('ann@example.org')}/queue/private"
+    access = Access(by_name, may_send=lambda user, destination: destination != closed)
+    async with await chat_server.start(broker, access=access) as server, Peer(server.url, "ann") as ann:
+        await ann.subscribe("/user/queue/private")
+        for to in (own_handle(ann), principal_of(ann)):
+            async with Peer(server.url, "eve") as eve:
+                told = await refused(eve, "SEND", f'{{"to":"{to}","content":"x"}}', destination="/app/chat.private")
+                assert told == f"access refused: 'eve' may not send to {closed!r}"
+        await ann.nothing_more()
+
+
+def shop() -> Application:
+    """An application with handlers of its own beside the chat's."""
+    app = chat_application()
+    app.own("/topic/orders.", "/user/queue/bills")
+
+    @app.message("/price")
+    @send_to("/topic/prices")
+    async def price(call: Call) -> dict[str, str]:
+        return {"by": call.user.name}
+
+    @app.subscribe("/count.{room}", about="/topic/room.{room}")
+    async def count(call: Call) -> dict[str, str]:
+        return {"room": call.parts["room"]}
+
+    @app.message("/bill")
+    def bill(call: Call) -> Outgoing:
+        destination = private_destination(call.user.handle, "/user/queue/bills")
+        return Outgoing(destination, pack(destination, [], b'{"due":1}'))
+
+    return app
+
+
+async def test_what_another_handler_writes_no_client_writes_either(broker: ChatBroker) -> None:
+    async with await chat_server.start(broker, app=shop()) as server, Peer(server.url, "ann") as ann:
+        for number, destination in enumerate(("/topic/prices", "/topic/orders.new", "/user/queue/bills")):
+            await ann.subscribe(destination, id=str(number))
+        for destination in ("/topic/prices", "/topic/orders.new", f"/user/{own_handle(ann)}/queue/bills"):
+            for spelled in spellings(destination):
+                await attempt(server.url, spelled, login="mallory")
+            await ann.nothing_more()
+        await ann.receipt("SEND", destination="/app/price")
+        await ann.receipt("SEND", destination="/app/bill")
+        heard = [json.loads((await ann.frame("MESSAGE")).body) for _ in range(2)]
+        assert {"by": "ann"} in heard
+        assert {"due": 1} in heard
+
+
+async def test_what_a_handler_that_takes_its_time_answers_is_asked_about_too(broker: ChatBroker) -> None:
+    access = Access(may_send=lambda user, destination: destination != "/topic/prices")
+    async with await chat_server.start(broker, app=shop(), access=access) as server, Peer(server.url, "eve") as eve:
+        assert "may not send to '/topic/prices'" in await refused(eve, "SEND", destination="/app/price")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+async def test_a_handler_that_answers_about_a_room_is_behind_the_rooms_rule(broker: ChatBroker, form: Any) -> None:
+    room = unicodedata.normalize(form, ROOM)
+    access = Access(by_name, may_subscribe=not_to_the_cats)
+    async with await chat_server.start(broker, app=shop(), access=access) as server:
+        async with Peer(server.url, "ann") as ann:
+            await ann.subscribe(f"/app/count.{room}")
+            assert json.loads((await ann.frame("MESSAGE")).body) == {"room": ROOM}
+        async with Peer(server.url, "eve") as eve:
+            told = await refused(eve, "SUBSCRIBE", id="1", destination=f"/app/count.{room}")
+            assert told.startswith("access refused: 'eve' may not subscribe to ")
+
+
+# --- Private messages ---
+
+
+class FewTopics(MemoryBroker):
+    """As Kafka and RabbitMQ are: each topic that is read is dear."""
+
+    few_topics = True
+
+
+async def test_where_topics_are_dear_users_share_one_and_each_still_reads_their_own() -> None:
+    async with (
+        FewTopics() as broker,
+        await chat_server.start(broker) as server,
+        Peer(server.url, "bob") as bob,
+        Peer(server.url, "ann") as ann,
+    ):
+        for peer in (ann, bob):
+            await peer.subscribe("/user/queue/private")
+        assert server.service.relay.topics() == ["chat-users"]
+        for peer in (ann, bob):
+            note = json.dumps({"to": own_handle(peer), "content": f"for {own_handle(peer)}", "client_id": "1"})
+            await ann.receipt("SEND", note, destination="/app/chat.private")
+        for peer in (ann, bob):
+            assert await peer.contents(1) == [f"for {own_handle(peer)}"]
+            await peer.nothing_more()
+            await peer.subscribe("/user/queue/private", id="again", history="10")
+            assert await peer.contents(1) == [f"for {own_handle(peer)}"]
+            await peer.nothing_more()
+
+
+async def test_nobody_trims_anothers_private_messages_and_ones_own_cost_what_one_has() -> None:
+    async with MemoryBroker(max_length=50) as broker, await chat_server.start(broker) as server:
+        await flooded_beside_one_message(server, broker)
+
+
+async def test_nor_on_redis() -> None:
+    async with chat_broker(KINDS[1]) as engine:
+        assert isinstance(engine, RedisStreamsBroker)
+        async with RedisStreamsBroker(engine.url, max_length=50) as broker, await chat_server.start(broker) as server:
+            await flooded_beside_one_message(server, broker)
+
+
+async def flooded_beside_one_message(server: ChatServer, broker: ChatBroker) -> None:
+    async with Peer(server.url, "bob") as bob, Peer(server.url, "ann") as ann, Peer(server.url, "eve") as eve:
+        await ann.receipt("SEND", f'{{"to":"{own_handle(bob)}","content":"keep"}}', destination="/app/chat.private")
+        for number in range(500):
+            note = json.dumps({"to": own_handle(eve), "content": str(number)})
+            await eve.send("SEND", note, destination="/app/chat.private")
+        await eve.receipt("SEND", "x", destination=f"/user/{own_handle(eve)}/queue/notes")
+        assert len(await broker.history(topic_of(private_destination(own_handle(bob), PRIVATE)))) == 1
+        await bob.subscribe("/user/queue/private", history="10")
+        assert await bob.contents(1) == ["keep"]
+        await bob.nothing_more()
+
+
+async def test_users_queues_do_not_lengthen_the_reads_of_rooms_on_redis() -> None:
+    async with chat_broker(KINDS[1]) as broker, await chat_server.start(broker) as server:
+        assert isinstance(broker, RedisStreamsBroker)
+        async with Redis.from_url(broker.url) as redis, redis.monitor() as monitor, Peer(server.url, "ann") as ann:
+            await ann.subscribe("/topic/public", id="room")
+            await ann.subscribe("/user/queue/private", id="private")
+            await ann.say("x")
+            reads: list[str] = []
+            async with asyncio.timeout(15):
+                async for command in monitor.listen():
+                    if command["command"].startswith("XREAD "):
+                        reads.append(command["command"])
+                    if sum("chat-stream" in read for read in reads) > 2 and any(
+                        "chat-users:" in read for read in reads
+                    ):
+                        break
+        assert not [read for read in reads if "chat-stream" in read and "chat-users:" in read]
+
+
+# --- Names ---
+
+
+@pytest.mark.parametrize("login", ["server", "ѕеrvеr", "Ａｄｍｉｎ", "Kіm", "kim", "KIM", "guest-12ab", "Аna"])
+async def test_a_guest_does_not_pass_for_the_server_for_a_user_or_in_mixed_scripts(login: str) -> None:
+    async with MemoryBroker() as broker, await chat_server.start(broker, access=Access(names=["Kim"])) as server:
+        peer = await Peer(server.url).open()
+        await peer.send("CONNECT", **{"accept-version": "1.2", "host": "x", "login": login})
+        assert "choose another name" in ((await peer.frame("ERROR")).get("message") or "")
+        async with Peer(server.url) as nameless:
+            await nameless.subscribe("/user/queue/errors")
+            body = json.dumps({"content": "x", "sender": login})
+            await nameless.send("SEND", body, destination="/app/chat.sendMessage", receipt="r")
+            assert json.loads((await nameless.frame("MESSAGE")).body)["field"] == "sender"
+
+
+@pytest.mark.parametrize(
+    "login", ["민지", "محمد", "हिन्दी", "می\u200cخواهم", "❤️‍🔥 Ana", "Ana Иванова", "Nguyễn", "ひろkim", "Kim2"]
+)
+async def test_honest_people_are_called_what_they_are_called(login: str) -> None:
+    async with (
+        MemoryBroker() as broker,
+        await chat_server.start(broker, access=Access(names=["Kim"])) as server,
+        Peer(server.url, login) as peer,
+    ):
+        await peer.subscribe("/topic/public")
+        await peer.say("x")
+        assert json.loads((await peer.frame("MESSAGE")).body)["sender"] == unicodedata.normalize("NFC", login)
+
+
+@pytest.mark.parametrize("login", ["\u3164", "\u2800", "\u200d", "\u202e", "\u0301", "\ufe0f", " ", "\U000e0041"])
+async def test_a_name_that_shows_nothing_is_no_name(login: str) -> None:
+    async with MemoryBroker() as broker, await chat_server.start(broker) as server, Peer(server.url, login) as peer:
+        await peer.subscribe("/topic/public")
+        await peer.say("x")
+        assert json.loads((await peer.frame("MESSAGE")).body)["sender"].startswith("guest-")
