@@ -26,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -44,13 +44,14 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 from chatlab.classroom import PAGE, CodeGuard, host_to_open, in_url, page_file
 from chatlab.errors import HandshakeError
 from chatlab.fanout import Fanout, Group, SlowReaderPolicy
+from chatlab.naming import skeletons
 from chatlab.net import websockets_library
 from chatlab.net.aiohttp_upgrade import upgrade
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
 from chatlab.net.held import Held
 from chatlab.net.hosts import judged_by_name
 from chatlab.net.http_server import HttpServer
-from chatlab.room_lines import Parts, look_alike, one_line, parts_of, required_name
+from chatlab.room_lines import Parts, one_line, parts_of, required_name
 from chatlab.seldom import Seldom
 from chatlab.websocket import handshake
 from chatlab.websocket.connection import Connection
@@ -239,7 +240,7 @@ class Room:
         self._see_lines: Group[Member] = self.fanout.group()
         self._see_parts: Group[Member] = self.fanout.group()
         self.departures: deque[Departure] = deque(maxlen=DEPARTURES)
-        self._names: set[str] = set()  # taken, as `look_alike` has them
+        self._names: Counter[str] = Counter()  # what the names that are taken look like
         self._numbers = count(1)
         self._wants_beats: dict[Member, None] = {}  # a dict, as a set that keeps its order
         self._next_beat: asyncio.TimerHandle | None = None
@@ -257,7 +258,7 @@ class Room:
         if parts:
             self.fanout.send(_message(Parts("you", name=member.name)), (member,))
         if member.name:
-            self._names.add(look_alike(member.name))
+            self._names.update(skeletons(member.name))
             self.notify(f"{member.name} joined")
         if beats:
             self._wants_beats[member] = None
@@ -274,7 +275,7 @@ class Room:
         self._wants_beats.pop(member, None)
         self.departures.append(Departure(member.label, code, reason))
         if member.name:
-            self._names.discard(look_alike(member.name))
+            self._names -= Counter(skeletons(member.name))
             self.notify(f"{member.name} left")
         logger.info("%s left: %d %s", member, code, reason)
 
@@ -311,7 +312,7 @@ class Room:
 
     def is_taken(self, name: str) -> bool:
         """Whether a member here can be taken for one of that name."""
-        return look_alike(name) in self._names
+        return any(each in self._names for each in skeletons(name))
 
     def _refuse(self, member: Member, allowance: Allowance) -> None:
         limit = f"more than {allowance.limit.per_second:g} messages a second"

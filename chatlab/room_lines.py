@@ -9,7 +9,7 @@ Whatever a member sends is one line (`one_line`): a line end in it is shown as �
 the parts of a line (`required_name`). So how a line begins says what it is, and the first colon ends the name.
 `parts_of` takes a line apart again, for clients that show each part in its place.
 
-Two names that look the same to a reader are the same name here (`look_alike`).
+Left out: which names look like one another (naming.py).
 """
 
 from __future__ import annotations
@@ -40,12 +40,6 @@ _SEPARATORS = re.compile(
 _READS_AS_ANOTHER = re.compile("server received|.* (joined|left)\\Z")
 _BLANK = re.compile("[\u2800\U0001d159]")  # symbols that show nothing
 _DIRECTION = re.compile(f"[{_DIRECTIONS}]")
-
-# Letters and digits that a reader takes for another, as they are once case-folded: Cyrillic, Greek, digits.
-_LOOKS_LIKE = str.maketrans(
-    "абвгԁеёһіїјӏкӄмнорсѕтуүхԛԝьαβεηικμνορτυχγωϲϳ01|!i",
-    "a6brdeehlljlkkmhopcstyyxqwbabehlkuvoptuxywcjollll",
-)
 
 
 class Parts(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
@@ -90,12 +84,6 @@ def required_name(text: str) -> str | None:
     if _READS_AS_ANOTHER.match(unicodedata.normalize("NFKC", name).casefold()):
         raise HandshakeError(f"name that reads as a notice: {name!r}")
     return name
-
-
-def look_alike(name: str) -> str:
-    """Return what is the same for all names that a reader takes for each other; nothing to be shown."""
-    folded = unicodedata.normalize("NFKC", INVISIBLE.sub("", name)).casefold()
-    return unicodedata.normalize("NFKC", folded).translate(_LOOKS_LIKE).replace("rn", "m")
 
 
 def _shown_instead(found: re.Match[str]) -> str:

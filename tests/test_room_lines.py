@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from chatlab.errors import HandshakeError
-from chatlab.room_lines import Parts, look_alike, one_line, parts_of, required_name
+from chatlab.room_lines import Parts, one_line, parts_of, required_name
 
 LINES = [
     ("Server received: hello", Parts("text", text="hello")),
@@ -74,8 +74,3 @@ def test_no_name_ends_before_its_line_does() -> None:
 @pytest.mark.parametrize(("text", "name"), [("", None), ("  ", None), (" a \u3000 b ", "a b"), ("e\u0301", "é")])
 def test_a_name_is_brought_into_its_form(text: str, name: str | None) -> None:
     assert required_name(text) == name
-
-
-def test_names_that_differ_to_a_reader_are_not_alike() -> None:
-    names = ["Ana", "Anna", "Ben", "가람", "나람", "Zoe", "Ana-2", "Ana-3", "हिन्दी", "हिन्दू", "Eve", "Ева"]
-    assert len({look_alike(name) for name in names}) == len(names)

@@ -49,6 +49,7 @@ LOOK_SECONDS = 1.0  # for which changes are gathered, and how late a change on a
 GOODBYE_SECONDS = 1.0  # for a broker that may be away just now; the notes expire anyway
 MAX_SHOWN = 500  # people in a list
 MAX_TOLD = 50  # people in a change
+IN_A_ROW = 50  # rooms for which one thing is done before the next thing has its turn
 LISTS_PER_SECOND = 50  # how many of a room's watchers are asked to subscribe again in a second
 WAITS = Backoff(longest=2.0)  # for a broker that is away
 MAX_LOGGED = 1000  # faults remembered, so that each is logged once
@@ -207,6 +208,8 @@ class Presence:
 
     async def _pause(self) -> None:
         """Wait until something is due, or something is there that may be due sooner."""
+        if self._unseen:
+            return  # there were more than are looked at in a row
         firsts = [next(iter(due.values()), None) for due in (self._settling, self._looking)]
         firsts.append(self._own.next_renewal(RENEW_SECONDS) if self._own is not None else None)
         until = min((first for first in firsts if first is not None), default=None)
@@ -229,8 +232,8 @@ class Presence:
                     raise
 
     async def _look(self) -> None:
-        """Look at the watched rooms whose time has come, and at those that are new."""
-        for room in [*self._unseen, *_due(self._looking)]:
+        """Look at the watched rooms whose time has come, and at those that are new: some now, the rest next time."""
+        for room in [*itertools.islice(self._unseen, IN_A_ROW), *_due(self._looking)]:
             if room in self._watched:
                 await self._look_at(room, self._watched[room])
 
@@ -253,7 +256,9 @@ class Presence:
     async def _renew(self) -> None:
         """Have the notes stand for longer that were last written or renewed a while ago."""
         own = self._own
-        while own is not None and (due := own.next_renewal(RENEW_SECONDS)) is not None and due <= _now():
+        for _ in range(IN_A_ROW):
+            if own is None or (due := own.next_renewal(RENEW_SECONDS)) is None or due > _now():
+                break
             room = next(iter(own.rooms))
             await self._unless_refused(room, own.renew(room, self._local(room), _now()))
 
@@ -339,9 +344,9 @@ def _forget_served(watched: Watched) -> None:
 
 
 def _due(times: dict[str, float]) -> list[str]:
-    """The rooms whose time has come; the one due first is first."""
+    """The rooms whose time has come, the one due first first; of many, some: the rest have their turn after that."""
     now = _now()
-    return list(itertools.takewhile(lambda room: times[room] <= now, times))
+    return list(itertools.islice(itertools.takewhile(lambda room: times[room] <= now, times), IN_A_ROW))
 
 
 def _now() -> float:

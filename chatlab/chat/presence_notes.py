@@ -109,12 +109,12 @@ class OwnNotes:
     async def renew(self, room: str, people: Set[Person], now: float) -> None:
         """Have the notes of a room stand for longer; write them again if the broker has lost them."""
         written = self._written[room]
+        self._moved(room, written, now)  # whatever comes of it, the other rooms have their turn
         if not written.number or not await self._broker.renew(room, self._instance, NOTE_SECONDS):
             written.number = 0
             return await self.write(room, people, now)
         if written.changes:
             await self._write_changes(room, written.changes, written)
-        self._moved(room, written, now)
         return None
 
     def is_own(self, heading: str) -> bool:

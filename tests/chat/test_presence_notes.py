@@ -6,7 +6,7 @@ import pytest
 
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat.presence_notes import MAX_CHANGES, OthersNotes, OwnNotes, Person, between
-from chatlab.errors import BrokerUnavailable
+from chatlab.errors import BrokerError, BrokerUnavailable
 
 
 def person(name: str) -> Person:
@@ -24,6 +24,11 @@ class Weighed(MemoryBroker):
         super().__init__()
         self.written = self.read = 0
         self.away = self.lost = False
+
+    async def renew(self, place: str, who: str, seconds: float) -> bool:
+        if self.away:
+            raise BrokerError("WRONGTYPE Operation against a key holding the wrong kind of value")
+        return await super().renew(place, who, seconds)
 
     async def announce(self, place: str, who: str, note: str, seconds: float) -> None:
         if self.away:
@@ -100,6 +105,17 @@ async def test_notes_that_the_broker_has_lost_are_written_again_when_they_are_to
         broker._notes.clear()
         await pair.own.renew("cats", crowd(3), 5.0)
         assert await pair.read() == crowd(3)
+
+
+async def test_a_note_that_cannot_be_renewed_lets_the_next_one_have_its_turn() -> None:
+    async with Weighed() as broker:
+        pair = Pair(broker)
+        for room in ("cats", "dogs"):
+            await pair.own.write(room, crowd(2), 0.0)
+        broker.away = True
+        with pytest.raises(BrokerError):
+            await pair.own.renew("cats", crowd(2), 5.0)
+        assert list(pair.own.rooms) == ["dogs", "cats"]
 
 
 @pytest.mark.parametrize("fault", ["away", "lost"], ids=["not written", "written, but not confirmed"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack
 
 import pytest
@@ -229,6 +229,27 @@ async def _until_seen(there: presence.Presence, count: int) -> None:
 async def _network(redis: Redis) -> int:
     stats = await redis.info("stats")
     return int(stats["total_net_input_bytes"]) + int(stats["total_net_output_bytes"])
+
+
+class Busy(MemoryBroker):
+    """Takes a while to look at a room."""
+
+    async def look(self, place: str, known: Collection[str]) -> Sequence[str]:
+        await asyncio.sleep(0.001)
+        return await super().look(place, known)
+
+
+async def test_however_many_rooms_are_watched_a_change_is_told_in_time() -> None:
+    async with Busy() as broker, await chat_server.start(broker) as server, Peer(server.url) as watcher:
+        who = await who_list(watcher, "cats")
+        assert await who.next() == []
+        for number in range(10_000):  # to look at all of them takes more than ten seconds
+            server.service.presence.watch(f"made-up-{number}")
+        since = time.monotonic()
+        server.service.presence.enter("cats", User("ann", "p"))
+        await who.until("ann")
+        await until(lambda: "cats" in broker._notes)
+        assert time.monotonic() - since < 4 * SECOND
 
 
 async def test_the_people_of_an_instance_that_was_killed_are_gone_in_time(

@@ -136,6 +136,7 @@ NO_NAMES = [
         "\u200d",
         "\u00ad",
     ),
+    *("Ana\u3164", "A\u034fna"),
     *("a\nb\u202e", "\u202eanA", "\u2066Ana\u2069", "a\x00b", "\x1b[2K", "\ue000", "\u2028\u200e"),
 ]
 
@@ -151,9 +152,9 @@ async def test_a_name_that_looks_like_a_notice_or_like_nothing_is_refused(name: 
 
 
 LOOK_ALIKE = [
-    ("Ana", ["ana", "ANA", "\u0410na", "An\u0430", "\uff21na", "Ana\u3164", "A\u034fna", "Ana\ufe0f", "\U0001d400na"]),
+    ("Ana", ["ana", "ANA", "\u0410na", "An\u0430", "\uff21na", "\U0001d400na"]),
     ("Alice", ["AIice", "A1ice", "\u0391lice", "al\u0456ce"]),
-    ("Bob", ["B0b", "B\u043eb", "\u0392ob", "B\u03bfb"]),
+    ("Bob", ["B\u043eb", "\u0392ob", "B\u03bfb"]),
     ("민지", [unicodedata.normalize("NFD", "민지")]),
     ("Strasse", ["Stra\u00dfe"]),
 ]

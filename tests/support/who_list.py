@@ -13,14 +13,14 @@ class WhoList:
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
-        self.people: dict[str, str] = {}  # by handle: the name
+        self.people: set[tuple[str, str]] = set()  # names, and handles
         self.version: int | None = None  # None before the list
         self.count = 0
 
     @property
     def names(self) -> list[str]:
         """Their names, in order."""
-        return sorted(self.people.values())
+        return sorted(name for name, _ in self.people)
 
     async def next(self) -> list[str]:
         """Take the next MESSAGE."""
@@ -32,14 +32,12 @@ class WhoList:
         told = json.loads(body)
         self.count = told["count"]
         if "people" in told:
-            self.people = {each["handle"]: each["name"] for each in told["people"]}
+            self.people = {(each["name"], each["handle"]) for each in told["people"]}
         else:
             assert self.version is not None and told["version"] == self.version + 1, (self.version, told)
-            for each in told["left"]:
-                del self.people[each["handle"]]
-            for each in told["joined"]:
-                assert each["handle"] not in self.people
-                self.people[each["handle"]] = each["name"]
+            left, joined = [{(each["name"], each["handle"]) for each in told[part]} for part in ("left", "joined")]
+            assert left <= self.people and not joined & self.people, told
+            self.people = (self.people - left) | joined
         self.version = told["version"]
         assert len(self.people) == self.count
 

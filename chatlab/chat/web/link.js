@@ -244,7 +244,7 @@ export class Link {
     const { version, count, people, joined = [], left = [], again } = JSON.parse(frame.body);
     const state = this.rooms.get(room);
     if (!state) return;
-    if (people) state.who = { version, known: new Map(people.map((each) => [each.handle, each])), told: people.length };
+    if (people) state.who = { version, known: new Map(people.map((each) => [keyOf(each), each])), told: people.length };
     const { who } = state;
     if (!who) return; // the list is on its way
     if (!people && (version !== who.version + 1 || again !== undefined)) {
@@ -252,8 +252,8 @@ export class Link {
       this.#watchAgain(room, state, again);
     } else {
       who.version = version;
-      left.forEach(({ handle }) => who.known.delete(handle));
-      joined.forEach((each) => who.known.set(each.handle, each));
+      left.forEach((each) => who.known.delete(keyOf(each)));
+      joined.forEach((each) => who.known.set(keyOf(each), each));
       // Of a crowd the list has the first ones alone: when half of them have left, others may be shown.
       if (who.known.size < Math.min(count, who.told / 2)) this.#watchAgain(room, state);
     }
@@ -266,6 +266,7 @@ export class Link {
   }
 }
 
+const keyOf = ({ handle, name }) => `${handle} ${name}`; // one user may have two windows, and a name in each
 const byName = (one, other) => (one.name < other.name ? -1 : one.name > other.name ? 1 : 0);
 
 // crypto.randomUUID exists on https and localhost alone; a phone in a classroom comes by http.
