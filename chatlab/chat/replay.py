@@ -90,7 +90,8 @@ class Turn:
         loop, (pause, longest) = asyncio.get_running_loop(), LOOK_AGAIN
         until = None if seconds is None else loop.time() + seconds
         if subscriber.acknowledges:
-            self._acknowledging = dict.fromkeys((*self._acknowledging, subscriber.subscription))
+            open_ones = [each for each in self._acknowledging if each.pending]
+            self._acknowledging = dict.fromkeys([*open_ones, subscriber.subscription])
         # A sink tells how much it has buffered, and not when that is gone: SockJS's wait for the client's next request.
         while not self._has_room(subscriber) and (until is None or loop.time() < until):
             await asyncio.sleep(pause)

@@ -187,3 +187,16 @@ async def test_a_replay_goes_on_as_it_is_acknowledged_however_long_it_is(kind: s
             assert int(message.body.split()[0]) == number
             if number % 100 == 99:
                 await peer.send("ACK", id=message.get("ack") or "")
+
+
+async def test_subscribing_and_leaving_again_and_again_leaves_nothing_behind() -> None:
+    async with MemoryBroker() as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
+        await fill(broker, 3, size=10)
+        for _ in range(50):
+            await peer.send("SUBSCRIBE", id="0", destination=FAT, last_id="0-0", ack="client")
+            for _ in range(3):
+                await peer.frame("MESSAGE")
+            await peer.receipt("UNSUBSCRIBE", id="0")
+        (connection,) = server.service.connections
+        turn = connection._subscriptions._turn  # type: ignore[attr-defined]  # of the class behind the protocol
+        assert len(turn._acknowledging) <= 1
