@@ -923,9 +923,13 @@ def _engine(
         case "memory":
             from chatlab.brokers.memory import MemoryBroker
 
-            limits = kept._asdict()
-            limits.pop("max_record")
-            return MemoryBroker(**limits)
+            return MemoryBroker(
+                max_length=kept.max_length,
+                topic_octets=kept.max_octets,
+                max_age=kept.max_age,
+                expire=kept.expire,
+                lasting=kept.lasting,
+            )
         case "redis" | "rediss" | "unix":
             from chatlab.brokers.redis_streams import RedisStreamsBroker
 

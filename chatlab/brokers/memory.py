@@ -1,7 +1,10 @@
 """A broker inside one process: no engine, no connection, the whole port in one screen.
 
-For tests, for learning, and for a chat that runs as a single instance. What it keeps, it keeps until the process ends.
-So that a client of an earlier run is not taken for one of this run, ids begin with the run's own number.
+For tests, for learning, and for a chat that runs as a single instance. What it keeps, it keeps until the process ends,
+or until there is too much of it: each topic has its bounds in records and octets, and so have all together.
+
+So that a client of an earlier run is not taken for one of this run, ids begin with the run's own
+number.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Self
@@ -20,8 +23,15 @@ from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery, Page
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 
-DAY = 86_400.0
-CARE = 60.0  # seconds
+TOPIC_OCTETS = 64 << 20
+OCTETS = 512 << 20
+MAX_TOPICS = 20_000
+MAX_KEYS = 100_000  # of a topic
+IN_ALL = 10  # so many times that, of all topics
+RECORD_MEMORY = 300  # octets that a record takes besides its body
+DAY = 86_400.0  # seconds
+CARE = 60.0  # seconds between two looks for what is too old
+
 EPOCH = 1_767_225_600  # 2026-01-01, in seconds since 1970
 _last_run = 0
 
@@ -39,17 +49,16 @@ def next_run() -> int:
 
 @dataclass(slots=True)
 class Topic:
-    """The records kept, oldest first, their octets, how many there ever were, and who reads."""
+    """The records kept, oldest first, how many there ever were, and who reads."""
 
-    kept: deque[Delivery] = field(default_factory=deque)
-    octets: int = 0
+    kept: deque[Delivery]
     count: int = 0
-    used: float = 0.0  # on the loop's clock, when it was last looked at with what is in it
-    seen_count: int = -1  # what `count` was then
-    marks: deque[tuple[float, int]] = field(default_factory=deque)  # when it was looked at, and its count then
+    octets: int = 0  # of the records kept
     ids: dict[str, tuple[str, float]] = field(default_factory=dict)  # by key: the record's id, and when it was stored
     readers: set[MemorySubscription] = field(default_factory=set)
     groups: dict[str, MemoryGroup] = field(default_factory=dict)
+    used: float = 0.0  # on the loop's clock, when it was last looked at and was in use
+    looked_at: deque[tuple[float, int]] = field(default_factory=deque)  # when that was, and what `count` was then
 
 
 class MemorySubscription(ForwardingInbox):
@@ -67,10 +76,14 @@ class MemorySubscription(ForwardingInbox):
 
 
 class MemoryBroker:
-    """Keeps the last `max_length` records of each topic, at most `max_octets`, and a key for `window` seconds.
+    """Keeps the last `max_length` records of each topic, and remembers `max_keys` keys, for `window` seconds at most.
 
-    Records are gone after `max_age` seconds. A topic that nobody has used for `expire` seconds is gone, with all that
-    waits in it, unless it is one of `lasting`. 0 means for ever. Both are looked after about once in `CARE` seconds.
+    Of a topic it keeps no more than `topic_octets`, of all together no more than `octets`, and no more than
+    `max_topics` in all: then those go that nobody reads, the oldest first. What waits for a group does not go: a queue
+    takes no more.
+
+    Records are gone after `max_age` seconds, and a topic that nobody has used for `expire` seconds is gone with what
+    waits in it, unless it is one of `lasting`. 0 means for ever. That is looked for once in `CARE` seconds.
 
     The records of a topic have the ids RUN-1, RUN-2, and so on. `run` is for those who want to know them beforehand.
     """
@@ -82,22 +95,30 @@ class MemoryBroker:
         self,
         *,
         max_length: int = 10_000,
-        max_octets: int = 64 << 20,
+        window: float = 600,
+        max_waiting: int = MAX_WAITING,
+        topic_octets: int = TOPIC_OCTETS,
+        octets: int = OCTETS,
+        max_keys: int = MAX_KEYS,
+        max_topics: int = MAX_TOPICS,
         max_age: float = 30 * DAY,
         expire: float = DAY,
         lasting: Sequence[str] = (),
-        window: float = 600,
-        max_waiting: int = MAX_WAITING,
         run: int | None = None,
     ) -> None:
         self.window = window
-        self._run = next_run() if run is None else run
-        self._max_length = max_length
-        self._max_octets = max_octets
+        self.octets = 0  # of all records kept
+        self._keys = 0  # remembered
+        self._max_keys = max_keys
+        self._topic_octets = topic_octets
+        self._max_octets = octets
+        self._max_topics = max_topics
         self._max_age, self._expire, self._lasting = max_age, expire, frozenset(lasting)
         self._care = min([CARE, *(seconds / 4 for seconds in (max_age, expire) if seconds)])
-        self._next_care = 0.0
-        self._count_of_the_gone = 0  # no topic that is made again may give the ids of one that is gone
+        self._next_look = 0.0  # on the loop's clock
+        self._started_at = 0  # a new topic counts on from here: no id of one that went is used again
+        self._run = next_run() if run is None else run
+        self._max_length = max_length
         self._max_waiting = max_waiting
         self._topics: dict[str, Topic] = {}
         self._notes: dict[str, dict[str, tuple[str, float]]] = {}  # by place and owner: the note, and until when
@@ -138,10 +159,7 @@ class MemoryBroker:
             _require_room(topic, record.groups)
         record.count += 1
         delivery = Delivery(topic, f"{self._run}-{record.count}", bytes(body))
-        record.kept.append(delivery)
-        record.octets += len(body)
-        while len(record.kept) > self._max_length or (record.octets > self._max_octets and len(record.kept) > 1):
-            record.octets -= len(record.kept.popleft().body)
+        self._keep(record, delivery)
         for reader in list(record.readers):
             if len(reader) >= self._max_waiting:
                 record.readers.discard(reader)
@@ -154,11 +172,44 @@ class MemoryBroker:
 
     def _publish_once(self, topic: str, body: bytes, key: str) -> str:
         ids, now = self._topic(topic).ids, asyncio.get_running_loop().time()
-        while ids and next(iter(ids.values()))[1] < now - self.window:
+        while ids and (next(iter(ids.values()))[1] < now - self.window or self._has_too_many(ids)):
             del ids[next(iter(ids))]
-        if key not in ids:
-            ids[key] = (self._publish(topic, body), now)
-        return ids[key][0]
+            self._keys -= 1
+        if (found := ids.get(key)) is not None:
+            return found[0]
+        ids[key] = (id := self._publish(topic, body)), now
+        self._keys += 1
+        return id
+
+    def _has_too_many(self, keys: Mapping[str, object]) -> bool:
+        return len(keys) > self._max_keys or self._keys > IN_ALL * self._max_keys
+
+    def _keep(self, record: Topic, delivery: Delivery) -> None:
+        """Keep one more record; let go of the oldest, if there are too many, or they are too large."""
+        size = len(delivery.body) + RECORD_MEMORY
+        if len(record.kept) == self._max_length:
+            self._drop_oldest(record)
+        record.kept.append(delivery)
+        record.octets += size
+        self.octets += size
+        while record.octets > self._topic_octets and len(record.kept) > 1:
+            self._drop_oldest(record)
+        if self.octets > self._max_octets:
+            self._make_room(record)
+
+    def _drop_oldest(self, record: Topic) -> None:
+        size = len(record.kept.popleft().body) + RECORD_MEMORY
+        record.octets -= size
+        self.octets -= size
+
+    def _make_room(self, newest: Topic) -> None:
+        """Halve the largest topics, until a tenth is free."""
+        for record in sorted(self._topics.values(), key=lambda each: each.octets, reverse=True):
+            half = record.octets // 2
+            while record.octets > half and len(record.kept) > (record is newest):
+                self._drop_oldest(record)
+            if self.octets <= self._max_octets * 9 // 10:
+                return
 
     async def subscribe(self, topic: str, *, after: str | None = None) -> MemorySubscription:
         """Read from now on, or from the record after the id `after`. Raises SubscriptionLost if that is gone."""
@@ -173,7 +224,7 @@ class MemoryBroker:
 
     async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> Sequence[Delivery]:
         """The records kept after `after`; with `limit` the newest so many."""
-        kept, last_seen = self._records(topic), parse_id(after)
+        kept, last_seen = self._known(topic).kept, parse_id(after)
         first = parse_id(kept[0].id) if kept else (self._run, 1)
         seen = 0 if last_seen < first else len(kept) if last_seen[0] > self._run else last_seen[1] - first[1] + 1
         start = max(seen, 0 if limit is None else len(kept) - limit)
@@ -193,7 +244,7 @@ class MemoryBroker:
 
     async def oldest(self, topic: str) -> str | None:
         """The id of the first record still kept."""
-        kept = self._records(topic)
+        kept = self._known(topic).kept
         return kept[0].id if kept else None
 
     async def lost_after(self, topic: str, after: str) -> str | None:
@@ -276,49 +327,57 @@ class MemoryBroker:
             raise BrokerClosed("this broker is closed")
 
     def _group(self, topic: str, group: str) -> MemoryGroup:
-        return self._topic(topic).groups.setdefault(group, MemoryGroup(self._max_length, self._max_octets))
+        return self._topic(topic).groups.setdefault(group, MemoryGroup(self._max_length, self._topic_octets))
 
     def _topic(self, name: str) -> Topic:
-        """A topic that is used now; it is made if it is missing."""
         self._require_open()
-        if (now := asyncio.get_running_loop().time()) >= self._next_care:
+        if (now := asyncio.get_running_loop().time()) >= self._next_look:
             self._look_after_topics(now)
         topic = self._topics.get(name)
         if topic is None:
-            topic = self._topics[name] = Topic(count=self._count_of_the_gone, used=now)
+            if len(self._topics) >= self._max_topics:
+                self._let_topics_go()
+            topic = self._topics[name] = Topic(deque(), self._started_at)
+            topic.used = now
         return topic
 
     def _known(self, name: str) -> Topic:
         """A topic to look at: nothing is made for one that does not exist."""
         self._require_open()
-        return self._topics.get(name) or Topic(count=self._count_of_the_gone)
-
-    def _records(self, name: str) -> deque[Delivery]:
-        return self._known(name).kept
+        return self._topics.get(name) or Topic(deque(), self._started_at)
 
     def _look_after_topics(self, now: float) -> None:
         """Let go of records that are too old, and of topics that nobody uses."""
-        self._next_care = now + self._care
+        self._next_look = now + self._care
         for name, topic in list(self._topics.items()):
-            if (
-                topic.readers
-                or topic.count != topic.seen_count
-                or any(group.members for group in topic.groups.values())
-            ):
-                topic.used, topic.seen_count = now, topic.count
-            self._drop_old_records(topic, now)
+            is_read = topic.readers or any(group.members for group in topic.groups.values())
+            if is_read or not topic.looked_at or topic.looked_at[-1][1] != topic.count:
+                topic.used = now
+            topic.looked_at.append((now, topic.count))
+            self._drop_what_is_old(topic, now)
             if self._expire and now - topic.used > self._expire and name not in self._lasting:
-                self._count_of_the_gone = max(self._count_of_the_gone, topic.count)
-                del self._topics[name]
+                self._forget(name)
 
-    def _drop_old_records(self, topic: Topic, now: float) -> None:
-        if not self._max_age:
-            return
-        topic.marks.append((now, topic.count))
-        while topic.marks[0][0] < now - self._max_age:
-            _, count = topic.marks.popleft()
-            while topic.kept and parse_id(topic.kept[0].id)[1] <= count:
-                topic.octets -= len(topic.kept.popleft().body)
+    def _drop_what_is_old(self, topic: Topic, now: float) -> None:
+        keep_from = now - self._max_age if self._max_age else 0.0
+        while len(topic.looked_at) > 1 and (not self._max_age or topic.looked_at[0][0] < keep_from):
+            _, count = topic.looked_at.popleft()
+            while self._max_age and topic.kept and parse_id(topic.kept[0].id)[1] <= count:
+                self._drop_oldest(topic)
+
+    def _forget(self, name: str) -> None:
+        gone = self._topics.pop(name)
+        self.octets -= gone.octets
+        self._keys -= len(gone.ids)
+        self._started_at = max(self._started_at, gone.count)
+
+    def _let_topics_go(self) -> None:
+        """Forget a tenth of the topics, the oldest that nobody reads and nothing waits in."""
+        idle = (name for name, each in self._topics.items() if not each.readers and not each.groups)
+        for name in list(islice(idle, self._max_topics // 10 + 1)):
+            self._forget(name)
+        if len(self._topics) >= self._max_topics:
+            raise BrokerUnavailable(f"all of {self._max_topics} topics are in use", outcome_unknown=False)
 
 
 def first_of(records: Sequence[Delivery], limit: int, octets: int) -> Sequence[Delivery]:

@@ -16,16 +16,19 @@ from chatlab.brokers.port import Delivery
 
 
 class MemoryGroup:
-    """What is still to be done, for all members: at most so many records and octets, and what members have put back."""
+    """What is still to be done, for all members: at most `max_waiting` records, and about `max_octets` octets.
+
+    What members have put back comes on top of that.
+    """
 
     def __init__(self, max_waiting: int, max_octets: int) -> None:
         self.members = 0
-        self.octets = 0  # of what waits
-        self._max_octets = max_octets
         self.waiting: deque[Delivery] = deque()
+        self.octets = 0  # of what waits
         self.changed = asyncio.Event()
         self.closed = False
         self._max_waiting = max_waiting
+        self._max_octets = max_octets
 
     @property
     def full(self) -> bool:
@@ -35,30 +38,25 @@ class MemoryGroup:
     def put(self, *deliveries: Delivery) -> None:
         """Add work."""
         self.waiting.extend(deliveries)
-        self.octets += octets_of(deliveries)
+        self.octets += sum(len(delivery.body) for delivery in deliveries)
         self.changed.set()
 
     def put_back(self, deliveries: Sequence[Delivery]) -> None:
         """Add work that somebody had begun: it comes first."""
         self.waiting.extendleft(reversed(deliveries))
-        self.octets += octets_of(deliveries)
+        self.octets += sum(len(delivery.body) for delivery in deliveries)
         self.changed.set()
 
     def take(self, limit: int) -> list[Delivery]:
-        """Hand out work."""
+        """Take what comes first."""
         taken = [self.waiting.popleft() for _ in range(min(limit, len(self.waiting)))]
-        self.octets -= octets_of(taken)
+        self.octets -= sum(len(delivery.body) for delivery in taken)
         return taken
 
     def close(self) -> None:
         """End every member: the broker is closed."""
         self.closed = True
         self.changed.set()
-
-
-def octets_of(deliveries: Sequence[Delivery]) -> int:
-    """How large some records are."""
-    return sum(len(delivery.body) for delivery in deliveries)
 
 
 class MemoryMember:

@@ -48,6 +48,7 @@ class Retention:
     ) -> None:
         self.at_least = max(1, min(max_length, max_octets // max_record))  # records that are always kept
         self._max_length, self._max_octets = max_length, max_octets
+        self._by_length = (b"MAXLEN", b"~", max_length)
         self._small = max_octets / max_length  # a mean at which the limit in records is reached first
         self._max_age, self._expire = max_age, expire
         self._lasting = frozenset(lasting)
@@ -66,10 +67,11 @@ class Retention:
         """
         use = self._uses.get(topic) or self._first_use(topic, size)
         use.mean += (size + OVERHEAD - use.mean) / MEMORY
-        due = self._is_due(use)
-        if due and self._max_age:
-            return due, (b"MINID", b"~", int((time.time() - self._max_age) * 1000))
-        return due, (b"MAXLEN", b"~", self._length(use.mean))
+        now = time.monotonic()
+        if now >= use.next_care:
+            use.next_care = now + self._care
+            return True, self._by_age() if self._max_age else (b"MAXLEN", b"~", self._length(use.mean))
+        return False, self._by_length if use.mean <= self._small else (b"MAXLEN", b"~", self._length(use.mean))
 
     def _first_use(self, topic: str, size: int) -> Use:
         use = self._uses[topic] = Use(size + OVERHEAD)
@@ -81,13 +83,8 @@ class Retention:
         """How many records a topic may keep."""
         return self._max_length if mean <= self._small else max(self.at_least, int(self._max_octets / mean))
 
-    def _is_due(self, use: Use) -> bool:
-        """Whether a topic is to be cared for; if so, not again for a while."""
-        now = time.monotonic()
-        if now < use.next_care:
-            return False
-        use.next_care = now + self._care
-        return True
+    def _by_age(self) -> tuple[bytes, bytes, int]:
+        return b"MINID", b"~", int((time.time() - self._max_age) * 1000)
 
     def renew(self, topic: str) -> Command | None:
         """Return what gives a topic its time to live again."""

@@ -29,13 +29,13 @@ from chatlab.brokers.port import BEGINNING, Broker, KeepsHistory, Page
 from chatlab.chat.destinations import USER_PREFIX, Record, record_of, topics_on
 from chatlab.chat.hub import Hub, Subscriber
 from chatlab.errors import StompError
-from chatlab.fanout import Sink
 from chatlab.stomp.events import Subscription
 
 # What a page holds at most, its last record aside, and what may still wait for a client when it gets the next one.
 PORTION = 256
 PAGE_OCTETS = 256 * 1024
 MAX_WAITING = 64 * 1024
+MAX_UNACKNOWLEDGED = 256  # messages of one subscription, when its replay goes on
 PAGES = 64  # under way at once, over all clients of an instance: 16 MiB
 STALLED = 2.0  # seconds after which a page that its client does not take counts no longer as under way
 LOOK_AGAIN = 0.01, 0.25  # seconds: the first time, and at most
@@ -75,6 +75,37 @@ def _is_id(text: str, broker: Broker) -> bool:
     return True
 
 
+class Turn:
+    """What the replays of one connection share: one page is under way, and what the client has not taken is little.
+
+    Not taken is what its sink has buffered, and what it was sent and has not acknowledged: the session keeps that.
+    """
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self._acknowledging: dict[Subscription, None] = {}  # those that were replayed to
+
+    async def room(self, subscriber: Subscriber, seconds: float | None = None) -> None:
+        """Wait until the client has taken most of what it was sent, at most so many seconds."""
+        loop, (pause, longest) = asyncio.get_running_loop(), LOOK_AGAIN
+        until = None if seconds is None else loop.time() + seconds
+        if subscriber.acknowledges:
+            open_ones = [each for each in self._acknowledging if each.pending]
+            self._acknowledging = dict.fromkeys([*open_ones, subscriber.subscription])
+        # A sink tells how much it has buffered, and not when that is gone: SockJS's wait for the client's next request.
+        while not self._has_room(subscriber) and (until is None or loop.time() < until):
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)
+
+    def _has_room(self, subscriber: Subscriber) -> bool:
+        if subscriber.outlet.transport.sink.buffered() > MAX_WAITING:
+            return False
+        if not subscriber.acknowledges:
+            return True
+        octets = sum(len(sent.message.body) for each in self._acknowledging for sent in each.pending.values())
+        return octets <= MAX_WAITING and len(subscriber.subscription.pending) <= MAX_UNACKNOWLEDGED
+
+
 class Replays:
     """All replays of one instance, and how many pages of them may be under way."""
 
@@ -87,26 +118,26 @@ class Replays:
         """Return the replay of a subscriber that is in the hub and holds."""
         return Replay(self._hub, self._broker if isinstance(self._broker, KeepsHistory) else None, subscriber, wanted)
 
-    async def run(self, replay: Replay, turn: asyncio.Lock) -> None:
+    async def run(self, replay: Replay, turn: Turn) -> None:
         """Send what is wanted of the past, and let the subscriber go live.
 
-        `turn`: the lock that all replays of its connection share; it goes around with each page. Raises
-        `BrokerUnavailable` if the broker cannot be read; called again, it goes on where it was.
+        `turn` is its connection's; it goes around with each page. Raises `BrokerUnavailable` if the broker cannot be
+        read; called again, it goes on where it was.
         """
         live = False
         while not live:
-            async with turn:
-                await room_in(replay.subscriber.outlet.transport.sink)
-                live = await self._send_page(replay)
+            async with turn.lock:
+                await turn.room(replay.subscriber)
+                live = await self._send_page(replay, turn)
 
-    async def _send_page(self, replay: Replay) -> bool:
+    async def _send_page(self, replay: Replay, turn: Turn) -> bool:
         """Send the next page; whether it was the last, and its subscriber is live."""
         async with self._pages:
             if await replay.send_page():
                 # Nothing was awaited since the last look at what is held: nothing slips in between.
                 self._go_live(replay.subscriber)
                 return True
-            await room_in(replay.subscriber.outlet.transport.sink, STALLED)
+            await turn.room(replay.subscriber, STALLED)
             return False
 
     def _go_live(self, subscriber: Subscriber) -> None:
@@ -196,13 +227,3 @@ class Replay:
 
     async def _page(self, broker: KeepsHistory, after: str) -> Page:
         return await broker.page(self._topic, after=after, limit=PORTION, octets=PAGE_OCTETS)
-
-
-async def room_in(sink: Sink, seconds: float | None = None) -> None:
-    """Wait until little is buffered for a client, at most so many seconds."""
-    loop, (pause, longest) = asyncio.get_running_loop(), LOOK_AGAIN
-    until = None if seconds is None else loop.time() + seconds
-    # A sink tells how much it has buffered, and not when that is gone: SockJS's wait for the client's next request.
-    while sink.buffered() > MAX_WAITING and (until is None or loop.time() < until):
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, longest)

@@ -28,7 +28,7 @@ from chatlab.chat.destinations import (
 from chatlab.chat.hub import Outlet, Subscriber
 from chatlab.chat.logs import ConnectionLog
 from chatlab.chat.queues import MAX_REFUSALS
-from chatlab.chat.replay import Wanted
+from chatlab.chat.replay import Turn, Wanted
 from chatlab.chat.service import ChatService, Client
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, MessageRefused, StompError, over_budget
 from chatlab.retry import Retry
@@ -76,7 +76,7 @@ class Subscriptions:
         self._subscribers: dict[Subscription, Subscriber] = {}
         self._replays: dict[Subscription, asyncio.Task[None]] = {}
         self._may_replay = asyncio.Semaphore(self._service.budgets.replays)
-        self._turn = asyncio.Lock()  # of its replays, one has a page under way
+        self._turn = Turn()
 
     async def begin(self, event: Subscribe, user: User) -> None:
         """Act on a SUBSCRIBE. StompError if it cannot be."""

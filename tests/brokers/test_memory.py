@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from chatlab.brokers.memory import MemoryBroker
+from chatlab.brokers.memory import RECORD_MEMORY, MemoryBroker
 from chatlab.brokers.port import BEGINNING
 from chatlab.errors import BrokerUnavailable
 from tests.support.broker_cases import bodies
@@ -47,7 +47,7 @@ async def test_its_url_is_its_own_process_so_two_of_them_hear_nothing_of_each_ot
 
 
 async def test_a_topic_keeps_no_more_octets_than_it_may_and_at_least_its_newest_record() -> None:
-    async with MemoryBroker(max_octets=1000, run=1) as broker:
+    async with MemoryBroker(topic_octets=10 * (100 + RECORD_MEMORY), run=1) as broker:
         for number in range(50):
             await broker.publish("t", b"%02d" % number + b"x" * 98)
         assert [each.body[:2] for each in await broker.history("t")] == [b"%d" % number for number in range(40, 50)]
@@ -55,10 +55,11 @@ async def test_a_topic_keeps_no_more_octets_than_it_may_and_at_least_its_newest_
         assert [len(each.body) for each in await broker.history("t")] == [5000]
         await broker.publish("t", b"z")
         assert [each.body for each in await broker.history("t")] == [b"z"]
+        assert broker.octets == 1 + RECORD_MEMORY
 
 
 async def test_what_waits_for_a_group_is_bounded_in_octets_too() -> None:
-    async with MemoryBroker(max_octets=1000) as broker:
+    async with MemoryBroker(topic_octets=1000) as broker:
         await broker.create_group("t", "work")
         for _ in range(10):
             await broker.publish("t", b"x" * 100)

@@ -160,3 +160,43 @@ async def test_what_is_held_back_for_a_client_that_is_not_served_yet_is_bounded_
         assert [int((await peer.frame("MESSAGE")).body.split()[0]) for _ in range(50)] == list(range(50))
         await peer.receipt("SEND", "new", destination=FAT)
         assert (await peer.frame("MESSAGE")).body == b"new"
+
+
+@needs_proc
+@pytest.mark.parametrize("ack", ["client", "client-individual"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_replays_that_are_read_and_never_acknowledged_leave_memory_as_it_was(kind: str, ack: str) -> None:
+    async with chat_on(kind) as (server, broker), Peer(server.url) as attacker:
+        await fill(broker, 200)
+        before = resident()
+        for number in range(20):
+            await attacker.send("SUBSCRIBE", id=f"{number}", destination=FAT, last_id="0-0", ack=ack)
+        for _ in range(4):
+            await attacker.frame("MESSAGE")
+        await asyncio.sleep(1)  # the time in which it would have been sent all
+        assert resident() - before < 30 * MIB
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_replay_goes_on_as_it_is_acknowledged_however_long_it_is(kind: str) -> None:
+    async with chat_on(kind) as (server, broker), Peer(server.url) as peer:
+        await fill(broker, 2000, size=10)
+        await peer.send("SUBSCRIBE", id="0", destination=FAT, last_id="0-0", ack="client")
+        for number in range(2000):
+            message = await peer.frame("MESSAGE")
+            assert int(message.body.split()[0]) == number
+            if number % 100 == 99:
+                await peer.send("ACK", id=message.get("ack") or "")
+
+
+async def test_subscribing_and_leaving_again_and_again_leaves_nothing_behind() -> None:
+    async with MemoryBroker() as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
+        await fill(broker, 3, size=10)
+        for _ in range(50):
+            await peer.send("SUBSCRIBE", id="0", destination=FAT, last_id="0-0", ack="client")
+            for _ in range(3):
+                await peer.frame("MESSAGE")
+            await peer.receipt("UNSUBSCRIBE", id="0")
+        (connection,) = server.service.connections
+        turn = connection._subscriptions._turn  # type: ignore[attr-defined]  # of the class behind the protocol
+        assert len(turn._acknowledging) <= 1
