@@ -1,7 +1,10 @@
 """A broker inside one process: no engine, no connection, the whole port in one screen.
 
-For tests, for learning, and for a chat that runs as a single instance. What it keeps, it keeps until the process ends.
-So that a client of an earlier run is not taken for one of this run, ids begin with the run's own number.
+For tests, for learning, and for a chat that runs as a single instance. What it keeps, it keeps until the process ends,
+or until there is too much of it: each topic has its bounds in records and octets, and so have all together.
+
+So that a client of an earlier run is not taken for one of this run, ids begin with the run's own
+number.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Self
@@ -19,6 +22,13 @@ from chatlab.brokers.memory_groups import MemoryGroup, MemoryMember
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Delivery
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
+
+TOPIC_OCTETS = 64 << 20
+OCTETS = 512 << 20
+MAX_TOPICS = 20_000
+MAX_KEYS = 100_000  # of a topic
+IN_ALL = 10  # so many times that, of all topics
+RECORD_MEMORY = 300  # octets that a record takes besides its body
 
 EPOCH = 1_767_225_600  # 2026-01-01, in seconds since 1970
 _last_run = 0
@@ -41,6 +51,7 @@ class Topic:
 
     kept: deque[Delivery]
     count: int = 0
+    octets: int = 0  # of the records kept
     ids: dict[str, tuple[str, float]] = field(default_factory=dict)  # by key: the record's id, and when it was stored
     readers: set[MemorySubscription] = field(default_factory=set)
     groups: dict[str, MemoryGroup] = field(default_factory=dict)
@@ -61,7 +72,11 @@ class MemorySubscription(ForwardingInbox):
 
 
 class MemoryBroker:
-    """Keeps the last `max_length` records of each topic, and remembers a key for `window` seconds.
+    """Keeps the last `max_length` records of each topic, and remembers `max_keys` keys, for `window` seconds at most.
+
+    Of a topic it keeps no more than `topic_octets`, of all together no more than `octets`, and no more than
+    `max_topics` in all: then those go that nobody reads, the oldest first. What waits for a group does not go: a queue
+    takes no more.
 
     The records of a topic have the ids RUN-1, RUN-2, and so on. `run` is for those who want to know them beforehand.
     """
@@ -75,9 +90,20 @@ class MemoryBroker:
         max_length: int = 10_000,
         window: float = 600,
         max_waiting: int = MAX_WAITING,
+        topic_octets: int = TOPIC_OCTETS,
+        octets: int = OCTETS,
+        max_keys: int = MAX_KEYS,
+        max_topics: int = MAX_TOPICS,
         run: int | None = None,
     ) -> None:
         self.window = window
+        self.octets = 0  # of all records kept
+        self._keys = 0  # remembered
+        self._max_keys = max_keys
+        self._topic_octets = topic_octets
+        self._max_octets = octets
+        self._max_topics = max_topics
+        self._started_at = 0  # a new topic counts on from here: no id of one that went is used again
         self._run = next_run() if run is None else run
         self._max_length = max_length
         self._max_waiting = max_waiting
@@ -120,7 +146,7 @@ class MemoryBroker:
             _require_room(topic, record.groups)
         record.count += 1
         delivery = Delivery(topic, f"{self._run}-{record.count}", bytes(body))
-        record.kept.append(delivery)
+        self._keep(record, delivery)
         for reader in list(record.readers):
             if len(reader) >= self._max_waiting:
                 record.readers.discard(reader)
@@ -133,11 +159,44 @@ class MemoryBroker:
 
     def _publish_once(self, topic: str, body: bytes, key: str) -> str:
         ids, now = self._topic(topic).ids, asyncio.get_running_loop().time()
-        while ids and next(iter(ids.values()))[1] < now - self.window:
+        while ids and (next(iter(ids.values()))[1] < now - self.window or self._has_too_many(ids)):
             del ids[next(iter(ids))]
-        if key not in ids:
-            ids[key] = (self._publish(topic, body), now)
-        return ids[key][0]
+            self._keys -= 1
+        if (found := ids.get(key)) is not None:
+            return found[0]
+        ids[key] = (id := self._publish(topic, body)), now
+        self._keys += 1
+        return id
+
+    def _has_too_many(self, keys: Mapping[str, object]) -> bool:
+        return len(keys) > self._max_keys or self._keys > IN_ALL * self._max_keys
+
+    def _keep(self, record: Topic, delivery: Delivery) -> None:
+        """Keep one more record; let go of the oldest, if there are too many, or they are too large."""
+        size = len(delivery.body) + RECORD_MEMORY
+        if len(record.kept) == self._max_length:
+            self._drop_oldest(record)
+        record.kept.append(delivery)
+        record.octets += size
+        self.octets += size
+        while record.octets > self._topic_octets and len(record.kept) > 1:
+            self._drop_oldest(record)
+        if self.octets > self._max_octets:
+            self._make_room(record)
+
+    def _drop_oldest(self, record: Topic) -> None:
+        size = len(record.kept.popleft().body) + RECORD_MEMORY
+        record.octets -= size
+        self.octets -= size
+
+    def _make_room(self, newest: Topic) -> None:
+        """Halve the largest topics, until a tenth is free."""
+        for record in sorted(self._topics.values(), key=lambda each: each.octets, reverse=True):
+            half = record.octets // 2
+            while record.octets > half and len(record.kept) > (record is newest):
+                self._drop_oldest(record)
+            if self.octets <= self._max_octets * 9 // 10:
+                return
 
     async def subscribe(self, topic: str, *, after: str | None = None) -> MemorySubscription:
         """Read from now on, or from the record after the id `after`. Raises SubscriptionLost if that is gone."""
@@ -228,14 +287,27 @@ class MemoryBroker:
             raise BrokerClosed("this broker is closed")
 
     def _group(self, topic: str, group: str) -> MemoryGroup:
-        return self._topic(topic).groups.setdefault(group, MemoryGroup(self._max_length))
+        return self._topic(topic).groups.setdefault(group, MemoryGroup(self._max_length, self._topic_octets))
 
     def _topic(self, name: str) -> Topic:
         self._require_open()
         topic = self._topics.get(name)
         if topic is None:
-            topic = self._topics[name] = Topic(deque(maxlen=self._max_length))
+            if len(self._topics) >= self._max_topics:
+                self._let_topics_go()
+            topic = self._topics[name] = Topic(deque(), self._started_at)
         return topic
+
+    def _let_topics_go(self) -> None:
+        """Forget a tenth of the topics, the oldest that nobody reads and nothing waits in."""
+        idle = (name for name, each in self._topics.items() if not each.readers and not each.groups)
+        for name in list(islice(idle, self._max_topics // 10 + 1)):
+            gone = self._topics.pop(name)
+            self.octets -= gone.octets
+            self._keys -= len(gone.ids)
+            self._started_at = max(self._started_at, gone.count)
+        if len(self._topics) >= self._max_topics:
+            raise BrokerUnavailable(f"all of {self._max_topics} topics are in use", outcome_unknown=False)
 
 
 def _require_room(topic: str, groups: dict[str, MemoryGroup]) -> None:

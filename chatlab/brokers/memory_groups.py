@@ -16,28 +16,41 @@ from chatlab.brokers.port import Delivery
 
 
 class MemoryGroup:
-    """What is still to be done, for all members: at most `max_waiting` records, and what members have put back."""
+    """What is still to be done, for all members: at most `max_waiting` records, and about `max_octets` octets.
 
-    def __init__(self, max_waiting: int) -> None:
+    What members have put back comes on top of that.
+    """
+
+    def __init__(self, max_waiting: int, max_octets: int) -> None:
         self.waiting: deque[Delivery] = deque()
+        self.octets = 0  # of what waits
         self.changed = asyncio.Event()
         self.closed = False
         self._max_waiting = max_waiting
+        self._max_octets = max_octets
 
     @property
     def full(self) -> bool:
         """Whether there is no room for one more record."""
-        return len(self.waiting) >= self._max_waiting
+        return len(self.waiting) >= self._max_waiting or self.octets >= self._max_octets
 
     def put(self, *deliveries: Delivery) -> None:
         """Add work."""
         self.waiting.extend(deliveries)
+        self.octets += sum(len(delivery.body) for delivery in deliveries)
         self.changed.set()
 
     def put_back(self, deliveries: Sequence[Delivery]) -> None:
         """Add work that somebody had begun: it comes first."""
         self.waiting.extendleft(reversed(deliveries))
+        self.octets += sum(len(delivery.body) for delivery in deliveries)
         self.changed.set()
+
+    def take(self, limit: int) -> list[Delivery]:
+        """Take what comes first."""
+        taken = [self.waiting.popleft() for _ in range(min(limit, len(self.waiting)))]
+        self.octets -= sum(len(delivery.body) for delivery in taken)
+        return taken
 
     def close(self) -> None:
         """End every member: the broker is closed."""
@@ -61,7 +74,7 @@ class MemoryMember:
             await self._group.changed.wait()
         if self._over:
             return []
-        taken = [waiting.popleft() for _ in range(min(limit, len(waiting)))]
+        taken = self._group.take(limit)
         self._taken.update((delivery.id, delivery) for delivery in taken)
         return taken
 

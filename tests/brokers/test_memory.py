@@ -8,6 +8,7 @@ import pytest
 
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.brokers.port import BEGINNING
+from chatlab.errors import BrokerUnavailable
 from tests.support.broker_cases import bodies
 
 
@@ -43,3 +44,62 @@ async def test_its_url_is_its_own_process_so_two_of_them_hear_nothing_of_each_ot
     await one.publish("t", b"x")
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(subscription.batch(), 0.05)
+
+
+async def test_a_topic_keeps_so_many_octets_and_the_newest_record_whatever_its_size() -> None:
+    broker = MemoryBroker(topic_octets=10_000, run=7)
+    for _ in range(100):
+        await broker.publish("t", b"x" * 700)
+    assert len(await broker.history("t")) == 10
+    assert await broker.lost_after("t", "7-1") == BEGINNING, "whoever asks for what has gone is told"
+    await broker.publish("t", b"x" * 20_000)
+    assert [len(each.body) for each in await broker.history("t")] == [20_000]
+
+
+async def test_all_topics_together_keep_so_many_octets_and_the_largest_pay_for_it() -> None:
+    broker = MemoryBroker(octets=1_000_000, run=7)
+    await broker.publish("small", b"kept")
+    for topic in range(50):
+        for _ in range(100):
+            await broker.publish(f"t{topic}", b"x" * 1000)
+            assert broker.octets <= 1_000_000 + 1300
+    assert [each.body for each in await broker.history("small")] == [b"kept"]
+
+
+async def test_no_more_topics_than_that_and_none_that_somebody_needs_goes() -> None:
+    broker = MemoryBroker(max_topics=10, run=7)
+    reader = await broker.subscribe("read")
+    await broker.create_group("queue", "g")
+    for n in range(1000):
+        await broker.publish("first", b"x") if n < 3 else await broker.publish(f"t{n}", b"x")
+    assert len(broker._topics) <= 10
+    await broker.publish("read", b"y")
+    assert await bodies(reader, 1) == [b"y"]
+    assert broker.is_before("7-3", await broker.publish("first", b"x")), "an id is used once"
+    assert await broker.lost_after("first", "7-2") == BEGINNING
+    for n in range(8):
+        await broker.create_group(f"queue{n}", "g")
+    with pytest.raises(BrokerUnavailable, match="all of 10 topics are in use") as refused:
+        await broker.publish("one more", b"x")
+    assert not refused.value.outcome_unknown
+
+
+async def test_no_more_keys_are_remembered_than_that() -> None:
+    broker = MemoryBroker(max_keys=100)
+    for topic in range(30):
+        for n in range(150):
+            await broker.publish_once(f"t{topic}", b"x", str(n))
+    assert sum(len(topic.ids) for topic in broker._topics.values()) <= 1100
+    assert await broker.publish_once("t0", b"x", "149") == (await broker.history("t0"))[-1].id
+
+
+async def test_what_waits_in_a_queue_is_bounded_in_octets() -> None:
+    broker = MemoryBroker(topic_octets=10_000)
+    await broker.create_group("t", "g")
+    for _ in range(10):
+        await broker.publish("t", b"x" * 1000)
+    with pytest.raises(BrokerUnavailable, match="it takes no more"):
+        await broker.publish("t", b"x")
+    member = await broker.join("t", "g", "m")
+    await member.batch(1)
+    await broker.publish("t", b"x")
