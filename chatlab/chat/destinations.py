@@ -93,7 +93,7 @@ def canonical(destination: str) -> str:
 
 def required_room(name: str) -> str:
     """A room's name in NFC; `MessageRefused` if no room can have it."""
-    if (room := room_name(name)) is None:
+    if len(name) > MAX_DESTINATION or (room := room_name(name)) is None:  # what is asked is remembered, long or not
         raise MessageRefused(f"not a room's name: {name[:80]!r}", field="room")
     return room
 

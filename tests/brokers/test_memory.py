@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from chatlab.brokers.memory import RECORD_MEMORY, MemoryBroker
+from chatlab.brokers.memory import MemoryBroker
 from chatlab.brokers.port import BEGINNING
 from chatlab.errors import BrokerUnavailable
 from tests.support.broker_cases import bodies
@@ -46,30 +46,6 @@ async def test_its_url_is_its_own_process_so_two_of_them_hear_nothing_of_each_ot
         await asyncio.wait_for(subscription.batch(), 0.05)
 
 
-async def test_a_topic_keeps_no_more_octets_than_it_may_and_at_least_its_newest_record() -> None:
-    async with MemoryBroker(topic_octets=10 * (100 + RECORD_MEMORY), run=1) as broker:
-        for number in range(50):
-            await broker.publish("t", b"%02d" % number + b"x" * 98)
-        assert [each.body[:2] for each in await broker.history("t")] == [b"%d" % number for number in range(40, 50)]
-        await broker.publish("t", b"y" * 5000)
-        assert [len(each.body) for each in await broker.history("t")] == [5000]
-        await broker.publish("t", b"z")
-        assert [each.body for each in await broker.history("t")] == [b"z"]
-        assert broker.octets == 1 + RECORD_MEMORY
-
-
-async def test_what_waits_for_a_group_is_bounded_in_octets_too() -> None:
-    async with MemoryBroker(topic_octets=1000) as broker:
-        await broker.create_group("t", "work")
-        for _ in range(10):
-            await broker.publish("t", b"x" * 100)
-        with pytest.raises(BrokerUnavailable, match="it takes no more"):
-            await broker.publish("t", b"x")
-        member = await broker.join("t", "work", "me")
-        assert len(await member.batch(3)) == 3
-        await broker.publish("t", b"x")
-
-
 async def test_records_that_are_too_old_are_gone() -> None:
     async with MemoryBroker(max_age=0.2, expire=0, run=1) as broker:
         await broker.publish("t", b"old")
@@ -107,3 +83,62 @@ async def test_looking_for_what_does_not_exist_makes_nothing() -> None:
             assert await broker.before_newest(name, 3) is None
             await broker.lost_after(name, "1-1")
         assert not broker._topics
+
+
+async def test_a_topic_keeps_so_many_octets_and_the_newest_record_whatever_its_size() -> None:
+    broker = MemoryBroker(topic_octets=10_000, run=7)
+    for _ in range(100):
+        await broker.publish("t", b"x" * 700)
+    assert len(await broker.history("t")) == 10
+    assert await broker.lost_after("t", "7-1") == BEGINNING, "whoever asks for what has gone is told"
+    await broker.publish("t", b"x" * 20_000)
+    assert [len(each.body) for each in await broker.history("t")] == [20_000]
+
+
+async def test_all_topics_together_keep_so_many_octets_and_the_largest_pay_for_it() -> None:
+    broker = MemoryBroker(octets=1_000_000, run=7)
+    await broker.publish("small", b"kept")
+    for topic in range(50):
+        for _ in range(100):
+            await broker.publish(f"t{topic}", b"x" * 1000)
+            assert broker.octets <= 1_000_000 + 1300
+    assert [each.body for each in await broker.history("small")] == [b"kept"]
+
+
+async def test_no_more_topics_than_that_and_none_that_somebody_needs_goes() -> None:
+    broker = MemoryBroker(max_topics=10, run=7)
+    reader = await broker.subscribe("read")
+    await broker.create_group("queue", "g")
+    for n in range(1000):
+        await broker.publish("first", b"x") if n < 3 else await broker.publish(f"t{n}", b"x")
+    assert len(broker._topics) <= 10
+    await broker.publish("read", b"y")
+    assert await bodies(reader, 1) == [b"y"]
+    assert broker.is_before("7-3", await broker.publish("first", b"x")), "an id is used once"
+    assert await broker.lost_after("first", "7-2") == BEGINNING
+    for n in range(8):
+        await broker.create_group(f"queue{n}", "g")
+    with pytest.raises(BrokerUnavailable, match="all of 10 topics are in use") as refused:
+        await broker.publish("one more", b"x")
+    assert not refused.value.outcome_unknown
+
+
+async def test_no_more_keys_are_remembered_than_that() -> None:
+    broker = MemoryBroker(max_keys=100)
+    for topic in range(30):
+        for n in range(150):
+            await broker.publish_once(f"t{topic}", b"x", str(n))
+    assert sum(len(topic.ids) for topic in broker._topics.values()) <= 1100
+    assert await broker.publish_once("t0", b"x", "149") == (await broker.history("t0"))[-1].id
+
+
+async def test_what_waits_in_a_queue_is_bounded_in_octets() -> None:
+    broker = MemoryBroker(topic_octets=10_000)
+    await broker.create_group("t", "g")
+    for _ in range(10):
+        await broker.publish("t", b"x" * 1000)
+    with pytest.raises(BrokerUnavailable, match="it takes no more"):
+        await broker.publish("t", b"x")
+    member = await broker.join("t", "g", "m")
+    await member.batch(1)
+    await broker.publish("t", b"x")

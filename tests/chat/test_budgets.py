@@ -45,11 +45,8 @@ def test_the_session_is_told_what_it_looks_after_and_takes_the_largest_frame_any
 @pytest.mark.parametrize("name", TABLE)
 def test_each_limit_is_a_row_of_the_deployment_guide(name: str) -> None:
     budget = TABLE[name]
-    rows = [
-        line
-        for line in (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8").splitlines()
-        if line.startswith(f"| `{name}` ")
-    ]
+    guide = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    rows = [line for line in guide.splitlines() if line.startswith(f"| `{name}` ")]
     assert len(rows) == 1
     assert f"| {budget.default:,} |" in rows[0]
 

@@ -12,6 +12,7 @@ from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import server as chat_server
 from chatlab.chat.budgets import Budgets, Names
 from chatlab.lab.until import until
+from chatlab.naming import room_name
 from tests.support.attacks import SEND, SLACK, round_trip
 from tests.support.chat_brokers import KINDS, ChatBroker, chat_broker
 from tests.support.stomp_peer import Peer, chat
@@ -115,3 +116,14 @@ async def test_long_names_are_not_remembered(broker: MemoryBroker) -> None:
                 error = await peer.frame("ERROR")
                 assert "characters: at most 512 are allowed" in (error.get("message") or "")
                 assert len((error.get("message") or "").encode()) < 200
+
+
+async def test_long_names_of_rooms_in_messages_are_not_remembered_either(broker: MemoryBroker) -> None:
+    room_name.cache_clear()
+    async with await chat_server.start(broker) as server, Peer(server.url) as peer:
+        await peer.subscribe("/user/queue/errors")
+        for number in range(50):
+            await peer.send("SEND", chat("x", f"{number}" + "x" * 50_000), destination=SEND)
+        for _ in range(50):
+            assert "not a room's name" in json.loads((await peer.frame("MESSAGE")).body)["error"]
+    assert room_name.cache_info().currsize < 5
