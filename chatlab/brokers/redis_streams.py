@@ -111,8 +111,8 @@ class RedisStreamsBroker(RedisPresence):
         self._script = ""
         self._full = min(PAGE, self._retention.at_least)
         self._queries = StreamQueries(url, patience, TIMEOUT)
-        topics, users = Link(url, TIMEOUT, used_for="topics"), Link(url, TIMEOUT, used_for="users")
-        self._follower = Follower(topics, self._queries, block=BLOCK, full=self._full)
+        rooms, users = Link(url, TIMEOUT, used_for="topics"), Link(url, TIMEOUT, used_for="users")
+        self._follower = Follower(rooms, self._queries, block=BLOCK, full=self._full)
         self._apart = Follower(users, self._queries, block=BLOCK, full=self._full, gather=GATHER)
         self._subscriptions: set[StreamSubscription] = set()
         self._group_link = SharedLink(Link(url, TIMEOUT, used_for="groups"))

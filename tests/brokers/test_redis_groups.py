@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from chatlab.brokers import redis_groups
+from chatlab.brokers import redis_group_reader
 from chatlab.brokers.redis_streams import RedisStreamsBroker
 from chatlab.lab.engines import Engine
 from tests.support.broker_cases import bodies, publish_all, read, topic
@@ -136,7 +136,7 @@ async def test_a_member_holds_no_more_than_it_has_handed_out(redis_engine: Engin
         reading = asyncio.create_task(idle.batch(1))  # it takes some, and then looks at the first for ever
         await publish_all(broker, name, [b"%d" % n for n in range(200)])
         await reading
-        assert len(await read(busy, 200 - redis_groups.COUNT)) == 200 - redis_groups.COUNT
+        assert len(await read(busy, 200 - redis_group_reader.COUNT)) == 200 - redis_group_reader.COUNT
 
 
 async def test_a_member_that_does_not_come_back_is_forgotten_when_its_work_is_done_by_another(

@@ -101,10 +101,10 @@ async def test_a_guest_who_comes_again_has_no_new_budget_where_addresses_are_tol
     budgets = Budgets(names_per_hour=4)
     async with await chat_server.start(broker, budgets=budgets, trusted_proxies=["127.0.0.1"]) as server:
         for number in range(6):
-            async with Peer(server.url, http={"X-Forwarded-For": "192.0.2.7"}) as peer:
+            async with Peer(server.url).through_proxy("192.0.2.7") as peer:
                 await peer.send("SEND", chat("x", f"r{number}"), destination=SEND, receipt="r")
                 assert (await peer.frame()).command == ("RECEIPT" if number < 4 else "ERROR")
-        async with Peer(server.url, http={"X-Forwarded-For": "192.0.2.8"}) as peer:
+        async with Peer(server.url).through_proxy("192.0.2.8") as peer:
             await peer.say("x", "another")
 
 

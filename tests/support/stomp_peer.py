@@ -30,11 +30,10 @@ class Peer:
         login: str | None = None,
         *,
         version: str = "1.2",
-        http: Mapping[str, str] | None = None,
         **headers: str,
     ) -> None:
         self.url = url
-        self.http = http  # headers of the upgrade
+        self.http: Mapping[str, str] | None = None  # headers of the upgrade
         self.version = version
         self.connected = Frame("CONNECTED")
         self.user_headers = {"accept-version": version, "host": "test", **headers}
@@ -44,6 +43,11 @@ class Peer:
         self._parser = Parser(version=version)
         self._frames: list[Frame] = []
         self._numbers = iter(range(1, 1 << 30))
+
+    def through_proxy(self, client: str) -> Self:
+        """Have the upgrade say that a proxy passes it on for `client`, an address."""
+        self.http = {"X-Forwarded-For": client}
+        return self
 
     async def open(self) -> Self:
         """Open the WebSocket alone."""
