@@ -92,11 +92,13 @@ class GroupReader:
         self._tasks.start(self._run(), name=f"reader of group {self._group}", on_failure=self._fail)
 
     async def read(self, topic: str, wait: float) -> list[Entry]:
-        """Return new records of `topic`, none if none came in `wait` seconds. Raises ResponseError, LinkLost."""
+        """Return new records of `topic`, none if none came in about `wait` seconds. Raises ResponseError, LinkLost."""
         if self._tasks.fault:
             raise LinkLost(f"reading for group {self._group} has failed: {self._tasks.fault}")
         loop = asyncio.get_running_loop()
-        waiter = Waiter(topic, loop.time() + wait, loop.create_future())
+        # Whoever waits equally long stops waiting at one time: else each would end the read that all share.
+        until = (loop.time() // wait + 1) * wait + wait / 2
+        waiter = Waiter(topic, until, loop.create_future())
         self._waiters.append(waiter)
         self._wake()
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from chatlab.brokers.redis_group_reader import COUNT, COUNT_IN_ALL, GroupReader, SharedLink
-from chatlab.brokers.redis_link import Link
+from chatlab.brokers.redis_link import Argument, Command, Link
 from chatlab.brokers.redis_queries import StreamQueries
 from chatlab.brokers.redis_streams import RedisStreamsBroker
 from chatlab.lab.engines import Engine
@@ -118,3 +118,28 @@ async def test_a_shared_link_survives_a_call_that_was_cancelled(redis_engine: En
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert [answer for answer in answers if answer != b"PONG" and not isinstance(answer, asyncio.CancelledError)] == []
     await link.close()
+
+
+async def test_many_members_that_wait_end_the_read_that_they_share_together(redis_engine: Engine) -> None:
+    async with Redis.from_url(redis_engine.url) as redis, reader_at(redis_engine.url) as reader:
+        names = await streams(redis, 50)
+
+        async def wait_again_and_again(name: str, first: float) -> None:
+            await asyncio.sleep(first)  # each begins at another time
+            while True:
+                await reader.read(name, 0.4)
+
+        waiting = [asyncio.create_task(wait_again_and_again(name, number / 100)) for number, name in enumerate(names)]
+        await asyncio.sleep(1.5)  # all have come, and wait
+        calls: list[int] = []
+        command = reader._command
+
+        def counted(topics: Sequence[str], block: tuple[Argument, ...] = ()) -> Command:
+            calls.append(len(topics))
+            return command(topics, block)
+
+        reader._command = counted  # type: ignore[method-assign]  # what the server is asked
+        await asyncio.sleep(1.6)  # four times what they wait
+        assert len(calls) <= 20
+        for task in waiting:
+            task.cancel()
