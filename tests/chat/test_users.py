@@ -11,6 +11,7 @@ import pytest
 
 from chatlab.chat.access import Credentials
 from chatlab.chat.app import User
+from chatlab.chat.directory import handle_of
 from chatlab.chat.users import among, passcodes_in, read_handle_key, read_passcodes
 from chatlab.errors import SetupError, StompError
 from chatlab.stomp.client import StompClient
@@ -121,3 +122,18 @@ def test_a_handle_key_that_is_missing_or_too_short_is_named(tmp_path: Path) -> N
     (tmp_path / "short").write_bytes(b"secret\n")
     with pytest.raises(SetupError, match="fewer than 16 octets"):
         read_handle_key(tmp_path / "short")
+
+
+async def test_the_command_line_takes_a_handle_key_and_says_what_is_wrong_with_it(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(b"too short")
+    async with chatlab("serve", "chat", "--port", "0", "--broker", "memory://", "--handle-key", str(key)) as command:
+        status, _, errors = await command.ended()
+    assert status != 0 and "fewer than 16 octets" in errors and len(errors.strip().splitlines()) <= 2
+    key.write_bytes(b"a secret for all instances")
+    async with (
+        chatlab("serve", "chat", "--port", "0", "--broker", "memory://", "--handle-key", str(key)) as command,
+        StompClient(await command.url(), login="kim") as kim,
+    ):
+        principal = kim.connected.get("user-name") or ""
+        assert kim.connected.get("user-handle") == handle_of(principal, read_handle_key(key))
