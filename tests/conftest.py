@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -16,10 +17,13 @@ from typing import Any
 
 import hypothesis
 import pytest
+import pytest_asyncio
+from yarl import URL
 
 from chatlab.errors import EngineMissing
 from chatlab.lab import engines, kafka_jars
 from tests.support import redis_servers, require
+from tests.support.rabbitmq_node import Node
 
 # On a busy machine the time that one example takes says nothing; pytest-timeout bounds the whole test.
 hypothesis.settings.register_profile("chatlab", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -84,6 +88,21 @@ def rabbitmq_engine() -> Iterator[engines.Engine]:
     """One RabbitMQ for all tests. It may be killed if it is restarted in the same test."""
     with shared(start("rabbitmq")) as engine:
         yield engine
+
+
+@pytest.fixture
+def rabbitmq_node(rabbitmq_engine: engines.Engine) -> Node:
+    """What its operator does to it."""
+    return Node(rabbitmq_engine)
+
+
+@pytest_asyncio.fixture
+async def vhost_url(rabbitmq_engine: engines.Engine, rabbitmq_node: Node) -> AsyncIterator[str]:
+    """A virtual host of this test's own on it."""
+    vhost = f"v{uuid.uuid4().hex[:8]}"
+    await rabbitmq_node.add_vhost(vhost)
+    yield str(URL(rabbitmq_engine.url).with_path(f"/{vhost}"))
+    await rabbitmq_node.delete_vhost(vhost)
 
 
 @pytest.fixture(scope="session")

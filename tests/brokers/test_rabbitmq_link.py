@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -32,22 +31,8 @@ WAYS: dict[str, Begin] = {
 every_way = pytest.mark.parametrize("begin", WAYS.values(), ids=list(WAYS))
 
 
-@pytest.fixture
-def node(rabbitmq_engine: Engine) -> Node:
-    return Node(rabbitmq_engine)
-
-
-@pytest.fixture
-async def url(rabbitmq_engine: Engine, node: Node) -> AsyncIterator[str]:
-    """A virtual host of this test's own."""
-    vhost = f"v{uuid.uuid4().hex[:8]}"
-    await node.add_vhost(vhost)
-    yield str(URL(rabbitmq_engine.url).with_path(f"/{vhost}"))
-    await node.delete_vhost(vhost)
-
-
-def vhost_of(url: str) -> str:
-    return URL(url).path[1:]
+def vhost_of(vhost_url: str) -> str:
+    return URL(vhost_url).path[1:]
 
 
 async def lost(subscription: Subscription, seconds: float = 10) -> str:
@@ -60,19 +45,23 @@ async def lost(subscription: Subscription, seconds: float = 10) -> str:
 
 
 @asynccontextmanager
-async def operator(url: str) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
+async def operator(vhost_url: str) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
     """Somebody else's channel."""
-    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+    async with await aio_pika.connect(vhost_url) as connection, connection.channel() as channel:
         yield channel
 
 
 @every_way
-async def test_who_reads_a_queue_that_is_deleted_is_told_and_can_read_again(url: str, node: Node, begin: Begin) -> None:
+async def test_who_reads_a_queue_that_is_deleted_is_told_and_can_read_again(
+    vhost_url: str, rabbitmq_node: Node, begin: Begin
+) -> None:
     name = topic()
-    async with RabbitMQBroker(url) as broker:
+    async with RabbitMQBroker(vhost_url) as broker:
         subscription = await begin(broker, name)
         bystander = await broker.subscribe("bystander")
-        await node.delete_queues("audit" if begin is WAYS["member of a group"] else "amq.gen", vhost_of(url))
+        await rabbitmq_node.delete_queues(
+            "audit" if begin is WAYS["member of a group"] else "amq.gen", vhost_of(vhost_url)
+        )
         assert "may have been missed" in await lost(subscription)
         await subscription.aclose()
         if begin is WAYS["member of a group"]:
@@ -85,11 +74,13 @@ async def test_who_reads_a_queue_that_is_deleted_is_told_and_can_read_again(url:
 
 
 @every_way
-async def test_an_exchange_that_is_deleted_ends_all_subscriptions_on_every_instance(url: str, begin: Begin) -> None:
+async def test_an_exchange_that_is_deleted_ends_all_subscriptions_on_every_instance(
+    vhost_url: str, begin: Begin
+) -> None:
     name = topic()
-    async with RabbitMQBroker(url) as one, RabbitMQBroker(url) as other:
+    async with RabbitMQBroker(vhost_url) as one, RabbitMQBroker(vhost_url) as other:
         subscriptions = [await begin(one, name), await begin(other, name)]
-        async with operator(url) as channel:
+        async with operator(vhost_url) as channel:
             await channel.exchange_delete(EXCHANGE)
         for subscription in subscriptions:
             await lost(subscription)
@@ -99,9 +90,9 @@ async def test_an_exchange_that_is_deleted_ends_all_subscriptions_on_every_insta
         assert await bodies(again, 1) == [b"again"]
 
 
-async def test_an_exchange_that_was_deleted_and_made_again_ends_subscriptions_as_well(url: str) -> None:
+async def test_an_exchange_that_was_deleted_and_made_again_ends_subscriptions_as_well(vhost_url: str) -> None:
     name = topic()
-    async with RabbitMQBroker(url) as broker, operator(url) as channel:
+    async with RabbitMQBroker(vhost_url) as broker, operator(vhost_url) as channel:
         subscription = await broker.subscribe(name)
         await channel.exchange_delete(EXCHANGE)
         await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
@@ -110,12 +101,12 @@ async def test_an_exchange_that_was_deleted_and_made_again_ends_subscriptions_as
         await lost(subscription)
 
 
-async def test_work_for_a_group_whose_queue_was_deleted_is_not_confirmed(url: str, node: Node) -> None:
+async def test_work_for_a_group_whose_queue_was_deleted_is_not_confirmed(vhost_url: str, rabbitmq_node: Node) -> None:
     name = topic()
-    async with RabbitMQBroker(url) as broker:
+    async with RabbitMQBroker(vhost_url) as broker:
         await (await broker.join(name, "audit", "a")).aclose()
         await broker.publish(name, b"kept for the next member")
-        await node.delete_queues("audit", vhost_of(url))
+        await rabbitmq_node.delete_queues("audit", vhost_of(vhost_url))
         with pytest.raises(BrokerUnavailable, match="no queue took the message") as refused:
             await broker.publish(name, b"for nobody")
         assert not refused.value.outcome_unknown
@@ -124,9 +115,9 @@ async def test_work_for_a_group_whose_queue_was_deleted_is_not_confirmed(url: st
         assert await bodies(member, 1) == [b"again"]
 
 
-async def test_a_binding_that_is_removed_shows_with_the_next_message(url: str, node: Node) -> None:
+async def test_a_binding_that_is_removed_shows_with_the_next_message(vhost_url: str, rabbitmq_node: Node) -> None:
     name = topic()
-    async with RabbitMQBroker(url) as broker, operator(url) as channel:
+    async with RabbitMQBroker(vhost_url) as broker, operator(vhost_url) as channel:
         member = await broker.join(name, "audit", "a")
         queue = await channel.get_queue(f"{name}:audit")
         await queue.unbind(EXCHANGE, routing_key=name)
@@ -136,12 +127,16 @@ async def test_a_binding_that_is_removed_shows_with_the_next_message(url: str, n
 
 
 @every_way
-async def test_a_channel_that_rabbitmq_closes_alone_ends_its_subscription(url: str, node: Node, begin: Begin) -> None:
+async def test_a_channel_that_rabbitmq_closes_alone_ends_its_subscription(
+    vhost_url: str, rabbitmq_node: Node, begin: Begin
+) -> None:
     name = topic()
     where = f"{name}.x" if begin is WAYS["reader of a pattern"] else name
     async with (
-        node.settings(consumer_timeout=500, channel_tick_interval=200),  # not half an hour, looked at once a minute
-        RabbitMQBroker(url) as broker,
+        rabbitmq_node.settings(
+            consumer_timeout=500, channel_tick_interval=200
+        ),  # not half an hour, looked at once a minute
+        RabbitMQBroker(vhost_url) as broker,
     ):
         subscription = await begin(broker, name)
         bystander = await broker.subscribe("bystander")
@@ -155,21 +150,23 @@ async def test_a_channel_that_rabbitmq_closes_alone_ends_its_subscription(url: s
             assert await bodies(await begin(broker, name), 1) == [b"never acknowledged"]
 
 
-async def test_a_quiet_reader_owes_rabbitmq_nothing(url: str, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_quiet_reader_owes_rabbitmq_nothing(
+    vhost_url: str, rabbitmq_node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(rabbitmq, "ACKNOWLEDGE", 0.05)
     name = topic()
-    async with RabbitMQBroker(url) as broker:
+    async with RabbitMQBroker(vhost_url) as broker:
         subscription = await broker.subscribe(name)
         await publish_all(broker, name, [b"1", b"2", b"3"])
         assert await bodies(subscription, 3) == [b"1", b"2", b"3"]
         async with asyncio.timeout(20):
-            while any(await node.unacknowledged(vhost_of(url))):
+            while any(await rabbitmq_node.unacknowledged(vhost_of(vhost_url))):
                 pass
 
 
-async def test_a_reader_that_stops_reading_is_told_that_it_lost_messages(url: str) -> None:
+async def test_a_reader_that_stops_reading_is_told_that_it_lost_messages(vhost_url: str) -> None:
     name, count = topic(), rabbitmq.PREFETCH + 200
-    async with RabbitMQBroker(url, max_waiting=100) as broker:
+    async with RabbitMQBroker(vhost_url, max_waiting=100) as broker:
         stalled, fast = await broker.subscribe(name), await broker.subscribe(name)
         reading = asyncio.create_task(bodies(fast, count))
         sent = [b"%d" % n for n in range(count)]
@@ -183,22 +180,24 @@ async def test_a_reader_that_stops_reading_is_told_that_it_lost_messages(url: st
         assert got == sent[: len(got)]  # all until the loss, in order
 
 
-async def test_a_message_that_expires_in_rabbitmq_is_not_lost_in_silence(url: str, node: Node) -> None:
+async def test_a_message_that_expires_in_rabbitmq_is_not_lost_in_silence(vhost_url: str, rabbitmq_node: Node) -> None:
     name, count = topic(), rabbitmq.PREFETCH + 1
-    async with RabbitMQBroker(url) as broker:
+    async with RabbitMQBroker(vhost_url) as broker:
         stalled = await broker.subscribe(name)
-        await node.set_policy(vhost_of(url), "amq.gen", '{<<"message-ttl">>, 100}')
+        await rabbitmq_node.set_policy(vhost_of(vhost_url), "amq.gen", '{<<"message-ttl">>, 100}')
         await publish_all(broker, name, [b"x"] * count)
         await until(lambda: stalled.closed, "the last message has expired")
         with pytest.raises(SubscriptionLost, match="expired"):
             await read(stalled, count)
 
 
-async def test_a_virtual_host_that_is_deleted_ends_all_and_the_broker_comes_back_with_it(url: str, node: Node) -> None:
-    name, vhost = topic(), vhost_of(url)
-    async with RabbitMQBroker(url, patience=1) as broker:
+async def test_a_virtual_host_that_is_deleted_ends_all_and_the_broker_comes_back_with_it(
+    vhost_url: str, rabbitmq_node: Node
+) -> None:
+    name, vhost = topic(), vhost_of(vhost_url)
+    async with RabbitMQBroker(vhost_url, patience=1) as broker:
         subscriptions: Sequence[Subscription] = [await begin(broker, name) for begin in WAYS.values()]
-        await node.delete_vhost(vhost)
+        await rabbitmq_node.delete_vhost(vhost)
         for subscription in subscriptions:
             await lost(subscription)
         assert not broker.connected
@@ -206,48 +205,50 @@ async def test_a_virtual_host_that_is_deleted_ends_all_and_the_broker_comes_back
             await broker.publish(name, b"x")
         with pytest.raises(BrokerUnavailable):
             await broker.subscribe(name)
-        await node.add_vhost(vhost)
+        await rabbitmq_node.add_vhost(vhost)
         await until(lambda: broker.connected, "the broker is back")
         again = await broker.subscribe(name)
         await broker.publish(name, b"again")
         assert await bodies(again, 1) == [b"again"]
 
 
-async def test_without_the_permission_to_write_the_broker_says_so(url: str, node: Node) -> None:
-    name, vhost = topic(), vhost_of(url)
-    async with RabbitMQBroker(url, patience=1) as broker:
+async def test_without_the_permission_to_write_the_broker_says_so(vhost_url: str, rabbitmq_node: Node) -> None:
+    name, vhost = topic(), vhost_of(vhost_url)
+    async with RabbitMQBroker(vhost_url, patience=1) as broker:
         subscription = await broker.subscribe(name)
-        await node.set_permissions(vhost, write="nothing")
-        async with operator(url) as channel:  # permissions are looked up once per channel: close those there are
+        await rabbitmq_node.set_permissions(vhost, write="nothing")
+        async with operator(vhost_url) as channel:  # permissions are looked up once per channel: close those there are
             await channel.exchange_delete(EXCHANGE)
         await lost(subscription)
         await until(lambda: not broker.connected, "the broker has noticed")
         with pytest.raises(BrokerError):
             await broker.publish(name, b"x")
-        await node.set_permissions(vhost)
+        await rabbitmq_node.set_permissions(vhost)
         await until(lambda: broker.connected, "the broker is back")
         await broker.publish(name, b"x")
 
 
-async def test_under_a_memory_alarm_a_publish_says_what_is_known(url: str, node: Node) -> None:
+async def test_under_a_memory_alarm_a_publish_says_what_is_known(vhost_url: str, rabbitmq_node: Node) -> None:
     name = topic()
-    async with RabbitMQBroker(url, patience=2) as broker:
+    async with RabbitMQBroker(vhost_url, patience=2) as broker:
         subscription = await broker.subscribe(name)
-        await node.set_memory_high_watermark("{absolute, 1}")
+        await rabbitmq_node.set_memory_high_watermark("{absolute, 1}")
         try:
             await until(lambda: not broker.connected, "the alarm shows")
             with pytest.raises(BrokerUnavailable, match="did not take the message within 2 s"):
                 await broker.publish(name, b"refused")
         finally:
-            await node.set_memory_high_watermark("0.4")
+            await rabbitmq_node.set_memory_high_watermark("0.4")
         await until(lambda: broker.connected, "the alarm is over")
         await broker.publish(name, b"taken")
         assert await bodies(subscription, 1) == [b"taken"]  # what was "not sent" never comes
 
 
-async def test_a_publish_that_outgrows_rabbitmq_closes_the_channel_and_the_next_one_works(url: str, node: Node) -> None:
+async def test_a_publish_that_outgrows_rabbitmq_closes_the_channel_and_the_next_one_works(
+    vhost_url: str, rabbitmq_node: Node
+) -> None:
     name = topic()
-    async with node.settings(max_message_size=1000), RabbitMQBroker(url) as broker:
+    async with rabbitmq_node.settings(max_message_size=1000), RabbitMQBroker(vhost_url) as broker:
         subscription = await broker.subscribe(name)
         with pytest.raises(BrokerUnavailable, match=r"publishing failed|did not confirm"):
             await broker.publish(name, b"x" * 2000)
@@ -255,10 +256,10 @@ async def test_a_publish_that_outgrows_rabbitmq_closes_the_channel_and_the_next_
         assert await bodies(subscription, 1) == [b"small"]  # the reader did not notice
 
 
-async def test_a_frozen_server_is_reported_and_a_publish_does_not_hang(rabbitmq_engine: Engine, url: str) -> None:
+async def test_a_frozen_server_is_reported_and_a_publish_does_not_hang(rabbitmq_engine: Engine, vhost_url: str) -> None:
     assert rabbitmq_engine.pid is not None
     name = topic()
-    async with RabbitMQBroker(url, patience=0.5) as broker:
+    async with RabbitMQBroker(vhost_url, patience=0.5) as broker:
         subscription = await broker.subscribe(name)
         os.kill(rabbitmq_engine.pid, signal.SIGSTOP)
         try:
@@ -271,9 +272,9 @@ async def test_a_frozen_server_is_reported_and_a_publish_does_not_hang(rabbitmq_
         assert await bodies(subscription, 1) == [b"x"]  # it was stored, and nothing is lost
 
 
-async def test_a_record_keeps_its_id_when_another_member_is_handed_it(url: str, node: Node) -> None:
+async def test_a_record_keeps_its_id_when_another_member_is_handed_it(vhost_url: str, rabbitmq_node: Node) -> None:
     name = topic()
-    async with RabbitMQBroker(url) as broker:
+    async with RabbitMQBroker(vhost_url) as broker:
         first = await broker.join(name, "audit", "a")
         await publish_all(broker, name, [b"1", b"2"], at_once=1)
         one, two = await read(first, 2)
@@ -288,9 +289,9 @@ async def test_a_record_keeps_its_id_when_another_member_is_handed_it(url: str, 
         assert await read(third, 1) == [two]
 
 
-async def test_somebody_elses_record_has_an_id_too(url: str) -> None:
+async def test_somebody_elses_record_has_an_id_too(vhost_url: str) -> None:
     name = topic()
-    async with RabbitMQBroker(url) as broker, operator(url) as channel:
+    async with RabbitMQBroker(vhost_url) as broker, operator(vhost_url) as channel:
         member = await broker.join(name, "audit", "a")
         exchange = await channel.get_exchange(EXCHANGE)
         for identifier in ('"', "same", "same"):
@@ -304,9 +305,9 @@ async def test_somebody_elses_record_has_an_id_too(url: str) -> None:
         assert (await channel.declare_queue(f"{name}:audit", passive=True)).declaration_result.message_count == 0
 
 
-async def test_closing_ends_what_is_under_way_as_closed(url: str, rabbitmq_engine: Engine) -> None:
+async def test_closing_ends_what_is_under_way_as_closed(vhost_url: str, rabbitmq_engine: Engine) -> None:
     name = topic()
-    broker = RabbitMQBroker(url)
+    broker = RabbitMQBroker(vhost_url)
     await broker.start()
     member, reader = await broker.join(name, "audit", "a"), await broker.subscribe(name)
     reading = [asyncio.create_task(subscription.batch()) for subscription in (member, reader)]
@@ -330,10 +331,10 @@ async def test_closing_ends_what_is_under_way_as_closed(url: str, rabbitmq_engin
             await call
 
 
-async def test_what_waits_for_the_server_ends_when_the_broker_is_closed(url: str, node: Node) -> None:
-    broker = RabbitMQBroker(url, patience=PATIENCE)
+async def test_what_waits_for_the_server_ends_when_the_broker_is_closed(vhost_url: str, rabbitmq_node: Node) -> None:
+    broker = RabbitMQBroker(vhost_url, patience=PATIENCE)
     await broker.start()
-    await node.delete_vhost(vhost_of(url))
+    await rabbitmq_node.delete_vhost(vhost_of(vhost_url))
     await until(lambda: not broker.connected, "the loss is seen")
     waiting = [asyncio.create_task(broker.publish("t", b"x")), asyncio.create_task(broker.join("t", "g", "m"))]
     await asyncio.sleep(0)
@@ -344,16 +345,16 @@ async def test_what_waits_for_the_server_ends_when_the_broker_is_closed(url: str
                 await task
 
 
-async def test_a_crash_costs_what_readers_have_not_received(url: str) -> None:
-    async with RabbitMQBroker(url) as broker:
+async def test_a_crash_costs_what_readers_have_not_received(vhost_url: str) -> None:
+    async with RabbitMQBroker(vhost_url) as broker:
         assert "have not received" not in await broker.crash_risk()
         assert "lost when RabbitMQ stops" in await broker.crash_risk()
 
 
-async def test_aiormq_tells_of_a_consumer_that_rabbitmq_ends(url: str) -> None:
+async def test_aiormq_tells_of_a_consumer_that_rabbitmq_ends(vhost_url: str) -> None:
     """The contract that `on_cancel` rests on: aio_pika's plain channels keep it to themselves."""
     ended = asyncio.Event()
-    async with operator(url) as channel, operator(url) as other:
+    async with operator(vhost_url) as channel, operator(vhost_url) as other:
         await on_cancel(channel, ended.set)
         queue = await channel.declare_queue("q", durable=True)
 

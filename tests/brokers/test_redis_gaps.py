@@ -195,13 +195,18 @@ async def test_a_stream_whose_clock_is_behind_does_not_leave_its_readers_deaf(sc
     task.cancel()
 
 
-async def test_a_failover_that_lost_the_end_of_the_stream_is_told_and_repeats_nothing(scene: Scene) -> None:
-    subscription = await scene.reader.subscribe(scene.topic)
+async def reader_of_ten(scene: Scene) -> tuple[Reading, asyncio.Task[None]]:
+    """A reader that has read the records 1-1 to 1-10, all there are, and the task in which it reads on."""
     reader = Reading(scene)
-    task = asyncio.create_task(reader.run(subscription))
+    task = asyncio.create_task(reader.run(await scene.reader.subscribe(scene.topic)))
     for number in range(1, 11):
         await scene.add(f"1-{number}", b"%d" % number)
     await reader.until(lambda: len(reader.got) == 10)
+    return reader, task
+
+
+async def test_a_failover_that_lost_the_end_of_the_stream_is_told_and_repeats_nothing(scene: Scene) -> None:
+    reader, task = await reader_of_ten(scene)
     await scene.fail_over()
     await reader.until(lambda: len(reader.lost) == 1)
     await scene.add("1-9", b"another")
@@ -212,12 +217,7 @@ async def test_a_failover_that_lost_the_end_of_the_stream_is_told_and_repeats_no
 
 
 async def test_a_failover_is_told_even_if_the_stream_has_grown_past_the_reader(scene: Scene) -> None:
-    subscription = await scene.reader.subscribe(scene.topic)
-    reader = Reading(scene)
-    task = asyncio.create_task(reader.run(subscription))
-    for number in range(1, 11):
-        await scene.add(f"1-{number}", b"%d" % number)
-    await reader.until(lambda: len(reader.got) == 10)
+    reader, task = await reader_of_ten(scene)
     await asyncio.sleep(0.1)  # quiet, so that nothing shields the change
     await scene.fail_over(("2-0", b"later"))
     await reader.until(lambda: reader.got[-1] == b"later")

@@ -8,6 +8,9 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.chat import server as chat_server
+from chatlab.chat.server import ChatServer
 from tests.support.jupyter import Lab, browser, chromium, jupyter_lab
 from tests.support.require import missing
 
@@ -41,3 +44,17 @@ def pictures(tmp_path: Path) -> Path:
     folder = Path(os.environ.get("CHATLAB_PICTURES", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@pytest_asyncio.fixture
+async def broker() -> AsyncIterator[MemoryBroker]:
+    """A broker that a test's instances of the chat share."""
+    async with MemoryBroker() as broker:
+        yield broker
+
+
+@pytest_asyncio.fixture
+async def server(broker: MemoryBroker) -> AsyncIterator[ChatServer]:
+    """A chat whose page is to be opened."""
+    async with await chat_server.start(broker) as server:
+        yield server

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from aiohttp import ClientSession
 from playwright.async_api import Browser, Page, expect
 
@@ -23,18 +21,6 @@ SCROLL_TO_TOP = """log => new Promise(done => {
     log.scrollTop = 0;
 })"""
 MARKUP = "<img src=x onerror=\"document.title='pwned'\"><b>굵게</b>"
-
-
-@pytest_asyncio.fixture
-async def broker() -> AsyncIterator[MemoryBroker]:
-    async with MemoryBroker() as broker:
-        yield broker
-
-
-@pytest_asyncio.fixture
-async def server(broker: MemoryBroker) -> AsyncIterator[ChatServer]:
-    async with await chat_server.start(broker) as server:
-        yield server
 
 
 async def open_page(chrome: Browser, url: str, language: str = "en", **context: object) -> Page:

@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
 from chatlab.chat.server import ChatServer
 from chatlab.lab.wire import Wire
 from tests.browser.test_chat_page import expect_contents, say
@@ -32,18 +28,6 @@ BLOCKED = """window.WebSocket = class extends WebSocket {
 STOPPED = "() => { const until = Date.now() + 25000; while (Date.now() < until); }"
 # Timers that are asked to run again and again never do, as if each minute out of sight lasted for ever.
 NO_TIMERS = "window.setInterval = () => 0"
-
-
-@pytest_asyncio.fixture
-async def broker() -> AsyncIterator[MemoryBroker]:
-    async with MemoryBroker() as broker:
-        yield broker
-
-
-@pytest_asyncio.fixture
-async def server(broker: MemoryBroker) -> AsyncIterator[ChatServer]:
-    async with await chat_server.start(broker) as server:
-        yield server
 
 
 async def join(chrome: Browser, url: str, *scripts: str) -> Page:

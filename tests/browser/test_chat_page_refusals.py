@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page, WebSocketRoute, expect
 
 from chatlab.brokers.memory import MemoryBroker
@@ -28,18 +26,6 @@ SOON = 15_000  # ms
 MANY = 10_000
 # Chromium counts it among the letters (Unicode 15); the tests' server refuses it, as one on Python 3.11 does.
 YOUNG_LETTER = "\U00031350"
-
-
-@pytest_asyncio.fixture
-async def broker() -> AsyncIterator[MemoryBroker]:
-    async with MemoryBroker() as broker:
-        yield broker
-
-
-@pytest_asyncio.fixture
-async def server(broker: MemoryBroker) -> AsyncIterator[ChatServer]:
-    async with await chat_server.start(broker) as server:
-        yield server
 
 
 def refuses(room: str) -> Access:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from chatlab.brokers.rabbitmq import RabbitMQBroker, WorkQueueSubscription
 from chatlab.chat import server as chat_server
 from chatlab.chat.jobs import audit_log
 from chatlab.chat.server import ChatServer
-from chatlab.lab.engines import Engine
 from chatlab.lab.until import until
 from tests.support.rabbitmq_node import Node
 from tests.support.stomp_peer import Peer, chat
@@ -24,37 +22,24 @@ from tests.support.stomp_peer import Peer, chat
 Taken = Callable[[Node, str], Awaitable[None]]
 
 
-async def delete_queues(node: Node, url: str) -> None:
-    await node.delete_queues(vhost=URL(url).path[1:])
+async def delete_queues(rabbitmq_node: Node, vhost_url: str) -> None:
+    await rabbitmq_node.delete_queues(vhost=URL(vhost_url).path[1:])
 
 
-async def delete_exchange(node: Node, url: str) -> None:
-    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+async def delete_exchange(rabbitmq_node: Node, vhost_url: str) -> None:
+    async with await aio_pika.connect(vhost_url) as connection, connection.channel() as channel:
         await channel.exchange_delete("chatlab")
 
 
-async def replace_vhost(node: Node, url: str) -> None:
-    await node.delete_vhost(URL(url).path[1:])
-    await node.add_vhost(URL(url).path[1:])
+async def replace_vhost(rabbitmq_node: Node, vhost_url: str) -> None:
+    await rabbitmq_node.delete_vhost(URL(vhost_url).path[1:])
+    await rabbitmq_node.add_vhost(URL(vhost_url).path[1:])
 
 
 @pytest.fixture
-def node(rabbitmq_engine: Engine) -> Node:
-    return Node(rabbitmq_engine)
-
-
-@pytest.fixture
-async def url(rabbitmq_engine: Engine, node: Node) -> AsyncIterator[str]:
-    vhost = f"v{uuid.uuid4().hex[:8]}"
-    await node.add_vhost(vhost)
-    yield str(URL(rabbitmq_engine.url).with_path(f"/{vhost}"))
-    await node.delete_vhost(vhost)
-
-
-@pytest.fixture
-async def server(url: str, tmp_path: Path) -> AsyncIterator[ChatServer]:
+async def server(vhost_url: str, tmp_path: Path) -> AsyncIterator[ChatServer]:
     async with (
-        RabbitMQBroker(url) as broker,
+        RabbitMQBroker(vhost_url) as broker,
         await chat_server.start(
             broker, jobs=[audit_log(tmp_path / "audit.jsonl")], job_rooms=["cats"], heart_beat=(0, 0)
         ) as server,
@@ -64,14 +49,14 @@ async def server(url: str, tmp_path: Path) -> AsyncIterator[ChatServer]:
 
 @pytest.mark.parametrize("take", [delete_queues, delete_exchange, replace_vhost])
 async def test_a_room_a_queue_and_a_job_go_on_and_members_see_the_gap(
-    server: ChatServer, url: str, node: Node, tmp_path: Path, take: Taken
+    server: ChatServer, vhost_url: str, rabbitmq_node: Node, tmp_path: Path, take: Taken
 ) -> None:
     async with Peer(server.url) as kim:
         await kim.subscribe("/topic/room.cats")
         await kim.subscribe("/queue/jobs", id="jobs")
         await kim.say("before", "cats")
         assert await kim.contents(1) == ["before"]
-        await take(node, url)
+        await take(rabbitmq_node, vhost_url)
         await until_a_gap_shows(kim)
         await kim.say("later", "cats")
         frame = await kim.frame("MESSAGE")
@@ -99,13 +84,13 @@ async def until_a_gap_shows(peer: Peer) -> None:
     assert set(await peer.rest()) <= {"after"}
 
 
-async def test_readyz_says_when_rabbitmq_is_of_no_use(server: ChatServer, url: str, node: Node) -> None:
-    vhost = URL(url).path[1:]
+async def test_readyz_says_when_rabbitmq_is_of_no_use(server: ChatServer, vhost_url: str, rabbitmq_node: Node) -> None:
+    vhost = URL(vhost_url).path[1:]
     async with Peer(server.url) as kim:
         await kim.subscribe("/topic/room.cats")
-        await node.delete_vhost(vhost)
+        await rabbitmq_node.delete_vhost(vhost)
         await until(lambda: "does not answer" in server.service.why_not_ready(), timeout=15)
-        await node.add_vhost(vhost)
+        await rabbitmq_node.add_vhost(vhost)
         await until(lambda: not server.service.why_not_ready(), timeout=15)
         await kim.say("again", "cats")
         assert (await kim.frame("MESSAGE")).get("gap") == "true"
@@ -125,7 +110,7 @@ async def until_a_job_arrives(peer: Peer) -> None:
 
 
 async def test_work_that_is_held_when_a_members_channel_goes_is_done_once(
-    server: ChatServer, url: str, node: Node
+    server: ChatServer, vhost_url: str, rabbitmq_node: Node
 ) -> None:
     """The record comes again to the new member, while a client still works on it: it is not handed out twice."""
     async with Peer(server.url) as kim:
@@ -135,7 +120,7 @@ async def test_work_that_is_held_when_a_members_channel_goes_is_done_once(
         one, two = await kim.frame("MESSAGE"), await kim.frame("MESSAGE")
         queue = server.service.queues._queues["/queue/jobs"]
         before = queue._group
-        await delete_exchange(node, url)
+        await delete_exchange(rabbitmq_node, vhost_url)
 
         def handed_both_again() -> bool:
             group = queue._group
@@ -151,7 +136,7 @@ async def test_work_that_is_held_when_a_members_channel_goes_is_done_once(
         assert [frame.command for frame in kim._frames] == []
 
         async def left() -> int:
-            return sum(await node.unacknowledged(URL(url).path[1:]))
+            return sum(await rabbitmq_node.unacknowledged(URL(vhost_url).path[1:]))
 
         async with asyncio.timeout(10):
             while await left():
