@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import presence
-from chatlab.chat import server as chat_server
 from chatlab.chat.app import User
 from chatlab.chat.server import ChatServer
 from tests.support.stomp_peer import Peer
-
-
-@pytest_asyncio.fixture
-async def server() -> AsyncIterator[ChatServer]:
-    async with MemoryBroker() as broker, await chat_server.start(broker) as server:
-        yield server
 
 
 async def join(chrome: Browser, url: str, name: str, language: str = "en") -> Page:
