@@ -214,7 +214,8 @@ async def test_two_thousand_bad_bodies_make_few_lines(caplog: pytest.LogCaptureF
 
         async def bad(body: bytes) -> None:
             async with http.post("/ws/0/s/xhr_send", data=body) as answer:
-                assert await answer.text() == "Broken JSON encoding."
+                # After five seconds nobody has polled, and the session is gone.
+                assert answer.status == 404 or await answer.text() == "Broken JSON encoding."
 
         for _ in range(20):
             await asyncio.gather(*(bad(body) for body in BROKEN * 5))
