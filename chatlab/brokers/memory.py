@@ -57,7 +57,7 @@ class Topic:
     ids: dict[str, tuple[str, float]] = field(default_factory=dict)  # by key: the record's id, and when it was stored
     readers: set[MemorySubscription] = field(default_factory=set)
     groups: dict[str, MemoryGroup] = field(default_factory=dict)
-    used: float = 0.0  # on the loop's clock, when it was last looked at and was in use
+    used: float = 0.0  # on the monotonic clock, when it was last looked at and was in use
     looked_at: deque[tuple[float, int]] = field(default_factory=deque)  # when that was, and what `count` was then
 
 
@@ -115,7 +115,7 @@ class MemoryBroker:
         self._max_topics = max_topics
         self._max_age, self._expire, self._lasting = max_age, expire, frozenset(lasting)
         self._care = min([CARE, *(seconds / 4 for seconds in (max_age, expire) if seconds)])
-        self._next_look = 0.0  # on the loop's clock
+        self._next_look = 0.0  # on the monotonic clock
         self._started_at = 0  # a new topic counts on from here: no id of one that went is used again
         self._run = next_run() if run is None else run
         self._max_length = max_length
@@ -159,7 +159,13 @@ class MemoryBroker:
             _require_room(topic, record.groups)
         record.count += 1
         delivery = Delivery(topic, f"{self._run}-{record.count}", bytes(body))
-        self._keep(record, delivery)
+        record.kept.append(delivery)
+        record.octets += (size := len(body) + RECORD_MEMORY)
+        self.octets += size
+        if len(record.kept) > self._max_length:
+            self._drop_oldest(record)
+        if record.octets > self._topic_octets or self.octets > self._max_octets:
+            self._keep_within_octets(record)
         for reader in list(record.readers):
             if len(reader) >= self._max_waiting:
                 record.readers.discard(reader)
@@ -171,7 +177,7 @@ class MemoryBroker:
         return delivery.id
 
     def _publish_once(self, topic: str, body: bytes, key: str) -> str:
-        ids, now = self._topic(topic).ids, asyncio.get_running_loop().time()
+        ids, now = self._topic(topic).ids, time.monotonic()
         while ids and (next(iter(ids.values()))[1] < now - self.window or self._has_too_many(ids)):
             del ids[next(iter(ids))]
             self._keys -= 1
@@ -184,14 +190,8 @@ class MemoryBroker:
     def _has_too_many(self, keys: Mapping[str, object]) -> bool:
         return len(keys) > self._max_keys or self._keys > IN_ALL * self._max_keys
 
-    def _keep(self, record: Topic, delivery: Delivery) -> None:
-        """Keep one more record; let go of the oldest, if there are too many, or they are too large."""
-        size = len(delivery.body) + RECORD_MEMORY
-        if len(record.kept) == self._max_length:
-            self._drop_oldest(record)
-        record.kept.append(delivery)
-        record.octets += size
-        self.octets += size
+    def _keep_within_octets(self, record: Topic) -> None:
+        """Let go of the oldest records: of the topic that has got one, of others too if all together are too large."""
         while record.octets > self._topic_octets and len(record.kept) > 1:
             self._drop_oldest(record)
         if self.octets > self._max_octets:
@@ -273,12 +273,12 @@ class MemoryBroker:
     async def announce(self, place: str, who: str, note: str, seconds: float) -> None:
         """Have a note stand for so many seconds."""
         self._require_open()
-        self._notes.setdefault(place, {})[who] = (note, asyncio.get_running_loop().time() + seconds)
+        self._notes.setdefault(place, {})[who] = (note, time.monotonic() + seconds)
 
     async def renew(self, place: str, who: str, seconds: float) -> bool:
         """Have a note stand for longer; False if it has expired."""
         self._require_open()
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         note, until = self._notes.get(place, {}).get(who, ("", 0.0))
         if until <= now:
             return False
@@ -288,7 +288,7 @@ class MemoryBroker:
     async def present(self, place: str) -> Sequence[str]:
         """The notes that stand; those that have expired are dropped."""
         self._require_open()
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         standing = {who: (note, until) for who, (note, until) in self._notes.pop(place, {}).items() if until > now}
         if standing:
             self._notes[place] = standing
@@ -331,7 +331,7 @@ class MemoryBroker:
 
     def _topic(self, name: str) -> Topic:
         self._require_open()
-        if (now := asyncio.get_running_loop().time()) >= self._next_look:
+        if (now := time.monotonic()) >= self._next_look:
             self._look_after_topics(now)
         topic = self._topics.get(name)
         if topic is None:

@@ -158,9 +158,9 @@ class Connection:
         Return whether all is done. If not, await `finish` before you hand over more.
         """
         received = self.session.receive_data(data)
+        count = len(received)
         self._octets += len(data)
         self._messages += 1
-        count = len(received)
         self._events += count
         self.service.frames += count
         events = iter(received)
@@ -465,20 +465,20 @@ class Connection:
         if self._allowance is not None and not self._allowance.take():
             self._refuse_for_rate(event)
             return True
-        self._require_may_send(destination)
+        if self.service.asks_may_send:
+            self._require_may_send(user, destination)
         if self.service.app.takes(destination):
             return self._handle(event, Call(destination, user, event.headers, directory=self.service.directory))
         outgoing = self._direct(destination, event)
-        if outgoing.destination != destination:
-            self._require_may_send(outgoing.destination)
+        if outgoing.destination != destination and self.service.asks_may_send:
+            self._require_may_send(user, outgoing.destination)
         if destination.startswith(QUEUE_PREFIX) and not self.service.queues.keeps(destination):
             self._rest = self._publish_to_new_queue(event, outgoing)
             return False
         self._publish(event, outgoing)
         return True
 
-    def _require_may_send(self, destination: str) -> None:
-        user = self._user()
+    def _require_may_send(self, user: User, destination: str) -> None:
         if not self.service.access.may_send(user, destination):
             raise StompError(f"access refused: {user.name!r} may not send to {destination!r}")
 
@@ -517,7 +517,8 @@ class Connection:
         if outgoing is None:
             self.done(event)
         else:
-            self._require_may_send(outgoing.destination)
+            if self.service.asks_may_send:
+                self._require_may_send(self._user(), outgoing.destination)
             self._publish(event, outgoing)
 
     def _fail_after(self, event: Send, error: Exception) -> None:

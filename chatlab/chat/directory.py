@@ -26,6 +26,7 @@ RESERVED = ("server", "system", "chatlab", "notice", "admin", "administrator", "
 RESERVED_IN_KOREAN = ("서버", "시스템", "공지", "관리자", "운영자")
 GIVEN = ("guest-", "user-")  # how names begin that the server itself gives
 MAX_LEARNED = 10_000
+MAX_JUDGED = 1_000
 HANDLE = re.compile("[0-9a-f]{32}")
 
 
@@ -46,6 +47,7 @@ class Directory:
         self._given = tuple(each for name in GIVEN for each in skeletons(name))
         self._learned: dict[str, None] = {}  # names of users that have connected, the latest last
         self._likenesses: dict[str, str] = {}  # by skeleton: one of those
+        self._judged: dict[str, str] = {}  # by name: its fault. A guest without a name may bring one in each message
 
     def addressed(self, who: str) -> str:
         """Return the handle of whom a client names, by a handle or by a principal."""
@@ -57,12 +59,21 @@ class Directory:
             del self._learned[name]
         else:
             self._likenesses |= dict.fromkeys(skeletons(name), name)
+            self._judged.clear()
         self._learned[name] = None
         if len(self._learned) > MAX_LEARNED:
             self._forget(next(iter(self._learned)))
 
     def fault_in(self, name: str) -> str:
         """Say why a guest may not be called that, "" if it may."""
+        fault = self._judged.get(name)
+        if fault is None:
+            if len(self._judged) >= MAX_JUDGED:
+                self._judged.clear()
+            fault = self._judged[name] = self._find_fault_in(name)
+        return fault
+
+    def _find_fault_in(self, name: str) -> str:
         if scripts := mixed_scripts(name):
             return f"the name {name!r} mixes letters of {' and '.join(scripts)} in one word: choose another name"
         likenesses = skeletons(name)
@@ -74,6 +85,7 @@ class Directory:
 
     def _forget(self, name: str) -> None:
         del self._learned[name]
+        self._judged.clear()
         for each in skeletons(name):
             if self._likenesses.get(each) == name:
                 del self._likenesses[each]

@@ -27,7 +27,7 @@ from chatlab.brokers.port import (
     crash_risk,
     why_refused,
 )
-from chatlab.chat.access import Access
+from chatlab.chat.access import Access, everything
 from chatlab.chat.app import Application, User
 from chatlab.chat.budgets import Budgets, Names
 from chatlab.chat.destinations import PUBLIC, Record, destination_of, record_of, room_of, topics_on
@@ -99,6 +99,7 @@ class ChatService:
         self.topic_of = topics_on(broker)
         self.app = app or chat_application()
         self.access = access or Access()
+        self.asks_may_send = self.access.may_send is not everything  # else a message need not wait for two calls
         self.directory = Directory(self.access.handle_key, self.access.names)
         self.budgets = budgets or Budgets()
         self.limits = limits or self.budgets.stomp_limits()
