@@ -72,6 +72,8 @@ async def test_a_chat_writes_no_key_of_another_kind(fresh_redis: Engine) -> None
         while not await redis.exists("queue:{poison}:set-aside:subscribers"):  # noqa: ASYNC110 (the server tells nobody)
             await asyncio.sleep(0.02)
         reading.cancel()
+        while not [key async for key in redis.scan_iter("presence:*")]:  # noqa: ASYNC110 (the server tells nobody)
+            await asyncio.sleep(0.02)  # it is announced a moment later
         keys = [str(key, "utf-8") async for key in redis.scan_iter()]
         assert [key for key in keys if kind_of(key) is None] == []
         assert {"public room", "rooms", "topics", "queues", "set aside", "repeats", "presence"} <= {

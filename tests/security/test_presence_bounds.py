@@ -171,7 +171,7 @@ async def test_asking_for_the_list_in_a_loop_costs_one_list_a_second(servers: tu
         since = time.monotonic()
         for number in range(100):
             await peer.send("SUBSCRIBE", id=str(number), destination="/topic/who.cats")
-            if number % 2:
+            if number % 8:  # few enough to stay below the limit of one destination
                 await peer.send("UNSUBSCRIBE", id=str(number))
             await asyncio.sleep(0.02)
         assert asker.lists <= (time.monotonic() - since) / SECOND + 2
