@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from chatlab.lab.engines import Engine
 from tests.support.attacks import SEND, SLACK, attacked, flooding, masked, round_trip, stomp
 from tests.support.stomp_peer import Peer, chat
 
@@ -23,9 +24,17 @@ FLOODS = {
 }
 
 
+@pytest.fixture(params=["in memory", "on Redis"])
+def broker_url(request: pytest.FixtureRequest) -> str:
+    if request.param == "in memory":
+        return "memory://"
+    engine: Engine = request.getfixturevalue("fresh_valkey")
+    return engine.url
+
+
 @pytest.mark.parametrize("kind", FLOODS)
-async def test_a_flood_of_one_client_hardly_delays_anothers_messages(kind: str) -> None:
-    arguments = ("chat", "--broker", "memory://", "--port", "0", "--max-length", "1000")
+async def test_a_flood_of_one_client_hardly_delays_anothers_messages(kind: str, broker_url: str) -> None:
+    arguments = ("chat", "--broker", broker_url, "--port", "0", "--max-length", "1000")
     async with attacked(*arguments) as (url, _), Peer(url) as peer:
         calm = await round_trip(peer)
         async with flooding(url, FLOODS[kind]):
