@@ -14,6 +14,7 @@ import pytest
 from chatlab.brokers.memory import MemoryBroker
 from chatlab.chat import replay as chat_replay
 from chatlab.chat import server as chat_server
+from chatlab.chat.budgets import Budgets
 from chatlab.chat.destinations import pack
 from chatlab.chat.server import ChatServer
 from tests.support.broker_cases import publish_all, until
@@ -33,9 +34,13 @@ def resident() -> int:
     return int(STATM.read_text().split()[1]) * 4096
 
 
+# So that replays have to bound themselves: by default one client has 16 of a destination, and four under way.
+MANY = Budgets(subscriptions_per_destination=64, replays=1000)
+
+
 @asynccontextmanager
 async def chat_on(kind: str) -> AsyncIterator[tuple[ChatServer, ChatBroker]]:
-    async with chat_broker(kind) as broker, await chat_server.start(broker) as server:
+    async with chat_broker(kind) as broker, await chat_server.start(broker, budgets=MANY) as server:
         yield server, broker
 
 
