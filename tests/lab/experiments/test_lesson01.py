@@ -37,7 +37,7 @@ async def test_a_response_nobody_asked_for_is_taken_for_the_next_answer() -> Non
 
 
 async def test_ask_sends_a_request_as_it_is_and_returns_the_answer() -> None:
-    async with await echo.start_by_hand() as server:
+    async with await echo.start_by_hand(host_names=["server.example.com"]) as server:
         agreed = await lesson01.ask(server.url, REQUEST)
         refused = await lesson01.ask(server.url, REQUEST.replace("GET", "POST"))
 
