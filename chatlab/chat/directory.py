@@ -24,7 +24,7 @@ from chatlab.naming import mixed_scripts, one_spelling, skeletons
 # What a reader would take for the server, or for whoever runs it.
 RESERVED = ("server", "system", "chatlab", "notice", "admin", "administrator", "moderator")
 RESERVED_IN_KOREAN = ("서버", "시스템", "공지", "관리자", "운영자")
-GIVEN = ("guest-", "user-")  # how names begin that the server itself gives
+GIVEN = ("guest-", "user-")  # how names begin that the server itself gives; four hexadecimal digits follow
 MAX_LEARNED = 10_000
 MAX_JUDGED = 1_000
 HANDLE = re.compile("[0-9a-f]{32}")
@@ -45,6 +45,7 @@ class Directory:
         self._key = key
         self._owned = {each for name in (*RESERVED, *RESERVED_IN_KOREAN, *names) for each in skeletons(name)}
         self._given = tuple(each for name in GIVEN for each in skeletons(name))
+        self._digits = {char for each in skeletons("0123456789abcdef") for char in each}
         self._learned: dict[str, None] = {}  # names of users that have connected, the latest last
         self._likenesses: dict[str, str] = {}  # by skeleton: one of those
         self._judged: dict[str, str] = {}  # by name: its fault. A guest without a name may bring one in each message
@@ -77,11 +78,16 @@ class Directory:
         if scripts := mixed_scripts(name):
             return f"the name {name!r} mixes letters of {' and '.join(scripts)} in one word: choose another name"
         likenesses = skeletons(name)
-        if any(each.startswith(self._given) for each in likenesses):
+        if any(map(self._looks_given, likenesses)):
             return f"the name {name!r} looks like one that the server gives to the nameless: choose another name"
         if any(each in self._owned or each in self._likenesses for each in likenesses):
             return f"the name {name!r} is somebody else's, or looks like it: choose another name"
         return ""
+
+    def _looks_given(self, likeness: str) -> bool:
+        """Whether a name looks like guest-12ab. (guest-1 does not: people number themselves so.)"""
+        begins = (given for given in self._given if likeness.startswith(given))
+        return any(len(rest := likeness.removeprefix(given)) == 4 and self._digits.issuperset(rest) for given in begins)
 
     def _forget(self, name: str) -> None:
         del self._learned[name]
