@@ -99,14 +99,16 @@ class Subscriptions:
             raise over_budget("subscriptions-per-destination", reason)
         elif destination == ERRORS:
             self._connection.done(event)  # its messages are this session's own: they never come by way of the broker
-        elif refused := self._connection.may_use(_as_the_hub_knows_it(destination, user)):
+        elif destination.startswith(USER_PREFIX):  # one's own: no name that somebody made up
+            await self._join_topic(event, _as_the_hub_knows_it(destination, user))
+        elif refused := self._connection.may_use(destination):
             self._connection.fail(event, f"refused: {refused}")
         elif destination.startswith(QUEUE_PREFIX):
             await self._join_queue(event)
         elif watched_room(destination) is not None:
             self._watch(event)
         else:
-            await self._join_topic(event, _as_the_hub_knows_it(destination, user))
+            await self._join_topic(event, destination)
 
     def end(self, event: Unsubscribe) -> None:
         """Act on an UNSUBSCRIBE."""

@@ -108,6 +108,16 @@ async def test_a_guest_who_comes_again_has_no_new_budget_where_addresses_are_tol
             await peer.say("x", "another")
 
 
+async def test_a_class_whose_wifi_breaks_again_and_again_still_reads_its_private_messages(broker: MemoryBroker) -> None:
+    budgets = Budgets(names_per_hour=4)
+    async with await chat_server.start(broker, budgets=budgets, trusted_proxies=["127.0.0.1"]) as server:
+        for _ in range(12):  # each time another guest of the same address
+            async with Peer(server.url).through_proxy("192.0.2.7") as peer:
+                await peer.subscribe("/user/queue/private")
+        async with Peer(server.url).through_proxy("192.0.2.7") as peer:
+            await peer.say("x", "cats")
+
+
 async def test_long_names_are_not_remembered(broker: MemoryBroker) -> None:
     async with await chat_server.start(broker) as server:
         for destination in ("/topic/" + "x" * 600, "/queue/" + "한" * 600, f"{ROOMS}{'x' * 600}"):
