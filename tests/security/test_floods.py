@@ -40,7 +40,7 @@ async def test_a_flood_of_one_client_hardly_delays_anothers_messages(kind: str, 
         async with flooding(url, FLOODS[kind]):
             await asyncio.sleep(2)  # until it has used up what may come at once
             under_attack = await round_trip(peer)
-            for _ in range(2):  # the machine may have been somebody else's for a moment
+            for _ in range(4):  # the machine may have been somebody else's for a moment
                 if under_attack > 2 * calm + SLACK:
                     under_attack = await round_trip(peer)
         assert under_attack <= 2 * calm + SLACK
