@@ -58,7 +58,7 @@ class _Wrong:
     last: bytes = b""  # a digest of the last one
 
     def forget(self, now: float, seconds: float) -> None:
-        """Let one be forgotten after so many seconds."""
+        """Take back one wrong try for each `seconds` that have passed."""
         self.count = max(0.0, self.count - (now - self.at) / seconds)
         self.tries = max(0.0, self.tries - (now - self.at) / (60 * seconds))
         self.at = now

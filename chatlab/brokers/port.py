@@ -175,7 +175,7 @@ class HasPresence(Broker, Protocol):
         """Have `note` stand under `who` at that place for so many seconds, in place of what stood there."""
 
     async def renew(self, place: str, who: str, seconds: float) -> bool:
-        """Have the note of `who` stand for so many seconds from now; False if it stands no longer."""
+        """Keep the note of `who` for another `seconds`, counted from now; False if it has expired already."""
 
     async def present(self, place: str) -> Sequence[str]:
         """The notes that stand at a place now."""

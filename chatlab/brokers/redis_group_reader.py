@@ -177,7 +177,7 @@ class GroupReader:
                 await self._put_back(topic, entries)
 
     async def _read_one_by_one(self, topics: Sequence[str]) -> None:
-        """Read what is there; whoever waits for a stream that cannot be read is told why."""
+        """Read what is there. If a stream cannot be read, its waiting members get the error."""
         replies: list[Any] = []
         await self._link.pipeline([self._command([topic]) for topic in topics], replies)
         for topic, reply in zip(topics, replies, strict=True):

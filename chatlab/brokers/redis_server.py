@@ -192,7 +192,7 @@ async def examine(url: str, timeout: float, needs: Needs) -> Server:
 async def why_refused(url: str, timeout: float, needs: Needs) -> str:
     """Return why the server at `url` would refuse a broker that came now, "" if it would take it.
 
-    It is asked over a new connection: one that is open already may go on working when others are turned away.
+    It is asked over a new connection: one that is open already may go on working when the server refuses new ones.
     """
     try:
         async with asyncio.timeout(timeout):

@@ -60,7 +60,7 @@ class AdminSettings:
 
 
 class Admin:
-    """The pages at `routes`, shown as `settings` say; `log` gets a line for who is turned away."""
+    """The pages at `routes`, shown as `settings` say; `log` gets a line for each client that is refused."""
 
     def __init__(
         self,

@@ -43,8 +43,8 @@ NO_PARTS: Mapping[str, str] = MappingProxyType({})
 class User:
     """Who is at the other end: `name` is shown to people, `handle` is what others address it by.
 
-    `principal` is who it is to the deployment (an account, perhaps an e-mail address): nobody else is told. The handle
-    is made from it; `Access` makes it again under the deployment's key.
+    `principal` is who it is to the deployment (an account, perhaps an e-mail address): no other client sees it. The
+    handle is made from it; `Access` makes it again under the deployment's key.
     """
 
     name: str

@@ -8,7 +8,7 @@ A subscriber receives the list once, and then what changes:
 
 `version` grows by one with each change: a subscriber that sees another number has missed something, and subscribes
 again for the list. Of a crowd the list has the first MAX_SHOWN, and `count` is of all. `again` stands for more than
-MAX_TOLD changes at once: subscribe again at a random moment within so many seconds, so that not all do so together.
+MAX_TOLD changes at once: subscribe again at a random moment within that many seconds, or all would at once.
 
 What costs grows with changes, and no one can make many: those of a room are gathered for LOOK_SECONDS from the first
 on, so who enters and leaves within that time is not told at all. The list goes to the newcomer alone, and to one
@@ -105,7 +105,7 @@ class Presence:
         self._here: dict[str, Counter[Person]] = {}
         self._watched: dict[str, Watched] = {}
         # Each the one due first, first.
-        self._settling: dict[str, float] = {}  # rooms that have changed, and when that is told
+        self._settling: dict[str, float] = {}  # by room that has changed: when to send the change
         self._looking: dict[str, float] = {}  # watched rooms, and when they are looked at
         self._unseen: dict[str, None] = {}  # watched rooms that have not been looked at yet
         self._logged: dict[tuple[str, str], None] = {}  # by room and reason: what is wrong with others' notes

@@ -39,7 +39,7 @@ class Person(msgspec.Struct, frozen=True, order=True):
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """Who has come and who has gone."""
+    """The people who have joined and left."""
 
     joined: list[Person]
     left: list[Person]

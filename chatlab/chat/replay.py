@@ -86,7 +86,7 @@ class Turn:
         self._acknowledging: dict[Subscription, None] = {}  # those that were replayed to
 
     async def room(self, subscriber: Subscriber, seconds: float | None = None) -> None:
-        """Wait until the client has taken most of what it was sent, at most so many seconds."""
+        """Wait until the client has taken most of what it was sent, or `seconds` are over."""
         loop, (pause, longest) = asyncio.get_running_loop(), LOOK_AGAIN
         until = None if seconds is None else loop.time() + seconds
         if subscriber.acknowledges:

@@ -1,4 +1,4 @@
-"""A gate before an HTTP server: each TCP connection takes a place (places.py), and is told so if there is none.
+"""A gate before an HTTP server: each TCP connection takes a place (places.py); with none left, it gets 503.
 
     asyncio ─► Gate ─► GatedConnection ─► aiohttp's own protocol, until a WebSocketEnd takes its place
 
@@ -46,7 +46,7 @@ def answer_of(budget: str) -> bytes:
 
 
 class Gate:
-    """The gate of one server. `refusals` counts who was turned away."""
+    """The gate of one server. `refusals` counts the clients it refuses."""
 
     def __init__(
         self, places: Places, refusals: Refusals, proxies: TrustedProxies | None = None, *, count_loopback: bool = False

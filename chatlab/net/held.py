@@ -1,8 +1,8 @@
 """How many octets a server holds for all its clients: messages that have not ended, and answers that nobody reads.
 
 One message may be large, so that a few hundred clients who each send all but its last octet could take all the memory.
-What each connection holds is added up, and beyond `limit` the one that holds most is told why and dropped: a client
-that sends what it has begun is rarely that one.
+What each connection holds is added up, and beyond `limit` the one that holds most gets the reason and is dropped. A
+client that sends what it has begun is rarely that one.
 
 Left out: what the fan-out keeps for slow readers, which has a limit for each (fanout.py).
 """

@@ -141,7 +141,7 @@ async def test_who_comes_while_a_note_is_being_written_is_not_forgotten(
 
 
 async def until_people(here: presence.Presence, room: str, count: int) -> None:
-    """Wait until another instance would see so many."""
+    """Wait until another instance would see that many people."""
     here = presence.Presence(here._broker, "another", lambda record: None)  # type: ignore[arg-type]  # it has one
     async with asyncio.timeout(5):
         while len(await here.people(room)) != count:  # noqa: ASYNC110  # only the broker knows

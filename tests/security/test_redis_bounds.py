@@ -36,7 +36,7 @@ async def chat_at(url: str, **options: Any) -> AsyncIterator[ChatServer]:
 
 
 async def join_queues(peer: Peer, prefix: str, count: int = QUEUES) -> None:
-    """Subscribe to so many queues, and know that all have begun."""
+    """Subscribe to `count` queues, and wait until all have begun."""
     for number in range(count):
         await peer.send("SUBSCRIBE", id=f"{number}", destination=f"/queue/{prefix}.{number}", receipt=f"q{number}")
     for _ in range(count):

@@ -45,7 +45,7 @@ async def chat_on(kind: str) -> AsyncIterator[tuple[ChatServer, ChatBroker]]:
 
 
 async def fill(broker: ChatBroker, count: int, size: int = RECORD, destination: str = FAT) -> None:
-    """Publish so many records, each of which begins with its number."""
+    """Publish `count` records, each of which begins with its number."""
     records = [pack(destination, (), b"%d " % number + b"x" * size) for number in range(count)]
     await publish_all(broker, TOPIC, records, at_once=20)
 
@@ -57,7 +57,7 @@ async def ask_and_not_read(peer: Peer, count: int, **wanted: str) -> None:
 
 
 async def round_trips(peer: Peer, count: int) -> list[float]:
-    """Seconds from a SEND to its MESSAGE, so many times, on a quiet room."""
+    """Measure `count` times the seconds from a SEND to its MESSAGE in a quiet room."""
     times = []
     for number in range(count):
         began = time.perf_counter()

@@ -17,7 +17,7 @@ SEND = "/app/chat.sendMessage"
 
 @asynccontextmanager
 async def attacked(*arguments: str, descriptors: int = 4096) -> AsyncIterator[tuple[str, Command]]:
-    """Run `chatlab serve` with so many descriptors; gives its URL, and the process."""
+    """Run `chatlab serve` with a limit on its descriptors; yield its URL and the process."""
     process = await asyncio.create_subprocess_exec(
         *("sh", "-c", 'ulimit -n "$0"; exec "$@"', str(descriptors), *CHATLAB, "serve", *arguments),
         stdin=asyncio.subprocess.PIPE,
@@ -86,7 +86,7 @@ async def flooding(url: str, octets: bytes) -> AsyncIterator[None]:
 
 
 async def round_trip(peer: Peer, count: int = 60) -> float:
-    """The median of so many messages to a room, each until it is stored, in seconds."""
+    """The median time to store one message in a room, in seconds, over `count` messages."""
     times = []
     for number in range(count):
         began = time.perf_counter()
