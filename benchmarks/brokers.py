@@ -28,10 +28,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from redis.asyncio import Redis
 
 from chatlab.brokers.port import Broker
-from chatlab.brokers.redis_pubsub import RedisPubSubBroker
-from chatlab.brokers.redis_streams import RedisStreamsBroker
+from chatlab.brokers.redis.pubsub import RedisPubSubBroker
+from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.errors import EngineMissing
-from chatlab.lab import engines
+from chatlab.lab.engines import engine as engines
 
 BODY = b"x" * 100
 LIMIT_DELAY, LIMIT_THROUGHPUT = 0.5, 20_000  # ms over raw Pub/Sub; messages/s
@@ -110,11 +110,11 @@ async def throughput(broker: Broker, count: int) -> float:
 def makers(url: str, kind: str) -> dict[str, Callable[[], Broker]]:
     """Our brokers on an engine of this kind; those whose client library is not installed are not named."""
     if kind == "rabbitmq":
-        from chatlab.brokers.rabbitmq import RabbitMQBroker
+        from chatlab.brokers.rabbitmq.broker import RabbitMQBroker
 
         return {"RabbitMQ": lambda: RabbitMQBroker(url)}
     if kind == "kafka":
-        from chatlab.brokers.kafka import KafkaBroker
+        from chatlab.brokers.kafka.broker import KafkaBroker
 
         return {"Kafka": lambda: KafkaBroker(url)}
     return {"Redis Streams": lambda: RedisStreamsBroker(url), "Redis Pub/Sub": lambda: RedisPubSubBroker(url)}

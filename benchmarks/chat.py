@@ -40,8 +40,8 @@ import pytest
 
 from benchmarks.room import MASK, header, numbers, percentile, pin, rotated, shake_hands
 from chatlab.errors import EngineMissing
-from chatlab.lab import engines
-from chatlab.lab.engine_kinds import free_ports
+from chatlab.lab.engines import engine as engines
+from chatlab.lab.engines.kinds import free_ports
 from tests.support.node import FOLDER, packages
 
 ROOT = Path(__file__).parent.parent

@@ -48,8 +48,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from benchmarks.room import MASK, header, numbers, percentile, rotated, shake_hands
-from chatlab.lab import engines
-from chatlab.lab.cluster import Cluster
+from chatlab.lab.engines import engine as engines
+from chatlab.lab.engines.cluster import Cluster
 
 ROOM = "/topic/public"
 CONTENT = re.compile(rb'"content":"(\d{8})x*"')
@@ -250,7 +250,7 @@ def draw_delays(rounds: Sequence[dict[str, list[float]]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")  # no window
-    from chatlab.lab.charts import chart
+    from chatlab.lab.experiments.charts import chart
 
     figure, axes = chart("From one instance to the other", "milliseconds", "share, of those that came")
     for name, style in zip(rounds[0], ("-", "--", ":"), strict=True):

@@ -49,7 +49,7 @@ STALL_SIZE = 4096  # bytes of a text: some megabytes must go by before the kerne
 async def chatlab_room() -> AsyncIterator[int]:
     """The room that holds; what a stalled member may leave waiting is less than by default, to see it shown out."""
     from chatlab import room
-    from chatlab.fanout import SlowReaderPolicy
+    from chatlab.net.fanout import SlowReaderPolicy
 
     async with await room.start(policy=SlowReaderPolicy(max_buffered=1 << 18, drain_seconds=1)) as server:
         yield server.port

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from chatlab.lab.wire import Wire
+from chatlab.lab.wire.wire import Wire
 
 ROUNDS, TRIPS = 5, 400
 RATE, SECONDS, PIECE = 20_000_000, 3, 64 * 1024

@@ -1,6 +1,6 @@
 """The room for a class: its page, its room code, and what the terminal shows so that phones find it.
 
-Whoever opens the page is a member like any other. The page is three files in `room_page/`, without a library, that
+Whoever opens the page is a member like any other. The page is three files in `room/page/`, without a library, that
 show what the room sends as text, never as markup. The rest is for `chatlab serve room --lan`, which opens the room to
 the local network: a code to come in with, the address to type or to scan, and a plain word on what is open to whom.
 
@@ -148,7 +148,10 @@ def network_of(address: str) -> str:
 def page_file(path: str) -> tuple[bytes, dict[str, str]]:
     """Return one file of the page, and the headers that keep everybody else's script out of it."""
     name, kind = PAGE[path]
-    return resources.files("chatlab").joinpath("room_page", name).read_bytes(), {**PAGE_HEADERS, "Content-Type": kind}
+    return resources.files("chatlab").joinpath("room", "page", name).read_bytes(), {
+        **PAGE_HEADERS,
+        "Content-Type": kind,
+    }
 
 
 CODE_LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # without 0 O, 1 I L, which look alike on a projector

@@ -108,8 +108,8 @@ def lab(context: typer.Context) -> None:
     from importlib.util import find_spec
     from sysconfig import get_path
 
-    from chatlab.lab import shipped
     from chatlab.lab.doctor import bring_the_lab
+    from chatlab.lab.editions import shipped
 
     folder = shipped.notebooks()
     if find_spec("jupyterlab") is None:
@@ -175,7 +175,7 @@ def doctor(
 def _look_at_redis(url: str, *, as_json: bool) -> None:
     from rich.console import Console
 
-    from chatlab.brokers import redis_url
+    from chatlab.brokers.redis.connections import url as redis_url
     from chatlab.lab import redis_report
 
     try:
@@ -210,7 +210,7 @@ def claims(
 @app.command()
 def progress() -> None:
     """Print which exercises you have solved, lesson by lesson. It is kept on this machine, and nowhere else."""
-    from chatlab.lab import exercises
+    from chatlab.lab.exercises import exercise as exercises
     from chatlab.lab.home import home
 
     done = exercises.progress()
@@ -232,7 +232,7 @@ def edition(
     to: Annotated[Path | None, typer.Option(help="The folder to write it into; else editions/ and its name.")] = None,
 ) -> None:
     """Write an edition of the notebooks into a folder. What you had changed there is kept aside."""
-    from chatlab.lab import edition as lab_edition
+    from chatlab.lab.editions import edition as lab_edition
 
     done = lab_edition.build(name.value, to or Path("editions") / name.value)
     print(f"{len(done.names)} files of the {name.value}'s edition are in {done.folder}")
@@ -245,7 +245,7 @@ def reset(
     lessons: Annotated[list[str] | None, typer.Argument(help="These lessons alone, such as 03; else all.")] = None,
 ) -> None:
     """Put the notebooks back as they were shipped. Your own copies are kept aside, and you are told where."""
-    from chatlab.lab import shipped
+    from chatlab.lab.editions import shipped
 
     done = shipped.reset(lessons or [])
     if not done.restored:
@@ -302,7 +302,7 @@ def _host_names(given: list[str] | None) -> list[str] | None:
 
 
 def _admin_key(key: str | None) -> str | None:
-    from chatlab.chat.admin import AdminSettings
+    from chatlab.chat.endpoint.admin import AdminSettings
 
     try:
         AdminSettings(key=key or "")
@@ -435,7 +435,7 @@ def keep_a_journal(
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Log as JSON, one object on each line.")] = False,
 ) -> None:
     """Run one of the servers until SIGTERM or Ctrl-C; members are told with close code 1001."""
-    from chatlab import journal
+    from chatlab.logs import setup as journal
 
     # Until the server handles signals itself, Ctrl-C ends this process at once. As KeyboardInterrupt it could be lost:
     # Python only prints an error that comes up in some callbacks of an import.
@@ -489,8 +489,9 @@ def room(
     until_stdin_ends: UntilStdinEnds = False,
 ) -> None:
     """The article's room at /room: every text goes to every member. Its page is at /."""
-    from chatlab import classroom, shared_room
+    from chatlab import classroom
     from chatlab import room as alone
+    from chatlab.room import shared as shared_room
 
     if as_in_the_article and (lan or rate or redis or broker):
         _fail("--as-in-the-article has no code, no limits, no broker: leave those options out", WRONG_COMMAND_LINE)
@@ -666,14 +667,13 @@ def chat(
         _fail("--as-in-the-article has no handles: leave --handle-key out", WRONG_COMMAND_LINE)
     if job_room and not (audit_log or notify_mentions):
         _fail("--job-room names a room for --audit-log or --notify-mentions: give one of them", WRONG_COMMAND_LINE)
-    from chatlab.chat import as_in_the_article as article
-    from chatlab.chat import jobs
-    from chatlab.chat import server as chat_server
+    from chatlab.chat import article, jobs
     from chatlab.chat.access import Access
-    from chatlab.chat.admin import AdminSettings
     from chatlab.chat.budgets import Budgets
-    from chatlab.chat.limits import Rate
+    from chatlab.chat.endpoint import server as chat_server
+    from chatlab.chat.endpoint.admin import AdminSettings
     from chatlab.chat.users import among, read_handle_key, read_passcodes
+    from chatlab.limits import Rate
     from chatlab.stomp.heartbeat import parse_heart_beat
 
     budgets = Budgets.parse(limit or ())
@@ -688,7 +688,7 @@ def chat(
         await engine.start()
         if as_in_the_article:
             await engine.aclose()  # it has seen that the server answers; the article's build does not look
-            from chatlab.brokers import redis_url
+            from chatlab.brokers.redis.connections import url as redis_url
 
             return await article.start(
                 redis_url.parse(url).url, build=as_in_the_article.value, host=host, port=port, origins=origin or ("*",)
@@ -896,7 +896,7 @@ def broker_of(
 
 
 def _check_address(scheme: str, url: str) -> None:
-    """Raise ValueError for an address that no broker can have. A URL of Redis is looked at by redis_url.py."""
+    """Raise ValueError for an address that no broker can have. A URL of Redis is looked at by redis/connections/url.py."""
     if url.startswith((*REDIS_URLS, "redis-pubsub://")):
         return
     parts = urlsplit(url)
@@ -921,7 +921,7 @@ def _engine(
     """The one place that names engines. Raises ValueError for what is no broker's URL."""
     match scheme:
         case "memory":
-            from chatlab.brokers.memory import MemoryBroker
+            from chatlab.brokers.memory.broker import MemoryBroker
 
             return MemoryBroker(
                 max_length=kept.max_length,
@@ -931,21 +931,21 @@ def _engine(
                 lasting=kept.lasting,
             )
         case "redis" | "rediss" | "unix":
-            from chatlab.brokers.redis_streams import RedisStreamsBroker
+            from chatlab.brokers.redis.streams import RedisStreamsBroker
 
             return RedisStreamsBroker(
                 url, durability=durability.value, takeover_after=takeover_after, topics=topics, **kept._asdict()
             )
         case "redis-pubsub" | "rediss-pubsub":
-            from chatlab.brokers.redis_pubsub import RedisPubSubBroker
+            from chatlab.brokers.redis.pubsub import RedisPubSubBroker
 
             return RedisPubSubBroker(url.replace("-pubsub", "", 1), topics=topics)
         case "amqp" | "amqps":
-            from chatlab.brokers.rabbitmq import RabbitMQBroker
+            from chatlab.brokers.rabbitmq.broker import RabbitMQBroker
 
             return RabbitMQBroker(url)
         case "kafka":
-            from chatlab.brokers.kafka import KafkaBroker
+            from chatlab.brokers.kafka.broker import KafkaBroker
 
             return KafkaBroker(url)
     raise ValueError(f"no broker is called {scheme!r}")

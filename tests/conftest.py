@@ -21,7 +21,8 @@ import pytest_asyncio
 from yarl import URL
 
 from chatlab.errors import EngineMissing
-from chatlab.lab import engines, kafka_jars
+from chatlab.lab.engines import engine as engines
+from chatlab.lab.engines import kafka_jars
 from tests.support import redis_servers, require
 from tests.support.rabbitmq_node import Node
 

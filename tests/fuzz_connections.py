@@ -23,11 +23,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it runs as a script too
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
-from chatlab.chat import sockjs
-from chatlab.chat.connection import Connection
-from chatlab.chat.server import ChatServer
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint import sockjs
+from chatlab.chat.endpoint.server import ChatServer
+from chatlab.chat.session.connection import Connection
 from chatlab.lab.until import until
 
 AT_ONCE = 50

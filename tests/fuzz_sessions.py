@@ -24,11 +24,11 @@ from websockets.exceptions import ConnectionClosed
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it runs as a script too
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
+from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.access import Access, Credentials
 from chatlab.chat.app import User
 from chatlab.chat.destinations import SERVER_HEADERS, canonical
+from chatlab.chat.endpoint import server as chat_server
 from chatlab.stomp.frames import Frame
 from tests.support.spellings import spellings
 from tests.support.stomp_peer import Peer

@@ -28,7 +28,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from chatlab.lab import engines
+from chatlab.lab.engines import engine as engines
 from tests.support.ledger import ROOMS, Ledger, key, ledger
 
 SECONDS = 600.0

@@ -18,9 +18,9 @@ from aiohttp import web
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat
-from chatlab.chat.admin import AdminSettings
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.chat.endpoint import server as chat
+from chatlab.chat.endpoint.admin import AdminSettings
 from tests.support.require import missing
 
 CONFIGURATION = (Path(__file__).parents[1] / "docker" / "haproxy.cfg").read_text(encoding="utf-8")

@@ -23,13 +23,13 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from chatlab import cli
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.brokers.redis_streams import RedisStreamsBroker
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.classroom import lan_address
 from chatlab.cli import broker_of
+from chatlab.clients.stomp import StompClient
 from chatlab.lab.claims import CLAIMS
-from chatlab.lab.engines import Engine
-from chatlab.stomp.client import StompClient
+from chatlab.lab.engines.engine import Engine
 from tests.support.commands import CHATLAB, chatlab, run
 from tests.support.older_redis import redis_6_0, relayed
 
@@ -118,7 +118,7 @@ SLOW_IMPORT = """if True:
 
     class Slow:
         def find_spec(self, name, path=None, target=None):
-            if name == "chatlab.chat.server":
+            if name == "chatlab.chat.endpoint.server":
                 print("importing", flush=True)
                 time.sleep(30)
 

@@ -24,20 +24,20 @@ FLOORS = [
     {"cli"},
 ]
 ENGINES = {
-    "chatlab.brokers.memory",
-    "chatlab.brokers.redis_pubsub",
-    "chatlab.brokers.redis_streams",
-    "chatlab.brokers.rabbitmq",
-    "chatlab.brokers.kafka",
+    "chatlab.brokers.memory.broker",
+    "chatlab.brokers.redis.pubsub",
+    "chatlab.brokers.redis.streams",
+    "chatlab.brokers.rabbitmq.broker",
+    "chatlab.brokers.kafka.broker",
 }
 # The article's own build stands on Spring's simple broker: one in memory, whatever joins the instances.
 # An exercise on STOMP needs a real server, and nothing kept.
 SIMPLE_BROKER = {
-    "chatlab.chat.as_in_the_article": {"chatlab.brokers.memory"},
-    "chatlab.lab.exercise_chat": {"chatlab.brokers.memory"},
+    "chatlab.chat.article": {"chatlab.brokers.memory.broker"},
+    "chatlab.lab.exercises.support.chat": {"chatlab.brokers.memory.broker"},
 }
 # Lesson 05 is about the engines themselves: it holds them beside each other. Exercises are checked on a real Redis.
-ABOUT_ENGINES = ("chatlab.lab.experiments.lesson05", "chatlab.lab.exercise_redis")
+ABOUT_ENGINES = ("chatlab.lab.experiments.lesson05", "chatlab.lab.exercises.support.redis")
 # What does input and output, and so has no place in a protocol that is written without.
 INPUT_OUTPUT = {"asyncio", "socket", "ssl", "select", "selectors", "threading", "websockets", "aiohttp", "redis"}
 TESTS = ROOT / "tests"
@@ -120,12 +120,12 @@ def test_only_the_top_floor_imports_the_lab() -> None:
 
 @pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) in {"websocket", "stomp"}])
 def test_a_protocol_is_written_without_input_and_output(module: str) -> None:
-    if module != "chatlab.stomp.client":  # the one file in the two rooms that does
+    if module != "chatlab.clients.stomp":  # the one file in the two rooms that does
         assert not outside(IMPORTS[module]) & INPUT_OUTPUT
 
 
 def test_fan_out_knows_sinks_and_no_library() -> None:
-    assert not outside(IMPORTS["chatlab.fanout"]) & {"websockets", "aiohttp"}
+    assert not outside(IMPORTS["chatlab.net.fanout"]) & {"websockets", "aiohttp"}
 
 
 def test_the_end_of_a_websocket_knows_asyncio_and_no_library() -> None:
@@ -162,6 +162,6 @@ def test_every_module_has_its_test_module(module: str) -> None:
     by_import = [test for test in folder.glob("test_*.py") if module in exercised_by(test)]
     if (
         source.parent.name == "exercise_set"
-    ):  # all of them are proved by tests/lab/test_exercises.py, given wrong answers
+    ):  # all of them are proved by tests/lab/exercises/test_exercise.py, given wrong answers
         by_name = list((TESTS / "lab" / "wrong_answers").glob(source.name))
     assert by_name or by_import, f"tests/{source.parent}/ has no test_{source.stem}.py, nor one that imports {module}"

@@ -15,13 +15,13 @@ import pytest
 from websockets.asyncio.client import connect
 
 from chatlab import echo, room
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.clients.stomp import StompClient
 from chatlab.lab.clients import RoomClient, StompMember
 from chatlab.lab.experiments import lesson03, lesson06, lesson07
 from chatlab.lab.hand_client import HandClient
 from chatlab.proxies import is_loopback, keep_loopback_direct, proxy_for
-from chatlab.stomp.client import StompClient
 
 ROOT = Path(__file__).parents[1]
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "ws_proxy", "wss_proxy", "socks_proxy")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chatlab.lab.engine_kinds import redis_in_the_wheel
+from chatlab.lab.engines.kinds import redis_in_the_wheel
 from tests.support import redis_servers
 
 WHEEL = redis_in_the_wheel()

@@ -16,7 +16,7 @@ AWAITABLE = {"Awaitable", "Coroutine", "Future", "Task", "Generator"}
 
 
 # Who sets up an instance, or does an exercise, may write a function either way; the module asks which it was, once.
-EITHER_IS_TAKEN = {"chatlab.chat.access", "chatlab.lab.exercises"}
+EITHER_IS_TAKEN = {"chatlab.chat.access", "chatlab.lab.exercises.exercise"}
 
 
 def members(union: ast.expr) -> Iterator[ast.expr]:

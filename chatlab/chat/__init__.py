@@ -1,1 +1,5 @@
-"""The chat: STOMP rooms over any broker, on any number of instances; `chatlab.chat.server.start()` is the way in."""
+"""The chat: STOMP rooms over any broker, on any number of instances; `start()` is the way in."""
+
+from chatlab.chat.endpoint.server import start
+
+__all__ = ["start"]

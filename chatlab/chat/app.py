@@ -30,8 +30,8 @@ import msgspec
 from chatlab.chat.destinations import JSON, OWN, pack, plain, room_of, shown_destination
 from chatlab.chat.directory import Directory, handle_of
 from chatlab.errors import MessageRefused
-from chatlab.foreign_json import parse
 from chatlab.stomp.frames import Headers
+from chatlab.untrusted_json import parse
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 

@@ -34,9 +34,9 @@ import msgspec
 
 from chatlab.brokers.port import Broker, Delivery, has_few_topics
 from chatlab.errors import MessageRefused
-from chatlab.foreign_json import parse
 from chatlab.naming import room_name
 from chatlab.stomp.frames import Headers, Message
+from chatlab.untrusted_json import parse
 
 logger = logging.getLogger("chatlab.chat")
 

@@ -24,6 +24,8 @@ from typing import Any
 import msgspec
 
 from chatlab.brokers.port import Broker, Deduplicates
+from chatlab.chat.delivery.presence import Presence
+from chatlab.chat.delivery.presence_notes import Person
 from chatlab.chat.destinations import (
     JSON,
     NOTIFICATIONS,
@@ -34,12 +36,10 @@ from chatlab.chat.destinations import (
     topic_of,
     topics_on,
 )
-from chatlab.chat.presence import Presence
-from chatlab.chat.presence_notes import Person
 from chatlab.chat.workers import Job, Work
 from chatlab.errors import MessageRefused, NotNow, SetupError
-from chatlab.foreign_json import parse
 from chatlab.naming import goes_on, one_spelling
+from chatlab.untrusted_json import parse
 
 try:
     import fcntl

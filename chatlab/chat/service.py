@@ -30,22 +30,22 @@ from chatlab.brokers.port import (
 from chatlab.chat.access import Access, everything
 from chatlab.chat.app import Application, User
 from chatlab.chat.budgets import Budgets, Names
+from chatlab.chat.delivery.hub import Hub, Subscriber
+from chatlab.chat.delivery.presence import Presence
+from chatlab.chat.delivery.queues import Queues
+from chatlab.chat.delivery.relay import Relay
+from chatlab.chat.delivery.replay import Replays
 from chatlab.chat.destinations import PUBLIC, Record, destination_of, record_of, room_of, topics_on
 from chatlab.chat.directory import Directory
-from chatlab.chat.hub import Hub, Subscriber
 from chatlab.chat.jobs import MakeWork, jobs_in
-from chatlab.chat.limits import Rate
 from chatlab.chat.metrics import Metrics, budgets_page, exposition
-from chatlab.chat.presence import Presence
-from chatlab.chat.queues import Queues
-from chatlab.chat.relay import Relay
-from chatlab.chat.replay import Replays
 from chatlab.chat.rooms import chat_application
 from chatlab.chat.workers import Workers
-from chatlab.fanout import Fanout, SlowReaderPolicy
+from chatlab.limits import Rate
+from chatlab.logs.throttled import Seldom
+from chatlab.net.fanout import Fanout, SlowReaderPolicy
 from chatlab.net.held import Held
 from chatlab.net.places import Places, Refusals
-from chatlab.seldom import Seldom
 from chatlab.stomp.frames import Limits
 from chatlab.tasks import Tasks
 

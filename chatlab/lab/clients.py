@@ -21,9 +21,9 @@ from urllib.parse import quote, urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from chatlab.clients.stomp import Backoff, ClientSubscription, StompClient
+from chatlab.clients.stomp import State as StompState
 from chatlab.errors import ChatlabError, MessageRefused
-from chatlab.stomp.client import Backoff, ClientSubscription, StompClient
-from chatlab.stomp.client import State as StompState
 from chatlab.stomp.frames import Frame
 
 __all__ = ["ChatClient", "Line", "Reading", "RoomClient", "State", "StompMember"]

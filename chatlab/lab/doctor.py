@@ -20,7 +20,7 @@ from rich.table import Table
 
 import chatlab
 from chatlab.errors import SetupError
-from chatlab.lab import engines
+from chatlab.lab.engines import engine as engines
 
 __all__ = ["Check", "as_json", "as_table", "bring_the_lab", "examine"]
 

@@ -19,8 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from chatlab.brokers.names import parse_id
-from chatlab.brokers.redis_keys import KINDS, KeyKind, kind_of
-from chatlab.brokers.redis_link import Command, Link
+from chatlab.brokers.redis.connections.link import Command, Link
+from chatlab.brokers.redis.keys import KINDS, KeyKind, kind_of
 from chatlab.errors import SetupError
 
 TIMEOUT = 5.0  # seconds a server may take to answer

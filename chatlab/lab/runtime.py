@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from chatlab.lab.logs import LogBook
 
 if TYPE_CHECKING:
-    from chatlab.lab.engines import Engine
+    from chatlab.lab.engines.engine import Engine
 
 __all__ = ["Lab", "lab"]
 
@@ -106,7 +106,7 @@ class Lab:
         `options` are settings of the engine's own for that first start, such as {"appendfsync": "always"}. Raises
         `EngineMissing`, with what brings it, when there is none on this machine.
         """
-        from chatlab.lab import engines
+        from chatlab.lab.engines import engine as engines
 
         name = f"{kind} engine"
         async with self._one_at_a_time.setdefault(asyncio.get_running_loop(), asyncio.Lock()):

@@ -39,9 +39,10 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 import chatlab
 from chatlab import classroom, room
 from chatlab.errors import SetupError
-from chatlab.lab import engines, shipped
 from chatlab.lab.clients import RoomClient
 from chatlab.lab.doctor import Check, bring_the_lab
+from chatlab.lab.editions import shipped
+from chatlab.lab.engines import engine as engines
 
 __all__ = ["examine"]
 

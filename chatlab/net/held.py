@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
-from chatlab.seldom import Log, Seldom
+from chatlab.logs.throttled import Log, Seldom
 
 __all__ = ["LIMIT", "Held", "Holder"]
 

@@ -23,8 +23,8 @@ from websockets.http11 import Request as LibraryRequest
 from websockets.http11 import Response as LibraryResponse
 
 from chatlab.errors import HandshakeError
+from chatlab.logs.throttled import Log, Seldom
 from chatlab.net.held import Held
-from chatlab.seldom import Log, Seldom
 from chatlab.websocket.connection import Accept
 from chatlab.websocket.frames import CloseCode
 from chatlab.websocket.handshake import Request

@@ -5,7 +5,7 @@ from __future__ import annotations
 import aio_pika
 from aiokafka import AIOKafkaProducer
 
-from chatlab.lab.engines import Engine
+from chatlab.lab.engines.engine import Engine
 from tests.support.broker_cases import topic
 
 

@@ -20,7 +20,7 @@ from chatlab.brokers.port import (
     Subscription,
 )
 from chatlab.errors import BrokerError, BrokerUnavailable, SubscriptionLost
-from chatlab.lab.engine_kinds import free_ports
+from chatlab.lab.engines.kinds import free_ports
 from tests.support.broker_cases import (
     CROSSES_PROCESSES,
     DEDUPLICATE,

@@ -10,10 +10,10 @@ import itertools
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
 from chatlab import room
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
+from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.access import Access, Credentials, guest
 from chatlab.chat.app import User
+from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.jobs import mentions
 from tests.support.accessibility import findings, tab_through
 from tests.support.stomp_peer import Peer

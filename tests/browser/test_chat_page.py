@@ -9,10 +9,10 @@ import pytest
 from aiohttp import ClientSession
 from playwright.async_api import Browser, Page, expect
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
 from chatlab.chat.jobs import mentions
-from chatlab.chat.server import ChatServer
 from tests.support.stomp_peer import Peer
 
 # Until the page has heard of it: the event comes with the next frame.

@@ -10,8 +10,8 @@ import pytest_asyncio
 from aiohttp import ClientSession
 from playwright.async_api import Browser, Page, expect
 
-from chatlab.lab.cluster import Cluster
-from chatlab.lab.engines import Engine
+from chatlab.lab.engines.cluster import Cluster
+from chatlab.lab.engines.engine import Engine
 from tests.browser.test_chat_page import expect_contents, join, say
 
 LONG = 20_000  # ms: for a machine that has other things to do

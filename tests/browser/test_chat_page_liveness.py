@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from chatlab.chat.server import ChatServer
-from chatlab.lab.wire import Wire
+from chatlab.chat.endpoint.server import ChatServer
+from chatlab.lab.wire.wire import Wire
 from tests.browser.test_chat_page import expect_contents, say
 from tests.support.hidden_tab import open_tab
 from tests.support.stomp_peer import Peer

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from playwright.async_api import Browser, Page, expect
 
-from chatlab.chat import presence
 from chatlab.chat.app import User
-from chatlab.chat.server import ChatServer
+from chatlab.chat.delivery import presence
+from chatlab.chat.endpoint.server import ChatServer
 from tests.support.stomp_peer import Peer
 
 

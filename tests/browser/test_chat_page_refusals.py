@@ -9,13 +9,13 @@ import re
 import pytest
 from playwright.async_api import Browser, Page, WebSocketRoute, expect
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
+from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.access import Access, Credentials, guest
 from chatlab.chat.app import User
 from chatlab.chat.destinations import PUBLIC_DESTINATION, PUBLIC_TOPIC, room_of, watched_room
-from chatlab.chat.server import ChatServer
-from chatlab.chat.subscriptions import Subscriptions
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
+from chatlab.chat.session.subscriptions import Subscriptions
 from chatlab.errors import StompError
 from chatlab.stomp.frames import Headers, Limits
 from chatlab.stomp.session import ServerSession
@@ -285,7 +285,7 @@ async def test_a_last_id_that_the_server_does_not_take_is_forgotten_and_nothing_
     def refuse(identifier: str, _: object) -> bool:
         return False
 
-    monkeypatch.setattr("chatlab.chat.replay._is_id", refuse)
+    monkeypatch.setattr("chatlab.chat.delivery.replay._is_id", refuse)
     await broker.publish(PUBLIC_TOPIC, b'{"sender":"Ben","content":"meanwhile"}')
     async with await chat_server.start(broker, port=server.port) as again:
         await expect_contents(page, "one", "meanwhile")

@@ -12,7 +12,7 @@ from tests.support.jupyter import Lab, Notebook
 pytestmark = pytest.mark.timeout(180)
 
 SOURCE = """
-from chatlab.lab.chooser import Chooser, Score
+from chatlab.lab.widgets.chooser import Chooser, Score
 
 hare = {"is quick": Score(3, "first by far"), "arrives": Score(0, "sleeps")}
 tortoise = {"is quick": Score(0, "last by far"), "arrives": Score(3, "never stops")}

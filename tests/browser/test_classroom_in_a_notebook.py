@@ -13,7 +13,7 @@ CODE = "K7QX3M"
 CELL = """\
 from functools import partial
 from chatlab.lab.clients import RoomClient
-from chatlab.lab.panels import chat_panel
+from chatlab.lab.widgets.panels import chat_panel
 from chatlab.lab.runtime import lab
 
 await lab.start("panel", chat_panel({url!r}, ("notebook",), client=partial(RoomClient, code={code!r})))"""

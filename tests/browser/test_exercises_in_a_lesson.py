@@ -17,7 +17,7 @@ ANSWER = """\
 from base64 import b64encode
 from hashlib import sha1
 
-from chatlab.lab.exercises import check, hint, solution
+from chatlab.lab.exercises.exercise import check, hint, solution
 
 def proof(key):
     guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

@@ -10,7 +10,7 @@ from playwright.async_api import Browser, Page, expect
 from websockets.asyncio.client import connect
 
 from chatlab import room
-from chatlab.lab.wire import Wire
+from chatlab.lab.wire.wire import Wire
 
 CODE = "K7QX3M"
 

@@ -11,10 +11,10 @@ import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
-from chatlab.chat.connection import Connection
-from chatlab.chat.server import ChatServer
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
+from chatlab.chat.session.connection import Connection
 from chatlab.lab.until import until
 from tests.support import node
 

@@ -11,9 +11,9 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from chatlab import room
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
-from chatlab.chat.server import ChatServer
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
 from tests.browser.test_chat_page import expect_contents, join, open_page, say
 
 NAMES = ["고양이", "ภาษาไทย", "Tiếng_Việt", "がぎ", "日本語", "עברית", "x-1", "٣", "가" * 64, "𠮷" * 64]

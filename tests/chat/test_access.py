@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from chatlab.chat import server as chat_server
 from chatlab.chat.access import Access, Credentials
 from chatlab.chat.app import User
-from chatlab.chat.server import ChatServer
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
 from tests.support.chat_brokers import KINDS, ChatBroker, chat_broker
 from tests.support.stomp_peer import Peer
 

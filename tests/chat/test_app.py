@@ -7,9 +7,9 @@ import json
 import msgspec
 import pytest
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
+from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.app import Answer, Application, Call, Outgoing, User, send_to
+from chatlab.chat.endpoint import server as chat_server
 from chatlab.errors import MessageRefused
 from tests.support.stomp_peer import Peer
 

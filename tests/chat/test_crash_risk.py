@@ -8,11 +8,11 @@ import pytest
 from aiohttp import ClientSession
 from redis.asyncio import Redis
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.brokers.redis_streams import RedisStreamsBroker
-from chatlab.chat import server as chat_server
-from chatlab.chat.server import ChatServer
-from chatlab.lab import engines
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.brokers.redis.streams import RedisStreamsBroker
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
+from chatlab.lab.engines import engine as engines
 
 GAUGE = "# TYPE chatlab_broker_survives_crash gauge\nchatlab_broker_survives_crash"
 

@@ -17,15 +17,15 @@ import pytest
 from aiohttp import ClientSession
 from redis.asyncio import Redis
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.brokers.redis_streams import RedisStreamsBroker
-from chatlab.chat import server as chat_server
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.brokers.redis.streams import RedisStreamsBroker
+from chatlab.chat.delivery.presence_notes import Person
 from chatlab.chat.destinations import record_of, topic_of
+from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.jobs import audit_log, mentioned, mentions
-from chatlab.chat.presence_notes import Person
 from chatlab.errors import SetupError
-from chatlab.lab.cluster import Cluster
-from chatlab.lab.engines import Engine
+from chatlab.lab.engines.cluster import Cluster
+from chatlab.lab.engines.engine import Engine
 from chatlab.lab.until import until
 from tests.support.stomp_peer import Peer, chat
 

@@ -9,12 +9,12 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from chatlab.brokers.kafka import KafkaBroker
+from chatlab.brokers.kafka.broker import KafkaBroker
 from chatlab.brokers.names import escaped
-from chatlab.chat import server as chat_server
 from chatlab.chat.destinations import topic_of
-from chatlab.chat.server import ChatServer
-from chatlab.lab.engines import Engine
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
+from chatlab.lab.engines.engine import Engine
 from chatlab.lab.until import until
 from tests.support.broker_cases import topic
 from tests.support.stomp_peer import Peer

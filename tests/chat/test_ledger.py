@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from chatlab.lab.engines import Engine
+from chatlab.lab.engines.engine import Engine
 from tests.support.ledger import ledger
 
 MESSAGES = int(os.environ.get("CHATLAB_LEDGER", "20000"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aiohttp import ClientSession
 
+from chatlab.chat.endpoint.server import ChatServer
 from chatlab.chat.metrics import Histogram, exposition
-from chatlab.chat.server import ChatServer
 from tests.support.stomp_peer import Peer, chat
 
 SEND = "/app/chat.sendMessage"

@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import ClientSession
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.brokers.redis_streams import RedisStreamsBroker
-from chatlab.chat import server as chat_server
-from chatlab.chat.server import ChatServer
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.brokers.redis.streams import RedisStreamsBroker
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
 from chatlab.errors import BrokerUnavailable
-from chatlab.lab.engines import Engine
+from chatlab.lab.engines.engine import Engine
 from chatlab.lab.until import until
 from tests.support.stomp_peer import Peer, chat
 

@@ -11,10 +11,10 @@ import aio_pika
 import pytest
 from yarl import URL
 
-from chatlab.brokers.rabbitmq import RabbitMQBroker, WorkQueueSubscription
-from chatlab.chat import server as chat_server
+from chatlab.brokers.rabbitmq.broker import RabbitMQBroker, WorkQueueSubscription
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
 from chatlab.chat.jobs import audit_log
-from chatlab.chat.server import ChatServer
 from chatlab.lab.until import until
 from tests.support.rabbitmq_node import Node
 from tests.support.stomp_peer import Peer, chat

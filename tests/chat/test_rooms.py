@@ -7,13 +7,13 @@ import unicodedata
 
 import pytest
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
+from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.access import Access, Credentials
 from chatlab.chat.app import User
 from chatlab.chat.destinations import topic_of
 from chatlab.chat.directory import handle_of
-from chatlab.chat.server import ChatServer
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
 from tests.support.stomp_peer import Peer
 
 SEND = "/app/chat.sendMessage"

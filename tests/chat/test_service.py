@@ -9,13 +9,13 @@ import pytest
 from aiohttp import ClientSession
 from websockets.exceptions import ConnectionClosed
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.brokers.redis_streams import RedisStreamsBroker
-from chatlab.chat import server as chat_server
-from chatlab.chat.server import ChatServer
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.brokers.redis.streams import RedisStreamsBroker
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
 from chatlab.chat.service import ChatService
 from chatlab.errors import BrokerUnavailable
-from chatlab.lab.engines import Engine
+from chatlab.lab.engines.engine import Engine
 from chatlab.lab.until import until
 from tests.support.broker_cases import stored
 from tests.support.held_broker import Held

@@ -13,8 +13,8 @@ from chatlab.chat.access import Credentials
 from chatlab.chat.app import User
 from chatlab.chat.directory import handle_of
 from chatlab.chat.users import among, passcodes_in, read_handle_key, read_passcodes
+from chatlab.clients.stomp import StompClient
 from chatlab.errors import SetupError, StompError
-from chatlab.stomp.client import StompClient
 from tests.support.commands import chatlab
 
 FILE = "# of the class\nkim:secret\n\n민지:다른: 암호\r\n"

@@ -8,13 +8,13 @@ import json
 import pytest
 from redis.asyncio import Redis
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.brokers.redis_pubsub import RedisPubSubBroker
-from chatlab.brokers.redis_streams import RedisStreamsBroker
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.brokers.redis.pubsub import RedisPubSubBroker
+from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.chat.destinations import Record
 from chatlab.chat.workers import Job, Workers
 from chatlab.errors import BrokerUnavailable, NotNow, SetupError
-from chatlab.lab.engines import Engine
+from chatlab.lab.engines.engine import Engine
 from chatlab.lab.until import until
 
 TOPIC = "chat-stream"

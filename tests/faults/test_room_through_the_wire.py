@@ -13,8 +13,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
 
 from chatlab import room
-from chatlab.fanout import SlowReaderPolicy
-from chatlab.lab.wire import Wire
+from chatlab.lab.wire.wire import Wire
+from chatlab.net.fanout import SlowReaderPolicy
+from chatlab.room.metrics import Departure, Metrics
 
 PATIENCE = 10.0
 SMALL = 4096
@@ -38,7 +39,7 @@ class Scene:
             assert await until_text(member) == f"Server received: {text}"
         return time.perf_counter() - start
 
-    async def sees(self, condition: Callable[[room.Metrics], object]) -> None:
+    async def sees(self, condition: Callable[[Metrics], object]) -> None:
         """Wait until the room's metrics fulfil a condition."""
         async with asyncio.timeout(PATIENCE):
             while not condition(self.server.metrics()):  # noqa: ASYNC110 - figures, not events
@@ -102,7 +103,7 @@ async def test_a_member_whose_line_goes_dead_is_taken_out_by_keep_alive() -> Non
         at.wire.half_open()
         await at.say("still here")
         await at.sees(lambda metrics: metrics.departures)
-        assert at.server.metrics().departures == (room.Departure("Unlucky", 1011, "keepalive ping timeout"),)
+        assert at.server.metrics().departures == (Departure("Unlucky", 1011, "keepalive ping timeout"),)
         await at.say("still here")
 
 
@@ -112,7 +113,7 @@ async def test_a_line_that_is_reset_in_the_middle_of_a_message_takes_out_its_mem
         for n in range(20):
             await at.say(f"{n}")
         await at.sees(lambda metrics: metrics.departures)
-        assert at.server.metrics().departures == (room.Departure("Unlucky", 1006, "connection lost"),)
+        assert at.server.metrics().departures == (Departure("Unlucky", 1006, "connection lost"),)
 
 
 async def test_half_a_message_is_no_message() -> None:
@@ -120,7 +121,7 @@ async def test_half_a_message_is_no_message() -> None:
         at.wire.cut(after=3000, sender="client")
         await at.unlucky.send("y" * 5000)
         await at.sees(lambda metrics: metrics.departures)
-        assert at.server.metrics().departures == (room.Departure("Unlucky", 1006, "connection lost"),)
+        assert at.server.metrics().departures == (Departure("Unlucky", 1006, "connection lost"),)
         await at.say("nothing of it was passed on")
 
 

@@ -12,7 +12,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError, InvalidMessage
 from websockets.protocol import State
 
-from chatlab.lab.wire import Wire
+from chatlab.lab.wire.wire import Wire
 
 PATIENCE = 10.0
 

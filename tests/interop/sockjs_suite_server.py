@@ -14,10 +14,10 @@ from functools import partial
 
 from aiohttp import web
 
-from chatlab.chat.sockjs import SockJS
-from chatlab.chat.transport import WEBSOCKET_FRAMING, Transport
-from chatlab.net.aiohttp_upgrade import upgrade
+from chatlab.chat.delivery.transport import WEBSOCKET_FRAMING, Transport
+from chatlab.chat.endpoint.sockjs import SockJS
 from chatlab.net.endpoint import WebSocketEnd
+from chatlab.net.http.upgrade import upgrade
 from chatlab.websocket import handshake
 from chatlab.websocket.connection import Connection
 

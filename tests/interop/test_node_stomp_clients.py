@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
-from chatlab.chat.connection import Connection
-from chatlab.chat.server import ChatServer
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
+from chatlab.chat.session.connection import Connection
 from tests.support import node
 
 SCRIPT = Path(__file__).with_name("stomp_clients.cjs")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
-from chatlab.stomp.client import Backoff, State, StompClient
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.clients.stomp import Backoff, State, StompClient
 
 
 async def say(client: StompClient, content: str) -> None:

@@ -15,10 +15,10 @@ import stompman
 from stomp.adapter.ws import WSStompConnection
 from stompman.connection_ws import WebSocketConnection
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
-from chatlab.chat.connection import Connection
-from chatlab.chat.server import ChatServer
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
+from chatlab.chat.session.connection import Connection
 from chatlab.lab.until import until
 
 SECONDS = 10

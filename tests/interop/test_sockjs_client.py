@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
-from chatlab.chat.server import ChatServer
-from chatlab.lab.cluster import Cluster
-from chatlab.lab.engines import Engine
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
+from chatlab.lab.engines.cluster import Cluster
+from chatlab.lab.engines.engine import Engine
 from tests.support import node
 
 SCRIPT = Path(__file__).with_name("sockjs_client.cjs")

@@ -19,8 +19,8 @@ import stomp
 from stomp.adapter.ws import WSStompConnection
 from stomp.utils import Frame
 
-from chatlab.lab.cluster import Cluster
-from chatlab.lab.engines import Engine
+from chatlab.lab.engines.cluster import Cluster
+from chatlab.lab.engines.engine import Engine
 
 PATIENCE = 20
 Connect = Callable[[str], Any]

@@ -7,9 +7,9 @@ import pytest
 import pytest_asyncio
 
 from chatlab import room
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
-from chatlab.chat.server import ChatServer
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
 from chatlab.errors import MessageRefused
 from chatlab.lab.clients import Reading, RoomClient, State, StompMember
 from chatlab.lab.until import until

@@ -15,8 +15,10 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from chatlab.lab import doctor, engine_kinds, engines
-from chatlab.lab.engines import Engine
+from chatlab.lab import doctor
+from chatlab.lab.engines import engine as engines
+from chatlab.lab.engines import kinds as engine_kinds
+from chatlab.lab.engines.engine import Engine
 from tests.support.older_redis import redis_6_0, relayed
 
 

@@ -8,7 +8,7 @@ import pytest
 from chatlab import echo
 from chatlab.errors import HandshakeError
 from chatlab.lab.hand_client import KEY, HandClient
-from chatlab.lab.wire import Wire
+from chatlab.lab.wire.wire import Wire
 from chatlab.websocket.connection import Closed, Failed, Message, Pong, State
 from chatlab.websocket.frames import Frame, Opcode
 

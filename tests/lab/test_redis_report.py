@@ -10,10 +10,10 @@ import pytest
 from redis.asyncio import Redis
 from rich.console import Console
 
-from chatlab.brokers.redis_streams import RedisStreamsBroker
+from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.errors import BrokerUnavailable, SetupError
 from chatlab.lab import redis_report
-from chatlab.lab.engines import Engine
+from chatlab.lab.engines.engine import Engine
 from tests.support.broker_cases import read
 from tests.support.commands import run
 

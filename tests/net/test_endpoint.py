@@ -9,8 +9,8 @@ from typing import cast
 
 import pytest
 
-from chatlab.chat.server import ChatServer
-from chatlab.chat.transport import websocket_frame
+from chatlab.chat.delivery.transport import websocket_frame
+from chatlab.chat.endpoint.server import ChatServer
 from chatlab.lab.until import until
 from chatlab.net.endpoint import READ_AHEAD, EndSettings, WebSocketEnd
 from chatlab.websocket.connection import Connection

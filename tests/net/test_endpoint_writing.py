@@ -10,8 +10,8 @@ from typing import cast
 
 import pytest
 
-from chatlab.fanout import Fanout, SlowReaderPolicy
 from chatlab.net.endpoint import WebSocketEnd
+from chatlab.net.fanout import Fanout, SlowReaderPolicy
 from chatlab.websocket.connection import Connection
 from chatlab.websocket.frames import Side
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from chatlab import echo, room
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.chat.endpoint import server as chat_server
 
 pytestmark = pytest.mark.every_loop
 

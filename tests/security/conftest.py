@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from chatlab.brokers.memory import MemoryBroker
+from chatlab.brokers.memory.broker import MemoryBroker
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import pytest
 from websockets.asyncio.client import connect
 
 from chatlab import room
-from chatlab.brokers.memory import MemoryBroker
+from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.classroom import CODE_LETTERS, GUESSES_AN_HOUR, LUCK, CodeGuard, network_of, new_code
 from chatlab.errors import HandshakeError
-from chatlab.shared_room import start as start_shared
+from chatlab.room.shared import start as start_shared
 from tests.support.wire import Answer, get, say
 
 CODE = "K7QX3M"

@@ -12,12 +12,12 @@ from aiohttp import ClientSession
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
+from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.access import Access
 from chatlab.chat.app import User
 from chatlab.chat.budgets import Budgets
-from chatlab.chat.server import ChatServer
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
 from chatlab.lab.until import until
 from tests.support.attacks import SLACK, attacked, port_of, round_trip
 from tests.support.stomp_peer import Peer

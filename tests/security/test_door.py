@@ -12,11 +12,11 @@ import pytest
 from aiohttp import ClientSession
 
 from chatlab import echo, room
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
+from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.access import Access
-from chatlab.chat.admin import AdminSettings
-from chatlab.chat.server import ChatServer
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.admin import AdminSettings
+from chatlab.chat.endpoint.server import ChatServer
 from chatlab.chat.users import among
 from tests.support.reverse_proxies import behind
 from tests.support.stomp_peer import Peer

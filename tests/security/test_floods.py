@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from chatlab.lab.engines import Engine
+from chatlab.lab.engines.engine import Engine
 from tests.support.attacks import SEND, SLACK, attacked, flooding, masked, round_trip, stomp
 from tests.support.stomp_peer import Peer, chat
 

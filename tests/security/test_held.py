@@ -10,10 +10,10 @@ import pytest
 from aiohttp import ClientSession
 from websockets.exceptions import ConnectionClosed
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
+from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.budgets import Budgets
-from chatlab.chat.server import ChatServer
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
 from chatlab.lab.until import until
 from tests.support.attacks import SEND, stomp
 from tests.support.held_broker import Held

@@ -11,9 +11,9 @@ import pytest
 from aiohttp import ClientSession, WSMsgType
 
 from chatlab import echo, room
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
-from chatlab.chat.server import ChatServer
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
 from chatlab.lab.until import until
 from chatlab.websocket.frames import Frame, Opcode
 from tests.support.raw_member import RawMember

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
+from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.budgets import Budgets, Names
+from chatlab.chat.endpoint import server as chat_server
 from chatlab.lab.until import until
 from chatlab.naming import room_name
 from tests.support.attacks import SEND, SLACK, round_trip

@@ -11,14 +11,14 @@ from contextlib import AsyncExitStack
 import pytest
 from redis.asyncio import Redis
 
-from chatlab.brokers.memory import MemoryBroker
+from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.brokers.port import Broker
-from chatlab.brokers.redis_streams import RedisStreamsBroker
-from chatlab.chat import presence, presence_notes
-from chatlab.chat import server as chat_server
+from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.chat.app import User
-from chatlab.chat.server import ChatServer
-from chatlab.lab.engines import Engine
+from chatlab.chat.delivery import presence, presence_notes
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
+from chatlab.lab.engines.engine import Engine
 from chatlab.lab.until import until
 from tests.support.stomp_peer import Peer
 from tests.support.who_list import WhoList, who_list

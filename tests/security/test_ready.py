@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 import pytest
 from redis.asyncio import Redis
 
-from chatlab.brokers.redis_pubsub import RedisPubSubBroker
-from chatlab.brokers.redis_streams import RedisStreamsBroker
-from chatlab.chat import server as chat_server
-from chatlab.chat.server import ChatServer
-from chatlab.lab import engines
+from chatlab.brokers.redis.pubsub import RedisPubSubBroker
+from chatlab.brokers.redis.streams import RedisStreamsBroker
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
+from chatlab.lab.engines import engine as engines
 from tests.support.stomp_peer import Peer
 from tests.support.wire import get
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from chatlab.brokers.redis_streams import RedisStreamsBroker
-from chatlab.chat import server as chat_server
-from chatlab.chat.server import ChatServer
-from chatlab.lab.engines import Engine
+from chatlab.brokers.redis.streams import RedisStreamsBroker
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
+from chatlab.lab.engines.engine import Engine
 from tests.support import redis_servers
 from tests.support.stomp_peer import Peer
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import replay as chat_replay
-from chatlab.chat import server as chat_server
+from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.budgets import Budgets
+from chatlab.chat.delivery import replay as chat_replay
 from chatlab.chat.destinations import pack
-from chatlab.chat.server import ChatServer
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
 from tests.support.broker_cases import publish_all, until
 from tests.support.chat_brokers import KINDS, ChatBroker, chat_broker
 from tests.support.stomp_peer import Peer

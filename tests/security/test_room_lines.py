@@ -13,12 +13,13 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
-from chatlab import room, shared_room
-from chatlab.brokers.memory import MemoryBroker
+from chatlab import room
+from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.brokers.port import Broker
-from chatlab.brokers.redis_streams import RedisStreamsBroker
-from chatlab.lab.engines import Engine
-from chatlab.room import RoomServer
+from chatlab.brokers.redis.streams import RedisStreamsBroker
+from chatlab.lab.engines.engine import Engine
+from chatlab.room import shared as shared_room
+from chatlab.room.server import RoomServer
 from tests.support.broker_cases import topic
 
 LINE_ENDS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]

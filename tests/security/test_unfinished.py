@@ -14,11 +14,11 @@ import pytest
 from websockets.asyncio.client import connect
 
 from chatlab import echo, room
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat_server
-from chatlab.net import first_request
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.chat.endpoint import server as chat_server
 from chatlab.net.endpoint import KeepAlive
-from chatlab.net.http_server import HttpServer
+from chatlab.net.http import first_request
+from chatlab.net.http.server import HttpServer
 from chatlab.websocket.frames import Frame, Opcode
 from tests.support.raw_member import RawMember
 
@@ -176,7 +176,7 @@ async def test_half_a_request_is_cut_off_whichever_it_is(
 
 @pytest.mark.every_loop
 async def test_a_body_that_dribbles_in_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chatlab.chat.sockjs.BODY_SECONDS", 0.5)
+    monkeypatch.setattr("chatlab.chat.endpoint.sockjs.BODY_SECONDS", 0.5)
     async with await chat_server.start(MemoryBroker()) as server:
         opened = b"POST /ws/0/s/xhr HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
         half = b"POST /ws/0/s/xhr_send HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n["

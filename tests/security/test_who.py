@@ -13,15 +13,15 @@ from aiohttp import ClientSession
 from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.brokers.redis_streams import RedisStreamsBroker
-from chatlab.chat import server as chat_server
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.chat.access import Access, Credentials
 from chatlab.chat.app import Application, Call, Outgoing, User, send_to
 from chatlab.chat.destinations import PRIVATE, SERVER_HEADERS, pack, private_destination, topic_of
 from chatlab.chat.directory import handle_of
+from chatlab.chat.endpoint import server as chat_server
+from chatlab.chat.endpoint.server import ChatServer
 from chatlab.chat.rooms import chat_application
-from chatlab.chat.server import ChatServer
 from chatlab.stomp.frames import Frame
 from tests.support.chat_brokers import KINDS, ChatBroker, chat_broker
 from tests.support.spellings import spellings

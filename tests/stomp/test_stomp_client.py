@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from chatlab.clients.stomp import Backoff, ClientSubscription, State, StompClient
 from chatlab.errors import MessageRefused, StompError, SubscriptionLost
-from chatlab.stomp.client import Backoff, ClientSubscription, State, StompClient
 from chatlab.stomp.events import Ack, Disconnect, Nack, Send, Subscribe, Unsubscribe
 from chatlab.stomp.frames import Frame
 from tests.support.stomp_server import StompServer

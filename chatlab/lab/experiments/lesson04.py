@@ -19,9 +19,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from chatlab.brokers.port import Broker
-from chatlab.lab.cluster import Instance
+from chatlab.lab.engines.cluster import Instance
 from chatlab.lab.experiments.lesson03 import cancel, number_in, open_member
-from chatlab.lab.wire import Wire
+from chatlab.lab.wire.wire import Wire
 
 __all__ = ["Load", "Return", "cut_and_come_back", "load", "opened", "waits"]
 

@@ -20,15 +20,15 @@ from typing import TypeVar
 
 import psutil
 
-from chatlab.brokers.kafka import KafkaBroker
-from chatlab.brokers.memory import MemoryBroker
+from chatlab.brokers.kafka.broker import KafkaBroker
+from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.brokers.port import Broker, GroupSubscription, HasGroups, KeepsHistory, Subscription
-from chatlab.brokers.rabbitmq import RabbitMQBroker
-from chatlab.brokers.redis_pubsub import RedisPubSubBroker
-from chatlab.brokers.redis_streams import RedisStreamsBroker
+from chatlab.brokers.rabbitmq.broker import RabbitMQBroker
+from chatlab.brokers.redis.pubsub import RedisPubSubBroker
+from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.errors import EngineMissing, EngineUnreachable
-from chatlab.lab import engines
-from chatlab.lab.engines import Engine
+from chatlab.lab.engines import engine as engines
+from chatlab.lab.engines.engine import Engine
 from chatlab.lab.progress import Progress
 from chatlab.lab.runtime import Lab
 

@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 from aiokafka import AIOKafkaConsumer
 from redis.asyncio import Redis
 
-from chatlab.brokers.kafka import KafkaBroker
+from chatlab.brokers.kafka.broker import KafkaBroker
 from chatlab.brokers.port import Broker, GroupSubscription, HasGroups, KeepsHistory
-from chatlab.brokers.rabbitmq import RabbitMQBroker
-from chatlab.brokers.redis_pubsub import RedisPubSubBroker
-from chatlab.lab import engines
-from chatlab.lab.engine_kinds import free_ports
-from chatlab.lab.engines import Engine
+from chatlab.brokers.rabbitmq.broker import RabbitMQBroker
+from chatlab.brokers.redis.pubsub import RedisPubSubBroker
+from chatlab.lab.engines import engine as engines
+from chatlab.lab.engines.engine import Engine
+from chatlab.lab.engines.kinds import free_ports
 from chatlab.lab.experiments.lesson05 import Candidate, fresh, take
 
 __all__ = ["ROUTES", "enable_protocols", "protocols", "routes"]

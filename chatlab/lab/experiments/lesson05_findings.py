@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from chatlab.lab.chooser import BEST, Score
 from chatlab.lab.claims import CLAIMS, Verdict, verdict
 from chatlab.lab.experiments.lesson05 import FanOut, Order
 from chatlab.lab.experiments.lesson05_abilities import PATTERN, WORKERS
+from chatlab.lab.widgets.chooser import BEST, Score
 
 __all__ = ["Findings", "p99"]
 

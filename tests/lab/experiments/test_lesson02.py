@@ -4,7 +4,7 @@ import pytest
 
 from chatlab.lab.experiments import lesson02
 from chatlab.lab.experiments.lesson02 import Flow, Transfer, Way
-from chatlab.lab.trace import Record, Trace
+from chatlab.lab.wire.trace import Record, Trace
 
 
 async def test_over_a_websocket_both_directions_carry_data_at_once() -> None:

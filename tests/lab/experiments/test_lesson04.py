@@ -5,10 +5,10 @@ import asyncio
 from websockets.asyncio.server import ServerConnection, serve
 
 from chatlab import room
-from chatlab.brokers.memory import MemoryBroker
+from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.brokers.port import KeepsHistory
-from chatlab.lab.cluster import Cluster
-from chatlab.lab.engines import Engine
+from chatlab.lab.engines.cluster import Cluster
+from chatlab.lab.engines.engine import Engine
 from chatlab.lab.experiments.lesson04 import Load, cut_and_come_back, load, opened, waits
 
 

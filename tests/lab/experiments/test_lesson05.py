@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from chatlab.brokers.memory import MemoryBroker
+from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.brokers.port import Broker
-from chatlab.lab import engines
-from chatlab.lab.engines import Engine
+from chatlab.lab.engines import engine as engines
+from chatlab.lab.engines.engine import Engine
 from chatlab.lab.experiments import lesson05
 from chatlab.lab.experiments.lesson05 import Candidate, Order, with_each
 from chatlab.lab.experiments.lesson05_abilities import EVERYBODY, PAST, PATTERN, WORKERS, protocols, routes

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from chatlab.lab.chooser import BEST
 from chatlab.lab.experiments.lesson05 import FanOut, Order
 from chatlab.lab.experiments.lesson05_abilities import EVERYBODY, PAST, PATTERN, WORKERS
 from chatlab.lab.experiments.lesson05_findings import CLAIMS_OF_ENGINES, NAMES, Findings, counted, graded, p99
+from chatlab.lab.widgets.chooser import BEST
 
 WAYS = {"Redis Pub/Sub": "EP", "Redis Streams": "EWH", "RabbitMQ": "EWP", "Kafka": "EPH"}
 LETTERS = {"E": EVERYBODY, "W": WORKERS, "P": PATTERN, "H": PAST}

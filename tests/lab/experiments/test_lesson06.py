@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from chatlab.brokers.memory import MemoryBroker
-from chatlab.chat import server as chat
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.chat.endpoint import server as chat
 from chatlab.lab.experiments.lesson06 import CONNECT, MISTAKES, error_for, over_plain_http, with_stomp_py
 
 

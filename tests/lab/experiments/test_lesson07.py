@@ -8,11 +8,11 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from chatlab.brokers.redis_streams import RedisStreamsBroker
-from chatlab.chat import as_in_the_article
-from chatlab.chat import server as chat
-from chatlab.lab.cluster import Cluster
-from chatlab.lab.engines import Engine
+from chatlab.brokers.redis.streams import RedisStreamsBroker
+from chatlab.chat import article as as_in_the_article
+from chatlab.chat.endpoint import server as chat
+from chatlab.lab.engines.cluster import Cluster
+from chatlab.lab.engines.engine import Engine
 from chatlab.lab.experiments.lesson07 import (
     Ledger,
     burst,
@@ -25,8 +25,8 @@ from chatlab.lab.experiments.lesson07 import (
     talk_while,
     way_of_one_message,
 )
-from chatlab.lab.trace import Trace
-from chatlab.lab.wire import Wire
+from chatlab.lab.wire.trace import Trace
+from chatlab.lab.wire.wire import Wire
 
 
 @pytest_asyncio.fixture

@@ -1,0 +1,397 @@
+"""A broker inside one process: no engine, no connection, the whole port in one screen.
+
+For tests, for learning, and for a chat that runs as a single instance. What it keeps, it keeps until the process ends,
+or until there is too much of it: each topic has its bounds in records and octets, and so have all together.
+
+So that a client of an earlier run is not taken for one of this run, ids begin with the run's own
+number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Self
+
+from chatlab.brokers.inbox import MAX_WAITING, ForwardingInbox
+from chatlab.brokers.memory.groups import MemoryGroup, MemoryMember
+from chatlab.brokers.names import parse_id
+from chatlab.brokers.port import BEGINNING, Delivery, Page
+from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
+
+TOPIC_OCTETS = 64 << 20
+OCTETS = 512 << 20
+MAX_TOPICS = 20_000
+MAX_KEYS = 100_000  # of a topic
+IN_ALL = 10  # times MAX_KEYS: the limit for all topics together
+RECORD_MEMORY = 300  # octets that a record takes besides its body
+DAY = 86_400.0  # seconds
+CARE = 60.0  # seconds between two looks for what is too old
+
+EPOCH = 1_767_225_600  # 2026-01-01, in seconds since 1970
+_last_run = 0
+
+
+def next_run() -> int:
+    """Return a number that no earlier run has had: tenths of a second since 2026, or one more than the last one here.
+
+    Nothing starts twice in a tenth of a second. In milliseconds since 1970 it would be four octets longer, twice in
+    each MESSAGE: on Linux, two small ones in a row would then be acknowledged one by one, at a seventh of the cost.
+    """
+    global _last_run
+    _last_run = max(_last_run + 1, int((time.time() - EPOCH) * 10))
+    return _last_run
+
+
+@dataclass(slots=True)
+class Topic:
+    """The records kept, oldest first, how many there ever were, and who reads."""
+
+    kept: deque[Delivery]
+    count: int = 0
+    octets: int = 0  # of the records kept
+    ids: dict[str, tuple[str, float]] = field(default_factory=dict)  # by key: the record's id, and when it was stored
+    readers: set[MemorySubscription] = field(default_factory=set)
+    groups: dict[str, MemoryGroup] = field(default_factory=dict)
+    used: float = 0.0  # on the monotonic clock, when it was last looked at and was in use
+    looked_at: deque[tuple[float, int]] = field(default_factory=deque)  # when that was, and what `count` was then
+
+
+class MemorySubscription(ForwardingInbox):
+    """A reader in this process. One that falls `max_waiting` records behind is ended with `SubscriptionLost`."""
+
+    def __init__(self, topic: str, readers: set[MemorySubscription]) -> None:
+        super().__init__(topic)
+        self._readers = readers
+        readers.add(self)
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        self._readers.discard(self)
+        self.discard()
+
+
+class MemoryBroker:
+    """Keeps the last `max_length` records of each topic, and remembers `max_keys` keys, for `window` seconds at most.
+
+    Of a topic it keeps no more than `topic_octets`, of all together no more than `octets`, and no more than
+    `max_topics` in all: then those go that nobody reads, the oldest first. What waits for a group does not go: a queue
+    takes no more.
+
+    Records are gone after `max_age` seconds, and a topic that nobody has used for `expire` seconds is gone with what
+    waits in it, unless it is one of `lasting`. 0 means for ever. That is looked for once in `CARE` seconds.
+
+    The records of a topic have the ids RUN-1, RUN-2, and so on. `run` is for those who want to know them beforehand.
+    """
+
+    resumes = True  # it cannot go away before its readers do
+    in_process = True  # there is no engine beside this process that could crash
+
+    def __init__(
+        self,
+        *,
+        max_length: int = 10_000,
+        window: float = 600,
+        max_waiting: int = MAX_WAITING,
+        topic_octets: int = TOPIC_OCTETS,
+        octets: int = OCTETS,
+        max_keys: int = MAX_KEYS,
+        max_topics: int = MAX_TOPICS,
+        max_age: float = 30 * DAY,
+        expire: float = DAY,
+        lasting: Sequence[str] = (),
+        run: int | None = None,
+    ) -> None:
+        self.window = window
+        self.octets = 0  # of all records kept
+        self._keys = 0  # remembered
+        self._max_keys = max_keys
+        self._topic_octets = topic_octets
+        self._max_octets = octets
+        self._max_topics = max_topics
+        self._max_age, self._expire, self._lasting = max_age, expire, frozenset(lasting)
+        self._care = min([CARE, *(seconds / 4 for seconds in (max_age, expire) if seconds)])
+        self._next_look = 0.0  # on the monotonic clock
+        self._started_at = 0  # a new topic counts on from here: no id of one that went is used again
+        self._run = next_run() if run is None else run
+        self._max_length = max_length
+        self._max_waiting = max_waiting
+        self._topics: dict[str, Topic] = {}
+        self._notes: dict[str, dict[str, tuple[str, float]]] = {}  # by place and owner: the note, and until when
+        self._closed = False
+
+    @property
+    def connected(self) -> bool:
+        """True until it is closed."""
+        return not self._closed
+
+    async def start(self) -> None:
+        """Nothing to connect to."""
+
+    async def publish(self, topic: str, body: bytes) -> str:
+        """Keep the record and hand it to every reader."""
+        id = self._publish(topic, body)
+        await asyncio.sleep(0)  # as with any engine, readers get their turn
+        return id
+
+    async def publish_once(self, topic: str, body: bytes, key: str) -> str:
+        """As `publish`, but a key seen less than `window` seconds ago adds nothing."""
+        id = self._publish_once(topic, body, key)
+        await asyncio.sleep(0)
+        return id
+
+    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
+        """As `publish`, or `publish_once` if there is a key: over before it returns."""
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        try:
+            done.set_result(self._publish(topic, body) if key is None else self._publish_once(topic, body, key))
+        except BrokerError as error:
+            done.set_exception(error)
+        return done
+
+    def _publish(self, topic: str, body: bytes) -> str:
+        record = self._topic(topic)
+        if record.groups:
+            _require_room(topic, record.groups)
+        record.count += 1
+        delivery = Delivery(topic, f"{self._run}-{record.count}", bytes(body))
+        record.kept.append(delivery)
+        record.octets += (size := len(body) + RECORD_MEMORY)
+        self.octets += size
+        if len(record.kept) > self._max_length:
+            self._drop_oldest(record)
+        if record.octets > self._topic_octets or self.octets > self._max_octets:
+            self._keep_within_octets(record)
+        for reader in list(record.readers):
+            if len(reader) >= self._max_waiting:
+                record.readers.discard(reader)
+                reader.end(SubscriptionLost(f"the reader of {topic} fell {self._max_waiting} records behind"))
+            else:
+                reader.put([delivery])
+        for group in record.groups.values():
+            group.put(delivery)
+        return delivery.id
+
+    def _publish_once(self, topic: str, body: bytes, key: str) -> str:
+        ids, now = self._topic(topic).ids, time.monotonic()
+        while ids and (next(iter(ids.values()))[1] < now - self.window or self._has_too_many(ids)):
+            del ids[next(iter(ids))]
+            self._keys -= 1
+        if (found := ids.get(key)) is not None:
+            return found[0]
+        ids[key] = (id := self._publish(topic, body)), now
+        self._keys += 1
+        return id
+
+    def _has_too_many(self, keys: Mapping[str, object]) -> bool:
+        return len(keys) > self._max_keys or self._keys > IN_ALL * self._max_keys
+
+    def _keep_within_octets(self, record: Topic) -> None:
+        """Let go of the oldest records: of the topic that has got one, of others too if all together are too large."""
+        while record.octets > self._topic_octets and len(record.kept) > 1:
+            self._drop_oldest(record)
+        if self.octets > self._max_octets:
+            self._make_room(record)
+
+    def _drop_oldest(self, record: Topic) -> None:
+        size = len(record.kept.popleft().body) + RECORD_MEMORY
+        record.octets -= size
+        self.octets -= size
+
+    def _make_room(self, newest: Topic) -> None:
+        """Halve the largest topics, until a tenth is free."""
+        for record in sorted(self._topics.values(), key=lambda each: each.octets, reverse=True):
+            half = record.octets // 2
+            while record.octets > half and len(record.kept) > (record is newest):
+                self._drop_oldest(record)
+            if self.octets <= self._max_octets * 9 // 10:
+                return
+
+    async def subscribe(self, topic: str, *, after: str | None = None) -> MemorySubscription:
+        """Read from now on, or from the record after the id `after`. Raises SubscriptionLost if that is gone."""
+        kept: Sequence[Delivery] = []
+        if after is not None:
+            if (resume := await self.lost_after(topic, after)) is not None:
+                raise SubscriptionLost(f"{topic} does not keep all that came after {after}", resume=resume)
+            kept = await self.history(topic, after=after)
+        subscription = MemorySubscription(topic, self._topic(topic).readers)
+        subscription.put(kept)
+        return subscription
+
+    async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> Sequence[Delivery]:
+        """The records kept after `after`; with `limit` the newest so many."""
+        kept, last_seen = self._known(topic).kept, parse_id(after)
+        first = parse_id(kept[0].id) if kept else (self._run, 1)
+        seen = 0 if last_seen < first else len(kept) if last_seen[0] > self._run else last_seen[1] - first[1] + 1
+        start = max(seen, 0 if limit is None else len(kept) - limit)
+        return list(islice(kept, start, None))
+
+    async def page(self, topic: str, *, after: str = BEGINNING, limit: int, octets: int) -> Page:
+        """The first records kept after `after`, bounded in number and octets."""
+        await asyncio.sleep(0)  # a replay of many pages does not keep the others waiting
+        kept = await self.history(topic, after=after)
+        records = first_of(kept, limit, octets)
+        return Page(records, len(records) < len(kept))
+
+    async def before_newest(self, topic: str, count: int, *, after: str = BEGINNING) -> str | None:
+        """The id after which the newest `count` records come; None if no more are kept after `after`."""
+        kept = await self.history(topic, after=after)
+        return kept[-count - 1].id if len(kept) > count else None
+
+    async def oldest(self, topic: str) -> str | None:
+        """The id of the first record still kept."""
+        kept = self._known(topic).kept
+        return kept[0].id if kept else None
+
+    async def lost_after(self, topic: str, after: str) -> str | None:
+        """None if all that came after `after` is kept, else the id after which reading misses no more than is gone."""
+        (run, number), record = parse_id(after), self._known(topic)
+        if after == BEGINNING:
+            return None
+        if run != self._run:
+            return BEGINNING  # of this run, its reader has had nothing
+        if number > record.count:
+            return self._id(record.count) if record.count else BEGINNING
+        return None if number >= record.count - len(record.kept) else BEGINNING
+
+    def is_before(self, one: str, other: str) -> bool:
+        """Whether the id `one` comes before `other`."""
+        return parse_id(one) < parse_id(other)
+
+    async def create_group(self, topic: str, group: str) -> None:
+        """Keep what is published from now on for a group, as many records as a topic keeps; then take no more."""
+        self._group(topic, group)
+
+    async def join(self, topic: str, group: str, member: str) -> MemoryMember:
+        """Join a group, which is created if it is missing."""
+        return MemoryMember(self._group(topic, group))
+
+    async def announce(self, place: str, who: str, note: str, seconds: float) -> None:
+        """Have a note stand for so many seconds."""
+        self._require_open()
+        self._notes.setdefault(place, {})[who] = (note, time.monotonic() + seconds)
+
+    async def renew(self, place: str, who: str, seconds: float) -> bool:
+        """Have a note stand for longer; False if it has expired."""
+        self._require_open()
+        now = time.monotonic()
+        note, until = self._notes.get(place, {}).get(who, ("", 0.0))
+        if until <= now:
+            return False
+        self._notes[place][who] = (note, now + seconds)
+        return True
+
+    async def present(self, place: str) -> Sequence[str]:
+        """The notes that stand; those that have expired are dropped."""
+        self._require_open()
+        now = time.monotonic()
+        standing = {who: (note, until) for who, (note, until) in self._notes.pop(place, {}).items() if until > now}
+        if standing:
+            self._notes[place] = standing
+        return [note for note, _ in standing.values()]
+
+    async def look(self, place: str, known: Collection[str]) -> Sequence[str]:
+        """As `present`, but of a note whose first line is known that line alone."""
+        notes = [(note.partition("\n")[0], note) for note in await self.present(place)]
+        return [first if first in known else note for first, note in notes]
+
+    async def crash_risk(self) -> str:
+        """What a crash costs: this process is the engine."""
+        return "a broker in memory loses every message when its process ends; Redis Streams keep them"
+
+    async def aclose(self) -> None:
+        """End every subscription."""
+        self._closed = True
+        for topic in self._topics.values():
+            for reader in list(topic.readers):
+                await reader.aclose()
+            for group in topic.groups.values():
+                group.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def _id(self, number: int) -> str:
+        return f"{self._run}-{number}"
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise BrokerClosed("this broker is closed")
+
+    def _group(self, topic: str, group: str) -> MemoryGroup:
+        return self._topic(topic).groups.setdefault(group, MemoryGroup(self._max_length, self._topic_octets))
+
+    def _topic(self, name: str) -> Topic:
+        self._require_open()
+        if (now := time.monotonic()) >= self._next_look:
+            self._look_after_topics(now)
+        topic = self._topics.get(name)
+        if topic is None:
+            if len(self._topics) >= self._max_topics:
+                self._let_topics_go()
+            topic = self._topics[name] = Topic(deque(), self._started_at)
+            topic.used = now
+        return topic
+
+    def _known(self, name: str) -> Topic:
+        """A topic to look at: nothing is made for one that does not exist."""
+        self._require_open()
+        return self._topics.get(name) or Topic(deque(), self._started_at)
+
+    def _look_after_topics(self, now: float) -> None:
+        """Let go of records that are too old, and of topics that nobody uses."""
+        self._next_look = now + self._care
+        for name, topic in list(self._topics.items()):
+            is_read = topic.readers or any(group.members for group in topic.groups.values())
+            if is_read or not topic.looked_at or topic.looked_at[-1][1] != topic.count:
+                topic.used = now
+            topic.looked_at.append((now, topic.count))
+            self._drop_what_is_old(topic, now)
+            if self._expire and now - topic.used > self._expire and name not in self._lasting:
+                self._forget(name)
+
+    def _drop_what_is_old(self, topic: Topic, now: float) -> None:
+        keep_from = now - self._max_age if self._max_age else 0.0
+        while len(topic.looked_at) > 1 and (not self._max_age or topic.looked_at[0][0] < keep_from):
+            _, count = topic.looked_at.popleft()
+            while self._max_age and topic.kept and parse_id(topic.kept[0].id)[1] <= count:
+                self._drop_oldest(topic)
+
+    def _forget(self, name: str) -> None:
+        gone = self._topics.pop(name)
+        self.octets -= gone.octets
+        self._keys -= len(gone.ids)
+        self._started_at = max(self._started_at, gone.count)
+
+    def _let_topics_go(self) -> None:
+        """Forget a tenth of the topics, the oldest that nobody reads and nothing waits in."""
+        idle = (name for name, each in self._topics.items() if not each.readers and not each.groups)
+        for name in list(islice(idle, self._max_topics // 10 + 1)):
+            self._forget(name)
+        if len(self._topics) >= self._max_topics:
+            raise BrokerUnavailable(f"all of {self._max_topics} topics are in use", outcome_unknown=False)
+
+
+def first_of(records: Sequence[Delivery], limit: int, octets: int) -> Sequence[Delivery]:
+    """The first of some records, as `KeepsHistory.page` bounds them."""
+    size = 0
+    for number, record in enumerate(islice(records, limit)):
+        if size >= octets and number:
+            return records[:number]
+        size += len(record.body)
+    return records[:limit]
+
+
+def _require_room(topic: str, groups: dict[str, MemoryGroup]) -> None:
+    for name, group in groups.items():
+        if group.full:
+            reason = f"{len(group.waiting)} records of {topic} wait for the group {name!r}: it takes no more"
+            raise BrokerUnavailable(reason, outcome_unknown=False)

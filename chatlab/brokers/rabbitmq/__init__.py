@@ -1,0 +1,5 @@
+"""RabbitMQ as a broker."""
+
+from chatlab.brokers.rabbitmq.broker import RabbitMQBroker
+
+__all__ = ["RabbitMQBroker"]

@@ -1,0 +1,470 @@
+"""RabbitMQ, over AMQP 0-9-1: an exchange routes, queues keep, consumers acknowledge.
+
+A publish goes to one topic exchange, `chatlab`, with the topic as routing key, and returns when RabbitMQ confirms it.
+The exchange copies it to a queue for each open subscription; `subscribe_matching` binds its queue to patterns such as
+"chat.*". A group shares one durable queue.
+
+A queue goes with its subscription, so there is no history. A reader that stops reading fills its queue; when that is
+full, RabbitMQ drops the oldest message, and the subscription ends. A group's queue has no limit: it is on disk, and its
+work waits for as long as it takes.
+
+Whatever ends a subscription in RabbitMQ ends it here, with `SubscriptionLost`: the connection breaks; RabbitMQ closes
+the channel (a record was not acknowledged for half an hour) or ends the consumer (its queue was deleted); the exchange
+is deleted; a message is dropped. What a group has not acknowledged is still in its queue, and comes again. Only if its
+queue is deleted, or the exchange while the group has no member, work is lost.
+
+Left out: clusters, and stream queues.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Self, TypeVar
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aio_pika.exceptions import DeliveryError
+from aiormq.abc import FieldTable
+from yarl import URL
+
+from chatlab.brokers.inbox import Inbox
+from chatlab.brokers.names import escaped
+from chatlab.brokers.port import Delivery
+from chatlab.brokers.rabbitmq.link import (
+    EXCHANGE,
+    LOST,
+    PROBE_TYPE,
+    Link,
+    LinkLost,
+    as_lost,
+    declare_reader_queue,
+    on_cancel,
+)
+from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
+from chatlab.retry import Backoff, Retry
+from chatlab.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = 5  # seconds
+PREFETCH = 1000  # messages on their way to a reader; the others wait in its queue
+MAX_WAITING = 100_000  # messages in a reader's queue, and
+MAX_WAITING_OCTETS = 256 << 20  # their size: a reader further behind than that has stopped reading
+ACKNOWLEDGE = 10.0  # seconds between two acknowledgements of what quiet readers were handed
+GROUP_PREFETCH = 32  # records a member is handed before it has acknowledged one
+MAX_TOPIC = 255  # octets: a routing key is a short string
+MAX_NAME = 110  # characters: two of them and a little more make the name of a queue, which may have 255
+RECONNECT = Backoff(first=0.1, longest=2.0)
+
+S = TypeVar("S", bound="QueueSubscription")
+OnMessage = Callable[[AbstractIncomingMessage], Awaitable[None]]
+Bind = Callable[[AbstractQueue], Awaitable[object]]
+Take = Callable[[Link, AbstractChannel, OnMessage], Awaitable[None]]
+
+
+class RabbitMQBroker:
+    """One connection; a channel to publish on, and one for each subscription.
+
+    `patience`: seconds a publish waits for a server that is away. `tries`: how often a group may be handed a record
+    before it is moved to the queue TOPIC:GROUP:set-aside. `max_waiting`: messages that may wait in RabbitMQ for a
+    subscription, besides the 1,000 that are on their way to it.
+    """
+
+    resumes = False
+    few_topics = True  # each subscription has a channel, and a connection holds about 2,000 of those
+
+    def __init__(self, url: str, *, patience: float = 10, tries: int = 5, max_waiting: int = MAX_WAITING) -> None:
+        self._url = URL(url).update_query(heartbeat=HEARTBEAT)
+        self._name = str(self._url.with_query(None).with_password("***" if self._url.password else None))
+        self._patience = patience
+        self._tries = tries
+        self._max_waiting = max_waiting
+        self._link: Link | None = None  # while it is up
+        self._settled = asyncio.Event()  # set while the link is up, and when the broker is closed
+        self._closed = True
+        self._subscriptions: set[QueueSubscription] = set()
+        self._shared: set[str] = set()  # topics with a group's queue, which is to be there when its members have left
+        self._tasks = Tasks(log)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is up, and the last probe through the exchange was confirmed."""
+        return self._link is not None and self._link.answers and not self._tasks.fault
+
+    async def start(self) -> None:
+        """Connect. Raises BrokerUnavailable."""
+        try:
+            await self._connect()
+        except LOST as error:
+            raise BrokerUnavailable(f"the broker at {self._name} does not answer: {error!r}") from error
+        self._closed = False
+        self._tasks.start(self._stay_connected(), name="rabbitmq connection", on_failure=self._fail)
+        self._tasks.start(self._acknowledge(), name="rabbitmq acknowledgements", on_failure=self._fail)
+
+    async def publish(self, topic: str, body: bytes) -> str:
+        """Return when RabbitMQ has the message; there is no id. Raises BrokerUnavailable."""
+        check(topic)
+        message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+        sent = False
+        try:
+            async with asyncio.timeout(self._patience):
+                link = await self._publishing_link()
+                sent = True
+                routed = await link.publish(message, topic)
+        except DeliveryError as error:
+            raise BrokerUnavailable(f"the broker refused the message: {error}; some queues may have it") from error
+        except LOST as error:
+            raise self._not_published(error, sent=sent) from error
+        if not routed and (self._end_unrouted(topic) or topic in self._shared):
+            reason = f"no queue took the message, though {topic!r} had readers here"
+            raise BrokerUnavailable(reason, outcome_unknown=False)
+        return ""
+
+    async def subscribe(self, topic: str) -> QueueSubscription:
+        """Read from now on. Raises BrokerUnavailable."""
+        check(topic)
+        return await self._consume(QueueSubscription(topic, self), lambda queue: queue.bind(EXCHANGE, topic))
+
+    async def subscribe_matching(self, pattern: str) -> QueueSubscription:
+        """Read every topic that matches: words between dots, `*` for any one word, `#` for any number of words."""
+        return await self._consume(PatternSubscription(pattern, self), lambda queue: queue.bind(EXCHANGE, pattern))
+
+    async def create_group(self, topic: str, group: str) -> None:
+        """Declare the queue of `group`: it is durable, and fills whether or not a member is there."""
+
+        async def take(_link: Link, channel: AbstractChannel, _on_message: OnMessage) -> None:
+            await self._declare_group(channel, topic, group)
+
+        await (await self._read(WorkQueueSubscription(topic, self), take)).aclose()
+
+    async def join(self, topic: str, group: str, member: str) -> WorkQueueSubscription:
+        """Take a share of the work of `group`, whose queue is declared if it is missing."""
+
+        async def take(_link: Link, channel: AbstractChannel, on_message: OnMessage) -> None:
+            await channel.set_qos(GROUP_PREFETCH)
+            queue = await self._declare_group(channel, topic, group)
+            await queue.consume(on_message, consumer_tag=f"{member}-{uuid.uuid4().hex}")
+
+        return await self._read(WorkQueueSubscription(topic, self), take)
+
+    async def crash_risk(self) -> str:
+        """What a crash of RabbitMQ may cost although it was confirmed."""
+        return (
+            "messages that a reader has not received yet are lost when RabbitMQ stops, and its readers are told;"
+            " what a group has not done is kept on disk"
+        )
+
+    async def aclose(self) -> None:
+        """End every subscription and the connection."""
+        self._closed = True
+        link, self._link = self._link, None
+        self._settled.set()
+        subscriptions = list(self._subscriptions)
+        for subscription in subscriptions:
+            subscription.discard()
+        self._subscriptions.clear()
+        if link is not None:
+            await link.aclose()  # the queues of its readers go with it
+        await self._tasks.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def close_channel(self, subscription: QueueSubscription) -> None:
+        """For a subscription that leaves: its queue goes with its channel."""
+        self._subscriptions.discard(subscription)
+        channel, subscription.channel = subscription.channel, None
+        if channel is not None and not channel.is_closed and not self._closed:
+            with contextlib.suppress(*LOST), as_lost():
+                await asyncio.shield(self._begin(channel.close(), f"leaving {subscription.topic}"))
+
+    async def _consume(self, subscription: S, bind: Bind) -> S:
+        async def take(link: Link, channel: AbstractChannel, on_message: OnMessage) -> None:
+            await channel.set_qos(PREFETCH)
+            queue = await declare_reader_queue(channel, link.watch_queue, self._max_waiting, MAX_WAITING_OCTETS)
+            subscription.queue = queue.name
+            await bind(queue)
+            await queue.consume(on_message)
+
+        return await self._read(subscription, take)
+
+    async def _declare_group(self, channel: AbstractChannel, topic: str, group: str) -> AbstractQueue:
+        check(topic)
+        name = f"{escaped(topic, MAX_NAME)}:{escaped(group, MAX_NAME)}"
+        aside = f"{name}:set-aside"
+        rules: FieldTable = {
+            "x-queue-type": "quorum",  # the kind of queue that counts how often it delivers
+            "x-delivery-limit": self._tries - 1,  # returns after the first delivery
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": aside,
+        }
+        await channel.declare_queue(aside, durable=True)
+        queue = await channel.declare_queue(name, durable=True, arguments=rules)
+        await queue.bind(EXCHANGE, routing_key=topic)
+        self._shared.add(topic)
+        return queue
+
+    async def _read(self, subscription: S, take: Take) -> S:
+        """Give a subscription its channel, and let `take` say which queue it reads."""
+        opening = self._begin(self._open_channel(subscription, take), f"subscribing to {subscription.topic}")
+        try:
+            with as_lost():
+                error = await asyncio.shield(opening)
+        except LinkLost as closed:
+            error = closed
+        except asyncio.CancelledError:
+            subscription.discard()
+            self._tasks.start(self._give_up(opening, subscription), name=f"giving up {subscription.topic}")
+            raise
+        if error is not None:
+            await subscription.aclose()
+            raise self._unavailable(f"cannot read {subscription.topic}", error) from error
+        return subscription
+
+    async def _open_channel(self, subscription: QueueSubscription, take: Take) -> None:
+        async with asyncio.timeout(self._patience):
+            link = await self._open_link()
+            channel = subscription.channel = await link.channel()
+            channel.close_callbacks.add(lambda _, error: self._end(subscription, f"its channel closed: {error!r}"))
+            await on_cancel(channel, lambda: self._end(subscription, "RabbitMQ ended its consumer"))
+            self._subscriptions.add(subscription)
+            await take(link, channel, subscription.arrive)
+        subscription.reading = True
+
+    async def _give_up(self, opening: asyncio.Task[Exception | None], subscription: QueueSubscription) -> None:
+        await asyncio.wait([opening])
+        await subscription.aclose()
+
+    def _begin(self, work: Awaitable[None], name: str) -> asyncio.Task[Exception | None]:
+        """Do what goes on if its caller is cancelled: aiormq closes the channel of a request that is cut short.
+
+        The task's result is the error it ended with, as that is for its caller alone.
+        """
+
+        async def outcome() -> Exception | None:
+            try:
+                with as_lost():
+                    await work
+            except (*LOST, BrokerError) as error:
+                return error
+            return None
+
+        return self._tasks.start(outcome(), name=name)
+
+    def _unavailable(self, what: str, error: Exception) -> BrokerError:
+        if self._closed:
+            return BrokerClosed(f"{what}: the broker at {self._name} is closed")
+        return BrokerUnavailable(f"{what}: {error!r}")
+
+    def _not_published(self, error: Exception, *, sent: bool) -> BrokerError:
+        """What to raise for a publish that ended with `error`: what is known of its message."""
+        if self._closed:
+            what = f"the broker at {self._name} was closed"
+        elif isinstance(error, TimeoutError):
+            what = f"the broker at {self._name} did not {'confirm' if sent else 'take'} the message"
+            what += f" within {self._patience:g} s"
+        else:
+            what = f"publishing failed: {error!r}"
+        return BrokerClosed(what) if self._closed and not sent else BrokerUnavailable(what, outcome_unknown=sent)
+
+    def _end_unrouted(self, topic: str) -> bool:
+        """End the subscriptions that a message no queue took should have reached; return whether there are any."""
+        unrouted = [reader for reader in self._subscriptions if reader.reading and reader.topic == topic]
+        for subscription in unrouted:
+            self._end(subscription, "the exchange does not route to its queue any more")
+        return bool(unrouted)
+
+    async def _open_link(self) -> Link:
+        """The connection, once it is up. Raises BrokerClosed."""
+        while not self._closed:
+            if self._link is not None:
+                return self._link
+            await self._settled.wait()
+        raise BrokerClosed(f"the broker at {self._name} is closed")
+
+    async def _publishing_link(self) -> Link:
+        """The connection, once it takes messages."""
+        while True:
+            link = await self._open_link()
+            try:
+                await link.ready()
+                await link.prepare()
+            except LOST:
+                if link is self._link:
+                    raise
+            else:
+                return link
+
+    async def _connect(self) -> Link:
+        link = Link(self._url, lambda reason: self._lose(link, reason), self._dropped)
+        await link.open(self._patience)
+        self._link = link
+        self._settled.set()
+        return link
+
+    async def _stay_connected(self) -> None:
+        retry = Retry(on=LOST, backoff=RECONNECT, on_failure=lambda error, _: self._log_loss(error, retry.failures))
+        async for attempt in retry:
+            with attempt:
+                link = self._link or await self._connect()
+                if retry.failures:
+                    log.info("connected to the broker at %s again", self._name)
+                    retry.reset()
+                try:
+                    await link.watch()
+                finally:
+                    await link.aclose()
+
+    def _log_loss(self, error: Exception, failures: int) -> None:
+        level = logging.WARNING if failures == 1 and not self._closed else logging.DEBUG
+        log.log(level, "the broker at %s went away: %s", self._name, error)
+
+    def _lose(self, link: Link, reason: str) -> None:
+        """The link and all readers' queues are gone, or nothing is routed to them any more."""
+        if link is self._link:
+            self._link = None
+            self._settled.clear()
+            self._end_all(reason)
+
+    def _end_all(self, reason: str) -> None:
+        for subscription in list(self._subscriptions):
+            self._end(subscription, reason)
+
+    def _end(self, subscription: QueueSubscription, reason: str) -> None:
+        """Tell a reader that its subscription has ended, unless it has left or the broker is closed."""
+        self._subscriptions.discard(subscription)
+        if not subscription.closed and not self._closed:
+            subscription.lose(f"messages of {subscription.topic} may have been missed: {reason}")
+
+    def _dropped(self, queue: str, reason: str) -> None:
+        for subscription in list(self._subscriptions):
+            if subscription.queue == queue:
+                self._end(subscription, f"RabbitMQ dropped a message that waited for its reader ({reason})")
+
+    def _fail(self, error: Exception) -> None:
+        self._end_all(f"a background task failed: {error!r}")
+
+    async def _acknowledge(self) -> None:
+        """Acknowledge what quiet readers were handed: RabbitMQ closes a channel that owes it for too long."""
+        while True:
+            await asyncio.sleep(ACKNOWLEDGE)
+            for subscription in list(self._subscriptions):
+                await subscription.acknowledge()
+
+
+class QueueSubscription(Inbox):
+    """A queue of our own in RabbitMQ, and the part of it that has arrived here."""
+
+    def __init__(self, topic: str, broker: RabbitMQBroker) -> None:
+        super().__init__(topic)
+        self.channel: AbstractChannel | None = None
+        self.queue = ""  # its name in RabbitMQ
+        self.reading = False  # what is published from now on arrives
+        self._broker = broker
+        self._handed_out = 0  # of the channel's messages, which are numbered from 1
+        self._acknowledged = 0
+
+    async def arrive(self, message: AbstractIncomingMessage) -> None:
+        """Take what RabbitMQ pushed."""
+        self.put([Delivery(message.routing_key or self.topic, "", message.body)])
+
+    async def batch(self, limit: int = 512) -> Sequence[Delivery]:
+        """Wait for messages, then return those that are here; empty once it is closed. Raises SubscriptionLost."""
+        if self._handed_out - self._acknowledged >= PREFETCH // 2:
+            await self.acknowledge()
+        here = await super().batch(limit)
+        self._handed_out += len(here)
+        return here
+
+    async def acknowledge(self) -> None:
+        """Let RabbitMQ send as many more as were handed out."""
+        if self._handed_out > self._acknowledged and self.channel is not None and not self.closed:
+            self._acknowledged = self._handed_out
+            with contextlib.suppress(*LOST), as_lost():  # the subscription's end will say so
+                channel = await self.channel.get_underlay_channel()
+                await channel.basic_ack(self._acknowledged, multiple=True, wait=False)
+
+    def lose(self, reason: str) -> None:
+        """End with SubscriptionLost, after what has arrived."""
+        self.end(SubscriptionLost(reason))
+
+    async def aclose(self) -> None:
+        """Stop reading; the queue goes."""
+        self.discard()
+        await self._broker.close_channel(self)
+
+
+class PatternSubscription(QueueSubscription):
+    """A queue that may be bound for every topic there is, so that probes come to it as well."""
+
+    async def arrive(self, message: AbstractIncomingMessage) -> None:
+        """Take what RabbitMQ pushed, but for a probe."""
+        if message.type == PROBE_TYPE:
+            self._handed_out += 1
+        else:
+            await super().arrive(message)
+
+
+class WorkQueueSubscription(QueueSubscription):
+    """A member's part of the queue its group shares.
+
+    A record's id is the message's, so it is the same for each member that is handed it. A member that RabbitMQ has let
+    go hands out nothing more: all that it has not acknowledged comes again.
+    """
+
+    def __init__(self, topic: str, broker: RabbitMQBroker) -> None:
+        super().__init__(topic, broker)
+        self._name = uuid.uuid4().hex
+        self._tags: dict[str, int] = {}  # the delivery tag of each record that is not acknowledged
+
+    async def arrive(self, message: AbstractIncomingMessage) -> None:
+        """Take what RabbitMQ gave to this member."""
+        identifier, tag = message.message_id or "", message.delivery_tag or 0
+        if not SAFE_ID.fullmatch(identifier) or identifier in self._tags:
+            identifier = f"{self._name}-{tag}"  # of somebody else's message
+        self._tags[identifier] = tag
+        self.put([Delivery(self.topic, identifier, message.body)])
+
+    async def batch(self, limit: int = 512) -> Sequence[Delivery]:
+        """Wait for records, then return those that are here; empty once it is closed. Raises SubscriptionLost."""
+        return await Inbox.batch(self, limit)
+
+    async def acknowledge(self) -> None:
+        """Do nothing: only `ack` says that work is done."""
+
+    async def ack(self, delivery: Delivery) -> None:
+        """Report the work as done. Raises BrokerUnavailable if that is not possible: the record will come again."""
+        channel, tag = self.channel, self._tags.get(delivery.id)
+        if tag is None or channel is None or self.closed:
+            raise BrokerUnavailable(
+                f"record {delivery.id!r} is not this member's any more; if not done, it comes again"
+            )
+        try:
+            with as_lost():
+                await (await channel.get_underlay_channel()).basic_ack(tag)
+        except LOST as error:
+            raise BrokerUnavailable(f"the broker went away before it was told: {error!r}") from error
+        self._tags.pop(delivery.id, None)
+
+    def lose(self, reason: str) -> None:
+        """End with SubscriptionLost at once."""
+        self._waiting.clear()
+        super().lose(reason)
+
+
+SAFE_ID = re.compile(r"[0-9A-Za-z-]{1,64}")  # what an id may be that others put into their own formats
+
+
+def check(topic: str) -> None:
+    """Raise BrokerError for a topic that is no routing key, or that would match others as a pattern."""
+    if len(topic.encode()) > MAX_TOPIC or any(word in ("*", "#") for word in topic.split(".")):
+        raise BrokerError(f"not a topic for RabbitMQ (at most {MAX_TOPIC} octets, no word `*` or `#`): {topic[:60]!r}")

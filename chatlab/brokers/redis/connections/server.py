@@ -1,0 +1,557 @@
+"""What a Redis server is and can: its version, the rights of our user, what it keeps in a crash. Asked at the start.
+
+    server = await examine(url, timeout, streams("chat-stream"))    SetupError, in one line, if it will not do
+    await crash_risk(link, durable=False)                           "", or what a crash of the server may cost
+
+A server that lacks a command, or a user without the right to it, would otherwise confirm what it never delivers. What
+is needed is tried, since proxies and managed servers hide their version, and ACL DRYRUN needs a right that a chat's
+user has no use for. Nothing that is tried changes a key: each command is refused for its arguments, or finds nothing.
+
+Left out: what happens when the server is replaced later. Then its errors go to those who asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterError,
+    InvalidResponse,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from chatlab.brokers.port import UNKNOWN
+from chatlab.brokers.redis.connections.link import Command, Link, LinkLost
+from chatlab.brokers.redis.connections.url import RedisUrl, parse
+from chatlab.errors import BrokerUnavailable, ChatlabError, SetupError
+from chatlab.retry import Backoff, Retry
+
+log = logging.getLogger(__name__)
+
+FOR_STREAMS = (6, 2)  # exclusive ranges and XAUTOCLAIM: https://redis.io/docs/latest/commands/xautoclaim/
+FOR_PUBSUB = (6, 0)  # HELLO 3: https://redis.io/docs/latest/commands/hello/
+FLAVOURS = {  # what INFO calls a version; a server that speaks Redis' protocol names a redis_version besides
+    "valkey_version": "Valkey",
+    "dragonfly_version": "Dragonfly",
+    "garnet_version": "Garnet",
+    "kvrocks_version": "Kvrocks",
+    "redis_version": "Redis",
+}
+NOBODY = "chatlab:nobody"  # a group, and the last part of keys, that do not exist
+FRESH = 10.0  # seconds for which the server's settings are taken to be as they were
+PATIENCE = 0.5  # seconds that a question about them may take: who asks is a balancer, or whoever collects metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that will do: "Redis 7.0.15", "Valkey 9.1.0", or "a Redis" where it does not say."""
+
+    version: str
+
+
+# What is needed.
+
+
+class Need(NamedTuple):
+    """A command to try, the ACL rules for it and for its key or channel, and what it must return if it must succeed."""
+
+    command: Command
+    rule: str
+    pattern: str = ""
+    success: type | None = None
+
+
+class Needs(NamedTuple):
+    """All that a broker needs, and the oldest Redis that has it."""
+
+    oldest: tuple[int, int]
+    commands: Sequence[Need]
+
+
+def streams(topics: Iterable[str] = ()) -> Needs:
+    """Return what the broker on streams needs; for these topics, also the rights for their own keys."""
+    commands = [*_stream_commands("chatlab:nothing"), *_presence()]
+    for topic in topics:
+        commands += _topic_keys(topic)
+    return Needs(FOR_STREAMS, commands)
+
+
+def pubsub(topics: Sequence[str] = ()) -> Needs:
+    """Return what the broker on Pub/Sub needs; for these topics, also the rights for their own channels."""
+    # PUBLISH to a topic would reach its readers. The right to a channel is the same for both, so SUBSCRIBE will do.
+    publish = Need((b"PUBLISH", NOBODY, b""), "+publish", "" if topics else pattern_of(NOBODY))
+    channels = topics or (NOBODY,)
+    commands = [
+        Need((b"PING",), "+ping", success=bytes),
+        publish,
+        *(Need((b"SUBSCRIBE", topic), "+subscribe", pattern_of(topic)) for topic in channels),
+        *(Need((b"UNSUBSCRIBE", topic), "+unsubscribe", pattern_of(topic)) for topic in channels),
+    ]
+    return Needs(FOR_PUBSUB, commands)
+
+
+def _stream_commands(key: str) -> list[Need]:
+    keys, member = pattern_of(key), b"nobody"
+    return [
+        Need((b"SCRIPT", b"LOAD", b"return 1"), "+script|load", success=bytes),
+        # An id of 0-0 is refused whatever the stream holds; "none" is no id.
+        Need((b"XADD", key, b"0-0", b"body", b""), "+xadd", keys),
+        Need((b"PEXPIRE", key, b"none"), "+pexpire", keys),
+        Need((b"XREAD", b"COUNT", 1, b"STREAMS", key, b"$"), "+xread", keys),
+        Need((b"XRANGE", key, b"(0-0", b"+", b"COUNT", 1), "+xrange", keys, success=list),
+        Need((b"XREVRANGE", key, b"+", b"(0-0", b"COUNT", 1), "+xrevrange", keys, success=list),
+        Need((b"XINFO", b"STREAM", key), "+xinfo|stream", keys),
+        Need((b"XINFO", b"GROUPS", key), "+xinfo|groups", keys),
+        Need((b"XINFO", b"CONSUMERS", key, NOBODY), "+xinfo|consumers", keys),
+        Need((b"XGROUP", b"CREATE", key, NOBODY, b"none"), "+xgroup|create", keys),
+        Need((b"XGROUP", b"DELCONSUMER", key, NOBODY, member), "+xgroup|delconsumer", keys),
+        Need((b"XREADGROUP", b"GROUP", NOBODY, member, b"COUNT", 1, b"STREAMS", key, b">"), "+xreadgroup", keys),
+        Need((b"XACK", key, NOBODY, b"1-1"), "+xack", keys),
+        Need((b"XAUTOCLAIM", key, NOBODY, member, 0, b"0-0", b"COUNT", 1), "+xautoclaim", keys),
+        Need((b"XCLAIM", key, NOBODY, member, 0, b"1-1"), "+xclaim", keys),
+        Need((b"XPENDING", key, NOBODY, b"-", b"+", 1), "+xpending", keys),
+        Need((b"EVALSHA", b"0" * 40, 1, key), "+evalsha", keys),
+        Need((b"EVAL", b"return 1", 1, key), "+eval", keys, success=int),
+        Need((b"CLIENT", b"ID"), "+client|id", success=int),
+        Need((b"CLIENT", b"UNBLOCK", 0), "+client|unblock", success=int),
+    ]
+
+
+def _presence() -> list[Need]:
+    """What the scripts of `redis/presence.py` call, and the transaction of `redis/groups.py`."""
+    key = "presence:{" + NOBODY + "}"
+    keys = pattern_of(key)
+    return [
+        Need((b"GET", key), "+get", keys),
+        Need((b"SET", key, b"", b"XX", b"PX", 1), "+set", keys),  # XX: only if it exists
+        Need((b"SMEMBERS", key), "+smembers", keys),
+        Need((b"PTTL", key), "+pttl", keys),
+        Need((b"PEXPIRE", key, 1), "+pexpire", keys),
+        Need((b"MULTI",), "+multi"),
+        Need((b"SADD", key, b"nobody"), "+sadd", keys),
+        Need((b"SREM", key, b"nobody"), "+srem", keys),
+        Need((b"EXEC",), "+exec"),
+    ]
+
+
+def _topic_keys(topic: str) -> list[Need]:
+    """The keys of one topic: the stream, what `publish_once` remembers, and what a group has set aside."""
+    tagged = topic if "{" in topic else f"{{{topic}}}"
+    return [
+        Need((b"XADD", topic, b"0-0", b"body", b""), "+xadd", pattern_of(topic)),
+        Need((b"XRANGE", topic, b"(0-0", b"+", b"COUNT", 1), "+xrange", pattern_of(topic)),
+        Need((b"SET", f"{tagged}:once:{NOBODY}", b"", b"XX", b"PX", 1), "+set", pattern_of(tagged)),
+        Need((b"XADD", f"{topic}:set-aside:{NOBODY}", b"0-0", b"body", b""), "+xadd", pattern_of(topic)),
+    ]
+
+
+def pattern_of(name: str) -> str:
+    """Return the pattern of the names of this one's kind: "chat:*" for "chat:{cats}", "room*" for "room"."""
+    kind, colon, _ = name.partition(":")
+    return f"{kind}{colon}*"
+
+
+# Whether it is there.
+
+
+async def examine(url: str, timeout: float, needs: Needs) -> Server:
+    """Return what the server at `url` is; wait for one that is still loading its data.
+
+    Raises SetupError if it will not do, with the reason and the remedy in one line, and BrokerUnavailable if there is
+    none, or if it is silent for `timeout` seconds.
+    """
+    parsed = parse(url)
+    if parsed.warning:
+        log.warning("%s", parsed.warning)
+    loading = Retry(
+        on=StillLoading,
+        backoff=Backoff(0.1, 2.0),
+        on_failure=lambda error, wait: log.warning("%s; next try in %.1f s", error, wait),
+    )
+    async for attempt in loading:
+        with attempt:
+            return await _examine(parsed, timeout, needs)
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def why_refused(url: str, timeout: float, needs: Needs) -> str:
+    """Return why the server at `url` would refuse a broker that came now, "" if it would take it.
+
+    It is asked over a new connection: one that is open already may go on working when the server refuses new ones.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            await _examine(parse(url), timeout, needs)
+    except TimeoutError:
+        return f"the broker at {parse(url).name} does not answer a new connection in {timeout:g} s"
+    except (SetupError, BrokerUnavailable) as error:
+        return str(error)
+    return ""
+
+
+class StillLoading(BrokerUnavailable):
+    """The server is there, and reads its data from the disk before it does anything else."""
+
+
+async def _examine(url: RedisUrl, timeout: float, needs: Needs) -> Server:
+    # In version 3 the answer to SUBSCRIBE is a push, which is nobody's reply.
+    pushes = [need for need in needs.commands if need.command[0] in (b"SUBSCRIBE", b"UNSUBSCRIBE")]
+    plain = [need for need in needs.commands if need not in pushes]
+    try:
+        info, replies = await _try(url, timeout, Needs(needs.oldest, plain))
+        if pushes:
+            replies += (await _try(url, timeout, Needs(needs.oldest, pushes), protocol=2))[1]
+    except LinkLost as lost:
+        if isinstance(lost.__cause__, BusyLoadingError):
+            raise StillLoading(f"the broker at {url.name} is loading its data") from lost
+        if _unknown(str(lost.__cause__)) and "HELLO" in str(lost.__cause__):
+            raise await _without_hello(url, timeout, needs.oldest) from lost
+        raise _why_not_connected(url, lost) from lost
+    except (AttributeError, TypeError, IndexError) as error:  # redis-py, of an answer that no Redis gives
+        raise SetupError(f"what answers at {url.name} is no Redis ({error})", _other_protocol(url)) from error
+    _refuse_by_replies(url, version_of(info), Needs(needs.oldest, [*plain, *pushes]), replies)
+    return Server(version_of(info) or "a Redis")
+
+
+async def _try(url: RedisUrl, timeout: float, needs: Needs, *, protocol: int = 3) -> tuple[dict[str, str], list[Any]]:
+    """What INFO says, and the reply to each command, on a connection of its own. Raises LinkLost, SetupError."""
+    link = Link(url.url, timeout, protocol=protocol)
+    replies: list[Any] = []
+    try:
+        await link.open()
+        info = await _info(link)
+        _refuse_by_info(url, info, needs.oldest)
+        await link.pipeline([need.command for need in needs.commands], replies)
+    finally:
+        await link.close()
+    return info, replies
+
+
+async def _info(link: Link) -> dict[str, str]:
+    """What INFO says; nothing if this user may not ask."""
+    try:
+        reply = await link.call("INFO")
+    except ResponseError:
+        return {}
+    return parse_info(reply)
+
+
+def parse_info(reply: bytes | str) -> dict[str, str]:
+    """The lines NAME:VALUE of an answer to INFO."""
+    text = reply if isinstance(reply, str) else str(reply, "utf-8", "replace")
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name: value for name, colon, value in pairs if colon and not name.startswith("#")}
+
+
+def version_of(info: Mapping[str, str]) -> str:
+    """ "Redis 6.0.16", "Valkey 9.1.0"; "" if the server does not say."""
+    for field, name in FLAVOURS.items():
+        if version := info.get(field):
+            return f"{name} {version}"
+    return ""
+
+
+def too_old(version: str, oldest: tuple[int, int] = FOR_STREAMS) -> str:
+    """Return why a server of this version ("Redis 6.0.16") will not do, "" if it may."""
+    found = re.fullmatch(r"Redis (\d+)\.(\d+).*", version)
+    if found is None or (int(found[1]), int(found[2])) >= oldest:
+        return ""
+    return f"{version} is too old: Redis {oldest[0]}.{oldest[1]} or newer is needed, or Valkey"
+
+
+UPDATE = "update that server, or name another; `docker compose up -d valkey` starts one"
+LOGIN = "the URL is redis://USER:PASSWORD@HOST:PORT, or redis://:PASSWORD@HOST:PORT; write @ / ? # % in it as %40 …"
+
+
+async def _without_hello(url: RedisUrl, timeout: float, oldest: tuple[int, int]) -> SetupError:
+    """The error for a server that does not know RESP version 3, with its version if it says so in version 2."""
+    link = Link(url.url, timeout, protocol=2)
+    try:
+        await link.open()
+        version = version_of(await _info(link))
+    except LinkLost:
+        version = ""
+    finally:
+        await link.close()
+    reason = too_old(version, oldest) or f"{version or 'this server'} does not know HELLO, which came with Redis 6.0"
+    return SetupError(f"the broker at {url.name} will not do: {reason}", UPDATE)
+
+
+def _why_not_connected(url: RedisUrl, lost: LinkLost) -> ChatlabError:
+    """The reason: SetupError if waiting does not change it, BrokerUnavailable if the server may only be away."""
+    cause = lost.__cause__
+    said = str(cause)
+    if isinstance(cause, AuthenticationError):
+        if "invalid" in said.lower():  # else nobody has tried to log in
+            return SetupError(f"the broker at {url.name} refuses this password for user {url.user!r}", LOGIN)
+        return SetupError(f"the broker at {url.name} wants a password", LOGIN)
+    if isinstance(cause, NoPermissionError):
+        named = re.search(r"'([a-z|]+)'", said)
+        return _not_allowed(url, [f"+{named[1]}" if named else "+@connection"], [])
+    if isinstance(cause, InvalidResponse):
+        return SetupError(f"what answers at {url.name} is no Redis ({said})", _other_protocol(url))
+    if isinstance(cause, ResponseError):
+        return _refused_at_the_door(url, said)
+    if "max number of clients" in said:
+        return SetupError(f"the broker at {url.name} has as many clients as it takes", "raise its `maxclients`")
+    if "SSL" in said or "certificate" in said:
+        return SetupError(f"no TLS connection to the broker at {url.name}: {said}", _tls_remedy(said))
+    if isinstance(cause, TimeoutError) and url.url.startswith("rediss://"):
+        return BrokerUnavailable(f"{lost}; {_tls_remedy('')}")
+    if isinstance(cause, RedisConnectionError) and " connecting to " not in said:  # it let us in, then hung up
+        return BrokerUnavailable(f"what answers at {url.name} hangs up ({said.rstrip('.')}); {_other_protocol(url)}")
+    return lost
+
+
+def _other_protocol(url: RedisUrl) -> str:
+    if url.url.startswith("redis://"):
+        return "see that the port is Redis's; if it wants TLS, write rediss:// for redis://"
+    return "see that the port is Redis's"
+
+
+def _tls_remedy(said: str) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in said or "certificate verify failed" in said:
+        return "name the certificate of who signed it with ?ssl_ca_certs=FILE"
+    return "write redis:// for rediss:// if that port speaks no TLS"
+
+
+def _refused_at_the_door(url: RedisUrl, said: str) -> SetupError:
+    if "cluster mode" in said:
+        return _cluster(url)
+    if "DB index" in said:
+        return SetupError(f"the broker at {url.name} has no database {url.options.get('db', 0)}", "name a lower number")
+    if _unknown(said):
+        remedy = "a Sentinel and a server with renamed commands will not do; name the server itself, or no database"
+        return SetupError(f"the broker at {url.name} refuses the connection: {said.splitlines()[0]}", remedy)
+    if said.startswith("DENIED"):
+        remedy = "give it a password, or `protected-mode no`"
+        return SetupError(f"the broker at {url.name} takes only connections from its own machine", remedy)
+    return SetupError(
+        f"the broker at {url.name} refuses the connection: {said.splitlines()[0]}", "see that server's log"
+    )
+
+
+# Whether it will do.
+
+
+def _refuse_by_info(url: RedisUrl, info: Mapping[str, str], oldest: tuple[int, int]) -> None:
+    if reason := too_old(version_of(info), oldest):
+        raise SetupError(f"the broker at {url.name} will not do: {reason}", UPDATE)
+    mode = info.get("redis_mode") or info.get("server_mode")
+    if mode == "sentinel":
+        remedy = "name the server itself: `SENTINEL GET-MASTER-ADDR-BY-NAME` says where it is"
+        raise SetupError(f"the broker at {url.name} is a Sentinel, which keeps no messages", remedy)
+    if mode == "cluster" or info.get("cluster_enabled") == "1":
+        raise _cluster(url)
+    if info.get("role") == "slave" and info.get("slave_read_only") != "0":
+        raise _replica(url, f" of {info.get('master_host')}:{info.get('master_port')}")
+
+
+def _cluster(url: RedisUrl) -> SetupError:
+    remedy = "name a server with `cluster-enabled no`"
+    return SetupError(f"the broker at {url.name} is part of a cluster, and chatlab talks to one server", remedy)
+
+
+def _replica(url: RedisUrl, of: str = "") -> SetupError:
+    return SetupError(f"the broker at {url.name} is a replica{of} and takes no writes", "name the primary in its place")
+
+
+def _refuse_by_replies(url: RedisUrl, version: str, needs: Needs, replies: Sequence[Any]) -> None:
+    rules: list[str] = []
+    patterns: list[str] = []
+    missing: list[str] = []
+    for need, reply in zip(needs.commands, replies, strict=True):
+        if not isinstance(reply, RedisError):
+            if need.success is not None and not isinstance(reply, need.success):
+                raise SetupError(f"what answers at {url.name} is no Redis ({reply!r:.60})", _other_protocol(url))
+            continue
+        said = str(reply)
+        # In a transaction a refused EXEC is "EXECABORT Transaction discarded because of: NOPERM …".
+        if isinstance(reply, NoPermissionError) or "of: NOPERM" in said:
+            if not re.search(r"\b(key|keys|channel|channels)\b", said):
+                rules.append(need.rule)
+            elif need.pattern:
+                patterns.append(("&" if "channel" in said else "~") + need.pattern)
+        elif _unknown(said):
+            missing.append(need.rule[1:].replace("|", " ").upper())
+        elif (refusal := _no_writes(url, reply) or _wrong_type(url, need, said)) is not None:
+            raise refusal
+        elif need.success is not None:
+            missing.append(f"{_as_text(need.command)} ({said})")
+    if missing:
+        raise _lacks(url, version, missing, needs.oldest)
+    if rules or patterns:
+        raise _not_allowed(url, rules, patterns)
+
+
+def _unknown(said: str) -> bool:
+    return said.lower().startswith(("unknown command", "unknown subcommand"))
+
+
+def _as_text(command: Command) -> str:
+    return " ".join(str(part, "ascii") if isinstance(part, bytes) else str(part) for part in command)
+
+
+def _lacks(url: RedisUrl, version: str, missing: Sequence[str], oldest: tuple[int, int]) -> SetupError:
+    since = f"Redis {oldest[0]}.{oldest[1]} and Valkey have them, unless they are renamed or disabled"
+    lacks = f"it lacks {', '.join(dict.fromkeys(missing))}"
+    return SetupError(
+        f"the broker at {url.name} ({version or 'version unknown'}) will not do: {lacks}; {since}", UPDATE
+    )
+
+
+def _not_allowed(url: RedisUrl, rules: Sequence[str], patterns: Sequence[str]) -> SetupError:
+    """Name the rule that helps, to the letter."""
+    missing = [*dict.fromkeys(rules), *dict.fromkeys(patterns)]
+    commands = ", ".join(rule[1:].replace("|", " ").upper() for rule in dict.fromkeys(rules))
+    what = " and ".join(
+        filter(None, [f"run {commands}" if commands else "", "use all of the names it needs" if patterns else ""])
+    )
+    remedy = f"`ACL SETUSER {url.user} {' '.join(missing)}` allows it"
+    return SetupError(f"the broker at {url.name} does not let user {url.user!r} {what}", remedy)
+
+
+def _no_writes(url: RedisUrl, reply: RedisError) -> SetupError | None:
+    """The error for a server that takes no writes now, or not from us."""
+    said = str(reply)
+    if isinstance(reply, ReadOnlyError) or said.startswith(("MASTERDOWN", "Link with MASTER")):
+        return _replica(url)
+    if isinstance(reply, (MovedError, ClusterError)):
+        return _cluster(url)
+    if isinstance(reply, OutOfMemoryError):
+        return SetupError(f"the broker at {url.name} is out of memory: {said}", "raise its `maxmemory`")
+    if said.startswith("MISCONF"):
+        reason = said.removeprefix("MISCONF ").partition(". ")[0]
+        return SetupError(f"the broker at {url.name} takes no writes: {reason}", "see its disk and its log")
+    if said.startswith("NOREPLICAS"):
+        remedy = "bring them back, or lower `min-replicas-to-write`"
+        return SetupError(f"the broker at {url.name} takes no writes, for it has too few replicas", remedy)
+    return None
+
+
+def _wrong_type(url: RedisUrl, need: Need, said: str) -> SetupError | None:
+    if not said.startswith("WRONGTYPE"):
+        return None
+    key = next(str(part) for part in need.command if isinstance(part, str))
+    remedy = f"rename or delete that key (`RENAME {key} old:{key}`), or use another database, redis://HOST:PORT/1"
+    return SetupError(f"at the broker at {url.name} the key {key!r} is not what chatlab keeps there: {said}", remedy)
+
+
+# What a crash costs.
+
+
+class CrashRisk:
+    """What a crash of one server may cost: learned on each new connection, and again when that is a while ago."""
+
+    def __init__(self, url: str, timeout: float, *, durable: bool) -> None:
+        self._link = Link(url, timeout)
+        self._durable = durable
+        self._known = f"{UNKNOWN} what a crash of the broker may lose: it was not asked"
+        self._learned = False
+        self._asked = -math.inf  # on the clock `time.monotonic`
+        self._one_at_a_time = asyncio.Lock()
+
+    async def learn(self, link: Link) -> None:
+        """Ask over a connection that was just made; say so if it is not as it was. Raises LinkLost."""
+        self._asked = time.monotonic()
+        known = await crash_risk(link, durable=self._durable)
+        if self._learned and known != self._known:
+            log.warning("the broker's settings have changed: %s", known or "what is confirmed survives a crash now")
+        self._known, self._learned = known, True
+
+    async def now(self) -> str:
+        """The answer: asked anew if the server has hung up since, or after FRESH seconds; the last if it is away."""
+        async with self._one_at_a_time:
+            if not await self._link.is_usable():
+                await self._link.close()
+            if not self._link.is_open or time.monotonic() - self._asked >= FRESH:
+                await self._ask()
+        return self._known
+
+    async def _ask(self) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                if not self._link.is_open:
+                    await self._link.open()
+                await self.learn(self._link)
+        except (LinkLost, TimeoutError):
+            await self._link.close()
+
+    async def aclose(self) -> None:
+        """Ask no more."""
+        await self._link.close()
+
+
+async def crash_risk(link: Link, *, durable: bool) -> str:
+    """Return what a crash of this server may cost of what it confirmed, "" if nothing. Raises LinkLost.
+
+    `durable`: each publish is confirmed only when it is on disk.
+    """
+    replies: list[Any] = []
+    await link.pipeline([("CONFIG", "GET", "*append*"), ("CONFIG", "GET", "save"), ("INFO",)], replies)
+    append, save, said = replies
+    settings = {
+        str(name, "utf-8"): str(value, "utf-8")
+        for reply in (append, save)
+        if isinstance(reply, dict)
+        for name, value in reply.items()
+    }
+    return what_a_crash_costs(settings, {} if isinstance(said, RedisError) else parse_info(said), durable=durable)
+
+
+def what_a_crash_costs(settings: Mapping[str, str], info: Mapping[str, str], *, durable: bool = False) -> str:
+    """As `crash_risk`, from what CONFIG GET and INFO said; either may be empty, as managed servers refuse both."""
+    if info.get("role") == "slave":
+        return "this server is a replica: what it confirms is gone when it next copies its primary; name the primary"
+    return "; ".join(filter(None, ["" if durable else _on_disk(settings, info), _on_replicas(info)]))
+
+
+ALWAYS = "`appendonly yes` and `appendfsync always` prevent that"
+DURABLY = "`appendfsync always` or, with WAITAOF (Redis 7.2, Valkey), --durability fsync prevents that"
+
+
+def _on_disk(settings: Mapping[str, str], info: Mapping[str, str]) -> str:
+    kept = settings.get("appendonly") or {"1": "yes", "0": "no"}.get(info.get("aof_enabled", ""), "")
+    if kept == "no":
+        save = settings.get("save", "?")
+        if not save:
+            return f'a crash of the broker loses every message (appendonly no, save ""); {ALWAYS}'
+        return (
+            f"a crash of the broker may lose what came after its last snapshot (appendonly no, save {save}); {ALWAYS}"
+        )
+    if kept != "yes":
+        return f"{UNKNOWN} what a crash of the broker may lose: it does not tell its settings; {ALWAYS}"
+    sync = settings.get("appendfsync")
+    if sync == "always":
+        if settings.get("no-appendfsync-on-rewrite") != "yes":
+            return ""
+        paused = "may lose what came while its append-only file was rewritten (no-appendfsync-on-rewrite yes)"
+        return f"a power cut at the broker {paused}; `no-appendfsync-on-rewrite no` prevents that"
+    if sync == "everysec":
+        return f"a crash of the broker may lose the last second or two (appendfsync everysec); {DURABLY}"
+    if sync == "no":
+        return f"a power cut at the broker may lose the last half minute or more (appendfsync no); {DURABLY}"
+    return f"{UNKNOWN} how much a power cut at the broker may lose: it does not tell its appendfsync; {DURABLY}"
+
+
+def _on_replicas(info: Mapping[str, str]) -> str:
+    replicas = info.get("connected_slaves", "0")
+    if replicas == "0":
+        return ""
+    limit = "`min-replicas-to-write` limits that to what came within `min-replicas-max-lag` seconds"
+    return f"a failover to one of {replicas} replicas may lose what it had not received; {limit}"

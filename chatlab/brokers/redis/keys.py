@@ -1,0 +1,83 @@
+"""Every key that a chat writes to Redis: whose it is, what it holds, and when it ends.
+
+    kind_of("chat:{cats}").name      "rooms"
+    kind_of("somebody:else")         None
+
+The table is what `chatlab doctor --redis` sorts the keys of a server by. A key that is missing here is a mistake.
+Left out: the keys of the article's own builds (article.py), which never end: that is one of their
+faults.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+IDLE = "a day after anybody last wrote or read it (--expire-hours)"
+AGE = "30 days after its last message (--max-age-days)"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyKind:
+    """Some keys: a pattern for their names, the module that owns them, what they hold, and when each ends."""
+
+    name: str
+    pattern: re.Pattern[str]
+    owner: str
+    holds: str
+    end: str
+    is_stream: bool = True
+
+
+KINDS = (
+    KeyKind(
+        "set aside",
+        re.compile(r".*:set-aside:[^:]*"),
+        "brokers/redis/groups.py",
+        "work that failed too often, for a person to look at",
+        "30 days after the last of it",
+    ),
+    KeyKind(
+        "repeats",
+        re.compile(r".*\{.*\}.*:once:.*", re.DOTALL),
+        "brokers/redis/streams.py",
+        "the id of a message, under the key its sender gave it",
+        "10 minutes after it",
+        is_stream=False,
+    ),
+    KeyKind(
+        "presence",
+        re.compile(r"presence:.*", re.DOTALL),
+        "brokers/redis/presence.py",
+        "who is in a room, as each instance announces it",
+        "seconds after the last announcement",
+        is_stream=False,
+    ),
+    KeyKind("public room", re.compile(r"chat-stream"), "chat/destinations.py", "its messages, and groups of jobs", AGE),
+    KeyKind(
+        "private messages",
+        re.compile(r"chat-users.*", re.DOTALL),
+        "chat/destinations.py",
+        "those of /user/queue/",
+        IDLE,
+    ),
+    KeyKind(
+        "rooms", re.compile(r"chat:\{.*\}", re.DOTALL), "chat/destinations.py", "messages of /topic/room.NAME", IDLE
+    ),
+    KeyKind(
+        "topics", re.compile(r"topic:\{.*\}", re.DOTALL), "chat/destinations.py", "messages of other /topic/", IDLE
+    ),
+    KeyKind(
+        "queues",
+        re.compile(r"queue:\{.*\}", re.DOTALL),
+        "chat/delivery/queues.py",
+        "messages of /queue/NAME, done or waiting, and the group of its subscribers",
+        IDLE,
+    ),
+    KeyKind("shared room", re.compile(r"room"), "room/shared.py", "lines of `chatlab serve room`", AGE),
+)
+
+
+def kind_of(key: str) -> KeyKind | None:
+    """The first kind whose pattern is the whole key; None if it is not a chat's."""
+    return next((kind for kind in KINDS if kind.pattern.fullmatch(key)), None)

@@ -1,0 +1,246 @@
+"""Redis Pub/Sub: the shortest way from one process to many. Nothing is kept, so whoever is not there misses it.
+
+A publish returns when the server has handed the message to those who listen, be that nobody. When the connection
+breaks, every subscription ends with `SubscriptionLost`, since nobody can say what came in between. Left out: patterns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from chatlab.brokers.inbox import MAX_WAITING, Inbox
+from chatlab.brokers.port import Delivery
+from chatlab.brokers.redis.connections.link import Command, Link, LinkLost
+from chatlab.brokers.redis.connections.probe import Probe
+from chatlab.brokers.redis.connections.server import examine, pubsub
+from chatlab.brokers.redis.publisher import Publisher
+from chatlab.brokers.redis.queries import BACKOFF
+from chatlab.errors import BrokerClosed, BrokerUnavailable, SubscriptionLost
+from chatlab.retry import Retry
+from chatlab.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+SILENCE = 1.0  # seconds after which we ask whether the server is still there
+TIMEOUT = 3.0  # seconds a server may take to answer
+NOTHING_IS_KEPT = "Pub/Sub keeps no message, so a crash of the broker loses those on their way; redis:// (Streams) does"
+
+
+@dataclass(slots=True, eq=False)
+class Channel:
+    """A topic we listen to: who reads it, and whether the server has said yes."""
+
+    confirmed: asyncio.Future[None]
+    asked: int = 0  # SUBSCRIBEs that have not been answered
+    readers: set[PubSubSubscription] = field(default_factory=set)
+
+
+class RedisPubSubBroker:
+    """One connection publishes, another listens.
+
+    `patience`: seconds a publish waits for a server that is away. `topics`: some that will be used; whether their
+    channels may be is found out at the start.
+    """
+
+    resumes = False
+
+    def __init__(
+        self, url: str, *, patience: float = 10, max_waiting: int = MAX_WAITING, topics: Sequence[str] = ()
+    ) -> None:
+        self.url = url
+        self._expected_topics = topics
+        self._probe = Probe(url, pubsub(topics))
+        self._max_waiting = max_waiting
+        self._patience = patience
+        self._publisher = Publisher(Link(url, TIMEOUT), nothing_to_prepare, patience)
+        self._link = Link(url, TIMEOUT)
+        self._channels: dict[str, Channel] = {}
+        self._opened = asyncio.Event()
+        self._listening = False  # started, and not closed
+        self._tasks = Tasks(log)
+        self._retry = Retry(on=LinkLost, backoff=BACKOFF, on_failure=self._waits)
+
+    @property
+    def connected(self) -> bool:
+        """Whether both connections are up."""
+        return self._publisher.connected and self._link.is_open and not self._tasks.fault
+
+    async def start(self) -> None:
+        """Connect. Raises BrokerUnavailable, or SetupError if the server lacks what is needed."""
+        try:
+            await examine(self.url, TIMEOUT, pubsub(self._expected_topics))
+            await self._publisher.start()
+            await self._link.open()
+        except BaseException:
+            await self.aclose()
+            raise
+        self._opened.set()
+        self._listening = True
+        self._tasks.start(self._run(), name="redis pub/sub listener", on_failure=self._fail)
+
+    async def publish(self, topic: str, body: bytes) -> str:
+        """Hand the message to those who listen now; there is no id. Raises BrokerUnavailable: it may have gone out."""
+        await self._publisher.submit((b"PUBLISH", topic, body), len(body))
+        return ""
+
+    async def subscribe(self, topic: str) -> PubSubSubscription:
+        """Listen from now on, as soon as the server says so. Raises BrokerUnavailable."""
+        subscription = PubSubSubscription(self, topic)
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._add(subscription)
+        except TimeoutError:
+            raise BrokerUnavailable(f"the broker did not let us listen within {self._patience:g} s") from None
+        return subscription
+
+    async def crash_risk(self) -> str:
+        """What a crash costs, whatever the server's settings: nothing is kept."""
+        return NOTHING_IS_KEPT
+
+    async def why_refused(self) -> str:
+        """Return "" if the server takes new connections and messages now, else why not."""
+        return await self._probe.why_refused()
+
+    async def aclose(self) -> None:
+        """End every subscription and connection."""
+        self._listening = False
+        self._opened.set()  # for those who wait to subscribe
+        await self._tasks.aclose()
+        for channel in self._channels.values():
+            if not channel.confirmed.done():
+                channel.confirmed.set_exception(BrokerClosed("this broker is closed"))
+                channel.confirmed.exception()  # seen, even if nobody waits for it
+            for reader in channel.readers:
+                reader.discard()
+        self._channels.clear()
+        await self._link.close()
+        await self._publisher.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def remove(self, subscription: PubSubSubscription) -> None:
+        """Listen no more for this one; the last of its topic tells the server."""
+        channel = self._channels.get(subscription.topic)
+        if channel is None or subscription not in channel.readers:
+            return
+        channel.readers.remove(subscription)
+        if not channel.readers and self._link.is_open:
+            with contextlib.suppress(LinkLost):  # then nobody listens any more
+                await self._link.send(b"UNSUBSCRIBE", subscription.topic)
+
+    async def _add(self, subscription: PubSubSubscription) -> None:
+        if self._listening:
+            await self._opened.wait()
+        if not self._listening:
+            raise BrokerClosed("this broker is closed")
+        if self._tasks.fault:
+            raise BrokerUnavailable(self._tasks.fault)
+        channel = self._channels.setdefault(subscription.topic, Channel(new_future()))
+        first = not channel.readers
+        channel.readers.add(subscription)
+        try:
+            if first:
+                channel.asked += 1
+                channel.confirmed = new_future()
+                await self._link.send(b"SUBSCRIBE", subscription.topic)
+            await asyncio.shield(channel.confirmed)
+        except BaseException:
+            await subscription.aclose()
+            raise
+
+    async def _run(self) -> None:
+        async for attempt in self._retry:
+            with attempt:
+                if not self._link.is_open:
+                    await self._link.open()
+                    self._opened.set()
+                    log.info("listening again")
+                await self._listen()
+
+    def _waits(self, error: Exception, seconds: float) -> None:
+        self._opened.clear()
+        self._lose(error)
+        log.warning("listening waits: %s", error)
+
+    def _fail(self, error: Exception) -> None:
+        self._link.drop()
+        self._lose(error)
+
+    async def _listen(self) -> None:
+        """Hand out what comes; a server that is silent is asked whether it is there."""
+        silent = False
+        while True:
+            push = await self._link.receive(TIMEOUT if silent else SILENCE)
+            if push is not None:
+                silent = False
+                self._retry.reset()
+                self._take(push)
+            elif silent:
+                await self._link.close()
+                raise LinkLost(f"the broker was silent for {SILENCE + TIMEOUT:g} s")
+            else:
+                silent = True
+                await self._link.send(b"PING")
+
+    def _take(self, push: list[bytes] | bytes) -> None:
+        if not isinstance(push, list) or (channel := self._channels.get(str(push[1], "utf-8"))) is None:
+            return  # the answer to a PING, or a message for readers who have left
+        if push[0] == b"message" and not channel.asked:  # else it was on its way when the readers of then had left
+            self._hand_out(channel, Delivery(str(push[1], "utf-8"), "", push[2]))
+        elif push[0] == b"subscribe":
+            channel.asked -= 1
+            if not channel.asked and not channel.confirmed.done():
+                channel.confirmed.set_result(None)
+        elif push[0] == b"unsubscribe" and not channel.asked and not channel.readers:
+            del self._channels[str(push[1], "utf-8")]
+
+    def _hand_out(self, channel: Channel, delivery: Delivery) -> None:
+        for reader in list(channel.readers):
+            if len(reader) >= self._max_waiting:
+                channel.readers.discard(reader)
+                reader.end(SubscriptionLost(f"the reader of {delivery.topic} fell {self._max_waiting} messages behind"))
+            else:
+                reader.put([delivery])
+
+    def _lose(self, error: Exception) -> None:
+        """What is published from now on is missed: say so to every reader."""
+        channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            if not channel.confirmed.done():
+                channel.confirmed.set_exception(BrokerUnavailable(str(error)))
+                channel.confirmed.exception()  # seen, even if whoever waited for it has left
+            for reader in channel.readers:
+                reader.end(SubscriptionLost(f"messages may have been missed: {error}"))
+
+
+class PubSubSubscription(Inbox):
+    """A listener. One that falls `max_waiting` messages behind, or loses its connection, ends with an error."""
+
+    def __init__(self, broker: RedisPubSubBroker, topic: str) -> None:
+        super().__init__(topic)
+        self._broker = broker
+
+    async def aclose(self) -> None:
+        """Stop listening."""
+        self.discard()
+        await self._broker.remove(self)
+
+
+async def nothing_to_prepare(link: Link) -> Command | None:
+    """A connection that publishes needs no preparation."""
+    return None
+
+
+def new_future() -> asyncio.Future[None]:
+    """A promise on the running loop."""
+    return asyncio.get_running_loop().create_future()

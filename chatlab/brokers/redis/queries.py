@@ -1,0 +1,215 @@
+"""Questions to Redis about streams: asked on a small pool of connections, and again if a server is away.
+
+Each question may be asked twice without harm, so that a restart of the server costs nothing but time: at most
+`patience` seconds, then `BrokerUnavailable`. Left out: the commands that write (redis/publisher.py) and the read that
+waits (redis/follower.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import BusyLoadingError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from chatlab.brokers.names import parse_id
+from chatlab.brokers.port import BEGINNING, Delivery, Page
+from chatlab.brokers.redis.connections import url as redis_url
+from chatlab.brokers.redis.connections.link import Argument, body_of, naming, why
+from chatlab.brokers.redis.place import Place, StreamState, why_overtaken
+from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
+from chatlab.retry import Backoff, Retry
+
+PAGE = 512  # entries in one read
+# Entries after ARGV[1], at most ARGV[2], and none after their values make ARGV[3] octets: read a few at a time, so that
+# the server gathers little more than it returns. With them, whether there are more.
+READ_PAGE = """
+local page, octets, from, limit = {}, 0, '(' .. ARGV[1], tonumber(ARGV[2])
+while #page < limit do
+  local asked = math.min(16, limit - #page)
+  local some = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', asked)
+  for _, entry in ipairs(some) do
+    if octets >= tonumber(ARGV[3]) and #page > 0 then return {page, 1} end
+    page[#page + 1] = entry
+    for i = 2, #entry[2], 2 do octets = octets + #entry[2][i] end
+  end
+  if #some < asked then return {page, 0} end
+  from = '(' .. some[#some][1]
+end
+return {page, #redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', 1)}
+"""
+# From ARGV[1] back over at most ARGV[2] entries, not beyond ARGV[3], in a slice of some octets: the id of the last one
+# come to, and how many they were. Ids travel, bodies do not.
+WALK_BACK = """
+local from, left, octets, seen = ARGV[1], tonumber(ARGV[2]), 0, 0
+local id = ''
+while left > 0 and octets < 4194304 do
+  local asked = math.min(64, left)
+  local some = redis.call('XREVRANGE', KEYS[1], from, '(' .. ARGV[3], 'COUNT', asked)
+  for _, entry in ipairs(some) do
+    id, seen, left = entry[1], seen + 1, left - 1
+    for i = 2, #entry[2], 2 do octets = octets + #entry[2][i] end
+  end
+  if #some < asked then break end
+  from = '(' .. id
+end
+return {id, seen}
+"""
+BACKOFF = Backoff(first=0.05, longest=1.0)
+AWAY = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OSError)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Records that a reader can get no more: why, and the id after which it misses no further ones."""
+
+    reason: str
+    resume: str
+    restarted: bool  # ids start over: none from before can be compared with those to come
+
+    def error(self, topic: str) -> SubscriptionLost:
+        """Return what a subscription ends with."""
+        return SubscriptionLost(f"the stream {topic}: {self.reason}", resume=self.resume, restarted=self.restarted)
+
+
+class StreamQueries:
+    """A pool of connections to `url` for questions.
+
+    `patience`: seconds to wait for a server that is away. `timeout`: seconds a server may take to answer.
+    """
+
+    def __init__(self, url: str, patience: float, timeout: float) -> None:
+        self._patience = patience
+        self._timeout = timeout
+        # Timeouts are ours (see `_retried`): redis-py's can swallow a cancellation.
+        parsed = redis_url.parse(url)
+        self._client: Redis = Redis(
+            connection_pool=parsed.pool(
+                BlockingConnectionPool,
+                **naming(parsed, "questions"),
+                max_connections=8,
+                timeout=None,
+                protocol=3,
+                socket_timeout=None,
+                socket_connect_timeout=None,
+            )
+        )
+        self._closed = False
+
+    async def ask(self, *command: Argument) -> Any:
+        """Return the reply. Raises BrokerUnavailable, BrokerError if the server refuses, BrokerClosed."""
+        try:
+            return await self._retried(lambda: self._client.execute_command(*command))  # type: ignore[no-untyped-call]  # redis-py's gap
+        except ResponseError as error:
+            raise BrokerError(str(error)) from error
+
+    async def page(self, topic: str, after: str) -> list[Delivery]:
+        """Return the next records after an id, at most PAGE."""
+        return [delivery(topic, *entry) for entry in await self.ask("XRANGE", topic, f"({after}", "+", "COUNT", PAGE)]
+
+    async def bounded_page(self, topic: str, after: str, limit: int, octets: int) -> Page:
+        """Return the next records after an id, bounded in number and octets."""
+        entries, more = await self.ask("EVAL", READ_PAGE, 1, topic, after, limit, octets)
+        return Page([Delivery(topic, str(id, "ascii"), body_of(fields)) for id, fields in entries], bool(more))
+
+    async def before_newest(self, topic: str, count: int, after: str) -> str | None:
+        """Return the id before the newest `count` records, or None if no more come after `after`."""
+        if (await self.state(topic)).length <= count:
+            return None
+        at, left = "+", count + 1
+        while left:
+            id, seen = await self.ask("EVAL", WALK_BACK, 1, topic, at, left, after)
+            if not seen:
+                return None
+            left -= seen
+            at = f"({str(id, 'ascii')}"
+        return at[1:]
+
+    async def state(self, topic: str) -> StreamState:
+        """Return what the server knows of a stream."""
+        return (await self._state_and_record(topic, BEGINNING))[0]
+
+    async def loss(self, topic: str, place: Place, known: str | None = None) -> tuple[Loss | None, StreamState]:
+        """Return what a reader at `place` has lost, if anything, and the stream's state that this was judged by.
+
+        `known`: the id of a record the reader received; if it is still there, the stream lost its end and is not new.
+        """
+        state, kept = await self._state_and_record(topic, place.id)
+        reason = why_overtaken(place, state, kept=kept)
+        if not reason:
+            return None, state
+        restarted = is_before(state.newest, place.id)
+        if restarted:
+            lost_its_end = known is None or state.dropped or (await self._state_and_record(topic, known))[1]
+            resume = state.newest if lost_its_end else BEGINNING
+        elif state.first is None or is_before(place.id, state.first):
+            resume = BEGINNING  # all that is kept comes after the place
+        else:
+            before = await self.ask("XREVRANGE", topic, f"({place.id}", "-", "COUNT", 1)
+            resume = str(before[0][0], "ascii") if before else BEGINNING
+        return Loss(reason, resume, restarted), state
+
+    async def unblock(self, client_id: int) -> None:
+        """Make the blocking command of another connection return."""
+        await self._client.client_unblock(client_id)
+
+    def refuse(self) -> None:
+        """Raise BrokerClosed for every question from now on, also for one that waits for the server."""
+        self._closed = True
+
+    async def aclose(self) -> None:
+        """Close the pool."""
+        self.refuse()
+        await self._client.aclose()
+        await self._client.connection_pool.disconnect()
+
+    async def _state_and_record(self, topic: str, id: str) -> tuple[StreamState, bool]:
+        """The stream's state, and whether the record `id` is in it, at one moment."""
+
+        async def ask() -> list[Any]:
+            async with self._client.pipeline(transaction=True) as pipeline:
+                pipeline.execute_command("XINFO", "STREAM", topic)
+                pipeline.execute_command("XRANGE", topic, id, id, "COUNT", 1)
+                return list(await pipeline.execute(raise_on_error=False))
+
+        try:
+            info, record = await self._retried(ask)
+            state = StreamState.parse(info)
+            if isinstance(record, Exception):
+                raise record
+        except ResponseError as error:
+            raise BrokerError(str(error)) from error
+        return state, bool(record)
+
+    async def _retried(self, question: Callable[[], Awaitable[T]]) -> T:
+        try:
+            async for attempt in Retry(on=AWAY, backoff=BACKOFF, within=self._patience):
+                with attempt:
+                    self._require_open()
+                    async with asyncio.timeout(self._timeout):
+                        return await question()
+        except AWAY as error:
+            self._require_open()
+            raise BrokerUnavailable(f"the broker is away: {why(error)}") from error
+        raise AssertionError("a question ends with an answer or an error")
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise BrokerClosed("this broker is closed")
+
+
+def is_before(one: str, other: str) -> bool:
+    """Return whether the id `one` comes before `other`. Raises ValueError if either is not an id."""
+    return parse_id(one) < parse_id(other)
+
+
+def delivery(topic: str, identifier: bytes, fields: dict[bytes, bytes]) -> Delivery:
+    """Return an entry, as redis-py gives it, as a delivery."""
+    return Delivery(topic, str(identifier, "ascii"), fields.get(b"body", b""))

@@ -1,0 +1,473 @@
+"""Redis Streams (or Valkey's): records are kept, each reader has its own place in them, and a restart costs nothing.
+
+A topic is one stream, a record one entry with the field `body`. The connections are of four kinds, so that none starves
+another: one for publishing (redis/publisher.py), one that waits in a blocking XREAD for all topics of this broker
+(redis/follower.py), a small pool for questions (redis/queries.py), and two for all groups (redis/group_reader.py). How
+many topics are read, and how many groups are joined, changes nothing about their number.
+
+Topics of which there are many, and each seldom written (`APART`: one for each user), have a blocking read of their own:
+each read names all its topics, and those would make the others' messages slower.
+
+A subscription is a place in a stream. It reads pages by XRANGE until it has caught up with the blocking read, then
+follows that; should it fall behind, it goes back to pages. So history, a slow reader and a restarted server are one
+case, without a gap and without a repeat. On both ways the same rule (redis/place.py) notices when records it has not
+read are gone: then the subscription ends with `SubscriptionLost`, which says where a new one can go on.
+
+What a confirmed publish survives is the server's setting. With `appendfsync everysec` a power cut costs up to a second;
+a mere kill of the process costs nothing as a rule, yet up to two seconds if the disk was busy syncing just then, for
+the server holds its writes back meanwhile. `durability="fsync"` waits for the disk each time, and loses neither way.
+After a failover, what had not been replicated is gone. Left out: clusters (keys that belong together share a slot, but
+this talks to one server).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Self
+
+from redis.exceptions import ResponseError
+
+from chatlab.brokers.inbox import MAX_WAITING, ForwardingInbox
+from chatlab.brokers.names import parse_id
+from chatlab.brokers.port import BEGINNING, Delivery, Page
+from chatlab.brokers.redis.connections.link import Command, Link
+from chatlab.brokers.redis.connections.probe import Probe
+from chatlab.brokers.redis.connections.server import CrashRisk, examine, streams
+from chatlab.brokers.redis.follower import SLOW, Follower
+from chatlab.brokers.redis.group_reader import GroupReader, SharedLink
+from chatlab.brokers.redis.groups import GroupMember
+from chatlab.brokers.redis.place import Place
+from chatlab.brokers.redis.presence import RedisPresence
+from chatlab.brokers.redis.publisher import Publisher, as_it_is
+from chatlab.brokers.redis.queries import PAGE, Loss, StreamQueries, delivery, is_before
+from chatlab.brokers.redis.retention import DAY, Retention
+from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SetupError
+from chatlab.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+APART = "chat-users:"  # how topics begin that are read apart from the others
+GATHER = 0.02  # seconds after which a topic that joins those is in their read: many users come at once
+BLOCK = 1.0  # seconds a blocking read waits before it asks again: a server that hangs is noticed after BLOCK + TIMEOUT
+TIMEOUT = 3.0  # seconds a server may take to answer
+
+# One script, so that nothing comes between looking up the key and adding the record.
+PUBLISH_ONCE = """
+local id = redis.call('GET', KEYS[2])
+if id then return id end
+id = redis.call('XADD', KEYS[1], ARGV[1], '~', ARGV[2], '*', 'body', ARGV[3])
+redis.call('SET', KEYS[2], id, 'PX', ARGV[4])
+return id
+"""
+
+
+class RedisStreamsBroker(RedisPresence):
+    """Keeps about `max_length` records and `max_octets` of each topic, and none longer than `max_age` seconds.
+
+    A topic that nobody has used for `expire` seconds is gone, with its groups and what waits for them; one of `lasting`
+    is kept until `max_age` after its last record. 0 means for ever. `max_record`: octets of the largest record, which
+    tells how many are always kept (redis/retention.py).
+
+    `durability`: "server" takes the server's word; "fsync" confirms a publish when the record is on disk, or refuses to
+    start. `window`: seconds for which `publish_once` remembers a key. `patience`: seconds that a publish or a question
+    waits for a server that is away. `takeover_after`, `tries`: see `redis/groups.py`. `topics`: some that will be used;
+    whether their keys may be, and are streams, is found out at the start.
+    """
+
+    resumes = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        max_length: int = 100_000,
+        max_octets: int = 64 << 20,
+        max_age: float | None = 30 * DAY,
+        expire: float = DAY,
+        lasting: Sequence[str] = (),
+        max_record: int = 64 << 10,
+        durability: Literal["server", "fsync"] = "server",
+        window: float = 600,
+        patience: float = 10,
+        takeover_after: float = 30,
+        tries: int = 5,
+        max_waiting: int = MAX_WAITING,
+        topics: Sequence[str] = (),
+    ) -> None:
+        self.url = url
+        self.window = window
+        self._expected_topics = topics
+        self._crash = CrashRisk(url, TIMEOUT, durable=durability == "fsync")
+        self._probe = Probe(url, streams(topics))
+        self._retention = Retention(max_length, max_octets, max_age or 0, expire, lasting, max_record)
+        self._durability = durability
+        self._patience = patience
+        self._takeover_after = takeover_after
+        self._tries = tries
+        self._max_waiting = max_waiting
+        self._publisher = Publisher(Link(url, TIMEOUT, used_for="publishing"), self._prepare, patience)
+        self._script = ""
+        self._full = min(PAGE, self._retention.at_least)
+        self._queries = StreamQueries(url, patience, TIMEOUT)
+        rooms, users = Link(url, TIMEOUT, used_for="topics"), Link(url, TIMEOUT, used_for="users")
+        self._follower = Follower(rooms, self._queries, block=BLOCK, full=self._full)
+        self._apart = Follower(users, self._queries, block=BLOCK, full=self._full, gather=GATHER)
+        self._subscriptions: set[StreamSubscription] = set()
+        self._group_link = SharedLink(Link(url, TIMEOUT, used_for="groups"))
+        self._group_readers: dict[tuple[str, str], GroupReader] = {}
+        self._members: set[GroupMember] = set()
+        self._tasks = Tasks(log)
+        self._closed = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connections are up: the one that publishes and the two that read."""
+        return not self._closed and self._publisher.connected and self._follower.connected and self._apart.connected
+
+    async def start(self) -> None:
+        """Connect. Raises BrokerUnavailable, or SetupError if the server lacks what is needed or asked for."""
+        try:
+            await examine(self.url, TIMEOUT, streams(self._expected_topics))
+            await self._publisher.start()
+            await self._follower.start()
+            await self._apart.start()
+            if self._retention.renewal:
+                self._tasks.start(self._renew_what_is_read(), name="redis renewals")
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def publish(self, topic: str, body: bytes) -> str:
+        """Add one record; return its id when the server has it. Raises BrokerUnavailable: it may be stored or not."""
+        return await self.begin_publish(topic, body)
+
+    async def publish_once(self, topic: str, body: bytes, key: str) -> str:
+        """As `publish`; again with the same key within `window` seconds, it adds nothing and returns the first id."""
+        return await self.begin_publish(topic, body, key)
+
+    def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
+        """Begin `publish`, or `publish_once` if there is a key. Cancelled before it was sent, it is not sent."""
+        due, limit = self._retention.limit(topic, len(body))
+        if key is None:
+            command: Command = (b"XADD", topic, *limit, b"*", b"body", body)
+            publishing = self._publisher.begin(command, len(body), ascii_text)
+        else:
+            # A hash tag keeps both keys in one slot of a cluster; the topic may have brought its own.
+            keys = (topic, f"{topic if '{' in topic else f'{{{topic}}}'}:once:{key}")
+            by, _, threshold = limit
+            command = (b"EVALSHA", self._script, 2, *keys, by, threshold, body, int(self.window * 1000))
+            publishing = self._publisher.begin(command, len(body), ascii_text, repeatable=True)
+        if due:
+            publishing.add_done_callback(lambda _: self._send_aside(self._retention.renew(topic)))
+        return publishing
+
+    async def subscribe(self, topic: str, *, after: str | None = None) -> StreamSubscription:
+        """Read from now on, or what comes after the id `after`. Raises ValueError if that is no id, BrokerClosed.
+
+        If records after `after` are gone, the first batch raises SubscriptionLost.
+        """
+        self._require_open()
+        if after is not None:
+            parse_id(after)
+        state = await self._queries.state(topic)
+        self._require_open()
+        self._send_aside(self._retention.renew(topic))
+        after = state.newest if after is None else after
+        follower = self._apart if topic.startswith(APART) else self._follower
+        subscription = StreamSubscription(self._queries, follower, topic, after, self._max_waiting, self._full)
+        subscription.place.count = state.count_at(after)
+        subscription.known = state.first
+        subscription.on_close = self._subscriptions.discard
+        self._subscriptions.add(subscription)
+        return subscription
+
+    async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> list[Delivery]:
+        """The records kept after `after`, oldest first; with `limit` the newest so many."""
+        parse_id(after)
+        if limit is not None:
+            newest = await self._ask("XREVRANGE", topic, "+", f"({after}", "COUNT", limit)
+            return [delivery(topic, *entry) for entry in reversed(newest or [])]
+        records: list[Delivery] = []
+        while page := await self._queries.page(topic, records[-1].id if records else after):
+            records += page
+        return records
+
+    async def page(self, topic: str, *, after: str = BEGINNING, limit: int, octets: int) -> Page:
+        """The first records kept after `after`, bounded in number and octets."""
+        parse_id(after)
+        return await self._queries.bounded_page(topic, after, limit, octets)
+
+    async def before_newest(self, topic: str, count: int, *, after: str = BEGINNING) -> str | None:
+        """The id after which the newest `count` records come; None if no more are kept after `after`."""
+        parse_id(after)
+        return await self._queries.before_newest(topic, count, after)
+
+    async def oldest(self, topic: str) -> str | None:
+        """The id of the first record still kept; None if there is none."""
+        return (await self._queries.state(topic)).first
+
+    async def lost_after(self, topic: str, after: str) -> str | None:
+        """None if all that came after `after` is kept, else the id after which reading misses no more than is gone."""
+        parse_id(after)
+        loss, _ = await self._queries.loss(topic, Place(after))
+        return None if loss is None else loss.resume
+
+    def is_before(self, one: str, other: str) -> bool:
+        """Whether the id `one` comes before `other`."""
+        return is_before(one, other)
+
+    async def create_group(self, topic: str, group: str) -> None:
+        """Create `group` if it is missing: it gets what is published from now on."""
+        try:
+            await self._ask("XGROUP", "CREATE", topic, group, "$", "MKSTREAM")
+        except BrokerError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+        self._send_aside(self._retention.renew(topic))
+
+    async def join(self, topic: str, group: str, member: str) -> GroupMember:
+        """Take a share of the work of `group`."""
+        self._require_open()
+        joined = GroupMember(
+            self._group_link,
+            self._group_reader(group, member),
+            self._publisher,
+            topic,
+            group,
+            member,
+            takeover_after=self._takeover_after,
+            tries=self._tries,
+        )
+        joined.on_close = self._leave_group
+        self._members.add(joined)  # first: the broker may be closed while this one starts
+        try:
+            await joined.start()
+            self._require_open()
+            self._send_aside(self._retention.renew(topic))
+        except BaseException:
+            await joined.aclose()
+            raise
+        return joined
+
+    def _group_reader(self, group: str, member: str) -> GroupReader:
+        """The blocking read of all members of this group that have this name: an instance has one name."""
+        reader = self._group_readers.get((group, member))
+        if reader is None:
+            link, idle = Link(self.url, TIMEOUT, used_for="group-reads"), int(self._takeover_after * 1000)
+            reader = self._group_readers[group, member] = GroupReader(link, self._queries, group, member, idle)
+            reader.start()
+        reader.members += 1
+        return reader
+
+    async def _leave_group(self, member: GroupMember) -> None:
+        """The last one closes the connection."""
+        self._members.discard(member)
+        member.reader.members -= 1
+        if not member.reader.members:
+            del self._group_readers[member.group, member.member]
+            await member.reader.aclose()
+
+    async def crash_risk(self) -> str:
+        """Return "" if the server's settings let what is confirmed survive its crash, else what may be lost."""
+        return await self._crash.now()
+
+    async def why_refused(self) -> str:
+        """Return "" if the server takes new connections, reads and writes now, else why not."""
+        return await self._probe.why_refused()
+
+    async def aclose(self) -> None:
+        """End every subscription and connection."""
+        self._closed = True
+        self._queries.refuse()
+        await self._tasks.aclose()
+        for subscription in list(self._subscriptions):
+            await subscription.aclose()
+        for member in list(self._members):
+            await member.aclose()
+        await self._group_link.close()
+        await self._follower.aclose()
+        await self._apart.aclose()
+        await self._crash.aclose()
+        await self._publisher.aclose()
+        await self._queries.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    # Inside
+
+    def _send_aside(self, command: Command | None) -> None:
+        """Send what nobody waits for: if it fails, it is sent again before long."""
+        if command is not None:
+            self._publisher.begin(command, 0, as_it_is, repeatable=True).add_done_callback(seen)
+
+    async def _renew_what_is_read(self) -> None:
+        """Keep alive what has readers, however long nothing is published to it."""
+        while True:
+            await asyncio.sleep(self._retention.renewal)
+            readers: set[StreamSubscription | GroupMember] = {*self._subscriptions, *self._members}
+            for topic in {reader.topic for reader in readers}:
+                self._send_aside(self._retention.renew(topic))
+
+    async def _prepare(self, link: Link) -> Command | None:
+        """Make a new publishing connection ready; return what each pipeline must end with."""
+        self._script = str(await link.call("SCRIPT", "LOAD", PUBLISH_ONCE), "ascii")
+        await self._crash.learn(link)
+        return await wait_for_disk(link) if self._durability == "fsync" else None
+
+    async def _ask(self, *command: Any) -> Any:
+        """Ask what may be asked twice, and wait for a server that is away."""
+        return await self._queries.ask(*command)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise BrokerClosed("this broker is closed")
+
+
+class StreamSubscription(ForwardingInbox):
+    """A place in a stream, and the two ways to read on from it: pages, and the blocking read once it has caught up.
+
+    It outlives the server's restarts; it ends with SubscriptionLost once records that it has not read are gone.
+    """
+
+    def __init__(
+        self, queries: StreamQueries, follower: Follower, topic: str, after: str, max_waiting: int, full: int = PAGE
+    ) -> None:
+        super().__init__(topic)
+        self.place = Place(after)  # of the last record that reached this inbox
+        self.known: str | None = None  # the id of a record that was there when it was last looked at
+        self.on_close: Callable[[StreamSubscription], None] = lambda subscription: None
+        self._queries = queries
+        self._follower = follower
+        self._max_waiting = max_waiting
+        self._full = full
+        self._following = False
+        self._caught_up = False
+        self._seen_whole = -SLOW  # on the loop's clock: the stream had all that comes after the place then, or later
+        self._page_came = -SLOW  # the last one, on the loop's clock
+
+    async def batch(self, limit: int = 512) -> Sequence[Delivery]:
+        """Wait for records, then return those that are here; empty once it is closed. Raises SubscriptionLost."""
+        while not (here := self.take(limit)) and not self.closed:
+            if self._following or self._follow():
+                await self.changed()
+            else:
+                await self._read_page()
+        return here
+
+    def fall_behind(self) -> None:
+        """From now on, read pages again, beginning with a look at what is gone."""
+        self._following = self._caught_up = False
+        self._seen_whole = -SLOW
+        self._changed.set()
+
+    def arrive(self, deliveries: Sequence[Delivery]) -> None:
+        """What the blocking read brought; its first records may have been in a page already."""
+        if not is_before(self.place.id, deliveries[0].id):
+            deliveries = [delivery for delivery in deliveries if is_before(self.place.id, delivery.id)]
+            if not deliveries:
+                return
+        self._take_in(deliveries)
+        if len(self) > self._max_waiting:  # a slow reader: the stream is the better place to wait in
+            self._follower.remove(self)
+            self.fall_behind()
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        self.discard()
+        self._leave()
+
+    def end(self, error: Exception | None = None) -> None:
+        """Nothing more will come."""
+        super().end(error)
+        self._leave()
+
+    def _leave(self) -> None:
+        self._following = False
+        self._follower.remove(self)
+        self.on_close(self)
+
+    def _follow(self, *, regardless: bool = False) -> bool:
+        """Follow the blocking read, if this has caught up with it a moment ago."""
+        recent = asyncio.get_running_loop().time() - self._page_came < SLOW
+        if self._caught_up and recent and not self.closed:
+            self._following = self._follower.add(self, since=self._seen_whole, regardless=regardless)
+        return self._following
+
+    def _take_in(self, deliveries: Sequence[Delivery]) -> None:
+        self.place.advance(deliveries[-1].id, len(deliveries))
+        self.known = self.known or deliveries[0].id
+        self.put(deliveries)
+
+    async def _read_page(self) -> None:
+        asked = asyncio.get_running_loop().time()
+        try:
+            page = await self._queries.page(self.topic, self.place.id)
+            # A full page means that a lot was written meanwhile: so much, perhaps, that what came first is gone.
+            doubtful = len(page) >= self._full or asked - self._seen_whole >= SLOW
+            loss = await self._loss(page) if doubtful else None
+        except BrokerClosed:
+            self.end()
+            return
+        except BrokerUnavailable:
+            return  # the place is kept, and tried again
+        if loss is not None and not self.closed:
+            self.end(loss.error(self.topic))
+        if not self.closed:
+            self._seen_whole = asked
+            self._page_came = asyncio.get_running_loop().time()  # a slow answer is no reason to go on with pages
+            self._take_page(page)
+
+    def _take_page(self, page: Sequence[Delivery]) -> None:
+        if page:
+            self._take_in(page)
+        elif self._caught_up:  # the blocking read was ahead, but what it had more was deleted since
+            self._follow(regardless=True)
+        self._caught_up = len(page) < PAGE
+
+    async def _loss(self, page: Sequence[Delivery]) -> Loss | None:
+        loss, state = await self._queries.loss(self.topic, self.place, self.known)
+        if loss is None:
+            self.known = state.first
+            if self.place.count is None and page and (added := state.count_at(page[-1].id)) is not None:
+                self.place.count = added - len(page)
+        return loss
+
+
+async def wait_for_disk(link: Link) -> Command | None:
+    """What to end each pipeline with, so that its replies mean "on disk"; None where the server always syncs first.
+
+    Raises SetupError if this server cannot say so.
+    """
+    try:
+        settings = await link.call("CONFIG", "GET", "*append*")
+    except ResponseError:  # a managed server may not let us look
+        settings = {}
+    always = settings.get(b"appendonly") == b"yes" and settings.get(b"appendfsync") == b"always"
+    if always and settings.get(b"no-appendfsync-on-rewrite") == b"no":  # else it does not sync during a rewrite
+        return None
+    # WAITAOF numlocal numreplicas timeout (ms): Redis 7.2, Valkey
+    command = (b"WAITAOF", 1, 0, int(TIMEOUT * 1000 * 2 / 3))
+    try:
+        await link.call(*command)
+    except ResponseError as error:
+        remedy = "set `appendonly yes` and `appendfsync always`, or use Redis 7.2 or Valkey with `appendonly yes`"
+        raise SetupError(f"this server cannot confirm that a message is on disk ({error})", remedy) from error
+    return command
+
+
+def seen(future: asyncio.Future[Any]) -> None:
+    """Take note of an error that nobody waits for."""
+    if not future.cancelled():
+        future.exception()
+
+
+def ascii_text(reply: bytes) -> str:
+    """An id as the server gives it."""
+    return str(reply, "ascii")

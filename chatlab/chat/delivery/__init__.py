@@ -1,0 +1,1 @@
+"""Delivery: from the broker to every subscriber, what was missed, who is here."""

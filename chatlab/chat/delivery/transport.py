@@ -1,0 +1,46 @@
+"""A client's end of the wire, for the fan-out to write to: STOMP frames framed for the transport, and a `Sink` for
+them.
+
+The same STOMP session runs behind every transport. What differs is how a frame is wrapped (`Framing`) and what takes
+the bytes (`Sink`, see fanout.py). Here: WebSocket's framing. Its sink is net/endpoint.py's, SockJS's are in sockjs.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from chatlab.net.fanout import Sink
+from chatlab.websocket.frames import is_text, server_message
+
+
+class Framing(Protocol):
+    """How a transport wraps STOMP frames: one instance per kind of transport, so that subscribers share bytes."""
+
+    def frame(self, frames: Sequence[bytes]) -> bytes:
+        """Wrap whole STOMP frames, in order."""
+
+
+class Transport(NamedTuple):
+    """One client's transport: how its frames are wrapped, and where they go."""
+
+    framing: Framing
+    sink: Sink
+
+
+class WebSocketFraming:
+    """One STOMP frame, one WebSocket message: text if it is UTF-8, else binary (RFC 6455, section 5.6)."""
+
+    def frame(self, frames: Sequence[bytes]) -> bytes:
+        """All of them, each as a message of its own."""
+        if len(frames) == 1:
+            return websocket_frame(frames[0])
+        return b"".join([websocket_frame(data) for data in frames])
+
+
+def websocket_frame(data: bytes) -> bytes:
+    """One message, whole and not masked, as a server sends it (RFC 6455, section 5.2)."""
+    return server_message(data, is_text(data))
+
+
+WEBSOCKET_FRAMING = WebSocketFraming()

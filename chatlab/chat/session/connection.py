@@ -1,0 +1,588 @@
+"""One client: what its STOMP session asks for, done; what comes of it, sent. The same behind every transport.
+
+    bytes ─► session ─► events ─┬─ CONNECT      who is it? (access.py)
+                                ├─ SEND         /app: handler ─► broker; /topic, /queue, /user: broker
+                                └─ SUBSCRIBE, UNSUBSCRIBE, ACK, NACK   (subscriptions.py)
+    bytes ◄─ session ◄─ RECEIPT once the broker has the record, ERROR, MESSAGEs that are acknowledged
+
+Frames are acted on in order. Publishing is started in order and not waited for, so that a client that sends a hundred
+messages waits for the broker once; the engine keeps the order, and the session that of the RECEIPTs.
+
+Two kinds of failure. What breaks the protocol or a rule of access is answered with ERROR, and closed. What a handler
+does not take, or the broker did not take in time, is a message on `/user/queue/errors` with the receipt's id, and the
+session stays: if the client has subscribed to that queue. If not, but it has asked for a receipt, it would wait for
+that for ever, so STOMP's own rule holds: "If the server cannot successfully process the SEND frame for any reason, the
+server MUST send the client an ERROR frame and then close the connection." A client that has neither subscribed there
+nor asked for a receipt wants no answer, and gets none: the log and the metrics have it. A SUBSCRIBE that fails is
+always answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from chatlab.chat.access import Credentials
+from chatlab.chat.app import Call, NoHandler, Outgoing, User
+from chatlab.chat.budgets import Pace
+from chatlab.chat.delivery.transport import Transport
+from chatlab.chat.destinations import (
+    ERRORS,
+    JSON,
+    QUEUE_PREFIX,
+    USER_PREFIX,
+    canonical,
+    fault_in,
+    pack,
+    private_destination,
+    room_of,
+    shown_destination,
+    split_private,
+    user_headers,
+    watched_room,
+)
+from chatlab.chat.service import ChatService
+from chatlab.chat.session.logs import ConnectionLog
+from chatlab.chat.session.subscriptions import Subscriptions
+from chatlab.errors import BrokerError, BrokerUnavailable, MessageRefused, StompError, over_budget, unpublished
+from chatlab.limits import Allowance
+from chatlab.stomp.events import (
+    Ack,
+    Commit,
+    Connect,
+    Disconnect,
+    Event,
+    Nack,
+    Send,
+    Subscribe,
+    Subscription,
+    Unsubscribe,
+)
+from chatlab.stomp.frames import Headers, Message
+from chatlab.stomp.session import ServerSession
+
+# Messages of one client on their way to the broker; with so many, it is not read until some have arrived.
+MAX_SENDING = 256
+# Frames and messages between two looks at a client's budgets, and frames acted on before others have their turn.
+LOOK_EVERY = 64
+CONTENDED_SECONDS = 1.0  # so long after somebody else's frame, a client is held to its own share of frames
+
+
+class Paces:
+    """How fast one client's frames, octets and SUBSCRIBEs may come."""
+
+    def __init__(self, service: ChatService) -> None:
+        self.subscribes = Pace(service.budgets.subscribes_per_second)
+        self._service = service
+        self._frames = Pace(service.budgets.frames_per_second)
+        self._octets = Pace(service.budgets.octets_per_second)
+        self._done = 0  # at the last look
+        self._others = 0
+        self._contended_until = 0.0
+
+    def wait(self, done: int, events: int, octets: int) -> tuple[str, float]:
+        """Return by which budget a client has to wait, and how long; "" and 0 if it need not.
+
+        `done`: its frames and messages up to now; `events`: what came of them; `octets`: since the last look.
+        """
+        own, self._done = done - self._done, done
+        too_fast, too_much = self._frames.spend(own), self._octets.spend(octets)
+        if not self._contended(events):
+            self._frames.forgive()  # nobody else wants the server
+            too_fast = 0.0
+        if not too_fast and not too_much:
+            return "", 0.0
+        return ("frames-per-second", too_fast) if too_fast >= too_much else ("octets-per-second", too_much)
+
+    def _contended(self, events: int) -> bool:
+        """Whether anybody else has sent a frame in the last second."""
+        others, now = self._service.frames - events, time.monotonic()
+        if others > self._others:
+            self._others, self._contended_until = others, now + CONTENDED_SECONDS
+        return now < self._contended_until
+
+
+class Connection:
+    """One client's conversation, from its first byte to the end of its connection."""
+
+    def __init__(
+        self,
+        service: ChatService,
+        transport: Transport,
+        id: str,
+        log: ConnectionLog,
+        remote: str = "",
+        account: str = "",
+    ) -> None:
+        self.service = service
+        self.transport = transport
+        self.id = id
+        self.log = log
+        self.user: User | None = None
+        self.session = ServerSession(
+            limits=service.limits, heart_beat=service.heart_beat, connect_timeout=service.connect_timeout
+        )
+        self._remote = remote
+        self._account = account or f"connection {id}"  # to which names are charged that a guest makes
+        self._principal = ""  # one that counts this connection among its own
+        self._subscriptions = Subscriptions(self)
+        self._paces = Paces(service)
+        self._messages = 0
+        self._events = 0
+        self._octets = 0  # since the last look
+        self._look_at = LOOK_EVERY  # frames and messages at which the budgets are looked at
+        self._pause = 0.0  # seconds not to be read
+        self._allowance = Allowance(service.rate) if service.rate is not None else None
+        self._sending: set[asyncio.Future[str]] = set()
+        self._some_sent = asyncio.Event()
+        self._reading = True  # while it is not, nothing follows from hearing nothing
+        self._unfinished: tuple[Event | None, Iterator[Event]] | None = None  # what `finish` has to do first, and then
+        self._rest: Coroutine[Any, Any, None] | None = None  # what `_act` has to await if `_unfinished` is a SEND
+        self._over = False  # after an ERROR: ACK, NACK and UNSUBSCRIBE are still honoured, SEND and SUBSCRIBE dropped
+        self._ended = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._set_timer()
+        service.connections[self] = None
+
+    # --- What a transport calls ---
+
+    def receive(self, data: bytes, text: bool = True) -> bool:
+        """Act on what one WebSocket message (or SockJS message) brought; STOMP does not tell text from binary.
+
+        Return whether all is done. If not, await `finish` before you hand over more.
+        """
+        received = self.session.receive_data(data)
+        count = len(received)
+        self._octets += len(data)
+        self._messages += 1
+        self._events += count
+        self.service.frames += count
+        events = iter(received)
+        if count > LOOK_EVERY:  # others have their turn in between
+            self._unfinished = None, events
+            return False
+        for event in events:
+            if not self._act_now(event):
+                self._unfinished = event, events
+                return False
+        self.flush()
+        if self._messages + self.session.frames_received >= self._look_at and not self._within_budgets():
+            return False
+        return len(self._sending) < MAX_SENDING
+
+    async def finish(self) -> None:
+        """Act on what is left of the last message, and wait while too much is on its way to the broker."""
+        unfinished, self._unfinished = self._unfinished, None
+        if unfinished is not None:
+            await self._act_on_the_rest(*unfinished)
+        if self._messages + self.session.frames_received >= self._look_at:
+            self._within_budgets()
+        if self._pause:
+            pause, self._pause = self._pause, 0.0
+            with self.not_reading():
+                await asyncio.sleep(pause)
+        while self._has_too_much_under_way() and not self._ended:
+            self._some_sent.clear()
+            with self.not_reading():
+                await self._some_sent.wait()
+
+    async def _act_on_the_rest(self, event: Event | None, events: Iterator[Event]) -> None:
+        if event is not None:
+            await self._act(event)
+        for number, each in enumerate(events, 1):
+            if not self._act_now(each):
+                await self._act(each)
+            if number % LOOK_EVERY == 0:
+                self.flush()
+                await asyncio.sleep(0)
+        self.flush()
+
+    def _within_budgets(self) -> bool:
+        """Look at the clock: whether this client may be read on at once. If not, `finish` waits."""
+        frames = self._messages + self.session.frames_received
+        budget, self._pause = self._paces.wait(frames, self._events, self._octets)
+        self._octets, self._look_at = 0, frames + LOOK_EVERY
+        if not budget and self._has_too_many_unanswered():
+            budget = "receipts"
+        if budget:
+            self.service.delays.note(budget, whose=self._whose())
+        return not budget
+
+    def _has_too_many_unanswered(self) -> bool:
+        return bool(self._sending) and self.session.unanswered > self.service.budgets.receipts
+
+    def _has_too_much_under_way(self) -> bool:
+        return len(self._sending) >= MAX_SENDING or self._has_too_many_unanswered()
+
+    def end(self) -> None:
+        """The transport is gone: leave everything."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+        unacknowledged = self.session.end()
+        self._subscriptions.end_all()
+        for delivery in unacknowledged:
+            self.service.queues.returned(delivery)
+        self._some_sent.set()
+        self.service.connections.pop(self, None)
+        if self._principal:
+            self.service.principals.give_back(self._principal)
+        if self.user is not None:
+            self.log.info("ended")
+        else:
+            self.service.strangers.info("ended", extra={"connection": self.id})
+
+    # --- What the service and the subscriptions call ---
+
+    def shut_down(self, reason: str) -> None:
+        """Say goodbye: close code 1001."""
+        self.session.shut_down(reason)
+        self.flush()
+
+    async def sent(self) -> None:
+        """Wait until the broker has all that this client sent, or has refused it."""
+        if self._sending:
+            await asyncio.wait(self._sending)
+
+    def send_tracked(self, subscription: Subscription, messages: Iterable[Message], attempt: int = 1) -> bool:
+        """Send by way of the session, which keeps each message until it is acknowledged; False if it has ended."""
+        went_out = all(self.session.message(subscription, message, attempt) for message in messages)
+        self.flush()
+        return went_out
+
+    def done(self, event: Event) -> None:
+        """What the frame asked for is done: RECEIPT, if it asked for one."""
+        self.session.done(event)
+        self.flush()
+
+    def fail(self, event: Event, reason: str, field: str = "") -> None:
+        """What the frame asked for will not be done: no RECEIPT, but a message on `/user/queue/errors`, or ERROR."""
+        self.service.metrics.refused += 1
+        extra = {"connection": self.id, "reason": reason, "field": field}
+        self.service.strangers.info("message refused", extra=extra)
+        waits_for_it = event.receipt is not None or isinstance(event, Subscribe)
+        if waits_for_it and not self._hears_errors():
+            return self._error(reason, event)
+        return self.delay(event, reason, field)
+
+    def delay(self, event: Event, reason: str, field: str = "") -> None:
+        """No RECEIPT; say why to a client that listens on `/user/queue/errors`."""
+        self.session.failed(event)
+        self._tell(event, reason, field)
+        self.flush()
+
+    def fail_afterwards(self, event: Event, reason: str) -> None:
+        """What had its RECEIPT has failed since: a message on `/user/queue/errors`, or ERROR."""
+        if not self._hears_errors():
+            return self._error(reason)
+        self._tell(event, reason)
+        return self.flush()
+
+    def _hears_errors(self) -> bool:
+        return any(subscription.destination == ERRORS for subscription in self.session.subscriptions.values())
+
+    def _tell(self, event: Event, reason: str, field: str = "") -> None:
+        fault = {"error": reason, "field": field or None, "receipt": event.receipt}
+        headers = [("content-type", JSON)] + ([("receipt-id", event.receipt)] if event.receipt is not None else [])
+        message = Message(ERRORS, f"errors/{self.id}-{event.number}", msgspec.json.encode(fault), headers)
+        for subscription in list(self.session.subscriptions.values()):
+            if subscription.destination == ERRORS:
+                self.session.message(subscription, message)
+
+    def _error(self, reason: str, event: Event | None = None, code: int = 1008, headers: Headers = ()) -> None:
+        """Send ERROR, with the receipt id of the frame it answers, and close."""
+        self._over = True
+        self.session.error(reason, event=event, code=code, headers=headers)
+        self.flush()
+
+    def fail_after_exception(self, event: Event, destination: str, error: Exception) -> None:
+        """A handler's own fault: the log has it, and the client is told no more than that there was one."""
+        self.log.error("handler failed", exc_info=error, extra={"destination": destination})
+        self.fail(event, "the handler failed")
+
+    def flush(self) -> None:
+        """Send what the session has to say, and close if it says so."""
+        frames = self.session.data_to_send()
+        if frames:
+            self.service.fanout.send(self.transport.framing.frame(frames), (self.transport.sink,))
+        closing = self.session.closing
+        if closing is not None:
+            self._note_budget(closing.error)
+            self.service.fanout.flush()  # the ERROR goes before the close
+            self.transport.sink.close(closing.code, closing.reason)
+
+    def _note_budget(self, error: StompError | None) -> None:
+        """Count a client that is closed for what it had too much of, once."""
+        if error is not None and error.budget:
+            self.service.refusals.note(error.budget, whose=self._whose())
+            error.budget = ""
+
+    def _whose(self) -> str:
+        return f"user {self.user.principal}" if self.user is not None and not self.user.guest else self._account
+
+    def may_use(self, destination: str) -> str:
+        """Return why this client may not use a destination: "", or that it would be one name too many."""
+        topic = self.service.topic_of(destination)
+        if topic in self.service.names.in_use:
+            return ""
+        return self.service.use_name(topic, self._whose())
+
+    @contextmanager
+    def not_reading(self) -> Iterator[None]:
+        """The client has to wait for the broker: meanwhile it is not read, and must not be held for dead."""
+        self._reading = False
+        try:
+            yield
+        finally:
+            self._reading = True
+
+    # --- Time ---
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        deadline = self.session.deadline()
+        if deadline is not None and not self._ended:
+            delay = max(0.0, deadline - time.monotonic()) if self._reading else 1.0
+            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        if self._reading:
+            self.session.tick()
+            self.flush()
+        self._set_timer()
+
+    # --- Events ---
+
+    def _act_now(self, event: Event) -> bool:
+        """Do what an event asks for, if nothing has to be waited for. If something has, return False: `_act` does it.
+
+        Most frames are SENDs, and nothing in most of those waits: a coroutine for each would cost more than it does.
+        """
+        try:
+            match event:
+                case Send() | Subscribe() if self._over:
+                    pass
+                case Send():
+                    return self._send(event)
+                case Connect() | Subscribe() | Commit():
+                    return False
+                case Unsubscribe():
+                    self._subscriptions.end(event)
+                case Ack() | Nack():
+                    self._subscriptions.settle(event)
+                case Disconnect():
+                    self.done(event)
+        except Exception as error:
+            self._end_after(event, error)
+        return True
+
+    async def _act(self, event: Event) -> None:
+        """Do what `_act_now` could not."""
+        try:
+            match event:
+                case Send():
+                    rest, self._rest = self._rest, None
+                    if rest is not None:
+                        await rest
+                case Connect():
+                    await self._connect(event)
+                case Subscribe():
+                    await self._keep_pace_of_subscribes()
+                    if not (self._ended or self._over):
+                        await self._subscriptions.begin(event, self._user())
+                case Commit():
+                    await self._commit(event)
+        except Exception as error:
+            self._end_after(event, error)
+
+    async def _keep_pace_of_subscribes(self) -> None:
+        if pause := self._paces.subscribes.spend(1):
+            self.service.delays.note("subscribes-per-second", whose=self._whose())
+            self.flush()
+            with self.not_reading():
+                await asyncio.sleep(pause)
+
+    async def _commit(self, event: Commit) -> None:
+        for each in event.events:
+            if not self._act_now(each):
+                await self._act(each)
+        self.done(event)
+
+    def _end_after(self, event: Event, error: Exception) -> None:
+        """A fault that ends the session: ERROR, with the receipt id of the frame it answers, and close."""
+        if isinstance(error, StompError):
+            reason, code, headers = str(error), 1008, (("limit", error.budget),) if error.budget else ()
+            self._note_budget(error)
+            self.service.strangers.info("refused", extra={"connection": self.id, "reason": reason})
+        else:
+            reason, code, headers = (
+                "internal error",
+                1011,
+                (),
+            )  # RFC 6455, 7.4.1: "it encountered an unexpected condition"
+            self.log.error(reason, exc_info=error, extra={"frame": type(event).__name__.upper()})
+        self._error(reason, event, code, headers)
+
+    async def _connect(self, event: Connect) -> None:
+        bearer = (event.frame.get("Authorization") or "").removeprefix("Bearer ") or None
+        token = event.frame.get("token") or bearer
+        credentials = Credentials(event.login, event.passcode, token, self._remote, event.frame.get("client-key"))
+        self.user = await self.service.access.user_of(credentials)
+        if self.user is None:
+            raise StompError("access refused: login, passcode or token is not valid")
+        if not self.user.guest:
+            self._take_a_place_of(self.user)
+            self.service.directory.learn(self.user.name)
+        elif self.user.named and (fault := self.service.directory.fault_in(self.user.name)):
+            raise StompError(f"access refused: {fault}")
+        self.session.connected(self.user.principal, self.id, (("user-handle", self.user.handle),))
+        self._set_timer()
+        self.log.info("connected", extra={"user": self.user.name, "stomp": self.session.version})
+
+    def _take_a_place_of(self, user: User) -> None:
+        if self._ended:
+            return
+        if self.service.principals.take(user.principal):
+            most = self.service.principals.per_address
+            reason = f"too many connections of {user.name[:80]!r}: at most {most} are allowed; close some of the others"
+            raise over_budget("connections-per-principal", reason)
+        self._principal = user.principal
+
+    # --- SEND ---
+
+    def _send(self, event: Send) -> bool:
+        user, destination = self._user(), canonical(event.destination)
+        if self._allowance is not None and not self._allowance.take():
+            self._refuse_for_rate(event)
+            return True
+        if self.service.asks_may_send:
+            self._require_may_send(user, destination)
+        if self.service.app.takes(destination):
+            return self._handle(event, Call(destination, user, event.headers, directory=self.service.directory))
+        outgoing = self._direct(destination, event)
+        if outgoing.destination != destination and self.service.asks_may_send:
+            self._require_may_send(user, outgoing.destination)
+        if destination.startswith(QUEUE_PREFIX) and not self.service.queues.keeps(destination):
+            self._rest = self._publish_to_new_queue(event, outgoing)
+            return False
+        self._publish(event, outgoing)
+        return True
+
+    def _require_may_send(self, user: User, destination: str) -> None:
+        if not self.service.access.may_send(user, destination):
+            raise StompError(f"access refused: {user.name!r} may not send to {destination!r}")
+
+    async def _publish_to_new_queue(self, event: Send, outgoing: Outgoing) -> None:
+        """Let the queue begin first: what is sent to it waits for a subscriber."""
+        if refused := self.may_use(outgoing.destination):
+            return self.fail(event, f"refused: {refused}")
+        try:
+            with self.not_reading():
+                await self.service.queues.found(outgoing.destination)
+        except BrokerError as error:
+            return self.fail(event, unpublished(BrokerUnavailable(str(error), outcome_unknown=False)))
+        return self._publish(event, outgoing)
+
+    def _handle(self, event: Send, call: Call) -> bool:
+        try:
+            answer = self.service.app.call_message(call, event.body)
+        except Exception as error:
+            self._fail_after(event, error)
+            return True
+        if answer.later is not None:
+            self._rest = self._answer_later(event, answer.later)
+            return False
+        self._handled(event, answer.outgoing)
+        return True
+
+    async def _answer_later(self, event: Send, answering: Coroutine[Any, Any, Outgoing | None]) -> None:
+        try:
+            outgoing = await answering
+        except Exception as error:
+            self._fail_after(event, error)
+        else:
+            self._handled(event, outgoing)
+
+    def _handled(self, event: Send, outgoing: Outgoing | None) -> None:
+        if outgoing is None:
+            self.done(event)
+        else:
+            if self.service.asks_may_send:
+                self._require_may_send(self._user(), outgoing.destination)
+            self._publish(event, outgoing)
+
+    def _fail_after(self, event: Send, error: Exception) -> None:
+        """What a handler does not take, or what went wrong in it."""
+        match error:
+            case NoHandler():
+                self._end_after(event, StompError(f"no handler takes messages at {event.destination!r}"))
+            case MessageRefused():
+                self.fail(event, str(error), field=error.field)
+            case _:
+                self.fail_after_exception(event, event.destination, error)
+
+    def _refuse_for_rate(self, event: Send) -> None:
+        """Reject a message that comes too fast; disconnect clients that keep exceeding the rate."""
+        self.service.metrics.limited += 1
+        if self._allowance is not None and self._allowance.exhausted:
+            raise StompError("flooding: too many messages, again and again")
+        self.fail(event, "not sent: too many messages a second")
+
+    def _publish(self, event: Send, outgoing: Outgoing) -> None:
+        # A key of our own lets the broker try again without adding a second record; only a receipt is worth the cost.
+        key = outgoing.key or (f"receipt:{self.id}:{event.number}" if event.receipt is not None else None)
+        topic = self.service.topic_of(outgoing.destination)
+        if topic not in self.service.names.in_use and (refused := self.service.use_name(topic, self._whose())):
+            return self.fail(event, f"refused: {refused}")
+        publishing = self.service.publish(topic, outgoing.body, key)
+        if publishing.done() and publishing.exception() is None:
+            return self.session.done(event)  # the RECEIPT is sent with the rest, by `receive`
+        self._sending.add(publishing)
+        may_repeat = outgoing.key is not None and self.service.knows_repeats
+        return publishing.add_done_callback(partial(self._published, event, may_repeat))
+
+    def _published(self, event: Send, may_repeat: bool, publishing: asyncio.Future[str]) -> None:
+        self._sending.discard(publishing)
+        self._some_sent.set()
+        if publishing.cancelled():
+            return None
+        error = publishing.exception()
+        if error is None:
+            return self.done(event)
+        if not isinstance(error, BrokerError):
+            self.log.error("publishing failed", exc_info=error)
+        return self.fail(event, unpublished(error, "send it again with the same client_id" if may_repeat else ""))
+
+    def _direct(self, destination: str, event: Send) -> Outgoing:
+        """What a client sends to a topic, a queue or a user itself, without a handler."""
+        if fault := fault_in(destination):
+            raise StompError(fault)
+        if room_of(destination) is not None:
+            raise StompError(f"{destination!r} takes messages through /app/chat.sendMessage alone")
+        if watched_room(destination) is not None:
+            raise StompError(f"{destination!r} takes no messages: the server itself says who is in a room")
+        if self.service.app.is_own(destination):
+            raise StompError(
+                f"{shown_destination(destination)!r} takes no messages: what is there comes from the server itself"
+            )
+        if destination.startswith(USER_PREFIX):
+            owner, private = split_private(destination)
+            if not owner or not private.startswith(USER_PREFIX + QUEUE_PREFIX[1:]):
+                raise StompError(f"not a user's queue: {destination!r}, expected /user/PRINCIPAL/queue/NAME")
+            destination = private_destination(self.service.directory.addressed(owner), private)
+        return Outgoing(destination, pack(destination, user_headers(event.headers), event.body))
+
+    def _user(self) -> User:
+        if self.user is None:  # the session lets nothing through before CONNECT is answered
+            raise StompError("not connected")
+        return self.user

@@ -1,0 +1,1 @@
+"""Clients: the STOMP client that the lessons, the tests and other programs use."""

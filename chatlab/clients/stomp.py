@@ -1,0 +1,638 @@
+"""A STOMP client for asyncio, over WebSocket: the one file of `stomp/` that does I/O.
+
+    async with StompClient("ws://127.0.0.1:8080/ws", login="kim") as client:
+        subscription = await client.subscribe("/topic/public")
+        await client.send("/app/chat.sendMessage", b'{"content":"hello"}')     # returns with the RECEIPT
+        async for message in subscription:                                     # a Frame: .get("message-id"), .body
+            ...
+
+It keeps heart-beats, and connects again when the connection is lost, after a wait that grows with each failure
+(retry.py). Then it subscribes again, and on topics says which message was the last it saw (`last-id`), so that what it
+missed comes first.
+
+A proxy that the environment names is used for a server elsewhere, and never for one on loopback (proxies.py).
+
+A server may have a way to refuse one message and go on with the session, which STOMP has not: a MESSAGE on the queue
+`/user/queue/errors` with the `receipt-id` of the SEND. A client that has subscribed to it is told by MessageRefused
+instead of waiting for a RECEIPT that will not come.
+
+What is not done for the caller: a SEND whose RECEIPT did not come before the connection was lost is not sent again. It
+may or may not have been processed: it raises ConnectionError, and the caller decides whether to send it again. With
+chatlab's server that is harmless if the JSON is the same and has a `client_id`, a new random one for each message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import itertools
+import json
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from chatlab.errors import MessageRefused, RemoteProtocolError, StompError, SubscriptionLost
+from chatlab.proxies import proxy_for
+from chatlab.retry import Backoff, Retry
+from chatlab.stomp.events import AckMode
+from chatlab.stomp.frames import EOL, VERSIONS, Frame, Heartbeat, Limits, Parser
+from chatlab.stomp.heartbeat import HeartBeat, agree, parse_heart_beat
+from chatlab.stomp.session import SUBPROTOCOLS
+from chatlab.tasks import Tasks
+from chatlab.untrusted_json import parse
+
+__all__ = ["Backoff", "ClientSubscription", "State", "StompClient"]
+
+logger = logging.getLogger("chatlab.clients.stomp")
+
+Headers = Mapping[str, str]
+NO_HEADERS: Headers = {}
+ERRORS = "/user/queue/errors"
+GENTLE = Backoff(first=0.2, longest=20.0)
+
+
+class State(enum.Enum):
+    """What a client is doing."""
+
+    CLOSED = "closed"
+    CONNECTING = "connecting"
+    OPEN = "open"
+    WAITING = "waiting to connect again"
+
+
+class StompClient:
+    """One client, across as many connections as it takes.
+
+    `login`, `passcode` and `headers` go into CONNECT, and so does `client_key`, the secret by which our chat knows a
+    guest that connects again; each client draws one of its own unless it is given one. `heart_beat` is what we can send
+    and want, in milliseconds; `versions` are offered; `backoff` is how long to wait before connecting again;
+    `on_change` is called when `state` has changed. `options` are for `websockets`' `connect`, such as `proxy`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        login: str | None = None,
+        passcode: str | None = None,
+        headers: Headers = NO_HEADERS,
+        client_key: str | None = None,
+        heart_beat: tuple[int, int] = (10_000, 10_000),
+        versions: tuple[str, ...] = VERSIONS,
+        reconnect: bool = True,
+        backoff: Backoff | None = None,
+        connect_timeout: float = 10.0,
+        limits: Limits | None = None,
+        on_change: Callable[[], None] | None = None,
+        **options: Any,
+    ) -> None:
+        self.url = url
+        self.state = State.CLOSED
+        self.connected = Frame("CONNECTED")  # the server's answer to CONNECT
+        self.attempts = 0  # to connect, since the client was made
+        self.lost: Exception | None = None  # why the last connection ended
+        self._connect_headers = _connect_headers(
+            url, login, passcode, versions, heart_beat, {"client-key": client_key or secrets.token_hex(16), **headers}
+        )
+        self._heart_beat = heart_beat
+        self._reconnect = reconnect
+        self._backoff = backoff or GENTLE
+        self._connect_timeout = connect_timeout
+        self._limits = limits or Limits(max_frame=16 * 1024 * 1024)
+        self._on_change = on_change
+        self._options = options
+        self._link: _Link | None = None
+        self._may_send = asyncio.Event()  # open, or closed for good
+        self._receipts: dict[str, asyncio.Future[None]] = {}
+        self._subscriptions: dict[str, ClientSubscription] = {}
+        self._tasks = Tasks(logger)
+        self._task: asyncio.Task[None] | None = None
+        self._numbers = itertools.count()
+        self._subscription_numbers = itertools.count()
+
+    # --- Coming and going ---
+
+    async def connect(self) -> None:
+        """Connect, once: OSError if nothing listens there, StompError if the server refuses and says why."""
+        if self._task is not None:
+            return
+        self._may_send.clear()
+        self._move_to(State.CONNECTING)
+        try:
+            await self._open_link()
+        except BaseException:
+            self._move_to(State.CLOSED)
+            raise
+        self._task = self._tasks.start(self._run(), name=f"STOMP client of {self.url}")
+
+    async def aclose(self, timeout: float = 5.0) -> None:
+        """Leave politely: DISCONNECT, its RECEIPT, the WebSocket's close. Subscriptions end. Safe to call twice."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        # "A client can disconnect at anytime by closing the socket but there is no guarantee that the previously sent
+        # frames have been received": with the receipt there is.
+        link = self._link
+        with suppress(OSError, StompError, TimeoutError):
+            async with asyncio.timeout(timeout):
+                if link is not None:
+                    await self._request("DISCONNECT")
+                    await link.websocket.close()
+        task.cancel()
+        await asyncio.wait([task])
+
+    def drop(self) -> None:
+        """Lose the connection as a phone in a tunnel does: no DISCONNECT, no close. The client will notice."""
+        if self._link is not None:
+            self._link.websocket.transport.abort()
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # --- What a client does ---
+
+    async def send(
+        self,
+        destination: str,
+        body: bytes | str = b"",
+        headers: Headers = NO_HEADERS,
+        *,
+        transaction: str | None = None,
+        receipt: bool = True,
+    ) -> None:
+        """Send one message; return when the server says that it is processed (or, without `receipt`, at once).
+
+        While the client is connecting again, this waits. Raises StompError if the server refuses and closes,
+        MessageRefused if it refuses this message alone (on `/user/queue/errors`, once subscribed to), ConnectionError
+        if the connection was lost before the RECEIPT: the message may have been processed or not.
+        """
+        named = {"destination": destination, **headers}
+        if transaction is not None:
+            named["transaction"] = transaction
+        octets = body.encode() if isinstance(body, str) else body
+        if receipt:
+            await self._request("SEND", named, octets)
+        else:
+            await self._transmit(Frame("SEND", tuple(named.items()), octets))
+
+    async def subscribe(
+        self,
+        destination: str,
+        *,
+        ack: AckMode | str = AckMode.AUTO,
+        headers: Headers = NO_HEADERS,
+        last_id: str | None = None,
+        resume: bool | None = None,
+        max_waiting: int = 10_000,
+    ) -> ClientSubscription:
+        """Subscribe, and return when the server has: an async iterator of MESSAGE frames.
+
+        With `resume` (by default on `/topic/`) a new connection asks for what came after the last message seen. With
+        more than `max_waiting` messages that nobody has taken, the subscription ends with SubscriptionLost.
+        """
+        subscription = ClientSubscription(
+            self,
+            f"sub-{next(self._subscription_numbers)}",
+            destination,
+            AckMode(ack),
+            headers,
+            last_id,
+            resume=destination.startswith("/topic/") if resume is None else resume,
+            max_waiting=max_waiting,
+        )
+        self._subscriptions[subscription.id] = subscription
+        try:
+            await self._request("SUBSCRIBE", subscription.headers())
+        except BaseException:
+            self._subscriptions.pop(subscription.id, None)
+            raise
+        return subscription
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[str]:
+        """BEGIN; give the transaction's name, for `send` and `ack`; then COMMIT, or ABORT if the block raised."""
+        name = f"tx-{next(self._numbers)}"
+        await self._request("BEGIN", {"transaction": name})
+        try:
+            yield name
+        except BaseException:
+            with suppress(OSError):
+                await self._transmit(Frame("ABORT", (("transaction", name),)))
+            raise
+        await self._request("COMMIT", {"transaction": name})
+
+    # --- One connection after the other ---
+
+    async def _run(self) -> None:
+        """Read until told to stop, connecting again whenever the connection is lost."""
+        retry = Retry(on=(OSError, RemoteProtocolError), backoff=self._backoff, on_failure=self._wait_to_connect)
+        try:
+            async for attempt in retry:
+                with attempt:
+                    await self._live_once(retry)
+        except Exception as error:
+            self.lost = error
+            raise
+        finally:
+            self._end()
+
+    async def _live_once(self, retry: Retry) -> None:
+        """Read one connection to its end, opening it unless `connect` did. Raise why it ended if another is wanted."""
+        link = self._link
+        if link is None:
+            self._move_to(State.CONNECTING)
+            link = await self._open_link()
+        opened = link.clock()
+        self.lost = await self._read(link)
+        self._forget(link)
+        if link.clock() - opened >= self._backoff.longest:  # it held: the next outage is another one
+            retry.reset()
+        if self._reconnect and self._task is not None:  # None: aclose() has begun
+            raise self.lost
+
+    def _wait_to_connect(self, error: Exception, seconds: float) -> None:
+        self.lost = error
+        self._move_to(State.WAITING)
+
+    async def _open_link(self) -> _Link:
+        """Connect, say CONNECT, wait for CONNECTED, subscribe again."""
+        self.attempts += 1
+        link = None
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                link = await _Link.open(self.url, self._heart_beat, self._limits, self._options)
+                await link.send(Frame("CONNECT", self._connect_headers))
+                while not (frames := await link.receive()):
+                    pass
+                self.connected = frames[0]
+                if self.connected.command != "CONNECTED":
+                    raise _error_in(self.connected)
+                await self._subscribe_again(link)
+        except BaseException as error:
+            if link is not None:
+                link.websocket.transport.abort()
+            if isinstance(error, TimeoutError):
+                raise ConnectionError(f"no CONNECTED from {self.url} within {self._connect_timeout:g} s") from None
+            raise
+        self._link = link
+        self._move_to(State.OPEN)
+        self._may_send.set()
+        for frame in frames[1:]:
+            self._receive(frame)
+        return link
+
+    async def _subscribe_again(self, link: _Link) -> None:
+        loop = asyncio.get_running_loop()
+        for subscription in self._subscriptions.values():
+            subscription.restart()
+            name = f"r-{next(self._numbers)}"
+            self._receipts[name] = granted = loop.create_future()
+            granted.add_done_callback(partial(self._subscribed_again, subscription, name))
+            await link.send(Frame("SUBSCRIBE", (*subscription.headers().items(), ("receipt", name))))
+
+    def _subscribed_again(self, subscription: ClientSubscription, name: str, granted: asyncio.Future[None]) -> None:
+        self._receipts.pop(name, None)
+        if not granted.cancelled() and isinstance(error := granted.exception(), StompError):
+            self._subscriptions.pop(subscription.id, None)
+            subscription.end(error)
+
+    async def _read(self, link: _Link) -> Exception:
+        """Take in what comes until nothing does any more; return why."""
+        try:
+            while True:
+                for frame in await link.receive():
+                    if (refused := self._receive(frame)) is not None:
+                        return refused  # "the server MUST then close the connection": nothing follows
+        except (OSError, RemoteProtocolError) as error:
+            return error
+
+    def _receive(self, frame: Frame) -> StompError | None:
+        """Hand one frame to whom it is for; return the error if it is one."""
+        match frame.command:
+            case "MESSAGE":
+                # 1.0: "If an id header is supplied then brokers should append a subscription header": ours has one.
+                subscription = self._subscriptions.get(frame.get("subscription") or "")
+                if subscription is not None:  # else it was on its way when we unsubscribed
+                    subscription.receive(frame)
+                    if subscription.destination == ERRORS:
+                        self._answer(frame, _refusal_in(frame))
+            case "RECEIPT":
+                self._answer(frame, None)
+            case "ERROR":
+                error = _error_in(frame)
+                self._answer(frame, error)
+                return error
+        return None
+
+    def _answer(self, frame: Frame, error: Exception | None) -> None:
+        """Let the one go on who waits for the receipt that a frame names, if somebody does."""
+        receipt = self._receipts.get(frame.get("receipt-id") or "")
+        if receipt is None or receipt.done():
+            return
+        if error is None:
+            receipt.set_result(None)
+        else:
+            receipt.set_exception(error)
+
+    def _forget(self, link: _Link) -> None:
+        """The connection is lost, and with it every receipt that has not come."""
+        self._link = None
+        self._may_send.clear()
+        link.websocket.transport.abort()
+        for receipt in list(self._receipts.values()):
+            if not receipt.done():
+                receipt.set_exception(ConnectionError(f"connection lost before the receipt came: {self.lost}"))
+
+    def _end(self) -> None:
+        if self._link is not None:
+            self._forget(self._link)
+        self._move_to(State.CLOSED)
+        self._may_send.set()  # whoever waits is told
+        for subscription in self._subscriptions.values():
+            subscription.end(None if self._task is None else self.lost)
+        self._subscriptions.clear()
+        self._task = None
+
+    def _move_to(self, state: State) -> None:
+        self.state = state
+        if self._on_change is not None:
+            self._on_change()
+
+    # --- Frames out ---
+
+    async def _transmit(self, frame: Frame) -> None:
+        await self._may_send.wait()
+        if self._link is None:
+            raise ConnectionError(f"not connected to {self.url}")
+        await self._link.send(frame)
+
+    async def _request(self, command: str, headers: Headers = NO_HEADERS, body: bytes = b"") -> None:
+        """Send a frame that asks for a RECEIPT, and wait for it."""
+        name = f"r-{next(self._numbers)}"
+        receipt = self._receipts[name] = asyncio.get_running_loop().create_future()
+        try:
+            await self._transmit(Frame(command, (*headers.items(), ("receipt", name)), body))
+            await receipt
+        finally:
+            del self._receipts[name]
+            if not receipt.cancel() and not receipt.cancelled():
+                receipt.exception()  # seen, even if it was never awaited
+
+    async def acknowledge(self, command: str, message: Frame, transaction: str | None) -> None:
+        """Send ACK or NACK for a message, in the way of the version agreed."""
+        match self.connected.get("version"):
+            case "1.2":
+                headers = [("id", message.get("ack"))]
+            case "1.1":
+                headers = [("subscription", message.get("subscription")), ("message-id", message.get("message-id"))]
+            case _:
+                headers = [("message-id", message.get("message-id"))]
+        headers.append(("transaction", transaction))
+        await self._transmit(Frame(command, tuple((name, value) for name, value in headers if value is not None)))
+
+    async def unsubscribe(self, subscription: ClientSubscription) -> None:
+        """End a subscription, and return when the server has."""
+        if self._subscriptions.pop(subscription.id, None) is None:
+            return
+        subscription.end(None)
+        if self._link is not None:  # else it just does not come back
+            await self._request("UNSUBSCRIBE", {"id": subscription.id})
+
+
+class ClientSubscription:
+    """One subscription, across connections: an async iterator of MESSAGE frames. `client.subscribe` makes it."""
+
+    def __init__(
+        self,
+        client: StompClient,
+        id: str,
+        destination: str,
+        ack: AckMode,
+        headers: Headers,
+        last_id: str | None,
+        *,
+        resume: bool,
+        max_waiting: int,
+    ) -> None:
+        self.id = id
+        self.destination = destination
+        self.last_id = last_id  # of the last message seen; where messages are acknowledged, seen is acknowledged
+        self._client = client
+        self._ack = ack
+        self._headers = headers
+        self._resume = resume
+        self._max_waiting = max_waiting
+        self._waiting: asyncio.Queue[Frame | Exception | None] = asyncio.Queue()  # None or an error: the end
+        self._ended = False
+        self._arrivals = itertools.count()
+        self._unsettled: dict[str, _Unsettled] = {}  # of this connection, by message id
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Frame:
+        item = await self._waiting.get()
+        if isinstance(item, Frame):
+            return item
+        self._waiting.put_nowait(item)  # the end stays the end
+        if item is None:
+            raise StopAsyncIteration
+        await self.unsubscribe()  # if it is the server that does not know yet
+        raise item
+
+    async def ack(self, message: Frame, *, transaction: str | None = None) -> bool:
+        """Acknowledge a message (mode `client`: and all before it).
+
+        False if it came on a connection that is lost: the server does not know it any more, and sends it again.
+        """
+        return await self._acknowledge("ACK", message, transaction)
+
+    async def nack(self, message: Frame, *, transaction: str | None = None) -> bool:
+        """Say that a message was not consumed (mode `client`: nor any before it); as `ack` otherwise."""
+        return await self._acknowledge("NACK", message, transaction)
+
+    async def _acknowledge(self, command: str, message: Frame, transaction: str | None) -> bool:
+        mine = self._unsettled.get(message.get("message-id") or "")
+        if mine is None or mine.settled or mine.ack != message.get("ack"):
+            return False
+        await self._client.acknowledge(command, message, transaction)
+        # From here on it counts, COMMIT or not: a transaction that is lost takes its connection with it.
+        for other in self._unsettled.values():
+            if other is mine or (self._ack is AckMode.CLIENT and other.arrival < mine.arrival and not other.settled):
+                other.settled = command
+        while self._unsettled and next(iter(self._unsettled.values())).settled == "ACK":
+            self.last_id = next(iter(self._unsettled))
+            del self._unsettled[self.last_id]
+        return True
+
+    async def unsubscribe(self) -> None:
+        """End it: the iterator stops after what is already here."""
+        await self._client.unsubscribe(self)
+
+    # --- What the client calls ---
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of its SUBSCRIBE, as of now."""
+        headers = {"id": self.id, "destination": self.destination, "ack": self._ack.value, **self._headers}
+        if self._resume and self.last_id is not None:
+            headers["last-id"] = self.last_id
+        return headers
+
+    def receive(self, message: Frame) -> None:
+        """Take in a MESSAGE."""
+        if self._ended:
+            return None
+        if self._waiting.qsize() >= self._max_waiting:
+            return self.end(SubscriptionLost(f"{self._max_waiting} messages of {self.destination!r} wait to be taken"))
+        id = message.get("message-id") or ""
+        if self._ack is AckMode.AUTO:
+            self.last_id = id
+        else:  # one that comes again takes its old place
+            self._unsettled[id] = _Unsettled(message.get("ack"), next(self._arrivals))
+        return self._waiting.put_nowait(message)
+
+    def restart(self) -> None:
+        """A new connection: what was not acknowledged on the old one will come again, so it is forgotten here."""
+        self._unsettled.clear()
+        while self._ack is not AckMode.AUTO and not self._ended and not self._waiting.empty():
+            self._waiting.get_nowait()
+
+    def end(self, error: Exception | None) -> None:
+        """Let the iterator stop, or raise, once what is here has been taken."""
+        if not self._ended:
+            self._ended = True
+            self._waiting.put_nowait(error)
+
+
+@dataclass(slots=True)
+class _Unsettled:
+    """A message that came and is to be acknowledged."""
+
+    ack: str | None  # its `ack` header; a redelivery brings another
+    arrival: int
+    settled: str = ""  # "ACK", or "NACK" until it comes again
+
+
+class _Link:
+    """One connection: frames in and out, and the heart-beats both ways."""
+
+    def __init__(self, websocket: ClientConnection, heart_beat: tuple[int, int], limits: Limits) -> None:
+        self.websocket = websocket
+        self.clock = asyncio.get_running_loop().time
+        self.version = "1.0"
+        self._heart_beat = heart_beat
+        self._parser = Parser(limits)
+        self._beat = HeartBeat((0, 0), self.clock())
+
+    @classmethod
+    async def open(cls, url: str, heart_beat: tuple[int, int], limits: Limits, options: Mapping[str, Any]) -> Self:
+        """Open the WebSocket; OSError if that fails, whatever the reason."""
+        settings: dict[str, Any] = {
+            "subprotocols": SUBPROTOCOLS,
+            "max_size": 2 * limits.max_frame,
+            "ping_interval": None,  # STOMP's heart-beats do what WebSocket's pings would
+            "proxy": proxy_for(url),
+        }
+        try:
+            return cls(await connect(url, **{**settings, **options}), heart_beat, limits)
+        except (WebSocketException, ImportError) as error:  # ImportError: a SOCKS proxy, and no python-socks
+            raise ConnectionError(f"no WebSocket at {url}: {error}") from error
+
+    async def send(self, frame: Frame) -> None:
+        await self._send(frame.serialize(self.version))
+
+    async def _send(self, data: bytes) -> None:
+        self._beat.sent(self.clock())
+        try:
+            await self.websocket.send(data, text=_is_text(data))
+        except ConnectionClosed as error:
+            raise ConnectionError(f"connection closed: {error}") from error
+
+    async def receive(self) -> list[Frame]:
+        """Wait for the next WebSocket message and return the frames it completes, sending heart-beats meanwhile."""
+        while True:
+            now = self.clock()
+            if now >= self._beat.receive_by():
+                raise ConnectionError(f"nothing received for {self._beat.receive_after:g} s")
+            if now >= self._beat.send_by():
+                await self._send(EOL)
+            due = min(self._beat.send_by(), self._beat.receive_by())
+            try:
+                async with asyncio.timeout_at(None if due == float("inf") else due) as limit:
+                    data = await self.websocket.recv(decode=False)
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                continue
+            except ConnectionClosed as error:
+                raise ConnectionError(f"connection closed: {error}") from error
+            self._beat.received(self.clock())
+            return list(self._frames(data))
+
+    def _frames(self, data: bytes) -> Iterator[Frame]:
+        for frame in self._parser.frames(data):
+            if isinstance(frame, Heartbeat):
+                continue
+            if frame.command == "CONNECTED":
+                self.version = self._parser.version = frame.get("version") or "1.0"
+                agreed = agree(self._heart_beat, parse_heart_beat(frame.get("heart-beat")))
+                self._beat = HeartBeat(agreed, self.clock())
+            yield frame
+
+
+def _connect_headers(
+    url: str,
+    login: str | None,
+    passcode: str | None,
+    versions: tuple[str, ...],
+    heart_beat: tuple[int, int],
+    headers: Headers,
+) -> tuple[tuple[str, str], ...]:
+    own: dict[str, str | None] = {
+        "accept-version": ",".join(sorted(versions)),
+        "host": urlsplit(url).hostname or "",
+        "heart-beat": "{},{}".format(*heart_beat),
+        "login": login,
+        "passcode": passcode,
+        **headers,
+    }
+    return tuple((name, value) for name, value in own.items() if value is not None)
+
+
+def _error_in(frame: Frame) -> StompError:
+    if frame.command != "ERROR":
+        return StompError(f"the server answered CONNECT with {frame.command!r}")
+    message = frame.get("message") or "the server gave no reason"
+    return StompError(message, frame.get("receipt-id"), frame.body.decode(errors="replace"))
+
+
+def _refusal_in(frame: Frame) -> MessageRefused:
+    """What the MESSAGE on the queue for errors says, in chatlab's JSON or in whatever words."""
+    try:
+        fault = parse(json.loads, frame.body)
+        return MessageRefused(str(fault["error"]), field=fault.get("field") or "")
+    except (ValueError, LookupError, TypeError):
+        return MessageRefused(frame.body.decode(errors="replace"))
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,293 @@
+"""Editions of the workbook, made from one master: the notebooks as a learner gets them.
+
+    chatlab edition instructor --to FOLDER      solutions open, and notes: minutes, what to say and ask
+    chatlab edition learner --to FOLDER         as they are, once it is certain that no exercise is solved in them
+
+The notes are data, `notes/LESSON.toml`, a table for each section of the lesson, under the section's heading. What is in
+the package already is not written there again: an exercise's hints and reason, a prediction's right answer. Left out:
+anything that would make the instructor's notebooks run differently; tests run both editions and compare every output.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import nbformat
+from nbformat import NotebookNode
+
+from chatlab.errors import SetupError
+from chatlab.lab.editions import shipped
+from chatlab.lab.exercises.exercise import SIGNS, Exercise, Outcome, exercises
+from chatlab.lab.widgets.predict import LETTERS, questions
+
+__all__ = [
+    "Built",
+    "Edition",
+    "Notes",
+    "Section",
+    "build",
+    "headings",
+    "instructors",
+    "lessons",
+    "notes",
+    "solved",
+    "stub_of",
+]
+
+Edition = Literal["learner", "instructor"]
+HEADING = re.compile(r"^##? +(.+?) *$", re.MULTILINE)
+PREDICT = re.compile(r'\bpredict\("(\d\d)", "([\w-]+)"\)')
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Notes on one section: how long it takes a class, and in short sentences what to say, expect and ask.
+
+    `ask` has each question with its answer.
+    """
+
+    heading: str
+    minutes: int
+    say: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+    ask: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """The notes on one lesson: what to prepare, and its sections in their order."""
+
+    lesson: str
+    prepare: tuple[str, ...]
+    sections: tuple[Section, ...]
+
+    @property
+    def minutes(self) -> int:
+        """How long the whole lesson takes."""
+        return sum(section.minutes for section in self.sections)
+
+    def section(self, heading: str) -> Section:
+        """The section under `heading`. Raises `KeyError`."""
+        for section in self.sections:
+            if section.heading == heading:
+                return section
+        raise KeyError(f"lesson {self.lesson} has no section {heading!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What was written where; `aside` is the folder that holds what would have been overwritten, if anything was."""
+
+    folder: Path
+    names: list[str]
+    aside: Path
+
+
+@cache
+def notes(lesson: str) -> Notes:
+    """The notes on a lesson, "00" to "07". Raises `KeyError` for one without."""
+    file = files("chatlab.lab.editions") / "notes" / f"{lesson}.toml"
+    if not file.is_file():
+        raise KeyError(f"lesson {lesson!r} has no notes")
+    table = tomllib.loads(file.read_text(encoding="utf-8"))
+    return Notes(lesson, tuple(table.get("prepare", ())), tuple(map(_section, table["section"])))
+
+
+def _section(table: dict[str, Any]) -> Section:
+    ask = tuple((question, answer) for question, answer in table.get("ask", ()))
+    return Section(table["heading"], table["minutes"], tuple(table.get("say", ())), tuple(table.get("wrong", ())), ask)
+
+
+def lessons() -> dict[str, Path]:
+    """The notebooks of the workbook by the two digits they begin with; a learner's other files are not among them."""
+    return {path.name[:2]: path for path in sorted(shipped.notebooks().glob("[0-9][0-9]_*.ipynb"))}
+
+
+def headings(notebook: NotebookNode) -> list[str]:
+    """The headings of a notebook's sections, its title first."""
+    return [
+        heading for cell in notebook.cells if cell.cell_type == "markdown" for heading in HEADING.findall(cell.source)
+    ]
+
+
+def build(edition: Edition, folder: Path) -> Built:
+    """Write an edition into `folder`. What is there and differs is put aside first.
+
+    Raises `SetupError` if a notebook is not as it was shipped: an exercise is solved in it, or missing.
+    """
+    aside = shipped.new_aside()
+    texts = {path.name: _text(edition, lesson, path) for lesson, path in lessons().items()}
+    plan = shipped.notebooks().parent / "docs" / "workshop.md"
+    if edition == "instructor" and plan.exists():
+        texts[plan.name] = plan.read_text(encoding="utf-8").replace("(../notebooks/", "(")
+    for name, text in texts.items():
+        shipped.put(folder / name, text.encode(), aside / folder.name / name)
+    return Built(folder, list(texts), aside)
+
+
+def _text(edition: Edition, lesson: str, path: Path) -> str:
+    notebook = nbformat.read(path, as_version=4)
+    unsolved = {id for id, cell in _exercise_cells(notebook) if stub_of(cell.source)}
+    if lacking := [each.id for each in exercises().values() if each.lesson == lesson and each.id not in unsolved]:
+        said = f"{path.name} is not as it was shipped: there is no unsolved exercise {', '.join(lacking)}"
+        raise SetupError(said, f"`chatlab reset {lesson}` keeps your copy aside, and puts it back")
+    text: str = nbformat.writes(instructors(notebook, lesson) if edition == "instructor" else notebook)
+    return f"{text}\n"
+
+
+# --- The instructor's ---
+
+
+def instructors(notebook: NotebookNode, lesson: str) -> NotebookNode:
+    """The instructor's form of a learner's notebook, which is left as it is."""
+    made: NotebookNode = nbformat.from_dict(notebook)
+    made.cells = list(_with_notes(notebook.cells, notes(lesson)))
+    for number, cell in enumerate(cell for cell in made.cells if cell.id == NOTE):
+        cell.id = f"{NOTE}-{number:02}"
+    return made
+
+
+NOTE = "note"  # how the ids of added cells begin
+
+
+def _note(*paragraphs: str) -> NotebookNode:
+    quoted = "\n".join(f"> {line}".rstrip() for line in "\n\n".join(filter(None, paragraphs)).splitlines())
+    cell: NotebookNode = nbformat.v4.new_markdown_cell(quoted, id=NOTE)
+    return cell
+
+
+def _with_notes(cells: Sequence[NotebookNode], lesson: Notes) -> Iterator[NotebookNode]:
+    """The cells, each followed by what there is to say about it."""
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            yield cell
+            yield from (_about(lesson, heading) for heading in HEADING.findall(cell.source))
+        elif id := _exercise_of(cell):
+            yield solved(cell, exercises()[id])
+            yield about_exercise(exercises()[id])
+        else:
+            yield cell
+            yield from (_about_prediction(*found) for found in PREDICT.findall(cell.source))
+
+
+def _about(lesson: Notes, heading: str) -> NotebookNode:
+    section = lesson.section(heading)
+    begun = lesson.minutes if section is lesson.sections[0] else 0
+    return _note(
+        f"**For the instructor** · {_minutes(section.minutes)}" + (f" of {begun}" if begun else ""),
+        _listed("Before the class", lesson.prepare) if begun else "",
+        _plan(lesson) if begun else "",
+        _listed("Say", section.say),
+        _listed("What usually goes wrong", section.wrong),
+        _listed("Ask", [f"{question} *{answer}*" for question, answer in section.ask]),
+    )
+
+
+def _minutes(number: int) -> str:
+    return f"{number} minute{'s' * (number != 1)}"
+
+
+def _listed(title: str, points: Sequence[str]) -> str:
+    return "\n".join([f"**{title}**\n", *(f"- {point}" for point in points)]) if points else ""
+
+
+def _plan(lesson: Notes) -> str:
+    """When each section begins, counted from the lesson's beginning."""
+    rows, at = ["| from minute | section | minutes |", "|---|---|---|"], 0
+    for section in lesson.sections:
+        rows.append(f"| {at} | {section.heading} | {section.minutes} |")
+        at += section.minutes
+    return "\n".join(rows)
+
+
+def _about_prediction(lesson: str, key: str) -> NotebookNode:
+    question = questions(lesson)[key]
+    answers = [
+        f"- {'✔' if option.right else '✘'} {letter}) {option.text} *{option.why}*"
+        for letter, option in zip(LETTERS, question.options, strict=False)
+    ]
+    return _note("**For the instructor** · let them vote by hand before anybody clicks", "\n".join(answers))
+
+
+def about_exercise(exercise: Exercise) -> NotebookNode:
+    hints = "\n".join(f"{number}. {_as_markdown(hint)}" for number, hint in enumerate(exercise.hints, start=1))
+    return _note(
+        f"**For the instructor** · {exercise.id}, why so: {_as_markdown(exercise.why)}", f"**Its hints**\n\n{hints}"
+    )
+
+
+def _as_markdown(text: str) -> str:
+    """A plain text, with code in backticks at most: several lines as a block, one line with its signs made harmless."""
+    if "\n" in text:
+        return "\n".join(["", "   ```text", *(f"   {line}" for line in text.splitlines()), "   ```"])
+    return re.sub(r"(`[^`]*`)|([\\<*_])", lambda found: found[1] or f"\\{found[2]}", text)
+
+
+# --- Exercises, solved ---
+
+
+def _exercise_of(cell: NotebookNode) -> str:
+    """The id of the exercise that a code cell holds, "03.1"; empty if it holds none."""
+    tags = [tag.removeprefix("exercise-") for tag in cell.metadata.get("tags", []) if tag.startswith("exercise-")]
+    return tags[0] if tags else ""
+
+
+def _exercise_cells(notebook: NotebookNode) -> Iterator[tuple[str, NotebookNode]]:
+    return ((id, cell) for cell in notebook.cells if (id := _exercise_of(cell)))
+
+
+def stub_of(source: str) -> ast.stmt | None:
+    """The statement in an exercise's cell to be replaced: a function or class of dots, or `answer = ...`."""
+    return next((statement for statement in ast.parse(source).body if _is_stub(statement)), None)
+
+
+def _is_stub(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            return all(_is_dots(each) for each in statement.body)
+        case ast.ClassDef():  # one method of dots will do: the others are given
+            return any(_is_stub(each) for each in statement.body) or all(map(_is_dots, statement.body))
+        case ast.Assign(value=ast.Constant(value=value)):
+            return value is ...
+    return False
+
+
+def _is_dots(statement: ast.stmt) -> bool:
+    """Whether it does nothing: three dots, or the docstring above them."""
+    match statement:
+        case ast.Expr(value=ast.Constant(value=value)):
+            return value is ... or isinstance(value, str)
+    return False
+
+
+def solved(cell: NotebookNode, exercise: Exercise) -> NotebookNode:
+    """The cell with the reference solution in place of the stub, and the output it then has."""
+    stub = stub_of(cell.source)
+    assert stub is not None and stub.end_lineno is not None, f"{exercise.id} has no stub"
+    lines = cell.source.splitlines()
+    lines[stub.lineno - 1 : stub.end_lineno] = _answer(exercise, stub)
+    solved: NotebookNode = nbformat.from_dict(cell)
+    solved.source = "\n".join(lines)
+    right = Outcome(exercise.id, "right", exercise.title)
+    for output in solved.outputs:
+        if output.get("data", {}).get("text/plain", "").startswith(f"{SIGNS['not tried']} {exercise.id} "):
+            output.data = nbformat.from_dict({"text/html": right._repr_html_(), "text/plain": repr(right)})
+    return solved
+
+
+def _answer(exercise: Exercise, stub: ast.stmt) -> list[str]:
+    """The solution, under the name that the cell's `check` is given."""
+    code, called = exercise.code.splitlines(), exercise.solve.__name__
+    name = stub.targets[0].id if isinstance(stub, ast.Assign) and isinstance(stub.targets[0], ast.Name) else ""
+    name = name or getattr(stub, "name", "")
+    if exercise.makes:
+        return [*code, "", f"{name} = {called}()"]
+    return code if name == called else [*code, "", f"{name} = {called}"]

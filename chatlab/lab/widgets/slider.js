@@ -1,0 +1,39 @@
+// The page's side of chatlab.lab.widgets.slider: a native slider inside its label.
+
+const MOVES = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "PageUp", "PageDown", "Home", "End"];
+
+function render({ model, el }) {
+  const row = document.createElement("div");
+  const label = document.createElement("label");
+  const name = document.createElement("span");
+  const slider = document.createElement("input");
+  const figure = document.createElement("span");
+  name.textContent = model.get("description");
+  label.title = model.get("tooltip") ?? "";
+  Object.assign(slider, { type: "range", min: 0, max: model.get("max"), step: model.get("step") });
+  figure.setAttribute("aria-hidden", "true"); // a screen reader says the value of the slider itself
+
+  const draw = () => {
+    slider.value = model.get("value");
+    figure.textContent = model.get("value");
+  };
+  slider.addEventListener("input", () => { figure.textContent = slider.value; });
+  slider.addEventListener("change", () => {
+    model.set("value", Number(slider.value));
+    model.save_changes();
+  });
+  // JupyterLab would walk to another cell with these.
+  slider.addEventListener("keydown", (event) => { if (MOVES.includes(event.key)) event.stopPropagation(); });
+  model.on("change:value", draw);
+  draw();
+
+  row.style.cssText = label.style.cssText = "display:flex;align-items:center;gap:0.5em;line-height:2";
+  name.style.minWidth = "9em";
+  slider.style.width = "12em";
+  figure.style.minWidth = "3em";
+  label.append(name, slider);
+  row.append(label, figure);
+  el.append(row);
+}
+
+export default { render };

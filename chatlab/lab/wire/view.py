@@ -1,0 +1,322 @@
+"""The ways to look at events: a table, an annotated hexdump, a sequence picture.
+
+Each has a plain text, for terminals and screen readers, and a static form for notebooks (HTML) that needs no kernel
+and no script. Text and picture say the same.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from typing import Final
+
+from chatlab.lab.picture import picture
+from chatlab.lab.wire.decode import Event, Part, quoted, shortened
+from chatlab.lab.wire.fields import describe_bytes, describe_http, describe_redis, describe_stomp
+from chatlab.websocket import frames as websocket
+from chatlab.websocket.frames import Field
+
+# --- Table -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table: its title, what it shows of an event, whether it is a number."""
+
+    title: str
+    show: Callable[[Event], str]
+    number: bool = False
+
+
+class Table:
+    """Events, one a line. A layer that rides on another is written below it."""
+
+    def __init__(self, events: Sequence[Event], *, times: bool = True, sizes: bool = True, limit: int = 200) -> None:
+        self.events = events[:limit]
+        self.more = len(events) - len(self.events)
+        self.columns = list(_columns(events, times, sizes))
+
+    def __str__(self) -> str:
+        rows = [[column.title for column in self.columns], *self._rows()]
+        widths = [max(map(_width, cells)) for cells in zip(*rows, strict=True)]
+        lines = ["  ".join(map(_padded, row, widths, self.columns)).rstrip() for row in rows]
+        return "\n".join(lines + ([f"… {self.more} more"] if self.more else []))
+
+    __repr__ = __str__
+
+    def _rows(self) -> list[list[str]]:
+        return [[column.show(event) for column in self.columns] for event in self.events]
+
+    def _repr_html_(self) -> str:
+        head = "".join(f'<th scope="col" style="text-align:left">{escape(each.title)}</th>' for each in self.columns)
+        body = "".join(f"<tr>{''.join(map(_cell, row, self.columns))}</tr>" for row in self._rows())
+        more = f"<p>… {self.more} more</p>" if self.more else ""
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/plain": str(self), "text/html": self._repr_html_()}
+
+
+def _columns(events: Sequence[Event], times: bool, sizes: bool) -> Iterator[Column]:
+    if times:
+        yield Column("seconds", lambda event: f"{event.time:.6f}", number=True)
+        yield Column("held ms", _held, number=True)
+    if len({event.connection for event in events if event.connection}) > 1:
+        yield Column("conn", lambda event: str(event.connection or ""), number=True)
+    yield Column("who", lambda event: f"{event.source} → {event.target}" if event.target else event.source)
+    if sizes:
+        yield Column("bytes", lambda event: str(event.size) if event.size else "", number=True)
+    yield Column("layer", lambda event: event.layer)
+    yield Column("kind", lambda event: event.kind)
+    yield Column("what", what)
+
+
+def _held(event: Event) -> str:
+    return f"{(event.passed - event.until) * 1000:.1f}" if event.passed is not None and event.size else ""
+
+
+def what(event: Event) -> str:
+    """An event's summary, and whether the wire has kept it."""
+    lost = "" if arrived(event) else "✗ not passed on"
+    return "  ".join(filter(None, [shortened(event.summary, 90), lost]))
+
+
+def in_words(kind: str, summary: str) -> str:
+    """Both, but a command of Redis, whose summary begins with its kind, is named once."""
+    return summary if summary.split(" ", 1)[0] == kind else f"{kind} {summary}".rstrip()
+
+
+def arrived(event: Event) -> bool:
+    """Whether the wire has passed it on, if it was anything to pass on."""
+    return event.passed is not None or not event.size
+
+
+def _width(text: str) -> int:
+    """How many columns a terminal gives it: a Hangul syllable takes two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _padded(text: str, width: int, column: Column) -> str:
+    space = " " * (width - _width(text))
+    return space + text if column.number else text + space
+
+
+def _cell(text: str, column: Column) -> str:
+    return f'<td style="text-align:{"right" if column.number else "left"}">{escape(text)}</td>'
+
+
+# --- Annotated hexdump -----------------------------------------------------------------------------------------------
+
+TITLES: Final = ("octets", "bits", "field", "value", "meaning", "clause")
+COLOURS: Final = ("#d7e8fb", "#fbe3c8", "#d9f0d3", "#f3d9ee", "#fdf3b8", "#d5efef")
+CELL: Final = "text-align:left;line-height:1.4;padding:1px 6px"
+SHOWN_OCTETS: Final = 256
+
+
+class Dissection:
+    """Octets, and the fields they are made of, bit by bit."""
+
+    def __init__(self, data: bytes, fields: Sequence[Field]) -> None:
+        self.data = data
+        self.fields = list(fields)
+
+    def __str__(self) -> str:
+        rows = [TITLES, *map(self._row, self.fields)]
+        widths = [max(map(_width, cells)) for cells in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(text + " " * (width - _width(text)) for text, width in zip(row, widths, strict=True))
+            for row in rows
+        ]
+        return "\n".join([*self._dump(), "", *(line.rstrip() for line in lines)])
+
+    __repr__ = __str__
+
+    def _dump(self) -> list[str]:
+        """Sixteen octets a line, as every hexdump."""
+        shown = self.data[:SHOWN_OCTETS]
+        lines = [
+            f"{at:04x}  {shown[at : at + 16].hex(' '):47}  {_ascii(shown[at : at + 16])}"
+            for at in range(0, len(shown), 16)
+        ]
+        return lines + ([f"… {len(self.data) - len(shown)} more octets"] if len(self.data) > len(shown) else [])
+
+    def _row(self, field: Field) -> tuple[str, ...]:
+        octets = f"{field.start}" if field.stop - field.start <= 1 else f"{field.start}-{field.stop - 1}"
+        meaning = f"{field.meaning}; ✗ {field.problem}" if field.problem else field.meaning
+        return octets, self._bits(field), field.name, _value(field), meaning, field.clause
+
+    def _bits(self, field: Field) -> str:
+        """The field as it stands on the wire: whole octets in hexadecimal, parts of one bit by bit."""
+        if field.bit % 8 == 0 and field.bits % 8 == 0:
+            return shortened(self.data[field.start : min(field.stop, field.start + 9)].hex(" "), 24)
+        bits = f"{self.data[field.start]:08b}"
+        at = field.bit % 8
+        row = "." * at + bits[at : at + field.bits] + "." * (8 - at - field.bits)
+        return f"{row[:4]} {row[4:]}"
+
+    def _repr_html_(self) -> str:
+        octets = " ".join(self._octet(at) for at in range(min(len(self.data), SHOWN_OCTETS)))
+        more = f" … {len(self.data) - SHOWN_OCTETS} more octets" if len(self.data) > SHOWN_OCTETS else ""
+        head = "".join(f'<th scope="col" style="{CELL}">{title}</th>' for title in TITLES)
+        body = "".join(self._html_row(number, field) for number, field in enumerate(self.fields))
+        dump = f'<p style="font-family:monospace;line-height:1.8;color:#111">{octets}{more}</p>'
+        return f"{dump}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def _octet(self, at: int) -> str:
+        """One octet with the colour of the first field in it; the names of all are in its tooltip."""
+        here = [number for number, field in enumerate(self.fields) if field.start <= at < field.stop]
+        names = escape(", ".join(self.fields[number].name for number in here), quote=True)
+        colour = COLOURS[here[0] % len(COLOURS)] if here else "transparent"
+        return f'<span title="octet {at}: {names}" style="background:{colour};padding:2px">{self.data[at]:02x}</span>'
+
+    def _html_row(self, number: int, field: Field) -> str:
+        octets, bits, *rest = map(escape, self._row(field))
+        mark = f'style="background:{COLOURS[number % len(COLOURS)]};color:#111;font-family:monospace;{CELL}"'
+        cells = "".join(f'<td style="{CELL}">{text}</td>' for text in rest)
+        return f'<tr><td style="{CELL}">{octets}</td><td {mark}>{bits}</td>{cells}</tr>'
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/plain": str(self), "text/html": self._repr_html_()}
+
+
+def _ascii(data: bytes) -> str:
+    return "".join(chr(octet) if 0x20 <= octet < 0x7F else "." for octet in data)
+
+
+def _value(field: Field) -> str:
+    if isinstance(field.value, int):
+        return str(field.value)
+    return quoted(field.value, 30) if field.value else ""
+
+
+def dissect(what: Event | bytes) -> Dissection:
+    """Return the octets of an event with their fields named; bytes are taken for a WebSocket frame."""
+    if isinstance(what, bytes):
+        return Dissection(what, websocket.describe(what))
+    describe = {"http": describe_http, "stomp": describe_stomp, "redis": describe_redis}.get(what.layer, describe_bytes)
+    fields = _frame_fields(what, what.value) if isinstance(what.value, Part) else describe(what.data)
+    return Dissection(what.data, fields)
+
+
+def _frame_fields(event: Event, part: Part) -> list[Field]:
+    """Name the bits of a frame, with what only its connection tells: who sent it, and what it inflates to."""
+    fields = websocket.describe(event.data)
+    if (part.frame.mask is not None) != (event.sender == "client"):
+        rule = "what a client sends must be masked, and what a server sends must not"
+        fields = [replace(field, problem=rule) if field.name == "MASK" else field for field in fields]
+    if event.content != part.frame.payload:
+        fields[-1] = replace(fields[-1], meaning=f"inflated: {quoted(event.content)}", clause="RFC 7692 §7.2.2")
+    return fields
+
+
+# --- Sequence picture ------------------------------------------------------------------------------------------------
+
+MARGIN: Final = 90  # points: the space for times, and half a party's name
+APART: Final = 360
+ROW: Final = 30
+LABEL: Final = 56  # characters: between two parties it may reach into the margins
+LABEL_BETWEEN: Final = 48  # where there are more, it would reach into the next one's
+ARROW_COLOURS: Final = {
+    "tcp": "#666666",
+    "http": "#8a4b00",
+    "websocket": "#0b5cad",
+    "stomp": "#6a1b9a",
+    "redis": "#a3152a",
+    "bytes": "#333333",
+    "fault": "#b00020",
+}
+
+
+class SequencePicture:
+    """Events as arrows between the parties, from top to bottom; one that was lost or held stops halfway, at a cross."""
+
+    def __init__(self, events: Sequence[Event], *, times: bool = False, limit: int = 60) -> None:
+        self.events = list(events[:limit])
+        self.more = len(events) - len(self.events)
+        self.times = times
+        self.parties = list(dict.fromkeys(name for event in self.events for name in self._ends(event) if name))
+
+    def _ends(self, event: Event) -> tuple[str, str]:
+        """The parties an event goes between, client first, so that the client's line stands to the left."""
+        if event.sender == "wire":
+            return "", ""
+        client, server = (event.source, event.target) if event.sender == "client" else (event.target, event.source)
+        several = len({each.connection for each in self.events if each.connection}) > 1
+        return (f"client {event.connection}" if client == "client" and several else client), server
+
+    def __str__(self) -> str:
+        lines = [
+            f"Sequence of {len(self.events)} events between {', '.join(self.parties)}:",
+            *map(self._line, self.events),
+        ]
+        return "\n".join(lines + ([f"… {self.more} more"] if self.more else []))
+
+    __repr__ = __str__
+
+    def _line(self, event: Event) -> str:
+        time = f"{event.time:.6f}  " if self.times else ""
+        client, server = self._ends(event)
+        way = {"client": f"{client} → {server}: ", "server": f"{server} → {client}: ", "wire": "— "}[event.sender]
+        return f"{time}{way}{event.layer} {in_words(event.kind, what(event))}"
+
+    # -- SVG
+
+    def svg(self) -> str:
+        """Return the picture. Its title and description say the same to those who cannot see it."""
+        width = 2 * MARGIN + APART * max(1, len(self.parties) - 1)
+        height = ROW * (len(self.events) + 2 + bool(self.more))
+        drawn = [*self._lifelines(height), *(part for row in enumerate(self.events) for part in self._arrow(*row))]
+        if self.more:
+            drawn.append(_text(width / 2, height - 8, f"… {self.more} more", "#333333"))
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width} {height}" width="{width}" '
+            f'height="{height}" font-family="sans-serif" font-size="12"><title>Sequence picture</title>'
+            f"<desc>{escape(str(self))}</desc>"
+            f'<rect width="100%" height="100%" fill="#ffffff"/>{"".join(drawn)}</svg>'
+        )
+
+    def _place(self, party: str) -> float:
+        return MARGIN + APART * self.parties.index(party)
+
+    def _lifelines(self, height: float) -> Iterator[str]:
+        for party in self.parties:
+            x = self._place(party)
+            yield _text(x, ROW / 2 + 4, party, "#111111", weight="bold")
+            yield f'<line x1="{x}" y1="{ROW * 0.8}" x2="{x}" y2="{height - ROW / 2}" stroke="#999999"/>'
+
+    def _arrow(self, row: int, event: Event) -> Iterator[str]:
+        y = ROW * (row + 2)
+        colour = ARROW_COLOURS[event.layer]
+        if self.times:
+            yield _text(4, y, f"{event.time:.4f}", "#333333", anchor="start")
+        limit = LABEL if len(self.parties) <= 2 else LABEL_BETWEEN
+        label = shortened(in_words(event.kind, event.summary), limit)
+        if event.sender == "wire":
+            yield _text(MARGIN + APART * (len(self.parties) - 1) / 2, y - 4, f"— {label} —", colour, weight="bold")
+            return
+        client, server = map(self._place, self._ends(event))
+        start, end = (client, server) if event.sender == "client" else (server, client)
+        yield _text((start + end) / 2, y - 4, label, colour)
+        if event.layer == "stomp" and any(each.layer == "websocket" for each in self.events):
+            return  # it rides on the WebSocket frame above it, and that has the arrow
+        if not arrived(event):
+            end = (start + end) / 2
+            yield _text(end, y + 4, "✗", colour, weight="bold")
+        dash = ' stroke-dasharray="4 3"' if event.layer == "tcp" else ""
+        yield f'<line x1="{start}" y1="{y}" x2="{end}" y2="{y}" stroke="{colour}"{dash}/>'
+        if arrived(event):
+            back = end - 8 if end > start else end + 8
+            yield f'<polygon points="{end},{y} {back},{y - 4} {back},{y + 4}" fill="{colour}"/>'
+
+    def _repr_html_(self) -> str:
+        return picture(self.svg(), "Sequence picture", str(self))
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/plain": str(self), "text/html": self._repr_html_()}
+
+
+def _text(x: float, y: float, text: str, colour: str, *, anchor: str = "middle", weight: str = "normal") -> str:
+    place = f'x="{x:g}" y="{y:g}" text-anchor="{anchor}" font-weight="{weight}" fill="{colour}"'
+    return f"<text {place}>{escape(text)}</text>"

@@ -1,0 +1,1 @@
+"""Set up logging, and limit how often a line is repeated."""

@@ -1,0 +1,104 @@
+"""The room as in the article: it sends to one session after another and waits for each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from uuid import UUID
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
+
+from chatlab.net import websockets_library
+from chatlab.net.held import Held
+from chatlab.room.admission import Admission, peer_address
+from chatlab.room.metrics import MemberMetrics, Metrics
+from chatlab.room.server import CLOSING, OPEN_SECONDS, SHUTDOWN_SECONDS, RoomServer
+from chatlab.websocket.handshake import known_names
+
+logger = logging.getLogger("chatlab.room")
+
+
+class RoomAsInTheArticle:
+    """The article's ChatSocketHandler, method by method: a registry, and a loop that sends to one after another.
+
+    What is wrong with it is left in. One session that does not read blocks the loop once its buffers are full, and with
+    it the sender. One session that is going away makes `send` raise: those after it get nothing, and the sender, whose
+    handler this is, is closed with 1011. Any number of loops run at once, so members see messages in different orders.
+    A text goes out as it came: with a line end in it, it passes for somebody else's line wherever lines are shown.
+    """
+
+    def __init__(self) -> None:
+        self.sessions: dict[UUID, ServerConnection] = {}
+        self.transports = websockets_library.Transports(Held(logger))
+        self.messages = self.deliveries = 0
+
+    async def handle(self, connection: ServerConnection) -> None:
+        """afterConnectionEstablished, then handleTextMessage for each text, then afterConnectionClosed."""
+        self.sessions[connection.id] = connection
+        logger.info("new connection: %s", connection.id)
+        try:
+            while (text := await self._next_text(connection)) is not None:
+                await self.handle_text_message(text)
+        finally:
+            self.sessions.pop(connection.id, None)
+            logger.info("connection closed: %s", connection.id)
+
+    async def _next_text(self, connection: ServerConnection) -> str | None:
+        try:
+            return await connection.recv(decode=True)
+        except ConnectionClosedOK:
+            return None
+        except ConnectionClosedError as error:  # handleTransportError
+            logger.error("transport error: %s", error)
+            return None
+
+    async def handle_text_message(self, text: str) -> None:
+        """Send `text` to every session of the registry, one after another."""
+        self.messages += 1
+        for session in list(self.sessions.values()):  # a copy: sessions come and go while this loop waits
+            await session.send(f"Server received: {text}")
+            self.deliveries += 1
+
+    async def aclose(self) -> None:
+        """Nothing runs on here once the sessions are closed."""
+
+    def metrics(self) -> Metrics:
+        """What there is to see from outside: the sessions, and what waits for each."""
+        members = tuple(
+            MemberMetrics(
+                f"session {number}", peer_address(each.remote_address), 0, self.transports.buffered(each), each.latency
+            )
+            for number, each in enumerate(self.sessions.values(), 1)
+        )
+        return Metrics(members, (), self.messages, self.deliveries)
+
+
+async def start(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    origins: Sequence[str] = ("*",),
+    host_names: Sequence[str] = (),
+    send_buffer: int | None = None,
+) -> RoomServer:
+    """Open the article's room: any origin by default, no limits but the library's, one send after another.
+
+    It runs on the library `websockets`, as the handler that lesson 03 writes does.
+    """
+    article, names = RoomAsInTheArticle(), known_names((host, *host_names), origins)
+    server = await serve(
+        article.handle,
+        host,
+        port,
+        process_request=websockets_library.judged_by(Admission(tuple(origins), names=names)),
+        create_connection=article.transports.connection_class(send_buffer),
+        open_timeout=OPEN_SECONDS,
+        compression=None,
+        server_header=None,
+        logger=websockets_library.quiet(logger),
+    )
+    host, port = server.sockets[0].getsockname()[:2]
+    close = partial(websockets_library.close, server, article.transports, SHUTDOWN_SECONDS, CLOSING)
+    return RoomServer(article, host, port, None, close)

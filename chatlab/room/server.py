@@ -1,0 +1,196 @@
+"""A room that listens: the page and the WebSocket of the room that holds, on one port. `start()` is the way in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Protocol, Self
+from urllib.parse import quote, urlencode
+
+from aiohttp import web
+
+from chatlab.classroom import PAGE, CodeGuard, host_to_open, in_url, page_file
+from chatlab.logs.throttled import Seldom
+from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
+from chatlab.net.fanout import SlowReaderPolicy
+from chatlab.net.held import Held
+from chatlab.net.http.hosts import judged_by_name
+from chatlab.net.http.server import HttpServer
+from chatlab.net.http.upgrade import upgrade
+from chatlab.room.admission import PATH, Admission, asked_name, peer_address, query
+from chatlab.room.metrics import Metrics
+from chatlab.room.room import Member, RateLimit, Room
+from chatlab.websocket.connection import Connection
+from chatlab.websocket.frames import Close, CloseCode
+from chatlab.websocket.handshake import known_names
+
+logger = logging.getLogger("chatlab.room")
+refusals = Seldom(logger)
+
+SHUTDOWN_SECONDS = 2.0  # for members to answer the close with 1001, before their connections are dropped
+OPEN_SECONDS = 5.0  # for a client to send its request
+CLOSING = "the room is closing"
+
+
+class Handler(Protocol):
+    """What a server needs of a room."""
+
+    async def aclose(self) -> None:
+        """Stop what runs besides the members."""
+
+    def metrics(self) -> Metrics:
+        """What the room is doing now."""
+
+
+class RoomServer:
+    """A room that listens; close it with `aclose()` or `async with`."""
+
+    def __init__(
+        self, room: Handler, host: str, port: int, code: str | None, close_connections: Callable[[], Awaitable[None]]
+    ) -> None:
+        self.room = room
+        self.code = code
+        self.port = port
+        self.host = host_to_open(host)
+        self.url = f"ws://{in_url(self.host)}:{self.port}{PATH}"
+        self._close_connections = close_connections
+
+    def join_url(self, name: str | None = None) -> str:
+        """The URL for a member, with the room code if there is one: ws://127.0.0.1:8080/room?name=Ana."""
+        fields = {"name": name, "code": self.code}
+        text = urlencode({key: value for key, value in fields.items() if value}, quote_via=quote)
+        return f"{self.url}?{text}" if text else self.url
+
+    def page_url(self, host: str | None = None) -> str:
+        """The page's URL; the code stands behind the #, which browsers keep to themselves."""
+        return f"http://{in_url(host or self.host)}:{self.port}/" + (f"#{self.code}" if self.code else "")
+
+    def metrics(self) -> Metrics:
+        """What the room is doing now."""
+        return self.room.metrics()
+
+    async def aclose(self) -> None:
+        """Stop listening, close every member with 1001, and drop those who have not answered in time."""
+        await self._close_connections()
+        await self.room.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+async def start(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    origins: Sequence[str] = (),
+    host_names: Sequence[str] = (),
+    code: str | None = None,
+    policy: SlowReaderPolicy | None = None,
+    rate: RateLimit | None = None,
+    max_size: int = 1 << 16,
+    compression: str | None = None,
+    ping_interval: float = 20,
+    ping_timeout: float = 20,
+    send_buffer: int | None = None,
+    room: Callable[[SlowReaderPolicy, RateLimit | None], Room] = Room,
+) -> RoomServer:
+    """Open the room that holds; `port=0` takes a free one.
+
+    `origins`: whose pages may come in besides the room's own, as https://example.org; "*" lets in all of them.
+    `host_names`: what this server is called, besides its addresses, localhost and names without a dot.
+    `code`: the room code to ask for. `policy`: for slow readers. `rate`: for fast senders; without it, one member can
+    send as much as the machine takes, which is what a measurement wants and a class does not. `max_size`: of one
+    message, in bytes; beyond it a member is closed with 1009. `ping_interval`, `ping_timeout`: keep-alive, in seconds.
+
+    `compression="deflate"` allows permessage-deflate. It is off because with it no two members share a byte: each
+    message is compressed again for each member, with a memory of its own for each (some 300 KiB at zlib's defaults).
+
+    `send_buffer`: the kernel's send buffer for each member, in bytes (SO_SNDBUF); None leaves it to the kernel, which
+    gives up to some megabytes. With a small one, a member who does not read is noticed sooner.
+
+    `room` makes the room from `policy` and `rate`: `Room`, or a kind of it.
+    """
+    policy = policy or SlowReaderPolicy()
+    settings = EndSettings(
+        KeepAlive(ping_interval, ping_timeout, Close(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")),
+        close_timeout=policy.drain_seconds + 1,  # no sooner: a slow reader has that long to come to its close
+        held=Held(logger),
+    )
+    names = known_names((host, *host_names), origins)
+    guard = None if code is None else CodeGuard(code)
+    admission = Admission(tuple(origins), guard, compression == "deflate", names)
+    entrance = Entrance(room(policy, rate), admission, settings, max_size)
+    http = HttpServer(entrance.application(), logger, first_request_seconds=OPEN_SECONDS, send_buffer=send_buffer)
+    try:
+        await http.listen(host, port)
+    except BaseException:
+        await http.aclose(deadline=0)
+        raise
+    return RoomServer(entrance.room, http.host, http.port, code, partial(entrance.aclose, http))
+
+
+class Entrance:
+    """HTTP for the room that holds: the page, and WebSockets to its members."""
+
+    def __init__(self, room: Room, admission: Admission, settings: EndSettings, max_size: int) -> None:
+        self.room = room
+        self._admission = admission
+        self._settings = settings
+        self._max_size = max_size
+        self._ends: set[WebSocketEnd] = set()
+        self._closing = False
+
+    def application(self) -> web.Application:
+        """Everything at one handler: it decides what there is, and for whom."""
+        app = web.Application()
+        app.middlewares.append(judged_by_name(self._admission.names, self._admission.origins, refusals))
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        return app
+
+    async def aclose(self, http: HttpServer) -> None:
+        """Close every member with 1001, and drop those who have not answered in time."""
+        self._closing = True
+        await http.stop_listening()
+        # RFC 6455, 7.4.1: 1001 "indicates that an endpoint is "going away", such as a server going down"
+        for end in list(self._ends):
+            end.close(CloseCode.GOING_AWAY, CLOSING)
+        await http.aclose(asyncio.get_running_loop().time() + SHUTDOWN_SECONDS)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if request.path in PAGE and request.method == "GET":
+            body, headers = page_file(request.path)
+            return web.Response(body=body, headers=headers)
+        if self._closing:
+            return web.Response(status=503, text=f"{CLOSING}\n")
+        end: WebSocketEnd | None = None
+
+        def open_end(transport: asyncio.Transport, websocket: Connection) -> WebSocketEnd:
+            nonlocal end
+            end = self._open(request.path_qs, transport, websocket)
+            self._ends.add(end)
+            return end
+
+        try:
+            accept = partial(self._admission, address=request.remote or "")
+            return await upgrade(request, accept, open_end, refusals, max_message=self._max_size)
+        finally:
+            if end is not None:
+                self._ends.discard(end)
+
+    def _open(self, target: str, transport: asyncio.Transport, websocket: Connection) -> WebSocketEnd:
+        address = peer_address(transport.get_extra_info("peername"))
+        log = logging.LoggerAdapter(logger, {"connection": address})
+
+        def open_peer(end: WebSocketEnd) -> Member:
+            beats, parts = bool(query(target, "beats")), bool(query(target, "parts"))
+            return self.room.join(end, asked_name(target), address, beats=beats, parts=parts)
+
+        return WebSocketEnd(transport, websocket, open_peer, name=address, log=log, settings=self._settings)

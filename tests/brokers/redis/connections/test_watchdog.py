@@ -1,0 +1,69 @@
+"""The watchdog ends a wait that is over, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from chatlab.brokers.redis.connections.watchdog import Watchdog
+
+pytestmark = pytest.mark.every_loop
+
+FOREVER = 30.0
+
+
+async def test_a_wait_within_its_limit_is_left_alone_however_many_came_before() -> None:
+    watchdog = Watchdog()
+    for _ in range(1000):
+        with watchdog(0.2):
+            await asyncio.sleep(0)
+    with watchdog(FOREVER):
+        await asyncio.sleep(0.3)  # the timer of an earlier wait runs out meanwhile
+    watchdog.stop()
+
+
+async def test_a_wait_beyond_its_limit_ends_with_timeout_error_and_the_task_goes_on() -> None:
+    watchdog = Watchdog()
+    with watchdog(FOREVER):  # its timer stays: both waits below are shorter
+        await asyncio.sleep(0)
+    for seconds in (0.1, 0.05):
+        started = time.monotonic()
+        with pytest.raises(TimeoutError), watchdog(seconds):
+            await asyncio.sleep(FOREVER)
+        assert seconds <= time.monotonic() - started + 0.01 < FOREVER / 2
+    await asyncio.sleep(0)  # no cancellation is left over
+    watchdog.stop()
+
+
+async def test_who_is_cancelled_by_others_ends_even_if_the_limit_is_over_at_the_same_moment() -> None:
+    watchdog = Watchdog()
+
+    async def wait() -> None:
+        with watchdog(0.05):
+            await asyncio.sleep(FOREVER)
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_at(watchdog._deadline, task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    watchdog.stop()
+
+
+async def test_between_two_waits_nobody_is_bitten() -> None:
+    watchdog = Watchdog()
+    with watchdog(0.05):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.15)
+    with watchdog(FOREVER):
+        await asyncio.sleep(0)
+    watchdog.stop()
+
+
+async def test_an_error_in_the_wait_comes_through() -> None:
+    watchdog = Watchdog()
+    with pytest.raises(KeyError), watchdog(FOREVER):
+        raise KeyError("its own")
+    watchdog.stop()

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import pytest
+
+from chatlab.chat.endpoint import sockjs
+from tests.fuzz_connections import drop
+
+
+async def test_a_thousand_clients_dropped_anywhere_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bounded set; `make fuzz` drops ten thousand."""
+    monkeypatch.setattr(sockjs, "DISCONNECT_DELAY", 0.5)
+    await drop(1_000)

@@ -1,0 +1,267 @@
+"""Both editions come from one master: notes fit their notebooks, solutions are in the one and not in the other."""
+
+import re
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from chatlab.errors import SetupError
+from chatlab.lab.editions import edition
+from chatlab.lab.exercises.exercise import Exercise, exercises, is_stub
+from chatlab.lab.widgets.predict import questions
+
+ROOT = Path(__file__).parents[3]
+LESSONS = edition.lessons()
+each_lesson = pytest.mark.parametrize("lesson", LESSONS)
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CHATLAB_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("CHATLAB_HOME", str(tmp_path_factory.mktemp("home")))
+        return edition.build("instructor", tmp_path_factory.mktemp("editions") / "instructor").folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in with two of the notebooks."""
+    (tmp_path / "notebooks").mkdir()
+    for lesson in ("00", "03"):
+        shutil.copy(LESSONS[lesson], tmp_path / "notebooks")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def read(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)
+
+
+@cache
+def instructors(lesson: str) -> Any:
+    return edition.instructors(read(LESSONS[lesson]), lesson)
+
+
+def code_cells(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def exercise_cell(notebook: Any, id: str) -> Any:
+    (cell,) = (cell for cell in notebook.cells if f"exercise-{id}" in cell.metadata.get("tags", []))
+    return cell
+
+
+def minutes_of(lesson: str) -> int:
+    """What the lesson says of itself, at its top."""
+    said = re.search(r"(\d+) minutes", read(LESSONS[lesson]).cells[0].source)
+    assert said
+    return int(said[1])
+
+
+def of_lesson(lesson: str) -> list[Exercise]:
+    return [exercise for exercise in exercises().values() if exercise.lesson == lesson]
+
+
+# Notes and notebooks keep in step.
+
+
+@each_lesson
+def test_every_section_has_its_notes_in_the_notebooks_order(lesson: str) -> None:
+    noted = [section.heading for section in edition.notes(lesson).sections]
+    assert noted == edition.headings(read(LESSONS[lesson])), f"mend chatlab/lab/editions/notes/{lesson}.toml"
+
+
+@each_lesson
+def test_the_sections_minutes_add_up_to_what_the_lesson_says(lesson: str) -> None:
+    assert edition.notes(lesson).minutes == pytest.approx(minutes_of(lesson), rel=0.1)
+
+
+@each_lesson
+def test_the_same_minutes_stand_in_the_table_of_lesson_00(lesson: str) -> None:
+    rows = [line for line in read(LESSONS["00"]).cells[0].source.splitlines() if f"]({LESSONS[lesson].name})" in line]
+    assert [int(row.split("|")[-2]) for row in rows] == [minutes_of(lesson)] * (lesson != "00")
+
+
+@each_lesson
+def test_a_lesson_says_at_its_top_what_one_can_do_at_its_end(lesson: str) -> None:
+    assert re.search(r"^By the end you .+\n- ", read(LESSONS[lesson]).cells[0].source, re.MULTILINE)
+
+
+@each_lesson
+def test_no_note_is_empty(lesson: str) -> None:
+    for section in edition.notes(lesson).sections:
+        assert section.say or section.wrong or section.ask, section.heading
+        assert section.minutes > 0
+
+
+# The instructor's edition.
+
+
+@each_lesson
+def test_the_instructors_notebook_is_the_learners_with_notes_between_its_cells(lesson: str) -> None:
+    learners, theirs = read(LESSONS[lesson]), instructors(lesson)
+    nbformat.validate(theirs)
+    kept = [cell for cell in theirs.cells if not cell.id.startswith(edition.NOTE)]
+    assert [cell.id for cell in kept] == [cell.id for cell in learners.cells]
+    for cell, original in zip(kept, learners.cells, strict=True):
+        if not any(tag.startswith("exercise-") for tag in original.metadata.get("tags", [])):
+            assert cell == original
+
+
+@each_lesson
+def test_every_exercise_is_solved_and_its_check_says_right(lesson: str) -> None:
+    notebook = instructors(lesson)
+    for exercise in of_lesson(lesson):
+        cell = exercise_cell(notebook, exercise.id)
+        assert exercise.code in cell.source
+        assert edition.stub_of(cell.source) is None
+        assert f"✔ {exercise.id} right: {exercise.title}" in str(cell.outputs)
+        assert "not tried" not in str(cell.outputs)
+        note = notebook.cells[notebook.cells.index(cell) + 1].source.replace("\\", "").replace("\n>    ", "\n")
+        for text in (exercise.why, *exercise.hints):
+            assert text.replace("\\", "") in note
+
+
+@each_lesson
+def test_every_prediction_is_followed_by_its_right_answer(lesson: str) -> None:
+    cells = instructors(lesson).cells
+    for cell, after in zip(cells, [*cells[1:], None], strict=True):
+        for _, key in edition.PREDICT.findall(cell.source) if cell.cell_type == "code" else ():
+            (right,) = (option for option in questions(lesson)[key].options if option.right)
+            assert f"✔ {'abcdefgh'[questions(lesson)[key].options.index(right)]}) {right.text}" in after.source
+
+
+def test_the_first_note_has_the_plan_of_the_lesson() -> None:
+    note = instructors("03").cells[1].source
+    assert f"of {edition.notes('03').minutes}" in note
+    assert "| 0 | 3. The broadcast handler | 2 |" in note
+    assert "| 2 | A list of who is here | 5 |" in note
+
+
+def test_all_links_lead_somewhere(built: Path) -> None:
+    for path in [*built.glob("*.ipynb"), *built.glob("*.md")]:
+        for link in re.findall(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+            if not link.startswith(("https://", "#")):
+                assert (built / link.split("#")[0]).exists(), f"{path.name}: {link}"
+
+
+def test_signs_in_a_hint_stay_signs_and_lines_stay_lines() -> None:
+    hints = ("a < b, 2 * 3 * 4, `x_y * z`, __name__", "first\n    second")
+    exercise = Exercise("00.1", "A greeting", lambda answer: None, hints, greeting, "see <why>")
+    note = edition.about_exercise(exercise).source
+    assert r"why so: see \<why>" in note
+    assert r"1. a \< b, 2 \* 3 \* 4, `x_y * z`, \_\_name\_\_" in note
+    assert note.endswith("> 2.\n>    ```text\n>    first\n>        second\n>    ```")
+
+
+# The learner's edition.
+
+
+@each_lesson
+def test_no_solution_is_in_the_learners_notebook(lesson: str) -> None:
+    notebook = read(LESSONS[lesson])
+    for exercise in of_lesson(lesson):
+        assert edition.stub_of(exercise_cell(notebook, exercise.id).source) is not None
+        assert f"○ {exercise.id} not tried" in str(exercise_cell(notebook, exercise.id).outputs)
+        assert not any(exercise.code in cell.source for cell in notebook.cells)
+
+
+def test_the_learners_edition_is_the_notebooks_as_they_are(project: Path) -> None:
+    done = edition.build("learner", project / "handed out")
+    assert done.names == ["00_start_here.ipynb", "03_broadcast_handler.ipynb"]
+    for name in done.names:
+        assert (done.folder / name).read_bytes() == (project / "notebooks" / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["learner", "instructor"])
+def test_a_notebook_with_a_solved_exercise_is_no_master(name: edition.Edition, project: Path) -> None:
+    path = project / "notebooks" / "03_broadcast_handler.ipynb"
+    notebook = read(path)
+    exercise_cell(
+        notebook, "03.3"
+    ).source = "def allowed(origin, ours):\n    return True\n\nawait check('03.3', allowed)"
+    nbformat.write(notebook, path)
+    with pytest.raises(SetupError, match=r"no unsolved exercise 03\.3; `chatlab reset 03`"):
+        edition.build(name, project / "out")
+    assert not (project / "out").exists()
+
+
+# Writing.
+
+
+def test_what_an_instructor_has_added_is_kept_aside(project: Path) -> None:
+    folder = project / "instructor"
+    assert not edition.build("instructor", folder).aside.exists()
+    assert not edition.build("instructor", folder).aside.exists(), "nothing has changed"
+    (folder / "03_broadcast_handler.ipynb").write_text("with my own remarks")
+    done = edition.build("instructor", folder)
+    assert (done.aside / "instructor" / "03_broadcast_handler.ipynb").read_text() == "with my own remarks"
+    assert read(folder / "03_broadcast_handler.ipynb").cells
+
+
+# Putting a solution in place of a stub.
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def line(name, text):\n    ...",
+        'async def handler(session):\n    """Write it here."""\n    ...',
+        "class Room:\n    def join(self): ...\n\n    def leave(self): ...",
+        "class Room:\n    def __init__(self): self.members = set()\n\n    async def join(self): ...",
+        "class Room: ...",
+        "request = ...",
+    ],
+)
+def test_what_is_a_stub(source: str) -> None:
+    stub = edition.stub_of(f"from chatlab.lab.exercises.exercise import check\n\n{source}\n\nawait check('00.1', line)")
+    assert stub is not None
+    assert stub.lineno == 3
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def line(name, text):\n    return text",
+        "request = b''",
+        "line = 1",
+        "await check('1', 2)",
+        'class Room:\n    """A room."""\n\n    members = 0',
+    ],
+)
+def test_what_is_none(source: str) -> None:
+    assert edition.stub_of(source) is None
+
+
+def greeting(name: str) -> str:
+    return f"안녕 {name}"
+
+
+def test_a_solution_goes_by_the_name_the_check_is_given() -> None:
+    exercise = Exercise("00.1", "A greeting", lambda answer: None, (), greeting, "")
+    cell = nbformat.v4.new_code_cell("import re\n\ndef hello(name):\n    ...\n\nawait check('00.1', hello)")
+    namespace: dict[str, Any] = {}
+    exec("\n".join(edition.solved(cell, exercise).source.splitlines()[:-1]), namespace)
+    assert namespace["hello"]("👋") == "안녕 👋"
+
+
+def make_request() -> bytes:
+    return b"GET / HTTP/1.1\r\n\r\n"
+
+
+def test_an_answer_that_is_no_function_is_made_by_one() -> None:
+    exercise = Exercise("00.1", "A request", lambda answer: None, (), make_request, "", makes=True)
+    cell = nbformat.v4.new_code_cell("request = ...\nawait check('00.1', request)")
+    namespace: dict[str, Any] = {}
+    exec("\n".join(edition.solved(cell, exercise).source.splitlines()[:-1]), namespace)
+    assert namespace["request"] == make_request()
+    assert not is_stub(namespace["request"])

@@ -1,0 +1,154 @@
+"""`chatlab reset` brings back the notebooks as they were shipped, and loses nothing of the learner's."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from chatlab.errors import SetupError
+from chatlab.lab.editions import shipped
+
+SHIPPED = {"00_start_here.ipynb": '{"cells": []}\n', "03_broadcast_handler.ipynb": '{"cells": [1]}\n'}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's folder one works in, with two notebooks."""
+    folder = tmp_path / "project" / "notebooks"
+    folder.mkdir(parents=True)
+    for name, text in SHIPPED.items():
+        (folder / name).write_text(text)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CHATLAB_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    return folder
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=A Learner", "-c", "user.email=learner@example.org"]
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def cloned(folder: Path) -> None:
+    """Make the project a clone of one upstream."""
+    project, upstream = folder.parent, folder.parent.with_name("upstream")
+    git(project, "init", "-q", "-b", "main")
+    git(project, "add", "notebooks")
+    git(project, "commit", "-qm", "Ship the notebooks")
+    git(project, "clone", "-q", "--bare", ".", str(upstream))
+    git(project, "remote", "add", "origin", str(upstream))
+    git(project, "fetch", "-q", "origin")
+    git(project, "branch", "-q", "--set-upstream-to", "origin/main")
+
+
+def remembered(_: Path) -> None:
+    """No git here: the copy made when the workbook was first opened."""
+    shipped.remember()
+
+
+both_ways = pytest.mark.parametrize("known", [cloned, remembered])
+
+
+@both_ways
+def test_a_changed_notebook_is_restored_and_the_learners_copy_kept(folder: Path, known: Callable[[Path], None]) -> None:
+    known(folder)
+    (folder / "03_broadcast_handler.ipynb").write_text("my answers")
+    done = shipped.reset()
+    assert done.restored == ["03_broadcast_handler.ipynb"]
+    assert (folder / "03_broadcast_handler.ipynb").read_text() == SHIPPED["03_broadcast_handler.ipynb"]
+    assert (done.aside / "03_broadcast_handler.ipynb").read_text() == "my answers"
+
+
+@both_ways
+def test_a_lost_notebook_comes_back(folder: Path, known: Callable[[Path], None]) -> None:
+    known(folder)
+    (folder / "00_start_here.ipynb").rename(folder / "renamed.ipynb")
+    (folder / "00_start_here.ipynb").write_text("")  # the folder is known by this name
+    (folder / "03_broadcast_handler.ipynb").unlink()
+    shipped.reset()
+    assert {name: (folder / name).read_text() for name in SHIPPED} == SHIPPED
+
+
+@both_ways
+def test_what_has_been_changed_or_lost_can_be_asked(folder: Path, known: Callable[[Path], None]) -> None:
+    known(folder)
+    assert shipped.changed() == []
+    (folder / "00_start_here.ipynb").write_text("my answers")
+    (folder / "03_broadcast_handler.ipynb").unlink()
+    (folder / "scratch.ipynb").write_text("mine")
+    assert shipped.changed() == ["00_start_here.ipynb", "03_broadcast_handler.ipynb"]
+
+
+@both_ways
+def test_what_was_solved_stays_solved(folder: Path, tmp_path: Path, known: Callable[[Path], None]) -> None:
+    known(folder)
+    solved = tmp_path / "home" / "progress" / "03.1.json"
+    solved.parent.mkdir(parents=True)
+    solved.write_text('{"mark": "right"}')
+    (folder / "03_broadcast_handler.ipynb").write_text("my answers")
+    shipped.reset()
+    assert solved.read_text() == '{"mark": "right"}'
+
+
+@both_ways
+def test_a_second_reset_loses_nothing_of_the_first(folder: Path, known: Callable[[Path], None]) -> None:
+    known(folder)
+    kept = []
+    for text in ("my answers", "my second answers"):
+        (folder / "03_broadcast_handler.ipynb").write_text(text)
+        kept.append(shipped.reset().aside / "03_broadcast_handler.ipynb")
+    assert [file.read_text() for file in kept] == ["my answers", "my second answers"]
+
+
+@both_ways
+def test_files_of_the_learners_own_are_left_alone(folder: Path, known: Callable[[Path], None]) -> None:
+    known(folder)
+    (folder / "scratch.ipynb").write_text("mine")
+    assert shipped.reset().restored == []
+    assert (folder / "scratch.ipynb").read_text() == "mine"
+
+
+@both_ways
+def test_one_lesson_can_be_reset_alone(folder: Path, known: Callable[[Path], None]) -> None:
+    known(folder)
+    for name in SHIPPED:
+        (folder / name).write_text("changed")
+    assert shipped.reset(["03"]).restored == ["03_broadcast_handler.ipynb"]
+    assert (folder / "00_start_here.ipynb").read_text() == "changed"
+
+
+def test_a_lesson_that_is_not_there_is_refused_with_the_list(folder: Path) -> None:
+    cloned(folder)
+    with pytest.raises(SetupError, match=r"no notebook begins with '99'; there are 00_start_here\.ipynb, 03_"):
+        shipped.reset(["99"])
+
+
+def test_what_the_learner_has_committed_is_not_what_was_shipped(folder: Path) -> None:
+    cloned(folder)
+    (folder / "00_start_here.ipynb").write_text("my answers")
+    git(folder, "commit", "-qam", "Answer the exercises")
+    assert shipped.reset().restored == ["00_start_here.ipynb"]
+    assert (folder / "00_start_here.ipynb").read_text() == SHIPPED["00_start_here.ipynb"]
+
+
+def test_the_copy_is_made_once_and_only_where_git_does_not_know(folder: Path, tmp_path: Path) -> None:
+    shipped.remember()
+    (folder / "00_start_here.ipynb").write_text("my answers")
+    shipped.remember()
+    assert (tmp_path / "home" / "shipped" / "00_start_here.ipynb").read_text() == SHIPPED["00_start_here.ipynb"]
+
+
+def test_in_a_clone_there_is_no_copy(folder: Path, tmp_path: Path) -> None:
+    cloned(folder)
+    shipped.remember()
+    assert not (tmp_path / "home" / "shipped").exists()
+
+
+def test_a_project_inside_somebody_elses_clone_is_not_taken_for_one(folder: Path) -> None:
+    git(folder.parent, "init", "-q")
+    git(folder.parent, "commit", "-q", "--allow-empty", "-m", "Something else")
+    with pytest.raises(SetupError, match="nobody here knows what was shipped"):
+        shipped.reset()

@@ -1,0 +1,84 @@
+"""The plans for a workshop: their minutes are those of the notes, and a class is not kept without a break."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from chatlab.lab.editions import edition
+from chatlab.lab.editions.workshop_plan import Plan, Step, plans, with_tables
+
+ROOT = Path(__file__).parents[3]
+each_plan = pytest.mark.parametrize("name", plans())
+
+
+def length(day: list[tuple[int, Step]]) -> int:
+    return sum(step.minutes for _, step in day)
+
+
+def is_rest(step: Step) -> bool:
+    return step.what in {"Break", "Lunch"}
+
+
+def test_the_document_has_the_tables_as_they_are_computed_now() -> None:
+    text = (ROOT / "docs" / "workshop.md").read_text(encoding="utf-8")
+    assert set(plans()) == {"half-day", "two-days"}
+    assert all(f"<!-- plan: {name} -->" in text for name in plans())
+    assert with_tables(text) == text, "run: python -m chatlab.lab.editions.workshop_plan"
+
+
+@each_plan
+def test_each_step_begins_when_the_one_before_it_ends(name: str) -> None:
+    for day in plans()[name].days():
+        for (at, step), (following, _) in pairwise(day):
+            assert following == at + step.minutes
+
+
+@each_plan
+def test_sections_are_the_notebooks_own_and_come_in_their_order(name: str) -> None:
+    for step in plans()[name].steps:
+        if step.sections:
+            headings = [section.heading for section in edition.notes(step.lesson).sections]
+            assert [heading for heading in headings if heading in step.sections] == list(step.sections)
+
+
+def test_half_a_day_is_one() -> None:
+    (day,) = plans()["half-day"].days()
+    assert 180 <= length(day) <= 270
+
+
+def test_two_days_are_two_and_leave_no_lesson_out() -> None:
+    first, second = plans()["two-days"].days()
+    assert max(length(first), length(second)) <= 8 * 60
+    steps = [step for _, step in [*first, *second] if step.lesson]
+    assert [step.lesson for step in steps] == list(edition.lessons())
+    assert all(not step.sections and set(step.without) <= {"Exercises"} for step in steps)
+
+
+@each_plan
+def test_nobody_sits_for_long_without_a_break(name: str) -> None:
+    for day in plans()[name].days():
+        at_a_stretch = [0]
+        for _, step in day:
+            at_a_stretch = (
+                [*at_a_stretch, 0] if is_rest(step) else [*at_a_stretch[:-1], at_a_stretch[-1] + step.minutes]
+            )
+        assert max(at_a_stretch) <= 120
+
+
+def test_a_plan_in_markdown_has_the_time_the_minutes_and_the_sections() -> None:
+    steps = (Step("", 9, "03", ("A list of who is here",), day="09:58"), Step("Break", 15))
+    lines = Plan("", steps).table().splitlines()
+    minutes = edition.notes("03").section("A list of who is here").minutes
+    lesson = "[3. The broadcast handler](../notebooks/03_broadcast_handler.ipynb)"
+    assert lines[2] == f"| 09:58 | 9 | {lesson}: A list of who is here ({minutes}) |"
+    assert lines[3:5] == ["| 10:07 | 15 | Break |", "| 10:22 | | the end |"]
+
+
+def test_a_lesson_without_its_exercises_says_so() -> None:
+    (line,) = (
+        each
+        for each in Plan("", (Step("", 9, "03", without=("Exercises",), day="09:00"),)).table().splitlines()
+        if "03_" in each
+    )
+    assert line.endswith("(../notebooks/03_broadcast_handler.ipynb), all but Exercises |")

@@ -1,0 +1,339 @@
+"""Plausible wrong answers to lesson 01's exercises, each with a piece of the sentence it must be met with."""
+
+import asyncio
+import re
+from base64 import b64decode, b64encode, encodebytes
+from collections.abc import AsyncIterator, Callable
+from hashlib import sha1
+from typing import Any
+
+from chatlab.lab.exercises.lessons.lesson01 import how_it_ended, judge, proof, upgrade_request
+
+WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
+GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+REFUSAL = b"HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\n\r\n"
+
+
+def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def note(answer: Callable[..., Any]) -> Callable[..., Any]:
+        WRONG.setdefault(id, []).append((answer, sentence))
+        return answer
+
+    return note
+
+
+# --- 01.1 ---
+
+
+@wrong("01.1", "a `str`, not `bytes`")
+def proof_in_bytes(key: str) -> bytes:
+    return b64encode(sha1((key + GUID).encode()).digest())
+
+
+@wrong("01.1", "the key comes first")
+def string_first(key: str) -> str:
+    return b64encode(sha1((GUID + key).encode()).digest()).decode()
+
+
+@wrong("01.1", "not in hexadecimal")
+def hexadecimal(key: str) -> str:
+    return sha1((key + GUID).encode()).hexdigest()
+
+
+@wrong("01.1", "not of its hexadecimal digits")
+def letters_of_the_hexadecimal(key: str) -> str:
+    return b64encode(sha1((key + GUID).encode()).hexdigest().encode()).decode()
+
+
+@wrong("01.1", "hashed as the letters it came in")
+def key_decoded(key: str) -> str:
+    return b64encode(sha1(b64decode(key) + GUID.encode()).digest()).decode()
+
+
+@wrong("01.1", "no line end either")
+def with_a_line_end(key: str) -> str:
+    return encodebytes(sha1((key + GUID).encode()).digest()).decode()
+
+
+@wrong("01.1", "each key has a proof of its own")
+def the_one_of_the_lesson(key: str) -> str:
+    return "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+# --- 01.2 ---
+
+
+@wrong("01.2", "what goes on the wire is `bytes`")
+def request_as_text(host: str, path: str, key: str) -> str:
+    return upgrade_request(host, path, key).decode()
+
+
+@wrong("01.2", r"every line ends with \r\n")
+def line_feeds_only(host: str, path: str, key: str) -> bytes:
+    return upgrade_request(host, path, key).replace(b"\r\n", b"\n")
+
+
+@wrong("01.2", "an empty line says that the request is complete")
+def no_empty_line(host: str, path: str, key: str) -> bytes:
+    return upgrade_request(host, path, key)[:-2]
+
+
+@wrong("01.2", "nothing comes after the empty line")
+def one_line_end_too_many(host: str, path: str, key: str) -> bytes:
+    return upgrade_request(host, path, key) + b"\r\n"
+
+
+@wrong("01.2", "refused it with 426: Connection is None")
+def without_connection(host: str, path: str, key: str) -> bytes:
+    return upgrade_request(host, path, key).replace(b"Connection: Upgrade\r\n", b"")
+
+
+@wrong("01.2", "refused it with 400: 0 Sec-WebSocket-Version headers")
+def without_version(host: str, path: str, key: str) -> bytes:
+    return upgrade_request(host, path, key).replace(b"Sec-WebSocket-Version: 13\r\n", b"")
+
+
+@wrong("01.2", "the key that is sent is the one you were given")
+def the_key_of_the_lesson(host: str, path: str, key: str) -> bytes:
+    return upgrade_request(host, path, "dGhlIHNhbXBsZSBub25jZQ==")
+
+
+@wrong("01.2", "it asks for the path you were given")
+def the_path_of_the_lesson(host: str, path: str, key: str) -> bytes:
+    return upgrade_request(host, "/chat", key)
+
+
+@wrong("01.2", "Host names the host you were given")
+def the_host_of_the_lesson(host: str, path: str, key: str) -> bytes:
+    return upgrade_request("server.example.com", path, key)
+
+
+# --- 01.3 ---
+
+
+@wrong("01.3", "the method is GET: 405, not 101")
+def lets_everybody_in(request: bytes, ours: list[str]) -> int:
+    return 101
+
+
+@wrong("01.3", "capitals do not matter, in names nor in these words: 101, not 426")
+def capitals_matter(request: bytes, ours: list[str]) -> int:
+    return 426 if b"\r\nUpgrade: websocket" not in request else judge(request, ours)
+
+
+@wrong("01.3", "without a key there is nothing to prove: 400")
+def expects_every_header(request: bytes, ours: list[str]) -> int:
+    status = judge(request, ours)
+    if status == 400 and b"Host" in request and b"HTTP/1.1" in request:
+        headers = dict(line.split(": ") for line in request.decode().split("\r\n")[1:-2])
+        return 400 if len(b64decode(headers["Sec-WebSocket-Key"])) != 16 else 101
+    return status
+
+
+@wrong("01.3", "a key is 16 bytes")
+def any_key(request: bytes, ours: list[str]) -> int:
+    return judge(re.sub(rb"Key: \S+", b"Key: dGhlIHNhbXBsZSBub25jZQ==", request), ours)
+
+
+@wrong("01.3", "Connection is a list")
+def connection_is_one_word(request: bytes, ours: list[str]) -> int:
+    return 426 if b"Connection: keep-alive, Upgrade" in request else judge(request, ours)
+
+
+@wrong("01.3", "another word in Connection is another wish: 426, not 101")
+def connection_has_it_somewhere(request: bytes, ours: list[str]) -> int:
+    return judge(re.sub(rb"(?i)(\r\nConnection:)[^\r]*upgrade[^\r]*", rb"\1 Upgrade", request), ours)
+
+
+@wrong("01.3", "our own page may come in")
+def no_pages_at_all(request: bytes, ours: list[str]) -> int:
+    return judge(request, [])
+
+
+@wrong("01.3", "a page that is not on the list")
+def any_page(request: bytes, ours: list[str]) -> int:
+    return judge(re.sub(rb"[Oo]rigin: \S+\r\n", b"", request), ours)
+
+
+@wrong("01.3", "a name that begins like ours")
+def names_that_begin_alike(request: bytes, ours: list[str]) -> int:
+    return judge(request.replace(b".example.evil", b""), [*ours, "https://chat.example"])
+
+
+# --- 01.4 ---
+
+
+@wrong("01.4", "what stands inside a message is no Close")
+def searches_for_a_close(heard: bytes) -> int:
+    at = heard.find(b"\x88")
+    if at < 0 or len(heard) < at + 2:
+        return 1006
+    return int.from_bytes(heard[at + 2 : at + 4]) if heard[at + 1] else 1005
+
+
+@wrong("01.4", "a reason, which is not part of it")
+def the_last_two_bytes(heard: bytes) -> int:
+    return int.from_bytes(heard[-2:])
+
+
+@wrong("01.4", "a Close without a number is 1005")
+def always_a_number(heard: bytes) -> int:
+    return 0 if heard.endswith(b"\x88\x00") else how_it_ended(heard)
+
+
+@wrong("01.4", "the number of each Close is its own")
+def always_a_good_end(heard: bytes) -> int:
+    return 1000 if b"\x88" in heard else 1006
+
+
+@wrong("01.4", "your code raised IndexError")
+def looks_where_nothing_is(heard: bytes) -> int:
+    while heard[0] != 0x88:
+        heard = heard[2 + heard[1] :]
+    return int.from_bytes(heard[2:4]) if heard[1] else 1005
+
+
+@wrong("01.4", "of which only half has come is none")
+def takes_half_a_close(heard: bytes) -> int:
+    while heard:
+        if heard[0] == 0x88:
+            return int.from_bytes(heard[2:4]) if len(heard) > 2 else 1005
+        heard = heard[2 + heard[1] :] if len(heard) > 1 else b""
+    return 1006
+
+
+# --- 01.5 ---
+
+News = AsyncIterator[str]
+
+
+async def welcome(reader: Any, writer: Any) -> bool:
+    """The first half of the exercise, done right: whether the client is in."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head.splitlines())}
+    if "upgrade" not in headers:
+        writer.write(REFUSAL)
+        writer.close()
+        return False
+    writer.write(agreement(headers["sec-websocket-key"]))
+    return True
+
+
+def agreement(key: str) -> bytes:
+    lines = "HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"
+    return ("\r\n".join([*lines, f"Sec-WebSocket-Accept: {proof(key)}"]) + "\r\n\r\n").encode()
+
+
+async def tell(writer: Any, news: News) -> None:
+    async for text in news:
+        data = text.encode()
+        writer.write(bytes([0x81, len(data)]) + data)
+
+
+@wrong("01.5", "must be an `async def`")
+def not_async(reader: Any, writer: Any, news: News) -> None:
+    writer.write(REFUSAL)
+
+
+@wrong("01.5", "answered with 101 and the proof for its key")
+async def proof_of_the_lesson(reader: Any, writer: Any, news: News) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(agreement("dGhlIHNhbXBsZSBub25jZQ=="))
+    await tell(writer, news)
+
+
+@wrong("01.5", "your code raised TypeError")
+async def writes_text(reader: Any, writer: Any, news: News) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write("HTTP/1.1 101 Switching Protocols\r\n\r\n")
+
+
+@wrong("01.5", "nobody has to ask")
+async def collects_the_news_first(reader: Any, writer: Any, news: News) -> None:
+    if await welcome(reader, writer):
+        for text in [text async for text in news]:
+            writer.write(bytes([0x81, len(text.encode())]) + text.encode())
+
+
+@wrong("01.5", "the length of the text in bytes")
+async def counts_letters(reader: Any, writer: Any, news: News) -> None:
+    if await welcome(reader, writer):
+        async for text in news:
+            writer.write(bytes([0x81, len(text)]) + text.encode())
+
+
+@wrong("01.5", "says goodbye with a Close before TCP ends")
+async def just_hangs_up(reader: Any, writer: Any, news: News) -> None:
+    if await welcome(reader, writer):
+        await tell(writer, news)
+        writer.close()
+
+
+@wrong("01.5", "carries the number 1000")
+async def goodbye_without_a_number(reader: Any, writer: Any, news: News) -> None:
+    if await welcome(reader, writer):
+        await tell(writer, news)
+        writer.write(b"\x88\x00")
+        await reader.read(100)
+        writer.close()
+
+
+@wrong("01.5", "waits for the client's Close")
+async def hangs_up_after_its_own_close(reader: Any, writer: Any, news: News) -> None:
+    if await welcome(reader, writer):
+        await tell(writer, news)
+        writer.write(b"\x88\x02\x03\xe8")
+        writer.close()
+
+
+@wrong("01.5", "it is the server that ends TCP")
+async def leaves_tcp_to_the_client(reader: Any, writer: Any, news: News) -> None:
+    if await welcome(reader, writer):
+        await tell(writer, news)
+        writer.write(b"\x88\x02\x03\xe8")
+        await reader.read()
+
+
+async def serve_after(head: bytes, reader: Any, writer: Any, news: News) -> None:
+    """The rest of the exercise, done right, for a request that was read in some way of its own."""
+    whole = asyncio.StreamReader()
+    whole.feed_data(head)
+    if await welcome(whole, writer):
+        await tell(writer, news)
+        writer.write(b"\x88\x02\x03\xe8")
+        await reader.read(100)
+        writer.close()
+
+
+@wrong("01.5", "may be written small")
+async def names_as_in_the_book(reader: Any, writer: Any, news: News) -> None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    key = re.search(rb"Sec-WebSocket-Key: (\S+)", head)
+    assert key is not None or b"Upgrade" not in head
+    await serve_after(head, reader, writer, news)
+
+
+@wrong("01.5", "a request may arrive in pieces")
+async def reads_once(reader: Any, writer: Any, news: News) -> None:
+    head = await reader.read(4096)
+    if head.endswith(b"\r\n\r\n"):
+        await serve_after(head, reader, writer, news)
+
+
+@wrong("01.5", "answered with 426")
+async def lets_pages_in(reader: Any, writer: Any, news: News) -> None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    if b"pgrade" in head:
+        await serve_after(head, reader, writer, news)
+    else:
+        writer.write(agreement(""))
+
+
+@wrong("01.5", "after the 426 the connection is closed")
+async def keeps_who_is_refused(reader: Any, writer: Any, news: News) -> None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    if b"pgrade" in head:
+        await serve_after(head, reader, writer, news)
+    else:
+        writer.write(REFUSAL)
+        await reader.read()

@@ -1,0 +1,330 @@
+"""Plausible wrong answers to lesson 04's exercises, each with a piece of the sentence it must be met with."""
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any
+
+from chatlab.lab.exercises.lessons.lesson04 import service as right_service
+
+WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
+
+
+def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def note(answer: Callable[..., Any]) -> Callable[..., Any]:
+        WRONG.setdefault(id, []).append((answer, sentence))
+        return answer
+
+    return note
+
+
+# --- 04.1 ---
+
+
+@wrong("04.1", "and not that one")
+def with_the_last_seen(kept: list[tuple[str, str]], last: str | None) -> list[str]:
+    return [text for id, text in kept if last is not None and id >= last]
+
+
+@wrong("04.1", "hears what is said from now on")
+def everything_for_newcomers(kept: list[tuple[str, str]], last: str | None) -> list[str]:
+    return [text for id, text in kept if last is None or id > last]
+
+
+@wrong("04.1", "need not be among those still kept")
+def looks_for_the_last_seen(kept: list[tuple[str, str]], last: str | None) -> list[str]:
+    if last is None:
+        return []
+    place = [id for id, _ in kept].index(last)
+    return [text for _, text in kept[place + 1 :]]
+
+
+@wrong("04.1", "1700-10 comes after 1700-9")
+def compares_letters(kept: list[tuple[str, str]], last: str | None) -> list[str]:
+    return [text for id, text in kept if last is not None and id > last]
+
+
+@wrong("04.1", "1700-10 comes after 1700-9")
+def compares_the_times_only(kept: list[tuple[str, str]], last: str | None) -> list[str]:
+    return [text for id, text in kept if last is not None and int(id.split("-")[0]) > int(last.split("-")[0])]
+
+
+# --- 04.2 ---
+
+
+@wrong("04.2", "must be an `async def`")
+def not_async(room: Any, broker: Any, topic: str) -> None:
+    broker.subscribe(topic)
+
+
+@wrong("04.2", "in both directions and at any time")
+async def speaks_only(room: Any, broker: Any, topic: str) -> None:
+    while True:
+        await broker.publish(topic, (await room.outgoing.get()).encode())
+
+
+@wrong("04.2", "in both directions and at any time")
+async def hears_first_and_speaks_after(room: Any, broker: Any, topic: str) -> None:
+    async for record in await broker.subscribe(topic):
+        room.deliver(record.body.decode())
+    while True:
+        await broker.publish(topic, (await room.outgoing.get()).encode())
+
+
+@wrong("04.2", "in both directions and at any time")
+async def takes_turns(room: Any, broker: Any, topic: str) -> None:
+    subscription = await broker.subscribe(topic)
+    while True:
+        await broker.publish(topic, (await room.outgoing.get()).encode())
+        room.deliver((await anext(subscription)).body.decode())
+
+
+@wrong("04.2", "each text is heard once")
+async def delivers_at_once_as_well(room: Any, broker: Any, topic: str) -> None:
+    async def speak() -> None:
+        while True:
+            line = await room.outgoing.get()
+            room.deliver(line)
+            await broker.publish(topic, line.encode())
+
+    async with aclosing(await broker.subscribe(topic)) as subscription, asyncio.TaskGroup() as both:
+        both.create_task(speak())
+        async for record in subscription:
+            room.deliver(record.body.decode())
+
+
+@wrong("04.2", "runs until it is stopped")
+async def starts_two_tasks_and_goes(room: Any, broker: Any, topic: str) -> None:
+    async def speak() -> None:
+        while True:
+            await broker.publish(topic, (await room.outgoing.get()).encode())
+
+    async def hear() -> None:
+        async for record in await broker.subscribe(topic):
+            room.deliver(record.body.decode())
+
+    tasks = asyncio.create_task(speak()), asyncio.create_task(hear())
+    await asyncio.sleep(0)
+    del tasks
+
+
+@wrong("04.2", "does nothing any more")
+async def leaves_a_half_behind(room: Any, broker: Any, topic: str) -> None:
+    async def speak() -> None:
+        while True:
+            await broker.publish(topic, (await room.outgoing.get()).encode())
+
+    speaking = asyncio.create_task(speak())
+    async with aclosing(await broker.subscribe(topic)) as subscription:
+        async for record in subscription:
+            room.deliver(record.body.decode())
+    speaking.cancel()
+
+
+@wrong("04.2", "has closed its subscription")
+async def never_unsubscribes(room: Any, broker: Any, topic: str) -> None:
+    async def speak() -> None:
+        while True:
+            await broker.publish(topic, (await room.outgoing.get()).encode())
+
+    async def hear() -> None:
+        async for record in await broker.subscribe(topic):
+            room.deliver(record.body.decode())
+
+    await asyncio.gather(speak(), hear())
+
+
+# --- 04.3 ---
+
+
+@wrong("04.3", "every server shows every text")
+async def joins_only(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
+    share = await broker.join(topic, "workers", name)
+    async for record in share:
+        show(record.body.decode())
+        await work(record.body.decode())
+        await share.ack(record)
+
+
+@wrong("04.3", "members of one and the same group")
+async def subscribes_only(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
+    async for record in await broker.subscribe(topic):
+        show(record.body.decode())
+        await work(record.body.decode())
+
+
+@wrong("04.3", "members of one and the same group")
+async def a_group_for_each_server(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
+    async def show_all() -> None:
+        async for record in await broker.subscribe(topic):
+            show(record.body.decode())
+
+    async def do_a_share() -> None:
+        share = await broker.join(topic, name, "worker")
+        async for record in share:
+            await work(record.body.decode())
+            await share.ack(record)
+
+    await asyncio.gather(show_all(), do_a_share())
+
+
+@wrong("04.3", "under a name of its own")
+async def one_name_for_all(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
+    await right_service("consumer-1", broker, topic, show, work)
+
+
+@wrong("04.3", "is taken to be under way for ever")
+async def never_acknowledges(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
+    async def show_all() -> None:
+        async for record in await broker.subscribe(topic):
+            show(record.body.decode())
+
+    async def do_a_share() -> None:
+        async for record in await broker.join(topic, "workers", name):
+            await work(record.body.decode())
+
+    await asyncio.gather(show_all(), do_a_share())
+
+
+@wrong("04.3", "the work for each text is done")
+async def one_loop_after_the_other(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
+    async for record in await broker.subscribe(topic):
+        show(record.body.decode())
+    share = await broker.join(topic, "workers", name)
+    async for record in share:
+        await work(record.body.decode())
+        await share.ack(record)
+
+
+# --- 04.4 ---
+
+
+@wrong("04.4", "acknowledged when its work is done, and not before")
+async def acknowledges_first(share: Any, work: Any, done: set[str]) -> None:
+    async for record in share:
+        await share.ack(record)
+        if record.id not in done:
+            await work(record.body.decode())
+            done.add(record.id)
+
+
+@wrong("04.4", "or it comes again for ever")
+async def does_not_acknowledge(share: Any, work: Any, done: set[str]) -> None:
+    async for record in share:
+        if record.id not in done:
+            await work(record.body.decode())
+            done.add(record.id)
+
+
+@wrong("04.4", "work that is done is not done again: note it in `done`")
+async def never_looks_at_done(share: Any, work: Any, done: set[str]) -> None:
+    async for record in share:
+        await work(record.body.decode())
+        await share.ack(record)
+
+
+@wrong("04.4", "work that is done is not done again: note it in `done`")
+async def notes_it_last(share: Any, work: Any, done: set[str]) -> None:
+    async for record in share:
+        if record.id not in done:
+            await work(record.body.decode())
+        await share.ack(record)
+        done.add(record.id)
+
+
+@wrong("04.4", "is acknowledged all the same")
+async def skips_the_acknowledgement_too(share: Any, work: Any, done: set[str]) -> None:
+    async for record in share:
+        if record.id not in done:
+            await work(record.body.decode())
+            done.add(record.id)
+            await share.ack(record)
+
+
+@wrong("04.4", "does not end the worker")
+async def ends_at_the_first_failure(share: Any, work: Any, done: set[str]) -> None:
+    async for record in share:
+        if record.id not in done:
+            await work(record.body.decode())
+            done.add(record.id)
+        await share.ack(record)
+
+
+@wrong("04.4", "was neither done nor acknowledged")
+async def calls_a_failure_done(share: Any, work: Any, done: set[str]) -> None:
+    async for record in share:
+        if record.id not in done:
+            try:
+                await work(record.body.decode())
+            except Exception as error:
+                print(error)
+            done.add(record.id)
+        await share.ack(record)
+
+
+# --- 04.5 ---
+
+
+def lasting(name: str, **changed: Any) -> Callable[..., Any]:
+    """A bridge as it should be, but for one thing."""
+    after = changed.get("after", lambda place: place["last"])
+    speak = changed.get("speak", speak_well)
+    note = changed.get("note", lambda place, record: place.update(last=record.id))
+
+    async def bridge(room: Any, broker: Any, topic: str, place: dict[str, str]) -> None:
+        subscription = await broker.subscribe(topic, after=after(place))
+        record = None
+        try:
+            async with aclosing(subscription), asyncio.TaskGroup() as both:
+                both.create_task(speak(room, broker, topic))
+                async for record in subscription:
+                    room.deliver(record.body.decode())
+                    note(place, record)
+        finally:
+            if record is not None and "at_the_end" in changed:
+                place["last"] = record.id
+
+    bridge.__name__ = name
+    return bridge
+
+
+async def speak_well(room: Any, broker: Any, topic: str) -> None:
+    while True:
+        key, line = await room.outbox.first()
+        await broker.publish_once(topic, line.encode(), key)
+        room.outbox.remove(key)
+
+
+async def removes_first(room: Any, broker: Any, topic: str) -> None:
+    while True:
+        key, line = await room.outbox.first()
+        room.outbox.remove(key)
+        await broker.publish_once(topic, line.encode(), key)
+
+
+async def publishes_without_a_key(room: Any, broker: Any, topic: str) -> None:
+    while True:
+        key, line = await room.outbox.first()
+        await broker.publish(topic, line.encode())
+        room.outbox.remove(key)
+
+
+async def makes_a_key_each_time(room: Any, broker: Any, topic: str) -> None:
+    while True:
+        key, line = await room.outbox.first()
+        await broker.publish_once(topic, line.encode(), uuid.uuid4().hex)
+        room.outbox.remove(key)
+
+
+def nothing(*_: object) -> None:
+    return None
+
+
+wrong("04.5", "is delivered when it is back")(lasting("begins_now", after=nothing))
+wrong("04.5", "is noted with each record")(lasting("never_notes_its_place", note=nothing))
+wrong("04.5", "is noted with each record")(lasting("notes_its_place_at_the_end", note=nothing, at_the_end=True))
+wrong("04.5", "goes on after the last record")(lasting("begins_at_the_beginning", after=lambda place: "0-0"))
+wrong("04.5", "and not before")(lasting("removes_first", speak=removes_first))
+wrong("04.5", "its key is the same")(lasting("publishes_without_a_key", speak=publishes_without_a_key))
+wrong("04.5", "its key is the same")(lasting("makes_a_key_each_time", speak=makes_a_key_each_time))

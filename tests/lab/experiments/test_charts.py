@@ -1,0 +1,78 @@
+"""The charts: one picture each, nothing left open, a series told apart without colour."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pytest
+
+from chatlab.lab.experiments import charts
+from chatlab.lab.experiments.lesson02 import Flow, Transfer, Way
+from chatlab.lab.experiments.lesson03 import Delays, Reception
+from chatlab.lab.experiments.lesson07 import Share
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    figures: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", figures.append)
+    yield figures
+    assert plt.get_fignums() == [], "a figure was left open"
+
+
+def test_lines_differ_by_marker_and_are_named(shown: list[Any]) -> None:
+    charts.lines("T", "x", "y", {"하나": ([1, 2], [1, 2]), "둘": ([1, 2], [2, 1])})
+    [axes] = shown[0].axes
+    assert [line.get_label() for line in axes.lines] == ["하나", "둘"]
+    assert len({line.get_marker() for line in axes.lines}) == 2
+
+
+def test_bars_carry_their_figures(shown: list[Any]) -> None:
+    charts.bars("T", "ms", {"polling": 50.0, "WebSocket": 0.5})
+    assert [text.get_text() for text in shown[0].axes[0].texts] == ["50", "0.5"]
+
+
+def test_reception_goes_flat_where_nothing_arrived_any_more(shown: list[Any]) -> None:
+    charts.reception({"room": Reception(sent=3, times=(0.1, 0.2))}, seconds=2.0)
+    [line] = shown[0].axes[0].lines
+    assert list(line.get_xdata()) == [0, 0.1, 0.2, 2.0]
+    assert list(line.get_ydata()) == [0, 1, 2, 2]
+
+
+def test_delays_are_drawn_in_milliseconds(shown: list[Any]) -> None:
+    charts.delays({"room": [Delays(10, (0.001, 0.003, 0.002))]})
+    assert list(shown[0].axes[0].lines[0].get_ydata()) == [2.0]
+
+
+def test_transfers_stand_side_by_side_on_one_scale(shown: list[Any]) -> None:
+    run = Transfer({"client": [(0.0, 0), (0.5, 2**20)], "server": [(0.1, 0), (0.6, 2**19)]})
+    charts.transfers({"WebSocket": run, "HTTP": run})
+    left, right = shown[0].axes
+    assert left.get_xlim() == right.get_xlim()
+    assert [list(line.get_ydata()) for line in left.lines] == [[0, 1], [0, 0.5]]
+    assert len({line.get_marker() for line in left.lines}) == 2
+
+
+def test_each_way_has_its_delay_bytes_requests_and_connections(shown: list[Any]) -> None:
+    charts.ways([Way("polling", (0.1,), 300, 4, 1), Way("WebSocket", (0.001,), 30, 1, 1)])
+    told = [[text.get_text() for text in axes.texts] for axes in shown[0].axes]
+    assert told == [["100", "1"], ["300", "30"], ["4", "1"], ["1", "1"]]
+
+
+def test_waiting_shows_when_the_client_begins_to_read(shown: list[Any]) -> None:
+    flow = Flow(samples=((0.0, 0, 0), (0.5, 2**21, 2**20)), reads_at=0.4)
+    charts.waiting({"waits": flow, "does not": flow})
+    sent, kept = shown[0].axes
+    assert list(sent.lines[0].get_ydata()) == [0, 2]
+    assert list(kept.lines[0].get_ydata()) == [0, 1]
+    assert kept.lines[-1].get_xdata()[0] == 0.4
+
+
+def test_each_server_has_its_share_of_connections_and_deliveries(shown: list[Any]) -> None:
+    charts.shares({"1 server": [Share(24, 240)], "2 servers": [Share(12, 120), Share(12, 120)]})
+    connections, deliveries = shown[0].axes
+    assert [text.get_text() for text in connections.texts] == ["24", "12", "12"]
+    assert [text.get_text() for text in deliveries.texts] == ["240", "120", "120"]
+    assert [label.get_text() for label in deliveries.get_xticklabels()] == ["1 server", "2 servers"]
+    places = [bar.get_x() + bar.get_width() for bar in deliveries.patches]
+    assert places == sorted(places), "no bar hides another"

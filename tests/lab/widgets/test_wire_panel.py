@@ -1,0 +1,218 @@
+"""The wire panel shows what passes, explains what is picked, and does to the wire what its controls say."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import ipywidgets as widgets
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection, serve
+
+from chatlab.lab.widgets.wire_panel import TraceInspector, WirePanel
+from chatlab.lab.wire.trace import Trace
+from chatlab.lab.wire.wire import Wire
+
+
+async def echo(connection: ServerConnection) -> None:
+    async for message in connection:
+        await connection.send(message)
+
+
+@pytest.fixture
+async def wire() -> AsyncIterator[Wire]:
+    server = await serve(echo, "127.0.0.1", 0, compression=None)
+    async with server, Wire(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/") as wire:
+        yield wire
+
+
+@pytest.fixture
+async def client(wire: Wire) -> AsyncIterator[ClientConnection]:
+    async with connect(wire.url, compression=None, close_timeout=0.2) as client:
+        yield client
+
+
+def inside(widget: widgets.Widget) -> Iterator[Any]:
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from inside(child)
+
+
+def control(panel: TraceInspector, description: str) -> Any:
+    """The widget a reader knows by that label."""
+    return next(each for each in inside(panel.box) if getattr(each, "description", None) == description)
+
+
+def text_of(panel: TraceInspector) -> str:
+    return " ".join(each.value for each in inside(panel.box) if isinstance(each, widgets.HTML))
+
+
+async def turn() -> None:
+    """Let what was handed over to the loop happen."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+async def redrawn(panel: WirePanel) -> None:
+    panel.draw()
+    await turn()
+
+
+async def test_events_appear_in_the_list_by_themselves(wire: Wire, client: ClientConnection) -> None:
+    panel = WirePanel(wire)
+    listed = asyncio.Event()
+    control(panel, "Events").observe(lambda change: listed.set(), "options")
+    await client.send("Hello")
+    await asyncio.wait_for(listed.wait(), 5)
+    assert any('websocket text "Hello"' in label for label, _ in control(panel, "Events").options)
+    panel.close()
+
+
+async def test_the_event_that_is_picked_is_explained(wire: Wire, client: ClientConnection) -> None:
+    await client.send("Hello")
+    await client.recv()
+    panel = WirePanel(wire)
+    assert "Pick an event" in text_of(panel)
+    control(panel, "Events").value = wire.trace.first(kind="text", sender="server").number
+    shown = text_of(panel)
+    for word in ("FIN", "opcode", "MASK", "Payload data", "RFC 6455 §5.2", "Hello"):
+        assert word in shown
+    panel.close()
+
+
+async def test_events_are_walked_by_buttons(wire: Wire, client: ClientConnection) -> None:
+    panel = WirePanel(wire)
+    events = list(wire.trace)
+    control(panel, "Newest event").click()
+    assert panel.picked == events[-1]
+    control(panel, "Previous event").click()
+    assert panel.picked == events[-2]
+    control(panel, "Next event").click()
+    control(panel, "Next event").click()
+    assert panel.picked == events[-1]
+    assert control(panel, "Events").value == events[-1].number
+    panel.close()
+
+
+async def test_what_is_picked_stays_picked_while_more_comes(wire: Wire, client: ClientConnection) -> None:
+    panel = WirePanel(wire)
+    panel.pick(wire.trace.first(kind="request"))
+    await client.send("Hello")
+    await client.recv()
+    await redrawn(panel)
+    assert panel.picked is not None
+    assert panel.picked.kind == "request"
+    assert control(panel, "Events").value == panel.picked.number
+    panel.close()
+
+
+async def test_a_layer_is_shown_alone(wire: Wire, client: ClientConnection) -> None:
+    panel = WirePanel(wire)
+    control(panel, "Show").value = "http"
+    assert [label.split(": ")[1].split()[:2] for label, _ in control(panel, "Events").options] == [
+        ["http", "request"],
+        ["http", "response"],
+    ]
+    panel.close()
+
+
+async def test_sliders_change_the_line_of_the_chosen_side(wire: Wire) -> None:
+    panel = WirePanel(wire)
+    control(panel, "What is sent by").value = "server"
+    control(panel, "Delay, ms").value = 200
+    control(panel, "give or take, ms").value = 50
+    control(panel, "Bandwidth").value = 1e4
+    await turn()
+    assert (wire.line["server"].delay, wire.line["server"].jitter, wire.line["server"].rate) == (0.2, 0.05, 1e4)
+    assert wire.line["client"].clear
+    await redrawn(panel)
+    assert "what the server sends takes 200 ± 50 ms more and may take 10,000 bytes a second" in text_of(panel)
+    panel.close()
+
+
+async def test_sliders_follow_what_a_cell_does_to_the_wire(wire: Wire) -> None:
+    panel = WirePanel(wire)
+    wire.delay(0.5)
+    await redrawn(panel)
+    assert control(panel, "Delay, ms").value == 500
+    control(panel, "Heal").click()
+    await turn()
+    await redrawn(panel)
+    assert control(panel, "Delay, ms").value == 0
+    assert wire.line["client"].clear
+    assert [event.kind for event in wire.trace.filter("fault")] == ["delay 500 ms ± 0 ms", "heal"]
+    panel.close()
+
+
+@pytest.mark.parametrize(
+    ("button", "note"),
+    [
+        ("Stall", "stall, what the client sends"),
+        ("Resume", "resume, what the client sends"),
+        ("Half-open", "half-open, what the client sends"),
+        ("Reset", "reset"),
+        ("Flip a bit", "flip 1 byte with 0x01 after 0, what the client sends"),
+        ("Cut", "cut after 7 bytes, what the client sends"),
+    ],
+)
+async def test_each_button_does_its_fault(wire: Wire, button: str, note: str) -> None:
+    panel = WirePanel(wire)
+    control(panel, "What is sent by").value = "client"
+    control(panel, "Cut after, bytes").value = 7
+    control(panel, button).click()
+    await turn()
+    assert [event.kind for event in wire.trace.filter("fault")] == [note]
+    panel.close()
+
+
+async def test_a_button_can_strike_at_the_next_event_of_a_kind(wire: Wire, client: ClientConnection) -> None:
+    panel = WirePanel(wire)
+    control(panel, "Strike").value = "text"
+    control(panel, "Reset").click()
+    await turn()
+    assert not wire.trace.filter("fault")
+    await client.send("Hello")
+    await asyncio.wait_for(client.wait_closed(), 5)
+    assert client.close_code == 1006
+    panel.close()
+
+
+async def test_a_closed_panel_follows_no_more(wire: Wire, client: ClientConnection) -> None:
+    panel = WirePanel(wire)
+    panel.close()
+    before = control(panel, "Events").options
+    await client.send("Hello")
+    await client.recv()
+    await asyncio.sleep(0.2)
+    assert control(panel, "Events").options == before
+
+
+async def test_every_control_has_a_label(wire: Wire) -> None:
+    panel = WirePanel(wire)
+    for each in inside(panel.box):
+        if not isinstance(each, widgets.Box | widgets.HTML | widgets.Layout):
+            assert each.description
+    assert 'role="status"' in text_of(panel)
+    panel.close()
+
+
+async def test_without_a_kernel_it_is_a_table_without_what_varies(wire: Wire, client: ClientConnection) -> None:
+    panel = WirePanel(wire)
+    bundle = panel._repr_mimebundle_()
+    assert bundle["text/plain"] == (
+        "The wire\n"
+        "who              layer  kind      what\n"
+        "client → server  tcp    open\n"
+        "client → server  http   request   GET / HTTP/1.1, asks to upgrade to websocket\n"
+        "server → client  http   response  HTTP/1.1 101 Switching Protocols"
+    )
+    assert "<table>" in bundle["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    panel.close()
+
+
+def test_a_stored_trace_is_inspected_without_a_wire() -> None:
+    panel = TraceInspector(Trace())
+    control(panel, "Newest event").click()
+    assert panel.picked is None
+    assert "Pick an event" in text_of(panel)

@@ -1,0 +1,86 @@
+"""Heads, STOMP frames and Redis commands are named field by field, with the clause, and no octet is left out."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatlab.lab.wire.fields import describe_bytes, describe_http, describe_redis, describe_stomp
+from chatlab.websocket.frames import Field
+from tests.support.heard import REQUEST, RESPONSE
+
+Describe = Callable[[bytes], list[Field]]
+DESCRIBES: list[Describe] = [describe_http, describe_stomp, describe_redis, describe_bytes]
+
+
+def test_each_header_of_an_upgrade_has_its_number_in_the_rfc() -> None:
+    assert [(field.name, field.clause) for field in describe_http(REQUEST)] == [
+        ("request line", "RFC 6455 §4.1 (2)"),
+        ("Host", "RFC 6455 §4.1 (4)"),
+        ("Upgrade", "RFC 6455 §4.1 (5)"),
+        ("Connection", "RFC 6455 §4.1 (6)"),
+        ("Sec-WebSocket-Key", "RFC 6455 §4.1 (7)"),
+        ("Sec-WebSocket-Version", "RFC 6455 §4.1 (9)"),
+        ("empty line", "RFC 9112 §2.1"),
+    ]
+
+
+def test_each_header_of_its_answer_has_its_number_in_the_rfc() -> None:
+    assert [(field.name, field.clause) for field in describe_http(RESPONSE)] == [
+        ("status line", "RFC 6455 §4.2.2 (5.1)"),
+        ("Upgrade", "RFC 6455 §4.2.2 (5.2)"),
+        ("Connection", "RFC 6455 §4.2.2 (5.3)"),
+        ("Sec-WebSocket-Accept", "RFC 6455 §4.2.2 (5.4)"),
+        ("empty line", "RFC 9112 §2.1"),
+    ]
+
+
+def test_a_header_of_plain_http_is_plain_http() -> None:
+    fields = describe_http(b"GET / HTTP/1.1\r\nHost: x\r\nX-Mine: 1\r\n\r\n")
+    assert [(field.name, field.clause) for field in fields[:3]] == [
+        ("request line", "RFC 9112 §3"),
+        ("Host", "RFC 9110 §7.2"),
+        ("X-Mine", "RFC 9110 §5"),
+    ]
+    assert fields[2].value == b"1"
+
+
+def test_a_body_is_one_field() -> None:
+    assert [(field.name, field.value) for field in describe_http(b"Hello")] == [("body", b"Hello")]
+
+
+def test_a_stomp_frame_is_command_headers_body_and_nul() -> None:
+    frame = b"SEND\ndestination:/a\nmine:1\n\nHello\x00"
+    fields = describe_stomp(frame)
+    assert [field.name for field in fields] == ["command", "destination", "mine", "empty line", "body", "NUL"]
+    assert [frame[field.start : field.stop] for field in fields] == [
+        b"SEND",
+        b"destination:/a",
+        b"mine:1",
+        b"\n",
+        b"Hello",
+        b"\x00",
+    ]
+    assert all(field.clause.startswith("STOMP 1.2") for field in fields)
+
+
+@pytest.mark.parametrize("beat", [b"\n", b"\r\n"])
+def test_a_line_end_alone_is_a_heart_beat(beat: bytes) -> None:
+    assert [field.name for field in describe_stomp(beat)] == ["heart-beat"]
+
+
+def test_a_redis_command_is_lengths_and_contents() -> None:
+    command = b"*2\r\n$3\r\nGET\r\n$1\r\nx\r\n"
+    fields = describe_redis(command)
+    assert [field.name for field in fields] == ["array", "bulk string", "content", "bulk string", "content"]
+    assert b"".join(command[field.start : field.stop] for field in fields) == command
+
+
+@given(st.binary(max_size=60))
+@pytest.mark.parametrize("describe", DESCRIBES)
+def test_any_bytes_can_be_described(describe: Describe, data: bytes) -> None:
+    at = 0
+    for field in describe(data):
+        assert at <= field.start <= field.stop <= len(data)
+        at = field.stop

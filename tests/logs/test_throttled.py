@@ -1,0 +1,84 @@
+"""The log has a line for each of a few refusals, and one line for any number of them."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from chatlab.lab.until import until
+from chatlab.logs import setup as journal
+from chatlab.logs.throttled import Seldom
+
+log = logging.getLogger("chatlab.tests.seldom")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_first_lines_of_a_kind_are_logged_and_the_rest_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    refusals = Seldom(log, lines=3, seconds=10, clock=clock)
+    with caplog.at_level(logging.INFO):
+        for number in range(2000):
+            refusals.info("refused %d", number)
+        assert caplog.messages == ["refused 0", "refused 1", "refused 2"]
+        clock.now = 10
+        refusals.info("refused %d", 2000)
+    assert caplog.messages[3:] == ["refused %d: and 1,997 more in the last 10 s", "refused 2000"]
+
+
+def test_one_kind_does_not_silence_another(caplog: pytest.LogCaptureFixture) -> None:
+    refusals = Seldom(log, lines=1, clock=Clock())
+    with caplog.at_level(logging.INFO):
+        for message in ("a", "b", "a"):
+            refusals.info(message)
+        refusals.warning("a")
+    assert caplog.messages == ["a", "b", "a"]
+
+
+async def test_the_count_is_logged_when_the_time_is_over_though_nothing_more_comes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refusals = Seldom(log, lines=1, seconds=0.05)
+    with caplog.at_level(logging.INFO):
+        for _ in range(5):
+            refusals.info("refused", extra={"peer": "192.0.2.7"})
+        await until(lambda: len(caplog.messages) == 2)
+    assert caplog.messages == ["refused", "refused: and 4 more in the last 0.05 s"]
+
+
+def test_what_a_client_sends_makes_no_new_kind(caplog: pytest.LogCaptureFixture) -> None:
+    refusals = Seldom(log, lines=1, clock=Clock())
+    with caplog.at_level(logging.INFO):
+        for number in range(1000):
+            refusals.info("refused %s", f"name {number}", extra={"name_of_it": number})
+        refusals.flush()
+    assert caplog.messages == ["refused name 0", "refused %s: and 999 more in the last 10 s"]
+
+
+def test_what_is_not_logged_is_not_counted(caplog: pytest.LogCaptureFixture) -> None:
+    refusals = Seldom(log, lines=1, clock=Clock())
+    with caplog.at_level(logging.ERROR):
+        for _ in range(5):
+            refusals.info("refused")
+        refusals.flush()
+    assert caplog.messages == []
+
+
+def test_the_line_of_the_count_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        journal.keep()
+        refusals = Seldom(logging.getLogger("chatlab.x"), lines=1, clock=Clock())
+        for _ in range(3):
+            refusals.warning("no such page")
+        refusals.flush()
+    finally:
+        root.handlers[:], root.level = handlers, level
+    assert capsys.readouterr().err.splitlines()[1].endswith("no such page: and 2 more in the last 10 s")

@@ -1,0 +1,109 @@
+"""The gate before an HTTP server: who finds no place is told so, and who asks after our health is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from chatlab.lab.until import until
+from chatlab.net.http import gate
+from chatlab.net.http.gate import Gate
+from chatlab.net.http.server import HttpServer
+from chatlab.net.places import Places, Refusals, TrustedProxies
+
+pytestmark = pytest.mark.every_loop
+
+log = logging.getLogger("chatlab.test")
+
+
+async def hello(request: web.Request) -> web.Response:
+    return web.Response(text="hello")
+
+
+def server_with(places: Places, proxies: tuple[str, ...] = ()) -> HttpServer:
+    app = web.Application()
+    app.router.add_get("/hello", hello)
+    app.router.add_get("/healthz", hello)
+    guarded = Gate(places, Refusals(log), TrustedProxies(proxies), count_loopback=True)
+    return HttpServer(app, log, gate=guarded, always=("/healthz",))
+
+
+async def opened(http: HttpServer) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(http.host, http.port)
+
+
+async def ask(http: HttpServer, path: str) -> bytes:
+    reader, writer = await opened(http)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return answer
+
+
+@pytest.fixture
+async def full() -> AsyncIterator[HttpServer]:
+    http = server_with(Places(in_all=2))
+    await http.listen("127.0.0.1", 0)
+    held = [await opened(http) for _ in range(2)]
+    await until(lambda: http.gate.places.taken == 2)
+    yield http
+    for _, writer in held:
+        writer.close()
+    await http.aclose(0)
+
+
+async def test_one_too_many_is_told_which_limit_it_is(full: HttpServer, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(5):
+        answer = await ask(full, "/hello")
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"too many connections (limit connections): try again later" in answer
+    assert full.gate.refusals.counts == {"connections": 5}
+    assert [record.message for record in caplog.records] == ["refused: over budget"]
+
+
+async def test_a_full_server_still_says_that_it_is_well(full: HttpServer) -> None:
+    for _ in range(100):
+        assert (await ask(full, "/healthz")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_spare_places_cannot_be_held(full: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "SPARE_SECONDS", 0.2)
+    idle = [await opened(full) for _ in range(40)]
+    assert (await idle[-1][0].read()).startswith(b"HTTP/1.1 503 "), "beyond the spare places nobody waits"
+    for reader, writer in idle:
+        await reader.read()
+        writer.close()
+    assert (await ask(full, "/healthz")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_place_is_free_again_when_its_connection_ends() -> None:
+    http = server_with(Places(in_all=1, per_address=1))
+    await http.listen("127.0.0.1", 0)
+    for _ in range(20):
+        assert (await ask(http, "/hello")).startswith(b"HTTP/1.1 200 ")
+        await until(lambda: not http.gate.places.taken)
+    await http.aclose(0)
+    assert http.gate.places.addresses == 0
+
+
+async def test_an_address_with_its_share_is_refused_while_there_are_places() -> None:
+    http = server_with(Places(in_all=10, per_address=1))
+    await http.listen("127.0.0.1", 0)
+    _, writer = await opened(http)
+    await until(lambda: http.gate.places.taken)
+    assert b"too many connections from one address (limit connections-per-address)" in await ask(http, "/hello")
+    writer.close()
+    await http.aclose(0)
+
+
+async def test_a_trusted_proxy_is_no_address_with_a_share() -> None:
+    http = server_with(Places(in_all=10, per_address=1), ("127.0.0.1",))
+    await http.listen("127.0.0.1", 0)
+    _, writer = await opened(http)
+    assert (await ask(http, "/hello")).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+    await http.aclose(0)

@@ -1,0 +1,56 @@
+"""Every route of a server judges by the name that was asked for, those that do not exist too."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from aiohttp import web
+
+from chatlab.logs.throttled import Seldom
+from chatlab.net.http.hosts import judged_by_name
+from chatlab.net.http.server import HttpServer
+from chatlab.websocket.handshake import known_names
+from tests.support.wire import get, say
+
+pytestmark = pytest.mark.every_loop
+
+log = logging.getLogger("chatlab.test")
+
+
+async def served(names: list[str]) -> HttpServer:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text="here")
+
+    app = web.Application()
+    app.middlewares.append(judged_by_name(known_names(names), (), Seldom(log)))
+    app.router.add_get("/", answer)
+    http = HttpServer(app, log)
+    await http.listen("127.0.0.1", 0)
+    return http
+
+
+async def test_a_known_name_is_answered_and_an_unknown_one_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    http = await served(["Chat.Example"])
+    assert (await get(http.port, "/", "Host: chat.example:443")).body == "here"
+    for path in ("/", "/nothing"):
+        assert (await get(http.port, path, "Host: evil.example")).status == 421
+    for number in range(100):
+        await get(http.port, "/", f"Host: evil{number}.example")
+    await http.aclose(0)
+    assert caplog.text.count("request refused") <= 11
+
+
+async def test_a_refused_connection_ends_so_that_it_cannot_go_on() -> None:
+    http = await served([])
+    twice = b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n" * 2
+    answer = await say(http.port, twice)
+    await http.aclose(0)
+    assert answer.octets.count(b"HTTP/1.1 421") == 1 and b"connection: close" in answer.octets.lower()
+
+
+async def test_any_name_will_do_where_that_is_said() -> None:
+    http = await served(["*"])
+    assert (await get(http.port, "/", "Host: evil.example")).status == 200
+    await http.aclose(0)

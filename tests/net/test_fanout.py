@@ -1,0 +1,322 @@
+"""The fan-out by itself, writing to sinks that keep what they get; the tests of the room run it on sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatlab.net.fanout import Behind, Fanout, Group, Meter, SlowReaderPolicy
+
+
+class Reader:
+    """A sink in memory. With `stalled`, the "kernel" takes nothing, and what is written waits."""
+
+    descriptor: int | None = None
+
+    def __init__(self, name: str = "reader", *, stalled: bool = False) -> None:
+        self.name = name
+        self.stalled = stalled
+        self.writes: list[bytes] = []
+        self.waiting = 0
+        self.closed: tuple[int, str] | None = None
+        self.closes = 0
+        self.gone = asyncio.Event()
+        self.was_closed = asyncio.Event()
+        self.groups: list[Group[Reader]] = []
+
+    def __str__(self) -> str:
+        return self.name
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+        if self.stalled:
+            self.waiting += len(data)
+
+    def buffered(self) -> int:
+        return self.waiting
+
+    def close(self, code: int, reason: str) -> None:
+        self.closed = code, reason
+        self.closes += 1
+        self.was_closed.set()
+        for group in self.groups:
+            group.discard(self)
+
+    def abort(self) -> None:
+        self.waiting = 0
+        self.gone.set()
+        for group in self.groups:
+            group.discard(self)
+
+
+class Broken(Reader):
+    """A sink that raises on every write."""
+
+    def write(self, data: bytes) -> None:
+        raise RuntimeError("this transport is broken")
+
+
+def grouped(fanout: Fanout, *readers: Reader) -> Group[Reader]:
+    group: Group[Reader] = fanout.group()
+    for reader in readers:
+        reader.groups.append(group)
+        group.add(reader)
+    return group
+
+
+async def turn() -> None:
+    """Let the loop turn once."""
+    await asyncio.sleep(0)
+
+
+async def test_what_is_sent_in_one_turn_is_written_once_to_each() -> None:
+    fanout = Fanout()
+    a, b = Reader(), Reader()
+    group = grouped(fanout, a, b)
+    for data in (b"one ", b"two ", b"three"):
+        group.send(data)
+    assert a.writes == []
+    await turn()
+    assert a.writes == b.writes == [b"one two three"]
+    assert (fanout.counters.messages, fanout.counters.deliveries, fanout.counters.writes) == (3, 6, 2)
+    assert fanout.counters.bytes == 2 * len(b"one two three")
+
+
+async def test_what_is_sent_in_another_turn_is_another_write() -> None:
+    fanout = Fanout()
+    a = Reader()
+    group = grouped(fanout, a)
+    group.send(b"one")
+    await turn()
+    group.send(b"two")
+    await turn()
+    assert a.writes == [b"one", b"two"]
+
+
+async def test_a_flush_does_not_wait_for_the_turn_to_end() -> None:
+    fanout = Fanout()
+    a = Reader()
+    group = grouped(fanout, a)
+    group.send(b"now")
+    fanout.flush()
+    assert a.writes == [b"now"]
+    await turn()
+    assert a.writes == [b"now"]
+
+
+async def test_one_reader_of_several_groups_gets_all_in_the_order_it_was_sent_and_in_one_write() -> None:
+    fanout = Fanout()
+    a, b = Reader(), Reader()
+    both, only_a = grouped(fanout, a, b), grouped(fanout, a)
+    both.send(b"1 ")
+    only_a.send(b"2 ")
+    both.send(b"3 ")
+    fanout.send(b"4", (a,))
+    await turn()
+    assert a.writes == [b"1 2 3 4"]
+    assert b.writes == [b"1 3 "]
+
+
+async def test_who_joins_gets_what_is_sent_from_then_on_and_who_leaves_what_was_sent_until_then() -> None:
+    fanout = Fanout()
+    stayer, leaver, joiner = Reader(), Reader(), Reader()
+    group = grouped(fanout, stayer, leaver)
+    group.send(b"before ")
+    group.discard(leaver)
+    group.add(joiner)
+    group.send(b"after")
+    await turn()
+    assert b"".join(stayer.writes) == b"before after"
+    assert b"".join(leaver.writes) == b"before "
+    assert b"".join(joiner.writes) == b"after"
+
+
+async def test_discarding_who_is_not_in_does_nothing() -> None:
+    fanout = Fanout()
+    group = grouped(fanout, inside := Reader())
+    group.discard(Reader())
+    assert list(group) == [inside]
+    assert len(group) == 1
+    assert inside in group
+
+
+async def test_a_reader_whose_write_raises_is_dropped_and_the_others_get_theirs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fanout = Fanout()
+    a, broken, b = Reader("a"), Broken("broken"), Reader("b")
+    group = grouped(fanout, a, broken, b)
+    group.send(b"hello")
+    await turn()
+    assert a.writes == b.writes == [b"hello"]
+    assert broken.gone.is_set()
+    assert broken not in group
+    assert fanout.counters.failed == 1
+    assert "broken dropped: write failed: RuntimeError('this transport is broken')" in caplog.text
+
+
+async def test_a_reader_that_falls_behind_the_buffer_is_closed_by_the_policy_and_then_aborted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fanout = Fanout(SlowReaderPolicy(max_buffered=10, drain_seconds=0.02, code=1013, reason="too slow"))
+    quick, slow = Reader("quick"), Reader("slow", stalled=True)
+    group = grouped(fanout, quick, slow)
+    for _ in range(5):
+        group.send(b"12345678")
+        await turn()
+    assert slow.closed == (1013, "too slow: 24 bytes unread")
+    assert slow.closes == 1
+    assert slow.writes == [b"12345678"] * 3  # the write that found more than 10 waiting was the last
+    assert quick.writes == [b"12345678"] * 5
+    async with asyncio.timeout(5):
+        await slow.gone.wait()
+    assert (fanout.counters.slow, fanout.counters.aborted) == (1, 1)
+    assert "slow closed: too slow: 24 bytes unread" in caplog.text
+    assert "slow aborted: too slow: 24 bytes not drained in 0.02 s" in caplog.text
+
+
+async def test_a_reader_that_drains_in_time_is_not_aborted() -> None:
+    fanout = Fanout(SlowReaderPolicy(max_buffered=1, drain_seconds=0.02))
+    slow = Reader(stalled=True)
+    group = grouped(fanout, slow)
+    for _ in range(3):
+        group.send(b"12345678")
+        await turn()
+    assert slow.closed is not None
+    slow.waiting = 0
+    await asyncio.sleep(0.05)  # past the deadline
+    assert not slow.gone.is_set()
+    assert (fanout.counters.slow, fanout.counters.aborted) == (1, 0)
+
+
+async def test_one_burst_larger_than_the_buffer_is_nobodys_fault() -> None:
+    fanout = Fanout(SlowReaderPolicy(max_buffered=10))
+    slow = Reader(stalled=True)
+    group = grouped(fanout, slow)
+    group.send(b"x" * 1000)
+    await turn()
+    assert slow.closed is None
+    assert fanout.buffered() == 1000
+    fanout.close()
+
+
+async def test_a_reader_that_stalls_is_noticed_when_nothing_more_is_sent() -> None:
+    fanout = Fanout(SlowReaderPolicy(max_buffered=1000, max_seconds=0.04))
+    slow = Reader(stalled=True)
+    grouped(fanout, slow).send(b"12345678")
+    async with asyncio.timeout(5):
+        await slow.was_closed.wait()
+    assert slow.closed is not None
+    assert slow.closed[1].startswith("slow reader: 8 bytes unread for 0.")
+    fanout.close()
+
+
+async def test_a_reader_that_has_caught_up_is_no_longer_watched() -> None:
+    fanout = Fanout(SlowReaderPolicy(max_seconds=0.04))
+    slow = Reader(stalled=True)
+    group = grouped(fanout, slow)
+    group.send(b"12345678")
+    await turn()
+    slow.waiting = 0
+    slow.stalled = False
+    group.send(b"12345678")
+    await turn()
+    assert fanout.buffered() == 0
+    await asyncio.sleep(0.06)  # past the limit
+    assert slow.closed is None
+
+
+def test_waiting_is_counted_from_the_oldest_byte_so_a_steady_reader_with_a_full_buffer_is_not_slow() -> None:
+    behind = Behind(given=100, mark=100, since=0.0)
+    behind.update(given=50, waiting=100, now=1.0)  # 50 taken of the first 100
+    assert behind.since == 0.0
+    behind.update(given=50, waiting=100, now=2.0)  # 100 taken: all that waited at 0.0
+    assert behind.since == 2.0
+    behind.update(given=0, waiting=1, now=3.0)  # 199 taken, 200 were given by 2.0
+    assert behind.since == 2.0
+    behind.update(given=0, waiting=0, now=4.0)
+    assert behind.since == 4.0
+
+
+async def test_closing_sends_what_is_queued_and_leaves_no_timer() -> None:
+    fanout = Fanout(SlowReaderPolicy(max_buffered=1, max_seconds=0.01, drain_seconds=0.01))
+    slow, stalled = Reader(stalled=True), Reader(stalled=True)
+    grouped(fanout, slow).send(b"12345678")
+    await turn()
+    fanout.send(b"12345678", (slow,))
+    fanout.send(b"last", (stalled,))
+    fanout.close()
+    assert stalled.writes == [b"last"]
+    await asyncio.sleep(0.03)  # past both deadlines
+    assert not slow.gone.is_set()
+    assert stalled.closed is None
+
+
+async def test_the_log_is_quiet_while_everybody_keeps_up(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    fanout = Fanout()
+    group = grouped(fanout, Reader(), Reader())
+    for _ in range(100):
+        group.send(b"x")
+    await turn()
+    assert "chatlab" not in caplog.text
+
+
+def test_a_meter_tells_the_rate_of_the_last_whole_seconds() -> None:
+    now = int(time.monotonic())
+    meter = Meter(seconds=3, slots={now - 9: 1000, now - 2: 30, now - 1: 60, now + 60: 5})
+    assert meter.rate() in {30.0, 20.0}  # 20 if a second has just ended
+    meter.add(1)
+    assert now - 9 not in meter.slots
+
+
+Step = tuple[str, int, int]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from(["add", "discard"]), st.integers(0, 2), st.integers(0, 3)),
+            st.tuples(st.just("send"), st.integers(0, 2), st.integers(0, 255)),
+            st.tuples(st.just("send one"), st.integers(0, 3), st.integers(0, 255)),
+            st.tuples(st.just("turn"), st.just(0), st.just(0)),
+        ),
+        max_size=40,
+    )
+)
+def test_whatever_comes_goes_and_is_sent_each_gets_what_was_sent_to_it_in_order(steps: list[Step]) -> None:
+    asyncio.run(compare_with_a_model(steps))
+
+
+async def compare_with_a_model(steps: list[Step]) -> None:
+    """The model: bytes appended at once to each who is in."""
+    fanout = Fanout()
+    readers = [Reader() for _ in range(4)]
+    groups: list[Group[Reader]] = [fanout.group() for _ in range(3)]
+    inside: list[set[int]] = [set() for _ in groups]
+    expected = [b"" for _ in readers]
+    for what, which, value in steps:
+        match what:
+            case "add":
+                groups[which].add(readers[value])
+                inside[which].add(value)
+            case "discard":
+                groups[which].discard(readers[value])
+                inside[which].discard(value)
+            case "send":
+                groups[which].send(bytes([value]))
+                for r in inside[which]:
+                    expected[r] += bytes([value])
+            case "send one":
+                fanout.send(bytes([value]), (readers[which],))
+                expected[which] += bytes([value])
+            case "turn":
+                await turn()
+    await turn()
+    assert [b"".join(reader.writes) for reader in readers] == expected

@@ -1,0 +1,76 @@
+"""The room's lines and names, without a room."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+
+import msgspec
+import pytest
+
+from chatlab.errors import HandshakeError
+from chatlab.room.lines import Parts, one_line, parts_of, required_name
+
+LINES = [
+    ("Server received: hello", Parts("text", text="hello")),
+    ("Server received: ", Parts("text", text="")),
+    ("Server received from Ana: a: b", Parts("text", sender="Ana", text="a: b")),
+    ("Server received from Ana: ", Parts("text", sender="Ana", text="")),
+    ("* Ana joined (3 here)", Parts("notice", text="Ana joined (3 here)")),
+    ("! not sent: too fast", Parts("error", text="not sent: too fast")),
+    ("what else", Parts("text", text="what else")),
+]
+
+
+@pytest.mark.parametrize(("line", "parts"), LINES)
+def test_a_line_is_taken_apart(line: str, parts: Parts) -> None:
+    assert parts_of(line) == parts
+
+
+def test_the_parts_are_short_json() -> None:
+    assert msgspec.json.encode(Parts("text", sender="Ana", text="")) == b'{"kind":"text","from":"Ana","text":""}'
+    assert msgspec.json.encode(Parts("you", name="Ana")) == b'{"kind":"you","name":"Ana"}'
+
+
+def test_no_character_of_unicode_ends_a_line_or_is_a_control_in_what_comes_through() -> None:
+    for number in range(sys.maxunicode + 1):
+        if 0xD800 <= number < 0xE000:
+            continue
+        shown = one_line(f"a{chr(number)}b")
+        assert shown.splitlines() == [shown], hex(number)
+        assert all(unicodedata.category(char) not in ("Cc", "Zl", "Zp") for char in shown), hex(number)
+        assert all(unicodedata.bidirectional(char) not in BIDI_CONTROLS for char in shown), hex(number)
+
+
+BIDI_CONTROLS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\r\nb\rc\n", "a↵b↵c↵"),
+        ("a\tb", "a b"),
+        ("\u202ea\u202c", "a"),
+        ("\x1b[1m", "\ufffd[1m"),
+        ("👩‍👩‍👧", "👩‍👩‍👧"),
+    ],
+)
+def test_what_is_shown_instead(text: str, shown: str) -> None:
+    assert one_line(text) == shown
+
+
+def test_no_name_ends_before_its_line_does() -> None:
+    """Whatever a name holds that is let in, a line with it is taken apart into that name and the text."""
+    for number in range(sys.maxunicode + 1):
+        if 0xD800 <= number < 0xE000:
+            continue
+        try:
+            name = required_name(f"a{chr(number)}b")
+        except HandshakeError:
+            continue
+        assert parts_of(f"Server received from {name}: a: b") == Parts("text", sender=name, text="a: b"), hex(number)
+
+
+@pytest.mark.parametrize(("text", "name"), [("", None), ("  ", None), (" a \u3000 b ", "a b"), ("e\u0301", "é")])
+def test_a_name_is_brought_into_its_form(text: str, name: str | None) -> None:
+    assert required_name(text) == name
