@@ -160,10 +160,10 @@ def doctor(
 
     checks = asyncio.run(lab_doctor.examine())
     if workshop:
-        from chatlab.lab import workshop_check
+        from chatlab.lab.doctor import workshop
 
         print("starting a room, an engine, JupyterLab and a kernel; they end again in a moment", file=sys.stderr)
-        checks += asyncio.run(workshop_check.examine(laptops))
+        checks += asyncio.run(workshop.examine(laptops))
     if as_json:
         print(lab_doctor.as_json(checks))
     else:
@@ -176,17 +176,17 @@ def _look_at_redis(url: str, *, as_json: bool) -> None:
     from rich.console import Console
 
     from chatlab.brokers.redis.connections import url as redis_url
-    from chatlab.lab import redis_report
+    from chatlab.lab.doctor import redis as redis_doctor
 
     try:
         redis_url.parse(url)
     except SetupError as error:
         _fail(str(error), WRONG_COMMAND_LINE)
-    report = asyncio.run(redis_report.examine(url))
+    report = asyncio.run(redis_doctor.examine(url))
     if as_json:
-        print(redis_report.as_json(report))
+        print(redis_doctor.as_json(report))
     else:
-        Console().print(redis_report.as_table(report), markup=False)
+        Console().print(redis_doctor.as_table(report), markup=False)
 
 
 @app.command()

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 LESSONS = sorted(path.stem for path in (HERE / "wrong_answers").glob("lesson*.py"))
 WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
 for lesson in LESSONS:
-    WRONG |= import_module(f"tests.lab.wrong_answers.{lesson}").WRONG
+    WRONG |= import_module(f"tests.lab.exercises.wrong_answers.{lesson}").WRONG
 CASES = [(id, answer, sentence) for id, answers in WRONG.items() for answer, sentence in answers]
 
 

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from chatlab.lab import doctor
+from chatlab.lab.doctor import checks as doctor
 from chatlab.lab.engines import engine as engines
 from chatlab.lab.engines import kinds as engine_kinds
 from chatlab.lab.engines.engine import Engine

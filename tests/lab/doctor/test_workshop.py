@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from chatlab.lab import workshop_check
+from chatlab.lab.doctor import workshop
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_machine_with_too_little_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workshop_check, "MEMORY", 1 << 60)
-    monkeypatch.setattr(workshop_check, "CORES", 1 << 20)
-    for check in (workshop_check.memory(), workshop_check.cores()):
+    monkeypatch.setattr(workshop, "MEMORY", 1 << 60)
+    monkeypatch.setattr(workshop, "CORES", 1 << 20)
+    for check in (workshop.memory(), workshop.cores()):
         assert not check.well
         assert "share a laptop" in check.remedy
 
@@ -30,11 +30,11 @@ def test_notebooks_somebody_has_worked_in_are_named(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CHATLAB_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
-    check = workshop_check.notebooks()
+    check = workshop.notebooks()
     assert (check.well, check.found) == (False, "changed: 00_start_here.ipynb")
     assert "chatlab reset" in check.remedy
     (tmp_path / "notebooks" / "00_start_here.ipynb").write_text("as shipped")
-    assert workshop_check.notebooks().well
+    assert workshop.notebooks().well
 
 
 # The wheelhouse.
@@ -55,24 +55,24 @@ def clone(tmp_path: Path) -> Path:
 
 
 def test_a_wheelhouse_that_has_what_this_machine_wants_is_complete(clone: Path) -> None:
-    check = workshop_check.wheelhouse(clone)
+    check = workshop.wheelhouse(clone)
     assert (check.well, check.found) == (True, "complete for machines like this one")
 
 
 def test_a_wheel_that_is_missing_or_damaged_or_for_another_machine_is_named(clone: Path) -> None:
     wheel = clone / "wheelhouse" / "chat-1.0-py3-none-any.whl"
     wheel.write_bytes(b"cut short")
-    assert workshop_check.wheelhouse(clone).found == "lacks chat==1.0"
+    assert workshop.wheelhouse(clone).found == "lacks chat==1.0"
     wheel.unlink()
-    assert workshop_check.wheelhouse(clone).found == "lacks chat==1.0"
+    assert workshop.wheelhouse(clone).found == "lacks chat==1.0"
     (clone / "wheelhouse" / "chat-1.0-cp311-cp311-win_amd64.whl").write_bytes(b"chat")
-    check = workshop_check.wheelhouse(clone)
+    check = workshop.wheelhouse(clone)
     assert (check.found, check.sign) == ("lacks chat==1.0", "✘")
     assert "make wheelhouse" in check.remedy
 
 
 def test_without_a_wheelhouse_a_class_with_a_network_can_go_on(tmp_path: Path) -> None:
-    check = workshop_check.wheelhouse(tmp_path)
+    check = workshop.wheelhouse(tmp_path)
     assert check.sign == "○"
     assert "make wheelhouse" in check.remedy
 
@@ -81,7 +81,7 @@ def test_without_a_wheelhouse_a_class_with_a_network_can_go_on(tmp_path: Path) -
 
 
 async def test_a_full_room_hears_everybody() -> None:
-    check = await workshop_check.full_room(12, port=0)
+    check = await workshop.full_room(12, port=0)
     assert check.name == "a room for 12"
     assert "all heard all within" in check.found
 
@@ -89,21 +89,21 @@ async def test_a_full_room_hears_everybody() -> None:
 async def test_a_taken_port_is_told_with_what_to_do() -> None:
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = taken.getsockname()[1]
-        check = await workshop_check.full_room(2, port=port)
+        check = await workshop.full_room(2, port=port)
     assert (check.well, check.found) == (False, f"port {port} is taken")
     assert "--port" in check.remedy
 
 
 async def test_a_room_that_is_slow_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workshop_check, "SECONDS_TO_HEAR", 0.0)
-    check = await workshop_check.full_room(2, port=0)
+    monkeypatch.setattr(workshop, "SECONDS_TO_HEAR", 0.0)
+    check = await workshop.full_room(2, port=0)
     assert not check.well
     assert "busy" in check.remedy
 
 
 def test_a_machine_without_a_network_is_told_how_to_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatlab.classroom.lan_address", lambda: "127.0.0.1")
-    check = workshop_check.address()
+    check = workshop.address()
     assert not check.well
     assert "hotspot" in check.remedy
 
@@ -138,14 +138,14 @@ async def page() -> AsyncIterator[dict[str, str]]:
 
 async def test_a_page_whose_files_are_all_here_is_well(page: dict[str, str]) -> None:
     page["lab"] = f'<script id="jupyter-config-data">{SETTINGS}</script><script src="/main.js"></script>'
-    check = await workshop_check.assets(page["url"], "")
+    check = await workshop.assets(page["url"], "")
     assert (check.well, check.found) == (True, "2 scripts and styles, all local")
 
 
 @pytest.mark.parametrize("wanted", ["https://cdn.example/require.js", "/gone.js"])
 async def test_a_file_from_elsewhere_or_from_nowhere_is_named(page: dict[str, str], wanted: str) -> None:
     page["lab"] = f'<script id="jupyter-config-data">{SETTINGS}</script><script src="{wanted}"></script>'
-    check = await workshop_check.assets(page["url"], "")
+    check = await workshop.assets(page["url"], "")
     assert not check.well
     assert wanted in check.found
     assert check.remedy

@@ -40,7 +40,7 @@ import chatlab
 from chatlab import classroom, room
 from chatlab.errors import SetupError
 from chatlab.lab.clients import RoomClient
-from chatlab.lab.doctor import Check, bring_the_lab
+from chatlab.lab.doctor.checks import Check, bring_the_lab
 from chatlab.lab.editions import shipped
 from chatlab.lab.engines import engine as engines
 

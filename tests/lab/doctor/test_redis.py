@@ -12,16 +12,16 @@ from rich.console import Console
 
 from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.errors import BrokerUnavailable, SetupError
-from chatlab.lab import redis_report
+from chatlab.lab.doctor import redis as redis_doctor
 from chatlab.lab.engines.engine import Engine
 from tests.support.broker_cases import read
 from tests.support.commands import run
 
 
-def shown(report: redis_report.Report) -> str:
+def shown(report: redis_doctor.Report) -> str:
     console = Console(width=200, record=True, file=None)
     with console.capture() as capture:
-        console.print(redis_report.as_table(report), markup=False)
+        console.print(redis_doctor.as_table(report), markup=False)
     return capture.get()
 
 
@@ -35,7 +35,7 @@ async def test_the_report_says_how_much_of_each_kind_there_is_and_when_it_ends(f
             await broker.publish("queue:{jobs}", b"work")
         await read(member, 3)
         await broker.oldest("chat-stream")
-        report = await redis_report.examine(fresh_redis.url)
+        report = await redis_doctor.examine(fresh_redis.url)
         rooms = report.kinds["rooms"]
         assert (rooms.keys, rooms.records, rooms.measured, rooms.endless) == (10, 10, 10, 0)
         assert 10_000 < rooms.estimated < 100_000
@@ -66,7 +66,7 @@ async def test_a_key_without_an_end_is_named_and_what_is_not_the_chats_is_counte
         await redis.set("somebody:else", "x")
         await redis.set("queue:{no-stream}", "x")
         before = await redis.dbsize()
-        report = await redis_report.examine(fresh_redis.url)
+        report = await redis_doctor.examine(fresh_redis.url)
         assert await redis.dbsize() == before
     assert report.kinds["rooms"].examples == ["chat:{old}"]
     assert report.kinds["not the chat's"].keys == 1
@@ -81,10 +81,10 @@ async def test_a_server_with_a_hundred_thousand_keys_is_looked_at_in_seconds(fre
         filling: Any = redis.eval(fill, 0)
         await filling
     async with asyncio.timeout(60):
-        report = await redis_report.examine(fresh_redis.url)
+        report = await redis_doctor.examine(fresh_redis.url)
     rooms = report.kinds["rooms"]
     assert (rooms.keys, rooms.records, rooms.endless) == (100_000, 100_000, 100_000)
-    assert rooms.measured == redis_report.SAMPLE
+    assert rooms.measured == redis_doctor.SAMPLE
     assert rooms.estimated > 10_000_000
 
 
@@ -93,9 +93,9 @@ async def test_a_user_that_may_not_look_and_a_server_that_is_not_there_are_said(
         rules: Any = redis.execute_command("ACL", "SETUSER", "kim", "on", ">pw", "+@connection")  # type: ignore[no-untyped-call]  # redis-py's gap
         await rules
     with pytest.raises(SetupError, match="does not let its user look"):
-        await redis_report.examine(fresh_redis.url.replace("redis://", "redis://kim:pw@"))
+        await redis_doctor.examine(fresh_redis.url.replace("redis://", "redis://kim:pw@"))
     with pytest.raises(BrokerUnavailable, match="does not answer"):
-        await redis_report.examine("redis://127.0.0.1:1")
+        await redis_doctor.examine("redis://127.0.0.1:1")
 
 
 async def test_the_command_prints_the_report_and_answers_programs_too(fresh_redis: Engine) -> None:
