@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -160,10 +161,10 @@ def doctor(
 
     checks = asyncio.run(lab_doctor.examine())
     if workshop:
-        from chatlab.lab.doctor import workshop
+        from chatlab.lab.doctor import workshop as the_day_before
 
         print("starting a room, an engine, JupyterLab and a kernel; they end again in a moment", file=sys.stderr)
-        checks += asyncio.run(workshop.examine(laptops))
+        checks += asyncio.run(the_day_before.examine(laptops))
     if as_json:
         print(lab_doctor.as_json(checks))
     else:
@@ -395,6 +396,52 @@ def _print_limits(wanted: bool) -> None:
     raise typer.Exit
 
 
+def _place_limits(given: list[str] | None) -> list[str] | None:
+    """The same for the servers that limit their connections alone."""
+    from chatlab.net.places import PlaceLimits
+
+    try:
+        PlaceLimits.parse(given or ())
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return given
+
+
+def _print_place_limits(wanted: bool) -> None:
+    if not wanted:
+        return
+    from chatlab.chat.budgets import TABLE, Budgets
+
+    in_force = Budgets().by_name()
+    for budget in (TABLE["connections"], TABLE["connections-per-address"]):
+        what = budget.what.replace(", SockJS sessions among them", "").replace("an instance", "this server")
+        print(f"{budget.name:30} {in_force[budget.name]:>9}  {what}; beyond it, 503 with the reason")
+    raise typer.Exit
+
+
+PlaceLimit = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="NAME=VALUE",
+        callback=_place_limits,
+        help="How many connections there may be; --limits prints the names. Repeat it for more.",
+    ),
+]
+PrintPlaceLimits = Annotated[
+    bool, typer.Option("--limits", help="Print all limits, and leave.", callback=_print_place_limits, is_eager=True)
+]
+Proxies = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trusted-proxy",
+        metavar="ADDRESS",
+        callback=_trusted_proxies,
+        help="A proxy, or a network of them, whose X-Forwarded-For says who the client is; repeat it for more.",
+    ),
+]
+
+
 class Level(StrEnum):
     """What is logged, and what is graver."""
 
@@ -450,14 +497,17 @@ def echo(
     origin: Origins = None,
     host_name: HostNames = None,
     by_hand: Annotated[bool, typer.Option("--by-hand", help="The server written by hand in lesson 02.")] = False,
+    limit: PlaceLimit = None,
+    limits: PrintPlaceLimits = False,
     until_stdin_ends: UntilStdinEnds = False,
 ) -> None:
     """The smallest server: what you say comes back, in both directions at once."""
     from chatlab import echo as echo_server
+    from chatlab.net.places import PlaceLimits
 
-    start = echo_server.start_by_hand if by_hand else echo_server.start
-    names = host_name or ()
-    _run(lambda: start(host=host, port=port, origins=origin or (), host_names=names), host, port, until_stdin_ends)
+    kind = echo_server.start_by_hand if by_hand else echo_server.start
+    start = partial(kind, host=host, port=port, origins=origin or (), host_names=host_name or ())
+    _run(partial(start, limits=PlaceLimits.parse(limit or ())), host, port, until_stdin_ends)
 
 
 @serve.command()
@@ -483,6 +533,9 @@ def room(
             min=0.1, callback=_finite, help="Messages a second one member may send; 10 with --lan, else no limit."
         ),
     ] = None,
+    trusted_proxy: Proxies = None,
+    limit: PlaceLimit = None,
+    limits: PrintPlaceLimits = False,
     as_in_the_article: Annotated[
         bool, typer.Option("--as-in-the-article", help="The article's handler, faults and all; any origin may come in.")
     ] = False,
@@ -491,9 +544,10 @@ def room(
     """The article's room at /room: every text goes to every member. Its page is at /."""
     from chatlab import classroom
     from chatlab import room as alone
+    from chatlab.net.places import PlaceLimits
     from chatlab.room import shared as shared_room
 
-    if as_in_the_article and (lan or rate or redis or broker):
+    if as_in_the_article and (lan or rate or redis or broker or limit or trusted_proxy):
         _fail("--as-in-the-article has no code, no limits, no broker: leave those options out", WRONG_COMMAND_LINE)
     named = redis is not None or broker is not None
     kept = Kept(lasting=[shared_room.TOPIC])
@@ -513,6 +567,8 @@ def room(
             host_names=host_name or (),
             code=classroom.new_code(hours) if lan else None,
             rate=alone.RateLimit(rate) if rate else None,
+            limits=PlaceLimits.parse(limit or ()),
+            trusted_proxies=trusted_proxy or (),
         )
         if lan:
             encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
@@ -625,14 +681,7 @@ def chat(
             min=0.1, callback=_finite, help="After how long a job's message goes to another instance (redis:// alone)."
         ),
     ] = 30.0,
-    trusted_proxy: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ADDRESS",
-            callback=_trusted_proxies,
-            help="A proxy, or a network of them, whose X-Forwarded-For says who the client is; repeat it for more.",
-        ),
-    ] = None,
+    trusted_proxy: Proxies = None,
     limit: Annotated[
         list[str] | None,
         typer.Option(
@@ -896,7 +945,7 @@ def broker_of(
 
 
 def _check_address(scheme: str, url: str) -> None:
-    """Raise ValueError for an address that no broker can have. A URL of Redis is looked at by redis/connections/url.py."""
+    """Raise ValueError for an address that no broker can have. `redis/connections/url.py` checks a URL of Redis."""
     if url.startswith((*REDIS_URLS, "redis-pubsub://")):
         return
     parts = urlsplit(url)

@@ -4,7 +4,8 @@
 chatlab's own `Connection` and asyncio: all that the library does for those two lines, laid open here and in
 `net/endpoint.py`.
 
-Both hold `max_held` octets at most for all their clients, see `net/held.py`. Left out by hand: TLS.
+Both hold `max_held` octets at most for all their clients (`net/held.py`), and as many connections as `limits` allows
+(`net/gate.py`). Left out by hand: TLS.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from websockets.exceptions import ConnectionClosed
 
 from chatlab.classroom import host_to_open, in_url
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
+from chatlab.net.gate import Gate
 from chatlab.net.held import LIMIT, Held
+from chatlab.net.http.server import ACCEPTED_AT_ONCE, let_wait
+from chatlab.net.places import PlaceLimits, Refusals
 from chatlab.net.websockets_library import Transports, close, judged_by, quiet
 from chatlab.websocket import handshake
 from chatlab.websocket.connection import MAX_MESSAGE, Accept, Connection, Opened, State
@@ -71,6 +75,7 @@ async def start(
     compression: bool = True,
     max_message: int = MAX_MESSAGE,
     max_held: int = LIMIT,
+    limits: PlaceLimits = PlaceLimits(),  # noqa: B008 (it cannot change)
     open_timeout: float = 10.0,
     close_timeout: float = 2.0,
 ) -> EchoServer:
@@ -82,7 +87,8 @@ async def start(
         host,
         port,
         process_request=judged_by(partial(handshake.accept, origins=origins, names=names)),
-        create_connection=transports.connection_class(),
+        create_connection=transports.connection_class_behind(Gate.of(limits, Refusals(logger), spare=0)),
+        backlog=ACCEPTED_AT_ONCE,
         compression="deflate" if compression else None,
         max_size=max_message,
         max_queue=1,
@@ -91,6 +97,7 @@ async def start(
         server_header=None,
         logger=quiet(logger),
     )
+    let_wait(server.sockets)
     return EchoServer(server, partial(close, server, transports, close_timeout))
 
 
@@ -107,6 +114,7 @@ async def start_by_hand(
     compression: bool = True,
     max_message: int = MAX_MESSAGE,
     max_held: int = LIMIT,
+    limits: PlaceLimits = PlaceLimits(),  # noqa: B008 (it cannot change)
     open_timeout: float = 10.0,
     close_timeout: float = 2.0,
 ) -> EchoServer:
@@ -114,7 +122,9 @@ async def start_by_hand(
     names = known_names((host, *host_names), origins)
     accept = partial(handshake.accept, origins=origins, names=names, subprotocols=subprotocols, compression=compression)
     clients = Clients(accept, max_message, open_timeout, EndSettings(KEEP_ALIVE, close_timeout, Held(logger, max_held)))
-    server = await asyncio.get_running_loop().create_server(lambda: Handshake(clients), host, port)
+    make = Gate.of(limits, Refusals(logger), spare=0).before(lambda: Handshake(clients))
+    server = await asyncio.get_running_loop().create_server(make, host, port, backlog=ACCEPTED_AT_ONCE)
+    let_wait(server.sockets)
 
     async def aclose() -> None:
         server.close()

@@ -1,6 +1,6 @@
 """URLs as a log, an error or a page may show them.
 
-Left out: taking a URL apart to connect to it. What may be written in one differs by engine (`redis/connections/url.py`).
+Left out: taking a URL apart to connect to it. What may be written in one differs by engine (`redis/url.py`).
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Sessions drawn at random against a chat server: `python tests/fuzz_sessions.py N`, a session for each thousand of N.
 
+Half of them run in memory, half on a Redis, which is started for them.
+
 Users connect, subscribe and send to destinations in many spellings, in transactions and outside, with headers and
 fields that only the server may say. After each step, whoever is still connected reads what has come, and this holds:
 
@@ -20,16 +22,19 @@ from pathlib import Path
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from redis.asyncio import Redis
 from websockets.exceptions import ConnectionClosed
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it runs as a script too
 
 from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.chat.access import Access, Credentials
 from chatlab.chat.app import User
 from chatlab.chat.destinations import SERVER_HEADERS, canonical
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.stomp.frames import Frame
+from tests.support import redis_servers
 from tests.support.spellings import spellings
 from tests.support.stomp_peer import Peer
 
@@ -72,6 +77,8 @@ def kinds_of(destination: str) -> list[str]:
 class Sessions(RuleBasedStateMachine):
     """A chat server, its clients, and what each of them may be told."""
 
+    redis: str | None = None  # the URL of a server of its own, which is emptied for each session; None: memory
+
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
@@ -89,9 +96,18 @@ class Sessions(RuleBasedStateMachine):
         self.connect("ben")
 
     async def _start(self, access: Access) -> None:
-        broker = await self.exits.enter_async_context(MemoryBroker())
+        broker = await self._broker()
+        await broker.start()
+        self.exits.push_async_callback(broker.aclose)
         server = await chat_server.start(broker, access=access, drain_seconds=0)
         self.server = await self.exits.enter_async_context(server)
+
+    async def _broker(self) -> MemoryBroker | RedisStreamsBroker:
+        if self.redis is None:
+            return MemoryBroker()
+        async with Redis.from_url(self.redis) as server:
+            await server.flushall()
+        return RedisStreamsBroker(self.redis)
 
     def teardown(self) -> None:
         """Stop everything."""
@@ -234,10 +250,25 @@ def principal(peer: Peer) -> str:
     return peer.connected.get("user-name") or ""
 
 
-def run(sessions: int) -> None:
+class SessionsOnRedis(Sessions):
+    """The same on Redis Streams."""
+
+
+def run_on_redis(sessions: int, server: str = redis_servers.WHEEL) -> None:
+    """Run that many sessions on one Redis, started for them."""
+    with asyncio.Runner() as runner:
+        engine = runner.run(redis_servers.start(server))
+        try:
+            SessionsOnRedis.redis = engine.url
+            run(sessions, SessionsOnRedis)
+        finally:
+            runner.run(engine.stop())
+
+
+def run(sessions: int, machine: type[Sessions] = Sessions) -> None:
     """Run that many sessions of `STEPS` steps."""
     run_state_machine_as_test(
-        Sessions,
+        machine,
         settings=settings(
             max_examples=sessions,
             stateful_step_count=STEPS,
@@ -251,5 +282,7 @@ def run(sessions: int) -> None:
 if __name__ == "__main__":
     wanted = max(1, int(sys.argv[1]) // PER_SESSION) if len(sys.argv) > 1 else 100
     began = time.monotonic()
-    run(wanted)
+    run(wanted - wanted // 2)
+    if wanted > 1:
+        run_on_redis(wanted // 2)
     print(f"sessions: {wanted:,} in {time.monotonic() - began:.0f} s, nobody received what is not theirs")

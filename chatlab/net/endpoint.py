@@ -5,7 +5,7 @@
     socket ◄─ descriptor or write() ◄─ fan-out;  Pong and Close ◄─ Connection
 
 The echo server by hand, the room and the chat run on it. It takes over a TCP connection after the opening handshake,
-whoever has done that: `echo.py` itself, or aiohttp (net/http/upgrade.py). The protocol that had the connection before is
+whoever has done that: `echo.py` itself, or aiohttp (`http/upgrade.py`). The protocol that had the connection before is
 told when the kernel's buffer fills and drains, and when the connection is lost: aiohttp counts its connections by that.
 
 Three conditions make it safe to write frames past `Connection`, as the fan-out does, and all three are kept here: no

@@ -19,9 +19,20 @@ from __future__ import annotations
 import ipaddress
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
-__all__ = ["CONNECTIONS", "PER_ADDRESS", "Places", "Refusals", "TrustedProxies", "counted_as", "places_for_descriptors"]
+__all__ = [
+    "CONNECTIONS",
+    "PER_ADDRESS",
+    "PlaceLimits",
+    "Places",
+    "Refusals",
+    "TrustedProxies",
+    "counted_as",
+    "places_for_descriptors",
+]
 
 CONNECTIONS = "connections"
 PER_ADDRESS = "connections-per-address"
@@ -32,6 +43,7 @@ FOR_THE_ENGINE_AND_FILES = 64  # descriptors at least; of many, a sixteenth
 MOST = 50_000  # with as many descriptors as one likes, memory is the limit
 WITHOUT_A_LIMIT = 10_000  # where the system does not tell (Windows)
 MAX_HOPS = 32
+MAX_VALUE = 1 << 40
 
 SECONDS_BETWEEN_LINES = 60.0
 
@@ -99,6 +111,36 @@ class Places:
             self._by_address[address] -= 1
             if not self._by_address[address]:
                 del self._by_address[address]
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceLimits:
+    """The limits of a server that has no others: the room and the echo servers. The chat's are in chat/budgets.py."""
+
+    connections: int = 0  # 0: as many as the process's descriptors allow
+    connections_per_address: int = PER_ADDRESS_DEFAULT  # 0: no limit
+
+    @classmethod
+    def parse(cls, given: Iterable[str]) -> Self:
+        """Return the limits with each NAME=VALUE of `given`. ValueError says what is wrong with one."""
+        limits = cls()
+        for each in given:
+            name, _, value = (part.strip() for part in each.partition("="))
+            if name not in (CONNECTIONS, PER_ADDRESS):
+                raise ValueError(f"no limit is called {name[:80]!r}; the limits are {CONNECTIONS}, {PER_ADDRESS}")
+            if not value.isascii() or not value.isdigit() or int(value[:20]) > MAX_VALUE:
+                raise ValueError(f"the limit {name} is {value[:40]!r}, and has to be a number from 0 on")
+            limits = replace(limits, **{name.replace("-", "_"): int(value)})
+        return limits
+
+    @property
+    def counts_loopback(self) -> bool:
+        """Whether connections of this machine's own are counted by address: if a number was asked for."""
+        return self.connections_per_address != PER_ADDRESS_DEFAULT
+
+    def places(self) -> Places:
+        """Return so many places, none of them taken."""
+        return Places(self.connections or places_for_descriptors(), self.connections_per_address)
 
 
 class TrustedProxies:

@@ -24,6 +24,7 @@ from websockets.http11 import Response as LibraryResponse
 
 from chatlab.errors import HandshakeError
 from chatlab.logs.throttled import Log, Seldom
+from chatlab.net.gate import Gate, GatedConnection
 from chatlab.net.held import Held
 from chatlab.websocket.connection import Accept
 from chatlab.websocket.frames import CloseCode
@@ -100,6 +101,16 @@ class Transports:
                     transport.abort()
 
         return TrackedConnection
+
+    def connection_class_behind(self, gate: Gate) -> type[ServerConnection]:
+        """Return what to give the library as `create_connection`, so that each connection needs a place."""
+        connection_class = self.connection_class()
+
+        def create_connection(*parts: Any, **options: Any) -> GatedConnection:
+            return GatedConnection(gate, lambda: connection_class(*parts, **options))
+
+        # The library only calls it, and hands what it returns to the event loop.
+        return cast(type[ServerConnection], create_connection)
 
     def buffered(self, connection: ServerConnection) -> int:
         """Return how many bytes wait for this client; 0 once its connection is lost."""

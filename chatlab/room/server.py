@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
@@ -16,10 +17,12 @@ from chatlab.classroom import PAGE, CodeGuard, host_to_open, in_url, page_file
 from chatlab.logs.throttled import Seldom
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
 from chatlab.net.fanout import SlowReaderPolicy
+from chatlab.net.gate import REMEDY, Gate, refusal_of
 from chatlab.net.held import Held
 from chatlab.net.http.hosts import judged_by_name
 from chatlab.net.http.server import HttpServer
 from chatlab.net.http.upgrade import upgrade
+from chatlab.net.places import PlaceLimits, Refusals, TrustedProxies
 from chatlab.room.admission import PATH, Admission, asked_name, peer_address, query
 from chatlab.room.metrics import Metrics
 from chatlab.room.room import Member, RateLimit, Room
@@ -100,6 +103,8 @@ async def start(
     ping_interval: float = 20,
     ping_timeout: float = 20,
     send_buffer: int | None = None,
+    limits: PlaceLimits = PlaceLimits(),  # noqa: B008 (it cannot change)
+    trusted_proxies: Sequence[str] = (),
     room: Callable[[SlowReaderPolicy, RateLimit | None], Room] = Room,
 ) -> RoomServer:
     """Open the room that holds; `port=0` takes a free one.
@@ -116,6 +121,9 @@ async def start(
     `send_buffer`: the kernel's send buffer for each member, in bytes (SO_SNDBUF); None leaves it to the kernel, which
     gives up to some megabytes. With a small one, a member who does not read is noticed sooner.
 
+    `limits`: how many connections there may be. `trusted_proxies`: addresses or networks of proxies whose
+    X-Forwarded-For names the client, for `limits` and for the brake on guessing the code.
+
     `room` makes the room from `policy` and `rate`: `Room`, or a kind of it.
     """
     policy = policy or SlowReaderPolicy()
@@ -127,8 +135,11 @@ async def start(
     names = known_names((host, *host_names), origins)
     guard = None if code is None else CodeGuard(code)
     admission = Admission(tuple(origins), guard, compression == "deflate", names)
-    entrance = Entrance(room(policy, rate), admission, settings, max_size)
-    http = HttpServer(entrance.application(), logger, first_request_seconds=OPEN_SECONDS, send_buffer=send_buffer)
+    gate = Gate.of(limits, Refusals(logger), TrustedProxies(trusted_proxies))
+    entrance = Entrance(room(policy, rate), admission, settings, max_size, gate, limits)
+    http = HttpServer(
+        entrance.application(), logger, first_request_seconds=OPEN_SECONDS, send_buffer=send_buffer, gate=gate
+    )
     try:
         await http.listen(host, port)
     except BaseException:
@@ -140,8 +151,18 @@ async def start(
 class Entrance:
     """HTTP for the room that holds: the page, and WebSockets to its members."""
 
-    def __init__(self, room: Room, admission: Admission, settings: EndSettings, max_size: int) -> None:
+    def __init__(
+        self,
+        room: Room,
+        admission: Admission,
+        settings: EndSettings,
+        max_size: int,
+        gate: Gate,
+        limits: PlaceLimits,
+    ) -> None:
         self.room = room
+        self._gate = gate
+        self._places = limits.places()  # of WebSockets, by who is behind a proxy; the gate's are of TCP connections
         self._admission = admission
         self._settings = settings
         self._max_size = max_size
@@ -170,6 +191,24 @@ class Entrance:
             return web.Response(body=body, headers=headers)
         if self._closing:
             return web.Response(status=503, text=f"{CLOSING}\n")
+        with self._place(request) as address:
+            return await self._upgrade(request, address)
+
+    @contextmanager
+    def _place(self, request: web.Request) -> Iterator[str]:
+        """Hold a place for a client while it is here, and yield its address; 503 if there is none."""
+        forwarded_for = request.headers.getall("X-Forwarded-For", ())
+        address = self._gate.proxies.client_behind(request.remote or "", forwarded_for)
+        counted = self._gate.counted_as(address)
+        if over := self._places.take(counted):
+            self._gate.refusals.note(over, REMEDY[over], whose=counted)
+            raise web.HTTPServiceUnavailable(text=refusal_of(over), headers={"Retry-After": "10"})
+        try:
+            yield address
+        finally:
+            self._places.give_back(counted)
+
+    async def _upgrade(self, request: web.Request, address: str) -> web.StreamResponse:
         end: WebSocketEnd | None = None
 
         def open_end(transport: asyncio.Transport, websocket: Connection) -> WebSocketEnd:
@@ -179,7 +218,7 @@ class Entrance:
             return end
 
         try:
-            accept = partial(self._admission, address=request.remote or "")
+            accept = partial(self._admission, address=address)
             return await upgrade(request, accept, open_end, refusals, max_message=self._max_size)
         finally:
             if end is not None:

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from chatlab.net.places import Places, Refusals, TrustedProxies, counted_as, places_for_descriptors
+from chatlab.net.places import PlaceLimits, Places, Refusals, TrustedProxies, counted_as, places_for_descriptors
 
 
 def test_each_address_has_its_share_of_what_there_is_in_all() -> None:
@@ -15,6 +15,21 @@ def test_each_address_has_its_share_of_what_there_is_in_all() -> None:
     assert [places.take("b"), places.take("c")] == ["", "connections"]
     places.give_back("a")
     assert (places.take("c"), places.addresses) == ("", 3)
+
+
+def test_the_limits_of_a_small_server_are_read_from_the_command_line() -> None:
+    limits = PlaceLimits.parse(["connections=5", " connections-per-address = 0"])
+    assert limits == PlaceLimits(connections=5, connections_per_address=0)
+    assert (limits.places().in_all, limits.places().per_address) == (5, 0)
+    assert PlaceLimits().places().in_all == places_for_descriptors()
+
+
+@pytest.mark.parametrize(
+    "given", ["names=3", "connections", "connections=-1", "connections=\u0663", "connections=" + 30 * "9"]
+)
+def test_a_limit_that_a_small_server_does_not_have_is_refused(given: str) -> None:
+    with pytest.raises(ValueError, match="limit"):
+        PlaceLimits.parse([given])
 
 
 def test_what_has_no_address_is_counted_in_all_alone_and_nothing_is_kept_of_who_has_left() -> None:

@@ -7,6 +7,7 @@ import logging
 import time
 from itertools import count
 from random import Random
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -80,6 +81,30 @@ async def test_a_guesser_elsewhere_keeps_nobody_out() -> None:
         assert await from_address(server.port, CODE, "127.0.0.9") == 429
         assert await from_address(server.port, "ABCDEF", "127.0.0.1") == 403
         assert await from_address(server.port, CODE, "127.0.0.1") == 426
+
+
+async def through_a_proxy(port: int, code: str, client: str) -> int:
+    """Guess as a proxy passes it on: whatever the client wrote into the header, then the client's address."""
+    request = f"GET /room?code={code} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {client}\r\n\r\n"
+    return (await say(port, request.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").encode())).status
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
+async def test_behind_a_trusted_proxy_a_guesser_is_braked_and_the_class_is_not(shared: bool) -> None:
+    options: dict[str, Any] = {"code": CODE, "trusted_proxies": ["127.0.0.1"]}
+    started = start_shared(MemoryBroker(), **options) if shared else room.start(**options)
+    async with await started as server:
+        for number, code in enumerate(codes()[:30]):
+            await through_a_proxy(server.port, code, f"203.0.113.{number}, 192.0.2.66")
+        assert await through_a_proxy(server.port, CODE, "192.0.2.66") == 429
+        assert await through_a_proxy(server.port, CODE, "192.0.2.7") == 426
+
+
+async def test_without_a_trusted_proxy_nobody_is_somebody_else_by_a_header() -> None:
+    async with await room.start(code=CODE, trusted_proxies=["198.51.100.1"]) as server:
+        for number, code in enumerate(codes()[:30]):
+            await through_a_proxy(server.port, code, f"192.0.2.{number}")
+        assert await through_a_proxy(server.port, CODE, "192.0.2.200") == 429
 
 
 async def test_a_class_behind_one_address_mistypes_and_gets_in() -> None:

@@ -6,12 +6,14 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from chatlab import room
 from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.access import Access
 from chatlab.chat.app import User
@@ -19,6 +21,7 @@ from chatlab.chat.budgets import Budgets
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
 from chatlab.lab.until import until
+from chatlab.net.places import PlaceLimits
 from tests.support.attacks import SLACK, attacked, port_of, round_trip
 from tests.support.stomp_peer import Peer
 
@@ -72,6 +75,58 @@ async def test_who_would_take_all_descriptors_leaves_some_to_say_no_with(argumen
         assert errors.count("over budget") == 1
         assert len(errors.splitlines()) < 700
         assert "Traceback" not in errors
+
+
+SMALL_SERVERS = [(("echo",), ""), (("echo", "--by-hand"), ""), (("room",), "room")]
+each_small_server = pytest.mark.parametrize(("arguments", "path"), SMALL_SERVERS, ids=["library", "by hand", "room"])
+
+
+async def is_let_in(url: str, **options: Any) -> bool:
+    """Whether a WebSocket may be opened; it stays open then. If not, the answer says why."""
+    try:
+        await connect(url, proxy=None, close_timeout=0.1, **options)
+    except InvalidStatus as refused:
+        assert refused.response.status_code == 503
+        assert b"too many connections" in (refused.response.body or b"")
+        assert refused.response.headers["Retry-After"] == "10"
+        return False
+    return True
+
+
+@each_small_server
+@pytest.mark.parametrize("limit", ["connections", "connections-per-address"])
+async def test_the_echo_servers_and_the_room_let_in_as_many_as_their_limits_say(
+    arguments: tuple[str, ...], path: str, limit: str
+) -> None:
+    async with attacked(*arguments, "--port", "0", "--limit", f"{limit}=3") as (url, command):
+        assert [await is_let_in(url) for _ in range(6)] == [True] * 3 + [False] * 3
+        command.process.terminate()
+        _, _, errors = await command.ended()
+        assert errors.count("refused: over budget") == 1
+        assert f"budget={limit}" in errors
+
+
+@each_small_server
+async def test_who_would_take_all_descriptors_of_a_small_server_is_told_no(
+    arguments: tuple[str, ...], path: str
+) -> None:
+    async with attacked(*arguments, "--port", "0", descriptors=256) as (url, command):
+        with sockets(port_of(url), 400, UPGRADE.format(path=f"/{path}")):
+            assert [await is_let_in(url) for _ in range(3)] == [False] * 3
+        await asyncio.sleep(0.5)  # the attackers' connections are gone
+        assert await is_let_in(url)
+        command.process.terminate()
+        _, _, errors = await command.ended()
+        assert errors.count("over budget") == 1
+        assert "Traceback" not in errors and "Too many open files" not in errors
+
+
+async def test_behind_a_trusted_proxy_each_member_of_the_room_has_a_share() -> None:
+    limits = PlaceLimits(connections_per_address=2)
+    async with await room.start(limits=limits, trusted_proxies=["127.0.0.1"]) as server:
+        for client, expected in [("192.0.2.7", [True, True, False]), ("192.0.2.8", [True])]:
+            headers = {"X-Forwarded-For": f"203.0.113.9, {client}"}
+            assert [await is_let_in(server.url, additional_headers=headers) for _ in expected] == expected
 
 
 async def test_those_who_are_in_notice_nothing_of_those_who_want_in() -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.brokers.port import BEGINNING
+from chatlab.brokers.redis.queries import PAGE_OCTETS
 from chatlab.chat.budgets import Budgets
 from chatlab.chat.delivery import replay as chat_replay
 from chatlab.chat.destinations import pack
@@ -165,6 +167,43 @@ async def test_what_is_held_back_for_a_client_that_is_not_served_yet_is_bounded_
         assert [int((await peer.frame("MESSAGE")).body.split()[0]) for _ in range(50)] == list(range(50))
         await peer.receipt("SEND", "new", destination=FAT)
         assert (await peer.frame("MESSAGE")).body == b"new"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_of_more_replays_at_once_than_a_connection_may_have_the_rest_waits_and_all_are_served_in_the_end(
+    kind: str,
+) -> None:
+    budgets = Budgets(replays=2)
+    async with (
+        chat_broker(kind) as broker,
+        await chat_server.start(broker, budgets=budgets) as server,
+        Peer(server.url) as greedy,
+        Peer(server.url) as other,
+    ):
+        await fill(broker, 150)
+        await ask_and_not_read(greedy, 6, last_id="0-0")
+        await until(lambda: server.service.delays.counts.get("replays") == 4, "four of six are made to wait")
+        await other.send("SUBSCRIBE", id="0", destination=FAT, history="20")
+        assert [int((await other.frame("MESSAGE")).body.split()[0]) for _ in range(20)] == list(range(130, 150))
+        assert server.service.delays.counts == {"replays": 4}
+        greedy.websocket.transport.resume_reading()
+        seen: dict[str, list[int]] = {}
+        for _ in range(6 * 150):
+            message = await greedy.frame("MESSAGE")
+            seen.setdefault(message.get("subscription") or "", []).append(int(message.body.split()[0]))
+        assert seen == {f"{number}": list(range(150)) for number in range(6)}
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+async def test_a_reader_that_is_behind_reads_pages_of_a_bounded_size(kind: str) -> None:
+    async with chat_broker(kind) as broker:
+        await fill(broker, 100)
+        subscription = await broker.subscribe(TOPIC, after=BEGINNING)
+        pages: list[list[int]] = []
+        while sum(len(page) for page in pages) < 100:
+            pages.append([len(delivery.body) for delivery in await subscription.batch()])
+        assert max(map(sum, pages)) < PAGE_OCTETS + 2 * RECORD
+        await subscription.aclose()
 
 
 @needs_proc

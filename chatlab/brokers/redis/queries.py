@@ -26,6 +26,7 @@ from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, Subscri
 from chatlab.retry import Backoff, Retry
 
 PAGE = 512  # entries in one read
+PAGE_OCTETS = 256 * 1024  # and in one page for a reader that is behind, its last entry aside
 # Entries after ARGV[1], at most ARGV[2], and none after their values make ARGV[3] octets: read a few at a time, so that
 # the server gathers little more than it returns. With them, whether there are more.
 READ_PAGE = """

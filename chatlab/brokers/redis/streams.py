@@ -41,7 +41,7 @@ from chatlab.brokers.redis.groups import GroupMember
 from chatlab.brokers.redis.place import Place
 from chatlab.brokers.redis.presence import RedisPresence
 from chatlab.brokers.redis.publisher import Publisher, as_it_is
-from chatlab.brokers.redis.queries import PAGE, Loss, StreamQueries, delivery, is_before
+from chatlab.brokers.redis.queries import PAGE, PAGE_OCTETS, Loss, StreamQueries, delivery, is_before
 from chatlab.brokers.redis.retention import DAY, Retention
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SetupError
 from chatlab.tasks import Tasks
@@ -408,9 +408,10 @@ class StreamSubscription(ForwardingInbox):
     async def _read_page(self) -> None:
         asked = asyncio.get_running_loop().time()
         try:
-            page = await self._queries.page(self.topic, self.place.id)
+            read = await self._queries.bounded_page(self.topic, self.place.id, PAGE, PAGE_OCTETS)
+            page = read.records
             # A full page means that a lot was written meanwhile: so much, perhaps, that what came first is gone.
-            doubtful = len(page) >= self._full or asked - self._seen_whole >= SLOW
+            doubtful = read.more or len(page) >= self._full or asked - self._seen_whole >= SLOW
             loss = await self._loss(page) if doubtful else None
         except BrokerClosed:
             self.end()
@@ -422,14 +423,14 @@ class StreamSubscription(ForwardingInbox):
         if not self.closed:
             self._seen_whole = asked
             self._page_came = asyncio.get_running_loop().time()  # a slow answer is no reason to go on with pages
-            self._take_page(page)
+            self._take_page(read)
 
-    def _take_page(self, page: Sequence[Delivery]) -> None:
-        if page:
-            self._take_in(page)
+    def _take_page(self, page: Page) -> None:
+        if page.records:
+            self._take_in(page.records)
         elif self._caught_up:  # the blocking read was ahead, but what it had more was deleted since
             self._follow(regardless=True)
-        self._caught_up = len(page) < PAGE
+        self._caught_up = not page.more
 
     async def _loss(self, page: Sequence[Delivery]) -> Loss | None:
         loss, state = await self._queries.loss(self.topic, self.place, self.known)

@@ -36,7 +36,7 @@ from chatlab.chat.session.logs import ConnectionLog
 from chatlab.classroom import EVERYWHERE, host_to_open, in_url
 from chatlab.logs.throttled import Seldom
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
-from chatlab.net.http.gate import REMEDY, Gate, refusal_of
+from chatlab.net.gate import REMEDY, Gate, refusal_of
 from chatlab.net.http.hosts import judged_by_name
 from chatlab.net.http.server import HttpServer
 from chatlab.net.http.upgrade import headers_of, upgrade

@@ -12,16 +12,16 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import cast
 
 from aiohttp import web
 
+from chatlab.net.gate import REMEDY, Gate, refusal_of
 from chatlab.net.http.first_request import FIRST_REQUEST_SECONDS, FirstRequestTimeout
-from chatlab.net.http.gate import REMEDY, Gate, refusal_of
 from chatlab.net.http.runner import Runner
 from chatlab.net.http.upgrade import transports_of
-from chatlab.net.places import CONNECTIONS, PER_ADDRESS_DEFAULT, Places, Refusals, places_for_descriptors
+from chatlab.net.places import CONNECTIONS, PlaceLimits, Refusals
 
 BACKLOG = 128  # connections that wait to be accepted
 ACCEPTED_AT_ONCE = 8  # by asyncio, before the gate sees the first of them: each has a descriptor already
@@ -50,7 +50,7 @@ class HttpServer:
         always: Collection[str] = (),
     ) -> None:
         self.host, self.port = "", 0
-        self.gate = gate or Gate(Places(places_for_descriptors(), PER_ADDRESS_DEFAULT), Refusals(log))
+        self.gate = gate or Gate.of(PlaceLimits(), Refusals(log))
         self._always = always
         self._send_buffer = send_buffer
         self._listening: list[asyncio.Server] = []
@@ -127,6 +127,13 @@ class HttpServer:
         response = web.Response(text=refusal_of(CONNECTIONS), status=503, headers={"Retry-After": "10"})
         response.force_close()
         return response
+
+
+def let_wait(sockets: Iterable[socket.socket]) -> None:
+    """Let more connections wait to be accepted than are accepted at once (`ACCEPTED_AT_ONCE`)."""
+    for each in sockets:
+        with each.dup() as sock:
+            sock.listen(BACKLOG)
 
 
 def bound(host: str, port: int, send_buffer: int | None = None) -> list[socket.socket]:

@@ -2,7 +2,7 @@
 
 A connection that is open says little. Redis at its `maxclients` turns every further one away; out of memory, as a
 replica, or with a full disk it refuses each write and goes on answering PING. Whoever asks whether clients should be
-sent here (`/readyz`) must know. What is tried is what was tried at the start (redis/connections/server.py): it changes no key.
+sent here (`/readyz`) must know. What is tried is what was tried at the start (`server.py`): it changes no key.
 """
 
 from __future__ import annotations

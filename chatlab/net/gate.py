@@ -12,9 +12,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
+from typing import Self, cast
 
-from chatlab.net.places import CONNECTIONS, PER_ADDRESS, SPARE, Places, Refusals, TrustedProxies, counted_as
+from chatlab.net.places import (
+    CONNECTIONS,
+    PER_ADDRESS,
+    SPARE,
+    PlaceLimits,
+    Places,
+    Refusals,
+    TrustedProxies,
+    counted_as,
+)
 
 LINGER_SECONDS = 1.0  # for a client to read why it was refused, before it is cut off
 SPARE_SECONDS = 2.0  # for a request in a spare place
@@ -49,14 +58,28 @@ class Gate:
     """The gate of one server. `refusals` counts the clients it refuses."""
 
     def __init__(
-        self, places: Places, refusals: Refusals, proxies: TrustedProxies | None = None, *, count_loopback: bool = False
+        self,
+        places: Places,
+        refusals: Refusals,
+        proxies: TrustedProxies | None = None,
+        *,
+        count_loopback: bool = False,
+        spare: int = SPARE // 4,
     ) -> None:
         self.places = places
         self.refusals = refusals
         self.proxies = proxies or TrustedProxies()
         self.count_loopback = count_loopback
         self.lingering = 0
+        self._most_spare = spare  # 0 for a server that is not asked after its health
         self._spare: set[asyncio.BaseTransport] = set()
+
+    @classmethod
+    def of(
+        cls, limits: PlaceLimits, refusals: Refusals, proxies: TrustedProxies | None = None, *, spare: int = SPARE // 4
+    ) -> Self:
+        """Return the gate of a server that has no limits but these."""
+        return cls(limits.places(), refusals, proxies, count_loopback=limits.counts_loopback, spare=spare)
 
     def before(self, make: Callable[[], asyncio.Protocol]) -> Callable[[], GatedConnection]:
         """Return the factory of protocols to listen with: those of `make`, behind this gate."""
@@ -78,7 +101,7 @@ class Gate:
 
     def take_spare(self, transport: asyncio.BaseTransport) -> bool:
         """Take a spare place, if there is one."""
-        if len(self._spare) >= SPARE // 4:
+        if len(self._spare) >= self._most_spare:
             return False
         self._spare.add(transport)
         return True

@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 
 from chatlab.lab.until import until
-from chatlab.net.http import gate
-from chatlab.net.http.gate import Gate
+from chatlab.net import gate
+from chatlab.net.gate import Gate
 from chatlab.net.http.server import HttpServer
 from chatlab.net.places import Places, Refusals, TrustedProxies
 
