@@ -27,7 +27,7 @@ from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint import sockjs
 from chatlab.chat.endpoint.server import ChatServer
-from chatlab.chat.session.connection import Connection
+from chatlab.chat.session.connection import StompConnection
 from chatlab.lab.until import until
 
 AT_ONCE = 50
@@ -191,7 +191,7 @@ def left_behind(server: ChatServer, tasks: int, files: int) -> list[str]:
 def objects() -> int:
     """How many connections there are in memory, whoever still holds them."""
     gc.collect()
-    return sum(isinstance(each, Connection | sockjs.Session) for each in gc.get_objects())
+    return sum(isinstance(each, StompConnection | sockjs.Session) for each in gc.get_objects())
 
 
 async def drop(count: int, first: int = 0) -> None:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it runs as a scrip
 
 from chatlab.errors import StompError
 from chatlab.stomp.events import Commit, Connect, Event, Nack, Subscribe
-from chatlab.stomp.frames import VERSIONS, Frame, Heartbeat, Limits, Message, Parser
+from chatlab.stomp.frames import VERSIONS, Frame, Heartbeat, Limits, MessageFrame, Parser
 from chatlab.stomp.session import ServerSession
 
 LIMITS = Limits(
@@ -166,7 +166,7 @@ class Application:
         if isinstance(event, Subscribe) or self.rng.random() < 0.3:
             for subscription in list(self.session.subscriptions.values()):
                 number = self.rng.randrange(2)
-                self.session.message(subscription, Message("/t", f"m{number}", b"x", [("x", "a\nb")]))
+                self.session.message(subscription, MessageFrame("/t", f"m{number}", b"x", [("x", "a\nb")]))
         answer = self.rng.choice([self.session.done, self.session.done, self.session.done, self.session.failed])
         return answer(event)
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from chatlab.brokers.port import Delivery
+from chatlab.brokers.port import Record
 from chatlab.errors import SubscriptionLost
 
 MAX_WAITING = 10_000  # deliveries; a reader further behind than that is no reader any more
@@ -22,14 +22,14 @@ class Inbox:
     def __init__(self, topic: str) -> None:
         self.topic = topic
         self.closed = False
-        self._waiting: deque[Delivery] = deque()
+        self._waiting: deque[Record] = deque()
         self._error: Exception | None = None
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, deliveries: Sequence[Delivery]) -> None:
+    def put(self, deliveries: Sequence[Record]) -> None:
         """Add what has arrived."""
         self._waiting.extend(deliveries)
         self._changed.set()
@@ -45,7 +45,7 @@ class Inbox:
         self._waiting.clear()
         self.end()
 
-    def take(self, limit: int) -> list[Delivery]:
+    def take(self, limit: int) -> list[Record]:
         """What is here, at most `limit`. Raises the error the subscription ended with, once all before it is read."""
         if self._waiting:
             return [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
@@ -59,7 +59,7 @@ class Inbox:
         if not self._waiting and not self.closed:
             await self._changed.wait()
 
-    async def batch(self, limit: int = 512) -> Sequence[Delivery]:
+    async def batch(self, limit: int = 512) -> Sequence[Record]:
         """Wait for a delivery, then return all that are here; empty once it is closed."""
         while not (here := self.take(limit)) and not self.closed:
             await self.changed()
@@ -68,7 +68,7 @@ class Inbox:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Delivery:
+    async def __anext__(self) -> Record:
         batch = await self.batch(1)
         if not batch:
             raise StopAsyncIteration
@@ -87,10 +87,10 @@ class ForwardingInbox(Inbox):
 
     def __init__(self, topic: str) -> None:
         super().__init__(topic)
-        self._deliver: Callable[[Sequence[Delivery]], None] | None = None
+        self._deliver: Callable[[Sequence[Record]], None] | None = None
         self._fault: Exception | None = None  # what `_deliver` raised
 
-    def put(self, deliveries: Sequence[Delivery]) -> None:
+    def put(self, deliveries: Sequence[Record]) -> None:
         """Add what has arrived, or hand it on."""
         if self._deliver is None:
             super().put(deliveries)
@@ -101,7 +101,7 @@ class ForwardingInbox(Inbox):
                 self._fault = error
                 self.end()
 
-    async def forward(self, deliver: Callable[[Sequence[Delivery]], None]) -> None:
+    async def forward(self, deliver: Callable[[Sequence[Record]], None]) -> None:
         """Call `deliver` with what is here and with what arrives, until closed. Raises SubscriptionLost.
 
         What `deliver` raises is raised here, and ends the subscription.

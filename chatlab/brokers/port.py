@@ -20,7 +20,7 @@ UNKNOWN = "unknown"  # how an answer to `crash_risk` begins if the engine does n
 SURVIVES = "what the broker confirms survives its crash"  # what to say if the answer is ""
 
 
-class Delivery(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True):
     """One record on its way to a reader: its topic, the engine's id for it ("" where it gives none), its body."""
 
     topic: str
@@ -31,17 +31,17 @@ class Delivery(msgspec.Struct, frozen=True):
 class Page(NamedTuple):
     """Some of the records that are kept, oldest first, and whether more came after them when they were read."""
 
-    records: Sequence[Delivery]
+    records: Sequence[Record]
     more: bool
 
 
-class Subscription(Protocol):
+class Reader(Protocol):
     """One reader of one topic. When the engine goes away it resumes without a gap, or raises `SubscriptionLost`."""
 
     def __aiter__(self) -> Self: ...
-    async def __anext__(self) -> Delivery: ...
+    async def __anext__(self) -> Record: ...
 
-    async def batch(self, limit: int = 512) -> Sequence[Delivery]:
+    async def batch(self, limit: int = 512) -> Sequence[Record]:
         """Wait for a delivery, then return all that are here (at most `limit`), in order; empty once it is closed."""
 
     async def aclose(self) -> None:
@@ -49,10 +49,10 @@ class Subscription(Protocol):
 
 
 @runtime_checkable
-class Forwards(Subscription, Protocol):
+class Forwards(Reader, Protocol):
     """A subscription that needs no reader's task between the engine and the one who takes the records."""
 
-    async def forward(self, deliver: Callable[[Sequence[Delivery]], None]) -> None:
+    async def forward(self, deliver: Callable[[Sequence[Record]], None]) -> None:
         """Call `deliver`, which must not wait, with what is here and with what arrives, as it arrives, until closed."""
 
 
@@ -75,7 +75,7 @@ class Broker(Protocol):
         As every other call, it raises `BrokerClosed` once the broker is closed.
         """
 
-    async def subscribe(self, topic: str) -> Subscription:
+    async def subscribe(self, topic: str) -> Reader:
         """Read what is published from now on: a publish that starts after this returns is delivered."""
 
     async def aclose(self) -> None:
@@ -86,13 +86,13 @@ class Broker(Protocol):
 class KeepsHistory(Broker, Protocol):
     """An engine that keeps records, so that a reader can name the last id it saw and miss nothing."""
 
-    async def subscribe(self, topic: str, *, after: str | None = None) -> Subscription:
+    async def subscribe(self, topic: str, *, after: str | None = None) -> Reader:
         """As above; with `after`, first what was kept after that id, then what is new: no gap, no repeat.
 
         If records after it are gone, this or the first batch raises SubscriptionLost, which says where to go on.
         """
 
-    async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> Sequence[Delivery]:
+    async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> Sequence[Record]:
         """The records kept after the id `after`, oldest first; with `limit` the newest so many of them."""
 
     async def page(self, topic: str, *, after: str = BEGINNING, limit: int, octets: int) -> Page:
@@ -141,15 +141,15 @@ class Pipelines(Deduplicates, Protocol):
         """
 
 
-class GroupSubscription(Subscription, Protocol):
+class GroupConsumer(Reader, Protocol):
     """One member of a group: each record goes to one member, and comes again until somebody acknowledges it."""
 
-    async def ack(self, delivery: Delivery) -> None:
+    async def ack(self, delivery: Record) -> None:
         """The work for this record is done; it will not come again."""
 
 
 @runtime_checkable
-class Postpones(GroupSubscription, Protocol):
+class Postpones(GroupConsumer, Protocol):
     """A member whose engine counts how often a record was tried, and that can say that this time does not count."""
 
     async def postpone(self) -> None:
@@ -163,7 +163,7 @@ class HasGroups(Broker, Protocol):
     async def create_group(self, topic: str, group: str) -> None:
         """Create `group` if it is missing: what is published from now on waits for its first member."""
 
-    async def join(self, topic: str, group: str, member: str) -> GroupSubscription:
+    async def join(self, topic: str, group: str, member: str) -> GroupConsumer:
         """Join `group`, created if it is missing, from now on; what dead members left undone is taken over."""
 
 

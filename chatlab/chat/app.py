@@ -30,7 +30,7 @@ import msgspec
 from chatlab.chat.destinations import JSON, OWN, pack, plain, room_of, shown_destination
 from chatlab.chat.directory import Directory, handle_of
 from chatlab.errors import MessageRefused
-from chatlab.stomp.frames import Headers
+from chatlab.stomp.frames import StompHeaders
 from chatlab.untrusted_json import parse
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -69,7 +69,7 @@ class Call(msgspec.Struct, frozen=True):
 
     destination: str
     user: User
-    headers: Headers = ()
+    headers: StompHeaders = ()
     parts: Mapping[str, str] = NO_PARTS
     directory: Directory = NOBODY_KNOWN
 

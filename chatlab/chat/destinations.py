@@ -32,10 +32,10 @@ from urllib.parse import unquote
 
 import msgspec
 
-from chatlab.brokers.port import Broker, Delivery, has_few_topics
+from chatlab.brokers.port import Broker, Record, has_few_topics
 from chatlab.errors import MessageRefused
 from chatlab.naming import room_name
-from chatlab.stomp.frames import Headers, Message
+from chatlab.stomp.frames import MessageFrame, StompHeaders
 from chatlab.untrusted_json import parse
 
 logger = logging.getLogger("chatlab.chat")
@@ -72,10 +72,10 @@ _NO_PART = re.compile(r"//|/\.{1,2}(?:/|$)|[\x00-\x1f\x7f-\x9f\u200b\u2028-\u202
 _WILDCARDS = re.compile(r"[*#>?{}\[\]]|(?:^|[./])\+(?:[./]|$)")
 _UNSEEN = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn"})
 _REPEATED = re.compile(r"/(?:\.{0,2}/)*")
-_JSON_HEADERS: Final[Headers] = (("content-type", JSON),)
+_JSON_HEADERS: Final[StompHeaders] = (("content-type", JSON),)
 
 
-class Record(msgspec.Struct, frozen=True):
+class ChatRecord(msgspec.Struct, frozen=True):
     """One record of a topic, ready for any number of subscribers: its id, its destination, the MESSAGE made of it.
 
     The header `message-id` is `ROOM/RECORD-ID`, for ids repeat across streams.
@@ -83,7 +83,7 @@ class Record(msgspec.Struct, frozen=True):
 
     id: str
     destination: str  # as the hub knows it: a private one names its owner
-    message: Message
+    message: MessageFrame
 
 
 def canonical(destination: str) -> str:
@@ -198,7 +198,7 @@ def plain(destination: str) -> str:
     return _REPEATED.sub("/", seen.replace("\\", "/")).rstrip("/.;")
 
 
-def user_headers(headers: Headers) -> Headers:
+def user_headers(headers: StompHeaders) -> StompHeaders:
     """What of a SEND's headers travels with its message: not what the server alone says."""
     return tuple(header for header in headers if plain(header[0]) not in SERVER_HEADERS)
 
@@ -231,7 +231,7 @@ _encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])  # looks at all of it, and makes nothing of the values
 
 
-def record_of(delivery: Delivery) -> Record | None:
+def record_of(delivery: Record) -> ChatRecord | None:
     """A broker's record as its subscribers see it; None, and a line in the log, if it is not one of chat's."""
     try:
         if delivery.topic == PUBLIC_TOPIC:
@@ -244,7 +244,7 @@ def record_of(delivery: Delivery) -> Record | None:
         return None
 
 
-def _room_record(destination: str, delivery: Delivery) -> Record:
+def _room_record(destination: str, delivery: Record) -> ChatRecord:
     """A room's record with its id put in front of its other fields."""
     body = delivery.body if _is_chats_own(delivery.body) else _with_each_field_once(delivery.body)
     return _record(destination, delivery.id, b'{"id":"%s",%s' % (delivery.id.encode(), body[1:]), _JSON_HEADERS)
@@ -271,7 +271,7 @@ def _with_each_field_once(body: bytes) -> bytes:
     return _encode(fields)
 
 
-def _unpack(delivery: Delivery) -> Record:
+def _unpack(delivery: Record) -> ChatRecord:
     """The inverse of `pack`."""
     line, _, body = delivery.body.partition(b"\n")
     envelope = parse(_envelope.decode, line)
@@ -281,7 +281,7 @@ def _unpack(delivery: Delivery) -> Record:
     return _record(envelope.destination, delivery.id, body, headers)
 
 
-def _record(destination: str, record_id: str, body: bytes, headers: Headers) -> Record:
+def _record(destination: str, record_id: str, body: bytes, headers: StompHeaders) -> ChatRecord:
     # An engine that gives no ids (Redis Pub/Sub) still owes each subscriber a message-id of its own.
     name = f"{short_name(destination)}/{record_id or uuid.uuid4().hex}"
-    return Record(record_id, destination, Message(shown_destination(destination), name, body, headers))
+    return ChatRecord(record_id, destination, MessageFrame(shown_destination(destination), name, body, headers))

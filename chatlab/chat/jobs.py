@@ -29,7 +29,7 @@ from chatlab.chat.delivery.presence_notes import Person
 from chatlab.chat.destinations import (
     JSON,
     NOTIFICATIONS,
-    Record,
+    ChatRecord,
     pack,
     private_destination,
     room_destination,
@@ -90,7 +90,7 @@ def audit_log(path: Path) -> MakeWork:
     except OSError as error:
         raise SetupError(f"no audit log at {path}: {error.strerror}") from error
 
-    async def write(record: Record) -> None:
+    async def write(record: ChatRecord) -> None:
         fields: dict[str, Any] = parse(_fields.decode, record.message.body)
         # Of the message, not of the record: record ids repeat across rooms.
         line = msgspec.json.encode(fields | {"id": record.message.id}) + b"\n"
@@ -127,7 +127,7 @@ def mentions(broker: Broker, presence: Presence) -> tuple[str, Work]:
     private_topic = topics_on(broker)
     deduplicates = broker if isinstance(broker, Deduplicates) else None
 
-    async def notify(record: Record) -> None:
+    async def notify(record: ChatRecord) -> None:
         message = parse(_message.decode, record.message.body)
         if "@" not in message.content:
             return

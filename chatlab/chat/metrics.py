@@ -38,7 +38,7 @@ class Histogram:
 
 
 @dataclass
-class Metrics:
+class ChatMetrics:
     """What the connections count; the rest is asked of those who know (see `ChatService.metrics_page`)."""
 
     opened: int = 0

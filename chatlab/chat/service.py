@@ -21,9 +21,9 @@ from chatlab.brokers.port import (
     UNKNOWN,
     Broker,
     Deduplicates,
-    Delivery,
     KeepsHistory,
     Pipelines,
+    Record,
     crash_risk,
     why_refused,
 )
@@ -35,14 +35,14 @@ from chatlab.chat.delivery.presence import Presence
 from chatlab.chat.delivery.queues import Queues
 from chatlab.chat.delivery.relay import Relay
 from chatlab.chat.delivery.replay import Replays
-from chatlab.chat.destinations import PUBLIC, Record, destination_of, record_of, room_of, topics_on
+from chatlab.chat.destinations import PUBLIC, ChatRecord, destination_of, record_of, room_of, topics_on
 from chatlab.chat.directory import Directory
 from chatlab.chat.jobs import MakeWork, jobs_in
-from chatlab.chat.metrics import Metrics, budgets_page, exposition
+from chatlab.chat.metrics import ChatMetrics, budgets_page, exposition
 from chatlab.chat.rooms import chat_application
 from chatlab.chat.workers import Workers
 from chatlab.limits import Rate
-from chatlab.logs.throttled import Seldom
+from chatlab.logs.throttled import ThrottledLog
 from chatlab.net.fanout import Fanout, SlowReaderPolicy
 from chatlab.net.held import Held
 from chatlab.net.places import Places, Refusals
@@ -116,9 +116,9 @@ class ChatService:
         self.presence = Presence(broker, self.id, self._send, self.tasks, send_to=self._send_to)
         works = [make(broker, self.presence) for make in jobs]
         self.workers = Workers(broker, self.id, jobs_in(job_rooms, works), self.tasks) if works else None
-        self.metrics = Metrics()
+        self.metrics = ChatMetrics()
         self.held = Held(logger)
-        self.strangers = Seldom(logger)  # for lines that any client can cause, and any number of
+        self.strangers = ThrottledLog(logger)  # for lines that any client can cause, and any number of
         self.frames = 0  # of all clients: by it, each knows whether others want the server too
         self.refusals = Refusals(logger)
         self.delays = Refusals(logger, event="delayed: over budget")
@@ -325,7 +325,7 @@ class ChatService:
         page = exposition(counters, gauges, {"publish_seconds": metrics.publishing})
         return page + budgets_page(self.budgets.by_name(), self.refusals.counts, self.delays.counts)
 
-    def _deliver(self, topic: str, deliveries: Sequence[Delivery]) -> None:
+    def _deliver(self, topic: str, deliveries: Sequence[Record]) -> None:
         if len(deliveries) == 1:  # one message at a time: the common case, and worth its own way
             if (record := record_of(deliveries[0])) is not None:
                 self.hub.dispatch(record.destination, [record])
@@ -334,10 +334,10 @@ class ChatService:
         for destination, same in groupby(records, key=_destination):
             self.hub.dispatch(destination, list(same))
 
-    def _send(self, record: Record) -> None:
+    def _send(self, record: ChatRecord) -> None:
         self.hub.dispatch(record.destination, [record])
 
-    def _send_to(self, subscriber: Subscriber, record: Record) -> None:
+    def _send_to(self, subscriber: Subscriber, record: ChatRecord) -> None:
         subscriber.send(self.fanout, [record])
 
     def _lost(self, topic: str) -> None:
@@ -352,5 +352,5 @@ class ChatService:
         return list(self._read.get(topic, ()))
 
 
-def _destination(record: Record) -> str:
+def _destination(record: ChatRecord) -> str:
     return record.destination

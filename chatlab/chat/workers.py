@@ -26,15 +26,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from chatlab.brokers.port import Broker, GroupSubscription, HasGroups, Postpones
-from chatlab.chat.destinations import Record, record_of
+from chatlab.brokers.port import Broker, GroupConsumer, HasGroups, Postpones
+from chatlab.chat.destinations import ChatRecord, record_of
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, NotNow, SetupError
 from chatlab.retry import Backoff, Retry
 from chatlab.tasks import Tasks, cancel
 
 logger = logging.getLogger("chatlab.chat.workers")
 
-Work = Callable[[Record], Awaitable[None]]
+Work = Callable[[ChatRecord], Awaitable[None]]
 
 WAITS = Backoff(longest=2.0)  # for the disk: how long after it is back the work goes on
 
@@ -98,7 +98,7 @@ class Workers:
                     tally.ready[topic].set()
                     await self._read(job, member, tally, retry)
 
-    async def _read(self, job: Job, member: GroupSubscription, tally: Tally, retry: Retry) -> None:
+    async def _read(self, job: Job, member: GroupConsumer, tally: Tally, retry: Retry) -> None:
         try:
             async for delivery in member:
                 record = record_of(delivery)
@@ -109,7 +109,7 @@ class Workers:
             await member.aclose()
         raise BrokerUnavailable(f"the group {job.name} let its member go")
 
-    async def _did(self, job: Job, record: Record, member: GroupSubscription, tally: Tally) -> bool:
+    async def _did(self, job: Job, record: ChatRecord, member: GroupConsumer, tally: Tally) -> bool:
         retry = Retry(
             on=(NotNow, BrokerUnavailable), backoff=WAITS, on_failure=partial(self._waits, job, record, tally)
         )
@@ -129,7 +129,7 @@ class Workers:
         tally.done += 1
         return True
 
-    async def _do(self, job: Job, record: Record, member: GroupSubscription, *, first: bool) -> None:
+    async def _do(self, job: Job, record: ChatRecord, member: GroupConsumer, *, first: bool) -> None:
         try:
             await job.work(record)
         except NotNow:
@@ -140,7 +140,7 @@ class Workers:
                     logger.warning("job %s keeps what it holds of %s: %s", job.name, record.destination, error)
             raise
 
-    def _waits(self, job: Job, record: Record, tally: Tally, error: Exception, wait: float) -> None:
+    def _waits(self, job: Job, record: ChatRecord, tally: Tally, error: Exception, wait: float) -> None:
         """Say so once for each reason: an outage of hours is not to fill the log."""
         if tally.waiting.get(record.destination) != str(error):
             tally.waiting[record.destination] = str(error)

@@ -50,17 +50,17 @@ from chatlab.stomp.session import SUBPROTOCOLS
 from chatlab.tasks import Tasks
 from chatlab.untrusted_json import parse
 
-__all__ = ["Backoff", "ClientSubscription", "State", "StompClient"]
+__all__ = ["Backoff", "ClientState", "ClientSubscription", "StompClient"]
 
 logger = logging.getLogger("chatlab.clients.stomp")
 
-Headers = Mapping[str, str]
-NO_HEADERS: Headers = {}
+HeaderFields = Mapping[str, str]
+NO_HEADERS: HeaderFields = {}
 ERRORS = "/user/queue/errors"
 GENTLE = Backoff(first=0.2, longest=20.0)
 
 
-class State(enum.Enum):
+class ClientState(enum.Enum):
     """What a client is doing."""
 
     CLOSED = "closed"
@@ -84,7 +84,7 @@ class StompClient:
         *,
         login: str | None = None,
         passcode: str | None = None,
-        headers: Headers = NO_HEADERS,
+        headers: HeaderFields = NO_HEADERS,
         client_key: str | None = None,
         heart_beat: tuple[int, int] = (10_000, 10_000),
         versions: tuple[str, ...] = VERSIONS,
@@ -96,7 +96,7 @@ class StompClient:
         **options: Any,
     ) -> None:
         self.url = url
-        self.state = State.CLOSED
+        self.state = ClientState.CLOSED
         self.connected = Frame("CONNECTED")  # the server's answer to CONNECT
         self.attempts = 0  # to connect, since the client was made
         self.lost: Exception | None = None  # why the last connection ended
@@ -126,11 +126,11 @@ class StompClient:
         if self._task is not None:
             return
         self._may_send.clear()
-        self._move_to(State.CONNECTING)
+        self._move_to(ClientState.CONNECTING)
         try:
             await self._open_link()
         except BaseException:
-            self._move_to(State.CLOSED)
+            self._move_to(ClientState.CLOSED)
             raise
         self._task = self._tasks.start(self._run(), name=f"STOMP client of {self.url}")
 
@@ -170,7 +170,7 @@ class StompClient:
         self,
         destination: str,
         body: bytes | str = b"",
-        headers: Headers = NO_HEADERS,
+        headers: HeaderFields = NO_HEADERS,
         *,
         transaction: str | None = None,
         receipt: bool = True,
@@ -195,7 +195,7 @@ class StompClient:
         destination: str,
         *,
         ack: AckMode | str = AckMode.AUTO,
-        headers: Headers = NO_HEADERS,
+        headers: HeaderFields = NO_HEADERS,
         last_id: str | None = None,
         resume: bool | None = None,
         max_waiting: int = 10_000,
@@ -255,7 +255,7 @@ class StompClient:
         """Read one connection to its end, opening it unless `connect` did. Raise why it ended if another is wanted."""
         link = self._link
         if link is None:
-            self._move_to(State.CONNECTING)
+            self._move_to(ClientState.CONNECTING)
             link = await self._open_link()
         opened = link.clock()
         self.lost = await self._read(link)
@@ -267,7 +267,7 @@ class StompClient:
 
     def _wait_to_connect(self, error: Exception, seconds: float) -> None:
         self.lost = error
-        self._move_to(State.WAITING)
+        self._move_to(ClientState.WAITING)
 
     async def _open_link(self) -> _Link:
         """Connect, say CONNECT, wait for CONNECTED, subscribe again."""
@@ -290,7 +290,7 @@ class StompClient:
                 raise ConnectionError(f"no CONNECTED from {self.url} within {self._connect_timeout:g} s") from None
             raise
         self._link = link
-        self._move_to(State.OPEN)
+        self._move_to(ClientState.OPEN)
         self._may_send.set()
         for frame in frames[1:]:
             self._receive(frame)
@@ -361,14 +361,14 @@ class StompClient:
     def _end(self) -> None:
         if self._link is not None:
             self._forget(self._link)
-        self._move_to(State.CLOSED)
+        self._move_to(ClientState.CLOSED)
         self._may_send.set()  # whoever waits is told
         for subscription in self._subscriptions.values():
             subscription.end(None if self._task is None else self.lost)
         self._subscriptions.clear()
         self._task = None
 
-    def _move_to(self, state: State) -> None:
+    def _move_to(self, state: ClientState) -> None:
         self.state = state
         if self._on_change is not None:
             self._on_change()
@@ -381,7 +381,7 @@ class StompClient:
             raise ConnectionError(f"not connected to {self.url}")
         await self._link.send(frame)
 
-    async def _request(self, command: str, headers: Headers = NO_HEADERS, body: bytes = b"") -> None:
+    async def _request(self, command: str, headers: HeaderFields = NO_HEADERS, body: bytes = b"") -> None:
         """Send a frame that asks for a RECEIPT, and wait for it."""
         name = f"r-{next(self._numbers)}"
         receipt = self._receipts[name] = asyncio.get_running_loop().create_future()
@@ -423,7 +423,7 @@ class ClientSubscription:
         id: str,
         destination: str,
         ack: AckMode,
-        headers: Headers,
+        headers: HeaderFields,
         last_id: str | None,
         *,
         resume: bool,
@@ -601,7 +601,7 @@ def _connect_headers(
     passcode: str | None,
     versions: tuple[str, ...],
     heart_beat: tuple[int, int],
-    headers: Headers,
+    headers: HeaderFields,
 ) -> tuple[tuple[str, str], ...]:
     own: dict[str, str | None] = {
         "accept-version": ",".join(sorted(versions)),

@@ -22,11 +22,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from chatlab.clients.stomp import Backoff, ClientSubscription, StompClient
-from chatlab.clients.stomp import State as StompState
+from chatlab.clients.stomp import ClientState as StompState
 from chatlab.errors import ChatlabError, MessageRefused
 from chatlab.stomp.frames import Frame
 
-__all__ = ["ChatClient", "Line", "Reading", "RoomClient", "State", "StompMember"]
+__all__ = ["ChatClient", "Line", "MemberState", "Reading", "RoomClient", "StompMember"]
 
 JSON = {"content-type": "application/json"}
 
@@ -36,7 +36,7 @@ CLOSE_SECONDS = 2  # for a reader to see the end of its connection
 Way = Literal["sent", "received", "note"]
 
 
-class State(enum.Enum):
+class MemberState(enum.Enum):
     """The state of a client's link; the sign goes before the word, so that nothing depends on colour."""
 
     CLOSED = "○ closed"
@@ -70,7 +70,7 @@ class ChatClient:
     def __init__(self, url: str, name: str) -> None:
         self.url = url
         self.name = name
-        self.state = State.CLOSED
+        self.state = MemberState.CLOSED
         self.lines: list[Line] = []
         self.on_change: list[Callable[[], None]] = []
         self._reading = Reading.NORMALLY
@@ -98,34 +98,34 @@ class ChatClient:
 
     async def connect(self) -> None:
         """Open the link and start reading; does nothing when it is open already. Errors go into the log, and on."""
-        if self.state is not State.CLOSED:
+        if self.state is not MemberState.CLOSED:
             return
-        self._move_to(State.CONNECTING)
+        self._move_to(MemberState.CONNECTING)
         try:
             await self._open()
         except (OSError, InvalidHandshake, ConnectionClosed, ChatlabError) as error:
-            self._move_to(State.CLOSED, f"could not connect: {error}")
+            self._move_to(MemberState.CLOSED, f"could not connect: {error}")
             raise
-        self._move_to(State.OPEN, "connected")
+        self._move_to(MemberState.OPEN, "connected")
         self.read(self._reading)
 
     async def send(self, text: str) -> None:
         """Send one text. Raises `ConnectionClosed` when the link is not open."""
-        if self.state is not State.OPEN:
+        if self.state is not MemberState.OPEN:
             raise ConnectionError(f"{self.name} is not connected; connect first")
         await self._send(text)
         self.note(text, "sent")
 
     async def close(self) -> None:
         """Leave politely: the close handshake, then nothing more."""
-        if self.state is State.OPEN:
+        if self.state is MemberState.OPEN:
             self.read(Reading.NORMALLY)
             await self._close()
         await self._end_reader()
 
     async def vanish(self) -> None:
         """Drop the connection without a close handshake, as a lost phone does."""
-        if self.state is State.OPEN:
+        if self.state is MemberState.OPEN:
             self.note("vanished, without a close")
             self._abort()
             self.read(Reading.NORMALLY)  # so that it notices its own end
@@ -140,7 +140,7 @@ class ChatClient:
             if self._reader is not None:
                 self._reader.cancel()
                 self._reader = None
-        elif self._reader is None and self.state is State.OPEN:
+        elif self._reader is None and self.state is MemberState.OPEN:
             self._reader = asyncio.create_task(self._read(), name=f"reader of {self.name}")
         self._changed_now()
 
@@ -188,9 +188,9 @@ class ChatClient:
                 if self._reading is Reading.SLOWLY:
                     await asyncio.sleep(1)
         except ConnectionClosed as end:
-            self._move_to(State.CLOSED, _why_closed(end))
+            self._move_to(MemberState.CLOSED, _why_closed(end))
         except (OSError, ChatlabError) as error:
-            self._move_to(State.CLOSED, f"closed: {error}")
+            self._move_to(MemberState.CLOSED, f"closed: {error}")
 
     async def _end_reader(self) -> None:
         reader, self._reader = self._reader, None
@@ -199,7 +199,7 @@ class ChatClient:
         await asyncio.wait([reader], timeout=CLOSE_SECONDS)
         reader.cancel()
 
-    def _move_to(self, state: State, why: str = "") -> None:
+    def _move_to(self, state: MemberState, why: str = "") -> None:
         self.state = state
         if why:
             self.note(why)
@@ -321,7 +321,7 @@ class StompMember(ChatClient):
 
     async def vanish(self) -> None:
         """Drop the connection without a goodbye, and do not come back."""
-        if self._stomp is not None and self.state is not State.CLOSED:
+        if self._stomp is not None and self.state is not MemberState.CLOSED:
             self.note("vanished, without a close")
             self._stomp.drop()
             await self._leave(timeout=0)
@@ -354,7 +354,7 @@ class StompMember(ChatClient):
 
         Raises `ConnectionError` when the link is not open, `MessageRefused` when the chat does not take it.
         """
-        if self.state is not State.OPEN:
+        if self.state is not MemberState.OPEN:
             raise ConnectionError(f"{self.name} is not connected; connect first")
         self.note(text, "sent")  # before the RECEIPT, which may come after the message itself
         await self._send_once(text, uuid.uuid4().hex)
@@ -388,10 +388,10 @@ class StompMember(ChatClient):
 
     def _follow(self) -> None:
         """Show what the client underneath does by itself: lose the connection, and come back."""
-        if self.state is State.OPEN and self.stomp.state is StompState.WAITING:
-            self._move_to(State.CONNECTING, "connection lost; coming back")
-        elif self.state is State.CONNECTING and self._subscription and self.stomp.state is StompState.OPEN:
-            self._move_to(State.OPEN, "back again")
+        if self.state is MemberState.OPEN and self.stomp.state is StompState.WAITING:
+            self._move_to(MemberState.CONNECTING, "connection lost; coming back")
+        elif self.state is MemberState.CONNECTING and self._subscription and self.stomp.state is StompState.OPEN:
+            self._move_to(MemberState.OPEN, "back again")
 
 
 def _why_closed(end: ConnectionClosed) -> str:

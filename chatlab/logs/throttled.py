@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["LINES", "SECONDS", "Seldom"]
+__all__ = ["LINES", "SECONDS", "ThrottledLog"]
 
 LINES = 10  # of each kind, in
 SECONDS = 10.0
@@ -39,7 +39,7 @@ class _Window:
     timer: asyncio.TimerHandle | None = None
 
 
-class Seldom:
+class ThrottledLog:
     """`log`, at most `lines` times in `seconds` for each kind of message."""
 
     def __init__(

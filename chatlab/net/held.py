@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
-from chatlab.logs.throttled import Log, Seldom
+from chatlab.logs.throttled import Log, ThrottledLog
 
 __all__ = ["LIMIT", "Held", "Holder"]
 
@@ -33,7 +33,7 @@ class Held:
         self.total = 0
         self.limit = limit
         self.given_up = 0  # connections that were dropped for it
-        self._log = Seldom(log)
+        self._log = ThrottledLog(log)
         self._sizes: dict[Holder, int] = {}
 
     def note(self, holder: Holder, size: int) -> None:

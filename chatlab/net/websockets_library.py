@@ -23,7 +23,7 @@ from websockets.http11 import Request as LibraryRequest
 from websockets.http11 import Response as LibraryResponse
 
 from chatlab.errors import HandshakeError
-from chatlab.logs.throttled import Log, Seldom
+from chatlab.logs.throttled import Log, ThrottledLog
 from chatlab.net.gate import Gate, GatedConnection
 from chatlab.net.held import Held
 from chatlab.websocket.connection import Accept
@@ -139,7 +139,7 @@ def judged_by(accept: Accept) -> ProcessRequest:
     return process_request
 
 
-class _Quiet(Seldom):
+class _Quiet(ThrottledLog):
     """What the library takes for a logger. It logs each malformed request with a traceback, as if it were our fault."""
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # logging's name for it

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 from chatlab.net import websockets_library
 from chatlab.net.held import Held
 from chatlab.room.admission import Admission, peer_address
-from chatlab.room.metrics import MemberMetrics, Metrics
+from chatlab.room.metrics import MemberMetrics, RoomMetrics
 from chatlab.room.server import CLOSING, OPEN_SECONDS, SHUTDOWN_SECONDS, RoomServer
 from chatlab.websocket.handshake import known_names
 
@@ -64,7 +64,7 @@ class RoomAsInTheArticle:
     async def aclose(self) -> None:
         """Nothing runs on here once the sessions are closed."""
 
-    def metrics(self) -> Metrics:
+    def metrics(self) -> RoomMetrics:
         """What there is to see from outside: the sessions, and what waits for each."""
         members = tuple(
             MemberMetrics(
@@ -72,7 +72,7 @@ class RoomAsInTheArticle:
             )
             for number, each in enumerate(self.sessions.values(), 1)
         )
-        return Metrics(members, (), self.messages, self.deliveries)
+        return RoomMetrics(members, (), self.messages, self.deliveries)
 
 
 async def start(

@@ -26,7 +26,7 @@ class Departure:
 
 
 @dataclass(frozen=True)
-class Metrics:
+class RoomMetrics:
     """A room at one moment; counts are since it opened."""
 
     members: tuple[MemberMetrics, ...]

@@ -15,16 +15,16 @@ from itertools import count
 
 import msgspec
 
-from chatlab.logs.throttled import Seldom
+from chatlab.logs.throttled import ThrottledLog
 from chatlab.naming import skeletons
 from chatlab.net.endpoint import WebSocketEnd
 from chatlab.net.fanout import Fanout, Group, SlowReaderPolicy
 from chatlab.room.lines import Parts, one_line, parts_of
-from chatlab.room.metrics import Departure, MemberMetrics, Metrics
+from chatlab.room.metrics import Departure, MemberMetrics, RoomMetrics
 from chatlab.websocket.frames import CloseCode, Frame, server_message
 
 logger = logging.getLogger("chatlab.room")
-refusals = Seldom(logger)
+refusals = ThrottledLog(logger)
 
 TURN = 64  # messages taken from one member before the others have their turn
 DEPARTURES = 100  # how many of the last departures are remembered, with their reasons
@@ -257,10 +257,10 @@ class Room:
             self._next_beat.cancel()
         self.fanout.close()
 
-    def metrics(self) -> Metrics:
+    def metrics(self) -> RoomMetrics:
         """What the room is doing now."""
         counters = self.fanout.counters
-        return Metrics(
+        return RoomMetrics(
             members=tuple(each.metrics() for each in self.members),
             departures=tuple(self.departures),
             messages=counters.messages,

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 from aiohttp import web
 
 from chatlab.classroom import PAGE, CodeGuard, host_to_open, in_url, page_file
-from chatlab.logs.throttled import Seldom
+from chatlab.logs.throttled import ThrottledLog
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
 from chatlab.net.fanout import SlowReaderPolicy
 from chatlab.net.gate import REMEDY, Gate, refusal_of
@@ -24,14 +24,14 @@ from chatlab.net.http.server import HttpServer
 from chatlab.net.http.upgrade import upgrade
 from chatlab.net.places import PlaceLimits, Refusals, TrustedProxies
 from chatlab.room.admission import PATH, Admission, asked_name, peer_address, query
-from chatlab.room.metrics import Metrics
+from chatlab.room.metrics import RoomMetrics
 from chatlab.room.room import Member, RateLimit, Room
 from chatlab.websocket.connection import Connection
 from chatlab.websocket.frames import Close, CloseCode
 from chatlab.websocket.handshake import known_names
 
 logger = logging.getLogger("chatlab.room")
-refusals = Seldom(logger)
+refusals = ThrottledLog(logger)
 
 SHUTDOWN_SECONDS = 2.0  # for members to answer the close with 1001, before their connections are dropped
 OPEN_SECONDS = 5.0  # for a client to send its request
@@ -44,7 +44,7 @@ class Handler(Protocol):
     async def aclose(self) -> None:
         """Stop what runs besides the members."""
 
-    def metrics(self) -> Metrics:
+    def metrics(self) -> RoomMetrics:
         """What the room is doing now."""
 
 
@@ -71,7 +71,7 @@ class RoomServer:
         """The page's URL; the code stands behind the #, which browsers keep to themselves."""
         return f"http://{in_url(host or self.host)}:{self.port}/" + (f"#{self.code}" if self.code else "")
 
-    def metrics(self) -> Metrics:
+    def metrics(self) -> RoomMetrics:
         """What the room is doing now."""
         return self.room.metrics()
 

@@ -17,7 +17,7 @@ import logging
 from collections import Counter
 from typing import Any
 
-from chatlab.brokers.port import SURVIVES, Broker, KeepsHistory, Subscription, crash_risk
+from chatlab.brokers.port import SURVIVES, Broker, KeepsHistory, Reader, crash_risk
 from chatlab.errors import BrokerClosed, BrokerError, SubscriptionLost
 from chatlab.net.fanout import SlowReaderPolicy
 from chatlab.retry import Backoff, Retry
@@ -95,7 +95,7 @@ class SharedRoom(Room):
                 elif isinstance(outcome, BaseException):
                     raise outcome
 
-    async def _hear(self, subscription: Subscription) -> None:
+    async def _hear(self, subscription: Reader) -> None:
         retry = Retry(on=BrokerError, backoff=BACKOFF, on_failure=self._lost)
         try:
             async for attempt in retry:
@@ -125,7 +125,7 @@ class SharedRoom(Room):
             return line
         return f"{TEXT_FROM}{said.sender} (another server): {said.text}"
 
-    async def _subscribe_again(self) -> Subscription:
+    async def _subscribe_again(self) -> Reader:
         """Subscribe where we left off, or from now on if the engine keeps nothing; tell the members which it was."""
         if self._newest and isinstance(self._broker, KeepsHistory):
             subscription = await self._broker.subscribe(self._topic, after=self._newest)

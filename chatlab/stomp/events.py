@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from chatlab.stomp.frames import Frame, Headers, Message
+from chatlab.stomp.frames import Frame, MessageFrame, StompHeaders
 
 # --- What subscriptions and deliveries are ---
 
@@ -35,7 +35,7 @@ class Subscription:
     ack: AckMode
     version: str
     prefix: bytes
-    headers: Headers = ()  # all that SUBSCRIBE said, for the server's own ones such as `last-id`
+    headers: StompHeaders = ()  # all that SUBSCRIBE said, for the server's own ones such as `last-id`
     pending: dict[str, Delivery] = field(default_factory=dict)  # by ack id, in the order they were sent
 
     def get(self, name: str) -> str | None:
@@ -48,7 +48,7 @@ class Delivery:
     """A message on its way to a subscriber that acknowledges; `attempt` is 1 the first time."""
 
     subscription: Subscription
-    message: Message
+    message: MessageFrame
     attempt: int
     ack_id: str
 
@@ -80,7 +80,7 @@ class Send(Event):
 
     destination: str
     body: bytes
-    headers: Headers
+    headers: StompHeaders
     frame: Frame
 
 

@@ -30,7 +30,7 @@ from chatlab.errors import LocalProtocolError, StompError
 
 VERSIONS: Final = ("1.2", "1.1", "1.0")  # the best first
 
-Headers = tuple[tuple[str, str], ...]
+StompHeaders = tuple[tuple[str, str], ...]
 
 NUL: Final = b"\0"
 EOL: Final = b"\n"
@@ -66,7 +66,7 @@ class Frame(NamedTuple):
     """One STOMP frame: its command, its headers in the order they came, its body in octets."""
 
     command: str
-    headers: Headers = ()
+    headers: StompHeaders = ()
     body: bytes = b""
 
     def get(self, name: str) -> str | None:
@@ -168,7 +168,7 @@ def _can_be_written(name: str, value: str, version: str) -> bool:
 # --- Many subscribers, one serialization ---
 
 
-class Message:
+class MessageFrame:
     """A MESSAGE without its `subscription`, the one header that differs from subscriber to subscriber.
 
     It is serialized once for each version in use; `frame = subscription_prefix(...) + message.tail(...)` is a
@@ -212,7 +212,7 @@ _NOT_THE_MESSAGES: Final = frozenset(
 )
 
 
-def user_headers(headers: Iterable[tuple[str, str]]) -> Headers:
+def user_headers(headers: Iterable[tuple[str, str]]) -> StompHeaders:
     """Return the headers of a SEND that travel with its message, each once.
 
     "The user defined headers MUST be passed through in the MESSAGE frame"; what the server itself says there must not
@@ -357,7 +357,7 @@ class Parser:
         self._next = end + 1
         return Frame(command, headers, data[body_start:end])
 
-    def _parse_head(self, head: bytes) -> tuple[str, Headers, int | None]:
+    def _parse_head(self, head: bytes) -> tuple[str, StompHeaders, int | None]:
         """Return command, headers, and the body's length if a header tells it."""
         self._check_head_size(head, head.count(EOL))
         try:
@@ -371,7 +371,7 @@ class Parser:
             if "\r" in text:
                 raise StompError("carriage return inside a header line: in STOMP 1.2 it is written \\r")
         command, _, lines = text.partition("\n")
-        headers: Headers = tuple(_HEADER.findall(lines))
+        headers: StompHeaders = tuple(_HEADER.findall(lines))
         if lines and len(headers) != lines.count("\n") + 1:
             bad = next(line for line in lines.split("\n") if not _HEADER.match(line))
             raise StompError(f"header line {bad!r} is not of the form name:value")
@@ -426,7 +426,7 @@ class Parser:
             return None
 
 
-def _content_length(headers: Headers) -> int | None:
+def _content_length(headers: StompHeaders) -> int | None:
     for name, value in headers:
         if name == "content-length":
             if not _CONTENT_LENGTH.fullmatch(value):

@@ -45,11 +45,11 @@ from chatlab.stomp.frames import (
     EOL,
     VERSIONS,
     Frame,
-    Headers,
     Heartbeat,
     Limits,
-    Message,
+    MessageFrame,
     Parser,
+    StompHeaders,
     serialize_headers,
     subscription_prefix,
     user_headers,
@@ -93,7 +93,7 @@ class Closing:
     error: StompError | None = None
 
 
-class State(Enum):
+class SessionState(Enum):
     """Where in the conversation a session is."""
 
     NEW = "new"
@@ -149,7 +149,7 @@ class ServerSession:
         connect_timeout: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.state = State.NEW
+        self.state = SessionState.NEW
         self.version: str | None = None
         self.subscriptions: dict[str, Subscription] = {}
         self.closing: Closing | None = None
@@ -176,7 +176,7 @@ class ServerSession:
     def receive_data(self, data: bytes | str) -> list[Event]:
         """Take one WebSocket message, text or binary, and return what it asks for, in order."""
         events: list[Event] = []
-        if self.state in (State.DISCONNECTING, State.CLOSING):
+        if self.state in (SessionState.DISCONNECTING, SessionState.CLOSING):
             return events  # "Clients MUST NOT send any more frames after the DISCONNECT frame is sent."
         self._beat.received(self._clock())
         try:
@@ -210,7 +210,7 @@ class ServerSession:
 
     def _understand(self, frame: Frame, number: int, receipt: str | None) -> Event | None:
         command = frame.command
-        if self.state is State.NEW:
+        if self.state is SessionState.NEW:
             # "STOMP servers MUST handle a STOMP frame in the same manner as a CONNECT frame."
             if command not in ("CONNECT", "STOMP"):
                 raise StompError(f"the first frame must be CONNECT, not {command!r}")
@@ -253,7 +253,7 @@ class ServerSession:
             )
         self.heart_beat = agree(self._offered_heart_beat, parse_heart_beat(frame.get("heart-beat")))
         self.version = self._parser.version = version
-        self.state = State.CONNECTING
+        self.state = SessionState.CONNECTING
         self._connect = Connect(
             number=number,
             login=frame.get("login"),
@@ -263,9 +263,11 @@ class ServerSession:
         )
         return self._connect
 
-    def connected(self, user_name: str | None = None, session_id: str | None = None, headers: Headers = ()) -> None:
+    def connected(
+        self, user_name: str | None = None, session_id: str | None = None, headers: StompHeaders = ()
+    ) -> None:
         """Accept the CONNECT: send CONNECTED with the version and the heart-beats agreed."""
-        if self.state is State.CLOSING:
+        if self.state is SessionState.CLOSING:
             return  # a fault came in right behind CONNECT
         if self._connect is None or self.version is None:
             raise LocalProtocolError("connected() answers a Connect, and none is open")
@@ -281,13 +283,13 @@ class ServerSession:
         self._send(Frame("CONNECTED", (*own, *headers)))
         self._writes = self.version
         self._beat = HeartBeat(self.heart_beat, self._clock())
-        if self.state is State.CONNECTING:
-            self.state = State.CONNECTED
+        if self.state is SessionState.CONNECTING:
+            self.state = SessionState.CONNECTED
         number, self._connect = self._connect.number, None
         self._finish(number, None)
 
     def _on_disconnect(self, number: int, receipt: str | None) -> Disconnect:
-        self.state = State.DISCONNECTING
+        self.state = SessionState.DISCONNECTING
         # "Any started transactions which have not been committed will be implicitly aborted."
         self._transactions.clear()
         return Disconnect(number=number, receipt=receipt)
@@ -407,13 +409,13 @@ class ServerSession:
         subscription.pending.clear()
         return Unsubscribe(number=number, receipt=receipt, subscription=subscription, unacknowledged=unacknowledged)
 
-    def message(self, subscription: Subscription, message: Message, attempt: int = 1) -> bool:
+    def message(self, subscription: Subscription, message: MessageFrame, attempt: int = 1) -> bool:
         """Send a MESSAGE to one subscription, in any ack mode; where it is to be acknowledged, keep it until it is.
 
         `attempt` above 1 adds `redelivered:true`. Return whether it went out: it does not if the subscription or the
         session has ended. One more unacknowledged message than the limit is the client's fault: ERROR, and close.
         """
-        if self.state is State.CLOSING or self.subscriptions.get(subscription.id) is not subscription:
+        if self.state is SessionState.CLOSING or self.subscriptions.get(subscription.id) is not subscription:
             return False
         if subscription.ack is not AckMode.AUTO and not self.has_room(subscription):
             self._fail(self._too_much_unacknowledged(subscription))
@@ -519,7 +521,7 @@ class ServerSession:
         # "The receipt is also a cumulative acknowledgment that all the previous frames have been received by the
         # server. However, these previous frames may not yet be fully processed": here they are, whatever the
         # application does at the same time.
-        if self.state is State.CLOSING:
+        if self.state is SessionState.CLOSING:
             return
         mine = self._unanswered.get(number)
         if mine is None or mine.finished:
@@ -541,18 +543,24 @@ class ServerSession:
             if answer.receipt is not None and not answer.failed:
                 self._send(Frame("RECEIPT", (("receipt-id", answer.receipt),)))
             del self._unanswered[first]
-        if self.state is State.DISCONNECTING:
+        if self.state is SessionState.DISCONNECTING:
             self._close(Closing(1000, ""))
 
     def error(
-        self, message: str, detail: str = "", *, event: Event | None = None, headers: Headers = (), code: int = 1002
+        self,
+        message: str,
+        detail: str = "",
+        *,
+        event: Event | None = None,
+        headers: StompHeaders = (),
+        code: int = 1002,
     ) -> None:
         """Send ERROR, with the receipt id of `event` if it asked for one, and set `closing`. Nothing goes out after."""
         receipt = event.receipt if event is not None else None
         self._fail(StompError(message, receipt, detail), headers, code)
 
-    def _fail(self, error: StompError, headers: Headers = (), code: int = 1002) -> None:
-        if self.state is State.CLOSING:
+    def _fail(self, error: StompError, headers: StompHeaders = (), code: int = 1002) -> None:
+        if self.state is SessionState.CLOSING:
             return
         own = [("message", _in_one_line(str(error)))]
         if error.receipt_id is not None and (self._writes or error.receipt_id.isprintable()):
@@ -569,18 +577,18 @@ class ServerSession:
 
     def shut_down(self, reason: str = "server shutting down") -> None:
         """Close without an ERROR because the server goes away (1001)."""
-        if self.state is not State.CLOSING:
+        if self.state is not SessionState.CLOSING:
             self._close(Closing(1001, reason))
 
     def _close(self, closing: Closing) -> None:
-        self.state = State.CLOSING
+        self.state = SessionState.CLOSING
         self.closing = closing
         self._transactions.clear()
         self._unanswered.clear()
 
     def end(self) -> list[Delivery]:
         """The connection is gone: return all that was sent and never acknowledged; open transactions are aborted."""
-        if self.state is not State.CLOSING:
+        if self.state is not SessionState.CLOSING:
             self._close(Closing(1006, ""))
         unacknowledged = [
             delivery for subscription in self.subscriptions.values() for delivery in subscription.pending.values()
@@ -608,9 +616,9 @@ class ServerSession:
 
     def deadline(self) -> float | None:
         """Return when `tick` has to be called next, on the session's clock; None: no need."""
-        if self.state is State.CLOSING:
+        if self.state is SessionState.CLOSING:
             return None
-        if self.state is State.NEW:
+        if self.state is SessionState.NEW:
             return self._connect_by
         due = min(self._beat.send_by(), self._beat.receive_by())
         return None if due == float("inf") else due
@@ -618,9 +626,9 @@ class ServerSession:
     def tick(self) -> None:
         """Do what time asks for: send a heart-beat, or find that the client is dead or never connected (`closing`)."""
         now = self._clock()
-        if self.state is State.CLOSING:
+        if self.state is SessionState.CLOSING:
             return
-        if self.state is State.NEW and now >= self._connect_by:
+        if self.state is SessionState.NEW and now >= self._connect_by:
             self._fail(StompError(f"no CONNECT within {self._connect_timeout:g} s"))
         elif now >= self._beat.receive_by():
             self._fail(StompError(f"nothing received for {self._beat.receive_after:g} s: heart-beats were agreed on"))

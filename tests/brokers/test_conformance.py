@@ -13,11 +13,11 @@ from chatlab.brokers.port import (
     BEGINNING,
     Broker,
     Deduplicates,
-    Delivery,
     Forwards,
     HasGroups,
     KeepsHistory,
-    Subscription,
+    Reader,
+    Record,
 )
 from chatlab.errors import BrokerError, BrokerUnavailable, SubscriptionLost
 from chatlab.lab.engines.kinds import free_ports
@@ -181,12 +181,12 @@ async def test_a_stalled_reader_gets_every_record_or_is_told_on_every_read_path(
         assert got == sent
 
 
-async def take(subscription: Subscription, got: list[bytes], count: int, path: str) -> None:
+async def take(subscription: Reader, got: list[bytes], count: int, path: str) -> None:
     """Read `count` records into `got`, in one of the ways there are."""
     if path == "forwarded" and isinstance(subscription, Forwards):
         complete = asyncio.Event()
 
-        def deliver(batch: Sequence[Delivery]) -> None:
+        def deliver(batch: Sequence[Record]) -> None:
             got.extend(delivery.body for delivery in batch)
             if len(got) >= count:
                 complete.set()

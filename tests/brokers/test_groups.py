@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from chatlab.brokers.port import GroupSubscription, HasGroups
+from chatlab.brokers.port import GroupConsumer, HasGroups
 from tests.support.broker_cases import HAVE_GROUPS, Case, bodies, publish_all, read, topic, until
 
 pytestmark = pytest.mark.parametrize("unopened_case", HAVE_GROUPS, indirect=True)
@@ -19,7 +19,7 @@ async def workshop(case: Case) -> HasGroups:
     return broker
 
 
-async def work(member: GroupSubscription, done: list[bytes]) -> None:
+async def work(member: GroupConsumer, done: list[bytes]) -> None:
     async for record in member:
         done.append(record.body)
         await member.ack(record)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import pytest
 
 from chatlab.brokers.inbox import ForwardingInbox, Inbox
-from chatlab.brokers.port import Delivery
+from chatlab.brokers.port import Record
 from chatlab.errors import SubscriptionLost
 
-ONE, TWO, THREE = (Delivery("t", f"{n}-0", b"%d" % n) for n in (1, 2, 3))
+ONE, TWO, THREE = (Record("t", f"{n}-0", b"%d" % n) for n in (1, 2, 3))
 
 
 async def test_a_batch_is_all_that_is_here_up_to_the_limit() -> None:
@@ -43,7 +43,7 @@ async def test_what_arrived_before_the_end_can_still_be_read() -> None:
 async def test_a_quiet_end_ends_the_loop_of_a_waiting_reader() -> None:
     inbox = Inbox("t")
 
-    async def read() -> list[Delivery]:
+    async def read() -> list[Record]:
         return [delivery async for delivery in inbox]
 
     reading = asyncio.create_task(read())
@@ -71,7 +71,7 @@ async def test_an_end_says_where_to_go_on_each_time_it_is_read() -> None:
 
 
 async def test_what_waits_and_then_what_arrives_is_forwarded_in_the_call_that_brings_it() -> None:
-    inbox, got = ForwardingInbox("t"), list[Delivery]()
+    inbox, got = ForwardingInbox("t"), list[Record]()
     inbox.put([ONE])
     forwarding = asyncio.create_task(inbox.forward(got.extend))
     await asyncio.sleep(0)
@@ -95,7 +95,7 @@ async def test_forwarding_ends_with_the_reason_of_the_subscriptions_end() -> Non
 
 
 async def test_what_a_reader_raises_is_its_own_and_not_the_engines() -> None:
-    def fail(deliveries: Sequence[Delivery]) -> None:
+    def fail(deliveries: Sequence[Record]) -> None:
         raise ZeroDivisionError
 
     inbox = ForwardingInbox("t")
@@ -107,7 +107,7 @@ async def test_what_a_reader_raises_is_its_own_and_not_the_engines() -> None:
 
 
 async def test_after_a_cancelled_forwarding_records_wait_again() -> None:
-    inbox, got = ForwardingInbox("t"), list[Delivery]()
+    inbox, got = ForwardingInbox("t"), list[Record]()
     forwarding = asyncio.create_task(inbox.forward(got.extend))
     await asyncio.sleep(0)
     forwarding.cancel()

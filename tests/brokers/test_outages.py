@@ -15,10 +15,10 @@ from chatlab.brokers.port import (
     BEGINNING,
     Broker,
     Deduplicates,
-    GroupSubscription,
+    GroupConsumer,
     HasGroups,
     KeepsHistory,
-    Subscription,
+    Reader,
 )
 from chatlab.errors import BrokerUnavailable, SubscriptionLost
 from tests.support.broker_cases import CROSSES_PROCESSES, TO_BE_KILLED, Case, bodies, read, topic, until
@@ -68,7 +68,7 @@ async def publish_through_a_kill(case: Case, broker: Broker, name: str) -> Ledge
     return ledger
 
 
-async def read_until_lost(subscription: Subscription) -> list[bytes]:
+async def read_until_lost(subscription: Reader) -> list[bytes]:
     got: list[bytes] = []
     with pytest.raises(SubscriptionLost):
         while batch := await subscription.batch():
@@ -76,7 +76,7 @@ async def read_until_lost(subscription: Subscription) -> list[bytes]:
     return got
 
 
-async def work_until(member: GroupSubscription, last: bytes) -> set[bytes]:
+async def work_until(member: GroupConsumer, last: bytes) -> set[bytes]:
     done: set[bytes] = set()
     async with asyncio.timeout(30):
         while last not in done:
@@ -86,7 +86,7 @@ async def work_until(member: GroupSubscription, last: bytes) -> set[bytes]:
     return done
 
 
-async def read_until(subscription: Subscription, last: bytes) -> list[bytes]:
+async def read_until(subscription: Reader, last: bytes) -> list[bytes]:
     got: list[bytes] = []
     async with asyncio.timeout(30):
         while last not in got[-1:]:

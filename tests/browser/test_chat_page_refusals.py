@@ -17,7 +17,7 @@ from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
 from chatlab.chat.session.subscriptions import Subscriptions
 from chatlab.errors import StompError
-from chatlab.stomp.frames import Headers, Limits
+from chatlab.stomp.frames import Limits, StompHeaders
 from chatlab.stomp.session import ServerSession
 from tests.browser.test_chat_page import expect_contents, join, open_page, say
 from tests.support.stomp_peer import Peer
@@ -310,5 +310,5 @@ async def test_an_error_that_names_nothing_is_not_answered_with_a_storm(
         assert re.search("Connected|Not connected", await page.get_by_role("status").inner_text())
 
 
-def _nameless_error(session: ServerSession, message: str, *, event: object, code: int, headers: Headers) -> None:
+def _nameless_error(session: ServerSession, message: str, *, event: object, code: int, headers: StompHeaders) -> None:
     session._fail(StompError(message), (), code)

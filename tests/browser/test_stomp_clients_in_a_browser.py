@@ -14,7 +14,7 @@ from playwright.async_api import Browser
 from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
-from chatlab.chat.session.connection import Connection
+from chatlab.chat.session.connection import StompConnection
 from chatlab.lab.until import until
 from tests.support import node
 
@@ -38,10 +38,10 @@ async def page_url() -> AsyncIterator[str]:
     await runner.cleanup()
 
 
-def connection_of(server: ChatServer, login: str) -> Connection | None:
+def connection_of(server: ChatServer, login: str) -> StompConnection | None:
     """The connection of that login, once it has subscribed."""
     for each in server.service.connections:
-        if isinstance(each, Connection) and each.user and each.user.name == login and each.session.subscriptions:
+        if isinstance(each, StompConnection) and each.user and each.user.name == login and each.session.subscriptions:
             return each
     return None
 

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from chatlab.brokers.port import Delivery
+from chatlab.brokers.port import Record
 from chatlab.chat.destinations import (
     canonical,
     fault_in,
@@ -88,7 +88,7 @@ def test_a_destination_that_cannot_be_is_named_with_its_fault(destination: str, 
 
 
 def test_a_rooms_record_gets_its_id_in_front() -> None:
-    record = record_of(Delivery("chat:{cats}", "5-1", b'{"content":"x"}'))
+    record = record_of(Record("chat:{cats}", "5-1", b'{"content":"x"}'))
     assert record is not None
     assert (record.id, record.destination) == ("5-1", "/topic/room.cats")
     assert record.message.body == b'{"id":"5-1","content":"x"}'
@@ -97,7 +97,7 @@ def test_a_rooms_record_gets_its_id_in_front() -> None:
 
 def test_a_clients_own_message_keeps_its_headers_and_its_octets() -> None:
     packed = pack("/topic/x", [("content-type", "image/png"), ("a", "b"), ("gap", "true")], b"\x89PNG\n\0")
-    record = record_of(Delivery("topic:{x}", "1-0", packed))
+    record = record_of(Record("topic:{x}", "1-0", packed))
     assert record is not None
     assert record.message.body == b"\x89PNG\n\0"
     assert record.message.headers == (("content-type", "image/png"), ("a", "b")), "gap is the server's to say"
@@ -107,7 +107,7 @@ def test_a_private_message_shows_its_owner_the_name_without_the_owner() -> None:
     destination = private_destination("p1", "/user/queue/private")
     assert destination == "/user/p1/queue/private"
     assert split_private(destination) == ("p1", "/user/queue/private")
-    record = record_of(Delivery("chat-users:{p1}", "1-0", pack(destination, [], b"x")))
+    record = record_of(Record("chat-users:{p1}", "1-0", pack(destination, [], b"x")))
     assert record is not None
     assert (record.destination, record.message.destination) == (destination, "/user/queue/private")
 
@@ -127,7 +127,7 @@ def test_a_private_message_shows_its_owner_the_name_without_the_owner() -> None:
     ],
 )
 def test_a_rooms_record_has_one_id_and_each_field_once(body: bytes, shown: bytes) -> None:
-    record = record_of(Delivery("chat:{cats}", "5-1", body))
+    record = record_of(Record("chat:{cats}", "5-1", body))
     assert record is not None
     assert record.message.body == shown
 
@@ -154,7 +154,7 @@ DEEP = b"[" * 5000 + b"]" * 5000
 def test_a_record_that_is_wrong_in_any_way_is_skipped_with_a_line_in_the_log(
     topic: str, body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert record_of(Delivery(topic, "7-0", body)) is None
+    assert record_of(Record(topic, "7-0", body)) is None
     (line,) = caplog.messages
     assert "7-0" in line
 
@@ -162,4 +162,4 @@ def test_a_record_that_is_wrong_in_any_way_is_skipped_with_a_line_in_the_log(
 @pytest.mark.parametrize("body", [b"", b"hello", b'"quoted"', b"{}", b"[1]"])
 @pytest.mark.parametrize("topic", ["chat-stream", "chat:{a}", "topic:{a}", "chat-users"])
 def test_what_somebody_else_put_into_a_stream_is_nobodys_message(topic: str, body: bytes) -> None:
-    assert record_of(Delivery(topic, "1-0", body)) is None
+    assert record_of(Record(topic, "1-0", body)) is None

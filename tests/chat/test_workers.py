@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.brokers.redis.pubsub import RedisPubSubBroker
 from chatlab.brokers.redis.streams import RedisStreamsBroker
-from chatlab.chat.destinations import Record
+from chatlab.chat.destinations import ChatRecord
 from chatlab.chat.workers import Job, Workers
 from chatlab.errors import BrokerUnavailable, NotNow, SetupError
 from chatlab.lab.engines.engine import Engine
@@ -31,7 +31,7 @@ class Audit:
         self.seen: list[str] = []
         self.fails_at = fails_at
 
-    async def __call__(self, record: Record) -> None:
+    async def __call__(self, record: ChatRecord) -> None:
         content = json.loads(record.message.body)["content"]
         if content == self.fails_at:
             raise RuntimeError("cannot")
@@ -55,7 +55,7 @@ async def test_instances_share_the_work(broker: MemoryBroker) -> None:
 async def test_what_a_stopped_instance_had_begun_is_done_by_another(broker: MemoryBroker) -> None:
     stuck = asyncio.Event()
 
-    async def never_done(record: Record) -> None:
+    async def never_done(record: ChatRecord) -> None:
         stuck.set()
         await asyncio.Event().wait()
 
@@ -95,7 +95,7 @@ class Disk:
         self.tried = 0
         self.written: list[str] = []
 
-    async def __call__(self, record: Record) -> None:
+    async def __call__(self, record: ChatRecord) -> None:
         self.tried += 1
         if self.full:
             raise NotNow("the disk is full")
@@ -164,7 +164,7 @@ async def test_what_one_instance_cannot_do_now_another_does(fresh_redis: Engine)
 async def test_work_that_needs_the_broker_waits_for_it(broker: MemoryBroker) -> None:
     tried = 0
 
-    async def needs_it(record: Record) -> None:
+    async def needs_it(record: ChatRecord) -> None:
         nonlocal tried
         tried += 1
         if tried < 3:

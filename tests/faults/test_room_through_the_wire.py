@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosedError
 from chatlab import room
 from chatlab.lab.wire.wire import Wire
 from chatlab.net.fanout import SlowReaderPolicy
-from chatlab.room.metrics import Departure, Metrics
+from chatlab.room.metrics import Departure, RoomMetrics
 
 PATIENCE = 10.0
 SMALL = 4096
@@ -39,7 +39,7 @@ class Scene:
             assert await until_text(member) == f"Server received: {text}"
         return time.perf_counter() - start
 
-    async def sees(self, condition: Callable[[Metrics], object]) -> None:
+    async def sees(self, condition: Callable[[RoomMetrics], object]) -> None:
         """Wait until the room's metrics fulfil a condition."""
         async with asyncio.timeout(PATIENCE):
             while not condition(self.server.metrics()):  # noqa: ASYNC110 - figures, not events

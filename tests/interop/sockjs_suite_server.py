@@ -14,7 +14,7 @@ from functools import partial
 
 from aiohttp import web
 
-from chatlab.chat.delivery.transport import WEBSOCKET_FRAMING, Transport
+from chatlab.chat.delivery.transport import WEBSOCKET_FRAMING, ClientTransport
 from chatlab.chat.endpoint.sockjs import SockJS
 from chatlab.net.endpoint import WebSocketEnd
 from chatlab.net.http.upgrade import upgrade
@@ -27,7 +27,7 @@ logger = logging.getLogger("chatlab.suite")
 class Echo:
     """Says what it is told."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: ClientTransport) -> None:
         self.transport = transport
 
     def receive(self, data: bytes, text: bool) -> bool:
@@ -44,17 +44,17 @@ class Echo:
 class Closed(Echo):
     """Ends the session as soon as it is open."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: ClientTransport) -> None:
         super().__init__(transport)
         asyncio.get_running_loop().call_soon(transport.sink.close, 3000, "Go away!")
 
 
-def add_service(app: web.Application, path: str, kind: Callable[[Transport], Echo]) -> None:
+def add_service(app: web.Application, path: str, kind: Callable[[ClientTransport], Echo]) -> None:
     """Add a service: its greeting, a WebSocket without SockJS (the suite calls it raw), and SockJS."""
 
     def open_end(request: web.Request, transport: asyncio.Transport, protocol: Connection) -> WebSocketEnd:
         def open_peer(end: WebSocketEnd) -> Echo:
-            return kind(Transport(WEBSOCKET_FRAMING, end))
+            return kind(ClientTransport(WEBSOCKET_FRAMING, end))
 
         return WebSocketEnd(transport, protocol, open_peer, name="raw", log=logger)
 

@@ -10,7 +10,7 @@ import pytest
 from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
-from chatlab.chat.session.connection import Connection
+from chatlab.chat.session.connection import StompConnection
 from tests.support import node
 
 SCRIPT = Path(__file__).with_name("stomp_clients.cjs")
@@ -76,7 +76,7 @@ async def test_a_client_that_lost_its_connection_comes_back(modules: Path, serve
     async with node.running(modules, SCRIPT, "stompjs7", "reconnect", server.url) as script:
         assert await script.line() == {"connected": 1}
         for connection in list(server.service.connections):
-            assert isinstance(connection, Connection)
+            assert isinstance(connection, StompConnection)
             connection.transport.sink.abort()
         assert await script.line() == {"connected": 2}
         assert await script.line() == {"content": "back"}

@@ -7,7 +7,7 @@ import json
 
 from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.endpoint import server as chat_server
-from chatlab.clients.stomp import Backoff, State, StompClient
+from chatlab.clients.stomp import Backoff, ClientState, StompClient
 
 
 async def say(client: StompClient, content: str) -> None:
@@ -29,7 +29,7 @@ async def test_nothing_is_missed_and_nothing_comes_twice_over_lost_connections()
                 ana.drop()
         heard = [json.loads((await anext(subscription)).body)["content"] for _ in range(40)]
         assert heard == [str(number) for number in range(40)]
-        while ana.state is not State.OPEN:
+        while ana.state is not ClientState.OPEN:
             changed.clear()
             await changed.wait()
         await say(ana, "the last")

@@ -18,7 +18,7 @@ from stompman.connection_ws import WebSocketConnection
 from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
-from chatlab.chat.session.connection import Connection
+from chatlab.chat.session.connection import StompConnection
 from chatlab.lab.until import until
 
 SECONDS = 10
@@ -213,8 +213,8 @@ async def test_stompman_sends_a_transaction(server: ChatServer) -> None:
         await subscription.unsubscribe()
 
 
-def connections(server: ChatServer) -> list[Connection]:
-    return [each for each in server.service.connections if isinstance(each, Connection)]
+def connections(server: ChatServer) -> list[StompConnection]:
+    return [each for each in server.service.connections if isinstance(each, StompConnection)]
 
 
 async def test_stompman_comes_back_after_a_lost_connection_and_heart_beats_hold_it(server: ChatServer) -> None:

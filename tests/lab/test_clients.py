@@ -11,7 +11,7 @@ from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
 from chatlab.errors import MessageRefused
-from chatlab.lab.clients import Reading, RoomClient, State, StompMember
+from chatlab.lab.clients import MemberState, Reading, RoomClient, StompMember
 from chatlab.lab.until import until
 
 
@@ -55,7 +55,7 @@ async def test_connecting_to_nothing_is_logged_and_raised() -> None:
     client = RoomClient("ws://127.0.0.1:1/room", "가람")
     with pytest.raises(OSError):
         await client.connect()
-    assert client.state is State.CLOSED
+    assert client.state is MemberState.CLOSED
     assert client.lines[-1].text.startswith("could not connect: ")
 
 
@@ -69,7 +69,7 @@ async def test_a_refused_origin_is_logged_and_raised(server: room.RoomServer) ->
 async def test_it_closes_and_connects_again(pair: Pair, server: room.RoomServer) -> None:
     garam, nuri = pair
     await garam.close()
-    assert garam.state is State.CLOSED
+    assert garam.state is MemberState.CLOSED
     assert garam.lines[-1].text == "closed: 1000"
     await garam.connect()
     await nuri.send("다시 왔네요")
@@ -100,13 +100,13 @@ async def test_one_that_vanishes_sends_no_close(pair: Pair, server: room.RoomSer
     garam, _ = pair
     await garam.vanish()
     await until(lambda: len(server.metrics().members) == 1)
-    assert garam.state is State.CLOSED
+    assert garam.state is MemberState.CLOSED
     assert server.metrics().departures[-1].code == 1006
 
 
 async def test_the_server_going_away_shows_its_code(pair: Pair, server: room.RoomServer) -> None:
     await server.aclose()
-    await pair[0].until(lambda: pair[0].state is State.CLOSED)
+    await pair[0].until(lambda: pair[0].state is MemberState.CLOSED)
     assert pair[0].lines[-1].text == "closed: 1001 the room is closing"
 
 
@@ -114,7 +114,7 @@ async def test_one_that_does_not_read_can_still_leave(pair: Pair) -> None:
     pair[0].stop_reading()
     async with asyncio.timeout(5):
         await pair[0].close()
-    assert pair[0].state is State.CLOSED
+    assert pair[0].state is MemberState.CLOSED
 
 
 # --- Over STOMP ---
@@ -151,7 +151,7 @@ async def test_a_stomp_member_comes_back_and_is_sent_what_it_missed(members: tup
     await garam.send("하나")
     await nuri.heard("하나")
     nuri.drop()
-    await nuri.until(lambda: nuri.state is State.CONNECTING)
+    await nuri.until(lambda: nuri.state is MemberState.CONNECTING)
     await garam.send("둘")
     await nuri.heard("둘")
     assert nuri.received == ["가람: 하나", "가람: 둘"]
@@ -172,7 +172,7 @@ async def test_a_stomp_member_is_told_what_the_chat_does_not_take(members: tuple
 
 async def test_a_stomp_member_that_vanished_stays_away(members: tuple[StompMember, StompMember]) -> None:
     await members[0].vanish()
-    assert members[0].state is State.CLOSED
+    assert members[0].state is MemberState.CLOSED
     await members[0].connect()
     await members[0].send("다시")
     await members[1].heard("가람: 다시")

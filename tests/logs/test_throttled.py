@@ -8,7 +8,7 @@ import pytest
 
 from chatlab.lab.until import until
 from chatlab.logs import setup as journal
-from chatlab.logs.throttled import Seldom
+from chatlab.logs.throttled import ThrottledLog
 
 log = logging.getLogger("chatlab.tests.seldom")
 
@@ -22,7 +22,7 @@ class Clock:
 
 def test_the_first_lines_of_a_kind_are_logged_and_the_rest_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    refusals = Seldom(log, lines=3, seconds=10, clock=clock)
+    refusals = ThrottledLog(log, lines=3, seconds=10, clock=clock)
     with caplog.at_level(logging.INFO):
         for number in range(2000):
             refusals.info("refused %d", number)
@@ -33,7 +33,7 @@ def test_the_first_lines_of_a_kind_are_logged_and_the_rest_are_counted(caplog: p
 
 
 def test_one_kind_does_not_silence_another(caplog: pytest.LogCaptureFixture) -> None:
-    refusals = Seldom(log, lines=1, clock=Clock())
+    refusals = ThrottledLog(log, lines=1, clock=Clock())
     with caplog.at_level(logging.INFO):
         for message in ("a", "b", "a"):
             refusals.info(message)
@@ -44,7 +44,7 @@ def test_one_kind_does_not_silence_another(caplog: pytest.LogCaptureFixture) -> 
 async def test_the_count_is_logged_when_the_time_is_over_though_nothing_more_comes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    refusals = Seldom(log, lines=1, seconds=0.05)
+    refusals = ThrottledLog(log, lines=1, seconds=0.05)
     with caplog.at_level(logging.INFO):
         for _ in range(5):
             refusals.info("refused", extra={"peer": "192.0.2.7"})
@@ -53,7 +53,7 @@ async def test_the_count_is_logged_when_the_time_is_over_though_nothing_more_com
 
 
 def test_what_a_client_sends_makes_no_new_kind(caplog: pytest.LogCaptureFixture) -> None:
-    refusals = Seldom(log, lines=1, clock=Clock())
+    refusals = ThrottledLog(log, lines=1, clock=Clock())
     with caplog.at_level(logging.INFO):
         for number in range(1000):
             refusals.info("refused %s", f"name {number}", extra={"name_of_it": number})
@@ -62,7 +62,7 @@ def test_what_a_client_sends_makes_no_new_kind(caplog: pytest.LogCaptureFixture)
 
 
 def test_what_is_not_logged_is_not_counted(caplog: pytest.LogCaptureFixture) -> None:
-    refusals = Seldom(log, lines=1, clock=Clock())
+    refusals = ThrottledLog(log, lines=1, clock=Clock())
     with caplog.at_level(logging.ERROR):
         for _ in range(5):
             refusals.info("refused")
@@ -75,7 +75,7 @@ def test_the_line_of_the_count_is_plain(capsys: pytest.CaptureFixture[str]) -> N
     handlers, level = root.handlers[:], root.level
     try:
         journal.keep()
-        refusals = Seldom(logging.getLogger("chatlab.x"), lines=1, clock=Clock())
+        refusals = ThrottledLog(logging.getLogger("chatlab.x"), lines=1, clock=Clock())
         for _ in range(3):
             refusals.warning("no such page")
         refusals.flush()

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from chatlab.clients.stomp import Backoff, ClientSubscription, State, StompClient
+from chatlab.clients.stomp import Backoff, ClientState, ClientSubscription, StompClient
 from chatlab.errors import MessageRefused, StompError, SubscriptionLost
 from chatlab.stomp.events import Ack, Disconnect, Nack, Send, Subscribe, Unsubscribe
 from chatlab.stomp.frames import Frame
@@ -38,7 +38,7 @@ async def bodies(subscription: ClientSubscription, count: int) -> list[bytes]:
 
 async def test_what_is_sent_comes_back_to_a_subscriber(server: StompServer) -> None:
     async with StompClient(server.url, login="kim") as client:
-        assert client.state is State.OPEN
+        assert client.state is ClientState.OPEN
         assert client.connected.get("user-name") == "kim"
         subscription = await client.subscribe("/topic/a")
         await client.send("/topic/a", "안녕", {"content-type": "text/plain"})
@@ -146,7 +146,7 @@ async def test_a_refused_login_says_why_and_is_not_tried_again(server: StompServ
     client = StompClient(server.url, login="kim", passcode="wrong", backoff=SOON)
     with pytest.raises(StompError, match="access refused: passcode is not valid"):
         await client.connect()
-    assert (client.state, client.attempts) == (State.CLOSED, 1)
+    assert (client.state, client.attempts) == (ClientState.CLOSED, 1)
 
 
 async def test_nothing_to_connect_to_is_an_os_error(server: StompServer) -> None:
@@ -195,7 +195,7 @@ async def test_a_refused_subscription_raises_and_does_not_come_back(server: Stom
 
 
 async def test_a_lost_connection_is_made_again_and_nothing_is_missed(server: StompServer) -> None:
-    states: list[State] = []
+    states: list[ClientState] = []
     client = StompClient(server.url, backoff=SOON, on_change=lambda: states.append(client.state))
     async with client:
         subscription = await client.subscribe("/topic/a")
@@ -203,13 +203,13 @@ async def test_a_lost_connection_is_made_again_and_nothing_is_missed(server: Sto
         await client.send("/topic/a", b"2")
         assert await bodies(subscription, 1) == [b"1"]  # 2 is here, though nobody has taken it yet
         await server.stop()
-        await until(lambda: client.state is not State.OPEN)
+        await until(lambda: client.state is not ClientState.OPEN)
         await server.start()
         await server.publish("/topic/a", b"3")  # before the client is back
-        await until(lambda: client.state is State.OPEN)
+        await until(lambda: client.state is ClientState.OPEN)
         await client.send("/topic/a", b"4")
         assert await bodies(subscription, 3) == [b"2", b"3", b"4"]
-        assert states[:4] == [State.CONNECTING, State.OPEN, State.WAITING, State.CONNECTING]
+        assert states[:4] == [ClientState.CONNECTING, ClientState.OPEN, ClientState.WAITING, ClientState.CONNECTING]
 
 
 async def test_what_was_not_acknowledged_comes_again_after_a_lost_connection(server: StompServer) -> None:
@@ -221,7 +221,7 @@ async def test_what_was_not_acknowledged_comes_again_after_a_lost_connection(ser
         await subscription.ack(one)
         await client.send("/topic/b", b"")  # the ACK has arrived
         client.drop()
-        await until(lambda: client.attempts == 2 and client.state is State.OPEN)
+        await until(lambda: client.attempts == 2 and client.state is ClientState.OPEN)
         assert not await subscription.ack(two)  # the server does not know that delivery any more
         assert await bodies(subscription, 2) == [b"2", b"3"]
         assert subscription.last_id == "1"
@@ -263,7 +263,7 @@ async def test_a_receipt_that_cannot_come_any_more_is_an_error(server: StompServ
 async def test_a_send_waits_while_the_client_is_connecting_again(server: StompServer) -> None:
     async with StompClient(server.url, backoff=SOON) as client:
         await server.stop()
-        await until(lambda: client.state is not State.OPEN)
+        await until(lambda: client.state is not ClientState.OPEN)
         sending = asyncio.create_task(client.send("/topic/a", b"patient"))
         await server.start()
         await sending
@@ -276,7 +276,7 @@ async def test_without_reconnect_the_end_is_the_end(server: StompServer) -> None
         client.drop()
         with pytest.raises(ConnectionError):
             await anext(subscription)
-        assert client.state is State.CLOSED
+        assert client.state is ClientState.CLOSED
         with pytest.raises(ConnectionError, match="not connected"):
             await client.send("/topic/a", b"x")
 
@@ -295,7 +295,7 @@ async def test_closing_while_waiting_to_connect_again_is_quick(server: StompServ
     await client.connect()
     subscription = await client.subscribe("/topic/a")
     client.drop()
-    await until(lambda: client.state is State.WAITING)
+    await until(lambda: client.state is ClientState.WAITING)
     async with asyncio.timeout(1):
         await client.aclose()
     assert [message async for message in subscription] == []
@@ -309,7 +309,7 @@ async def test_a_server_that_stays_away_is_tried_less_and_less_often(server: Sto
         waits.append(asyncio.get_running_loop().time())
 
     await client.connect()
-    client._on_change = lambda: note() if client.state is State.WAITING else None
+    client._on_change = lambda: note() if client.state is ClientState.WAITING else None
     await server.stop()
     await until(lambda: len(waits) == 7)
     await client.aclose()
@@ -322,7 +322,7 @@ async def test_a_fault_of_the_client_is_logged_and_ends_its_subscriptions_with_i
     server: StompServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:
-        if client.state is State.WAITING:
+        if client.state is ClientState.WAITING:
             raise ZeroDivisionError("in on_change")
 
     client = StompClient(server.url, backoff=SOON, on_change=fail)
@@ -331,7 +331,7 @@ async def test_a_fault_of_the_client_is_logged_and_ends_its_subscriptions_with_i
     client.drop()
     with pytest.raises(ZeroDivisionError):
         await bodies(subscription, 1)
-    assert client.state is State.CLOSED
+    assert client.state is ClientState.CLOSED
     await until(lambda: f"background task 'STOMP client of {server.url}' failed" in caplog.text)
 
 
@@ -343,7 +343,7 @@ async def test_heart_beats_keep_a_quiet_connection_open_both_ways() -> None:
         (session,) = server.sessions
         assert session.heart_beat == (50, 50)
         await asyncio.sleep(0.8)  # a side that had sent nothing would be held for dead after 0.55
-        assert (client.state, client.attempts) == (State.OPEN, 1)
+        assert (client.state, client.attempts) == (ClientState.OPEN, 1)
         assert session.closing is None
 
 
@@ -352,10 +352,10 @@ async def test_a_server_that_falls_silent_is_noticed_and_another_connection_made
         client = StompClient(server.url, heart_beat=(0, 100), backoff=SOON)
         async with client:
             server.silent = True
-            await until(lambda: client.state is not State.OPEN)
+            await until(lambda: client.state is not ClientState.OPEN)
             assert str(client.lost) == "nothing received for 0.6 s"
             server.silent = False
-            await until(lambda: client.state is State.OPEN)
+            await until(lambda: client.state is ClientState.OPEN)
 
 
 # --- A reader that does not read ---

@@ -13,7 +13,7 @@ from chatlab.stomp.frames import (
     Frame,
     Heartbeat,
     Limits,
-    Message,
+    MessageFrame,
     Parser,
     escape,
     subscription_prefix,
@@ -365,7 +365,7 @@ def test_the_quick_way_reads_what_the_careful_way_reads(
 
 
 def test_a_message_is_a_prefix_of_the_subscription_and_a_tail_all_share() -> None:
-    message = Message("/topic/a", "7-0", b'{"x":1}', [("content-type", "application/json")])
+    message = MessageFrame("/topic/a", "7-0", b'{"x":1}', [("content-type", "application/json")])
     assert subscription_prefix("sub-0") + message.tail() == (
         b"MESSAGE\nsubscription:sub-0\nmessage-id:7-0\ndestination:/topic/a\n"
         b'content-type:application/json\ncontent-length:7\n\n{"x":1}\0'
@@ -374,7 +374,7 @@ def test_a_message_is_a_prefix_of_the_subscription_and_a_tail_all_share() -> Non
 
 
 def test_a_message_without_a_body_has_no_content_length() -> None:
-    assert Message("/t", "1", b"").tail() == b"message-id:1\ndestination:/t\n\n\0"
+    assert MessageFrame("/t", "1", b"").tail() == b"message-id:1\ndestination:/t\n\n\0"
 
 
 def test_a_subscription_without_an_id_has_no_header_for_it() -> None:
@@ -384,7 +384,7 @@ def test_a_subscription_without_an_id_has_no_header_for_it() -> None:
 
 
 def test_each_version_reads_a_message_in_its_own_escapes() -> None:
-    message = Message("/t", "1", b"", [("x", "a:b"), ("line\nend", "y"), ("z", "c\nd")])
+    message = MessageFrame("/t", "1", b"", [("x", "a:b"), ("line\nend", "y"), ("z", "c\nd")])
     assert message.tail("1.2") == b"message-id:1\ndestination:/t\nx:a\\cb\nline\\nend:y\nz:c\\nd\n\n\0"
     # 1.0 has no way to say a line feed: those headers stay behind, the message does not
     assert message.tail("1.0") == b"message-id:1\ndestination:/t\nx:a:b\n\n\0"
@@ -394,4 +394,4 @@ def test_a_publisher_does_not_speak_for_the_server() -> None:
     sent = [("destination", "/t"), ("message-id", "0"), ("subscription", "s"), ("ack", "1"), ("receipt", "r")]
     sent += [("transaction", "t"), ("content-length", "3"), ("redelivered", "x"), ("kept", "1"), ("kept", "2")]
     assert user_headers(sent) == (("kept", "1"),)
-    assert Message("/t", "1", b"", sent).headers == (("kept", "1"),)
+    assert MessageFrame("/t", "1", b"", sent).headers == (("kept", "1"),)

@@ -18,8 +18,8 @@ from chatlab.stomp.events import (
     Subscription,
     Unsubscribe,
 )
-from chatlab.stomp.frames import Limits, Message
-from chatlab.stomp.session import ServerSession, State, choose_subprotocol, choose_version
+from chatlab.stomp.frames import Limits, MessageFrame
+from chatlab.stomp.session import ServerSession, SessionState, choose_subprotocol, choose_version
 from tests.support.feeding import SPLITS, Split
 
 CONNECT = b"CONNECT\naccept-version:%b\nhost:x\n\n\0"
@@ -403,7 +403,7 @@ def test_1_0_knows_a_subscription_by_its_destination() -> None:
     session = connected("1.0")
     event = one(session, b"SUBSCRIBE\ndestination:/t\n\nignored\0")
     assert isinstance(event, Subscribe)
-    session.message(event.subscription, Message("/t", "1", b"x"))
+    session.message(event.subscription, MessageFrame("/t", "1", b"x"))
     assert session.data_to_send() == [b"MESSAGE\nmessage-id:1\ndestination:/t\ncontent-length:1\n\nx\0"]
     assert isinstance(one(session, b"UNSUBSCRIBE\ndestination:/t\n\n\0"), Unsubscribe)
 
@@ -411,7 +411,7 @@ def test_1_0_knows_a_subscription_by_its_destination() -> None:
 def test_auto_needs_no_acknowledgement() -> None:
     session = connected()
     subscription = subscribed(session)
-    assert session.message(subscription, Message("/t", "1", b"x"))
+    assert session.message(subscription, MessageFrame("/t", "1", b"x"))
     assert session.data_to_send() == [b"MESSAGE\nsubscription:s\nmessage-id:1\ndestination:/t\ncontent-length:1\n\nx\0"]
     assert not subscription.pending
 
@@ -429,7 +429,7 @@ def test_messages_wait_for_their_acknowledgement(version: str, acks: list[bytes]
     session = connected(version)
     subscription = subscribed(session, ack)
     for n in (1, 2, 3):
-        assert session.message(subscription, Message("/t", f"m{n}", b""))
+        assert session.message(subscription, MessageFrame("/t", f"m{n}", b""))
     (first, _, _) = session.data_to_send()
     assert (b"\nack:1\n" in first) == (version == "1.2")
     event = one(session, acks[1])
@@ -447,7 +447,7 @@ def test_nack_hands_back_and_redelivery_is_marked(ack: str, refused: list[str]) 
     session = connected()
     subscription = subscribed(session, ack)
     for n in (1, 2):
-        session.message(subscription, Message("/t", f"m{n}", b""))
+        session.message(subscription, MessageFrame("/t", f"m{n}", b""))
     session.data_to_send()
     event = one(session, b"NACK\nid:2\nreceipt:r\n\n\0")
     assert isinstance(event, Nack)
@@ -464,7 +464,7 @@ def test_nack_hands_back_and_redelivery_is_marked(ack: str, refused: list[str]) 
 def test_each_subscription_is_acknowledged_by_itself() -> None:
     session = connected()
     one_, two = subscribed(session, "client", "a"), subscribed(session, "client", "b")
-    message = Message("/t", "m", b"")
+    message = MessageFrame("/t", "m", b"")
     session.message(one_, message)
     session.message(two, message)
     event = one(session, b"ACK\nid:2\n\n\0")
@@ -476,8 +476,8 @@ def test_each_subscription_is_acknowledged_by_itself() -> None:
 def test_what_was_never_acknowledged_is_handed_back_at_the_end() -> None:
     session = connected()
     first, second = subscribed(session, "client", "a"), subscribed(session, "client-individual", "b")
-    session.message(first, Message("/t", "1", b""))
-    session.message(second, Message("/t", "2", b""))
+    session.message(first, MessageFrame("/t", "1", b""))
+    session.message(second, MessageFrame("/t", "2", b""))
     event = one(session, b"UNSUBSCRIBE\nid:a\n\n\0")
     assert isinstance(event, Unsubscribe)
     assert [delivery.message.id for delivery in event.unacknowledged] == ["1"]
@@ -489,21 +489,21 @@ def test_nothing_is_sent_to_a_subscription_or_a_session_that_has_ended() -> None
     session = connected()
     subscription = subscribed(session, "client")
     session.done(one(session, b"UNSUBSCRIBE\nid:s\n\n\0"))
-    assert not session.message(subscription, Message("/t", "1", b""))
+    assert not session.message(subscription, MessageFrame("/t", "1", b""))
     again = subscribed(session)
     session.end()
-    assert not session.message(again, Message("/t", "1", b""))
+    assert not session.message(again, MessageFrame("/t", "1", b""))
     assert session.data_to_send() == []
 
 
 def test_a_client_that_acknowledges_nothing_is_closed_at_the_limit() -> None:
     session = connected(limits=Limits(max_unacknowledged=2))
     subscription = subscribed(session, "client")
-    assert session.message(subscription, Message("/t", "1", b""))
+    assert session.message(subscription, MessageFrame("/t", "1", b""))
     assert session.has_room(subscription)
-    assert session.message(subscription, Message("/t", "2", b""))
+    assert session.message(subscription, MessageFrame("/t", "2", b""))
     assert not session.has_room(subscription)
-    assert not session.message(subscription, Message("/t", "3", b""))
+    assert not session.message(subscription, MessageFrame("/t", "3", b""))
     assert message_of(session.data_to_send()[-1]) == "2 messages unacknowledged on 's'"
 
 
@@ -513,7 +513,7 @@ def test_a_client_that_acknowledges_nothing_is_closed_at_the_limit() -> None:
 def test_a_transaction_does_nothing_before_its_commit() -> None:
     session = connected()
     subscription = subscribed(session, "client")
-    session.message(subscription, Message("/t", "m", b""))
+    session.message(subscription, MessageFrame("/t", "m", b""))
     session.data_to_send()
     frames = (
         b"BEGIN\ntransaction:t\n\n\0SEND\ndestination:/t\ntransaction:t\nreceipt:1\n\nx\0ACK\nid:1\ntransaction:t\n\n\0"
@@ -550,7 +550,7 @@ def test_a_commit_of_which_a_part_failed_has_no_receipt() -> None:
 def test_abort_forgets_the_transaction() -> None:
     session = connected()
     subscription = subscribed(session, "client")
-    session.message(subscription, Message("/t", "m", b""))
+    session.message(subscription, MessageFrame("/t", "m", b""))
     frames = b"BEGIN\ntransaction:t\n\n\0SEND\ndestination:/t\ntransaction:t\n\nx\0NACK\nid:1\ntransaction:t\n\n\0"
     assert session.receive_data(frames + b"ABORT\ntransaction:t\n\n\0") == []
     assert len(subscription.pending) == 1
@@ -562,7 +562,7 @@ def test_a_commit_settles_what_has_not_been_settled_since() -> None:
     session = connected()
     subscription = subscribed(session, "client")
     for name in ("m1", "m2"):
-        session.message(subscription, Message("/t", name, b""))
+        session.message(subscription, MessageFrame("/t", name, b""))
     session.receive_data(b"BEGIN\ntransaction:t\n\n\0ACK\nid:1\ntransaction:t\n\n\0")
     session.done(one(session, b"ACK\nid:2\n\n\0"))  # cumulative: it was about the first one, too
     session.data_to_send()
@@ -578,7 +578,7 @@ def test_a_commit_settles_what_has_not_been_settled_since() -> None:
 
 def test_a_commit_that_comes_too_late_for_its_ack_is_an_error() -> None:
     session = connected()
-    session.message(subscribed(session, "client"), Message("/t", "m", b""))
+    session.message(subscribed(session, "client"), MessageFrame("/t", "m", b""))
     session.receive_data(b"BEGIN\ntransaction:t\n\n\0ACK\nid:1\ntransaction:t\n\n\0")
     session.done(one(session, b"UNSUBSCRIBE\nid:s\n\n\0"))  # what was sent on it goes to another
     session.data_to_send()
@@ -711,4 +711,4 @@ def test_without_heart_beats_there_is_no_deadline() -> None:
     assert session.deadline() is None
     session.tick()
     assert session.data_to_send() == []
-    assert session.state is State.CONNECTED
+    assert session.state is SessionState.CONNECTED

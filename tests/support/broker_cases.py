@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from chatlab.brokers.kafka.broker import KafkaBroker
 from chatlab.brokers.memory.broker import MemoryBroker
-from chatlab.brokers.port import Broker, Delivery, Subscription
+from chatlab.brokers.port import Broker, Reader, Record
 from chatlab.brokers.rabbitmq.broker import RabbitMQBroker
 from chatlab.brokers.redis.pubsub import RedisPubSubBroker
 from chatlab.brokers.redis.streams import RedisStreamsBroker
@@ -83,9 +83,9 @@ def topic(name: str = "room") -> str:
     return f"{name}-{uuid.uuid4().hex[:12]}"
 
 
-async def read(subscription: Subscription, count: int, seconds: float = 20) -> list[Delivery]:
+async def read(subscription: Reader, count: int, seconds: float = 20) -> list[Record]:
     """The next `count` deliveries."""
-    got: list[Delivery] = []
+    got: list[Record] = []
     async with asyncio.timeout(seconds):
         while len(got) < count:
             batch = await subscription.batch(min(512, count - len(got)))
@@ -94,7 +94,7 @@ async def read(subscription: Subscription, count: int, seconds: float = 20) -> l
     return got
 
 
-async def bodies(subscription: Subscription, count: int, seconds: float = 20) -> list[bytes]:
+async def bodies(subscription: Reader, count: int, seconds: float = 20) -> list[bytes]:
     return [delivery.body for delivery in await read(subscription, count, seconds)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chatlab.lab.wire.trace import Peer, Record, Trace
+from chatlab.lab.wire.trace import Peer, Trace, WireRecord
 from chatlab.websocket.frames import Frame, Opcode
 
 MASK = b"\x37\xfa\x21\x3d"
@@ -37,12 +37,12 @@ def heard(*said: Said, cut: str = "whole") -> Trace:
     """A trace of one connection on which this was said, each piece in one record or in one for each byte."""
     trace = Trace()
     at: dict[Peer, int] = {"client": 0, "server": 0}
-    trace.add(Record(0.0, 1, "client", note="open"))
+    trace.add(WireRecord(0.0, 1, "client", note="open"))
     clock = 0
     for sender, data in said:
         for piece in [data] if cut == "whole" else [data[i : i + 1] for i in range(len(data))]:
             clock += 1
-            record = Record(clock / 1000, 1, sender, piece, offset=at[sender])
+            record = WireRecord(clock / 1000, 1, sender, piece, offset=at[sender])
             record.pass_on(len(piece), clock / 1000)
             at[sender] += len(piece)
             trace.add(record)

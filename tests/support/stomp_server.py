@@ -14,7 +14,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from chatlab.stomp.events import Commit, Connect, Delivery, Event, Nack, Send, Subscribe, Unsubscribe
-from chatlab.stomp.frames import Headers, Message
+from chatlab.stomp.frames import MessageFrame, StompHeaders
 from chatlab.stomp.session import ServerSession
 
 
@@ -25,7 +25,7 @@ class StompServer:
         self.heart_beat = heart_beat
         self.silent = False  # no receipts, no heart-beats, no messages: nothing
         self.port = 0
-        self.messages: list[Message] = []
+        self.messages: list[MessageFrame] = []
         self.events: list[Event] = []  # all that came, in order
         self.returned: list[Delivery] = []  # sent, and never acknowledged
         self.sessions: dict[ServerSession, ServerConnection] = {}
@@ -60,9 +60,9 @@ class StompServer:
         """How many events of a kind have come."""
         return sum(isinstance(event, kind) for event in self.events)
 
-    async def publish(self, destination: str, body: bytes, headers: Headers = ()) -> None:
+    async def publish(self, destination: str, body: bytes, headers: StompHeaders = ()) -> None:
         """Send a message to all who have subscribed."""
-        message = Message(destination, str(len(self.messages) + 1), body, headers)
+        message = MessageFrame(destination, str(len(self.messages) + 1), body, headers)
         self.messages.append(message)
         for session in list(self.sessions):
             for subscription in session.subscriptions.values():
@@ -107,7 +107,7 @@ class StompServer:
                 headers = [("receipt-id", event.receipt or "")]
                 for subscription in session.subscriptions.values():
                     if subscription.destination == "/user/queue/errors":
-                        session.message(subscription, Message("/user/queue/errors", "e", event.body, headers))
+                        session.message(subscription, MessageFrame("/user/queue/errors", "e", event.body, headers))
                 return None
             case Send():
                 await self.publish(event.destination, event.body)

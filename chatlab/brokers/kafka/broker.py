@@ -41,7 +41,7 @@ from aiokafka.errors import (
 from chatlab.brokers.inbox import Inbox
 from chatlab.brokers.kafka.topics import Described, describe, fetching_failed, stop
 from chatlab.brokers.names import escaped, parse_id
-from chatlab.brokers.port import BEGINNING, Delivery, Page
+from chatlab.brokers.port import BEGINNING, Page, Record
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 from chatlab.retry import Backoff, Retry
 from chatlab.tasks import Tasks, cancel
@@ -145,7 +145,7 @@ class KafkaBroker:
         self._begin(reader)
         return reader
 
-    async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> list[Delivery]:
+    async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> list[Record]:
         """The records kept after `after`, oldest first; with `limit` the newest so many."""
         wanted = parse_id(after)
         described = await self._topic(topic, fresh=True)
@@ -268,14 +268,14 @@ class KafkaBroker:
             **self._client, **settings, auto_offset_reset="none", max_partition_fetch_bytes=MAX_REQUEST
         )
 
-    async def _start(self, consumer: AIOKafkaConsumer, what: str, described: Described | None = None) -> Log:
+    async def _start(self, consumer: AIOKafkaConsumer, what: str, described: Described | None = None) -> PartitionLog:
         """Start a consumer, assigned to a topic; return how far its log goes. If anything fails, nothing stays open."""
-        log_now = Log("", 0, 0, 0)
+        log_now = PartitionLog("", 0, 0, 0)
         try:
             await consumer.start()
             if described is not None:
                 consumer.assign([TopicPartition(described.name, 0)])
-                log_now = await Log.of(consumer, described)
+                log_now = await PartitionLog.of(consumer, described)
             self._require_open()
         except BaseException as error:
             await self._stop(consumer)
@@ -298,7 +298,7 @@ class KafkaBroker:
             reader.start(self._tasks)
 
     @contextlib.asynccontextmanager
-    async def _reading(self, topic: str, described: Described) -> AsyncIterator[tuple[AIOKafkaConsumer, Log]]:
+    async def _reading(self, topic: str, described: Described) -> AsyncIterator[tuple[AIOKafkaConsumer, PartitionLog]]:
         """A consumer of a topic for a short time, and how far its log goes."""
         consumer, what = self._consumer(), f"cannot read {topic}"
         log_now = await self._start(consumer, what, described)
@@ -311,7 +311,7 @@ class KafkaBroker:
 
     async def _range(
         self, consumer: AIOKafkaConsumer, topic: str, described: Described, start: int, end: int
-    ) -> list[Delivery]:
+    ) -> list[Record]:
         """The records from the offset `start` to before `end`."""
         partition, records, clock = TopicPartition(described.name, 0), [], asyncio.get_running_loop().time
         consumer.seek(partition, start)
@@ -334,7 +334,7 @@ class KafkaBroker:
     ) -> Page:
         """The records between two offsets, until there are `limit` or their bodies make `octets`."""
         (start, end), partition = between, TopicPartition(described.name, 0)
-        page: list[Delivery] = []
+        page: list[Record] = []
         size = 0
         consumer.seek(partition, start)
         clock = asyncio.get_running_loop().time
@@ -482,7 +482,7 @@ class LogSubscription(Inbox):
         if not self.closed:
             self.end(SubscriptionLost(reason))
 
-    async def batch(self, limit: int = 512) -> Sequence[Delivery]:
+    async def batch(self, limit: int = 512) -> Sequence[Record]:
         """Wait for records, then return those that are here; empty once it is closed. Raises SubscriptionLost."""
         while not (here := self.take(limit)) and not self.closed:
             self._emptied.set()
@@ -525,7 +525,7 @@ class WorkerSubscription(LogSubscription):
         self._open: deque[int] = deque()  # offsets handed to this member, oldest first
         self._done: set[int] = set()  # those among them that are acknowledged
 
-    def put(self, deliveries: Sequence[Delivery]) -> None:
+    def put(self, deliveries: Sequence[Record]) -> None:
         """What Kafka gave to this member."""
         self._open.extend(offset(delivery.id) for delivery in deliveries)
         super().put(deliveries)
@@ -535,7 +535,7 @@ class WorkerSubscription(LogSubscription):
         self.lose_work()
         super().lose(reason)
 
-    async def ack(self, delivery: Delivery) -> None:
+    async def ack(self, delivery: Record) -> None:
         """The work is done. Raises BrokerUnavailable if it was given to another member, or cannot be written down."""
         if self.closed:
             raise BrokerUnavailable(f"this member has left; if {delivery.id} was not acknowledged, it comes again")
@@ -571,7 +571,7 @@ class Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
         """After it: this member goes on from what was acknowledged last."""
 
 
-class Log(NamedTuple):
+class PartitionLog(NamedTuple):
     """How far the log of a topic goes: the offset of the first record kept, and the one the next record will get."""
 
     topic: str  # Kafka's name for it
@@ -611,9 +611,9 @@ def group_settings(described: Described, group: str) -> dict[str, Any]:
     return {"group_id": f"{described.name}-{escaped(group, MAX_NAME)}", "enable_auto_commit": False}
 
 
-def deliveries(topic: str, described: Described, records: Sequence[Any]) -> list[Delivery]:
+def deliveries(topic: str, described: Described, records: Sequence[Any]) -> list[Record]:
     """What aiokafka fetched, as the port has it."""
-    return [Delivery(topic, identifier(each.offset, described.incarnation), each.value or b"") for each in records]
+    return [Record(topic, identifier(each.offset, described.incarnation), each.value or b"") for each in records]
 
 
 def identifier(at: int, incarnation: int = 0) -> str:

@@ -20,7 +20,7 @@ from typing import Self
 from chatlab.brokers.inbox import MAX_WAITING, ForwardingInbox
 from chatlab.brokers.memory.groups import MemoryGroup, MemoryMember
 from chatlab.brokers.names import parse_id
-from chatlab.brokers.port import BEGINNING, Delivery, Page
+from chatlab.brokers.port import BEGINNING, Page, Record
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 
 TOPIC_OCTETS = 64 << 20
@@ -51,7 +51,7 @@ def next_run() -> int:
 class Topic:
     """The records kept, oldest first, how many there ever were, and who reads."""
 
-    kept: deque[Delivery]
+    kept: deque[Record]
     count: int = 0
     octets: int = 0  # of the records kept
     ids: dict[str, tuple[str, float]] = field(default_factory=dict)  # by key: the record's id, and when it was stored
@@ -158,7 +158,7 @@ class MemoryBroker:
         if record.groups:
             _require_room(topic, record.groups)
         record.count += 1
-        delivery = Delivery(topic, f"{self._run}-{record.count}", bytes(body))
+        delivery = Record(topic, f"{self._run}-{record.count}", bytes(body))
         record.kept.append(delivery)
         record.octets += (size := len(body) + RECORD_MEMORY)
         self.octets += size
@@ -213,7 +213,7 @@ class MemoryBroker:
 
     async def subscribe(self, topic: str, *, after: str | None = None) -> MemorySubscription:
         """Read from now on, or from the record after the id `after`. Raises SubscriptionLost if that is gone."""
-        kept: Sequence[Delivery] = []
+        kept: Sequence[Record] = []
         if after is not None:
             if (resume := await self.lost_after(topic, after)) is not None:
                 raise SubscriptionLost(f"{topic} does not keep all that came after {after}", resume=resume)
@@ -222,7 +222,7 @@ class MemoryBroker:
         subscription.put(kept)
         return subscription
 
-    async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> Sequence[Delivery]:
+    async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> Sequence[Record]:
         """The records kept after `after`; with `limit` the newest so many."""
         kept, last_seen = self._known(topic).kept, parse_id(after)
         first = parse_id(kept[0].id) if kept else (self._run, 1)
@@ -380,7 +380,7 @@ class MemoryBroker:
             raise BrokerUnavailable(f"all of {self._max_topics} topics are in use", outcome_unknown=False)
 
 
-def first_of(records: Sequence[Delivery], limit: int, octets: int) -> Sequence[Delivery]:
+def first_of(records: Sequence[Record], limit: int, octets: int) -> Sequence[Record]:
     """The first of some records, as `KeepsHistory.page` bounds them."""
     size = 0
     for number, record in enumerate(islice(records, limit)):

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Self
 
-from chatlab.brokers.port import Delivery
+from chatlab.brokers.port import Record
 
 
 class MemoryGroup:
@@ -23,7 +23,7 @@ class MemoryGroup:
 
     def __init__(self, max_waiting: int, max_octets: int) -> None:
         self.members = 0
-        self.waiting: deque[Delivery] = deque()
+        self.waiting: deque[Record] = deque()
         self.octets = 0  # of what waits
         self.changed = asyncio.Event()
         self.closed = False
@@ -35,19 +35,19 @@ class MemoryGroup:
         """Whether there is no room for one more record."""
         return len(self.waiting) >= self._max_waiting or self.octets >= self._max_octets
 
-    def put(self, *deliveries: Delivery) -> None:
+    def put(self, *deliveries: Record) -> None:
         """Add work."""
         self.waiting.extend(deliveries)
         self.octets += sum(len(delivery.body) for delivery in deliveries)
         self.changed.set()
 
-    def put_back(self, deliveries: Sequence[Delivery]) -> None:
+    def put_back(self, deliveries: Sequence[Record]) -> None:
         """Add work that somebody had begun: it comes first."""
         self.waiting.extendleft(reversed(deliveries))
         self.octets += sum(len(delivery.body) for delivery in deliveries)
         self.changed.set()
 
-    def take(self, limit: int) -> list[Delivery]:
+    def take(self, limit: int) -> list[Record]:
         """Take what comes first."""
         taken = [self.waiting.popleft() for _ in range(min(limit, len(self.waiting)))]
         self.octets -= sum(len(delivery.body) for delivery in taken)
@@ -65,10 +65,10 @@ class MemoryMember:
     def __init__(self, group: MemoryGroup) -> None:
         self._group = group
         group.members += 1
-        self._taken: dict[str, Delivery] = {}
+        self._taken: dict[str, Record] = {}
         self._closed = False
 
-    async def batch(self, limit: int = 512) -> Sequence[Delivery]:
+    async def batch(self, limit: int = 512) -> Sequence[Record]:
         """Wait for work, then take what is here; empty once it or its broker is closed."""
         waiting = self._group.waiting
         while not waiting and not self._over:
@@ -80,7 +80,7 @@ class MemoryMember:
         self._taken.update((delivery.id, delivery) for delivery in taken)
         return taken
 
-    async def ack(self, delivery: Delivery) -> None:
+    async def ack(self, delivery: Record) -> None:
         """The work for this record is done."""
         self._taken.pop(delivery.id, None)
 
@@ -98,7 +98,7 @@ class MemoryMember:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Delivery:
+    async def __anext__(self) -> Record:
         batch = await self.batch(1)
         if not batch:
             raise StopAsyncIteration

@@ -34,7 +34,7 @@ from yarl import URL
 
 from chatlab.brokers.inbox import Inbox
 from chatlab.brokers.names import escaped
-from chatlab.brokers.port import Delivery
+from chatlab.brokers.port import Record
 from chatlab.brokers.rabbitmq.link import (
     EXCHANGE,
     LOST,
@@ -375,9 +375,9 @@ class QueueSubscription(Inbox):
 
     async def arrive(self, message: AbstractIncomingMessage) -> None:
         """Take what RabbitMQ pushed."""
-        self.put([Delivery(message.routing_key or self.topic, "", message.body)])
+        self.put([Record(message.routing_key or self.topic, "", message.body)])
 
-    async def batch(self, limit: int = 512) -> Sequence[Delivery]:
+    async def batch(self, limit: int = 512) -> Sequence[Record]:
         """Wait for messages, then return those that are here; empty once it is closed. Raises SubscriptionLost."""
         if self._handed_out - self._acknowledged >= PREFETCH // 2:
             await self.acknowledge()
@@ -432,16 +432,16 @@ class WorkQueueSubscription(QueueSubscription):
         if not SAFE_ID.fullmatch(identifier) or identifier in self._tags:
             identifier = f"{self._name}-{tag}"  # of somebody else's message
         self._tags[identifier] = tag
-        self.put([Delivery(self.topic, identifier, message.body)])
+        self.put([Record(self.topic, identifier, message.body)])
 
-    async def batch(self, limit: int = 512) -> Sequence[Delivery]:
+    async def batch(self, limit: int = 512) -> Sequence[Record]:
         """Wait for records, then return those that are here; empty once it is closed. Raises SubscriptionLost."""
         return await Inbox.batch(self, limit)
 
     async def acknowledge(self) -> None:
         """Do nothing: only `ack` says that work is done."""
 
-    async def ack(self, delivery: Delivery) -> None:
+    async def ack(self, delivery: Record) -> None:
         """Report the work as done. Raises BrokerUnavailable if that is not possible: the record will come again."""
         channel, tag = self.channel, self._tags.get(delivery.id)
         if tag is None or channel is None or self.closed:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from redis.exceptions import RedisError, ResponseError
 
 from chatlab.brokers.names import parse_id
-from chatlab.brokers.port import BEGINNING, Delivery
+from chatlab.brokers.port import BEGINNING, Record
 from chatlab.brokers.redis.connections.link import Argument, Command, Link, LinkLost, body_of
 from chatlab.brokers.redis.place import Place, StreamState, why_overtaken
 from chatlab.brokers.redis.queries import BACKOFF, PAGE, StreamQueries, is_before
@@ -59,7 +59,7 @@ class FollowingReader(Protocol):
     topic: str
     place: Place
 
-    def arrive(self, deliveries: Sequence[Delivery]) -> None:
+    def arrive(self, deliveries: Sequence[Record]) -> None:
         """Take what the blocking read brought; its first records may have been in a page already."""
 
     def fall_behind(self) -> None:
@@ -70,7 +70,7 @@ class FollowingReader(Protocol):
 
 
 @dataclass(slots=True)
-class Followed:
+class FollowedStream:
     """A topic in the blocking read: how far it has come, and who gets what it brings."""
 
     cursor: Place
@@ -96,7 +96,7 @@ class Follower:
         self._full = full
         self._gather = gather
         self._id = 0  # of our connection, as the server counts them
-        self._topics: dict[str, Followed] = {}
+        self._topics: dict[str, FollowedStream] = {}
         self._joined = asyncio.Event()  # a topic that the read under way does not know of
         self._tasks = Tasks(log)
         self._waker: asyncio.Task[None] | None = None
@@ -122,7 +122,7 @@ class Follower:
         """
         topic = self._topics.get(reader.topic)
         if topic is None:
-            topic = self._topics[reader.topic] = Followed(Place(reader.place.id, reader.place.count), since)
+            topic = self._topics[reader.topic] = FollowedStream(Place(reader.place.id, reader.place.count), since)
             self._wake()
         elif not regardless and is_before(reader.place.id, topic.cursor.id):
             return False
@@ -204,13 +204,13 @@ class Follower:
             if self._is(name, asked) and (name not in states or self._passes(name, *states[name])):
                 self._hand_out(self._topics[name], name, entries)
 
-    def _hand_out(self, topic: Followed, name: str, entries: list[Entry]) -> None:
-        deliveries = [Delivery(name, str(id, "ascii"), body_of(fields)) for id, fields in entries]
+    def _hand_out(self, topic: FollowedStream, name: str, entries: list[Entry]) -> None:
+        deliveries = [Record(name, str(id, "ascii"), body_of(fields)) for id, fields in entries]
         topic.cursor.advance(deliveries[-1].id, len(deliveries))
         for reader in tuple(topic.readers):
             reader.arrive(deliveries)
 
-    def _is_doubtful(self, topic: Followed, entries: list[Entry], now: float) -> bool:
+    def _is_doubtful(self, topic: FollowedStream, entries: list[Entry], now: float) -> bool:
         return len(entries) >= self._full or (topic.checked < self._slow and now - topic.since > SLOW)
 
     async def _states(self, asked: dict[str, str]) -> dict[str, tuple[StreamState, bool]]:

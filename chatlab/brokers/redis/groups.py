@@ -19,7 +19,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from chatlab.brokers.inbox import Inbox
-from chatlab.brokers.port import BEGINNING, Delivery
+from chatlab.brokers.port import BEGINNING, Record
 from chatlab.brokers.redis.connections.link import Command, LinkLost, body_of
 from chatlab.brokers.redis.group_reader import COUNT, Entry, GroupReader, SharedLink
 from chatlab.brokers.redis.place import StreamState
@@ -91,14 +91,14 @@ class GroupMember(Inbox):
         await self._create_group("$")
         self._tasks.start(self._run(), name=f"member {self.member} of {self.group}", on_failure=self._fail)
 
-    async def batch(self, limit: int = 512) -> Sequence[Delivery]:
+    async def batch(self, limit: int = 512) -> Sequence[Record]:
         """Wait for records, then return those that are here; empty once it is closed."""
         while not (here := self.take(limit)) and not self.closed:
             self._emptied.set()
             await self.changed()
         return here
 
-    async def ack(self, delivery: Delivery) -> None:
+    async def ack(self, delivery: Record) -> None:
         """The work is done: the record will not come again. Waits for the server, and for one that is away."""
         await self._publisher.submit((b"XACK", self.topic, self.group, delivery.id), 0, repeatable=True)
 
@@ -152,7 +152,7 @@ class GroupMember(Inbox):
             self._own = BEGINNING
             await self._create_group("0")  # all that is there now is new
             return
-        self.put([Delivery(self.topic, str(i, "ascii"), body_of(fields)) for i, fields in entries])
+        self.put([Record(self.topic, str(i, "ascii"), body_of(fields)) for i, fields in entries])
 
     async def _create_group(self, start: str) -> None:
         try:

@@ -31,7 +31,7 @@ NOT_EXECUTED = (NoScriptError, ReadOnlyError)  # the server refused because it r
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class Publication:
     """A command, and the future that takes its reply, made into what its caller wants."""
 
     command: Command
@@ -53,13 +53,13 @@ class Publisher:
         self._link = link
         self._prepare = prepare
         self._patience = patience
-        self._outbox: deque[Job] = deque()
+        self._outbox: deque[Publication] = deque()
         self._filled = asyncio.Event()
         self._seal: Command | None = None
         self._open_for_jobs = False  # started, and not closed
         self._tasks = Tasks(log)
         self._retry = Retry(on=(LinkLost, RedisError, ChatlabError), backoff=BACKOFF, on_failure=self._waits)
-        self._unanswered: deque[Job] = deque()  # by deadline; those that were answered leave from the front
+        self._unanswered: deque[Publication] = deque()  # by deadline; those that were answered leave from the front
         self._alarm: asyncio.TimerHandle | None = None  # for the first deadline: a timer for each job would cost more
 
     @property
@@ -82,7 +82,7 @@ class Publisher:
     ) -> asyncio.Future[T]:
         """As `submit`, without waiting: the future gets what `convert` makes of the reply."""
         loop = asyncio.get_running_loop()
-        job = Job(command, size, convert, repeatable, loop.time() + self._patience, loop.create_future())
+        job = Publication(command, size, convert, repeatable, loop.time() + self._patience, loop.create_future())
         if not self._open_for_jobs or self._tasks.fault:
             fault = self._tasks.fault
             fail(job, BrokerUnavailable(fault, outcome_unknown=False) if fault else BrokerClosed(CLOSED))
@@ -160,8 +160,8 @@ class Publisher:
             await self._send(batch)
             self._retry.reset()
 
-    def _next_batch(self) -> list[Job]:
-        batch: list[Job] = []
+    def _next_batch(self) -> list[Publication]:
+        batch: list[Publication] = []
         size = 0
         while self._outbox and len(batch) < MAX_COMMANDS and size < MAX_BYTES:
             job = self._outbox.popleft()
@@ -171,7 +171,7 @@ class Publisher:
                 size += job.size
         return batch
 
-    async def _send(self, batch: list[Job]) -> None:
+    async def _send(self, batch: list[Publication]) -> None:
         replies: list[Any] = []
         commands = [job.command for job in batch]
         try:
@@ -189,7 +189,7 @@ class Publisher:
             await self._link.close()
             raise LinkLost("the server does not take writes now")
 
-    def _settle(self, batch: list[Job], replies: list[Any]) -> list[Job]:
+    def _settle(self, batch: list[Publication], replies: list[Any]) -> list[Publication]:
         """Give each job its reply; return those that the server refused to look at."""
         refused = []
         for job, reply in zip(batch, replies, strict=False):
@@ -201,14 +201,14 @@ class Publisher:
                 job.reply.set_result(job.convert(reply))
         return refused
 
-    def _put_back(self, batch: list[Job], reason: str) -> None:
+    def _put_back(self, batch: list[Publication], reason: str) -> None:
         """After a loss in the middle: what may be sent twice is, the rest fails."""
         for job in batch:
             if not job.repeatable:
                 fail(job, BrokerUnavailable(reason))
         self._put_back_in_front([job for job in batch if job.repeatable])
 
-    def _put_back_in_front(self, jobs: list[Job]) -> None:
+    def _put_back_in_front(self, jobs: list[Publication]) -> None:
         self._outbox.extendleft(reversed(jobs))
         if jobs:
             self._filled.set()
@@ -219,7 +219,7 @@ def as_it_is(reply: Any) -> Any:
     return reply
 
 
-def fail(job: Job, error: Exception) -> None:
+def fail(job: Publication, error: Exception) -> None:
     """End a job with an error of ours."""
     if not job.reply.done():
         job.reply.set_exception(error if isinstance(error, ChatlabError) else broker_error(error))

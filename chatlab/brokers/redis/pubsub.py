@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from chatlab.brokers.inbox import MAX_WAITING, Inbox
-from chatlab.brokers.port import Delivery
+from chatlab.brokers.port import Record
 from chatlab.brokers.redis.connections.link import Command, Link, LinkLost
 from chatlab.brokers.redis.connections.probe import Probe
 from chatlab.brokers.redis.connections.server import examine, pubsub
@@ -196,7 +196,7 @@ class RedisPubSubBroker:
         if not isinstance(push, list) or (channel := self._channels.get(str(push[1], "utf-8"))) is None:
             return  # the answer to a PING, or a message for readers who have left
         if push[0] == b"message" and not channel.asked:  # else it was on its way when the readers of then had left
-            self._hand_out(channel, Delivery(str(push[1], "utf-8"), "", push[2]))
+            self._hand_out(channel, Record(str(push[1], "utf-8"), "", push[2]))
         elif push[0] == b"subscribe":
             channel.asked -= 1
             if not channel.asked and not channel.confirmed.done():
@@ -204,7 +204,7 @@ class RedisPubSubBroker:
         elif push[0] == b"unsubscribe" and not channel.asked and not channel.readers:
             del self._channels[str(push[1], "utf-8")]
 
-    def _hand_out(self, channel: Channel, delivery: Delivery) -> None:
+    def _hand_out(self, channel: Channel, delivery: Record) -> None:
         for reader in list(channel.readers):
             if len(reader) >= self._max_waiting:
                 channel.readers.discard(reader)

@@ -18,7 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from chatlab.brokers.names import parse_id
-from chatlab.brokers.port import BEGINNING, Delivery, Page
+from chatlab.brokers.port import BEGINNING, Page, Record
 from chatlab.brokers.redis.connections import url as redis_url
 from chatlab.brokers.redis.connections.link import Argument, body_of, naming, why
 from chatlab.brokers.redis.place import Place, StreamState, why_overtaken
@@ -111,14 +111,14 @@ class StreamQueries:
         except ResponseError as error:
             raise BrokerError(str(error)) from error
 
-    async def page(self, topic: str, after: str) -> list[Delivery]:
+    async def page(self, topic: str, after: str) -> list[Record]:
         """Return the next records after an id, at most PAGE."""
         return [delivery(topic, *entry) for entry in await self.ask("XRANGE", topic, f"({after}", "+", "COUNT", PAGE)]
 
     async def bounded_page(self, topic: str, after: str, limit: int, octets: int) -> Page:
         """Return the next records after an id, bounded in number and octets."""
         entries, more = await self.ask("EVAL", READ_PAGE, 1, topic, after, limit, octets)
-        return Page([Delivery(topic, str(id, "ascii"), body_of(fields)) for id, fields in entries], bool(more))
+        return Page([Record(topic, str(id, "ascii"), body_of(fields)) for id, fields in entries], bool(more))
 
     async def before_newest(self, topic: str, count: int, after: str) -> str | None:
         """Return the id before the newest `count` records, or None if no more come after `after`."""
@@ -211,6 +211,6 @@ def is_before(one: str, other: str) -> bool:
     return parse_id(one) < parse_id(other)
 
 
-def delivery(topic: str, identifier: bytes, fields: dict[bytes, bytes]) -> Delivery:
+def delivery(topic: str, identifier: bytes, fields: dict[bytes, bytes]) -> Record:
     """Return an entry, as redis-py gives it, as a delivery."""
-    return Delivery(topic, str(identifier, "ascii"), fields.get(b"body", b""))
+    return Record(topic, str(identifier, "ascii"), fields.get(b"body", b""))

@@ -31,7 +31,7 @@ from redis.exceptions import ResponseError
 
 from chatlab.brokers.inbox import MAX_WAITING, ForwardingInbox
 from chatlab.brokers.names import parse_id
-from chatlab.brokers.port import BEGINNING, Delivery, Page
+from chatlab.brokers.port import BEGINNING, Page, Record
 from chatlab.brokers.redis.connections.link import Command, Link
 from chatlab.brokers.redis.connections.probe import Probe
 from chatlab.brokers.redis.connections.server import CrashRisk, examine, streams
@@ -183,13 +183,13 @@ class RedisStreamsBroker(RedisPresence):
         self._subscriptions.add(subscription)
         return subscription
 
-    async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> list[Delivery]:
+    async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> list[Record]:
         """The records kept after `after`, oldest first; with `limit` the newest so many."""
         parse_id(after)
         if limit is not None:
             newest = await self._ask("XREVRANGE", topic, "+", f"({after}", "COUNT", limit)
             return [delivery(topic, *entry) for entry in reversed(newest or [])]
-        records: list[Delivery] = []
+        records: list[Record] = []
         while page := await self._queries.page(topic, records[-1].id if records else after):
             records += page
         return records
@@ -352,7 +352,7 @@ class StreamSubscription(ForwardingInbox):
         self._seen_whole = -SLOW  # on the loop's clock: the stream had all that comes after the place then, or later
         self._page_came = -SLOW  # the last one, on the loop's clock
 
-    async def batch(self, limit: int = 512) -> Sequence[Delivery]:
+    async def batch(self, limit: int = 512) -> Sequence[Record]:
         """Wait for records, then return those that are here; empty once it is closed. Raises SubscriptionLost."""
         while not (here := self.take(limit)) and not self.closed:
             if self._following or self._follow():
@@ -367,7 +367,7 @@ class StreamSubscription(ForwardingInbox):
         self._seen_whole = -SLOW
         self._changed.set()
 
-    def arrive(self, deliveries: Sequence[Delivery]) -> None:
+    def arrive(self, deliveries: Sequence[Record]) -> None:
         """What the blocking read brought; its first records may have been in a page already."""
         if not is_before(self.place.id, deliveries[0].id):
             deliveries = [delivery for delivery in deliveries if is_before(self.place.id, delivery.id)]
@@ -400,7 +400,7 @@ class StreamSubscription(ForwardingInbox):
             self._following = self._follower.add(self, since=self._seen_whole, regardless=regardless)
         return self._following
 
-    def _take_in(self, deliveries: Sequence[Delivery]) -> None:
+    def _take_in(self, deliveries: Sequence[Record]) -> None:
         self.place.advance(deliveries[-1].id, len(deliveries))
         self.known = self.known or deliveries[0].id
         self.put(deliveries)
@@ -432,7 +432,7 @@ class StreamSubscription(ForwardingInbox):
             self._follow(regardless=True)
         self._caught_up = not page.more
 
-    async def _loss(self, page: Sequence[Delivery]) -> Loss | None:
+    async def _loss(self, page: Sequence[Record]) -> Loss | None:
         loss, state = await self._queries.loss(self.topic, self.place, self.known)
         if loss is None:
             self.known = state.first

@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from chatlab.chat.delivery.transport import Framing, Transport
-from chatlab.chat.destinations import Record
+from chatlab.chat.delivery.transport import ClientTransport, Framing
+from chatlab.chat.destinations import ChatRecord
 from chatlab.net.fanout import Fanout, Group, Sink
 from chatlab.stomp.events import AckMode, Subscription
-from chatlab.stomp.frames import Message
+from chatlab.stomp.frames import MessageFrame
 
 IsBefore = Callable[[str, str], bool]
 
@@ -41,9 +41,9 @@ MAX_HELD_OCTETS = 256 * 1024
 class Outlet(Protocol):
     """What the hub needs of a connection."""
 
-    transport: Transport
+    transport: ClientTransport
 
-    def send_tracked(self, subscription: Subscription, messages: Iterable[Message], attempt: int = 1) -> bool:
+    def send_tracked(self, subscription: Subscription, messages: Iterable[MessageFrame], attempt: int = 1) -> bool:
         """Send by way of the session, which keeps each message until it is acknowledged; False if it has ended."""
 
 
@@ -57,7 +57,7 @@ class Subscriber:
         self.acknowledges = subscription.ack is not AckMode.AUTO
         self.gap = False  # its next message must say that some may be missing before it
         self.seen = ""  # it replayed up to here, ahead of the live records: those are not sent again
-        self.held: list[Record] | None = None  # live records kept back while it replays; None: it is live
+        self.held: list[ChatRecord] | None = None  # live records kept back while it replays; None: it is live
         self.overflowed = False  # there were too many to hold, or it keeps nothing
         self._held_octets = 0
         self._is_before = is_before
@@ -88,21 +88,21 @@ class Subscriber:
         held, self.held = self.held or (), None
         self.offer(fanout, held)
 
-    def offer(self, fanout: Fanout, records: Sequence[Record]) -> None:
+    def offer(self, fanout: Fanout, records: Sequence[ChatRecord]) -> None:
         """Take live records: keep them back while it replays, else send those that the replay has not sent."""
         if self.held is None:
             self.send(fanout, [record for record in records if self._is_new(record)])
         elif not self.overflowed:
             self._keep(records)
 
-    def _keep(self, records: Sequence[Record]) -> None:
+    def _keep(self, records: Sequence[ChatRecord]) -> None:
         self._held_octets += sum(len(record.message.body) for record in records)
         if self.held is None or len(self.held) + len(records) > MAX_HELD or self._held_octets > MAX_HELD_OCTETS:
             self.keep_nothing()
         else:
             self.held += records
 
-    def send(self, fanout: Fanout, records: Sequence[Record]) -> None:
+    def send(self, fanout: Fanout, records: Sequence[ChatRecord]) -> None:
         """Send records to this one subscriber."""
         if not records:
             return
@@ -116,7 +116,7 @@ class Subscriber:
         frames = [prefix + message.tail(version) for message in messages]
         fanout.send(transport.framing.frame(frames), (transport.sink,))
 
-    def _is_new(self, record: Record) -> bool:
+    def _is_new(self, record: ChatRecord) -> bool:
         if not self.seen or not record.id:
             return True
         if record.id == self.seen:
@@ -128,12 +128,12 @@ class Subscriber:
         return True
 
 
-def with_gap(message: Message) -> Message:
+def with_gap(message: MessageFrame) -> MessageFrame:
     """The same message, saying that some may be missing before it."""
-    return Message(message.destination, message.id, message.body, (*message.headers, ("gap", "true")))
+    return MessageFrame(message.destination, message.id, message.body, (*message.headers, ("gap", "true")))
 
 
-class Channel:
+class Destination:
     """All subscribers of one destination on this instance."""
 
     def __init__(self, fanout: Fanout) -> None:
@@ -165,7 +165,7 @@ class Channel:
             if not group:
                 del self._sharing[subscriber.key]
 
-    def send(self, records: Sequence[Record]) -> int:
+    def send(self, records: Sequence[ChatRecord]) -> int:
         """Send records to every subscriber, in their order; how many subscribers there were."""
         for (framing, version, prefix), group in self._sharing.items():
             group.send(framing.frame([prefix + record.message.tail(version) for record in records]))
@@ -200,11 +200,11 @@ class Hub:
         self.fanout = fanout
         self.messages = 0
         self.deliveries = 0
-        self._channels: dict[str, Channel] = {}
+        self._channels: dict[str, Destination] = {}
 
     def add(self, subscriber: Subscriber) -> None:
         """Let a subscriber in, from the next record on."""
-        self._channels.setdefault(subscriber.destination, Channel(self.fanout)).add(subscriber)
+        self._channels.setdefault(subscriber.destination, Destination(self.fanout)).add(subscriber)
 
     def discard(self, subscriber: Subscriber) -> None:
         """Let a subscriber go; no matter if it is not in."""
@@ -220,7 +220,7 @@ class Hub:
         if channel is not None:
             channel.settle(subscriber)
 
-    def dispatch(self, destination: str, records: Sequence[Record]) -> None:
+    def dispatch(self, destination: str, records: Sequence[ChatRecord]) -> None:
         """Send records to all who subscribe to `destination`, in order, each once."""
         channel = self._channels.get(destination)
         if channel is not None and records:

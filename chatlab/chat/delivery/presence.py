@@ -36,10 +36,10 @@ from chatlab.brokers.port import Broker, HasPresence
 from chatlab.chat.app import User
 from chatlab.chat.delivery.hub import Subscriber
 from chatlab.chat.delivery.presence_notes import Changes, OthersNotes, OwnNotes, Person, between
-from chatlab.chat.destinations import JSON, WHO_PREFIX, Record
+from chatlab.chat.destinations import JSON, WHO_PREFIX, ChatRecord
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable
 from chatlab.retry import Backoff, Retry
-from chatlab.stomp.frames import Message
+from chatlab.stomp.frames import MessageFrame
 from chatlab.tasks import Tasks, cancel
 
 logger = logging.getLogger("chatlab.chat")
@@ -55,7 +55,7 @@ WAITS = Backoff(longest=2.0)  # for a broker that is away
 MAX_LOGGED = 1000  # faults remembered, so that each is logged once
 
 People = list[Person]
-SendTo = Callable[[Subscriber, Record], None]
+SendTo = Callable[[Subscriber, ChatRecord], None]
 
 
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -78,7 +78,7 @@ class Watched:
     local: frozenset[Person]  # this instance's people, as last told
     people: frozenset[Person] | None = None  # everybody, as last told; None before the first look
     version: int = 1
-    list: Record | None = None  # the list as of this version, once somebody has asked
+    list: ChatRecord | None = None  # the list as of this version, once somebody has asked
     watchers: int = 0
     waiting: dict[Subscriber, None] = field(default_factory=dict)  # a dict, as a set that keeps its order
     served: set[object] = field(default_factory=set)  # connections that have had the list a moment ago
@@ -92,7 +92,7 @@ class Presence:
         self,
         broker: Broker,
         instance: str,
-        send: Callable[[Record], None],
+        send: Callable[[ChatRecord], None],
         tasks: Tasks | None = None,
         *,
         send_to: SendTo | None = None,
@@ -310,10 +310,12 @@ class Presence:
         if self._send_to is not None:
             self._send_to(subscriber, watched.list)
 
-    def _record(self, told: Told) -> Record:
+    def _record(self, told: Told) -> ChatRecord:
         destination = WHO_PREFIX + told.room
         name = f"{destination[1:]}/{self._instance}-{next(self._numbers)}"
-        return Record("", destination, Message(destination, name, msgspec.json.encode(told), [("content-type", JSON)]))
+        return ChatRecord(
+            "", destination, MessageFrame(destination, name, msgspec.json.encode(told), [("content-type", JSON)])
+        )
 
     # --- Small things ---
 

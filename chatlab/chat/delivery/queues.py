@@ -22,14 +22,14 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from chatlab.brokers.port import Broker, GroupSubscription, HasGroups
-from chatlab.brokers.port import Delivery as BrokerDelivery
+from chatlab.brokers.port import Broker, GroupConsumer, HasGroups
+from chatlab.brokers.port import Record as BrokerDelivery
 from chatlab.chat.delivery.hub import Subscriber
 from chatlab.chat.destinations import QUEUE_PREFIX, REFUSED_PREFIX, destination_of, pack, record_of, topic_of
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, StompError
 from chatlab.retry import Retry
 from chatlab.stomp.events import Delivery, Subscription
-from chatlab.stomp.frames import Message
+from chatlab.stomp.frames import MessageFrame
 from chatlab.tasks import Tasks, cancel
 
 logger = logging.getLogger("chatlab.chat")
@@ -47,7 +47,7 @@ class Item:
     """One record of a queue that this instance holds: until it is acknowledged it may come back."""
 
     queue: Queue
-    message: Message
+    message: MessageFrame
     delivery: BrokerDelivery
     attempt: int = 1
     refusals: int = 0
@@ -60,7 +60,7 @@ class Queue:
     def __init__(self, destination: str, broker: HasGroups, instance: str, tasks: Tasks) -> None:
         self.destination = destination
         self.subscribers: deque[Subscriber] = deque()
-        self.held: dict[Message, Item] = {}  # handed to a subscriber that has not acknowledged it yet
+        self.held: dict[MessageFrame, Item] = {}  # handed to a subscriber that has not acknowledged it yet
         self._known: set[str] = set()  # the ids of those that wait here or are held
         self.joined = asyncio.Event()
         self._newcomers: set[Subscriber] = set()  # whose RECEIPT is to come first
@@ -68,7 +68,7 @@ class Queue:
         self._room = asyncio.Event()
         self._broker = broker
         self._instance = instance
-        self._group: GroupSubscription | None = None
+        self._group: GroupConsumer | None = None
         self._tasks = tasks
         self._settling: set[asyncio.Task[None]] = set()  # acknowledgements under way
         self._task = tasks.start(self._pump(), name=f"queue {destination}")
@@ -175,7 +175,7 @@ class Queue:
         else:
             self._forget(item)
 
-    async def _acknowledge(self, group: GroupSubscription, item: Item) -> None:
+    async def _acknowledge(self, group: GroupConsumer, item: Item) -> None:
         try:
             await group.ack(item.delivery)
         except BrokerError as error:
@@ -195,7 +195,7 @@ class Queue:
                     self.joined.set()
                     await self._read(self._group, retry)
 
-    async def _read(self, group: GroupSubscription, retry: Retry) -> None:
+    async def _read(self, group: GroupConsumer, retry: Retry) -> None:
         try:
             while batch := await group.batch(MAX_UNACKNOWLEDGED):
                 retry.reset()
@@ -208,7 +208,7 @@ class Queue:
             await group.aclose()
         raise BrokerUnavailable("the group let its member go")
 
-    async def _take(self, group: GroupSubscription, delivery: BrokerDelivery) -> None:
+    async def _take(self, group: GroupConsumer, delivery: BrokerDelivery) -> None:
         record = record_of(delivery)
         if record is None:
             await group.ack(delivery)

@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from chatlab.brokers.port import Broker, Delivery, Forwards, KeepsHistory, Subscription
+from chatlab.brokers.port import Broker, Forwards, KeepsHistory, Reader, Record
 from chatlab.errors import BrokerClosed, BrokerError, SubscriptionLost
 from chatlab.retry import Backoff, Retry
 from chatlab.tasks import Tasks, cancel
@@ -25,7 +25,7 @@ logger = logging.getLogger("chatlab.chat")
 BACKOFF = Backoff(first=0.1, longest=5.0)
 
 
-class Followed:
+class FollowedTopic:
     """A topic that is being read, for as long as somebody wants it."""
 
     def __init__(self, topic: str) -> None:
@@ -47,7 +47,7 @@ class Relay:
     def __init__(
         self,
         broker: Broker,
-        deliver: Callable[[str, Sequence[Delivery]], None],
+        deliver: Callable[[str, Sequence[Record]], None],
         lost: Callable[[str], None],
         *,
         restarted: Callable[[str], None] | None = None,
@@ -57,15 +57,15 @@ class Relay:
         self._deliver = deliver
         self._lost = lost
         self._restarted = restarted
-        self._followed: dict[str, Followed] = {}
+        self._followed: dict[str, FollowedTopic] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._tasks = tasks if tasks is not None else Tasks(logger)
 
-    def follow(self, topic: str) -> Followed:
+    def follow(self, topic: str) -> FollowedTopic:
         """Want a topic; wait for `ready` to be sure that nothing published from then on is missed."""
         followed = self._followed.get(topic)
         if followed is None:
-            followed = self._followed[topic] = Followed(topic)
+            followed = self._followed[topic] = FollowedTopic(topic)
             followed.task = self._tasks.start(self._pump(followed), name=f"relay of {topic}")
         followed.wanted += 1
         return followed
@@ -96,13 +96,13 @@ class Relay:
         self._followed.clear()
         await asyncio.gather(*(cancel(task) for task in tasks), *(cancel(task) for task in self._ending))
 
-    def _stop(self, followed: Followed) -> None:
+    def _stop(self, followed: FollowedTopic) -> None:
         if (task := followed.task) is not None:
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
             task.cancel()
 
-    async def _pump(self, followed: Followed) -> None:
+    async def _pump(self, followed: FollowedTopic) -> None:
         def waits(error: Exception, seconds: float) -> None:
             logger.warning("topic %r is not being read, next try in %.1f s: %s", followed.topic, seconds, error)
 
@@ -114,7 +114,7 @@ class Relay:
         except BrokerClosed as error:
             logger.info("topic %r is no longer read: %s", followed.topic, error)
 
-    async def _follow(self, followed: Followed, retry: Retry) -> None:
+    async def _follow(self, followed: FollowedTopic, retry: Retry) -> None:
         """Read a topic until that fails; note where to go on."""
         try:
             subscription = await self._subscribe(followed)
@@ -130,7 +130,7 @@ class Relay:
             raise
         raise SubscriptionLost("its subscription was closed")
 
-    async def _subscribe(self, followed: Followed) -> Subscription:
+    async def _subscribe(self, followed: FollowedTopic) -> Reader:
         if followed.newest is not None and isinstance(self._broker, KeepsHistory):
             return await self._broker.subscribe(followed.topic, after=followed.newest)
         subscription = await self._broker.subscribe(followed.topic)
@@ -138,8 +138,8 @@ class Relay:
             self._lost(followed.topic)
         return subscription
 
-    async def _read(self, followed: Followed, subscription: Subscription, retry: Retry) -> None:
-        def deliver(batch: Sequence[Delivery]) -> None:
+    async def _read(self, followed: FollowedTopic, subscription: Reader, retry: Retry) -> None:
+        def deliver(batch: Sequence[Record]) -> None:
             retry.reset()
             if followed.wanted:  # else the task that reads is about to end
                 followed.newest = batch[-1].id

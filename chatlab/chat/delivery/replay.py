@@ -27,7 +27,7 @@ from typing import Self
 
 from chatlab.brokers.port import BEGINNING, Broker, KeepsHistory, Page
 from chatlab.chat.delivery.hub import Hub, Subscriber
-from chatlab.chat.destinations import USER_PREFIX, Record, record_of, topics_on
+from chatlab.chat.destinations import USER_PREFIX, ChatRecord, record_of, topics_on
 from chatlab.errors import StompError
 from chatlab.stomp.events import Subscription
 
@@ -177,7 +177,7 @@ class Replay:
             subscriber.keep_nothing()  # it comes with a later page
         return self._at_end and not subscriber.overflowed
 
-    def _its(self, page: Page) -> list[Record]:
+    def _its(self, page: Page) -> list[ChatRecord]:
         """The records of a page that are the subscriber's: a user's topic holds all queues of that user."""
         records = map(record_of, page.records)
         return [record for record in records if record and record.destination == self.subscriber.destination]

@@ -21,7 +21,7 @@ class Framing(Protocol):
         """Wrap whole STOMP frames, in order."""
 
 
-class Transport(NamedTuple):
+class ClientTransport(NamedTuple):
     """One client's transport: how its frames are wrapped, and where they go."""
 
     framing: Framing

@@ -25,7 +25,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from chatlab.classroom import EVERYWHERE, host_to_open, in_url
-from chatlab.logs.throttled import Seldom
+from chatlab.logs.throttled import ThrottledLog
 from chatlab.net.http.hosts import judged_by_name
 from chatlab.net.http.server import HttpServer
 from chatlab.proxies import is_loopback
@@ -73,7 +73,7 @@ class Admin:
         self.url = ""  # of its own port
         self._routes = routes
         self._settings = settings
-        self._refusals = Seldom(log)
+        self._refusals = ThrottledLog(log)
         self._http: HttpServer | None = None
         if settings.port is not None:
             app = web.Application()

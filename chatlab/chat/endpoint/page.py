@@ -34,7 +34,7 @@ HEADERS = {
 }
 
 
-class Page:
+class ChatPage:
     """The files, read once."""
 
     def __init__(self) -> None:

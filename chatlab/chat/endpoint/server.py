@@ -25,16 +25,16 @@ from typing import Any, Self
 from aiohttp import web
 
 from chatlab.brokers.port import Broker
-from chatlab.chat.delivery.transport import WEBSOCKET_FRAMING, Transport
+from chatlab.chat.delivery.transport import WEBSOCKET_FRAMING, ClientTransport
 from chatlab.chat.endpoint.admin import Admin, AdminSettings
-from chatlab.chat.endpoint.page import Page
+from chatlab.chat.endpoint.page import ChatPage
 from chatlab.chat.endpoint.sockjs import SockJS
 from chatlab.chat.metrics import CONTENT_TYPE
 from chatlab.chat.service import ChatService
-from chatlab.chat.session.connection import Connection
+from chatlab.chat.session.connection import StompConnection
 from chatlab.chat.session.logs import ConnectionLog
 from chatlab.classroom import EVERYWHERE, host_to_open, in_url
-from chatlab.logs.throttled import Seldom
+from chatlab.logs.throttled import ThrottledLog
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
 from chatlab.net.gate import REMEDY, Gate, refusal_of
 from chatlab.net.http.hosts import judged_by_name
@@ -46,7 +46,7 @@ from chatlab.websocket import connection as websocket
 from chatlab.websocket import handshake
 
 logger = logging.getLogger("chatlab.chat")
-refusals = Seldom(logger)
+refusals = ThrottledLog(logger)
 
 PATH = "/ws"
 GOING_AWAY = "server shutting down"
@@ -187,7 +187,7 @@ class ChatServer:
         app.router.add_get(PATH, self._websocket)
         app.router.add_get(PATH + "/websocket", self._websocket)
         self._sockjs.add_routes(app.router, PATH)
-        Page().add_routes(app.router)
+        ChatPage().add_routes(app.router)
         app.router.add_get("/healthz", self._healthz)
         self.admin.add_routes(app.router)
         return app
@@ -223,8 +223,8 @@ class ChatServer:
     ) -> WebSocketEnd:
         id = self._next_id()
 
-        def open_peer(end: WebSocketEnd) -> Connection:
-            return self._open_peer(Transport(WEBSOCKET_FRAMING, end), request, id)
+        def open_peer(end: WebSocketEnd) -> StompConnection:
+            return self._open_peer(ClientTransport(WEBSOCKET_FRAMING, end), request, id)
 
         log = ConnectionLog(logger, {"connection": id})
         return WebSocketEnd(transport, protocol, open_peer, name=id, log=log, settings=self._end_settings)
@@ -232,13 +232,13 @@ class ChatServer:
     def _next_id(self) -> str:
         return f"{self.service.id}-{next(self._numbers)}"
 
-    def _open_peer(self, transport: Transport, request: web.Request, id: str) -> Connection:
+    def _open_peer(self, transport: ClientTransport, request: web.Request, id: str) -> StompConnection:
         """Begin a conversation, whatever the transport."""
         self.service.metrics.opened += 1
         address = self._address_of(request)
         counted = self._gate.counted_as(address)
         account = f"address {counted}" if counted else ""
-        return Connection(self.service, transport, id, ConnectionLog(logger, {"connection": id}), address, account)
+        return StompConnection(self.service, transport, id, ConnectionLog(logger, {"connection": id}), address, account)
 
     # --- Places ---
 

@@ -30,10 +30,10 @@ from functools import partial
 
 from aiohttp import HttpVersion11, hdrs, web
 
-from chatlab.chat.delivery.transport import Transport, websocket_frame
+from chatlab.chat.delivery.transport import ClientTransport, websocket_frame
 from chatlab.chat.session.logs import ConnectionLog
 from chatlab.errors import HandshakeError
-from chatlab.logs.throttled import Seldom
+from chatlab.logs.throttled import ThrottledLog
 from chatlab.net.endpoint import NO_KEEP_ALIVE, EndSettings, Log, Peer, WebSocketEnd
 from chatlab.net.http.upgrade import headers_of, upgrade
 from chatlab.untrusted_json import parse
@@ -63,10 +63,12 @@ EVENTS = {"Content-Type": "text/event-stream"}
 
 
 logger = logging.getLogger("chatlab.chat")
-refusals = Seldom(logger)
+refusals = ThrottledLog(logger)
 
 Place = tuple[str, str]  # what a session's place is counted under, see server.py
-OpenPeer = Callable[[Transport, web.Request, str], Peer]  # the last is the connection's id, by which the log knows it
+OpenPeer = Callable[
+    [ClientTransport, web.Request, str], Peer
+]  # the last is the connection's id, by which the log knows it
 
 
 # --- Framing ---
@@ -397,7 +399,7 @@ class SockJS:
             id = self._new_id()
             session = self.sessions[name] = Session(name, id, self._remove)
             session.place = place
-            session.peer = self._open_peer(Transport(FRAMING, session), request, id)
+            session.peer = self._open_peer(ClientTransport(FRAMING, session), request, id)
         return session
 
     def _remove(self, session: Session) -> None:
@@ -450,7 +452,7 @@ class SockJS:
         id = self._new_id()
 
         def open_peer(end: WebSocketEnd) -> Peer:
-            return self._open_peer(Transport(WEBSOCKET_FRAMING, end), request, id)
+            return self._open_peer(ClientTransport(WEBSOCKET_FRAMING, end), request, id)
 
         log = ConnectionLog(logger, {"connection": id})
         return SockJSWebSocketEnd(transport, websocket, open_peer, name=id, log=log, settings=self._end_settings)

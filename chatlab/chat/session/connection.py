@@ -31,7 +31,7 @@ import msgspec
 from chatlab.chat.access import Credentials
 from chatlab.chat.app import Call, NoHandler, Outgoing, User
 from chatlab.chat.budgets import Pace
-from chatlab.chat.delivery.transport import Transport
+from chatlab.chat.delivery.transport import ClientTransport
 from chatlab.chat.destinations import (
     ERRORS,
     JSON,
@@ -64,7 +64,7 @@ from chatlab.stomp.events import (
     Subscription,
     Unsubscribe,
 )
-from chatlab.stomp.frames import Headers, Message
+from chatlab.stomp.frames import MessageFrame, StompHeaders
 from chatlab.stomp.session import ServerSession
 
 # Messages of one client on their way to the broker; with so many, it is not read until some have arrived.
@@ -108,13 +108,13 @@ class Paces:
         return now < self._contended_until
 
 
-class Connection:
+class StompConnection:
     """One client's conversation, from its first byte to the end of its connection."""
 
     def __init__(
         self,
         service: ChatService,
-        transport: Transport,
+        transport: ClientTransport,
         id: str,
         log: ConnectionLog,
         remote: str = "",
@@ -252,7 +252,7 @@ class Connection:
         if self._sending:
             await asyncio.wait(self._sending)
 
-    def send_tracked(self, subscription: Subscription, messages: Iterable[Message], attempt: int = 1) -> bool:
+    def send_tracked(self, subscription: Subscription, messages: Iterable[MessageFrame], attempt: int = 1) -> bool:
         """Send by way of the session, which keeps each message until it is acknowledged; False if it has ended."""
         went_out = all(self.session.message(subscription, message, attempt) for message in messages)
         self.flush()
@@ -292,12 +292,12 @@ class Connection:
     def _tell(self, event: Event, reason: str, field: str = "") -> None:
         fault = {"error": reason, "field": field or None, "receipt": event.receipt}
         headers = [("content-type", JSON)] + ([("receipt-id", event.receipt)] if event.receipt is not None else [])
-        message = Message(ERRORS, f"errors/{self.id}-{event.number}", msgspec.json.encode(fault), headers)
+        message = MessageFrame(ERRORS, f"errors/{self.id}-{event.number}", msgspec.json.encode(fault), headers)
         for subscription in list(self.session.subscriptions.values()):
             if subscription.destination == ERRORS:
                 self.session.message(subscription, message)
 
-    def _error(self, reason: str, event: Event | None = None, code: int = 1008, headers: Headers = ()) -> None:
+    def _error(self, reason: str, event: Event | None = None, code: int = 1008, headers: StompHeaders = ()) -> None:
         """Send ERROR, with the receipt id of the frame it answers, and close."""
         self._over = True
         self.session.error(reason, event=event, code=code, headers=headers)

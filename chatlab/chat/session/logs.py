@@ -10,10 +10,10 @@ import logging
 from collections.abc import MutableMapping
 from typing import Any
 
-from chatlab.logs.throttled import Seldom
+from chatlab.logs.throttled import ThrottledLog
 
 LINES = 200  # of a kind in ten seconds: a class comes and goes with a line for each, a flood does not
-_seldom: dict[str, Seldom] = {}  # by logger, of which there are a few
+_seldom: dict[str, ThrottledLog] = {}  # by logger, of which there are a few
 
 
 class ConnectionLog(logging.LoggerAdapter[logging.Logger]):
@@ -27,5 +27,5 @@ class ConnectionLog(logging.LoggerAdapter[logging.Logger]):
         """Log one line, or count it."""
         if self.isEnabledFor(level):
             message, given = self.process(msg, kwargs)
-            seldom = _seldom.setdefault(self.logger.name, Seldom(self.logger, lines=LINES))
+            seldom = _seldom.setdefault(self.logger.name, ThrottledLog(self.logger, lines=LINES))
             seldom.log(level, message, *args, extra=given["extra"], exc_info=given.get("exc_info"))

@@ -33,7 +33,7 @@ from chatlab.chat.session.logs import ConnectionLog
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, MessageRefused, StompError, over_budget
 from chatlab.retry import Retry
 from chatlab.stomp.events import Ack, Delivery, Event, Nack, Subscribe, Subscription, Unsubscribe
-from chatlab.stomp.frames import Message
+from chatlab.stomp.frames import MessageFrame
 from chatlab.stomp.session import ServerSession
 
 
@@ -167,7 +167,7 @@ class Subscriptions:
         except Exception as error:
             return self._connection.fail_after_exception(event, destination, error)
         name = f"{destination[1:]}/{self._connection.id}-{event.number}"
-        message = Message(destination, name, body, [("content-type", JSON)])
+        message = MessageFrame(destination, name, body, [("content-type", JSON)])
         self._connection.send_tracked(subscription, [message])
         return self._connection.done(event)
 

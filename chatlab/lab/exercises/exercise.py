@@ -30,7 +30,18 @@ from typing import Any, Literal
 
 from chatlab.lab.home import home
 
-__all__ = ["Exercise", "NotYet", "Outcome", "Progress", "check", "exercises", "hint", "is_stub", "progress", "solution"]
+__all__ = [
+    "Exercise",
+    "ExerciseProgress",
+    "NotYet",
+    "Outcome",
+    "check",
+    "exercises",
+    "hint",
+    "is_stub",
+    "progress",
+    "solution",
+]
 
 SECONDS = 15.0  # for one check; an answer that waits for ever is an answer that is not right yet
 Mark = Literal["not tried", "not yet", "right"]
@@ -243,7 +254,7 @@ def solution(id: str) -> Shown:
 
 
 @dataclass(frozen=True)
-class Progress:
+class ExerciseProgress:
     """The exercises and how each stood at its last check."""
 
     marks: dict[str, Mark]
@@ -269,9 +280,9 @@ class Progress:
         return f"<table style='line-height:1.4'><tr>{head}</tr>{rows}</table>"
 
 
-def progress() -> Progress:
+def progress() -> ExerciseProgress:
     """How far this learner has come; kept on this machine only."""
-    return Progress({key: _mark(key) for key in exercises()})
+    return ExerciseProgress({key: _mark(key) for key in exercises()})
 
 
 def _file(id: str) -> Path:

@@ -22,7 +22,7 @@ import psutil
 
 from chatlab.brokers.kafka.broker import KafkaBroker
 from chatlab.brokers.memory.broker import MemoryBroker
-from chatlab.brokers.port import Broker, GroupSubscription, HasGroups, KeepsHistory, Subscription
+from chatlab.brokers.port import Broker, GroupConsumer, HasGroups, KeepsHistory, Reader
 from chatlab.brokers.rabbitmq.broker import RabbitMQBroker
 from chatlab.brokers.redis.pubsub import RedisPubSubBroker
 from chatlab.brokers.redis.streams import RedisStreamsBroker
@@ -213,7 +213,7 @@ async def _publish_each(broker: Broker, topic: str, bodies: Iterable[bytes]) -> 
             publishing.create_task(publish(body))
 
 
-async def take(reader: Subscription, messages: int) -> list[bytes]:
+async def take(reader: Reader, messages: int) -> list[bytes]:
     """The bodies of the next `messages` records. Raises TimeoutError."""
     bodies: list[bytes] = []
     async with asyncio.timeout(PATIENCE):
@@ -222,7 +222,7 @@ async def take(reader: Subscription, messages: int) -> list[bytes]:
     return bodies
 
 
-async def count(reader: Subscription, *, at_most: int = 1 << 30, silence: float = SILENCE) -> int:
+async def count(reader: Reader, *, at_most: int = 1 << 30, silence: float = SILENCE) -> int:
     """How many records come before a pause of `silence`, or until there are `at_most`."""
     heard = 0
     while heard < at_most:
@@ -378,7 +378,7 @@ async def _left(candidate: Candidate, topic: str, messages: int) -> int:
         await broker.aclose()
 
 
-async def _work(worker: GroupSubscription, at_most: int, *, silence: float = 3) -> int:
+async def _work(worker: GroupConsumer, at_most: int, *, silence: float = 3) -> int:
     """As `count`, and acknowledge each: an engine hands out only so much that is not."""
     done = 0
     while done < at_most:

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer
 from redis.asyncio import Redis
 
 from chatlab.brokers.kafka.broker import KafkaBroker
-from chatlab.brokers.port import Broker, GroupSubscription, HasGroups, KeepsHistory
+from chatlab.brokers.port import Broker, GroupConsumer, HasGroups, KeepsHistory
 from chatlab.brokers.rabbitmq.broker import RabbitMQBroker
 from chatlab.brokers.redis.pubsub import RedisPubSubBroker
 from chatlab.lab.engines import engine as engines
@@ -67,7 +67,7 @@ async def shares_work(broker: Broker) -> bool:
     topic = fresh("work")
     seen: dict[str, set[bytes]] = {"one": set(), "two": set()}
 
-    async def work(name: str, member: GroupSubscription) -> None:
+    async def work(name: str, member: GroupConsumer) -> None:
         async for delivery in member:
             seen[name].add(delivery.body)  # and never acknowledged: it stays in hand
 

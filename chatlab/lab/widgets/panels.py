@@ -15,7 +15,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from chatlab.lab.clients import ChatClient, Line, Reading, RoomClient, State
+from chatlab.lab.clients import ChatClient, Line, MemberState, Reading, RoomClient
 from chatlab.room.server import RoomServer
 
 __all__ = ["ChatPanel", "chat_panel", "figures"]
@@ -168,7 +168,7 @@ class ChatPanel:
         except Exception as error:  # shown where the reader looks, never lost with the task
             if client is None:
                 self._trouble.value = f"<p role='alert'>{escape(str(error))}</p>"
-            elif client.state is not State.CLOSED or not client.lines or str(error) not in client.lines[-1].text:
+            elif client.state is not MemberState.CLOSED or not client.lines or str(error) not in client.lines[-1].text:
                 client.note(str(error))
 
     def _add_typed(self, name: str) -> None:
@@ -268,7 +268,7 @@ class _Column:
         self._panel.hand_over(lambda: self.client.send(text), self.client)
 
     async def _toggle(self) -> None:
-        if self.client.state is State.OPEN:
+        if self.client.state is MemberState.OPEN:
             await self.client.close()
         else:
             await self.client.connect()
@@ -281,7 +281,7 @@ class _Column:
     def draw(self) -> None:
         self._drawing = False
         client = self.client
-        is_open = client.state is State.OPEN
+        is_open = client.state is MemberState.OPEN
         how = "" if client.reading is Reading.NORMALLY else f", {client.reading.value}"
         head = f"{escape(client.name)}: {client.state.value}{how}"
         self._head.value = f"<h3 style='margin:0.3em 0;font-size:1em'>{head}</h3>"

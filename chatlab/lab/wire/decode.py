@@ -1,13 +1,14 @@
 """From what a wire heard to what was said: records in, events out.
 
-A `Record` is what the wire saw and nothing more: bytes of one side at one moment, or that a connection opened, ended or
-met a fault. A `Conversation` reads the records of one connection and finds the events in them, layer by layer: the HTTP
-requests and responses, after a 101 the WebSocket frames and in them the STOMP frames, or Redis commands and replies.
+A `WireRecord` is what the wire saw and nothing more: bytes of one side at one moment, or that a connection opened,
+ended or met a fault. A `Conversation` reads the records of one connection and finds the events in them, layer by
+layer: the HTTP requests and responses, after a 101 the WebSocket frames and in them the STOMP frames, or Redis
+commands and replies.
 
 The frames are read by the same modules the lessons build, `chatlab.websocket` and `chatlab.stomp`; Redis's protocol,
 which nothing else here speaks by hand, is read below (https://redis.io/docs/latest/develop/reference/protocol-spec/).
-Nothing is refused: what breaks a rule is still an event, and says which rule. What no layer knows (TLS, AMQP, Kafka) is
-shown as bytes.
+Nothing is refused: what breaks a rule is still an event, and says which rule. What no layer knows (TLS, AMQP, Kafka)
+is shown as bytes.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ TOLD_STOMP_HEADERS: Final = frozenset(
 
 
 @dataclass(slots=True)
-class Record:
+class WireRecord:
     """What the wire saw at `time` (seconds since it began): `data` from a peer, or a `note` such as "open" or "FIN".
 
     `ends`, of interest when `note` is "open", are the names of the two peers of this connection.
@@ -86,7 +87,7 @@ class Event:
     end: int = field(default=0, repr=False)
     content: bytes = field(default=b"", repr=False)
     value: object = field(default=None, repr=False)
-    record: Record | None = field(default=None, repr=False, compare=False)
+    record: WireRecord | None = field(default=None, repr=False, compare=False)
 
     @property
     def passed(self) -> float | None:
@@ -128,14 +129,14 @@ class Stream:
         self.name: Peer = name
         self.buffer = bytearray()
         self.offset = 0  # of the buffer's first byte, in all the peer has sent
-        self.records: list[Record] = []
+        self.records: list[WireRecord] = []
 
-    def append(self, record: Record) -> None:
+    def append(self, record: WireRecord) -> None:
         """Add what came."""
         self.buffer += record.data
         self.records.append(record)
 
-    def take(self, size: int) -> tuple[bytes, Record, Record]:
+    def take(self, size: int) -> tuple[bytes, WireRecord, WireRecord]:
         """Remove `size` bytes; with them, the records of the first and of the last."""
         data = bytes(self.buffer[:size])
         del self.buffer[:size]
@@ -162,7 +163,7 @@ class Conversation:
         }
         self.methods: list[str] = []  # of the requests not answered yet
 
-    def feed(self, record: Record) -> Iterator[Event]:
+    def feed(self, record: WireRecord) -> Iterator[Event]:
         """Yield the events that are whole with this record."""
         if record.sender == "wire" or not record.data:
             yield from self._noted(record)
@@ -175,7 +176,7 @@ class Conversation:
                 return
             yield from self._events(stream, found)
 
-    def _noted(self, record: Record) -> Iterator[Event]:
+    def _noted(self, record: WireRecord) -> Iterator[Event]:
         if record.sender != "wire" and record.note in ("FIN", "RST"):
             yield from self._unfinished(self.streams[record.sender])
         if record.note == "open":
@@ -198,7 +199,7 @@ class Conversation:
                 part = replace(part, data=data)
             yield self._event(first, last, part, offset, stream.offset)
 
-    def _event(self, first: Record, last: Record, found: Found, offset: int, end: int) -> Event:
+    def _event(self, first: WireRecord, last: WireRecord, found: Found, offset: int, end: int) -> Event:
         client, server = self.ends
         names = {"client": (client, server), "server": (server, client), "wire": ("wire", "")}
         source, target = names[last.sender]

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, overload
 
-from chatlab.lab.wire.decode import Conversation, Event, Peer, Record, Sender
+from chatlab.lab.wire.decode import Conversation, Event, Peer, Sender, WireRecord
 from chatlab.lab.wire.view import Dissection, SequencePicture, Table, dissect
 
-__all__ = ["Event", "Events", "Match", "Peer", "Record", "Sender", "Trace", "dissect"]
+__all__ = ["Event", "Events", "Match", "Peer", "Sender", "Trace", "WireRecord", "dissect"]
 
 FORMAT: Final = 1  # of the file; the first line holds it
 NOT_IN_FILE: Final[dict[str, Any]] = {
@@ -148,7 +148,7 @@ class Trace(Events):
         super().__init__()
         self.keep = keep
         self.full = False
-        self.records: list[Record] = []
+        self.records: list[WireRecord] = []
         self._began = time.monotonic()
         self._numbers = itertools.count()
         self._connections = itertools.count(1)
@@ -165,14 +165,14 @@ class Trace(Events):
         """Return the number for one more connection."""
         return next(self._connections)
 
-    def add(self, record: Record) -> None:
+    def add(self, record: WireRecord) -> None:
         """Add what came; beyond `keep` bytes, a note that the recording ends here, and nothing more."""
         if self.full:
             return
         self.keep -= len(record.data)
         if self.keep < 0:
             self.full = True
-            record = Record(record.time, 0, "wire", note="the recording is full and ends here")
+            record = WireRecord(record.time, 0, "wire", note="the recording is full and ends here")
         self.records.append(record)
 
     # -- reading
@@ -220,12 +220,12 @@ class Trace(Events):
         return trace
 
 
-def _to_json(record: Record) -> dict[str, Any]:
-    fields = {name: getattr(record, name) for name in Record.__slots__}
+def _to_json(record: WireRecord) -> dict[str, Any]:
+    fields = {name: getattr(record, name) for name in WireRecord.__slots__}
     fields |= {"data": record.data.decode("latin-1"), "ends": list(record.ends)}
     return {name: value for name, value in fields.items() if name not in NOT_IN_FILE or value != NOT_IN_FILE[name]}
 
 
-def _from_json(fields: dict[str, Any]) -> Record:
+def _from_json(fields: dict[str, Any]) -> WireRecord:
     fields = NOT_IN_FILE | fields
-    return Record(**{**fields, "data": fields["data"].encode("latin-1"), "ends": tuple(fields["ends"])})
+    return WireRecord(**{**fields, "data": fields["data"].encode("latin-1"), "ends": tuple(fields["ends"])})

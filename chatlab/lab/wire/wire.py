@@ -30,7 +30,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from chatlab.lab.wire.trace import Event, Match, Peer, Record, Sender, Trace
+from chatlab.lab.wire.trace import Event, Match, Peer, Sender, Trace, WireRecord
 
 DEFAULT_PORTS: Final = {"ws": 80, "http": 80, "redis": 6379, "valkey": 6379, "amqp": 5672}
 PEERS: Final[tuple[Peer, Peer]] = ("client", "server")
@@ -66,7 +66,7 @@ class _Parcel:
     """Bytes on their way, not to arrive before `due`; without bytes, the end of the stream (or its reset)."""
 
     due: float
-    record: Record | None
+    record: WireRecord | None
     data: memoryview
     reset: bool = False
 
@@ -115,7 +115,7 @@ class Wire:
         self._triggers: list[_Trigger] = []
         self._checked = 0  # events of the trace that the triggers have seen
         self._armed: list[Callable[[_Link], None]] = []
-        self._listeners: list[Callable[[Record], None]] = []
+        self._listeners: list[Callable[[WireRecord], None]] = []
 
     # -- life
 
@@ -259,7 +259,7 @@ class Wire:
                     news.clear()
                     await news.wait()
 
-    def listening(self, listener: Callable[[Record], None]) -> _Listening:
+    def listening(self, listener: Callable[[WireRecord], None]) -> _Listening:
         """A context in which `listener` is called with each new record. It must be quick and must not raise."""
         return _Listening(self._listeners, listener)
 
@@ -281,14 +281,14 @@ class Wire:
 
     def _note(self, note: str, sender: Peer | None) -> None:
         whom = f", what the {sender} sends" if sender else ""
-        self._record(Record(self.trace.now(), 0, "wire", note=note + whom))
+        self._record(WireRecord(self.trace.now(), 0, "wire", note=note + whom))
 
-    def _record(self, record: Record) -> None:
+    def _record(self, record: WireRecord) -> None:
         self.trace.add(record)
         for listener in self._listeners:
             listener(record)
 
-    def _due(self, record: Record) -> Iterator[tuple[int, Callable[[], object]]]:
+    def _due(self, record: WireRecord) -> Iterator[tuple[int, Callable[[], object]]]:
         """Yield what `when` asked for that comes with this record: the place in its bytes to act at, and the act."""
         if not self._triggers:
             return
@@ -305,7 +305,7 @@ class Wire:
 class _Listening:
     """Adds a listener on entry, takes it away on exit."""
 
-    def __init__(self, listeners: list[Callable[[Record], None]], listener: Callable[[Record], None]) -> None:
+    def __init__(self, listeners: list[Callable[[WireRecord], None]], listener: Callable[[WireRecord], None]) -> None:
         self._listeners = listeners
         self._listener = listener
 
@@ -353,7 +353,7 @@ class _Link:
 
     def note(self, note: str, sender: Sender) -> None:
         """Record something of this connection that is not bytes, and do what waited for it."""
-        record = Record(self.wire.trace.now(), self.number, sender, note=note, ends=self.wire.names)
+        record = WireRecord(self.wire.trace.now(), self.number, sender, note=note, ends=self.wire.names)
         self.wire._record(record)
         for _, act in self.wire._due(record):
             act()
@@ -422,7 +422,7 @@ class _Lane:
 
     def receive(self, data: bytes) -> None:
         """Take what the sender sent: record it, and pass it on in pieces when something is to happen between them."""
-        record = Record(self.wire.trace.now(), self.link.number, self.sender, data, offset=self.heard)
+        record = WireRecord(self.wire.trace.now(), self.link.number, self.sender, data, offset=self.heard)
         self.heard += len(data)
         self.wire._record(record)
         done = 0
@@ -432,7 +432,7 @@ class _Lane:
             act()
         self.forward(record, data[done:] if done else data)
 
-    def forward(self, record: Record, data: bytes) -> None:
+    def forward(self, record: WireRecord, data: bytes) -> None:
         """Pass bytes on: at once when nothing stands against it, else by way of the queue."""
         target = self.target.transport
         if self.losing or not data or (target and target.is_closing()):
@@ -447,13 +447,13 @@ class _Lane:
             target.write(data)
             record.pass_on(len(data), record.time)
 
-    def _forward_until_cut(self, record: Record, data: bytes, left: int) -> None:
+    def _forward_until_cut(self, record: WireRecord, data: bytes, left: int) -> None:
         self.queue(record, data[:left])
         self.left = max(0, left - len(data))
         if self.left == 0:
             self.link.cut()
 
-    def queue(self, record: Record | None, data: bytes, reset: bool = False) -> None:
+    def queue(self, record: WireRecord | None, data: bytes, reset: bool = False) -> None:
         """Put bytes, or the end of the stream, behind what is under way."""
         late = self.line.delay + self.wire.random.uniform(-self.line.jitter, self.line.jitter)
         due = self.wire._loop.time() + max(0.0, late)
@@ -530,7 +530,7 @@ class _Lane:
         self.flips = [flip for flip in self.flips if flip.count]
         return bytes(damaged)
 
-    def _write(self, parcel: _Parcel, record: Record, target: asyncio.Transport) -> None:
+    def _write(self, parcel: _Parcel, record: WireRecord, target: asyncio.Transport) -> None:
         """Write the first parcel, or as much of it as a throttled line carries in one tick."""
         piece = parcel.data
         if self.line.rate:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Iterable
 from weakref import WeakKeyDictionary, WeakSet
 
-from chatlab.logs.throttled import Seldom
+from chatlab.logs.throttled import ThrottledLog
 
 FIRST_REQUEST_SECONDS = 10.0
 LINES = 100  # of the log in ten seconds: each is worth one, and a flood of them is not
@@ -31,7 +31,7 @@ class FirstRequestTimeout:
     ) -> None:
         self.cut_off = 0
         self._transports = transports
-        self._log = Seldom(log, lines=LINES)
+        self._log = ThrottledLog(log, lines=LINES)
         self._seconds = seconds
         self._since: WeakKeyDictionary[asyncio.Transport, float] = WeakKeyDictionary()
         self._served: WeakSet[asyncio.BaseTransport] = WeakSet()

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from chatlab.errors import HandshakeError
-from chatlab.logs.throttled import Seldom
+from chatlab.logs.throttled import ThrottledLog
 from chatlab.net.http.upgrade import headers_of, refusal
 from chatlab.websocket.handshake import Request, check_host
 
@@ -26,7 +26,7 @@ def request_of(request: web.BaseRequest) -> Request:
     return Request(target, headers_of(request), request.method, (request.version[0], request.version[1]))
 
 
-def judged_by_name(names: Collection[str], origins: Sequence[str], log: Seldom) -> Middleware:
+def judged_by_name(names: Collection[str], origins: Sequence[str], log: ThrottledLog) -> Middleware:
     """Return a middleware that answers only requests for a server of these names (`handshake.known_names`)."""
 
     @web.middleware

@@ -2,8 +2,8 @@
 
 More that aiohttp does not document, held by tests/net/http/test_runner.py: `AppRunner._make_server`, which makes the
 server that makes a `RequestHandler` for each connection; its `_waiter`, pending while no whole request is here, and its
-`_messages`, those that are; `Request._prepare_hook`, called before the headers of any answer are sent, those to what is
-not HTTP among them.
+`_messages`, those that are; `Request._prepare_hook`, called before the headers of any answer are sent, those to what
+is not HTTP among them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from aiohttp import hdrs, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 
-from chatlab.logs.throttled import Log, Seldom
+from chatlab.logs.throttled import Log, ThrottledLog
 
-__all__ = ["Handler", "Runner"]
+__all__ = ["QuietHandler", "Runner"]
 
 # What does not parse, and a body that is not as its headers announce it.
 CLIENTS_FAULT = (HttpProcessingError, web.RequestPayloadError)
@@ -37,9 +37,9 @@ class Runner(web.AppRunner):
         application = self.app
 
         def make_request(message: Any, payload: Any, handler: Any, writer: Any, task: Any) -> web.Request:
-            return application._make_request(message, payload, handler, writer, task, Request)
+            return application._make_request(message, payload, handler, writer, task, QuietRequest)
 
-        return Server(
+        return QuietServer(
             made.request_handler,
             request_factory=make_request,
             handler_cancellation=made.handler_cancellation,
@@ -48,23 +48,23 @@ class Runner(web.AppRunner):
         )
 
 
-class Request(web.Request):
-    """A request whose answer does not say what made it: `Server` would hold the versions of Python and aiohttp."""
+class QuietRequest(web.Request):
+    """A request whose answer does not say what made it: `QuietServer` would hold the versions of Python and aiohttp."""
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         await super()._prepare_hook(response)
         response.headers.popall(hdrs.SERVER, None)
 
 
-class Server(web.Server):
+class QuietServer(web.Server):
     """Makes the handlers."""
 
-    def __call__(self) -> Handler:
+    def __call__(self) -> QuietHandler:
         """Return the protocol of one connection."""
-        return Handler(self, loop=self._loop, **self._kwargs)
+        return QuietHandler(self, loop=self._loop, **self._kwargs)
 
 
-class Handler(web.RequestHandler):
+class QuietHandler(web.RequestHandler):
     """One connection, which knows since when it has had half a request."""
 
     __slots__ = ("_half_since",)
@@ -116,7 +116,7 @@ class Handler(web.RequestHandler):
         return response
 
 
-class ErrorLog(Seldom):
+class ErrorLog(ThrottledLog):
     """What aiohttp takes for a logger: few lines of a kind, so that a fault of ours, too, is not logged without end."""
 
     def debug(self, *_: object, **__: object) -> None:

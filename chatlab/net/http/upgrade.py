@@ -18,7 +18,7 @@ from typing import Any, cast
 from aiohttp import web
 
 from chatlab.errors import HandshakeError
-from chatlab.logs.throttled import Seldom
+from chatlab.logs.throttled import ThrottledLog
 from chatlab.net.endpoint import Log, WebSocketEnd
 from chatlab.websocket.connection import MAX_MESSAGE, Accept, Connection
 from chatlab.websocket.frames import Side
@@ -38,7 +38,12 @@ def refusal(error: HandshakeError) -> web.Response:
 
 
 async def upgrade(
-    request: web.BaseRequest, accept: Accept, open_end: OpenEnd, log: Log | Seldom, *, max_message: int = MAX_MESSAGE
+    request: web.BaseRequest,
+    accept: Accept,
+    open_end: OpenEnd,
+    log: Log | ThrottledLog,
+    *,
+    max_message: int = MAX_MESSAGE,
 ) -> web.StreamResponse:
     """Answer a request for a WebSocket as `accept` judges it. If it agrees, open its end; return when that is gone."""
     version = (request.version[0], request.version[1])

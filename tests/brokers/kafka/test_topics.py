@@ -14,12 +14,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from chatlab.brokers.kafka.broker import KafkaBroker, identifier, offset
 from chatlab.brokers.kafka.topics import describe, fetching_failed
 from chatlab.brokers.names import escaped
-from chatlab.brokers.port import Subscription
+from chatlab.brokers.port import Reader
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 from chatlab.lab.engines.engine import Engine
 from tests.support.broker_cases import bodies, publish_all, read, topic, until
 
-Begin = Callable[[KafkaBroker, str], Awaitable[Subscription]]
+Begin = Callable[[KafkaBroker, str], Awaitable[Reader]]
 
 WAYS: dict[str, Begin] = {
     "reader": lambda broker, name: broker.subscribe(name),
@@ -52,7 +52,7 @@ async def delete_records(engine: Engine, name: str, before: int) -> None:
         await admin.delete_records({TopicPartition(escaped(name, 249), 0): RecordsToDelete(before_offset=before)})
 
 
-async def lost(subscription: Subscription, seconds: float = 15) -> str:
+async def lost(subscription: Reader, seconds: float = 15) -> str:
     """Why a subscription ended."""
     async with asyncio.timeout(seconds):
         with pytest.raises(SubscriptionLost) as caught:

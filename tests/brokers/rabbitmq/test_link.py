@@ -12,7 +12,7 @@ import aio_pika
 import pytest
 from yarl import URL
 
-from chatlab.brokers.port import Subscription
+from chatlab.brokers.port import Reader
 from chatlab.brokers.rabbitmq import broker as rabbitmq
 from chatlab.brokers.rabbitmq.broker import RabbitMQBroker
 from chatlab.brokers.rabbitmq.link import EXCHANGE, on_cancel
@@ -21,7 +21,7 @@ from chatlab.lab.engines.engine import Engine
 from tests.support.broker_cases import PATIENCE, bodies, publish_all, read, topic, until
 from tests.support.rabbitmq_node import Node
 
-Begin = Callable[[RabbitMQBroker, str], Awaitable[Subscription]]
+Begin = Callable[[RabbitMQBroker, str], Awaitable[Reader]]
 
 WAYS: dict[str, Begin] = {
     "reader": lambda broker, name: broker.subscribe(name),
@@ -35,7 +35,7 @@ def vhost_of(vhost_url: str) -> str:
     return URL(vhost_url).path[1:]
 
 
-async def lost(subscription: Subscription, seconds: float = 10) -> str:
+async def lost(subscription: Reader, seconds: float = 10) -> str:
     """Why a subscription ended, which had nothing left to read."""
     async with asyncio.timeout(seconds):
         with pytest.raises(SubscriptionLost) as caught:
@@ -196,7 +196,7 @@ async def test_a_virtual_host_that_is_deleted_ends_all_and_the_broker_comes_back
 ) -> None:
     name, vhost = topic(), vhost_of(vhost_url)
     async with RabbitMQBroker(vhost_url, patience=1) as broker:
-        subscriptions: Sequence[Subscription] = [await begin(broker, name) for begin in WAYS.values()]
+        subscriptions: Sequence[Reader] = [await begin(broker, name) for begin in WAYS.values()]
         await rabbitmq_node.delete_vhost(vhost)
         for subscription in subscriptions:
             await lost(subscription)

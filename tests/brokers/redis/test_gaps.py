@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from chatlab.brokers.port import BEGINNING, Delivery
+from chatlab.brokers.port import BEGINNING, Record
 from chatlab.brokers.redis.streams import RedisStreamsBroker, StreamSubscription
 from chatlab.errors import SubscriptionLost
 from chatlab.lab.engines.engine import Engine
@@ -77,7 +77,7 @@ class Reading:
 
     def take(self, batch: object) -> None:
         assert isinstance(batch, list | tuple)
-        self.got += [delivery.body for delivery in batch if isinstance(delivery, Delivery)]
+        self.got += [delivery.body for delivery in batch if isinstance(delivery, Record)]
         self.came.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:

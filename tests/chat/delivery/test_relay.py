@@ -9,7 +9,7 @@ from typing import Any, Self
 import pytest
 
 from chatlab.brokers.memory.broker import MemoryBroker
-from chatlab.brokers.port import Broker, Delivery, Subscription
+from chatlab.brokers.port import Broker, Reader, Record
 from chatlab.brokers.redis.pubsub import RedisPubSubBroker
 from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.chat.delivery import relay as chat_relay
@@ -23,7 +23,7 @@ from tests.support.broker_cases import topic
 class Unforwarded:
     """A subscription as most engines have it: it is read from, and does not forward."""
 
-    def __init__(self, inner: Subscription) -> None:
+    def __init__(self, inner: Reader) -> None:
         self.batch, self.aclose = inner.batch, inner.aclose
         self.__anext__ = inner.__anext__
 
@@ -38,7 +38,7 @@ class ReadOnlyBroker(MemoryBroker):
         return Unforwarded(await super().subscribe(topic, after=after))
 
 
-class Reader:
+class RelayReader:
     """A relay, and what it has handed on."""
 
     def __init__(self, broker: Broker) -> None:
@@ -47,7 +47,7 @@ class Reader:
         self.lost: list[str] = []
         self._came = asyncio.Event()
 
-    def _deliver(self, topic: str, deliveries: Sequence[Delivery]) -> None:
+    def _deliver(self, topic: str, deliveries: Sequence[Record]) -> None:
         self.got += [(topic, delivery.body) for delivery in deliveries]
         self._came.set()
 
@@ -69,8 +69,8 @@ class Reader:
 
 
 @pytest.fixture
-async def reader(broker: MemoryBroker) -> AsyncIterator[Reader]:
-    reader = Reader(broker)
+async def reader(broker: MemoryBroker) -> AsyncIterator[RelayReader]:
+    reader = RelayReader(broker)
     yield reader
     await reader.relay.aclose()
 
@@ -79,7 +79,9 @@ def numbers(first: int, last: int) -> list[bytes]:
     return [b"%d" % number for number in range(first, last + 1)]
 
 
-async def test_a_topic_is_read_while_somebody_wants_it_and_no_other_is(broker: MemoryBroker, reader: Reader) -> None:
+async def test_a_topic_is_read_while_somebody_wants_it_and_no_other_is(
+    broker: MemoryBroker, reader: RelayReader
+) -> None:
     await reader.follow("cats")
     await broker.publish("dogs", b"not wanted")
     await broker.publish("cats", b"1")
@@ -103,7 +105,7 @@ async def test_a_reader_that_fell_behind_goes_on_where_it_was_with_no_gap_and_no
 ) -> None:
     monkeypatch.setattr(chat_relay, "BACKOFF", Backoff(0.01))
     async with ReadOnlyBroker(max_waiting=5) as broker:
-        reader = Reader(broker)
+        reader = RelayReader(broker)
         await reader.follow("cats")
         # All at once: the broker lets go of a reader with five waiting before it has had a turn to read.
         await asyncio.gather(*(broker.publish("cats", body) for body in numbers(1, 40)))
@@ -118,7 +120,7 @@ async def test_a_reader_that_fell_behind_goes_on_where_it_was_with_no_gap_and_no
 
 async def test_one_read_waits_for_all_topics_and_a_new_one_wakes_it(redis_engine: Engine) -> None:
     async with RedisStreamsBroker(redis_engine.url) as broker:
-        reader, names = Reader(broker), [topic() for _ in range(20)]
+        reader, names = RelayReader(broker), [topic() for _ in range(20)]
         await reader.follow(names[0])
         for name in names[1:]:  # each joins a read that blocks, and is not left to wait for its end
             async with asyncio.timeout(1):
@@ -135,7 +137,7 @@ async def test_one_read_waits_for_all_topics_and_a_new_one_wakes_it(redis_engine
 
 async def test_an_engine_that_was_killed_is_taken_up_again_with_nothing_missed(fresh_redis: Engine) -> None:
     async with RedisStreamsBroker(fresh_redis.url) as here, RedisStreamsBroker(fresh_redis.url) as elsewhere:
-        reader, name = Reader(here), topic()
+        reader, name = RelayReader(here), topic()
         await reader.follow(name)
         await here.publish(name, b"1")
         await reader.bodies(1)
@@ -153,7 +155,7 @@ async def test_an_engine_without_history_is_followed_again_and_the_loss_is_told(
     fresh_redis: Engine, heard_before: bool
 ) -> None:
     async with RedisPubSubBroker(fresh_redis.url) as broker:
-        reader, name = Reader(broker), topic()
+        reader, name = RelayReader(broker), topic()
         await reader.follow(name)
         if heard_before:
             await broker.publish(name, b"before")
@@ -168,7 +170,7 @@ async def test_an_engine_without_history_is_followed_again_and_the_loss_is_told(
         await reader.relay.aclose()
 
 
-async def test_a_topic_nobody_wants_any_more_is_not_sought_again(broker: MemoryBroker, reader: Reader) -> None:
+async def test_a_topic_nobody_wants_any_more_is_not_sought_again(broker: MemoryBroker, reader: RelayReader) -> None:
     await broker.aclose()
     followed = reader.relay.follow("cats")
     await until(lambda: reader.relay.unready() == ["cats"])
@@ -183,7 +185,7 @@ async def test_a_topic_nobody_wants_any_more_is_not_sought_again(broker: MemoryB
 async def test_a_topic_whose_reading_failed_for_good_is_not_said_to_be_read(
     broker: MemoryBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def deliver(topic: str, deliveries: Sequence[Delivery]) -> None:
+    def deliver(topic: str, deliveries: Sequence[Record]) -> None:
         raise ZeroDivisionError
 
     relay = Relay(broker, deliver, lambda topic: None)

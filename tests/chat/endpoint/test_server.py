@@ -14,7 +14,7 @@ from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.delivery.transport import websocket_frame
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
-from chatlab.chat.session.connection import Connection
+from chatlab.chat.session.connection import StompConnection
 from chatlab.net.endpoint import WebSocketEnd
 from chatlab.websocket.frames import Opcode
 from tests.support.conversation import close, frame, parse_all, pong, text
@@ -165,7 +165,7 @@ async def test_a_ping_comes_only_in_silence(broker: MemoryBroker, monkeypatch: p
 async def test_nothing_follows_a_close_frame_however_busy_the_room(server: ChatServer, last: bytes) -> None:
     reader, writer = await raw_websocket(server.port)
     (connection,) = server.service.connections
-    assert isinstance(connection, Connection)
+    assert isinstance(connection, StompConnection)
     sink = connection.transport.sink
     assert isinstance(sink, WebSocketEnd)
     loop = asyncio.get_running_loop()

@@ -16,7 +16,7 @@ from aiohttp import ClientSession, web
 from websockets.asyncio.client import connect
 
 from chatlab.brokers.memory.broker import MemoryBroker
-from chatlab.chat.delivery.transport import Transport
+from chatlab.chat.delivery.transport import ClientTransport
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint import sockjs as sockjs_module
 from chatlab.chat.endpoint.server import ChatServer
@@ -32,7 +32,7 @@ names = count()
 class Echo:
     """Says what it is told; `close` ends the session."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: ClientTransport) -> None:
         self.transport = transport
         self.ended = asyncio.Event()
 
@@ -57,7 +57,7 @@ class EchoServer:
         self.ids = map(str, count(1))
         self.sockjs = SockJS(self._open, lambda: next(self.ids), origins=["https://chat.example"], stream_limit=4096)
 
-    def _open(self, transport: Transport, request: web.Request, id: str) -> Echo:
+    def _open(self, transport: ClientTransport, request: web.Request, id: str) -> Echo:
         self.peers.append(Echo(transport))
         return self.peers[-1]
 

@@ -13,7 +13,7 @@ from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.app import Call
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
-from chatlab.chat.session.connection import Connection
+from chatlab.chat.session.connection import StompConnection
 from chatlab.chat.session.logs import ConnectionLog
 from chatlab.lab.until import until
 from chatlab.logs.setup import JsonLines, Lines
@@ -124,7 +124,7 @@ async def test_every_line_about_a_connection_has_its_id_however_the_client_came(
         writer.write(opening(way))
         await until(lambda: server.service.connections)
         (connection,) = server.service.connections
-        assert isinstance(connection, Connection)
+        assert isinstance(connection, StompConnection)
         if way == "SockJS":
             reader._transport.pause_reading()  # type: ignore[attr-defined]  # the client is deaf
             await reader.readuntil(b"o\n")

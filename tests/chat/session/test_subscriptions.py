@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from chatlab.brokers.memory.broker import MemoryBroker
-from chatlab.brokers.port import BEGINNING, Delivery
+from chatlab.brokers.port import BEGINNING, Record
 from chatlab.chat.app import Call
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
@@ -167,7 +167,7 @@ class Unreadable(MemoryBroker):
         super().__init__()
         self.fault: Exception | None = fault
 
-    async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> Sequence[Delivery]:
+    async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> Sequence[Record]:
         if self.fault is not None:
             raise self.fault
         return await super().history(topic, after=after, limit=limit)

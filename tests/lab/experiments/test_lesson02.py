@@ -4,7 +4,7 @@ import pytest
 
 from chatlab.lab.experiments import lesson02
 from chatlab.lab.experiments.lesson02 import Flow, Transfer, Way
-from chatlab.lab.wire.trace import Record, Trace
+from chatlab.lab.wire.trace import Trace, WireRecord
 
 
 async def test_over_a_websocket_both_directions_carry_data_at_once() -> None:
@@ -29,7 +29,7 @@ def test_a_transfer_counts_from_the_first_byte_after_the_headers() -> None:
         (1.5, "server", 1000),
         (3.0, "server", 1000),
     ):
-        record = Record(time, 1, sender, bytes(size))  # type: ignore[arg-type]  # a str that is one of the two peers
+        record = WireRecord(time, 1, sender, bytes(size))  # type: ignore[arg-type]  # a str that is one of the two peers
         record.pass_on(size, time + 0.5)
         trace.add(record)
 

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from chatlab import room
-from chatlab.lab.clients import State
+from chatlab.lab.clients import MemberState
 from chatlab.lab.until import until
 from chatlab.lab.widgets.panels import ChatPanel, LineToType, chat_panel, figures
 
@@ -91,10 +91,10 @@ async def test_a_click_that_overtakes_its_text_waits_for_it() -> None:
 async def test_a_client_is_disconnected_and_connected_by_one_button(panel: ChatPanel) -> None:
     await shown(panel, "Disconnect 가람")
     click(panel, "Disconnect 가람")
-    await panel["가람"].until(lambda: panel["가람"].state is State.CLOSED)
+    await panel["가람"].until(lambda: panel["가람"].state is MemberState.CLOSED)
     await shown(panel, "Connect 가람")
     click(panel, "Connect 가람")
-    await panel["가람"].until(lambda: panel["가람"].state is State.OPEN)
+    await panel["가람"].until(lambda: panel["가람"].state is MemberState.OPEN)
 
 
 async def test_clients_come_and_go_while_it_runs(panel: ChatPanel) -> None:

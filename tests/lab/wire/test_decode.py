@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatlab.lab.wire.decode import IncompleteError, Push, RedisError, parse_resp, quoted, shown
-from chatlab.lab.wire.trace import Record, dissect
+from chatlab.lab.wire.trace import WireRecord, dissect
 from chatlab.stomp.frames import HEARTBEAT
 from chatlab.websocket.frames import Frame, Opcode
 from tests.support.heard import (
@@ -110,7 +110,7 @@ def test_a_frame_that_breaks_a_rule_is_an_event_that_says_which() -> None:
 def test_the_beginning_of_something_longer_is_shown_when_its_stream_ends() -> None:
     trace = upgraded(("server", HELLO[:4]))
     assert not trace.filter("websocket")
-    trace.add(Record(1.0, 1, "server", note="FIN"))
+    trace.add(WireRecord(1.0, 1, "server", note="FIN"))
     assert told(trace[-2:]) == [("server", "unfinished", "4 bytes of something longer"), ("server", "FIN", "")]
 
 
@@ -295,7 +295,7 @@ def test_values_are_shown_on_one_line() -> None:
 def test_any_bytes_are_decoded_to_something_and_none_is_lost(said: list[Said]) -> None:
     trace = heard(*said)
     for sender in ("client", "server"):
-        trace.add(Record(9.0, 1, sender, note="FIN"))
+        trace.add(WireRecord(9.0, 1, sender, note="FIN"))
     for side in ("client", "server"):
         events = [event for event in trace.filter(sender=side) if event.layer not in ("tcp", "stomp")]
         assert b"".join(event.data for event in events) == b"".join(data for sender, data in said if sender == side)

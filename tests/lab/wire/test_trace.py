@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chatlab.lab.wire.trace import Record, Trace
+from chatlab.lab.wire.trace import Trace, WireRecord
 from tests.support.heard import DIALOGUE, heard
 
 
@@ -25,9 +25,9 @@ def test_it_is_a_sequence_that_can_be_filtered() -> None:
 
 def test_a_trace_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
     trace = heard(*DIALOGUE, cut="byte by byte")
-    trace.add(Record(1.0, 0, "wire", note="half-open"))
-    trace.add(Record(1.1, 2, "client", note="open", ends=("앤", "chat")))
-    trace.add(Record(1.2, 2, "client", bytes(range(256))))
+    trace.add(WireRecord(1.0, 0, "wire", note="half-open"))
+    trace.add(WireRecord(1.1, 2, "client", note="open", ends=("앤", "chat")))
+    trace.add(WireRecord(1.2, 2, "client", bytes(range(256))))
     trace.save(tmp_path / "trace.jsonl")
     again = Trace.load(tmp_path / "trace.jsonl")
     assert again.records == trace.records

@@ -2,7 +2,7 @@
 
 from xml.etree import ElementTree
 
-from chatlab.lab.wire.trace import Record, Trace, dissect
+from chatlab.lab.wire.trace import Trace, WireRecord, dissect
 from chatlab.lab.wire.view import in_words
 from tests.support.heard import DIALOGUE, HELLO, MASKED_HELLO, REQUEST, heard, in_frame, upgraded
 
@@ -27,7 +27,7 @@ def test_the_table_has_times_and_sizes_when_it_is_shown() -> None:
 
 def test_the_table_says_what_was_not_passed_on() -> None:
     trace = heard(*DIALOGUE[:2])
-    trace.add(Record(0.5, 1, "client", MASKED_HELLO, offset=len(REQUEST)))
+    trace.add(WireRecord(0.5, 1, "client", MASKED_HELLO, offset=len(REQUEST)))
     assert str(trace.table(times=False)).endswith('"Hello"  ✗ not passed on')
 
 
@@ -103,8 +103,8 @@ def test_the_sequence_picture_says_in_words_what_it_draws() -> None:
 
 def test_the_sequence_picture_ends_a_lost_event_with_a_cross() -> None:
     trace = heard(*DIALOGUE[:2])
-    trace.add(Record(0.5, 1, "client", MASKED_HELLO, offset=len(REQUEST)))
-    trace.add(Record(0.6, 0, "wire", note="half-open"))
+    trace.add(WireRecord(0.5, 1, "client", MASKED_HELLO, offset=len(REQUEST)))
+    trace.add(WireRecord(0.6, 0, "wire", note="half-open"))
     svg = trace.sequence().svg()
     assert "✗" in svg
     assert "— half-open —" in svg

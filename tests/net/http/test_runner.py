@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 from aiohttp import web
 
-from chatlab.net.http.runner import Handler
+from chatlab.net.http.runner import QuietHandler
 from chatlab.net.http.server import HttpServer
 from tests.support.wire import get, say
 
@@ -96,4 +96,4 @@ async def test_a_handler_knows_whether_it_has_half_a_request(server: HttpServer)
 
 
 def _half(server: web.Server) -> bool:
-    return cast(Handler, server.connections[0]).half_since is not None
+    return cast(QuietHandler, server.connections[0]).half_since is not None

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from chatlab.lab.clients import Reading, RoomClient, State
+from chatlab.lab.clients import MemberState, Reading, RoomClient
 from chatlab.lab.exercises.exercise import Exercise, NotYet
 from chatlab.lab.until import until
 
@@ -143,15 +143,15 @@ async def _with_one_who_joins_meanwhile(
         with contextlib.suppress(TimeoutError):  # who does not wait for a member has nothing to be interrupted in
             await until(lambda: link.transport.get_write_buffer_size() > LONG // 2, timeout=5)
         async with members(url, "하늘"):
-            await until(lambda: len(sessions) == 4 or garam.state is State.CLOSED)
+            await until(lambda: len(sessions) == 4 or garam.state is MemberState.CLOSED)
             pausing.read(Reading.NORMALLY)
             await wait_or(
-                lambda: nuri.received[-1].rstrip("·").endswith("#5 ") or garam.state is State.CLOSED,
+                lambda: nuri.received[-1].rstrip("·").endswith("#5 ") or garam.state is MemberState.CLOSED,
                 "after a pause of one member everybody hears what was said meanwhile",
                 lambda: f"six long texts were sent; Nuri's last was {nuri.received[-1][:30]!r}",
                 timeout=4,
             )
-            if garam.state is State.CLOSED:
+            if garam.state is MemberState.CLOSED:
                 raise NotYet(
                     "somebody may join while a text is on its way to the others: walk through a copy of `sessions`",
                     "하늘 joined while a text of 가람's was on its way, and that ended 가람's connection",

@@ -11,7 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from chatlab import room
-from chatlab.brokers.port import BEGINNING, Delivery, GroupSubscription
+from chatlab.brokers.port import BEGINNING, GroupConsumer, Record
 from chatlab.lab.clients import RoomClient
 from chatlab.lab.exercises.exercise import Exercise, NotYet
 from chatlab.lab.exercises.lessons import lesson03
@@ -252,7 +252,7 @@ async def _is_one_group(redis: Redis, topic: str, names: Sequence[str], done: Ca
 # --- 04.4 ---
 
 
-async def worker(share: GroupSubscription, work: Work, done: set[str]) -> None:
+async def worker(share: GroupConsumer, work: Work, done: set[str]) -> None:
     async for record in share:
         if record.id not in done:
             try:
@@ -285,7 +285,7 @@ class Desk:
 class Share:
     """A share of a group's work, as it is; only that an acknowledgement can get stuck on its way."""
 
-    def __init__(self, share: GroupSubscription) -> None:
+    def __init__(self, share: GroupConsumer) -> None:
         self._share = share
         self.stuck_at = ""
         self.stuck = asyncio.Event()
@@ -293,13 +293,13 @@ class Share:
     def __aiter__(self) -> Share:
         return self
 
-    async def __anext__(self) -> Delivery:
+    async def __anext__(self) -> Record:
         return await anext(self._share)
 
-    async def batch(self, limit: int = 512) -> Sequence[Delivery]:
+    async def batch(self, limit: int = 512) -> Sequence[Record]:
         return await self._share.batch(limit)
 
-    async def ack(self, record: Delivery) -> None:
+    async def ack(self, record: Record) -> None:
         if record.body.decode() == self.stuck_at:
             self.stuck.set()
             await asyncio.Event().wait()

@@ -14,7 +14,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from chatlab.brokers.port import Delivery, Subscription
+from chatlab.brokers.port import Reader, Record
 from chatlab.lab.exercises.exercise import Exercise, NotYet
 from chatlab.lab.exercises.lessons import lesson03
 from chatlab.lab.exercises.lessons.lesson03 import members
@@ -366,18 +366,18 @@ class MyBroker:
         id = await self.redis.xadd(topic, {"body": body}, maxlen=1000)  # about 1000
         return id.decode()
 
-    async def subscribe(self, topic: str, after: str | None = None) -> AsyncIterator[Delivery]:
+    async def subscribe(self, topic: str, after: str | None = None) -> AsyncIterator[Record]:
         if after is None:
             newest = await self.redis.xrevrange(topic, count=1)
             after = newest[0][0].decode() if newest else "0-0"
         return self.read(topic, after)
 
-    async def read(self, topic: str, after: str) -> AsyncIterator[Delivery]:
+    async def read(self, topic: str, after: str) -> AsyncIterator[Record]:
         while True:
             for _, records in await self.redis.xread({topic: after}, block=1000):
                 for id, fields in records:
                     after = id.decode()
-                    yield Delivery(topic, after, fields[b"body"])
+                    yield Record(topic, after, fields[b"body"])
 
 
 async def check_my_broker(answer: Any) -> None:
@@ -395,7 +395,7 @@ async def check_my_broker(answer: Any) -> None:
         await _carries_the_chat(answer(one), answer(two), topic)
 
 
-async def _subscribe(broker: Any, topic: str, **after: str) -> AsyncIterator[Delivery]:
+async def _subscribe(broker: Any, topic: str, **after: str) -> AsyncIterator[Record]:
     subscribing = broker.subscribe(topic, **after)
     if inspect.isasyncgen(subscribing):
         raise NotYet(
@@ -408,21 +408,21 @@ async def _subscribe(broker: Any, topic: str, **after: str) -> AsyncIterator[Del
     return aiter(reader)
 
 
-async def _next(reader: AsyncIterator[Delivery], rule: str, evidence: Callable[[], str]) -> Delivery:
+async def _next(reader: AsyncIterator[Record], rule: str, evidence: Callable[[], str]) -> Record:
     """The next delivery, if it comes soon and is one."""
     try:
         async with asyncio.timeout(1.2):
             delivery = await anext(reader)
     except (TimeoutError, StopAsyncIteration):
         raise NotYet(rule, evidence()) from None
-    if not isinstance(delivery, Delivery):
-        raise NotYet("a reader is given `Delivery(topic, id, body)`", f"yours was given {delivery!r}")
+    if not isinstance(delivery, Record):
+        raise NotYet("a reader is given `Record(topic, id, body)`", f"yours was given {delivery!r}")
     return delivery
 
 
-async def _bodies(reader: AsyncIterator[Delivery], expected: list[bytes], rule: str, told: str) -> list[Delivery]:
+async def _bodies(reader: AsyncIterator[Record], expected: list[bytes], rule: str, told: str) -> list[Record]:
     """Read as many as are expected, and see that they are those."""
-    got: list[Delivery] = []
+    got: list[Record] = []
     for _ in expected:
         got.append(await _next(reader, rule, lambda: f"{told}; read: {[each.body for each in got]}, and then nothing"))
         if [each.body for each in got] != expected[: len(got)]:
@@ -447,10 +447,10 @@ async def _octets(broker: Any, topic: str) -> None:
     for id, body in zip(ids, bodies, strict=True):
         rule = "a body is octets, and arrives as it was"
         delivery = await _next(reader, rule, lambda body=body: f"published: {body!r}; read: nothing")  # type: ignore[misc]  # mypy cannot infer a lambda's default
-        if delivery != Delivery(topic, id, body):
+        if delivery != Record(topic, id, body):
             raise NotYet(
                 "a delivery has the topic, the id that `publish` returned, and the body as it was",
-                f"expected {Delivery(topic, id, body)}\ngot      {delivery}",
+                f"expected {Record(topic, id, body)}\ngot      {delivery}",
             )
 
 
@@ -526,7 +526,7 @@ class Ported:
         id: str = await self._broker.publish(topic, body)
         return id
 
-    async def subscribe(self, topic: str) -> Subscription:
+    async def subscribe(self, topic: str) -> Reader:
         return PortedSubscription(await _subscribe(self._broker, topic))
 
     async def aclose(self) -> None:
@@ -536,16 +536,16 @@ class Ported:
 class PortedSubscription:
     """What `subscribe` returned, read one at a time."""
 
-    def __init__(self, reader: AsyncIterator[Delivery]) -> None:
+    def __init__(self, reader: AsyncIterator[Record]) -> None:
         self._reader = reader
 
     def __aiter__(self) -> PortedSubscription:
         return self
 
-    async def __anext__(self) -> Delivery:
+    async def __anext__(self) -> Record:
         return await anext(self._reader)
 
-    async def batch(self, limit: int = 512) -> Sequence[Delivery]:
+    async def batch(self, limit: int = 512) -> Sequence[Record]:
         return [delivery] if (delivery := await anext(self._reader, None)) else []
 
     async def aclose(self) -> None:

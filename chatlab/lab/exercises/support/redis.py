@@ -20,7 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from chatlab.brokers.port import GroupSubscription, Subscription
+from chatlab.brokers.port import GroupConsumer, Reader
 from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.lab.runtime import lab
 
@@ -151,13 +151,13 @@ class WatchedBroker:
         self.standing.clear()
         self._stand = moment
 
-    async def subscribe(self, topic: str, *, after: str | None = None) -> Subscription:
+    async def subscribe(self, topic: str, *, after: str | None = None) -> Reader:
         """Of the port, `KeepsHistory`."""
         subscription = await self._broker.subscribe(topic, after=after)
         self.subscriptions.append(subscription)
         return subscription
 
-    async def join(self, topic: str, group: str, member: str) -> GroupSubscription:
+    async def join(self, topic: str, group: str, member: str) -> GroupConsumer:
         """Of the port, `HasGroups`."""
         share = await self._broker.join(topic, group, member)
         self.shares.append(share)

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from chatlab.brokers.port import Delivery
+from chatlab.brokers.port import Record
 from chatlab.lab.exercises.lessons.lesson05 import MyBroker
 
 WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
@@ -277,7 +277,7 @@ class GivesBytesForIds(MyBroker):
 class DecodesBodies(MyBroker):
     async def read(self, topic: str, after: str) -> Any:
         async for delivery in super().read(topic, after):
-            yield Delivery(topic, delivery.id, delivery.body.decode().encode())
+            yield Record(topic, delivery.id, delivery.body.decode().encode())
 
 
 @wrong("05.5", "every reader gets every record")
@@ -288,7 +288,7 @@ class SharesOnePlace(MyBroker):
             for _, records in await self.redis.xread({topic: self.after}, block=1000):
                 for id, fields in records:
                     self.after = id.decode()
-                    yield Delivery(topic, self.after, fields[b"body"])
+                    yield Record(topic, self.after, fields[b"body"])
 
 
 @wrong("05.5", "with `after`")
