@@ -38,13 +38,13 @@ editions: venv-lab
 	@.venv/bin/chatlab edition learner --to editions/learner
 	@.venv/bin/chatlab edition instructor --to editions/instructor
 
-# Three parts: code, the notebooks as they are, and the notebooks with every exercise solved. All three run even where
+# Three parts: the code without its long tests, the notebooks as they are, and the notebooks with every exercise solved. All three run even where
 # one has failed. One of them alone: make test-code, make test-notebooks, make test-editions.
 test: venv-dev
 	@$(PY) tools/test.py
 
-# Each file on one of three workers, for a test often waits (so even on two cores); each part with a memory of its own of what failed, for --lf. Where PYTEST_ARGS
-# chooses, it may choose nothing here: then pytest ends with 5.
+# Each file on one of three workers, even on two cores, because tests often wait; each part with a memory of its own of
+# what failed, for --lf. Where PYTEST_ARGS chooses, it may choose nothing here: then pytest ends with 5.
 PYTEST = $(PY) -m pytest -q -rfEs -n $(WORKERS) --dist loadfile --no-loadscope-reorder -o cache_dir=.test/$@.cache --lfnf=none $(PYTEST_ARGS)
 NBVAL = $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 60
 MAY_CHOOSE_NOTHING = || test "$$?$(if $(strip $(PYTEST_ARGS)),, of all)" = 5
@@ -52,6 +52,7 @@ MAY_CHOOSE_NOTHING = || test "$$?$(if $(strip $(PYTEST_ARGS)),, of all)" = 5
 test-code: venv-dev
 	$(PYTEST) -m "not long" tests $(MAY_CHOOSE_NOTHING)
 
+# What is marked `long`: minutes of real time, or a case repeated on one more engine. CI runs it after `make test`.
 test-long: venv-dev
 	$(PYTEST) -m long tests $(MAY_CHOOSE_NOTHING)
 
