@@ -375,7 +375,7 @@ def test_a_wrong_broker_url_gets_one_line_that_lists_the_right_ones(url: str, he
         ("redis:me:secret@127.0.0.1", "'***' is no URL"),
     ],
 )
-@pytest.mark.parametrize("server", ["chat", "room"])
+@pytest.mark.parametrize("server", ["chat", pytest.param("room", marks=pytest.mark.long)])
 async def test_an_option_of_a_url_that_cannot_be_used_is_named_in_one_line(server: str, url: str, words: str) -> None:
     status, output, errors = await run("serve", server, "--port", "0", "--broker", url)
     assert words in errors

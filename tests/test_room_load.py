@@ -85,7 +85,6 @@ async def come_and_go(server: room.RoomServer, number: int, stop: asyncio.Event)
         await asyncio.sleep(dice.random())
 
 
-@pytest.mark.long
 async def test_two_hundred_members_come_and_go_and_who_stays_misses_nothing(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     stop = asyncio.Event()

@@ -38,6 +38,8 @@ ON_PATH = [name for name in HERE if name != WHEEL] or ["redis-server"]
 NAMES = [WHEEL, *ON_PATH]
 SHARED_NAMES = NAMES + ["REDIS_URL"] * bool(os.environ.get("REDIS_URL"))
 """Those that tests may share; a server named by REDIS_URL is not ours to kill."""
+ONE_IS_ENOUGH = [WHEEL, *(pytest.param(name, marks=pytest.mark.long) for name in ON_PATH)]
+"""For fixtures of tests to which it matters little which one it is: `make test` leaves out all but the first."""
 
 
 def find(name: str) -> Found:
