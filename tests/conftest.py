@@ -65,7 +65,7 @@ def shared_redis() -> Iterator[Callable[[str], engines.Engine]]:
         yield cache(lambda name: running.enter_context(shared(redis_servers.start(name))))
 
 
-@pytest.fixture(scope="session", params=redis_servers.SHARED_NAMES)
+@pytest.fixture(scope="session", params=redis_servers.EACH_SHARED)
 def redis_engine(request: pytest.FixtureRequest, shared_redis: Callable[[str], engines.Engine]) -> engines.Engine:
     """Each Redis or Valkey in turn, the same for all tests: use keys of your own, and do not kill it."""
     return shared_redis(request.param)
@@ -116,7 +116,7 @@ def kafka_engine() -> Iterator[engines.Engine]:
 SYNC_ALWAYS = {"appendfsync": "always"}
 
 
-@pytest.fixture(params=redis_servers.NAMES)
+@pytest.fixture(params=redis_servers.EACH)
 async def fresh_redis(request: pytest.FixtureRequest) -> AsyncIterator[engines.Engine]:
     """Each Redis or Valkey in turn, this test's own, to be killed and restarted; what it has confirmed it keeps."""
     async with await redis_servers.start(request.param, SYNC_ALWAYS) as engine:

@@ -23,17 +23,10 @@ from websockets.exceptions import ConnectionClosedOK, InvalidMessage
 from chatlab.errors import SetupError
 from chatlab.lab.cluster import Balancer, Cluster
 from chatlab.lab.engines import Engine
-from tests.support import redis_servers
 from tests.support.processes import wait_until_gone
 from tests.support.stomp_peer import Peer
 
 ROOM = "/topic/public"
-
-
-@pytest.fixture(scope="session", params=redis_servers.ONE_IS_ENOUGH)
-def redis_engine(request: pytest.FixtureRequest, shared_redis: Callable[[str], Engine]) -> Engine:
-    """Take the place of the one for all tests: which Redis it is matters little to processes and a balancer."""
-    return shared_redis(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -102,6 +102,7 @@ async def test_one_that_enters_and_leaves_in_a_loop_costs_each_watcher_a_small_c
         assert sum(each.octets for each in watchers) - before <= WATCHERS * seconds * A_CHANGE
 
 
+@pytest.mark.long
 async def test_who_enters_and_leaves_within_a_second_is_not_told_at_all(
     servers: tuple[ChatServer, ChatServer],
 ) -> None:
