@@ -55,7 +55,7 @@ def on_each_redis(*cases: tuple[Any, ...]) -> list[Any]:
 
 
 def takes_long(server: str | None, answer: object = None) -> bool:
-    """`make test` uses the Valkey in the wheel, on which it tries one wrong answer of each exercise that asks a Redis."""
+    """`make test` uses the Valkey in the wheel, and tries one wrong answer of each exercise that asks it."""
     if server is None:
         return name_of(answer) == "waits_for_ever"
     return server not in redis_servers.ENOUGH or (answer is not None and answer not in FIRST_ANSWERS)
