@@ -40,6 +40,14 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], a
     return loops
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as long what runs on uvloop too: `make test` tries the loop that `chatlab serve` runs on."""
+    for item in items:
+        if sys.platform != "win32" and item.get_closest_marker("every_loop") and "[asyncio" in item.nodeid:
+            item.add_marker(pytest.mark.long)
+
+
 async def start(kind: str) -> engines.Engine:
     if kind == "kafka" and "kafka" in os.environ.get("CHATLAB_REQUIRE", ""):
         await asyncio.to_thread(kafka_jars.fetch)
