@@ -3,9 +3,10 @@
 ##   make lab LAB_ARGS="--no-browser --port 8899"
 ##   make chat CHAT_ARGS="--port 8080"         the chat server, without the workbook
 ##   make editions                             the notebooks to hand out, and the instructor's, in editions/
-##   make test                                 every test and every notebook; what is skipped, and what would bring it
+##   make test                                 the tests and every notebook; what is skipped, and what would bring it
 ##   make check                                format, lint, types
 ## For those who work on chatlab itself:
+##   make test-long    the tests that `make test` leaves out because they take long
 ##   make notebooks    run all notebooks and store their outputs
 ##   make fuzz         a million random and broken inputs for each parser, and ten thousand dropped clients (minutes)
 ##   make soak         the chat on real processes that are killed and stalled, for SOAK_SECONDS (600): nothing lost, nothing grows
@@ -17,12 +18,12 @@ LAB_ARGS ?=
 CHAT_ARGS ?=
 LOCK_ARGS ?=
 PYTEST_ARGS ?=
-WORKERS ?= 2
+WORKERS ?= 3
 FUZZ_CASES ?= 1000000
 SOAK_SECONDS ?= 600
 WHEELHOUSE_FOR ?=
 
-.PHONY: help lab chat editions test test-code test-notebooks test-editions check notebooks fuzz soak lock wheelhouse clean venv-lab venv-dev
+.PHONY: help lab chat editions test test-code test-notebooks test-editions test-long check notebooks fuzz soak lock wheelhouse clean venv-lab venv-dev
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -37,19 +38,23 @@ editions: venv-lab
 	@.venv/bin/chatlab edition learner --to editions/learner
 	@.venv/bin/chatlab edition instructor --to editions/instructor
 
-# Three parts: code, the notebooks as they are, and the notebooks with every exercise solved. All three run even where
+# Three parts: the code without its long tests, the notebooks as they are, and the notebooks with every exercise solved. All three run even where
 # one has failed. One of them alone: make test-code, make test-notebooks, make test-editions.
 test: venv-dev
 	@$(PY) tools/test.py
 
-# Each file on one of two workers; each part with a memory of its own of what failed, for --lf. Where PYTEST_ARGS
-# chooses, it may choose nothing here: then pytest ends with 5.
+# Each file on one of three workers, even on two cores, because tests often wait; each part with a memory of its own of
+# what failed, for --lf. Where PYTEST_ARGS chooses, it may choose nothing here: then pytest ends with 5.
 PYTEST = $(PY) -m pytest -q -rfEs -n $(WORKERS) --dist loadfile --no-loadscope-reorder -o cache_dir=.test/$@.cache --lfnf=none $(PYTEST_ARGS)
 NBVAL = $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 60
 MAY_CHOOSE_NOTHING = || test "$$?$(if $(strip $(PYTEST_ARGS)),, of all)" = 5
 
 test-code: venv-dev
-	$(PYTEST) tests $(MAY_CHOOSE_NOTHING)
+	$(PYTEST) -m "not long" tests $(MAY_CHOOSE_NOTHING)
+
+# What is marked `long`: minutes of real time, or a case repeated on one more engine. CI runs it after `make test`.
+test-long: venv-dev
+	$(PYTEST) -m long tests $(MAY_CHOOSE_NOTHING)
 
 test-notebooks: venv-dev
 	$(NBVAL) notebooks $(MAY_CHOOSE_NOTHING)

@@ -41,6 +41,14 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], a
     return loops
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as long what runs on uvloop too: `make test` tries the loop that `chatlab serve` runs on."""
+    for item in items:
+        if sys.platform != "win32" and item.get_closest_marker("every_loop") and "[asyncio" in item.nodeid:
+            item.add_marker(pytest.mark.long)
+
+
 async def start(kind: str) -> engines.Engine:
     if kind == "kafka" and "kafka" in os.environ.get("CHATLAB_REQUIRE", ""):
         await asyncio.to_thread(kafka_jars.fetch)
@@ -66,7 +74,7 @@ def shared_redis() -> Iterator[Callable[[str], engines.Engine]]:
         yield cache(lambda name: running.enter_context(shared(redis_servers.start(name))))
 
 
-@pytest.fixture(scope="session", params=redis_servers.SHARED_NAMES)
+@pytest.fixture(scope="session", params=redis_servers.EACH_SHARED)
 def redis_engine(request: pytest.FixtureRequest, shared_redis: Callable[[str], engines.Engine]) -> engines.Engine:
     """Each Redis or Valkey in turn, the same for all tests: use keys of your own, and do not kill it."""
     return shared_redis(request.param)
@@ -117,7 +125,7 @@ def kafka_engine() -> Iterator[engines.Engine]:
 SYNC_ALWAYS = {"appendfsync": "always"}
 
 
-@pytest.fixture(params=redis_servers.NAMES)
+@pytest.fixture(params=redis_servers.EACH)
 async def fresh_redis(request: pytest.FixtureRequest) -> AsyncIterator[engines.Engine]:
     """Each Redis or Valkey in turn, this test's own, to be killed and restarted; what it has confirmed it keeps."""
     async with await redis_servers.start(request.param, SYNC_ALWAYS) as engine:

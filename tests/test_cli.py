@@ -218,7 +218,9 @@ async def test_the_chat_is_at_every_address_of_its_host(host: str) -> None:
 
 
 @pytest.mark.parametrize(("host", "here"), [("0.0.0.0", "127.0.0.1"), ("0", "127.0.0.1"), ("::", "[::1]")])
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize(
+    "server", [pytest.param(server, marks=[] if server == "chat" else [pytest.mark.long]) for server in SERVERS]
+)
 async def test_a_server_on_all_addresses_prints_urls_that_can_be_opened(server: str, host: str, here: str) -> None:
     async with chatlab(*SERVERS[server], "--port", "0", "--host", host) as command:
         listening = await command.url()
@@ -375,7 +377,7 @@ def test_a_wrong_broker_url_gets_one_line_that_lists_the_right_ones(url: str, he
         ("redis:me:secret@127.0.0.1", "'***' is no URL"),
     ],
 )
-@pytest.mark.parametrize("server", ["chat", "room"])
+@pytest.mark.parametrize("server", ["chat", pytest.param("room", marks=pytest.mark.long)])
 async def test_an_option_of_a_url_that_cannot_be_used_is_named_in_one_line(server: str, url: str, words: str) -> None:
     status, output, errors = await run("serve", server, "--port", "0", "--broker", url)
     assert words in errors
@@ -630,6 +632,7 @@ def on_a_console(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, d
     return request.param, {**CONSOLES[request.param], "PYTHONUTF8": "0", "CHATLAB_HOME": str(tmp_path / "홈")}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("command", "status"),
     [
@@ -815,6 +818,7 @@ async def test_doctor_answers_programs_too() -> None:
     assert status == (0 if all(check["well"] for check in checks.values() if check["needed"]) else 3)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(150)
 def test_the_check_for_a_workshop_starts_what_a_class_will_start(tmp_path: Path) -> None:
     command = [*CHATLAB, "doctor", "--workshop", "--laptops", "5", "--json"]

@@ -5,6 +5,7 @@ The rules are read from the source, so that an import inside a function counts a
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,7 @@ def test_nothing_imports_in_a_circle() -> None:
         walk(module, [])
 
 
+@cache
 def exercised_by(test: Path) -> set[str]:
     """What a test module imports, itself or by way of its helpers in tests/support/."""
     names = set(imported_by(test))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,3 +55,36 @@ def test_a_part_that_ends_before_its_tests_ran_is_an_error(tmp_path: Path) -> No
     assert status == 1
     assert "test-code       ended with status" in output
     assert output.splitlines()[-1].startswith("1 error, 5 passed")
+
+
+def test_the_long_tests_that_were_left_out_are_counted_with_what_runs_them(tmp_path: Path) -> None:
+    _, output = closing(tmp_path, code="echo 7 long tests left out; echo 5 passed in 1.00s")
+    assert "7 long tests were left out. To run them: make test-long" in output.splitlines()
+    _, output = closing(tmp_path)
+    assert "make test-long" not in output
+
+
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_pytest_counts_the_long_tests_it_leaves_out(tmp_path: Path, workers: str) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = long\n")
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\ndef test_short(): pass\n@pytest.mark.long\ndef test_long(): pass\ndef test_other(): pass\n"
+    )
+    plugin = ["-p", "tests.support.long_tests"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "not long",
+        "-k",
+        "not other",
+        workers,
+        *plugin,
+        str(tmp_path),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
+    assert "1 long tests left out" in done.stdout.splitlines()
+    assert "1 passed" in done.stdout

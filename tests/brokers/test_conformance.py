@@ -219,6 +219,7 @@ async def test_a_place_that_the_engine_does_not_have_is_told_on_return(case: Cas
     assert (await reading)[0] in (b"1", b"3"), "what is new arrives, and perhaps what the reader has never had"
 
 
+@pytest.mark.long
 async def test_ten_thousand_messages_from_two_instances_arrive_once_and_in_each_ones_order(case: Case) -> None:
     instances, name = [await case.broker(), await case.broker()], topic()
     subscription = await instances[0].subscribe(name)

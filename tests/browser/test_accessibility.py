@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
 from chatlab import room
@@ -56,6 +57,7 @@ async def test_the_chat_page_has_no_findings(chrome: Browser) -> None:
             await page.context.close()
 
 
+@pytest.mark.long
 async def test_the_chat_page_has_no_findings_when_the_server_refuses_something(chrome: Browser) -> None:
     def authenticate(credentials: Credentials) -> User | None:
         return guest(credentials.login) if credentials.login != "Eve" else None
@@ -78,6 +80,7 @@ async def test_the_chat_page_has_no_findings_when_the_server_refuses_something(c
             await page.context.close()
 
 
+@pytest.mark.long
 async def test_the_page_of_the_room_has_no_findings(chrome: Browser) -> None:
     async with await room.start(rate=room.RateLimit(per_second=0.001, burst=1)) as server:
         for scheme, size in LOOKS:

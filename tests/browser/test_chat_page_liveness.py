@@ -42,7 +42,9 @@ async def join(chrome: Browser, url: str, *scripts: str) -> Page:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("scripts", [(), (BLOCKED,)], ids=["websocket", "sockjs"])
+@pytest.mark.parametrize(
+    "scripts", [pytest.param((), id="websocket"), pytest.param((BLOCKED,), id="sockjs", marks=pytest.mark.long)]
+)
 async def test_a_connection_dropped_without_a_word_is_noticed_within_half_a_minute(
     chrome: Browser, server: ChatServer, scripts: tuple[str, ...]
 ) -> None:
@@ -65,6 +67,7 @@ async def test_a_connection_dropped_without_a_word_is_noticed_within_half_a_minu
         await ben.nothing_more()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_meanwhile_the_page_says_that_it_is_not_connected(chrome: Browser, server: ChatServer) -> None:
     async with Wire(to=server.page_url) as wire:
@@ -79,6 +82,7 @@ async def test_meanwhile_the_page_says_that_it_is_not_connected(chrome: Browser,
         await expect_contents(page, "written meanwhile")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("scripts", [(), (BLOCKED,)], ids=["websocket", "sockjs"])
 async def test_a_page_whose_timers_never_run_keeps_its_connection(
@@ -101,6 +105,7 @@ def people(frame: object) -> list[str]:
     return [each["name"] for each in json.loads(frame.body)["people"]]  # type: ignore[attr-defined]  # a Frame
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_a_tab_out_of_sight_keeps_its_connection_and_hears_everything(
     program: str, tmp_path: Path, server: ChatServer
@@ -124,6 +129,7 @@ async def test_a_tab_out_of_sight_keeps_its_connection_and_hears_everything(
         assert await ben.rest() == []
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_a_page_that_was_stopped_for_a_while_goes_on_with_the_connection_it_has(
     chrome: Browser, server: ChatServer

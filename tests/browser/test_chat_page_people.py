@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from playwright.async_api import Browser, Page, expect
 
 from chatlab.chat.app import User
@@ -44,6 +45,7 @@ async def test_the_list_follows_who_comes_and_goes_and_it_is_said_politely(
     await expect(news).to_have_text("Ana, Zoe left.")
 
 
+@pytest.mark.long
 async def test_a_page_that_missed_a_change_asks_for_the_list_again(chrome: Browser, server: ChatServer) -> None:
     page = await join(chrome, server.page_url, "Dora")
     await expect_people(page, "Dora (you)")
@@ -54,6 +56,7 @@ async def test_a_page_that_missed_a_change_asks_for_the_list_again(chrome: Brows
     await expect_people(page, "Dora (you)")  # and goes on from there
 
 
+@pytest.mark.long
 async def test_a_crowd_that_comes_at_once_is_counted_and_then_listed(chrome: Browser, server: ChatServer) -> None:
     page = await join(chrome, server.page_url, "Dora", "ko")
     await expect_people(page, "Dora (나)")

@@ -193,6 +193,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_whatever_is_in_the_browsers_memory_the_page_chats(chrome: Browser, server: ChatServer) -> None:
     for rooms in HOSTILE:
@@ -221,6 +222,7 @@ async def test_a_refused_name_leads_back_to_the_form_with_the_reason(chrome: Bro
         await expect(page.locator("#log .sender").last).to_have_text("Ana")
 
 
+@pytest.mark.long
 async def test_after_a_name_is_refused_later_on_the_page_asks_ever_more_seldom(
     chrome: Browser, broker: MemoryBroker
 ) -> None:
@@ -292,6 +294,7 @@ async def test_a_last_id_that_the_server_does_not_take_is_forgotten_and_nothing_
         await works(page, again)
 
 
+@pytest.mark.long
 async def test_an_error_that_names_nothing_is_not_answered_with_a_storm(
     chrome: Browser, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ Chooser({"hare": hare, "tortoise": tortoise}, {"is quick": 4, "arrives": 1})
 """
 
 
+@pytest.mark.long
 async def test_arrow_keys_turn_the_ranking_round(lab: Lab, chrome: Browser, pictures: Path) -> None:
     cells = [nbformat.v4.new_code_cell(SOURCE)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), lab.folder / "notebooks" / "chooser.ipynb")

@@ -22,6 +22,7 @@ async def notebook(lab: Lab) -> AsyncIterator[Notebook]:
         yield notebook
 
 
+@pytest.mark.long
 async def test_what_is_typed_into_one_client_is_read_in_the_other(notebook: Notebook, pictures: Path) -> None:
     await notebook.line("가람:").last.fill("브라우저에서 보냄 🖥️")
     await notebook.button("Send as 가람").last.click()

@@ -111,6 +111,7 @@ async def test_the_page_can_be_used_by_keyboard_alone(chrome: Browser, server: r
     await expect(page.get_by_role("log", name="Messages")).to_be_focused()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_a_connection_dropped_without_a_word_is_noticed_and_what_was_written_is_given_back(
     chrome: Browser, server: room.RoomServer
@@ -132,6 +133,7 @@ async def test_a_connection_dropped_without_a_word_is_noticed_and_what_was_writt
         await expect(page.get_by_role("listitem").last).to_contain_text(": into the void")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(60)
 async def test_a_quiet_room_keeps_its_members(chrome: Browser, server: room.RoomServer) -> None:
     page = await open_page(chrome, server.page_url())
@@ -142,6 +144,7 @@ async def test_a_quiet_room_keeps_its_members(chrome: Browser, server: room.Room
     await expect(page.get_by_role("listitem")).to_have_text(["* Ana joined (1 here)"])
 
 
+@pytest.mark.long
 async def test_a_room_that_does_not_answer_can_be_tried_again(chrome: Browser, server: room.RoomServer) -> None:
     async with Wire(to=server.page_url()) as wire:
         page = await open_page(chrome, wire.url)

@@ -46,7 +46,16 @@ def connection_of(server: ChatServer, login: str) -> StompConnection | None:
     return None
 
 
-@pytest.mark.parametrize("transport", ["plain", "websocket", "xhr-streaming", "eventsource", "xhr-polling"])
+@pytest.mark.parametrize(
+    "transport",
+    [
+        "plain",
+        pytest.param("websocket", marks=pytest.mark.long),
+        pytest.param("xhr-streaming", marks=pytest.mark.long),
+        pytest.param("eventsource", marks=pytest.mark.long),
+        "xhr-polling",
+    ],
+)
 async def test_stompjs_does_all_it_can_on_each_transport(chrome: Browser, page_url: str, transport: str) -> None:
     modules = await asyncio.to_thread(node.packages)
     async with (

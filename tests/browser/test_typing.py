@@ -107,6 +107,7 @@ async def test_marks_and_joiners_are_parts_of_words(chrome: Browser, server: Cha
     assert await page.evaluate(FAULTS, NOT_NAMES) == ["bad-room"] * len(NOT_NAMES)
 
 
+@pytest.mark.long
 async def test_page_and_server_take_the_same_characters(chrome: Browser, server: ChatServer) -> None:
     naming = pytest.importorskip("chatlab.naming")
     # Those that both know: a browser may be some versions of Unicode ahead.

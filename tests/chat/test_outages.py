@@ -146,6 +146,7 @@ async def test_a_port_that_is_taken_is_an_error_and_leaves_the_broker_usable(ser
     await broker.publish("t", b"x")
 
 
+@pytest.mark.long
 async def test_a_closing_server_waits_for_the_broker_before_it_says_goodbye(fresh_redis: Engine) -> None:
     async with RedisStreamsBroker(fresh_redis.url) as broker:
         server = await chat_server.start(broker)

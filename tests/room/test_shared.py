@@ -74,6 +74,7 @@ async def test_over_redis_streams_it_goes_on_after_the_engine_was_killed(
     await nuri.heard("Server received from 가람: 후", timeout=15)
 
 
+@pytest.mark.long
 async def test_over_an_engine_that_keeps_nothing_the_members_are_told(
     stack: AsyncExitStack, fresh_redis: Engine
 ) -> None:

@@ -55,6 +55,7 @@ async def ask(port: int, request: str) -> bytes:
 HEALTH = "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "path"), [(("chat", "--broker", "memory://"), "/ws"), (("room",), "/room"), (("chat",), "")]
 )

@@ -22,6 +22,7 @@ FLOODS = {
     "pings": b"\x89\x84\0\0\0\0ping" * 4000,
     "what nobody takes": masked(stomp("SEND", "{}", destination=SEND)) * 1000,
 }
+KINDS = [pytest.param(kind, marks=[pytest.mark.long] if kind != "messages" else []) for kind in FLOODS]
 
 
 @pytest.fixture(params=["in memory", "on Redis"])
@@ -32,7 +33,7 @@ def broker_url(request: pytest.FixtureRequest) -> str:
     return engine.url
 
 
-@pytest.mark.parametrize("kind", FLOODS)
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_flood_of_one_client_hardly_delays_anothers_messages(kind: str, broker_url: str) -> None:
     arguments = ("chat", "--broker", broker_url, "--port", "0", "--max-length", "1000")
     async with attacked(*arguments) as (url, _), Peer(url) as peer:

@@ -207,6 +207,7 @@ async def test_broken_json_is_called_that_and_the_session_goes_on(
     no_traceback(caplog)
 
 
+@pytest.mark.long
 async def test_two_thousand_bad_bodies_make_few_lines(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with await start_chat() as server, ClientSession(server.page_url) as http:

@@ -34,6 +34,7 @@ async def keys_of(broker: ChatBroker) -> int:
         return len([key async for key in redis.scan_iter(count=1000, _type="stream")])
 
 
+@pytest.mark.long
 async def test_a_guest_who_sends_to_thousands_of_rooms_leaves_some_hundreds(any_broker: ChatBroker) -> None:
     async with (
         await chat_server.start(any_broker) as server,

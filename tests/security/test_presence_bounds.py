@@ -82,6 +82,7 @@ async def crowd(stack: AsyncExitStack, url: str, count: int, room: str) -> list[
     return watchers
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("where", ["the same instance", "the other instance"])
 async def test_one_that_enters_and_leaves_in_a_loop_costs_each_watcher_a_small_change_a_second(
     servers: tuple[ChatServer, ChatServer], where: str
@@ -101,6 +102,7 @@ async def test_one_that_enters_and_leaves_in_a_loop_costs_each_watcher_a_small_c
         assert sum(each.octets for each in watchers) - before <= WATCHERS * seconds * A_CHANGE
 
 
+@pytest.mark.long
 async def test_who_enters_and_leaves_within_a_second_is_not_told_at_all(
     servers: tuple[ChatServer, ChatServer],
 ) -> None:
@@ -116,6 +118,7 @@ async def test_who_enters_and_leaves_within_a_second_is_not_told_at_all(
         await there.nothing_more()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_a_thousand_that_arrive_cost_each_watcher_one_list_and_a_few_changes(
     servers: tuple[ChatServer, ChatServer],
@@ -192,6 +195,7 @@ async def test_a_subscriber_that_was_put_off_has_its_list_in_the_end(servers: tu
                     who.take(frame.body)
 
 
+@pytest.mark.long
 async def test_what_redis_is_sent_for_one_that_comes_and_goes_does_not_grow_with_the_room(
     redis_on_path: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,7 @@ async def round_trips(peer: Peer, count: int) -> list[float]:
     return times
 
 
+@pytest.mark.long
 @needs_proc
 @pytest.mark.parametrize("wanted", [{"last_id": "0-0"}, {"history": "10000"}], ids=["last-id", "history"])
 @pytest.mark.parametrize("kind", KINDS)
@@ -138,6 +139,7 @@ async def test_the_newest_of_a_fat_topic_are_found_however_many_are_asked_for(ki
                 assert [int((await peer.frame("MESSAGE")).body.split()[0]) for _ in expected] == expected
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 async def test_clients_that_stop_reading_do_not_keep_the_replays_of_others_waiting(
     kind: str, monkeypatch: pytest.MonkeyPatch

@@ -54,6 +54,7 @@ async def push(member: RawMember, octets: bytes) -> None:
             await member.send(octets)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [[], ["--by-hand"]], ids=["library", "by hand"])
 @pytest.mark.parametrize("how", ["one frame", "fragments", "unread"])
 async def test_forty_unfinished_messages_of_fifteen_mebibytes_take_a_bounded_amount_of_memory(
@@ -174,6 +175,7 @@ async def test_half_a_request_is_cut_off_whichever_it_is(
         assert asyncio.get_running_loop().time() - began < 10
 
 
+@pytest.mark.long
 @pytest.mark.every_loop
 async def test_a_body_that_dribbles_in_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatlab.chat.endpoint.sockjs.BODY_SECONDS", 0.5)

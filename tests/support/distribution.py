@@ -11,6 +11,18 @@ from typing import Any
 import pytest
 
 HEAVY = ("kafka", "rabbitmq")
+SLOW = (
+    "rabbitmq",
+    "tests/test_cli.py",
+    "kafka",
+    "tests/lab/test_cluster.py",
+    "tests/lab/test_exercises.py",
+    "tests/chat/test_ledger.py",
+    "tests/browser/test_room_page.py",
+    "tests/security/test_unfinished.py",
+    "tests/brokers/test_conformance.py",
+)
+"""What takes longest, measured, in that order."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -33,9 +45,10 @@ def together(nodeid: str) -> str:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files whose tests may take longest, so that no worker is left alone with one in the end."""
+    """Begin with what is slow, then what may take longest, so that no worker is left alone with one in the end."""
     longest: defaultdict[str, float] = defaultdict(float)
     for item in items:
         mark = item.get_closest_marker("timeout")
         longest[together(item.nodeid)] = max(longest[together(item.nodeid)], mark.args[0] if mark else 0.0)
-    items.sort(key=lambda item: -longest[together(item.nodeid)])
+    rank = {name: place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: (rank.get(together(item.nodeid), len(SLOW)), -longest[together(item.nodeid)]))

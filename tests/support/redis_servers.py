@@ -36,7 +36,10 @@ def installed() -> dict[str, Found]:
 HERE = installed()
 ON_PATH = [name for name in HERE if name != WHEEL] or ["redis-server"]
 NAMES = [WHEEL, *ON_PATH]
-SHARED_NAMES = NAMES + ["REDIS_URL"] * bool(os.environ.get("REDIS_URL"))
+ENOUGH = {WHEEL, next((name for name in NAMES if name in HERE), WHEEL)}
+EACH = [pytest.param(name, marks=[] if name in ENOUGH else [pytest.mark.long]) for name in NAMES]
+"""The same as parameters of a fixture: to repeat a test on one more server is long."""
+EACH_SHARED = [*EACH, *(["REDIS_URL"] if os.environ.get("REDIS_URL") else [])]
 """Those that tests may share; a server named by REDIS_URL is not ours to kill."""
 
 

@@ -198,6 +198,7 @@ async def test_nothing_a_user_says_can_forge_a_line_of_the_log(
     assert any(getattr(record, "connection", "") for record in caplog.records)
 
 
+@pytest.mark.long
 async def test_a_thousand_connections_dropped_anywhere_leave_nothing_behind(server: ChatServer) -> None:
     conversation = (
         b"CONNECT\naccept-version:1.2\nhost:x\n\n\0",

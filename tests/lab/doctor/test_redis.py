@@ -75,6 +75,7 @@ async def test_a_key_without_an_end_is_named_and_what_is_not_the_chats_is_counte
     assert "\x1b[31m" not in text
 
 
+@pytest.mark.long
 async def test_a_server_with_a_hundred_thousand_keys_is_looked_at_in_seconds(fresh_redis: Engine) -> None:
     fill = "for i = 1, 100000 do redis.call('XADD', 'chat:{r' .. i .. '}', '*', 'body', 'x') end"
     async with Redis.from_url(fresh_redis.url) as redis:

@@ -147,6 +147,7 @@ async def test_a_stopped_instance_drains_and_says_goodbye(cluster: Cluster) -> N
     assert await cluster.stop(0) is None  # it was dead already
 
 
+@pytest.mark.long
 async def test_during_a_rolling_restart_there_is_always_somebody_to_connect_to(cluster: Cluster) -> None:
     pids = [instance.pid for instance in cluster.instances]
     balancer = await cluster.balance()

@@ -162,6 +162,7 @@ async def test_kafka_answers_in_its_own_protocol_alone(kafka_engine: Engine) -> 
     assert await protocols([candidate("Kafka", kafka_engine)]) == {"Kafka": ["Kafka's own"]}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 @pytest.mark.usefixtures("rabbitmq_engine")  # skips, and says what would bring one
 async def test_rabbitmq_learns_more_protocols_at_its_next_start() -> None:
