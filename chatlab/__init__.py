@@ -1,7 +1,7 @@
 """chatlab: real-time chat, from the WebSocket handshake to STOMP on Redis Streams.
 
-The rooms, from the ground up: `errors`, `websocket`, `fanout`, `brokers`, `stomp`, `net`, `echo`, `room`,
-`chat`, and what a notebook holds, `lab`. Each is imported by its own name; nothing is re-exported here.
+docs/architecture.md lists what is in here, layer by layer. Each package is imported by its own name; importing `chatlab`
+imports nothing else.
 """
 
 __version__ = "0.1.0"

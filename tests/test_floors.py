@@ -1,9 +1,10 @@
-"""The house stands: a floor imports only from floors below it, nothing imports in a circle, every module has its tests.
+"""The layers hold: a module imports only from below its own line in docs/architecture.md, and each has its tests.
 
-The rules are read from the source, so that an import inside a function counts as well.
+The rules are read from that page and from the source, so an import inside a function counts as well.
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -12,36 +13,24 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "chatlab"
+TESTS = ROOT / "tests"
+PAGE = ROOT / "docs" / "architecture.md"
+MOST_MODULES = 12  # in a folder, without its __init__.py
 
-# From the ground up. A name is a module or a package directly below `chatlab`: a room of the house.
-FLOORS = [
-    {"console", "errors", "foreign_json", "naming", "proxies", "seldom", "tasks", "urls"},
-    {"retry"},
-    {"websocket", "fanout", "brokers", "stomp", "classroom", "journal", "room_lines"},
-    {"net"},
-    {"echo", "room", "chat"},
-    {"shared_room"},
-    {"lab"},
-    {"cli"},
-]
 ENGINES = {
-    "chatlab.brokers.memory.broker",
+    "chatlab.brokers.memory",
     "chatlab.brokers.redis.pubsub",
     "chatlab.brokers.redis.streams",
-    "chatlab.brokers.rabbitmq.broker",
-    "chatlab.brokers.kafka.broker",
+    "chatlab.brokers.rabbitmq",
+    "chatlab.brokers.kafka",
 }
 # The article's own build stands on Spring's simple broker: one in memory, whatever joins the instances.
-# An exercise on STOMP needs a real server, and nothing kept.
-SIMPLE_BROKER = {
-    "chatlab.chat.article": {"chatlab.brokers.memory.broker"},
-    "chatlab.lab.exercises.support.chat": {"chatlab.brokers.memory.broker"},
-}
+# An exercise on STOMP needs a real server, and keeps nothing.
+SIMPLE_BROKER = {"chatlab.chat.article": "memory", "chatlab.lab.exercises.support.chat": "memory"}
 # Lesson 05 is about the engines themselves: it holds them beside each other. Exercises are checked on a real Redis.
 ABOUT_ENGINES = ("chatlab.lab.experiments.lesson05", "chatlab.lab.exercises.support.redis")
 # What does input and output, and so has no place in a protocol that is written without.
 INPUT_OUTPUT = {"asyncio", "socket", "ssl", "select", "selectors", "threading", "websockets", "aiohttp", "redis"}
-TESTS = ROOT / "tests"
 
 
 def name_of(path: Path) -> str:
@@ -50,6 +39,7 @@ def name_of(path: Path) -> str:
 
 
 MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+PACKAGES = {module: path.parent for module, path in MODULES.items() if path.name == "__init__.py"}
 
 
 def imported_by(path: Path) -> Iterator[str]:
@@ -70,17 +60,8 @@ def imported_by(path: Path) -> Iterator[str]:
 IMPORTS = {module: set(imported_by(path)) for module, path in MODULES.items()}
 
 
-def room_of(module: str) -> str:
-    """`stomp` for `chatlab.stomp.frames`; empty for `chatlab` itself."""
-    return module.split(".")[1] if module.startswith("chatlab.") else ""
-
-
-def floor_of(module: str) -> int:
-    (floor,) = (number for number, rooms in enumerate(FLOORS) if room_of(module) in rooms)
-    return floor
-
-
 def inside(imports: set[str]) -> set[str]:
+    """Those of the package; `chatlab` itself, which holds the version and imports nothing, is everybody's."""
     return {name for name in imports if name.startswith("chatlab.")}
 
 
@@ -88,49 +69,113 @@ def outside(imports: set[str]) -> set[str]:
     return {name.split(".")[0] for name in imports if not name.startswith("chatlab")}
 
 
-def test_every_room_is_on_a_floor() -> None:
-    assert {room_of(module) for module in MODULES} - {""} <= set().union(*FLOORS)
+def part_of(module: str) -> str:
+    """`stomp` for `chatlab.stomp.frames`; empty for `chatlab` itself."""
+    return module.split(".")[1] if module.startswith("chatlab.") else ""
+
+
+# --- What docs/architecture.md says ---
+
+
+def listed(page: str) -> dict[str, list[str]]:
+    """The parts of each folder in the order of the page: {"chatlab.net": ["websockets_library", "http", ...]}."""
+    sections = re.split(r"^### `(chatlab[\w/]*)/`$", page, flags=re.MULTILINE)[1:]
+    rows = {folder: re.findall(r"^\| `(\w+)(?:\.py|/)` \| \S", text, re.MULTILINE) for folder, text in pairs(sections)}
+    return {folder.replace("/", "."): parts for folder, parts in rows.items()}
+
+
+def pairs(texts: list[str]) -> Iterator[tuple[str, str]]:
+    return zip(texts[::2], texts[1::2], strict=True)
+
+
+def layers(page: str) -> dict[str, int]:
+    """The layer of each part of `chatlab`, from the page's table of layers."""
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", page, re.MULTILINE)
+    return {part: int(layer) for layer, parts in rows for part in re.findall(r"`(\w+)(?:\.py|/)`", parts)}
+
+
+LISTED = listed(PAGE.read_text(encoding="utf-8"))
+LAYERS = layers(PAGE.read_text(encoding="utf-8"))
+
+
+def parts_in(package: str) -> set[str]:
+    depth = package.count(".") + 1
+    return {name.split(".")[depth] for name in MODULES if name.startswith(f"{package}.")}
+
+
+def split(importer: str, imported: str) -> tuple[str, str, str]:
+    """The innermost package that holds both, and the part of it in which each is; empty for the package itself."""
+    ours, theirs = importer.split("."), imported.split(".")
+    pairs_of_names = zip(ours, theirs, strict=False)
+    shared = next((n for n, (a, b) in enumerate(pairs_of_names) if a != b), min(len(ours), len(theirs)))
+    return ".".join(ours[:shared]), "".join(ours[shared : shared + 1]), "".join(theirs[shared : shared + 1])
+
+
+def fault_in(importer: str, imported: str) -> str:
+    """Say what is wrong with one import; "" if nothing is."""
+    package, ours, theirs = split(importer, imported)
+    if not ours:  # a package's own __init__.py, which may re-export
+        return ""
+    if not theirs:
+        return f"{importer} imports its own package {package}, which may import it"
+    if package == "chatlab" and LAYERS[ours] <= LAYERS[theirs]:
+        return f"{importer} (layer {LAYERS[ours]}) imports {imported} (layer {LAYERS[theirs]})"
+    if LISTED[package].index(ours) > LISTED[package].index(theirs):
+        return f"{importer} imports {imported}, which is above it in docs/architecture.md"
+    return ""
+
+
+def test_every_part_of_chatlab_is_in_one_layer() -> None:
+    assert set(LAYERS) == parts_in("chatlab")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_module_has_its_line_in_the_architecture_page(package: str) -> None:
+    assert sorted(LISTED.get(package, [])) == sorted(parts_in(package))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_folder_holds_more_modules_than_one_can_overlook(package: str) -> None:
+    modules = [path for path in PACKAGES[package].glob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= MOST_MODULES
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_room_imports_only_from_floors_below_it(module: str) -> None:
-    for name in inside(IMPORTS[module]):
-        if room_of(name) != room_of(module):
-            assert room_of(module), f"chatlab/__init__.py imports {name}; importing chatlab is to import nothing else"
-            assert floor_of(name) < floor_of(module), f"{module} imports {name}, which is not on a floor below"
+def test_a_module_imports_only_from_below(module: str) -> None:
+    if module == "chatlab":
+        assert inside(IMPORTS[module]) == set(), "importing chatlab is to import nothing else"
+    assert [fault for name in sorted(inside(IMPORTS[module])) if (fault := fault_in(module, name))] == []
 
 
-def test_chat_knows_brokers_by_their_port_alone() -> None:
-    for module in MODULES:
-        if room_of(module) in {"chat", "room", "echo", "shared_room"}:
-            named = {name for name in inside(IMPORTS[module]) if room_of(name) == "brokers"}
-            assert named <= {"chatlab.brokers.port"} | SIMPLE_BROKER.get(module, set()), f"{module} imports {named}"
+@pytest.mark.parametrize(
+    ("importer", "imported"),
+    [
+        ("chatlab.errors", "chatlab.cli"),
+        ("chatlab.chat.service", "chatlab.lab.clients"),
+        ("chatlab.chat.service", "chatlab.room.room"),
+        ("chatlab.chat.delivery.hub", "chatlab.chat.endpoint.server"),
+        ("chatlab.brokers.redis.connections.link", "chatlab.brokers.redis.streams"),
+        ("chatlab.chat.service", "chatlab.chat"),
+    ],
+)
+def test_an_upward_import_is_a_fault(importer: str, imported: str) -> None:
+    assert importer in fault_in(importer, imported)
 
 
-def test_only_the_top_floor_names_a_brokers_engine() -> None:
-    for module, imports in IMPORTS.items():
-        if module != "chatlab.cli" and not module.startswith(ABOUT_ENGINES):
-            assert imports & ENGINES <= SIMPLE_BROKER.get(module, set()), f"{module} imports {imports & ENGINES}"
+def test_a_downward_import_is_none() -> None:
+    assert fault_in("chatlab.chat.endpoint.server", "chatlab.chat.delivery.hub") == ""
 
 
-def test_only_the_top_floor_imports_the_lab() -> None:
-    for module, imports in IMPORTS.items():
-        if room_of(module) not in {"lab", "cli"}:
-            assert not any(room_of(name) == "lab" for name in imports), module
+def test_every_link_of_the_architecture_page_leads_to_a_file() -> None:
+    links = re.findall(r"\]\((\.\./[^)]+|[\w-]+\.md)\)", PAGE.read_text(encoding="utf-8"))
+    assert len(links) >= 10
+    assert [link for link in links if not (PAGE.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) in {"websocket", "stomp"}])
-def test_a_protocol_is_written_without_input_and_output(module: str) -> None:
-    if module != "chatlab.clients.stomp":  # the one file in the two rooms that does
-        assert not outside(IMPORTS[module]) & INPUT_OUTPUT
-
-
-def test_fan_out_knows_sinks_and_no_library() -> None:
-    assert not outside(IMPORTS["chatlab.net.fanout"]) & {"websockets", "aiohttp"}
-
-
-def test_the_end_of_a_websocket_knows_asyncio_and_no_library() -> None:
-    assert not outside(IMPORTS["chatlab.net.endpoint"]) & {"websockets", "aiohttp"}
+def test_every_document_is_in_the_list_of_documents() -> None:
+    listing = (PAGE.parent / "README.md").read_text(encoding="utf-8")
+    documents = {path.name for path in PAGE.parent.glob("*.md")} - {"README.md"}
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", listing)) == documents
 
 
 def test_nothing_imports_in_a_circle() -> None:
@@ -145,6 +190,42 @@ def test_nothing_imports_in_a_circle() -> None:
 
     for module in MODULES:
         walk(module, [])
+
+
+# --- Rules for single packages ---
+
+
+def engines_in(module: str) -> set[str]:
+    """The engines a module names, by the package that holds each: `chatlab.brokers.kafka.topics` is Kafka's."""
+    return {name for name in inside(IMPORTS[module]) if name.startswith("chatlab.brokers.") and name.count(".") > 2} | (
+        IMPORTS[module] & ENGINES
+    )
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if part_of(module) in {"chat", "room", "echo"}])
+def test_a_server_knows_brokers_by_their_port_alone(module: str) -> None:
+    named = {name for name in inside(IMPORTS[module]) if part_of(name) == "brokers"} - {"chatlab.brokers.port"}
+    assert all(name.split(".")[2] == SIMPLE_BROKER.get(module) for name in named), f"{module} imports {named}"
+
+
+def test_only_the_command_line_names_a_brokers_engine() -> None:
+    for module, imports in IMPORTS.items():
+        if module != "chatlab.cli" and part_of(module) != "brokers" and not module.startswith(ABOUT_ENGINES):
+            named = {name for name in imports if name.startswith(tuple(ENGINES))}
+            assert all(name.split(".")[2] == SIMPLE_BROKER.get(module) for name in named), f"{module} imports {named}"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if part_of(module) in {"websocket", "stomp"}])
+def test_a_protocol_is_written_without_input_and_output(module: str) -> None:
+    assert not outside(IMPORTS[module]) & INPUT_OUTPUT
+
+
+@pytest.mark.parametrize("module", ["chatlab.net.fanout", "chatlab.net.endpoint"])
+def test_the_ends_of_a_connection_know_asyncio_and_no_library(module: str) -> None:
+    assert not outside(IMPORTS[module]) & {"websockets", "aiohttp"}
+
+
+# --- Tests ---
 
 
 @cache
@@ -162,8 +243,6 @@ def test_every_module_has_its_test_module(module: str) -> None:
     folder = TESTS / source.parent
     by_name = list(folder.glob(f"test_{source.stem}*.py"))
     by_import = [test for test in folder.glob("test_*.py") if module in exercised_by(test)]
-    if (
-        source.parent.name == "exercise_set"
-    ):  # all of them are proved by tests/lab/exercises/test_exercise.py, given wrong answers
-        by_name = list((TESTS / "lab" / "wrong_answers").glob(source.name))
+    if source.parent.name == "lessons":  # tests/lab/exercises/test_exercise.py tries them all, with wrong answers
+        by_name = list((TESTS / "lab" / "exercises" / "wrong_answers").glob(source.name))
     assert by_name or by_import, f"tests/{source.parent}/ has no test_{source.stem}.py, nor one that imports {module}"

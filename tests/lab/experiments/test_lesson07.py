@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 
-import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
@@ -14,10 +13,8 @@ from chatlab.chat.endpoint import server as chat
 from chatlab.lab.engines.cluster import Cluster
 from chatlab.lab.engines.engine import Engine
 from chatlab.lab.experiments.lesson07 import (
-    Ledger,
     burst,
     delays,
-    ledger,
     load,
     member,
     said,
@@ -33,23 +30,6 @@ from chatlab.lab.wire.wire import Wire
 async def server(fresh_redis: Engine) -> AsyncIterator[chat.ChatServer]:
     async with RedisStreamsBroker(fresh_redis.url) as broker, await chat.start(broker) as server:
         yield server
-
-
-@pytest.mark.parametrize(
-    ("sent", "shown", "found"),
-    [
-        (["a", "b"], [["a", "b"], ["a", "b"]], Ledger(2, 0, 0, 0)),
-        (["a", "b"], [["a", "b"], ["a"]], Ledger(2, 1, 0, 1)),
-        (["a", "b"], [["a", "b"], ["a", "b", "a"]], Ledger(2, 0, 1, 1)),
-        (["a", "b"], [["a", "b"], ["b", "a"]], Ledger(2, 0, 0, 1)),
-        (["a"], [["x", "a"], ["a"]], Ledger(1, 0, 0, 0)),  # shown without a receipt: allowed, once
-    ],
-)
-def test_the_ledger_counts_what_was_lost_repeated_and_out_of_order(
-    sent: list[str], shown: list[list[str]], found: Ledger
-) -> None:
-    assert ledger(sent, shown) == found
-    assert found.clean == (found.lost == found.repeated == found.out_of_order == 0)
 
 
 async def test_nothing_is_lost_while_redis_is_killed(server: chat.ChatServer, fresh_redis: Engine) -> None:
