@@ -1,4 +1,4 @@
-"""Run `make lab` as the README says, wait until JupyterLab answers at the address it prints, end it; twice is fine."""
+"""Run `make lab`, or the command given, wait until JupyterLab answers at the address it prints, end it; twice is fine."""
 
 import contextlib
 import re
@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 
+COMMAND = sys.argv[1:] or ["make", "lab"]
 SECONDS = 400  # the first time it installs its packages
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy between us and loopback
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/lab\S*")
@@ -25,7 +26,7 @@ def address(lab):
         print("  |", line, end="", flush=True)
         if found := ADDRESS.search(line):
             return found[0]
-    raise SystemExit(f"make lab ended with status {lab.wait()} and named no address")
+    raise SystemExit(f"{' '.join(COMMAND)} ended with status {lab.wait()} and named no address")
 
 
 def page_at(url):
@@ -45,11 +46,11 @@ def main():
     began = time.monotonic()
     signal.signal(signal.SIGALRM, too_late)
     signal.alarm(SECONDS)
-    lab = subprocess.Popen(["make", "lab"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lab = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         url = address(lab)
         status, page = page_at(url)
-        print(f"make lab: HTTP {status} from JupyterLab after {time.monotonic() - began:.1f} s", flush=True)
+        print(f"{' '.join(COMMAND)}: HTTP {status} from JupyterLab after {time.monotonic() - began:.1f} s", flush=True)
         assert status == 200 and "JupyterLab" in page, page[:500]
     finally:
         lab.terminate()

@@ -104,7 +104,15 @@ def _leave_the_pipe() -> NoReturn:
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def lab(context: typer.Context) -> None:
+def lab(
+    context: typer.Context,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Put the notebooks there if they are not: ./chatlab-lessons, if not in a clone."
+        ),
+    ] = None,
+) -> None:
     """Open the workbook in JupyterLab. What else is on the line goes to JupyterLab: --no-browser --port 8899."""
     from importlib.util import find_spec
     from sysconfig import get_path
@@ -112,9 +120,9 @@ def lab(context: typer.Context) -> None:
     from chatlab.lab.doctor import bring_the_lab
     from chatlab.lab.editions import shipped
 
-    folder = shipped.notebooks()
     if find_spec("jupyterlab") is None:
         raise SetupError("JupyterLab is not installed", bring_the_lab())
+    folder = _open_notebooks(to)
     shipped.remember()
     # A workshop may have no network, and a learner no use for JupyterLab's own news.
     options = ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
@@ -126,6 +134,23 @@ def lab(context: typer.Context) -> None:
     # The notebooks say `chatlab progress`; so a terminal of JupyterLab, or a cell, has to find us.
     os.environ["PATH"] = os.pathsep.join(filter(None, [get_path("scripts"), os.environ.get("PATH")]))
     _become([sys.executable, "-m", "jupyterlab", *options, *context.args])
+
+
+def _open_notebooks(to: Path | None) -> Path:
+    """Return the folder of the notebooks, with the package's own laid out there if it is the first time; go to it."""
+    from chatlab.lab.editions import shipped
+
+    if to is None:
+        try:
+            return shipped.notebooks()
+        except SetupError:
+            to = shipped.FOLDER
+    new = not (to / "notebooks").exists()
+    folder = shipped.lay_out(to.absolute())
+    if new:
+        print(f"put the notebooks into {folder}; your answers and your progress stay there", file=sys.stderr)
+    os.chdir(to)  # so that what is kept for the learner is kept beside them
+    return folder
 
 
 def _become(command: list[str]) -> NoReturn:

@@ -1,7 +1,8 @@
 """The notebooks as they were shipped, and the way back to them without losing a learner's own work.
 
-In a clone, git knows what was shipped: the last commit that came from elsewhere. Where there is no git, `remember`
-has made a copy when the workbook was first opened. Files of the learner's own are left alone.
+In a clone, git knows what was shipped: the last commit that came from elsewhere. An installed package carries the
+notebooks, and `lay_out` copies them to where the learner works. Elsewhere, `remember` has made a copy when the workbook
+was first opened. The learner's other files are left alone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ import chatlab
 from chatlab.errors import SetupError
 from chatlab.lab.home import LANDMARK, home
 
-__all__ = ["Reset", "changed", "new_aside", "notebooks", "put", "remember", "reset"]
+__all__ = ["FOLDER", "Reset", "changed", "lay_out", "new_aside", "notebooks", "put", "remember", "reset"]
+
+FOLDER = Path(
+    "chatlab-lessons"
+)  # where `chatlab lab` puts the notebooks of an installed package, below where it is run
+PACKAGED = Path(__file__).with_name("notebooks")  # in an installed package only; see pyproject.toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +42,29 @@ def notebooks() -> Path:
     raise SetupError(f"no {LANDMARK} here", "go to the folder you cloned, and call it there")
 
 
+def lay_out(folder: Path) -> Path:
+    """Copy the notebooks that the package carries to `folder`/notebooks; return that folder.
+
+    A notebook that is there stays as it is: it may hold the learner's work. Raises `SetupError` if the package carries
+    none, as in a clone, or the folder cannot be written to.
+    """
+    if not PACKAGED.is_dir():
+        raise SetupError(f"no {LANDMARK} here", "go to the folder you cloned, and call it there")
+    below = folder / LANDMARK.parent
+    try:
+        below.mkdir(parents=True, exist_ok=True)
+        for file in sorted(PACKAGED.glob("*.ipynb")):
+            if not (below / file.name).exists():
+                shutil.copyfile(file, below / file.name)
+    except OSError as error:
+        raise SetupError(f"cannot write to {folder}: {error.strerror}", "name another folder: --to FOLDER") from error
+    return below
+
+
 def remember() -> None:
     """Where git cannot say what was shipped: keep a copy, once."""
     folder, copy = notebooks(), home() / "shipped"
-    if _commit(folder) is None and not copy.exists():
+    if not PACKAGED.is_dir() and _commit(folder) is None and not copy.exists():
         draft = copy.with_name("shipped.tmp")
         shutil.rmtree(draft, ignore_errors=True)
         shutil.copytree(folder, draft, ignore=shutil.ignore_patterns(".*", "__pycache__"))
@@ -89,6 +114,8 @@ def changed() -> list[str]:
 
 def _shipped(folder: Path) -> dict[str, bytes]:
     """Each file as it was shipped, by its name below `folder`."""
+    if PACKAGED.is_dir():
+        return {file.name: file.read_bytes() for file in PACKAGED.glob("*.ipynb")}
     if commit := _commit(folder):
         names = _git(folder, "ls-tree", "-r", "-z", "--name-only", commit).decode().split("\0")
         return {name: _git(folder, "show", f"{commit}:./{name}") for name in names if name}

@@ -15,9 +15,7 @@ from importlib.resources import files
 
 import nbformat
 
-from chatlab.lab.editions import edition
-
-from chatlab.lab.editions import shipped
+from chatlab.lab.editions import edition, shipped
 
 __all__ = ["Plan", "Step", "plans", "with_tables"]
 

@@ -1,0 +1,1 @@
+"""Editions: the notebooks as they were shipped, to hand out, and for the instructor."""
