@@ -1,4 +1,4 @@
-"""Run `make lab`, or the command given, wait until JupyterLab answers at the address it prints, end it; twice is fine."""
+"""Run `make lab`, or the command given, wait until JupyterLab answers at the address it prints, and end it."""
 
 import contextlib
 import re

@@ -20,9 +20,8 @@ from chatlab.lab.home import LANDMARK, home
 
 __all__ = ["FOLDER", "Reset", "changed", "lay_out", "new_aside", "notebooks", "put", "remember", "reset"]
 
-FOLDER = Path(
-    "chatlab-lessons"
-)  # where `chatlab lab` puts the notebooks of an installed package, below where it is run
+# Where `chatlab lab` of an installed package puts the notebooks, below the folder it is run in.
+FOLDER = Path("chatlab-lessons")
 PACKAGED = Path(__file__).with_name("notebooks")  # in an installed package only; see pyproject.toml
 
 

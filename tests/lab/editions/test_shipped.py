@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from chatlab.errors import SetupError
 from chatlab.lab.editions import shipped
 
+ROOT = Path(__file__).parents[3]
 SHIPPED = {"00_start_here.ipynb": '{"cells": []}\n', "03_broadcast_handler.ipynb": '{"cells": [1]}\n'}
 
 
@@ -152,3 +154,50 @@ def test_a_project_inside_somebody_elses_clone_is_not_taken_for_one(folder: Path
     git(folder.parent, "commit", "-q", "--allow-empty", "-m", "Something else")
     with pytest.raises(SetupError, match="nobody here knows what was shipped"):
         shipped.reset()
+
+
+# --- An installed package carries the notebooks ---
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, and a package that carries two notebooks."""
+    packaged = tmp_path / "site-packages" / "notebooks"
+    packaged.mkdir(parents=True)
+    for name, text in SHIPPED.items():
+        (packaged / name).write_text(text)
+    monkeypatch.setattr(shipped, "PACKAGED", packaged)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    monkeypatch.delenv("CHATLAB_HOME", raising=False)
+    return empty
+
+
+def test_a_packages_notebooks_are_laid_out_once_and_a_learners_answers_stay(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shipped.lay_out(installed / "lessons")
+    assert {file.name: file.read_text() for file in folder.iterdir()} == SHIPPED
+    (folder / "03_broadcast_handler.ipynb").write_text("my answers")
+    shipped.lay_out(installed / "lessons")
+    assert (folder / "03_broadcast_handler.ipynb").read_text() == "my answers"
+
+    monkeypatch.chdir(installed / "lessons")
+    assert shipped.changed() == ["03_broadcast_handler.ipynb"]
+    done = shipped.reset()
+    assert (folder / "03_broadcast_handler.ipynb").read_text() == SHIPPED["03_broadcast_handler.ipynb"]
+    assert done.aside.is_relative_to(installed / "lessons" / ".chatlab")
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error_that_names_the_option(installed: Path) -> None:
+    (installed / "file").write_text("")
+    with pytest.raises(SetupError, match="--to FOLDER"):
+        shipped.lay_out(installed / "file")
+
+
+def test_the_wheel_carries_every_notebook() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    included = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    names = [path.name for path in (ROOT / "notebooks").glob("*.ipynb")]
+    assert included == {f"notebooks/{name}": f"chatlab/lab/editions/notebooks/{name}" for name in names}
