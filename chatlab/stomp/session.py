@@ -507,6 +507,12 @@ class ServerSession:
 
     def done(self, event: Event) -> None:
         """Say that what `event` asked for is done: its RECEIPT goes out, if asked for, after those of all before it."""
+        if event.receipt is None and len(self._unanswered) == 1 and self.state is SessionState.CONNECTED:
+            # Most events: the only one that is open, and nothing to say. As below, in a third of the time.
+            answer = self._unanswered.get(event.number)
+            if answer is not None and answer.commit is None and not isinstance(event, Connect):
+                del self._unanswered[event.number]
+                return
         if not isinstance(event, Connect):  # connected() has answered that
             self._finish(event.number, event.receipt)
 

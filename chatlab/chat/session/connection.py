@@ -369,11 +369,11 @@ class StompConnection:
         Most frames are SENDs, and nothing in most of those waits: a coroutine for each would cost more than it does.
         """
         try:
+            if event.__class__ is Send and not self._over:
+                return self._send(event)
             match event:
                 case Send() | Subscribe() if self._over:
                     pass
-                case Send():
-                    return self._send(event)
                 case Connect() | Subscribe() | Commit():
                     return False
                 case Unsubscribe():
