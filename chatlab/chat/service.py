@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
 from math import nan
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from chatlab.brokers.port import (
     SURVIVES,
@@ -54,6 +54,33 @@ logger = logging.getLogger("chatlab.chat")
 HEART_BEAT = (10_000, 10_000)
 PATIENCE = 10.0
 CONNECT_TIMEOUT = 10.0
+
+
+class ChatOptions(TypedDict, total=False):
+    """The options of an instance, by the name that `start` and `ChatService` take them under; each may be left out."""
+
+    app: Application | None
+    """The destinations that clients can send to; by default the rooms of chat/rooms.py."""
+    access: Access | None
+    """Who may connect, subscribe and send; by default everybody, as a guest."""
+    limits: Limits | None
+    """The limits on a STOMP frame; by default those that follow from `budgets`."""
+    slow_readers: SlowReaderPolicy | None
+    """How much may wait for a client that does not read, and for how long, before it is disconnected."""
+    heart_beat: tuple[int, int]
+    """The server's `heart-beat` header, in milliseconds: the interval it offers, and the one it asks for."""
+    patience: float
+    """Seconds that a SUBSCRIBE waits for the broker before the client gets an ERROR."""
+    rate: Rate | None
+    """The messages that one client may send per second; None for no limit."""
+    connect_timeout: float
+    """Seconds in which a client must send CONNECT."""
+    jobs: Sequence[MakeWork]
+    """The work to do once for each message of `job_rooms`, shared among all instances."""
+    job_rooms: Sequence[str]
+    """The rooms whose messages the `jobs` receive; by default the public room."""
+    budgets: Budgets | None
+    """The limits on connections, subscriptions and names."""
 
 
 class Client(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,7 +14,7 @@ from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
-from chatlab.chat.service import ChatService
+from chatlab.chat.service import ChatOptions, ChatService
 from chatlab.errors import BrokerUnavailable
 from chatlab.lab.engines.engine import Engine
 from chatlab.lab.until import until
@@ -29,6 +30,17 @@ async def service(broker: MemoryBroker) -> AsyncIterator[ChatService]:
     service = ChatService(broker)
     yield service
     await service.aclose()
+
+
+def test_chat_options_are_the_keywords_of_the_service() -> None:
+    (_, _, *keywords) = inspect.signature(ChatService.__init__).parameters
+    assert list(ChatOptions.__annotations__) == keywords
+
+
+async def test_a_misspelt_option_is_refused_before_the_broker_is_started() -> None:
+    no_server = RedisStreamsBroker("redis://127.0.0.1:1")
+    with pytest.raises(TypeError, match=r"unknown option 'heartbeat'; the options are app, .*heart_beat"):
+        await chat_server.start(no_server, heartbeat=(0, 0))  # type: ignore[call-arg]  # the type checker refuses it too
 
 
 async def ready(server: ChatServer) -> tuple[int, str]:

@@ -16,11 +16,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, Unpack
 
 from aiohttp import web
 
@@ -30,7 +30,7 @@ from chatlab.chat.endpoint.admin import Admin, AdminSettings
 from chatlab.chat.endpoint.page import ChatPage
 from chatlab.chat.endpoint.sockjs import SockJS
 from chatlab.chat.metrics import CONTENT_TYPE
-from chatlab.chat.service import ChatService
+from chatlab.chat.service import ChatOptions, ChatService
 from chatlab.chat.session.connection import StompConnection
 from chatlab.chat.session.logs import ConnectionLog
 from chatlab.classroom import EVERYWHERE, host_to_open, in_url
@@ -68,14 +68,18 @@ async def start(
     admin: AdminSettings | None = None,
     drain_seconds: float = DRAIN_SECONDS,
     trusted_proxies: Sequence[str] = (),
-    **options: Any,
+    **options: Unpack[ChatOptions],
 ) -> ChatServer:
-    """Start an instance of the chat on `broker`; `options` are `ChatService`'s. OSError if the port is taken.
+    """Start an instance of the chat on `broker`. Raise OSError if the port is taken, TypeError for an unknown option.
 
+    `origins`: the pages that may connect, other than the server's own, as https://example.org; "*" for any.
+    `host_names`: the names of this server, other than its addresses, localhost and names without a dot.
+    `admin`: where /readyz and /metrics are served, and to whom. `drain_seconds`: how long `aclose` waits for clients.
     `trusted_proxies`: addresses or networks of proxies whose X-Forwarded-For names the client.
 
-    A broker that is not connected yet is started, and then closed with the server.
+    A broker that is not connected yet is started, and closed with the server.
     """
+    _require_known(options)
     owns_broker = not broker.connected
     if owns_broker:
         await broker.start()
@@ -94,6 +98,12 @@ async def start(
         await server.aclose()
         raise
     return server
+
+
+def _require_known(options: Mapping[str, object]) -> None:
+    """Raise TypeError for an unknown option, before anything has been started that would need to be closed."""
+    if unknown := sorted(options.keys() - ChatOptions.__annotations__):
+        raise TypeError(f"unknown option {unknown[0]!r}; the options are {', '.join(ChatOptions.__annotations__)}")
 
 
 class ChatServer:
