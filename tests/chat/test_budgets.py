@@ -77,9 +77,9 @@ def test_names_are_counted_by_whose_they_are_and_freed_when_nobody_uses_them() -
     names = Names(4, 2, read.__contains__, clock=lambda: now)
     assert [names.use("read", "a"), names.use("b", "a"), names.use("c", "a")] == ["", "", "names-per-hour"]
     assert [names.use("c", "b"), names.use("d", "b"), names.use("e", "c")] == ["", "", "names"]
-    names.turn()
+    names.rotate()
     assert names.use("b", "z") == "", "it is no new one"
-    names.turn()
+    names.rotate()
     assert (len(names), sorted(names.in_use)) == (2, [])
     now = 3601.0
     assert [names.use("c", "a"), names.use("d", "a"), names.use("e", "a")] == ["", "", "names"]

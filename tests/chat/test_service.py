@@ -62,7 +62,7 @@ async def test_a_balancer_is_told_why_nobody_should_be_sent_here(fresh_redis: En
             assert await ready(server) == (200, "ready\n")
             draining = asyncio.create_task(server.service.drain("back soon", 5))
             await peer.websocket.wait_closed()
-            assert await ready(server) == (503, "draining: this instance is about to stop\n")
+            assert await ready(server) == (503, "draining: this instance is stopping\n")
             await draining
         await server.aclose()
 

@@ -1,14 +1,14 @@
-"""The chat on one port: STOMP over WebSocket at /ws, the page, health and metrics. `start()` is the way in.
+"""The chat on one port: STOMP over WebSocket at /ws, the page, health and metrics. `start()` begins here.
 
     /ws           WebSocket; subprotocols v12.stomp, v11.stomp, v10.stomp, or none; /ws/websocket is the same
     /ws/…         SockJS, for browsers whose WebSocket is blocked
     /             the page
-    /healthz      200 as long as this process turns
+    /healthz      200 while the event loop runs
     /readyz       200 if clients should be sent here, and what a crash of the broker may lose; else 503 and the reason
-    /metrics      for Prometheus; these two not for everybody, see admin.py
+    /metrics      for Prometheus; access to these two is restricted, see admin.py
 
-On aiohttp, but for what follows the upgrade to a WebSocket (net/endpoint.py). See connection.py for what a client asks
-for, and sockjs.py for SockJS.
+aiohttp serves everything except open WebSockets (net/endpoint.py). See connection.py for client requests and sockjs.py
+for SockJS.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ refusals = ThrottledLog(logger)
 PATH = "/ws"
 GOING_AWAY = "server shutting down"
 DRAIN_SECONDS = 5.0
-PING_SECONDS = 15.0  # of silence, then a ping, and as many again to answer it: a client may have no heart-beats
-# A STOMP frame may be cut over several WebSocket messages; one message is never larger than a frame and its neighbours.
-ROOM_FOR_HEADERS = 16 * 1024
-# Answered even where there is no place for one connection more.
+PING_SECONDS = 15.0  # of silence, then a ping, and as long again to answer it: a client may have no heart-beats
+# A STOMP frame may be split over several WebSocket messages; no message is larger than a frame and its neighbours.
+HEADER_ALLOWANCE = 16 * 1024
+# Answered even when every place is taken.
 ALWAYS = ("/healthz", "/readyz", "/metrics")
 
 
@@ -101,13 +101,13 @@ async def start(
 
 
 def _require_known(options: Mapping[str, object]) -> None:
-    """Raise TypeError for an unknown option, before anything has been started that would need to be closed."""
+    """Raise TypeError for an unknown option, before anything is started that would have to be closed."""
     if unknown := sorted(options.keys() - ChatOptions.__annotations__):
         raise TypeError(f"unknown option {unknown[0]!r}; the options are {', '.join(ChatOptions.__annotations__)}")
 
 
 class ChatServer:
-    """A running instance. `url` is where STOMP clients connect, `page_url` where people do."""
+    """A running instance. `url` is for STOMP clients, `page_url` for browsers."""
 
     def __init__(
         self,
@@ -128,13 +128,13 @@ class ChatServer:
         self._numbers = itertools.count(1)
         self._origins = origins
         self._names = handshake.known_names(host_names, origins)
-        self._accept = partial(handshake.accept, origins=origins, compression=False)  # compressed, no bytes are shared
+        self._accept = partial(handshake.accept, origins=origins, compression=False)  # else no bytes are shared
         self._end_settings = EndSettings(KeepAlive(PING_SECONDS, PING_SECONDS), held=service.held)
         self._sockjs = SockJS(
             self._open_peer,
             self._next_id,
             origins=origins,
-            max_size=service.limits.max_frame + ROOM_FOR_HEADERS,
+            max_size=service.limits.max_frame + HEADER_ALLOWANCE,
             accepting=lambda: not service.draining,
             take_place=self._take_sockjs_place,
             give_back=self._give_back_sockjs_place,
@@ -155,25 +155,25 @@ class ChatServer:
 
     @property
     def url(self) -> str:
-        """Where STOMP clients connect."""
+        """The URL for STOMP clients."""
         return f"ws://{self.host}:{self.port}{PATH}"
 
     @property
     def page_url(self) -> str:
-        """Where a browser opens the page."""
+        """The URL of the page, for a browser."""
         return f"http://{self.host}:{self.port}/"
 
     async def listen(self, host: str, port: int) -> None:
-        """Take connections from now on."""
+        """Start listening."""
         await self.service.ready()
         await self.admin.listen()
         await self._http.listen(host, port)
         self.host = in_url(host_to_open(self._http.host if self._http.host in EVERYWHERE else host))
         self.port = self._http.port
-        await self.service.say_crash_risk()  # now that it is sure to have started
+        await self.service.log_crash_risk()  # only now has it started for certain
 
     async def aclose(self) -> None:
-        """Accept no more, tell everybody (close code 1001), wait `drain_seconds` at most for them to leave, stop."""
+        """Stop listening, close every connection with 1001, wait at most `drain_seconds` for the clients, stop."""
         deadline = asyncio.get_running_loop().time() + self._drain_seconds
         await self._http.stop_listening()
         await self.service.drain(GOING_AWAY, self._drain_seconds)
@@ -208,12 +208,12 @@ class ChatServer:
     async def _readyz(self, request: web.Request) -> web.Response:
         if reason := await self.service.why_not_served():
             return web.Response(text=f"{reason}\n", status=503)
-        await self.service.ask_crash_risk()
+        await self.service.update_crash_risk()
         return web.Response(text=f"{self.service.readiness()}\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
         await self.service.why_not_served()
-        await self.service.ask_crash_risk()
+        await self.service.update_crash_risk()
         return web.Response(text=self.service.metrics_page(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
@@ -225,7 +225,7 @@ class ChatServer:
         open_end = partial(self._open_end, request)
         with self._place(request):
             return await upgrade(
-                request, accept, open_end, refusals, max_message=self.service.limits.max_frame + ROOM_FOR_HEADERS
+                request, accept, open_end, refusals, max_message=self.service.limits.max_frame + HEADER_ALLOWANCE
             )
 
     def _open_end(
@@ -243,7 +243,7 @@ class ChatServer:
         return f"{self.service.id}-{next(self._numbers)}"
 
     def _open_peer(self, transport: ClientTransport, request: web.Request, id: str) -> StompConnection:
-        """Begin a conversation, whatever the transport."""
+        """Start a client's session on a transport."""
         self.service.metrics.opened += 1
         address = self._address_of(request)
         counted = self._gate.counted_as(address)
@@ -253,7 +253,7 @@ class ChatServer:
     # --- Places ---
 
     def _address_of(self, request: web.Request) -> str:
-        """The client's address, "" if a trusted proxy does not say."""
+        """Return the client's address; "" if a trusted proxy does not name it."""
         return self._gate.proxies.client_behind(request.remote or "", request.headers.getall("X-Forwarded-For", ()))
 
     @contextmanager
@@ -267,7 +267,7 @@ class ChatServer:
             self.service.places.give_back(address)
 
     def _take_sockjs_place(self, request: web.Request) -> tuple[str, str]:
-        """Take a place for a SockJS session; 503 if there is none. Return what it is counted under, twice."""
+        """Take a place for a SockJS session; 503 if there is none. Return the two addresses it is counted under."""
         client = self._address_of(request)
         address, sockjs_address = self._gate.counted_as(client), counted_as(client, loopback=True)
         self._require_place(self.service.places.take(address), address)
