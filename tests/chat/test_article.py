@@ -1,4 +1,4 @@
-"""The article's builds, each fault shown by the evidence it leaves in Redis and at the clients."""
+"""The article's builds: each fault, by the evidence in Redis and at the clients."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_f6_the_builds_show_each_others_messages_as_empty(fresh_redis: Eng
         assert sorted(map(str, [await content(at_first) for _ in range(3)])) == ['"x"', "None", "x"]
 
 
-async def test_the_second_build_goes_on_after_an_error(fresh_redis: Engine, redis: Any) -> None:
+async def test_the_second_build_continues_after_an_error(fresh_redis: Engine, redis: Any) -> None:
     async with await as_in_the_article.start(fresh_redis.url, build="second") as server, Peer(server.url) as peer:
         await peer.subscribe("/topic/public")
         await until(lambda: server.faults)

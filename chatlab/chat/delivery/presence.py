@@ -7,7 +7,7 @@ A subscriber receives the list once, and then each change:
     {"room": "cats", "version": 9, "count": 614, "again": 12.0}
 
 `version` grows by one with each change: a subscriber that sees a jump has missed something, and subscribes again for
-the list. A list holds at most MAX_SHOWN people; `count` counts all. `again` replaces more than MAX_TOLD changes at
+the list. A list holds at most MAX_SHOWN people; `count` counts all. `again` replaces more than MAX_ANNOUNCED changes at
 once: subscribe again at a random moment within that many seconds, so that not all clients do at once.
 
 The cost grows with the number of changes, and that is bounded: the changes of a room are gathered for LOOK_SECONDS from
@@ -48,7 +48,7 @@ RENEW_SECONDS = 10.0
 LOOK_SECONDS = 1.0  # for gathering changes; also the longest delay before a change on another instance shows
 CLOSE_SECONDS = 1.0  # the broker may be unavailable; the notes expire anyway
 MAX_SHOWN = 500  # people in a list
-MAX_TOLD = 50  # people in a change
+MAX_ANNOUNCED = 50  # people in a change
 IN_A_ROW = 50  # rooms handled in one step before the next step gets its turn
 LISTS_PER_SECOND = 50  # the rate at which a room's watchers are asked to subscribe again
 BACKOFF = Backoff(longest=2.0)  # while the broker is unavailable
@@ -292,7 +292,7 @@ class Presence:
 
     def _change(self, room: str, watched: Watched, changes: Changes) -> WhoUpdate:
         count = len(watched.people or ())
-        if len(changes) > MAX_TOLD:
+        if len(changes) > MAX_ANNOUNCED:
             return WhoUpdate(room, watched.version, count, again=max(2.0, watched.watchers / LISTS_PER_SECOND))
         return WhoUpdate(room, watched.version, count, joined=changes.joined, left=changes.left)
 

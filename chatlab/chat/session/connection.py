@@ -533,7 +533,7 @@ class StompConnection:
         self.service.metrics.limited += 1
         if self._allowance is not None and self._allowance.exhausted:
             raise StompError("flooding: the client kept exceeding its message rate")
-        self.fail(event, "not sent: too many messages per second")
+        self.fail(event, "not sent: too many messages a second")
 
     def _publish(self, event: Send, outgoing: Outgoing) -> None:
         # With a key, the broker can retry without adding a second record; only a receipt is worth that cost.
