@@ -235,11 +235,11 @@ class ChatService:
         """Use a topic that has not been in use here recently. Return "", or why it would exceed a limit."""
         if self._names_timer is None:
             self._schedule_rotation()
-        over = self.names.use(topic, by)
-        if not over:
+        exceeded = self.names.use(topic, by)
+        if not exceeded:
             return ""
-        self.refusals.note(over, whose=by)
-        if over == "names":
+        self.refusals.note(exceeded, whose=by)
+        if exceeded == "names":
             return "too many rooms, topics and queues are in use here (limit names): use an existing one, or wait"
         most = self.budgets.names_per_hour
         return f"more than {most} new rooms, topics and queues within an hour (limit names-per-hour): use existing ones"

@@ -36,7 +36,7 @@ logger = logging.getLogger("chatlab.chat.workers")
 
 Work = Callable[[ChatRecord], Awaitable[None]]
 
-WAITS = Backoff(longest=2.0)  # the longest pause: work resumes at most this long after the disk is back
+BACKOFF = Backoff(longest=2.0)  # the longest pause: work resumes at most this long after the disk is back
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ class Workers:
     async def _run(self, job: Job, topic: str) -> None:
         tally = self.tallies[job.name]
 
-        def note(error: Exception, wait: float) -> None:
+        def log_retry(error: Exception, wait: float) -> None:
             tally.ready[topic].clear()
             logger.warning("job %s cannot read %s, next attempt in %.1f s: %s", job.name, topic, wait, error)
 
-        retry = Retry(on=BrokerError, on_failure=note)
+        retry = Retry(on=BrokerError, on_failure=log_retry)
         with suppress(BrokerClosed):
             async for attempt in retry:
                 with attempt:
@@ -102,16 +102,16 @@ class Workers:
         try:
             async for delivery in member:
                 record = record_of(delivery)
-                if record is None or await self._did(job, record, member, tally):
+                if record is None or await self._finish(job, record, member, tally):
                     await member.ack(delivery)
                 retry.reset()
         finally:
             await member.aclose()
         raise BrokerUnavailable(f"the group {job.name} ended this member's subscription")
 
-    async def _did(self, job: Job, record: ChatRecord, member: GroupConsumer, tally: Tally) -> bool:
+    async def _finish(self, job: Job, record: ChatRecord, member: GroupConsumer, tally: Tally) -> bool:
         retry = Retry(
-            on=(NotNow, BrokerUnavailable), backoff=WAITS, on_failure=partial(self._waits, job, record, tally)
+            on=(NotNow, BrokerUnavailable), backoff=BACKOFF, on_failure=partial(self._log_waiting, job, record, tally)
         )
         try:
             async for attempt in retry:
@@ -145,7 +145,7 @@ class Workers:
                     )
             raise
 
-    def _waits(self, job: Job, record: ChatRecord, tally: Tally, error: Exception, wait: float) -> None:
+    def _log_waiting(self, job: Job, record: ChatRecord, tally: Tally, error: Exception, wait: float) -> None:
         """Log a wait once for each reason, so that an outage of hours does not fill the log."""
         if tally.waiting.get(record.destination) != str(error):
             tally.waiting[record.destination] = str(error)

@@ -67,7 +67,7 @@ async def test_f1_f2_f4_f5_f11_each_record_reaches_one_instance_in_quotes_and_st
         at_home, abroad = await here.rest(), await there.rest()
         assert [text for text in at_home if not text.startswith('"')] == [str(number) for number in range(10)]
         in_quotes = [text for text in at_home + abroad if text.startswith('"')]
-        assert sorted(in_quotes) == [f'"{number}"' for number in range(10)], "each at one of the two, once"
+        assert sorted(in_quotes) == [f'"{number}"' for number in range(10)], "each reached one of the two, once"
         assert len(abroad) < 10
         assert (await redis.xinfo_stream("chat-stream"))["length"] == 10
 

@@ -68,7 +68,7 @@ def test_a_pace_allows_a_burst_of_five_seconds_worth() -> None:
     now += 2.0
     assert pace.spend(10) == 0.0
     now += 3600.0
-    assert pace.spend(51) == pytest.approx(0.1), "what is not used does not add up"
+    assert pace.spend(51) == pytest.approx(0.1), "unused capacity does not accumulate"
     assert Pace(0).spend(1 << 40) == 0.0
 
 
@@ -78,7 +78,7 @@ def test_names_are_counted_by_client_and_freed_when_unused() -> None:
     assert [names.use("read", "a"), names.use("b", "a"), names.use("c", "a")] == ["", "", "names-per-hour"]
     assert [names.use("c", "b"), names.use("d", "b"), names.use("e", "c")] == ["", "", "names"]
     names.rotate()
-    assert names.use("b", "z") == "", "it is no new one"
+    assert names.use("b", "z") == "", "it is not a new name"
     names.rotate()
     assert (len(names), sorted(names.in_use)) == (2, [])
     now = 3601.0

@@ -100,7 +100,7 @@ def test_a_packed_message_keeps_its_headers_and_its_octets() -> None:
     record = record_of(Record("topic:{x}", "1-0", packed))
     assert record is not None
     assert record.message.body == b"\x89PNG\n\0"
-    assert record.message.headers == (("content-type", "image/png"), ("a", "b")), "gap is the server's to say"
+    assert record.message.headers == (("content-type", "image/png"), ("a", "b")), "only the server sets gap"
 
 
 def test_a_private_message_shows_its_destination_without_the_owner() -> None:

@@ -92,7 +92,7 @@ async def test_sockjs_sessions_and_unfinished_bodies_delay_the_stop_by_one_drain
 
 async def test_a_stream_that_is_not_read_delays_the_stop_by_one_drain(draining: ChatServer) -> None:
     async with connected(draining, STREAM % b"a", b"o\n") as (reader, _):
-        reader._transport.pause_reading()  # the client stops reading
+        reader._transport.pause_reading()  # type: ignore[attr-defined]  # the client stops reading
         session = draining._sockjs.sessions["a"]
         session.write(b'"x",' * 1_000_000)
         await asyncio.sleep(0.1)

@@ -52,7 +52,7 @@ async def test_each_message_of_the_rooms_is_a_line_of_the_audit_log(broker: Memo
     written = sorted(lines(log), key=lambda line: line["room"])
     assert [(line["sender"], line["content"]) for line in written] == [("Ana", "meow"), ("Ana", "야옹\n{}")]
     assert [line["id"].split("/")[0] for line in written] == ["cats", "새"]
-    assert log.stat().st_mode & 0o077 == 0, "for its owner's eyes alone"
+    assert log.stat().st_mode & 0o077 == 0, "only the owner may read it"
 
 
 async def waiting(server: chat_server.ChatServer, path: Path) -> None:
@@ -274,7 +274,7 @@ async def test_two_instances_share_the_audit_log_and_one_takes_over_when_the_oth
         stored = [str(id, "ascii") for id, _ in await redis.xrange("chat-stream")]
         ids = [line["id"].removeprefix("public/") for line in lines(log)]
         assert set(ids) == set(stored), "each at least once"
-        assert len(ids) - len(stored) <= 32, "and again only what the dead one held"
+        assert len(ids) - len(stored) <= 32, "only records held by the killed instance are repeated"
         assert not await redis.exists("chat-stream:set-aside:audit")
 
 

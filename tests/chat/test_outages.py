@@ -182,5 +182,5 @@ async def test_a_client_that_does_not_answer_the_close_does_not_hold_up_the_stop
     await reader.readuntil(b"\r\n\r\n")
     async with asyncio.timeout(5):
         await server.aclose()
-    assert (await reader.read()).startswith(b"\x88"), "a Close frame, then the end"
+    assert (await reader.read()).startswith(b"\x88"), "a Close frame, then end of stream"
     writer.close()

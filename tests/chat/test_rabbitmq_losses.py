@@ -71,7 +71,7 @@ async def test_a_room_a_queue_and_a_job_recover_and_subscribers_see_the_gap(
 
 
 async def until_a_gap_shows(peer: Peer) -> None:
-    """Return the first message after a loss, which is marked with a gap; earlier ones may be lost."""
+    """Send until a message arrives after the loss, marked with a gap; earlier ones may be lost."""
     async with asyncio.timeout(20):
         while True:
             await peer.send("SEND", chat("after", "cats"), destination="/app/chat.sendMessage")

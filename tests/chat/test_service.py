@@ -116,7 +116,7 @@ async def test_drain_closes_a_client_only_after_the_receipts_for_all_it_sent() -
         await until(lambda: broker.asked == 3)
         draining = asyncio.create_task(server.service.drain("back soon", 10))
         await until(lambda: server.service.draining)
-        assert connection in server.service.connections, "nobody is sent away while the broker has not answered"
+        assert connection in server.service.connections, "no client is closed before the broker has answered"
         broker.storing.set()
         assert [(await peer.frame("RECEIPT")).get("receipt-id") for _ in range(3)] == ["0", "1", "2"]
         assert await peer.close_code() == 1001

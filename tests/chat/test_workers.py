@@ -118,7 +118,7 @@ async def test_work_that_raises_not_now_waits_and_keeps_its_order(
     assert disk.written == ["0", "1", "2", "3", "4"]
     assert (tally.done, tally.failed, tally.waiting) == (5, 0, {})
     await workers.aclose()
-    assert caplog.text.count("the disk is full") == 1, "said once, however long it lasts"
+    assert caplog.text.count("the disk is full") == 1, "logged once, however long it lasts"
 
 
 async def test_waiting_does_not_count_as_an_attempt_after_a_takeover(fresh_redis: Engine) -> None:

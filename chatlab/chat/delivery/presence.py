@@ -49,7 +49,7 @@ LOOK_SECONDS = 1.0  # for gathering changes; also the longest delay before a cha
 CLOSE_SECONDS = 1.0  # the broker may be unavailable; the notes expire anyway
 MAX_SHOWN = 500  # people in a list
 MAX_ANNOUNCED = 50  # people in a change
-IN_A_ROW = 50  # rooms handled in one step before the next step gets its turn
+ROOMS_PER_STEP = 50  # rooms handled in one step before the next step gets its turn
 LISTS_PER_SECOND = 50  # the rate at which a room's watchers are asked to subscribe again
 BACKOFF = Backoff(longest=2.0)  # while the broker is unavailable
 MAX_LOGGED = 1000  # remembered faults, so that each is logged once
@@ -233,7 +233,7 @@ class Presence:
 
     async def _check_due(self) -> None:
         """Check the watched rooms that are due, and new ones: some now, the rest in the next round."""
-        for room in [*itertools.islice(self._unseen, IN_A_ROW), *_due(self._looking)]:
+        for room in [*itertools.islice(self._unseen, ROOMS_PER_STEP), *_due(self._looking)]:
             if room in self._watched:
                 await self._check(room, self._watched[room])
 
@@ -256,7 +256,7 @@ class Presence:
     async def _renew(self) -> None:
         """Extend the notes that were written or renewed longest ago."""
         own = self._own
-        for _ in range(IN_A_ROW):
+        for _ in range(ROOMS_PER_STEP):
             if own is None or (due := own.next_renewal(RENEW_SECONDS)) is None or due > _now():
                 break
             room = next(iter(own.rooms))
@@ -346,9 +346,9 @@ def _forget_served(watched: Watched) -> None:
 
 
 def _due(times: dict[str, float]) -> list[str]:
-    """Return the rooms whose time has come, earliest first: at most IN_A_ROW, the rest follow in the next round."""
+    """Return the rooms whose time has come, earliest first: at most ROOMS_PER_STEP, the rest follow later."""
     now = _now()
-    return list(itertools.islice(itertools.takewhile(lambda room: times[room] <= now, times), IN_A_ROW))
+    return list(itertools.islice(itertools.takewhile(lambda room: times[room] <= now, times), ROOMS_PER_STEP))
 
 
 def _now() -> float:

@@ -25,7 +25,7 @@ from chatlab.brokers.port import HasPresence
 from chatlab.untrusted_json import parse
 
 NOTE_SECONDS = 30.0  # how long the users of a dead instance still show
-GONE_SECONDS = 1.0  # the lifetime of a note that says that nobody is left
+EMPTY_NOTE_SECONDS = 1.0  # the lifetime of a note that says that nobody is left
 MAX_CHANGES = 64  # people in a note of changes
 LONGEST_HEADING = 80  # a longer one is another program's, and the whole note is read each time
 HEADING = re.compile(r"(people|changes) (\w+) (\d+)(?:\.\d+)?\Z")
@@ -137,7 +137,7 @@ class OwnNotes:
         if room in self._written:
             self._number += 1
             await self._broker.announce(
-                room, self._instance, f"people {self._instance} {self._number}\n[]", GONE_SECONDS
+                room, self._instance, f"people {self._instance} {self._number}\n[]", EMPTY_NOTE_SECONDS
             )
             del self._written[room]
 

@@ -186,10 +186,10 @@ class Queue:
             )
 
     async def _pump(self) -> None:
-        def note(error: Exception, wait: float) -> None:
+        def log_retry(error: Exception, wait: float) -> None:
             logger.warning("queue %r cannot be read, next attempt in %.1f s: %s", self.destination, wait, error)
 
-        retry = Retry(on=BrokerError, on_failure=note)
+        retry = Retry(on=BrokerError, on_failure=log_retry)
         with suppress(BrokerClosed):
             async for attempt in retry:
                 with attempt:

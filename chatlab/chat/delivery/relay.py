@@ -103,10 +103,10 @@ class Relay:
             task.cancel()
 
     async def _pump(self, followed: FollowedTopic) -> None:
-        def waits(error: Exception, seconds: float) -> None:
+        def log_retry(error: Exception, seconds: float) -> None:
             logger.warning("topic %r cannot be read, next attempt in %.1f s: %s", followed.topic, seconds, error)
 
-        retry = Retry(on=BrokerError, backoff=BACKOFF, on_failure=waits)
+        retry = Retry(on=BrokerError, backoff=BACKOFF, on_failure=log_retry)
         try:
             async for attempt in retry:
                 with attempt:

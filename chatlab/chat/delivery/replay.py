@@ -38,7 +38,7 @@ MAX_WAITING = 64 * 1024
 MAX_UNACKNOWLEDGED = 256  # messages of one subscription that may be open when its replay continues
 PAGES = 64  # in progress at once, over all clients of an instance: 16 MiB
 STALLED = 2.0  # seconds after which a page that its client does not take no longer counts as in progress
-LOOK_AGAIN = 0.01, 0.25  # seconds: the first pause, and the longest
+POLL_SECONDS = 0.01, 0.25  # seconds: the first pause, and the longest
 MAX_HISTORY = 10_000
 
 
@@ -87,7 +87,7 @@ class Turn:
 
     async def wait_for_space(self, subscriber: Subscriber, seconds: float | None = None) -> None:
         """Wait until the client has taken most of what it was sent, but at most `seconds`."""
-        loop, (pause, longest) = asyncio.get_running_loop(), LOOK_AGAIN
+        loop, (pause, longest) = asyncio.get_running_loop(), POLL_SECONDS
         until = None if seconds is None else loop.time() + seconds
         if subscriber.acknowledges:
             unacknowledged = [each for each in self._acknowledging if each.pending]

@@ -281,7 +281,7 @@ class ChatServer:
         self.service.places.give_back(address)
         self.service.sockjs_places.give_back(sockjs_address)
 
-    def _require_place(self, over: str, address: str) -> None:
-        if over:
-            self.service.refusals.note(over, REMEDY[over], whose=address)
-            raise web.HTTPServiceUnavailable(text=refusal_of(over), headers={"Retry-After": "10"})
+    def _require_place(self, exceeded: str, address: str) -> None:
+        if exceeded:
+            self.service.refusals.note(exceeded, REMEDY[exceeded], whose=address)
+            raise web.HTTPServiceUnavailable(text=refusal_of(exceeded), headers={"Retry-After": "10"})

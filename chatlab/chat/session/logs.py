@@ -13,7 +13,7 @@ from typing import Any
 from chatlab.logs.throttled import ThrottledLog
 
 LINES = 200  # of one kind in ten seconds: enough for a class, in which each member causes one; not for a flood
-_seldom: dict[str, ThrottledLog] = {}  # by the logger's name; there are only a few loggers
+_throttled: dict[str, ThrottledLog] = {}  # by the logger's name; there are only a few loggers
 
 
 class ConnectionLog(logging.LoggerAdapter[logging.Logger]):
@@ -27,5 +27,5 @@ class ConnectionLog(logging.LoggerAdapter[logging.Logger]):
         """Log a line, or count it if there have been too many of its kind."""
         if self.isEnabledFor(level):
             message, given = self.process(msg, kwargs)
-            seldom = _seldom.setdefault(self.logger.name, ThrottledLog(self.logger, lines=LINES))
-            seldom.log(level, message, *args, extra=given["extra"], exc_info=given.get("exc_info"))
+            throttled = _throttled.setdefault(self.logger.name, ThrottledLog(self.logger, lines=LINES))
+            throttled.log(level, message, *args, extra=given["extra"], exc_info=given.get("exc_info"))

@@ -154,4 +154,4 @@ async def test_records_trimmed_between_two_pages_of_a_replay_are_marked_as_a_gap
     numbers = [int(content) for content, _ in got]
     assert numbers == sorted(set(numbers)), "in order, each once"
     for (content, gap), before in zip(got[1:], numbers, strict=False):
-        assert int(content) == before + 1 or gap == "true", f"{before} is followed by {content} without a word"
+        assert int(content) == before + 1 or gap == "true", f"{before} is followed by {content} without a gap"

@@ -191,7 +191,7 @@ async def test_user_input_cannot_forge_a_log_line(server: ChatServer, caplog: py
         await peer.frame("ERROR")
     for record in caplog.records:
         if record.name == "chatlab.chat":
-            assert record.getMessage().isprintable(), "what users say is in the fields"
+            assert record.getMessage().isprintable(), "user input is in the fields"
             assert "hunter2" not in str(vars(record))
     assert any(getattr(record, "connection", "") for record in caplog.records)
 

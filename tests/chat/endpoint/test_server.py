@@ -140,7 +140,7 @@ async def test_a_silent_client_is_pinged_and_dropped_without_a_pong(
     async with await chat_server.start(broker) as server, Peer(server.url, "answers") as peer:
         reader, writer = await raw_websocket(server.port)
         assert await reader.readexactly(2) == b"\x89\x00", "a Ping without a payload"
-        assert await reader.read() == b"", "no answer, and it is over"
+        assert await reader.read() == b"", "without a pong, the connection is closed"
         assert "no answer to a ping" in caplog.text
         writer.close()
         await peer.subscribe("/topic/public")

@@ -151,7 +151,7 @@ async def test_a_commit_with_one_refused_message_gets_no_receipt(server: ChatSer
         assert sorted(await answers(peer, 2)) == [("MESSAGE", "bad"), ("RECEIPT", "good")]
         await peer.nothing_more()
         kept = [json.loads(record.body)["content"] for record in await broker.history("chat-stream")]
-        assert kept == ["a", "b", "a"], "what was refused alone is missing: a broker takes messages one by one"
+        assert kept == ["a", "b", "a"], "only the refused message is missing: a broker takes messages one by one"
 
 
 async def test_a_handlers_exception_reaches_the_client_without_its_details(server: ChatServer) -> None:

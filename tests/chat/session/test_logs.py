@@ -71,7 +71,7 @@ async def test_each_log_line_is_found_by_the_session_id_in_connected(server: Cha
     assert None not in sessions
     assert book.said(sessions[0]) == ["connected", "message refused", "refused", "ended"]
     assert book.said(sessions[1]) == ["connected", "ended"]
-    assert len(book.records) == 6, "there is no line that belongs to nobody"
+    assert len(book.records) == 6, "every line belongs to a session"
 
 
 @pytest.mark.parametrize("form", [Lines(), JsonLines()], ids=["for people", "as JSON"])
@@ -85,7 +85,7 @@ async def test_user_input_cannot_break_a_log_line_and_secrets_and_bodies_are_not
         await eve.close_code()
     lines = [form.format(record) for record in book.records]
     assert all(line.isprintable() for line in lines), lines
-    assert any("all is lost" in line for line in lines), "it is in the log, as what it is"
+    assert any("all is lost" in line for line in lines), "the text is logged as a value"
     for secret in ("hunter2", "t-eve", "between us"):
         assert not any(secret in line for line in lines)
 
@@ -126,7 +126,7 @@ async def test_every_log_line_about_a_connection_has_its_id_on_every_transport(
         (connection,) = server.service.connections
         assert isinstance(connection, StompConnection)
         if way == "SockJS":
-            reader._transport.pause_reading()  # the client stops reading
+            reader._transport.pause_reading()  # type: ignore[attr-defined]  # the client stops reading
             await reader.readuntil(b"o\n")
             connection.transport.sink.write(b"x" * 20_000_000)
             server.service.fanout.send(b"x" * 2_000, (connection.transport.sink,))

@@ -190,7 +190,7 @@ async def test_a_replay_that_cannot_be_read_is_reported_and_live_messages_follow
             await peer.say(number)
             live = await peer.frame("MESSAGE")
             assert (content(live), live.get("gap")) == (number, gap)
-        assert server.service.why_not_ready() == "", "a fault of one subscription is not the instance's"
+        assert server.service.why_not_ready() == "", "the fault of one subscription does not affect the instance"
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
