@@ -165,7 +165,7 @@ class Application:
         if isinstance(result, Outgoing):
             return Answer(result)
         if isinstance(result, Awaitable):
-            return Answer(later=_answered_later(route, result))
+            return Answer(later=_await_answer(route, result))
         return Answer(route.outgoing(result))
 
     async def call_subscription(self, call: Call) -> bytes:
@@ -220,7 +220,7 @@ class _Route:
         return Outgoing(self.send_to, body if in_room else pack(self.send_to, [("content-type", JSON)], body))
 
 
-async def _answered_later(route: _Route, result: Awaitable[Any]) -> Outgoing | None:
+async def _await_answer(route: _Route, result: Awaitable[Any]) -> Outgoing | None:
     return route.outgoing(await result)
 
 

@@ -67,10 +67,10 @@ SERVER_HEADERS = frozenset(
 )
 
 # An empty part, or one that a path would drop; invisible characters; a leading or trailing space.
-_NO_PART = re.compile(r"//|/\.{1,2}(?:/|$)|[\x00-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060-\u206f\ufeff]|^\s|\s$")
+_BAD_PART = re.compile(r"//|/\.{1,2}(?:/|$)|[\x00-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060-\u206f\ufeff]|^\s|\s$")
 # Wildcards and templates: some server gives them a meaning in a destination; this one does not.
 _WILDCARDS = re.compile(r"[*#>?{}\[\]]|(?:^|[./])\+(?:[./]|$)")
-_UNSEEN = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn"})
+_INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn"})
 _REPEATED = re.compile(r"/(?:\.{0,2}/)*")
 _JSON_HEADERS: Final[StompHeaders] = (("content-type", JSON),)
 
@@ -168,7 +168,7 @@ def fault_in(destination: str) -> str:
     if (
         not destination.startswith((TOPIC_PREFIX, QUEUE_PREFIX, USER_PREFIX))
         or destination.endswith("/")
-        or _NO_PART.search(destination)
+        or _BAD_PART.search(destination)
     ):
         return f"unknown destination: {destination!r}"
     return ""
@@ -194,7 +194,7 @@ def shown_destination(destination: str) -> str:
 def plain(destination: str) -> str:
     """Return the plainest spelling of a destination: `/USER/queue%2Fprivate/ ` becomes `/user/queue/private`."""
     text = unicodedata.normalize("NFKC", unquote(destination)).casefold()
-    seen = "".join(char for char in text if unicodedata.category(char) not in _UNSEEN)
+    seen = "".join(char for char in text if unicodedata.category(char) not in _INVISIBLE)
     return _REPEATED.sub("/", seen.replace("\\", "/")).rstrip("/.;")
 
 
@@ -246,11 +246,11 @@ def record_of(delivery: Record) -> ChatRecord | None:
 
 def _room_record(destination: str, delivery: Record) -> ChatRecord:
     """Return a room's record with its id in front of the other fields."""
-    body = delivery.body if _is_chats_own(delivery.body) else _with_each_field_once(delivery.body)
+    body = delivery.body if _is_own_format(delivery.body) else _with_fields_once(delivery.body)
     return _record(destination, delivery.id, b'{"id":"%s",%s' % (delivery.id.encode(), body[1:]), _JSON_HEADERS)
 
 
-def _is_chats_own(body: bytes) -> bool:
+def _is_own_format(body: bytes) -> bool:
     """Return whether the chat wrote it: then encoding it again gives the same bytes, and no more checks are needed."""
     try:
         return _encode(_stored.decode(body)) == body
@@ -258,7 +258,7 @@ def _is_chats_own(body: bytes) -> bool:
         return False
 
 
-def _with_each_field_once(body: bytes) -> bytes:
+def _with_fields_once(body: bytes) -> bytes:
     """Return the object of another program or handler without its "id": clients resume only from our ids.
 
     Of a repeated field, the last counts. Raise ValueError if it is not an object, or has no other fields.

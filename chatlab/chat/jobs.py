@@ -157,13 +157,13 @@ def mentioned(content: str, people: Iterable[Person]) -> list[Person]:
     found: dict[str, None] = {}
     for at in MENTION.finditer(content):
         rest = content[at.end() :]
-        name = next((name for name in longest_first if rest.startswith(name) and _ends(name, rest)), None)
+        name = next((name for name in longest_first if rest.startswith(name) and _ends_name(name, rest)), None)
         if name is not None:
             found[name] = None
     return [person for name in found for person in by_name[name]]
 
 
-def _ends(name: str, text: str) -> bool:
+def _ends_name(name: str, text: str) -> bool:
     """Return whether the name ends there: @Ana is not in @Anabel; but Korean appends particles, as in @민지야."""
     following = text[len(name) : len(name) + 1]
     return not goes_on(following) or "가" <= following <= "힣"

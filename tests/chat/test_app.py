@@ -97,7 +97,7 @@ async def test_a_result_without_a_send_to_is_a_type_error() -> None:
     def greet(call: Call) -> str:
         return "hello"
 
-    with pytest.raises(TypeError, match="no send_to says where it goes"):
+    with pytest.raises(TypeError, match="has no send_to"):
         app.call_message(call("/app/greet"), b"")
 
 

@@ -220,7 +220,7 @@ async def test_a_client_cannot_forge_a_notification(server: chat_server.ChatServ
         victim = minji.connected.get("user-name")
         await minji.subscribe(f"/user/queue/{queue}")
         await eve.send("SEND", '{"kind":"mention"}', destination=f"/user/{victim}/queue/{queue}")
-        assert "comes from the server itself" in ((await eve.frame("ERROR")).get("message") or "")
+        assert "only the server sends there" in ((await eve.frame("ERROR")).get("message") or "")
         await minji.nothing_more()
 
 

@@ -43,7 +43,7 @@ MAX_HISTORY = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ReplayRequest:
     """The past records that a SUBSCRIBE asks for: those after an id, or the last N."""
 
     after: str | None = None
@@ -75,7 +75,7 @@ def _is_id(text: str, broker: Broker) -> bool:
     return True
 
 
-class Turn:
+class ReplayTurn:
     """What the replays of one connection share: one page at a time, and a bound on what the client has not taken.
 
     Not taken: what its sink has buffered, and what it was sent and has not acknowledged, which the session keeps.
@@ -114,11 +114,11 @@ class Replays:
         self._broker = broker
         self._pages = asyncio.Semaphore(pages)  # it is fair: first come, first served
 
-    def of(self, subscriber: Subscriber, wanted: Wanted) -> Replay:
+    def of(self, subscriber: Subscriber, wanted: ReplayRequest) -> Replay:
         """Return the replay for a subscriber that is in the hub and holds live records back."""
         return Replay(self._hub, self._broker if isinstance(self._broker, KeepsHistory) else None, subscriber, wanted)
 
-    async def run(self, replay: Replay, turn: Turn) -> None:
+    async def run(self, replay: Replay, turn: ReplayTurn) -> None:
         """Send the records requested, and let the subscriber go live.
 
         `turn` belongs to the connection, and is taken for each page. Raise `BrokerUnavailable` if the broker cannot be
@@ -130,7 +130,7 @@ class Replays:
                 await turn.wait_for_space(replay.subscriber)
                 live = await self._send_page(replay, turn)
 
-    async def _send_page(self, replay: Replay, turn: Turn) -> bool:
+    async def _send_page(self, replay: Replay, turn: ReplayTurn) -> bool:
         """Send the next page. Return whether it was the last, so that the subscriber is live."""
         async with self._pages:
             if await replay.send_page():
@@ -148,7 +148,7 @@ class Replays:
 class Replay:
     """One replay: what the client requested, and how far it has got."""
 
-    def __init__(self, hub: Hub, broker: KeepsHistory | None, subscriber: Subscriber, wanted: Wanted) -> None:
+    def __init__(self, hub: Hub, broker: KeepsHistory | None, subscriber: Subscriber, wanted: ReplayRequest) -> None:
         self.subscriber = subscriber
         self._hub = hub
         self._broker = broker  # None if it keeps no history
@@ -164,11 +164,11 @@ class Replay:
             subscriber.gap = self._wanted.after not in (None, BEGINNING)
             return True
         if self._after is None:
-            self._after = await self._beginning(self._broker)
+            self._after = await self._start(self._broker)
         if subscriber.overflowed and self._at_end:
             subscriber.hold()
         page = await self._read(self._broker)
-        subscriber.send(self._hub.fanout, self._its(page))
+        subscriber.send(self._hub.fanout, self._own_records(page))
         self._hub.fanout.flush()
         self._after = page.records[-1].id if page.records else self._after
         subscriber.seen = "" if self._after == BEGINNING else self._after
@@ -177,18 +177,18 @@ class Replay:
             subscriber.keep_nothing()  # it comes with a later page
         return self._at_end and not subscriber.overflowed
 
-    def _its(self, page: Page) -> list[ChatRecord]:
+    def _own_records(self, page: Page) -> list[ChatRecord]:
         """Return the subscriber's records of a page: a user's topic holds all queues of that user."""
         records = map(record_of, page.records)
         return [record for record in records if record and record.destination == self.subscriber.destination]
 
-    async def _beginning(self, broker: KeepsHistory) -> str:
+    async def _start(self, broker: KeepsHistory) -> str:
         """Return the id to read after."""
         wanted = self._wanted
         if wanted.after is not None:
             return await self._within_limit(broker, wanted.after)
         if self.subscriber.destination.startswith(USER_PREFIX):
-            return await self._before_its_newest(broker, wanted.last)
+            return await self._before_own_newest(broker, wanted.last)
         return await broker.before_newest(self._topic, wanted.last) or BEGINNING
 
     async def _within_limit(self, broker: KeepsHistory, after: str) -> str:
@@ -199,7 +199,7 @@ class Replay:
         self.subscriber.gap = True
         return later
 
-    async def _before_its_newest(self, broker: KeepsHistory, count: int) -> str:
+    async def _before_own_newest(self, broker: KeepsHistory, count: int) -> str:
         """Return what the broker's `before_newest` would for the subscriber's records alone. Keeps only ids."""
         places: deque[str] = deque(maxlen=count)
         after, more = BEGINNING, True

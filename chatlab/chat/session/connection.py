@@ -180,19 +180,19 @@ class StompConnection:
         """Act on the rest of the last message, and wait while too much is on its way to the broker."""
         unfinished, self._unfinished = self._unfinished, None
         if unfinished is not None:
-            await self._act_on_the_rest(*unfinished)
+            await self._act_on_rest(*unfinished)
         if self._messages + self.session.frames_received >= self._check_at:
             self._within_budgets()
         if self._pause:
             pause, self._pause = self._pause, 0.0
             with self.not_reading():
                 await asyncio.sleep(pause)
-        while self._has_too_much_under_way() and not self._ended:
+        while self._has_too_much_in_flight() and not self._ended:
             self._some_sent.clear()
             with self.not_reading():
                 await self._some_sent.wait()
 
-    async def _act_on_the_rest(self, event: Event | None, events: Iterator[Event]) -> None:
+    async def _act_on_rest(self, event: Event | None, events: Iterator[Event]) -> None:
         if event is not None:
             await self._act(event)
         for number, each in enumerate(events, 1):
@@ -208,17 +208,17 @@ class StompConnection:
         frames = self._messages + self.session.frames_received
         budget, self._pause = self._paces.wait(frames, self._events, self._octets)
         self._octets, self._check_at = 0, frames + CHECK_EVERY
-        if not budget and self._has_too_many_unanswered():
+        if not budget and self._exceeds_receipts():
             budget = "receipts"
         if budget:
             self.service.delays.note(budget, whose=self._whose())
         return not budget
 
-    def _has_too_many_unanswered(self) -> bool:
+    def _exceeds_receipts(self) -> bool:
         return bool(self._sending) and self.session.unanswered > self.service.budgets.receipts
 
-    def _has_too_much_under_way(self) -> bool:
-        return len(self._sending) >= MAX_SENDING or self._has_too_many_unanswered()
+    def _has_too_much_in_flight(self) -> bool:
+        return len(self._sending) >= MAX_SENDING or self._exceeds_receipts()
 
     def end(self) -> None:
         """Release everything: the transport has closed."""
@@ -269,7 +269,7 @@ class StompConnection:
         extra = {"connection": self.id, "reason": reason, "field": field}
         self.service.throttled_log.info("message refused", extra=extra)
         waits_for_it = event.receipt is not None or isinstance(event, Subscribe)
-        if waits_for_it and not self._sees_errors():
+        if waits_for_it and not self._listens_for_errors():
             return self._error(reason, event)
         return self.delay(event, reason, field)
 
@@ -281,12 +281,12 @@ class StompConnection:
 
     def fail_afterwards(self, event: Event, reason: str) -> None:
         """Report a failure after the RECEIPT: on `/user/queue/errors`, or with ERROR."""
-        if not self._sees_errors():
+        if not self._listens_for_errors():
             return self._error(reason)
         self._report(event, reason)
         return self.flush()
 
-    def _sees_errors(self) -> bool:
+    def _listens_for_errors(self) -> bool:
         return any(subscription.destination == ERRORS for subscription in self.session.subscriptions.values())
 
     def _report(self, event: Event, reason: str, field: str = "") -> None:
@@ -297,7 +297,9 @@ class StompConnection:
             if subscription.destination == ERRORS:
                 self.session.message(subscription, message)
 
-    def _error(self, reason: str, event: Event | None = None, code: int = 1008, headers: StompHeaders = ()) -> None:
+    def _send_error(
+        self, reason: str, event: Event | None = None, code: int = 1008, headers: StompHeaders = ()
+    ) -> None:
         """Send ERROR with the receipt id of the frame it answers, and close."""
         self._failed = True
         self.session.error(reason, event=event, code=code, headers=headers)
@@ -383,7 +385,7 @@ class StompConnection:
                 case Disconnect():
                     self.done(event)
         except Exception as error:
-            self._end_after(event, error)
+            self._end_with_error(event, error)
         return True
 
     async def _act(self, event: Event) -> None:
@@ -397,15 +399,15 @@ class StompConnection:
                 case Connect():
                     await self._connect(event)
                 case Subscribe():
-                    await self._keep_pace_of_subscribes()
+                    await self._throttle_subscribe()
                     if not (self._ended or self._failed):
                         await self._subscriptions.subscribe(event, self._user())
                 case Commit():
                     await self._commit(event)
         except Exception as error:
-            self._end_after(event, error)
+            self._end_with_error(event, error)
 
-    async def _keep_pace_of_subscribes(self) -> None:
+    async def _throttle_subscribe(self) -> None:
         if pause := self._paces.subscribes.spend(1):
             self.service.delays.note("subscribes-per-second", whose=self._whose())
             self.flush()
@@ -418,7 +420,7 @@ class StompConnection:
                 await self._act(each)
         self.done(event)
 
-    def _end_after(self, event: Event, error: Exception) -> None:
+    def _end_with_error(self, event: Event, error: Exception) -> None:
         """End the session after a fault: send ERROR with the receipt id of the frame it answers, and close."""
         if isinstance(error, StompError):
             reason, code, headers = str(error), 1008, (("limit", error.budget),) if error.budget else ()
@@ -438,7 +440,7 @@ class StompConnection:
         if self.user is None:
             raise StompError("access refused: login, passcode or token is not valid")
         if not self.user.guest:
-            self._take_a_place_of(self.user)
+            self._take_place_for(self.user)
             self.service.directory.learn(self.user.name)
         elif self.user.named and (fault := self.service.directory.fault_in(self.user.name)):
             raise StompError(f"access refused: {fault}")
@@ -446,7 +448,7 @@ class StompConnection:
         self._set_timer()
         self.log.info("connected", extra={"user": self.user.name, "stomp": self.session.version})
 
-    def _take_a_place_of(self, user: User) -> None:
+    def _take_place_for(self, user: User) -> None:
         if self._ended:
             return
         if self.service.principals.take(user.principal):
@@ -460,13 +462,13 @@ class StompConnection:
     def _send(self, event: Send) -> bool:
         user, destination = self._user(), canonical(event.destination)
         if self._allowance is not None and not self._allowance.take():
-            self._refuse_for_rate(event)
+            self._refuse_over_rate(event)
             return True
         if self.service.asks_may_send:
             self._require_may_send(user, destination)
         if self.service.app.takes(destination):
             return self._handle(event, Call(destination, user, event.headers, directory=self.service.directory))
-        outgoing = self._direct(destination, event)
+        outgoing = self._record_without_handler(destination, event)
         if outgoing.destination != destination and self.service.asks_may_send:
             self._require_may_send(user, outgoing.destination)
         if destination.startswith(QUEUE_PREFIX) and not self.service.queues.exists(destination):
@@ -494,7 +496,7 @@ class StompConnection:
         try:
             answer = self.service.app.call_message(call, event.body)
         except Exception as error:
-            self._fail_after(event, error)
+            self._fail_handler(event, error)
             return True
         if answer.later is not None:
             self._rest = self._answer_later(event, answer.later)
@@ -506,7 +508,7 @@ class StompConnection:
         try:
             outgoing = await answering
         except Exception as error:
-            self._fail_after(event, error)
+            self._fail_handler(event, error)
         else:
             self._handled(event, outgoing)
 
@@ -518,17 +520,17 @@ class StompConnection:
                 self._require_may_send(self._user(), outgoing.destination)
             self._publish(event, outgoing)
 
-    def _fail_after(self, event: Send, error: Exception) -> None:
+    def _fail_handler(self, event: Send, error: Exception) -> None:
         """Report what a handler rejected, or the exception it raised."""
         match error:
             case NoHandler():
-                self._end_after(event, StompError(f"no handler takes messages at {event.destination!r}"))
+                self._end_with_error(event, StompError(f"no handler takes messages at {event.destination!r}"))
             case MessageRefused():
                 self.fail(event, str(error), field=error.field)
             case _:
                 self.fail_after_exception(event, event.destination, error)
 
-    def _refuse_for_rate(self, event: Send) -> None:
+    def _refuse_over_rate(self, event: Send) -> None:
         """Reject a message that comes too fast; disconnect clients that keep exceeding the rate."""
         self.service.metrics.limited += 1
         if self._allowance is not None and self._allowance.exhausted:
@@ -560,7 +562,7 @@ class StompConnection:
             self.log.error("publishing failed", exc_info=error)
         return self.fail(event, unpublished(error, "send it again with the same client_id" if may_repeat else ""))
 
-    def _direct(self, destination: str, event: Send) -> Outgoing:
+    def _record_without_handler(self, destination: str, event: Send) -> Outgoing:
         """Return the record for a SEND to a topic, a queue or a user, without a handler."""
         if fault := fault_in(destination):
             raise StompError(fault)

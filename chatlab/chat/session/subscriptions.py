@@ -16,7 +16,7 @@ from typing import Protocol
 from chatlab.chat.app import Call, User
 from chatlab.chat.delivery.hub import Outlet, Subscriber
 from chatlab.chat.delivery.queues import MAX_REFUSALS
-from chatlab.chat.delivery.replay import Turn, Wanted
+from chatlab.chat.delivery.replay import ReplayRequest, ReplayTurn
 from chatlab.chat.destinations import (
     ERRORS,
     JSON,
@@ -76,7 +76,7 @@ class Subscriptions:
         self._subscribers: dict[Subscription, Subscriber] = {}
         self._replays: dict[Subscription, asyncio.Task[None]] = {}
         self._may_replay = asyncio.Semaphore(self._service.budgets.replays)
-        self._turn = Turn()
+        self._turn = ReplayTurn()
 
     async def subscribe(self, event: Subscribe, user: User) -> None:
         """Carry out a SUBSCRIBE. Raise StompError if that is not possible."""
@@ -93,14 +93,14 @@ class Subscriptions:
             await self._answer_once(event, user)
         elif fault := fault_in(destination):
             raise StompError(fault)
-        elif self._too_many_of(destination):
+        elif self._exceeds_limit(destination):
             most = self._service.budgets.subscriptions_per_destination
             reason = f"too many subscriptions to {destination!r}: at most {most} are allowed"
             raise over_budget("subscriptions-per-destination", reason)
         elif destination == ERRORS:
             self._connection.done(event)  # its messages come from this session, never from the broker
         elif destination.startswith(USER_PREFIX):  # the user's own queue is not counted as a name
-            await self._join_topic(event, _as_the_hub_knows_it(destination, user))
+            await self._join_topic(event, _under_owner(destination, user))
         elif refused := self._connection.may_use(destination):
             self._connection.fail(event, f"refused: {refused}")
         elif destination.startswith(QUEUE_PREFIX):
@@ -128,10 +128,10 @@ class Subscriptions:
             if isinstance(event, Ack):
                 self._service.queues.acknowledged(delivery)
             else:
-                self._not_consumed(delivery)
+                self._redeliver_or_drop(delivery)
         self._connection.done(event)
 
-    def _not_consumed(self, delivery: Delivery) -> None:
+    def _redeliver_or_drop(self, delivery: Delivery) -> None:
         # A queue's message goes to another subscriber; any other message is for this subscriber, so it is sent again.
         subscription = delivery.subscription
         if subscription.destination.startswith(QUEUE_PREFIX):
@@ -142,7 +142,7 @@ class Subscriptions:
             reason = f"refused {delivery.attempt} times"
             self._connection.log.warning("message dropped", extra={"reason": reason, "message_id": delivery.message.id})
 
-    def _too_many_of(self, destination: str) -> bool:
+    def _exceeds_limit(self, destination: str) -> bool:
         """Return whether this client has more subscriptions to a destination than one connection may have."""
         same = sum(each.destination == destination for each in self._connection.session.subscriptions.values())
         return same > self._service.budgets.subscriptions_per_destination
@@ -173,7 +173,7 @@ class Subscriptions:
 
     async def _join_topic(self, event: Subscribe, destination: str) -> None:
         subscription = event.subscription
-        wanted = Wanted.parse(subscription, self._service.broker)
+        wanted = ReplayRequest.parse(subscription, self._service.broker)
         subscriber = self._subscriber(subscription, destination)
         if wanted is not None:
             subscriber.hold()
@@ -186,7 +186,7 @@ class Subscriptions:
             self._replays[subscription] = self._service.tasks.start(work, name=f"replay of {destination}")
 
     async def _join_queue(self, event: Subscribe) -> None:
-        if Wanted.parse(event.subscription, self._service.broker) is not None:
+        if ReplayRequest.parse(event.subscription, self._service.broker) is not None:
             raise StompError("a queue has no history: each of its messages goes to one subscriber")
         subscriber = self._subscriber(event.subscription, event.subscription.destination)
         queue = self._service.queues.join(subscriber)
@@ -216,13 +216,13 @@ class Subscriptions:
         else:
             self._connection.done(event)
 
-    async def _replay_in_turn(self, event: Subscribe, subscriber: Subscriber, wanted: Wanted) -> None:
+    async def _replay_in_turn(self, event: Subscribe, subscriber: Subscriber, wanted: ReplayRequest) -> None:
         if self._may_replay.locked():
             self._service.delays.note("replays")
         async with self._may_replay:
             await self._replay(event, subscriber, wanted)
 
-    async def _replay(self, event: Subscribe, subscriber: Subscriber, wanted: Wanted) -> None:
+    async def _replay(self, event: Subscribe, subscriber: Subscriber, wanted: ReplayRequest) -> None:
         log = self._connection.log
         replays = self._service.replays
         missed = replays.of(subscriber, wanted)
@@ -266,7 +266,7 @@ class Subscriptions:
         return self._service.left(destination, self._connection)
 
 
-def _as_the_hub_knows_it(destination: str, user: User) -> str:
+def _under_owner(destination: str, user: User) -> str:
     """Return a private queue under its owner's handle. Raise StompError if it names another user's."""
     if not destination.startswith(USER_PREFIX):
         return destination

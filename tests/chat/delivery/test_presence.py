@@ -226,7 +226,7 @@ async def test_a_note_that_is_not_a_list_of_people_is_skipped_and_logged_once(
         await ann.receipt("UNSUBSCRIBE", id="sub-0")
         await who.until()
         assert server.service.why_not_ready() == ""
-    assert caplog.text.count("is no list of people") == 1
+    assert caplog.text.count("is not a list of people") == 1
 
 
 async def test_redis_keys_of_another_type_are_skipped(fresh_redis: Engine) -> None:

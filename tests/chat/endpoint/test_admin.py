@@ -56,5 +56,5 @@ def test_a_request_with_the_loopback_address_of_this_port_is_local(host: str) ->
 def test_a_key_has_to_be_long_or_absent() -> None:
     assert AdminSettings(key="").key == ""
     assert AdminSettings(key="k" * 16).key
-    with pytest.raises(ValueError, match="it needs 16"):
+    with pytest.raises(ValueError, match="it needs at least 16"):
         AdminSettings(key="k" * 15)
