@@ -70,7 +70,7 @@ class ChatOptions(TypedDict, total=False):
     heart_beat: tuple[int, int]
     """The server's `heart-beat` header, in milliseconds: the interval it offers, and the one it asks for."""
     patience: float
-    """Seconds that a SUBSCRIBE waits for the broker before the client gets an ERROR."""
+    """Seconds that a SUBSCRIBE may wait for the broker; after that, the delay is reported and no RECEIPT is sent."""
     rate: Rate | None
     """The messages that one client may send per second; None for no limit."""
     connect_timeout: float

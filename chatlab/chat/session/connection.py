@@ -270,7 +270,7 @@ class StompConnection:
         self.service.throttled_log.info("message refused", extra=extra)
         waits_for_it = event.receipt is not None or isinstance(event, Subscribe)
         if waits_for_it and not self._listens_for_errors():
-            return self._error(reason, event)
+            return self._send_error(reason, event)
         return self.delay(event, reason, field)
 
     def delay(self, event: Event, reason: str, field: str = "") -> None:
@@ -282,7 +282,7 @@ class StompConnection:
     def fail_afterwards(self, event: Event, reason: str) -> None:
         """Report a failure after the RECEIPT: on `/user/queue/errors`, or with ERROR."""
         if not self._listens_for_errors():
-            return self._error(reason)
+            return self._send_error(reason)
         self._report(event, reason)
         return self.flush()
 
@@ -430,7 +430,7 @@ class StompConnection:
             # RFC 6455, 7.4.1: 1011, "it encountered an unexpected condition"
             reason, code, headers = "internal error", 1011, ()
             self.log.error(reason, exc_info=error, extra={"frame": type(event).__name__.upper()})
-        self._error(reason, event, code, headers)
+        self._send_error(reason, event, code, headers)
 
     async def _connect(self, event: Connect) -> None:
         bearer = (event.frame.get("Authorization") or "").removeprefix("Bearer ") or None
