@@ -77,8 +77,8 @@ async def test_a_client_may_send_directly_to_a_users_queue_as_with_spring(server
 async def test_another_users_private_queue_cannot_be_subscribed_to(server: ChatServer) -> None:
     async with Peer(server.url, "ann") as ann, Peer(server.url) as eve:
         principal = ann.connected.get("user-name")
-        told = await refusal(eve, "SUBSCRIBE", id="0", destination=f"/user/{principal}/queue/private")
-        assert told.startswith("access refused")
+        reason = await refusal(eve, "SUBSCRIBE", id="0", destination=f"/user/{principal}/queue/private")
+        assert reason.startswith("access refused")
 
 
 async def test_history_of_private_messages_holds_only_the_users_own(server: ChatServer, broker: ChatBroker) -> None:
@@ -125,11 +125,11 @@ async def test_a_refusal_by_an_access_function_names_the_destination(broker: Cha
     )
     async with await chat_server.start(broker, access=access) as server:
         async with Peer(server.url, "eve") as eve:
-            told = await refusal(eve, "SUBSCRIBE", id="0", destination="/topic/room.staff")
-            assert told == "access refused: 'eve' may not subscribe to '/topic/room.staff'"
+            reason = await refusal(eve, "SUBSCRIBE", id="0", destination="/topic/room.staff")
+            assert reason == "access refused: 'eve' may not subscribe to '/topic/room.staff'"
         async with Peer(server.url, "eve") as eve:
-            told = await refusal(eve, "SEND", destination="/topic/news")
-            assert told == "access refused: 'eve' may not send to '/topic/news'"
+            reason = await refusal(eve, "SEND", destination="/topic/news")
+            assert reason == "access refused: 'eve' may not send to '/topic/news'"
 
 
 @pytest.mark.parametrize(

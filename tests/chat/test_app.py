@@ -155,8 +155,8 @@ async def test_a_handlers_result_is_sent_and_its_refusal_is_reported(broker: Mem
         message = await peer.frame("MESSAGE")
         assert (message.body, message.get("content-type")) == (b'"HELLO"', "application/json")
         await peer.send("SEND", '""', destination="/app/shout", receipt="r")
-        told = json.loads((await peer.frame("MESSAGE")).body)
-        assert told == {"error": "nothing to shout", "field": "text", "receipt": "r"}
+        report = json.loads((await peer.frame("MESSAGE")).body)
+        assert report == {"error": "nothing to shout", "field": "text", "receipt": "r"}
 
 
 async def test_a_failing_handler_is_reported_without_details_and_the_session_stays_open(broker: MemoryBroker) -> None:
@@ -165,7 +165,7 @@ async def test_a_failing_handler_is_reported_without_details_and_the_session_sta
         await peer.send("SEND", "", destination="/app/broken", receipt="1")
         await peer.send("SUBSCRIBE", id="0", destination="/app/broken", receipt="2")
         for receipt in "12":
-            told = await peer.frame("MESSAGE")
-            assert told.get("receipt-id") == receipt
-            assert json.loads(told.body)["error"] == "the handler failed"
+            report = await peer.frame("MESSAGE")
+            assert report.get("receipt-id") == receipt
+            assert json.loads(report.body)["error"] == "the handler failed"
         await peer.nothing_more()

@@ -180,8 +180,8 @@ async def test_only_mentioned_users_are_notified_on_any_instance(broker: MemoryB
             await peer.subscribe("/topic/room.cats", id="room")
         await people_in(one, "cats", 3)
         await ana.say("@민지야, @Ana and <b>@nobody</b>", "cats")
-        told = {frame.get("destination"): frame for frame in [await minji.frame("MESSAGE") for _ in range(2)]}
-        note = json.loads(told[NOTIFICATIONS].body)
+        notified = {frame.get("destination"): frame for frame in [await minji.frame("MESSAGE") for _ in range(2)]}
+        note = json.loads(notified[NOTIFICATIONS].body)
         assert (note["kind"], note["room"], note["sender"]) == ("mention", "cats", "Ana")
         assert note["message_id"].startswith("cats/")
         for peer in (ana, ben):

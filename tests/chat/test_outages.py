@@ -84,10 +84,10 @@ async def test_a_message_that_may_still_arrive_is_not_reported_as_refused(fresh_
             for number in range(3):
                 body = chat(f"during {number}", client_id=f"id {number}")
                 await peer.send("SEND", body, destination=SEND, receipt=f"r{number}")
-            told = [json.loads((await peer.frame("MESSAGE")).body) for _ in range(3)]
+            reports = [json.loads((await peer.frame("MESSAGE")).body) for _ in range(3)]
         finally:
             os.kill(fresh_redis.pid, signal.SIGCONT)
-        first = next(each["error"] for each in told if each["receipt"] == "r0")
+        first = next(each["error"] for each in reports if each["receipt"] == "r0")
         assert first == (
             "not confirmed: the broker did not confirm the message within 1 s; it may still be delivered; "
             "send it again with the same client_id"

@@ -105,8 +105,8 @@ async def test_an_invalid_message_is_reported_on_the_errors_queue_and_the_sessio
         assert error.get("subscription") == "errors"
         assert error.get("destination") == "/user/queue/errors"
         assert error.get("receipt-id") == "bad"
-        told = json.loads(error.body)
-        assert (told["receipt"], told["field"]) == ("bad", field)
+        report = json.loads(error.body)
+        assert (report["receipt"], report["field"]) == ("bad", field)
         await peer.say("still here")
         assert await peer.contents(1) == ["still here"]
 

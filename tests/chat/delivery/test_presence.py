@@ -64,15 +64,15 @@ async def test_presence_never_shows_a_principal(server: ChatServer) -> None:
     async with Peer(server.url, "ann") as ann:
         await ann.subscribe("/topic/room.cats")
         await ann.subscribe("/topic/who.cats", id="who")
-        told = json.loads((await ann.frame("MESSAGE")).body)
-        if not told["people"]:
-            told = json.loads((await ann.frame("MESSAGE")).body)
-        (person,) = told.get("people") or told["joined"]
+        update = json.loads((await ann.frame("MESSAGE")).body)
+        if not update["people"]:
+            update = json.loads((await ann.frame("MESSAGE")).body)
+        (person,) = update.get("people") or update["joined"]
         assert person.keys() == {"name", "handle"}
         (user,) = [each.user for each in server.service.connections]
         assert user is not None
         assert person == {"name": "ann", "handle": user.handle}
-        assert user.principal not in json.dumps(told)
+        assert user.principal not in json.dumps(update)
 
 
 async def test_a_watcher_that_acknowledges_receives_the_list_and_the_changes(server: ChatServer) -> None:

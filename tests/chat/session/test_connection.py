@@ -51,8 +51,8 @@ async def test_a_refused_message_is_reported_on_the_errors_queue_with_its_field_
             ("missing", "{}"),
         ):
             await peer.send("SEND", body, destination=SEND, receipt=receipt)
-        told = {error["receipt"]: error["field"] for error in await errors(peer, 5)}
-        assert told == {
+        reported = {error["receipt"]: error["field"] for error in await errors(peer, 5)}
+        assert reported == {
             "not json": None,
             "empty": "content",
             "room": "room",

@@ -52,8 +52,10 @@ async def test_a_replay_does_not_disturb_a_live_subscription_of_the_same_client(
         await peer.subscribe(CATS, id="all", last_id="cats/1-1")
         await peer.say("new", "cats")
         frames = [await peer.frame("MESSAGE") for _ in range(4)]
-        told = {id: [content(frame) for frame in frames if frame.get("subscription") == id] for id in ("live", "all")}
-        assert told == {"live": ["new"], "all": ["old 2", "old 3", "new"]}
+        by_id = {
+            id: [content(frame) for frame in frames if frame.get("subscription") == id] for id in ("live", "all")
+        }
+        assert by_id == {"live": ["new"], "all": ["old 2", "old 3", "new"]}
         await peer.nothing_more()
 
 
@@ -182,10 +184,10 @@ async def test_a_replay_that_cannot_be_read_is_reported_and_live_messages_follow
     async with Unreadable(fault) as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
         await peer.subscribe("/user/queue/errors", id="errors")
         await peer.subscribe("/topic/public", **wanted)
-        told = await peer.frame("MESSAGE")
-        assert told.get("destination") == "/user/queue/errors"
-        assert "the missed messages of '/topic/public' cannot be read" in json.loads(told.body)["error"]
-        assert str(fault) in json.loads(told.body)["error"] or not isinstance(fault, BrokerError)
+        report = await peer.frame("MESSAGE")
+        assert report.get("destination") == "/user/queue/errors"
+        assert "the missed messages of '/topic/public' cannot be read" in json.loads(report.body)["error"]
+        assert str(fault) in json.loads(report.body)["error"] or not isinstance(fault, BrokerError)
         for number, gap in (("1", "true"), ("2", None)):
             await peer.say(number)
             live = await peer.frame("MESSAGE")
