@@ -52,9 +52,7 @@ async def test_a_replay_does_not_disturb_a_live_subscription_of_the_same_client(
         await peer.subscribe(CATS, id="all", last_id="cats/1-1")
         await peer.say("new", "cats")
         frames = [await peer.frame("MESSAGE") for _ in range(4)]
-        by_id = {
-            id: [content(frame) for frame in frames if frame.get("subscription") == id] for id in ("live", "all")
-        }
+        by_id = {id: [content(frame) for frame in frames if frame.get("subscription") == id] for id in ("live", "all")}
         assert by_id == {"live": ["new"], "all": ["old 2", "old 3", "new"]}
         await peer.nothing_more()
 
