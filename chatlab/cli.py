@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, Protocol, Unpack
 from urllib.parse import urlsplit, urlunsplit
 
 import typer
@@ -604,7 +604,7 @@ def room(
             _say_on_the_network(server.page_url(), host)
         return server
 
-    async def start_one_that_holds(**options: Any) -> alone.RoomServer:
+    async def start_one_that_holds(**options: Unpack[shared_room.RoomOptions]) -> alone.RoomServer:
         if engine is None:
             return await alone.start(**options)
         await engine.start()

@@ -488,7 +488,7 @@ def test_what_does_not_go_together_is_said_in_one_line(arguments: list[str], sai
         ("serve echo --host-name ", "'' is no name of a host"),
         ("serve chat --admin-port 99999", "99999"),
         ("serve chat --admin-host ", "'' is no address"),
-        ("serve chat --admin-key hunter2", "the admin key has 7 characters; it needs 16 at least"),
+        ("serve chat --admin-key hunter2", "the admin key has 7 characters; it needs at least 16"),
         ("serve room --hours 0", "'0'"),
         ("serve room --hours nan", "nan"),
         ("serve room --rate 0", "'0'"),

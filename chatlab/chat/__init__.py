@@ -1,4 +1,4 @@
-"""The chat: STOMP rooms over any broker, on any number of instances; `start()` is the way in."""
+"""The chat: STOMP rooms over any broker, on any number of instances. `start()` begins here."""
 
 from chatlab.chat.endpoint.server import start
 

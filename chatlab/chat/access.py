@@ -1,12 +1,12 @@
-"""Who a client is, and what it may do: three functions that a deployment replaces, and the guests' rule if it does not.
+"""Who a client is and what it may do: three functions that a deployment replaces, and the default: guests.
 
     async def authenticate(credentials: Credentials) -> User | None: ...       None refuses the CONNECT
     Access(authenticate=..., may_subscribe=lambda user, destination: ..., may_send=...)
 
-`may_send` is asked for what a client sends to, and then for where the message goes: a SEND to `/app/chat.sendMessage`
-with `{"room": "staff"}` asks for `/topic/room.staff` too, a private message for `/user/HANDLE/queue/private`.
-`may_subscribe` is asked for the destination, and for `/topic/who.staff` also for the room it tells of. History and
-`last-id` come with the subscription. So a rule for one room is a rule for its destination:
+`may_send` is asked about the destination a client sends to, and then about the one the message goes to: a SEND to
+`/app/chat.sendMessage` with `{"room": "staff"}` also asks about `/topic/room.staff`, and a private message about
+`/user/HANDLE/queue/private`. `may_subscribe` is asked about the destination, and for `/topic/who.staff` also about the
+room. History and `last-id` are part of the subscription. So a rule for a room is a rule for its destination:
 
     STAFF = {"ann", "bob"}
 
@@ -15,18 +15,18 @@ with `{"room": "staff"}` asks for `/topic/room.staff` too, a private message for
 
     Access(authenticate, may_subscribe=staff_only, may_send=staff_only)
 
-Names and principals are in NFC from here on, and so are the destinations that both are given (naming.py): a rule that
-names a room names it however the client spells it. A refusal ends the connection.
+Names and principals are in NFC from here on, and so are the destinations passed to both functions (naming.py): a rule
+that names a room applies however the client spells it. A refusal ends the connection.
 
-Without `authenticate` everybody is a guest under the name it gives. A guest that brings a `client-key` in CONNECT, a
-secret that it has drawn and keeps, is the same one after a reconnect: its principal, its handle and its private queue
-stay, and what it sends again is known as a repeat. A guest without one is another each time it connects.
+Without `authenticate`, everybody is a guest with the name it gives. A guest that sends a `client-key` in CONNECT, a
+random secret that it keeps, is recognized after a reconnect: its principal, its handle and its private queue stay the
+same, and messages it sends again are known as repeats. A guest without one is a new guest each time it connects.
 
-Where guests are let in beside users, none may take a user's name, or one that looks like it (directory.py): `names`
-lists the users' names. Such a CONNECT is refused.
+Where guests are admitted next to users, no guest may take a user's name, or one that looks like it (directory.py):
+`names` lists the users' names. Such a CONNECT is refused.
 
-Others are told a user's handle, never its principal. All instances of a chat need the same `handle_key`. Without a key
-the handle is a plain hash of the principal: who guesses a principal, say an e-mail address, can check the guess.
+Others see a user's handle, never its principal. All instances of a chat need the same `handle_key`. Without a key, the
+handle is a plain hash of the principal: anyone who guesses a principal, such as an e-mail address, can check it.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ from chatlab.naming import one_spelling, shown_name
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What CONNECT brought. A browser cannot set headers on the upgrade, so a token comes here as well."""
+    """What CONNECT contained. A browser cannot set headers on the upgrade, so a token comes here as well."""
 
     login: str | None = None
     passcode: str | None = None
     token: str | None = None  # the header `token`, or `Authorization: Bearer TOKEN`
     remote: str | None = None  # the peer's address
-    client_key: str | None = None  # a guest's secret, by which it is known again
+    client_key: str | None = None  # a guest's secret, by which it is recognized
 
 
 Authenticate = Callable[[Credentials], User | Awaitable[User | None] | None]
@@ -58,7 +58,7 @@ Permits = Callable[[User, str], bool]
 
 
 def everything(user: User, destination: str) -> bool:
-    """Permit whatever is asked."""
+    """Permit everything."""
     return True
 
 
@@ -68,16 +68,16 @@ MIN_KEY, MAX_KEY = 16, 128
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The three decisions. A refusal is answered with an ERROR that names what was refused."""
+    """The three decisions. A refusal is answered with an ERROR that names the destination refused."""
 
     authenticate: Authenticate | None = None
     may_subscribe: Permits = everything
     may_send: Permits = everything
     handle_key: bytes = b""  # at most 64 bytes
-    names: Collection[str] = ()  # of registered users, which no guest may take
+    names: Collection[str] = ()  # of registered users; no guest may take one
 
     async def user_of(self, credentials: Credentials) -> User | None:
-        """Whose credentials these are; None if they are nobody's. StompError says what is wrong with them."""
+        """Return the user with these credentials; None if there is none. Raise StompError if they are malformed."""
         if self.authenticate is None:
             return guest(credentials.login, credentials.client_key, self.handle_key)
         found = self.authenticate(credentials)
@@ -90,9 +90,9 @@ class Access:
 
 
 def guest(name: str | None, client_key: str | None = None, handle_key: bytes = b"") -> User:
-    """A guest under the name it wants to be shown; no two have the same principal unless they share a `client_key`.
+    """Return a guest with the name it asks for; two guests have the same principal only if they share a `client_key`.
 
-    StompError if that is too short to be a secret, or too long.
+    Raise StompError if the key is too short to be a secret, or too long.
     """
     principal = f"guest-{_secret_of(client_key) if client_key is not None else uuid.uuid4().hex}"
     handle = handle_of(principal, handle_key)

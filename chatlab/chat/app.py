@@ -1,19 +1,18 @@
-"""Destinations to handlers: what a client calls under `/app`, and what becomes of it.
+"""Map destinations to handlers: what a client may call under `/app`, and where the result goes.
 
     app = Application()
 
-    @app.message("/chat.sendMessage")       # SEND to /app/chat.sendMessage, its JSON body made into a ChatMessage
-    @send_to("/topic/public")               # what the handler returns is sent on to every subscriber of the topic
+    @app.message("/chat.sendMessage")       # SEND to /app/chat.sendMessage, its JSON body decoded into a ChatMessage
+    @send_to("/topic/public")               # the handler's result is sent to every subscriber of the topic
     def send_message(message: ChatMessage, call: Call) -> ChatMessage: ...
 
-    @app.subscribe("/chat.who.{room}")      # SUBSCRIBE to /app/chat.who.cats: answered once, then over
+    @app.subscribe("/chat.who.{room}")      # SUBSCRIBE to /app/chat.who.cats: answered once, then finished
     async def who(call: Call) -> list[str]: ...
 
 A handler takes its message first, if it wants one, and a `Call` that says who asked; it may be async. It returns
-nothing, a value for `send_to`, or an `Outgoing` that names the destination itself. It refuses with `MessageRefused`.
+nothing, a value for `send_to`, or an `Outgoing` that names the destination itself. It rejects with `MessageRefused`.
 
-Left out: sessions, frames and sockets (connection.py), the broker (service.py), and what chat's own handlers do
-(rooms.py).
+Left out: sessions, frames and sockets (connection.py), the broker (service.py), and the chat's own handlers (rooms.py).
 """
 
 from __future__ import annotations
@@ -41,16 +40,16 @@ NO_PARTS: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who is at the other end: `name` is shown to people, `handle` is what others address it by.
+    """The user of a connection: `name` is shown to people, `handle` is the address that others use.
 
-    `principal` is who it is to the deployment (an account, perhaps an e-mail address): no other client sees it. The
-    handle is made from it; `Access` makes it again under the deployment's key.
+    `principal` identifies the user to the deployment (an account, perhaps an e-mail address): no other client sees it.
+    The handle is derived from it; `Access` derives it again with the deployment's key.
     """
 
     name: str
     principal: str
     guest: bool = False
-    named: bool = True  # a guest that gave no name may say in a message what to call it
+    named: bool = True  # a guest without a name may give one in each message
     handle: str = ""
 
     def __post_init__(self) -> None:
@@ -62,9 +61,9 @@ NOBODY_KNOWN = Directory()
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One SEND or SUBSCRIBE to a handler: the destination as sent, whose it is, and the parts its pattern named.
+    """One SEND or SUBSCRIBE to a handler: the destination as sent, the user, and the parts named in the pattern.
 
-    `directory` knows the handles of others whom a message names, and which names a guest may not take.
+    `directory` knows the handles of others whom a message names, and the names that a guest may not take.
     """
 
     destination: str
@@ -75,7 +74,7 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Outgoing(msgspec.Struct, frozen=True):
-    """A record on its way to the topic of a destination; with `key`, a repeat of the same key adds nothing."""
+    """A record on its way to a destination's topic; with `key`, a repeat with the same key is not stored again."""
 
     destination: str
     body: bytes
@@ -83,18 +82,18 @@ class Outgoing(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a handler has answered: `outgoing`, or nothing; or `later`, which is to be awaited for it."""
+    """A handler's answer: `outgoing`, or nothing; or `later`, a coroutine to await for it."""
 
     outgoing: Outgoing | None = None
     later: Coroutine[Any, Any, Outgoing | None] | None = None
 
 
 class NoHandler(LookupError):
-    """No handler answers to that destination."""
+    """No handler is registered for the destination."""
 
 
 def send_to(destination: str) -> Callable[[Handler], Handler]:
-    """Send what the handler returns, as JSON, to `destination` (Spring's `@SendTo`)."""
+    """Send the handler's result, as JSON, to `destination` (Spring's `@SendTo`)."""
 
     def mark(handler: Handler) -> Handler:
         handler.__dict__["send_to"] = destination
@@ -116,10 +115,10 @@ class Application:
         self.own(*OWN)
 
     def own(self, *destinations: str) -> None:
-        """Take no SEND from a client to these destinations: what is there, the application says.
+        """Accept no SEND from clients to these destinations: only the application writes there.
 
-        One that ends in a dot stands for all that begin so. Where `send_to` sends is the application's own already; the
-        destinations of an `Outgoing` are not known beforehand, and have to be named here.
+        One that ends in a dot covers every destination with that prefix. The targets of `send_to` are covered already;
+        the destinations of an `Outgoing` are not known in advance, and have to be listed here.
         """
         for destination in destinations:
             if destination.endswith("."):
@@ -128,7 +127,7 @@ class Application:
                 self._own.add(plain(destination))
 
     def is_own(self, destination: str) -> bool:
-        """Whether the application alone writes there, however the destination is spelled."""
+        """Return whether only the application writes to a destination, however it is spelled."""
         text = plain(shown_destination(destination))
         return text in self._own or text.startswith(self._own_prefixes)
 
@@ -137,40 +136,40 @@ class Application:
         return self._add(self._messages, destination)
 
     def subscribe(self, destination: str, *, about: str | None = None) -> Callable[[Handler], Handler]:
-        """Answer a SUBSCRIBE to `/app` + `destination` once, with what the handler returns (`@SubscribeMapping`).
+        """Answer a SUBSCRIBE to `/app` + `destination` once, with the handler's result (`@SubscribeMapping`).
 
-        `about`: what the answer tells of, such as "/topic/room.{room}"; `may_subscribe` is asked for that as well.
+        `about`: what the answer reveals, such as "/topic/room.{room}"; `may_subscribe` is asked about that as well.
         """
         return self._add(self._subscriptions, destination, about)
 
     def takes(self, destination: str) -> bool:
-        """Whether this destination is the application's, known or not."""
+        """Return whether this destination is under the application's prefix, with or without a handler."""
         return destination.startswith(self._beginning)
 
     def subject_of(self, destination: str) -> str | None:
-        """What the answer to a SUBSCRIBE tells of, None if its handler does not say."""
+        """Return what the answer to a SUBSCRIBE reveals; None if its handler does not say."""
         found = _find(self._subscriptions, destination)
         return found[0].about.format_map(found[1]) if found is not None and found[0].about is not None else None
 
     def handles_subscription(self, destination: str) -> bool:
-        """Whether a handler answers a SUBSCRIBE to this destination."""
+        """Return whether a handler answers a SUBSCRIBE to this destination."""
         return _find(self._subscriptions, destination) is not None
 
     def call_message(self, call: Call, body: bytes) -> Answer:
-        """Run the handler of a SEND. `MessageRefused` if the body is not what it takes, or if it says so itself.
+        """Run the handler of a SEND. Raise `MessageRefused` if the body does not fit, or if the handler rejects it.
 
-        `NoHandler` if there is none for the destination. What an async handler answers comes `later`.
+        Raise `NoHandler` if there is none for the destination. An async handler's answer comes `later`.
         """
         route, parts = _require(self._messages, call.destination)
         result = route.run(msgspec.structs.replace(call, parts=parts) if parts else call, body)
         if isinstance(result, Outgoing):
             return Answer(result)
         if isinstance(result, Awaitable):
-            return Answer(later=_answered_later(route, result))
+            return Answer(later=_await_answer(route, result))
         return Answer(route.outgoing(result))
 
     async def call_subscription(self, call: Call) -> bytes:
-        """Run the handler of a SUBSCRIBE; the JSON it answers with."""
+        """Run the handler of a SUBSCRIBE; return its answer as JSON."""
         route, parts = _require(self._subscriptions, call.destination)
         result = route.run(msgspec.structs.replace(call, parts=parts) if parts else call, b"")
         return msgspec.json.encode(await result if isinstance(result, Awaitable) else result)
@@ -187,7 +186,7 @@ class Application:
 
 
 class _Route:
-    """One handler: the pattern it answers to, and the type its message is decoded into (None: it takes no message)."""
+    """One handler: the pattern it is registered for, and the type its message is decoded into, if it takes one."""
 
     def __init__(self, pattern: str, handler: Callable[..., Any], about: str | None = None) -> None:
         self.about = about
@@ -210,18 +209,18 @@ class _Route:
         return self._handler(_decode(self._decoder, body), call)
 
     def outgoing(self, result: Any) -> Outgoing | None:
-        """What goes out, and where, after the handler has returned `result`."""
+        """Return the record to send for a handler's result; None if there is none."""
         if result is None or isinstance(result, Outgoing):
             return result
         if self.send_to is None:
-            raise TypeError(f"{self.name} returned a value, but no send_to says where it goes")
+            raise TypeError(f"{self.name} returned a value, but has no send_to to say where it goes")
         body = msgspec.json.encode(result)
-        # A room's record is bare JSON; any other says what it is.
+        # A room's record is plain JSON; any other names its content-type.
         in_room = room_of(self.send_to) is not None
         return Outgoing(self.send_to, body if in_room else pack(self.send_to, [("content-type", JSON)], body))
 
 
-async def _answered_later(route: _Route, result: Awaitable[Any]) -> Outgoing | None:
+async def _await_answer(route: _Route, result: Awaitable[Any]) -> Outgoing | None:
     return route.outgoing(await result)
 
 

@@ -1,21 +1,22 @@
-"""The article's two builds of the chat, in Python, faults and all. For lesson 07 to take apart: not to be deployed.
+"""The article's two builds of the chat, in Python, with their faults. For lesson 07 to take apart: do not deploy them.
 
     first build     SEND ─► controller ─┬─► XADD chat-stream content "…"      listener: group chat-group, consumer-1
                                         └─► /topic/public, this instance  ◄── /topic/public, this instance
     second build    the same with the field `message`; instead of the listener, a poll every 100 ms, 10 records at most
 
-What is wrong with them, by the number the lesson gives it; each fault is marked where it is made:
+The faults, by their number in the lesson; each is marked in the code:
 
     F1   all instances share one group and one consumer name: each record reaches one of them
     F2   the controller answers on the topic, and the listener sends the same message again
     F3   nobody creates the group: the first read fails, and the first build then never reads again
-    F4   what is read is never acknowledged
+    F4   records that are read are never acknowledged
     F5   the stream is never trimmed
     F6   the builds write different fields: each shows the other's messages as empty
-    F7   the second build waits 100 ms between reads, and takes 10 records at most
+    F7   the second build waits 100 ms between reads, and takes at most 10 records
     F11  the first build writes values as JSON and reads them as plain text: they arrive in quotes
 
-Spring's simple broker, which keeps nothing and knows only its own instance, is a `MemoryBroker` of each instance here.
+In place of Spring's simple broker, which keeps nothing and knows only its own instance, each instance has a
+`MemoryBroker`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from chatlab.tasks import Tasks
 logger = logging.getLogger("chatlab.chat.article")
 
 STREAM = "chat-stream"
-# Of the first build's container and of the second's schedule, in seconds.
+# The timeout of the first build's container, and the interval of the second's schedule, in seconds.
 POLL_TIMEOUT = 1.0
 FIXED_RATE = 0.1
 COUNT = 10
@@ -62,7 +63,7 @@ async def start(
     port: int = 0,
     origins: Sequence[str] = ("*",),
 ) -> ArticleServer:
-    """Start an instance of one of the builds. OSError if the port is taken."""
+    """Start an instance of one of the builds. Raise OSError if the port is taken."""
     server = ArticleServer(Redis.from_url(redis_url), build)
     try:
         await server.listen(host, port, origins)
@@ -85,7 +86,7 @@ class ArticleServer:
 
     @property
     def url(self) -> str:
-        """Where STOMP clients connect."""
+        """The URL for STOMP clients."""
         return self._server.url if self._server is not None else ""
 
     @property
@@ -94,14 +95,14 @@ class ArticleServer:
         return self._server.port if self._server is not None else 0
 
     async def listen(self, host: str, port: int, origins: Sequence[str]) -> None:
-        """Take connections, and begin to read the stream."""
+        """Start listening, and start reading the stream."""
         app = first_controller(self._redis) if self.build == "first" else second_controller(self._redis)
         self._server = await chat_server.start(self._simple_broker, app=app, host=host, port=port, origins=origins)
         read = self._listen if self.build == "first" else self._poll
         self._tasks.start(read(), name=f"reader of the {self.build} build")
 
     async def aclose(self) -> None:
-        """Stop. What was read and not acknowledged stays pending (F4)."""
+        """Stop. Records that were read and not acknowledged stay pending (F4)."""
         await self._tasks.aclose()
         if self._server is not None:
             await self._server.aclose()
@@ -117,24 +118,24 @@ class ArticleServer:
         await self.aclose()
 
     async def _listen(self) -> None:
-        """The first build's container: one blocking read after the other, until one fails."""
+        """Run the first build's container: one blocking read after another, until one fails."""
         try:
             while True:
                 # F1: every instance calls itself consumer-1 of chat-group. F3: nobody has created that group.
                 for fields in await self._read("chat-group", "consumer-1", block=int(POLL_TIMEOUT * 1000)):
-                    # F11: what the controller wrote as JSON is taken for plain text. F4: and then nobody acknowledges.
+                    # F11: JSON from the controller is read as plain text. F4: and nobody acknowledges it.
                     await self._convert_and_send(fields.get(b"content"), _plain)
         except RedisError as error:
             # F3: Spring's container cancels its subscription at the first error, for good.
             self._note(error)
 
     async def _poll(self) -> None:
-        """The second build's schedule: whatever happens, again after 100 ms (F7)."""
+        """Run the second build's schedule: again after 100 ms, whatever happens (F7)."""
         while True:
             try:
                 # F1 again, with other names.
                 for fields in await self._read("group", "consumer", count=COUNT):
-                    # F6: what the first build wrote under `content` is not found here. F4: no acknowledgement.
+                    # F6: the first build's field `content` is not read here. F4: no acknowledgement.
                     await self._convert_and_send(fields.get(b"message"), msgspec.json.decode)
             except RedisError as error:
                 self._note(error)
@@ -147,7 +148,7 @@ class ArticleServer:
         return [fields for _, records in reply or () for _, fields in records]
 
     async def _convert_and_send(self, value: bytes | None, convert: Callable[[bytes], str]) -> None:
-        # F2: the controller has sent this to the topic already, on the instance that took it.
+        # F2: the controller of the instance that received it has already sent this to the topic.
         message = ArticleMessage(None if value is None else convert(value))
         await self._simple_broker.publish(PUBLIC_TOPIC, msgspec.json.encode(message))
 
@@ -161,12 +162,12 @@ def _plain(value: bytes) -> str:
 
 
 def first_controller(redis: Redis) -> Application:
-    """The controller that writes the field `content`."""
+    """Return the controller that writes the field `content`."""
     return _controller(lambda value: redis.xadd(STREAM, {"content": value}))  # F5: no MAXLEN
 
 
 def second_controller(redis: Redis) -> Application:
-    """The controller that writes the field `message` (F6)."""
+    """Return the controller that writes the field `message` (F6)."""
     return _controller(lambda value: redis.xadd(STREAM, {"message": value}))
 
 
@@ -177,6 +178,6 @@ def _controller(add: Callable[[bytes], Awaitable[Any]]) -> Application:
     @send_to(PUBLIC_DESTINATION)
     async def send_message(message: ArticleMessage, call: Call) -> ArticleMessage:
         await add(msgspec.json.encode(message.content))  # F11: the value is JSON, quotes and all
-        return message  # F2: and it goes to the topic from here as well
+        return message  # F2: it also goes to the topic from here
 
     return app

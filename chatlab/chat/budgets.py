@@ -1,14 +1,14 @@
-"""Budgets: what one client, one address and one instance may have of what would else grow without bound.
+"""Budgets: limits on what one client, one address and one instance may use, wherever use could grow without bound.
 
     budgets = Budgets.parse(["connections-per-address=50", "names=1000"])
     budgets.connections_per_address                50
-    budgets.stomp_limits(max_frame=65536)          those that the STOMP session looks after (stomp/session.py)
+    budgets.stomp_limits(max_frame=65536)          the limits that the STOMP session enforces (stomp/session.py)
 
-All are on by default, and generous for people; 0 means no limit where the table says so. Each is an option,
-`chatlab serve chat --limit NAME=VALUE`, a line of `--limits`, a row of docs/deploy.md, and two samples in /metrics:
-`chatlab_budget_limit{budget="NAME"}`, and how often it was reached.
+All are on by default, and generous for people; 0 means no limit where the table says so. Each is an option
+(`chatlab serve chat --limit NAME=VALUE`), a line of `--limits`, a row of docs/deploy.md, and two samples in /metrics:
+`chatlab_budget_limit{budget="NAME"}`, and the number of times it was reached.
 
-Here is also what keeps the books of two of them: `Pace` (frames and octets a second) and `Names`.
+This module also does the accounting for two of them: `Pace` (frames and octets per second) and `Names`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Any, Self
 from chatlab.net.places import PER_ADDRESS_DEFAULT, places_for_descriptors
 from chatlab.stomp.frames import Limits
 
-AT_ONCE = 5  # seconds' worth of frames, octets and SUBSCRIBEs that may come at once
+BURST_SECONDS = 5  # seconds' worth of frames, octets and SUBSCRIBEs that may come in one burst
 MAX_VALUE = 1 << 40
-FRAMES_AT_LEAST = 64  # of the largest size that a client may leave unacknowledged, and a queue hands out no more
+MIN_FRAMES = 64  # a client may leave that many of the largest frames unacknowledged; a queue hands out no more
 
 
 def _budget(default: int, what: str, beyond: str, *, delays: bool = False, may_be_off: bool = False) -> Any:
@@ -33,7 +33,7 @@ def _budget(default: int, what: str, beyond: str, *, delays: bool = False, may_b
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """The limits of one instance; see `TABLE` for what each is of, and what happens beyond it."""
+    """The limits of one instance. `TABLE` says what each one bounds, and what happens beyond it."""
 
     connections: int = _budget(
         0,
@@ -109,7 +109,7 @@ class Budgets:
 
     @classmethod
     def parse(cls, given: Iterable[str], start: Self | None = None) -> Self:
-        """Return the budgets with each NAME=VALUE of `given`. ValueError says what is wrong with one."""
+        """Return the budgets with each NAME=VALUE of `given` applied. Raise ValueError if one is wrong."""
         budgets = start or cls()
         for each in given:
             name, _, value = each.partition("=")
@@ -121,16 +121,16 @@ class Budgets:
 
     @property
     def places(self) -> int:
-        """How many connections an instance takes: as stated, or as many as its descriptors allow."""
+        """The number of connections an instance takes: as configured, or as many as its descriptors allow."""
         return self.connections or places_for_descriptors()
 
     @property
     def counts_loopback(self) -> bool:
-        """Whether connections of this machine's own are counted by address: if a number was asked for."""
+        """Whether connections from this machine are counted by address: only if a number was configured."""
         return self.connections_per_address != PER_ADDRESS_DEFAULT
 
     def stomp_limits(self, max_frame: int = Limits().max_frame) -> Limits:
-        """Return what the STOMP session is to hold its client to."""
+        """Return the limits for the STOMP session."""
         return Limits(
             max_frame=max_frame,
             max_subscriptions=self.subscriptions,
@@ -138,11 +138,11 @@ class Budgets:
             max_transaction=max(self.transaction_octets, max_frame),
             max_held=max(self.held_octets, max_frame),
             max_unacknowledged=self.unacknowledged,
-            max_unacknowledged_octets=max(self.unacknowledged_octets, FRAMES_AT_LEAST * max_frame),
+            max_unacknowledged_octets=max(self.unacknowledged_octets, MIN_FRAMES * max_frame),
         )
 
     def by_name(self) -> Mapping[str, int]:
-        """Return each limit by its name, as it is in force."""
+        """Return each limit in force by its name."""
         return {name: getattr(self, name.replace("-", "_")) for name in TABLE} | {"connections": self.places}
 
 
@@ -154,8 +154,8 @@ class Budget:
     default: int
     what: str
     beyond: str
-    delays: bool  # whether a client beyond it is made to wait, rather than refused
-    may_be_off: bool  # whether 0 means that there is no limit
+    delays: bool  # whether a client beyond it is delayed, not refused
+    may_be_off: bool  # whether 0 means no limit
 
 
 TABLE: Mapping[str, Budget] = {
@@ -172,42 +172,42 @@ def _value(budget: Budget, text: str) -> int:
 
 
 class Pace:
-    """How fast something may come: so much a second, and five seconds' worth at once. It is asked now and then.
+    """A rate limit: an amount per second, and five seconds' worth in a burst.
 
-    Between two looks at the clock whoever asks counts by itself: a message is to cost it one comparison of numbers.
+    The caller counts by itself between checks, so that a message costs it a single comparison.
     """
 
     __slots__ = ("_at", "_clock", "_left", "_per_second")
 
     def __init__(self, per_second: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
-        self._left = float(per_second * AT_ONCE)
+        self._left = float(per_second * BURST_SECONDS)
         self._clock = clock
         self._at = clock()
 
     def spend(self, count: int) -> float:
-        """Account for `count` more. Return how many seconds too early they came; 0 if they are within the pace."""
+        """Account for `count` more. Return the seconds by which they came too early; 0 if within the rate."""
         if not self._per_second:
             return 0.0
         now = self._clock()
-        most = self._per_second * AT_ONCE
+        most = self._per_second * BURST_SECONDS
         self._left = min(most, self._left + (now - self._at) * self._per_second) - count
         self._at = now
         return max(0.0, -self._left / self._per_second)
 
     def forgive(self) -> None:
-        """Owe nothing: nobody was in need of what was spent beyond the pace."""
+        """Cancel the debt: nobody else needed the capacity."""
         self._left = max(self._left, 0.0)
 
 
 class Names:
-    """The topics in use on an instance, and how many of them each client was the first to use in this hour.
+    """The topics in use on an instance, and the number of them that each client was the first to use in this hour.
 
-    A look at `in_use` is all that a message costs. What was used lately is found there; what was used before that, in
-    `_before`. With each `turn` the one becomes the other, and what nobody has used since or reads is free.
+    A message costs one lookup in `in_use`, which holds the names used since the last rotation; `_before` holds those of
+    the period before. `rotate` moves one into the other, and drops the names that were neither used since nor are read.
     """
 
-    LATELY = 600.0  # seconds from one turn to the next
+    ROTATE_SECONDS = 600.0  # seconds between rotations
     HOUR = 3600.0
 
     def __init__(
@@ -220,32 +220,32 @@ class Names:
         self._is_read = is_read
         self._clock = clock
         self._hour_began = clock()
-        self._made: dict[str, int] = {}  # by whom
+        self._new_names: dict[str, int] = {}  # by client
 
     def __len__(self) -> int:
         return len(self.in_use) + len(self._before)
 
     def use(self, topic: str, by: str) -> str:
-        """Use a topic that is not among those `in_use`: return "", or the limit that forbids one name more."""
+        """Use a topic that is not among those `in_use`. Return "", or the limit that forbids one more name."""
         if self._before.pop(topic, "") is None:
             self.in_use[topic] = None
             return ""
         if self._most and len(self) >= self._most:
             return "names"
-        if (made := self._made_by(by)) >= self._per_hour > 0:
+        if (made := self._new_names_of(by)) >= self._per_hour > 0:
             return "names-per-hour"
-        self._made[by] = made + 1
+        self._new_names[by] = made + 1
         self.in_use[topic] = None
         return ""
 
-    def turn(self) -> None:
-        """Let go of the names that have been in no use since the last turn."""
+    def rotate(self) -> None:
+        """Drop the names that have not been used since the last rotation and are not read."""
         still_read = {topic: None for topic in self._before if self._is_read(topic)}
         self._before, self.in_use = self.in_use | still_read, {}
 
-    def _made_by(self, whom: str) -> int:
+    def _new_names_of(self, whom: str) -> int:
         now = self._clock()
         if now - self._hour_began >= self.HOUR:
             self._hour_began = now
-            self._made.clear()
-        return self._made.get(whom, 0)
+            self._new_names.clear()
+        return self._new_names.get(whom, 0)

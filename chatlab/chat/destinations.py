@@ -1,22 +1,22 @@
-"""The names: STOMP destinations on one side, the broker's topics on the other, and what a record looks like in each.
+"""STOMP destinations, the broker's topics, and what a record looks like in each.
 
     /topic/public        chat-stream        the article's
-    /topic/room.NAME     chat:{NAME}        a room's; the braces are Redis Cluster's hash tag: all of a room in one slot
+    /topic/room.NAME     chat:{NAME}        a room; the braces are Redis Cluster's hash tag: one slot per room
     /topic/who.NAME      none               who is in a room (presence.py)
-    /topic/ANY           topic:{ANY}        everybody else's
+    /topic/ANY           topic:{ANY}        any other topic
     /queue/ANY           queue:{ANY}        each record to one subscriber
-    /user/queue/ANY      chat-users:{HANDLE} all queues of one user; each record names which of them it is for
+    /user/queue/ANY      chat-users:{HANDLE} all queues of one user; each record names its queue
 
-A room's record is JSON without its id, for the broker gives the id when it stores the record; `record_of` puts it in.
-The others carry whatever a client sent: a line of JSON with the headers, then the body as it came (`pack`).
+A room's record is JSON without its id, because the broker assigns the id when it stores the record; `record_of` inserts
+it. The others carry whatever a client sent: a line of JSON with the headers, then the unchanged body (`pack`).
 
-Other programs may write to the same streams. What is not one of chat's records is skipped, with a line in the log.
+Other programs may write to the same streams. A record in another format is skipped and logged.
 
-Names are in NFC (naming.py): `canonical` brings a client's destination there, before anything is looked up by it.
+Names are in NFC (naming.py): `canonical` normalizes a client's destination before it is looked up.
 
-What the application writes, no client writes: `OWN` lists the destinations, and `SERVER_HEADERS` the headers. Each is
-compared in its plainest spelling (`plain`), so that nothing that looks like one, or that some client may take for one,
-is let through.
+Only the application writes certain destinations and headers: `OWN` lists the destinations, `SERVER_HEADERS` the
+headers. They are compared in their plainest spelling (`plain`), so that nothing gets through that looks like one of
+them, or that some client may mistake for one.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ NOTIFICATIONS = "/user/queue/notifications"
 REFUSED_PREFIX = f"{QUEUE_PREFIX}refused."
 MAX_DESTINATION = 512  # characters
 
-# What the application alone writes; one that ends in a dot stands for all that begin so.
+# Written only by the application; one that ends in a dot covers every destination with that prefix.
 OWN = (PRIVATE, ERRORS, NOTIFICATIONS, PUBLIC_DESTINATION, ROOM_PREFIX, WHO_PREFIX, REFUSED_PREFIX)
-# What the server says in a MESSAGE or a CONNECTED, and what is between a client and the server alone.
+# Headers set by the server in a MESSAGE or CONNECTED, and those between a client and the server.
 SERVER_HEADERS = frozenset(
     {"ack", "content-length", "destination", "gap", "message-id", "receipt", "receipt-id", "redelivered", "refused"}
     | {"server", "session", "subscription", "transaction"}
@@ -66,48 +66,48 @@ SERVER_HEADERS = frozenset(
     | {"authorization", "client-key", "passcode", "token"}
 )
 
-# A part that is empty, or that a path would leave out; what cannot be seen; a space where nobody looks for one.
-_NO_PART = re.compile(r"//|/\.{1,2}(?:/|$)|[\x00-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060-\u206f\ufeff]|^\s|\s$")
-# What subscribes to more than one destination, or takes its parts from one, on some server: nothing here does.
+# An empty part, or one that a path would drop; invisible characters; a leading or trailing space.
+_BAD_PART = re.compile(r"//|/\.{1,2}(?:/|$)|[\x00-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060-\u206f\ufeff]|^\s|\s$")
+# Wildcards and templates: some server gives them a meaning in a destination; this one does not.
 _WILDCARDS = re.compile(r"[*#>?{}\[\]]|(?:^|[./])\+(?:[./]|$)")
-_UNSEEN = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn"})
+_INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn"})
 _REPEATED = re.compile(r"/(?:\.{0,2}/)*")
 _JSON_HEADERS: Final[StompHeaders] = (("content-type", JSON),)
 
 
 class ChatRecord(msgspec.Struct, frozen=True):
-    """One record of a topic, ready for any number of subscribers: its id, its destination, the MESSAGE made of it.
+    """One record of a topic, ready for any number of subscribers: its id, its destination and its MESSAGE.
 
-    The header `message-id` is `ROOM/RECORD-ID`, for ids repeat across streams.
+    The header `message-id` is `ROOM/RECORD-ID`, because ids repeat across streams.
     """
 
     id: str
-    destination: str  # as the hub knows it: a private one names its owner
+    destination: str  # a private one names its owner
     message: MessageFrame
 
 
 def canonical(destination: str) -> str:
-    """A client's destination in NFC."""
+    """Return a client's destination in NFC."""
     return destination if destination.isascii() else unicodedata.normalize("NFC", destination)
 
 
 def required_room(name: str) -> str:
-    """A room's name in NFC; `MessageRefused` if no room can have it."""
-    if len(name) > MAX_DESTINATION or (room := room_name(name)) is None:  # what is asked is remembered, long or not
+    """Return a room's name in NFC. Raise `MessageRefused` if it is not valid."""
+    if len(name) > MAX_DESTINATION or (room := room_name(name)) is None:  # before a long name gets into the cache
         raise MessageRefused(f"not a room's name: {name[:80]!r}", field="room")
     return room
 
 
 @lru_cache(4096)
 def room_destination(name: str) -> str:
-    """The destination of a room; `MessageRefused` if no room can have that name."""
+    """Return the destination of a room. Raise `MessageRefused` if the name is not valid."""
     room = required_room(name)
     return PUBLIC_DESTINATION if room == PUBLIC else ROOM_PREFIX + room
 
 
 @lru_cache(4096)
 def room_of(destination: str) -> str | None:
-    """The room behind a destination, None if it is not a room's."""
+    """Return the room of a destination; None if it is not a room's."""
     if destination == PUBLIC_DESTINATION:
         return PUBLIC
     name = destination.removeprefix(ROOM_PREFIX)
@@ -116,14 +116,14 @@ def room_of(destination: str) -> str | None:
 
 
 def watched_room(destination: str) -> str | None:
-    """The room whose people `/topic/who.NAME` tells, None if it is another destination."""
+    """Return the room whose people `/topic/who.NAME` lists; None for another destination."""
     name = destination.removeprefix(WHO_PREFIX)
     return room_name(name) if name != destination else None
 
 
 @lru_cache(4096)
 def topic_of(destination: str) -> str:
-    """The broker's topic that holds a destination's records."""
+    """Return the broker's topic that holds a destination's records."""
     room = room_of(destination)
     if room is not None:
         return PUBLIC_TOPIC if room == PUBLIC else f"chat:{{{room}}}"
@@ -138,24 +138,24 @@ def _topic_with_users_shared(destination: str) -> str:
 
 
 def topics_on(broker: Broker) -> Callable[[str], str]:
-    """Return `topic_of` for this engine. Where each topic that is read is dear, all users share one."""
+    """Return `topic_of` for this engine. Where each topic read is expensive, all users share one."""
     return _topic_with_users_shared if has_few_topics(broker) else topic_of
 
 
 def destination_of(topic: str) -> str:
-    """The destination on a topic that has one of its own and is no room's, or "": the inverse of `topic_of`."""
+    """Return the destination of a topic; "" if it has none to itself, or is a room. The inverse of `topic_of`."""
     kind, separator, name = topic.partition(":{")
     return f"/{kind}/{name[:-1]}" if separator and kind in ("topic", "queue") else ""
 
 
 def short_name(destination: str) -> str:
-    """What a `message-id` calls a destination: the room's name, or the destination without its first slash."""
+    """Return the name of a destination in a `message-id`: the room, or the destination without its first slash."""
     return room_of(destination) or destination[1:]
 
 
 def fault_in(destination: str) -> str:
-    """What is wrong with a destination to subscribe or send to, "" if nothing is."""
-    if len(destination) > MAX_DESTINATION:  # some thousands are remembered, with what they mean
+    """Return what is wrong with a destination to subscribe or send to; "" if nothing is."""
+    if len(destination) > MAX_DESTINATION:  # thousands of destinations are cached
         return f"a destination of {len(destination)} characters: at most {MAX_DESTINATION} are allowed"
     if _WILDCARDS.search(destination):
         return f"wildcards are not supported: {destination!r}"
@@ -168,38 +168,38 @@ def fault_in(destination: str) -> str:
     if (
         not destination.startswith((TOPIC_PREFIX, QUEUE_PREFIX, USER_PREFIX))
         or destination.endswith("/")
-        or _NO_PART.search(destination)
+        or _BAD_PART.search(destination)
     ):
         return f"unknown destination: {destination!r}"
     return ""
 
 
 def private_destination(handle: str, destination: str) -> str:
-    """One user's private queue as the hub knows it: `/user/queue/x` becomes `/user/HANDLE/queue/x`."""
+    """Return a user's private queue under its owner's handle: `/user/queue/x` becomes `/user/HANDLE/queue/x`."""
     return f"{USER_PREFIX}{handle}/{destination.removeprefix(USER_PREFIX)}"
 
 
 def split_private(destination: str) -> tuple[str, str]:
-    """Whose it is, and what its owner calls it: the inverse of `private_destination`."""
+    """Return the owner, and the owner's name for the queue: the inverse of `private_destination`."""
     owner, _, rest = destination.removeprefix(USER_PREFIX).partition("/")
     return owner, USER_PREFIX + rest
 
 
 def shown_destination(destination: str) -> str:
-    """A destination as its subscribers call it: a private one without its owner."""
+    """Return a destination as its subscribers know it: a private one without its owner."""
     return destination if not destination.startswith(USER_PREFIX) else split_private(destination)[1]
 
 
 @lru_cache(4096)
 def plain(destination: str) -> str:
-    """The plainest spelling of a destination: `/USER/queue%2Fprivate/ ` becomes `/user/queue/private`."""
+    """Return the plainest spelling of a destination: `/USER/queue%2Fprivate/ ` becomes `/user/queue/private`."""
     text = unicodedata.normalize("NFKC", unquote(destination)).casefold()
-    seen = "".join(char for char in text if unicodedata.category(char) not in _UNSEEN)
+    seen = "".join(char for char in text if unicodedata.category(char) not in _INVISIBLE)
     return _REPEATED.sub("/", seen.replace("\\", "/")).rstrip("/.;")
 
 
 def user_headers(headers: StompHeaders) -> StompHeaders:
-    """What of a SEND's headers travels with its message: not what the server alone says."""
+    """Return the headers of a SEND that travel with its message: all but those only the server may set."""
     return tuple(header for header in headers if plain(header[0]) not in SERVER_HEADERS)
 
 
@@ -212,14 +212,14 @@ _envelope = msgspec.json.Decoder(_Envelope)
 
 
 def pack(destination: str, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
-    """A client's own message as the broker keeps it."""
+    """Return a client's own message as the broker keeps it."""
     return msgspec.json.encode(_Envelope(destination, dict(headers))) + b"\n" + body
 
 
 class Stored(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A room's message as the broker keeps it: all but its id."""
+    """A room's message as the broker keeps it, without its id."""
 
-    client_id: str | msgspec.UnsetType = msgspec.UNSET  # left out then: a `null` would be 17 bytes for every reader
+    client_id: str | msgspec.UnsetType = msgspec.UNSET  # omitted then: a `null` would cost every reader 17 bytes
     room: str
     sender: str
     content: str
@@ -228,11 +228,11 @@ class Stored(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 _stored = msgspec.json.Decoder(Stored)
 _encode = msgspec.json.Encoder().encode
-_object = msgspec.json.Decoder(dict[str, msgspec.Raw])  # looks at all of it, and makes nothing of the values
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])  # validates everything without decoding the values
 
 
 def record_of(delivery: Record) -> ChatRecord | None:
-    """A broker's record as its subscribers see it; None, and a line in the log, if it is not one of chat's."""
+    """Return a broker's record as its subscribers see it; log it and return None if it is not one of the chat's."""
     try:
         if delivery.topic == PUBLIC_TOPIC:
             return _room_record(PUBLIC_DESTINATION, delivery)
@@ -245,25 +245,25 @@ def record_of(delivery: Record) -> ChatRecord | None:
 
 
 def _room_record(destination: str, delivery: Record) -> ChatRecord:
-    """A room's record with its id put in front of its other fields."""
-    body = delivery.body if _is_chats_own(delivery.body) else _with_each_field_once(delivery.body)
+    """Return a room's record with its id in front of the other fields."""
+    body = delivery.body if _is_own_format(delivery.body) else _with_fields_once(delivery.body)
     return _record(destination, delivery.id, b'{"id":"%s",%s' % (delivery.id.encode(), body[1:]), _JSON_HEADERS)
 
 
-def _is_chats_own(body: bytes) -> bool:
-    """Whether chat has written it: then it is the same when it is written again, and needs no closer look."""
+def _is_own_format(body: bytes) -> bool:
+    """Return whether the chat wrote it: then encoding it again gives the same bytes, and no more checks are needed."""
     try:
         return _encode(_stored.decode(body)) == body
     except (ValueError, RecursionError):
         return False
 
 
-def _with_each_field_once(body: bytes) -> bytes:
-    """Another program's object, or another handler's, without an "id": a client resumes from ours, and no other.
+def _with_fields_once(body: bytes) -> bytes:
+    """Return the object of another program or handler without its "id": clients resume only from our ids.
 
-    Of a field that comes twice, the last counts. ValueError if it is no object, or has no fields of its own.
+    Of a repeated field, the last counts. Raise ValueError if it is not an object, or has no other fields.
     """
-    body.decode()  # the decoder looks into no string that it does not make
+    body.decode()  # the decoder does not validate strings that it does not decode
     fields = parse(_object.decode, body)
     fields.pop("id", None)
     if not fields:
@@ -272,16 +272,16 @@ def _with_each_field_once(body: bytes) -> bytes:
 
 
 def _unpack(delivery: Record) -> ChatRecord:
-    """The inverse of `pack`."""
+    """Reverse `pack`."""
     line, _, body = delivery.body.partition(b"\n")
     envelope = parse(_envelope.decode, line)
     if topic_of(envelope.destination) != delivery.topic != _topic_with_users_shared(envelope.destination):
         raise ValueError(f"its destination is another topic's: {envelope.destination[:80]!r}")
-    headers = tuple((name, value) for name, value in envelope.headers.items() if name != "gap")  # this server's to say
+    headers = tuple((name, value) for name, value in envelope.headers.items() if name != "gap")  # set only here
     return _record(envelope.destination, delivery.id, body, headers)
 
 
 def _record(destination: str, record_id: str, body: bytes, headers: StompHeaders) -> ChatRecord:
-    # An engine that gives no ids (Redis Pub/Sub) still owes each subscriber a message-id of its own.
+    # An engine without ids (Redis Pub/Sub) still owes each subscriber a unique message-id.
     name = f"{short_name(destination)}/{record_id or uuid.uuid4().hex}"
     return ChatRecord(record_id, destination, MessageFrame(shown_destination(destination), name, body, headers))

@@ -1,14 +1,14 @@
-"""Two jobs for the workers (workers.py): an audit log, and telling people that somebody has named them.
+"""Two jobs for the workers (workers.py): an audit log, and notifications for people who are mentioned.
 
-    audit_log(Path("audit.jsonl"))      each message of the rooms, a line of JSON in a file
+    audit_log(Path("audit.jsonl"))      writes each message of the rooms to a file, as a line of JSON
     mentions                            "@민지야" in a room: a message on 민지's own /user/queue/notifications
 
-Both are for rooms that are named beforehand. A group reads a room's own stream, so no message can be stored that the
-group does not get; but each such room costs every instance a connection to the engine, and a guest who makes up a
-thousand names is not to have a thousand of those.
+Both need their rooms named in advance. A group reads a room's own stream, so it receives every message that is stored;
+but each such room costs every instance a connection to the engine, and a guest who makes up a thousand names must not
+cause a thousand of those.
 
-Either may be done twice, if its instance dies before the acknowledgement. What that leaves: the same line again in the
-log, under the same `id`; of the mention nothing, where the engine knows repeats (`Deduplicates`).
+Either may be done twice if its instance dies before the acknowledgement. The log then has the same line again, with the
+same `id`; a mention is not repeated where the engine deduplicates (`Deduplicates`).
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ from chatlab.untrusted_json import parse
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]  # mypy looks at it on a system that has it
+    fcntl = None  # type: ignore[assignment]  # mypy runs on a system that has it
 
-MAX_MENTIONED = 20  # people one message may send for
+MAX_MENTIONED = 20  # people one message may notify
 MENTION = re.compile("@")
 
-MakeWork = Callable[[Broker, Presence], tuple[str, Work]]  # the job's name, and what is done for each message
+MakeWork = Callable[[Broker, Presence], tuple[str, Work]]  # the job's name, and the work for each message
 
 
 class RoomMessage(msgspec.Struct):
-    """What these jobs read of a room's record."""
+    """The fields of a room's record that these jobs read."""
 
     sender: str
     content: str
@@ -66,7 +66,7 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def jobs_in(rooms: Sequence[str], works: Iterable[tuple[str, Work]]) -> list[Job]:
-    """These works for each message of these rooms. SetupError if no room can have such a name."""
+    """Return the jobs that do these works for each message of these rooms. Raise SetupError for a bad room name."""
     try:
         topics = [topic_of(room_destination(room)) for room in dict.fromkeys(rooms)]
     except MessageRefused as error:
@@ -78,12 +78,12 @@ def jobs_in(rooms: Sequence[str], works: Iterable[tuple[str, Work]]) -> list[Job
 
 
 def audit_log(path: Path) -> MakeWork:
-    """Append each message to a file. SetupError if that cannot be written.
+    """Append each message to a file. Raise SetupError if it cannot be written.
 
-    A line is acknowledged when the operating system has it: it survives the process, but a power cut may cost the last.
-    The file is opened for each line, so that it may be moved away at any time; other instances may write it too. While
-    it cannot be written (disk full, folder away, no permission), the messages wait in the broker, as long as that keeps
-    them, and none counts as failed.
+    A line is acknowledged once the operating system has it: it survives the process, but a power cut may lose the last
+    ones. The file is opened for each line, so it may be moved away at any time; other instances may write to it too.
+    While it cannot be written (disk full, folder missing, no permission), the messages wait in the broker for as long
+    as it keeps them, and none counts as failed.
     """
     try:
         _append(path, b"")
@@ -92,7 +92,7 @@ def audit_log(path: Path) -> MakeWork:
 
     async def write(record: ChatRecord) -> None:
         fields: dict[str, Any] = parse(_fields.decode, record.message.body)
-        # Of the message, not of the record: record ids repeat across rooms.
+        # The message's id, not the record's: record ids repeat across rooms.
         line = msgspec.json.encode(fields | {"id": record.message.id}) + b"\n"
         try:
             await asyncio.to_thread(_append, path, line)
@@ -103,9 +103,10 @@ def audit_log(path: Path) -> MakeWork:
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Append a line, or nothing: a full disk may take a part of one, which is taken back. OSError if it cannot be.
+    """Append a whole line or nothing: if a full disk takes a part, remove it again. Raise OSError on failure.
 
-    The lock keeps other instances on this machine from writing in between. What people say is for its owner's eyes.
+    The lock keeps other instances on this machine from interleaving. Only the owner may read the file: it holds
+    messages.
     """
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
@@ -123,7 +124,7 @@ def _append(path: Path, line: bytes) -> None:
 
 
 def mentions(broker: Broker, presence: Presence) -> tuple[str, Work]:
-    """Tell those who are in the room, on whichever instance, that a message names them."""
+    """Notify the users in the room, on any instance, whom a message mentions."""
     private_topic = topics_on(broker)
     deduplicates = broker if isinstance(broker, Deduplicates) else None
 
@@ -147,7 +148,7 @@ def mentions(broker: Broker, presence: Presence) -> tuple[str, Work]:
 
 
 def mentioned(content: str, people: Iterable[Person]) -> list[Person]:
-    """Those whom `@NAME` in a text means: of several names that fit, the longest; all who bear it."""
+    """Return the people that `@NAME` in a text refers to: the longest name that fits, and everybody who has it."""
     content = one_spelling(content)
     by_name: dict[str, list[Person]] = {}
     for person in people:
@@ -156,13 +157,13 @@ def mentioned(content: str, people: Iterable[Person]) -> list[Person]:
     found: dict[str, None] = {}
     for at in MENTION.finditer(content):
         rest = content[at.end() :]
-        name = next((name for name in longest_first if rest.startswith(name) and _ends(name, rest)), None)
+        name = next((name for name in longest_first if rest.startswith(name) and _ends_name(name, rest)), None)
         if name is not None:
             found[name] = None
     return [person for name in found for person in by_name[name]]
 
 
-def _ends(name: str, text: str) -> bool:
-    """Whether the name ends where it ends: @Ana is not in @Anabel; but Korean adds its particles, as in @민지야."""
+def _ends_name(name: str, text: str) -> bool:
+    """Return whether the name ends there: @Ana is not in @Anabel; but Korean appends particles, as in @민지야."""
     following = text[len(name) : len(name) + 1]
     return not goes_on(following) or "가" <= following <= "힣"

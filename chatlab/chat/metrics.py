@@ -1,6 +1,6 @@
-"""What an instance has done, in the text format that Prometheus reads.
+"""The activity of an instance, in the text format that Prometheus reads.
 
-Source: https://prometheus.io/docs/instrumenting/exposition_formats/ . Counters only grow, gauges are read when asked.
+Source: https://prometheus.io/docs/instrumenting/exposition_formats/ . Counters only grow; gauges are read on request.
 Left out: labels per room or user, which would grow without bound.
 """
 
@@ -18,18 +18,18 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 @dataclass
 class Histogram:
-    """How long something took, in seconds."""
+    """A distribution of durations, in seconds."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
     total: float = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count one more."""
+        """Count one more duration."""
         self.counts[bisect_left(BUCKETS, seconds)] += 1
         self.total += seconds
 
     def lines(self, name: str) -> Iterator[str]:
-        """The buckets, each with all below it, then the sum and the count."""
+        """Yield the buckets, each including all below it, then the sum and the count."""
         yield f"# TYPE {name} histogram"
         for bound, count in zip((*map(str, BUCKETS), "+Inf"), accumulate(self.counts), strict=True):
             yield f'{name}_bucket{{le="{bound}"}} {count}'
@@ -39,7 +39,7 @@ class Histogram:
 
 @dataclass
 class ChatMetrics:
-    """What the connections count; the rest is asked of those who know (see `ChatService.metrics_page`)."""
+    """What the connections count; the rest is collected by `ChatService.metrics_page`."""
 
     opened: int = 0
     published: int = 0
@@ -50,7 +50,7 @@ class ChatMetrics:
 
 
 def exposition(counters: Mapping[str, float], gauges: Mapping[str, float], histograms: Mapping[str, Histogram]) -> str:
-    """One page for Prometheus; every name gets the prefix `chatlab_`."""
+    """Return one page for Prometheus; every name gets the prefix `chatlab_`."""
     lines: list[str] = []
     for kind, values in (("counter", counters), ("gauge", gauges)):
         for name, value in values.items():
@@ -61,7 +61,7 @@ def exposition(counters: Mapping[str, float], gauges: Mapping[str, float], histo
 
 
 def budgets_page(limits: Mapping[str, int], refused: Mapping[str, int], delayed: Mapping[str, int]) -> str:
-    """The limits by name, and how often clients were refused or made to wait by each: names that are known beforehand.
+    """Return the limits by name, and the number of times each refused or delayed a client: the label values are fixed.
 
     A limit that is switched off is +Inf.
     """
@@ -78,7 +78,7 @@ def budgets_page(limits: Mapping[str, int], refused: Mapping[str, int], delayed:
 
 
 def _number(value: float) -> str:
-    """As Prometheus reads it; NaN for what is not known."""
+    """Return a number as Prometheus reads it; NaN for an unknown one."""
     if isnan(value):
         return "NaN"
     if isinf(value):

@@ -1,17 +1,16 @@
-"""Chat's own handlers: what `/app/chat.sendMessage` takes, what becomes of it, and private messages.
+"""The chat's own handlers: what `/app/chat.sendMessage` accepts and what it produces, and private messages.
 
     SEND /app/chat.sendMessage   {"content": "안녕", "room": "cats", "client_id": "7f3a"}
     stored in chat:{cats}        {"client_id": "7f3a", "room": "cats", "sender": "민지", "content": "안녕", "time": …}
     MESSAGE /topic/room.cats     {"id": "1763817000000-0", "client_id": "7f3a", …}
 
-Only `content` is required. A message sent twice under one `client_id` is stored once: its first RECEIPT may have been
-lost with the connection, and only a repeat can tell. One sent without is stored and delivered without.
+Only `content` is required. A message sent twice with one `client_id` is stored once: the first RECEIPT may have been
+lost with the connection, and only sending again can tell. A message without one is stored and delivered each time.
 
-What makes a repeat a repeat is the room, who sent it, its `client_id` and its content, for the engine's window (10
-minutes). The same `client_id` with another content is another message, and is stored as one: two tabs that both count
-1, 2, 3 lose nothing. Who sent it is its principal, never its name: a namesake's message is no repeat. A guest that
-connects again is the same guest if it brings the same `client-key` (access.py); without one it is another, and what it
-sends again is stored again.
+A repeat has the same room, sender, `client_id` and content, within the engine's window (10 minutes). The same
+`client_id` with other content is another message, and is stored: two tabs that both count 1, 2, 3 lose nothing. The
+sender is the principal, never the name: a namesake's message is not a repeat. A guest that reconnects is the same guest
+if it sends the same `client-key` (access.py); without one it is a new guest, and what it sends again is stored again.
 """
 
 from __future__ import annotations
@@ -44,16 +43,16 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
 class ChatMessage(msgspec.Struct):
-    """What a client sends to a room."""
+    """A client's message to a room."""
 
     content: Content
     room: str = PUBLIC
     client_id: ClientId | None = None
-    sender: Name | None = None  # heeded only for a guest that connected without a name
+    sender: Name | None = None  # used only for a guest that connected without a name
 
 
 class PrivateMessage(msgspec.Struct):
-    """What a client sends to one user: `to` is a handle, as who-lists and `from` have it, or a principal it knows."""
+    """A client's message to one user: `to` is a handle, from a who-list or `from`, or a principal it knows."""
 
     to: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     content: Content
@@ -61,7 +60,7 @@ class PrivateMessage(msgspec.Struct):
 
 
 class PrivateStored(msgspec.Struct, rename={"handle": "from"}):
-    """A private message as the broker keeps it; `from` is whom to answer: the sender's handle."""
+    """A private message as the broker keeps it; `from` is the sender's handle, for the answer."""
 
     client_id: str | msgspec.UnsetType
     sender: str
@@ -71,7 +70,7 @@ class PrivateStored(msgspec.Struct, rename={"handle": "from"}):
 
 
 def chat_application() -> Application:
-    """The application `/app` with chat's handlers; a deployment adds its own to it."""
+    """Return the application `/app` with the chat's handlers; a deployment adds its own."""
     app = Application()
 
     @app.message("/chat.sendMessage")
@@ -85,22 +84,22 @@ def chat_application() -> Application:
 
     @app.message("/chat.private")
     def send_private(message: PrivateMessage, call: Call) -> Outgoing:
-        """To `/user/queue/private` of one user, on whichever instance that user is."""
+        """Send to `/user/queue/private` of one user, on whichever instance that user is."""
         sent = PrivateStored(
             message.client_id or msgspec.UNSET, call.user.name, call.user.handle, message.content, now()
         )
         destination = private_destination(call.directory.addressed(message.to), PRIVATE)
         packed = pack(destination, [("content-type", JSON)], msgspec.json.encode(sent))
-        # Some engines keep everybody's private messages in one topic: whom it is for makes a difference, too.
+        # Some engines keep all private messages in one topic, so the key has to include the recipient.
         return Outgoing(destination, packed, key_of(call.user, message.client_id, message.content, destination))
 
     return app
 
 
 def sender_of(message: ChatMessage, call: Call) -> str:
-    """The name a message goes out under: the user's own, whatever the message says, unless it has none.
+    """Return the name a message is sent under: the user's own, whatever the message says, unless it has none.
 
-    `MessageRefused` if it says one that passes for another's.
+    Raise `MessageRefused` if the message gives a name that could be mistaken for another's.
     """
     if call.user.named or message.sender is None:
         return call.user.name
@@ -111,17 +110,17 @@ def sender_of(message: ChatMessage, call: Call) -> str:
 
 
 def key_of(user: User, client_id: str | None, content: str, to: str = "") -> str | None:
-    """What makes a repeat a repeat, within a topic (see above); None without a `client_id`."""
+    """Return the key that identifies a repeat within a topic (see above); None without a `client_id`."""
     if client_id is None:
         return None
     who = f"{'guest' if user.guest else 'user'} {user.principal}"
-    # The lengths keep the parts apart: none of them can end as another begins.
+    # The lengths keep the parts apart, whatever they contain.
     text = f"{len(who)} {len(client_id)} {len(to)} {who}{client_id}{to}{content}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def now() -> str:
-    """The time as RFC 3339 has it, in UTC, to the millisecond."""
+    """Return the time in RFC 3339 format, in UTC, to the millisecond."""
     seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
     return f"{_second(seconds)}.{milliseconds:03d}Z"
 

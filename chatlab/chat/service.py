@@ -1,6 +1,6 @@
-"""One instance of the chat without its sockets: hub, relay, queues and broker, and who is connected.
+"""One instance of the chat without its sockets: hub, relay, queues and broker, and the connections.
 
-The server (server.py) brings connections; they ask for things (connection.py); this is what they share.
+The server (endpoint/server.py) opens connections (session/connection.py); this is what they share.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
 from math import nan
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from chatlab.brokers.port import (
     SURVIVES,
@@ -56,19 +56,46 @@ PATIENCE = 10.0
 CONNECT_TIMEOUT = 10.0
 
 
+class ChatOptions(TypedDict, total=False):
+    """The options of an instance, by the keyword of `start` and `ChatService`; each is optional."""
+
+    app: Application | None
+    """The destinations that clients can send to; by default the rooms of chat/rooms.py."""
+    access: Access | None
+    """Who may connect, subscribe and send; by default everybody, as a guest."""
+    limits: Limits | None
+    """The limits on a STOMP frame; by default those that follow from `budgets`."""
+    slow_readers: SlowReaderPolicy | None
+    """How much may wait for a client that does not read, and for how long, before it is disconnected."""
+    heart_beat: tuple[int, int]
+    """The server's `heart-beat` header, in milliseconds: the interval it offers, and the one it asks for."""
+    patience: float
+    """Seconds that a SUBSCRIBE may wait for the broker; after that, the delay is reported and no RECEIPT is sent."""
+    rate: Rate | None
+    """The messages that one client may send per second; None for no limit."""
+    connect_timeout: float
+    """Seconds in which a client must send CONNECT."""
+    jobs: Sequence[MakeWork]
+    """The work to do once for each message of `job_rooms`, shared among all instances."""
+    job_rooms: Sequence[str]
+    """The rooms whose messages the `jobs` receive; by default the public room."""
+    budgets: Budgets | None
+    """The limits on connections, subscriptions and names."""
+
+
 class Client(Protocol):
-    """One connection, as those see it who only want it told or ended (connection.py has the rest)."""
+    """One connection, as the service and the subscriptions see it (connection.py has the rest)."""
 
     user: User | None  # None before CONNECT
 
-    async def sent(self) -> None:
+    async def flushed(self) -> None:
         """Return when the broker has what this client has sent."""
 
     def shut_down(self, reason: str) -> None:
-        """Say goodbye, then close."""
+        """Start a polite close."""
 
     def end(self) -> None:
-        """It is gone."""
+        """Release everything: the connection has closed."""
 
 
 class ChatService:
@@ -92,14 +119,14 @@ class ChatService:
     ) -> None:
         self.id = uuid.uuid4().hex[:8]
         self.broker = broker
-        # Asked once: looking at a protocol's members takes longer than a publish does.
+        # Checked once: an isinstance check of a protocol takes longer than a publish.
         self._pipelines = broker if isinstance(broker, Pipelines) else None
         self._deduplicates = broker if isinstance(broker, Deduplicates) else None
         self._keeps_history = broker if isinstance(broker, KeepsHistory) else None
         self.topic_of = topics_on(broker)
         self.app = app or chat_application()
         self.access = access or Access()
-        self.asks_may_send = self.access.may_send is not everything  # else a message need not wait for two calls
+        self.asks_may_send = self.access.may_send is not everything  # if False, a message is spared two calls
         self.directory = Directory(self.access.handle_key, self.access.names)
         self.budgets = budgets or Budgets()
         self.limits = limits or self.budgets.stomp_limits()
@@ -118,8 +145,8 @@ class ChatService:
         self.workers = Workers(broker, self.id, jobs_in(job_rooms, works), self.tasks) if works else None
         self.metrics = ChatMetrics()
         self.held = Held(logger)
-        self.strangers = ThrottledLog(logger)  # for lines that any client can cause, and any number of
-        self.frames = 0  # of all clients: by it, each knows whether others want the server too
+        self.throttled_log = ThrottledLog(logger)  # for lines that any client can cause in any number
+        self.frames = 0  # of all clients: tells each whether others are sending too
         self.refusals = Refusals(logger)
         self.delays = Refusals(logger, event="delayed: over budget")
         self.places = Places(self.budgets.places, self.budgets.connections_per_address)
@@ -127,56 +154,54 @@ class ChatService:
         self.principals = Places(0, self.budgets.connections_per_principal)
         self.names = Names(self.budgets.names, self.budgets.names_per_hour, self._is_read)
         self._names_timer: asyncio.TimerHandle | None = None
-        self.connections: dict[Client, None] = {}  # a dict, as a set that keeps its order
-        self._read: dict[str, Counter[str]] = {}  # by topic: the destinations it is read for, and by how many
+        self.connections: dict[Client, None] = {}  # a dict as an ordered set
+        self._read: dict[str, Counter[str]] = {}  # by topic: its destinations, and the subscriptions to each
         self.draining = False
-        self.refused = ""  # why the broker refuses new clients, as last tried
-        self.crash_risk = UNKNOWN  # what the broker's crash may cost, as last asked
+        self.refused = ""  # why the broker refuses new clients, as of the last check
+        self.crash_risk = UNKNOWN  # what a crash of the broker may lose, as of the last check
 
     @property
     def knows_repeats(self) -> bool:
-        """Whether a message that is sent again under the same key is stored once."""
+        """Whether a message that is sent again with the same key is stored only once."""
         return self._deduplicates is not None
 
     async def ready(self) -> None:
-        """Wait until the jobs have begun: from then on they get every message of their rooms."""
+        """Wait until the jobs are reading: from then on they receive every message of their rooms."""
         if self.workers is not None:
             await self.workers.ready()
 
     def publish(self, topic: str, body: bytes, key: str | None) -> asyncio.Future[str]:
-        """Hand a record to the broker, once per key. The future gets its id, or `BrokerUnavailable`.
+        """Publish a record, once per key. The future gets its id, or `BrokerUnavailable`.
 
-        It is done already where the engine stores at once, as one in memory does. What is published to one topic gets
-        there in the order of these calls, as far as the engine keeps an order.
+        It is done already if the engine stores at once, as the memory broker does. Records published to one topic
+        arrive in the order of these calls, if the engine keeps an order.
         """
         started = time.perf_counter()
         if self._pipelines is not None:
             publishing = self._pipelines.begin_publish(topic, body, key)
         else:
             publishing = asyncio.get_running_loop().create_future()
-            self.tasks.start(self._publish_by_itself(publishing, topic, body, key), name=f"publishing to {topic}")
+            self.tasks.start(self._publish_in_task(publishing, topic, body, key), name=f"publishing to {topic}")
         if publishing.done():
             self._published(started, publishing)
         else:
             publishing.add_done_callback(partial(self._published, started))
         return publishing
 
-    async def _publish_by_itself(
-        self, publishing: asyncio.Future[str], topic: str, body: bytes, key: str | None
-    ) -> None:
+    async def _publish_in_task(self, publishing: asyncio.Future[str], topic: str, body: bytes, key: str | None) -> None:
         try:
             if key is not None and self._deduplicates is not None:
                 id = await self._deduplicates.publish_once(topic, body, key)
             else:
                 id = await self.broker.publish(topic, body)
-        except Exception as error:  # it is the sender's, who waits for it
+        except Exception as error:  # it belongs to the sender, which awaits the future
             if not publishing.done():
                 publishing.set_exception(error)
         else:
             if not publishing.done():
                 publishing.set_result(id)
         finally:
-            publishing.cancel()  # if this was cut off
+            publishing.cancel()  # if this task was cancelled
 
     def _published(self, started: float, publishing: asyncio.Future[str]) -> None:
         if publishing.cancelled():
@@ -188,17 +213,17 @@ class ChatService:
             self.metrics.unavailable += 1
 
     def is_before(self, one: str, other: str) -> bool:
-        """Which of two record ids comes first, if the engine can tell."""
+        """Return whether one record id comes before another; False if the engine cannot tell."""
         return self._keeps_history is not None and self._keeps_history.is_before(one, other)
 
     def entered(self, destination: str, connection: Client) -> None:
-        """A connection has subscribed to a topic; if that is a room, its user is there now."""
+        """Record that a connection has subscribed to a topic; if it is a room, the user is now present there."""
         self._read.setdefault(self.topic_of(destination), Counter())[destination] += 1
         if (room := room_of(destination)) is not None and connection.user is not None:
             self.presence.enter(room, connection.user)
 
     def left(self, destination: str, connection: Client) -> None:
-        """And has left it."""
+        """Record that a connection has unsubscribed from a topic."""
         topic = self.topic_of(destination)
         self._read[topic] -= Counter([destination])
         if not self._read[topic]:
@@ -207,36 +232,36 @@ class ChatService:
             self.presence.leave(room, connection.user)
 
     def use_name(self, topic: str, by: str) -> str:
-        """Use a topic that has not been in use here lately: return "", or why it would be one too many."""
+        """Use a topic that has not been in use here recently. Return "", or why it would exceed a limit."""
         if self._names_timer is None:
-            self._turn_names_later()
-        over = self.names.use(topic, by)
-        if not over:
+            self._schedule_rotation()
+        exceeded = self.names.use(topic, by)
+        if not exceeded:
             return ""
-        self.refusals.note(over, whose=by)
-        if over == "names":
-            return "too many rooms, topics and queues are in use here (limit names): use one that is there, or wait"
+        self.refusals.note(exceeded, whose=by)
+        if exceeded == "names":
+            return "too many rooms, topics and queues are in use here (limit names): use an existing one, or wait"
         most = self.budgets.names_per_hour
-        return f"more than {most} new rooms, topics and queues within an hour (limit names-per-hour): use one of those"
+        return f"more than {most} new rooms, topics and queues within an hour (limit names-per-hour): use existing ones"
 
-    def _turn_names_later(self) -> None:
-        self._names_timer = asyncio.get_running_loop().call_later(Names.LATELY, self._turn_names)
+    def _schedule_rotation(self) -> None:
+        self._names_timer = asyncio.get_running_loop().call_later(Names.ROTATE_SECONDS, self._rotate_names)
 
-    def _turn_names(self) -> None:
-        self.names.turn()
-        self._turn_names_later()
+    def _rotate_names(self) -> None:
+        self.names.rotate()
+        self._schedule_rotation()
 
     def _is_read(self, topic: str) -> bool:
-        """Whether somebody here subscribes to a topic."""
+        """Return whether a topic has a subscriber here."""
         return self.relay.reads(topic) or self.queues.reads(topic) or self.hub.subscribers(destination_of(topic)) > 0
 
     async def drain(self, reason: str, seconds: float) -> None:
-        """Say goodbye to everybody, once the broker has what they sent; wait so long at most for them to leave."""
+        """Close all connections once the broker has what they sent, waiting for it at most `seconds`."""
         self.draining = True
         deadline = asyncio.get_running_loop().time() + seconds
         try:
             async with asyncio.timeout_at(deadline):
-                await asyncio.gather(*(connection.sent() for connection in list(self.connections)))
+                await asyncio.gather(*(connection.flushed() for connection in list(self.connections)))
         except TimeoutError:
             logger.warning("messages were still on their way to the broker after %g s", seconds)
         for connection in list(self.connections):
@@ -244,7 +269,7 @@ class ChatService:
         self.fanout.flush()
 
     async def aclose(self) -> None:
-        """Stop reading from the broker, which stays open: it belongs to who made it."""
+        """Stop reading from the broker, which stays open: it belongs to the caller."""
         for connection in list(self.connections):
             connection.end()
         if self._names_timer is not None:
@@ -258,9 +283,9 @@ class ChatService:
         self.fanout.close()
 
     def why_not_ready(self) -> str:
-        """Why no client should be sent here just now, "" if there is no reason."""
+        """Return why no client should be sent here now; "" if there is no reason."""
         if self.draining:
-            return "draining: this instance is about to stop"
+            return "draining: this instance is stopping"
         if not self.broker.connected:
             return "the broker does not answer"
         if self.tasks.fault:
@@ -269,28 +294,28 @@ class ChatService:
         return f"topics not being read: {unread}" if unread else ""
 
     async def why_not_served(self) -> str:
-        """As `why_not_ready`; also try whether the broker would serve what a new client asks for."""
+        """Return what `why_not_ready` does; also check whether the broker would serve a new client."""
         if reason := self.why_not_ready():
             return reason
         self.refused = await why_refused(self.broker)
         return self.refused
 
-    async def say_crash_risk(self) -> None:
-        """Log what a crash of the broker may cost: this is the start, and nobody has relied on it yet."""
-        await self.ask_crash_risk()
+    async def log_crash_risk(self) -> None:
+        """Log what a crash of the broker may lose: at the start, before anybody has relied on it."""
+        await self.update_crash_risk()
         logger.log(logging.WARNING if self.crash_risk else logging.INFO, "%s", self.crash_risk or SURVIVES)
 
-    async def ask_crash_risk(self) -> None:
+    async def update_crash_risk(self) -> None:
         """Ask the broker again: it may have been replaced by one with other settings."""
         self.crash_risk = await crash_risk(self.broker)
 
     def readiness(self) -> str:
-        """What is said to a balancer while clients may be sent here."""
+        """Return the answer to a balancer while clients may be sent here."""
         engine_may_lose = self.crash_risk and not getattr(self.broker, "in_process", False)
         return f"ready\n{self.crash_risk}" if engine_may_lose else "ready"
 
     def metrics_page(self) -> str:
-        """The counters and gauges of this instance, for Prometheus."""
+        """Return the counters and gauges of this instance, for Prometheus."""
         fanout, metrics = self.fanout.counters, self.metrics
         tallies = list(self.workers.tallies.values()) if self.workers is not None else []
         counters = {
@@ -326,7 +351,7 @@ class ChatService:
         return page + budgets_page(self.budgets.by_name(), self.refusals.counts, self.delays.counts)
 
     def _deliver(self, topic: str, deliveries: Sequence[Record]) -> None:
-        if len(deliveries) == 1:  # one message at a time: the common case, and worth its own way
+        if len(deliveries) == 1:  # a single message: the common case, and worth a fast path
             if (record := record_of(deliveries[0])) is not None:
                 self.hub.dispatch(record.destination, [record])
             return

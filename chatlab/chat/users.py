@@ -1,13 +1,13 @@
 """Users from a file: who may connect, and with which passcode (`chatlab serve chat --users FILE`).
 
     # a comment
-    kim:a passcode, which may hold a colon
+    kim:a passcode, which may contain a colon
     민지:다른 암호
 
-For tests, a class, a handful of programs. A deployment that has accounts brings its own `authenticate` (access.py).
+For tests, a class, a handful of programs. A deployment with accounts provides its own `authenticate` (access.py).
 
-Left out: hashed passcodes and reading the file again. Guard the file: this module warns if others on this machine may
-read it. Whoever is in it connects under its name; nobody else, guests included, is let in.
+Left out: hashed passcodes, and reading the file again. Protect the file: this module warns if others on this machine
+may read it. A user in it connects under its name; nobody else is admitted, guests included.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ logger = logging.getLogger("chatlab.chat")
 
 
 def read_passcodes(path: Path) -> dict[str, str]:
-    """Return the passcode of each name in a file. Raises SetupError: it cannot be read, or a line is wrong."""
+    """Return the passcode of each name in a file. Raise SetupError if it cannot be read or a line is wrong."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         mode = path.stat().st_mode
@@ -45,7 +45,7 @@ def read_passcodes(path: Path) -> dict[str, str]:
 
 
 def read_handle_key(path: Path) -> bytes:
-    """Return the key in a file, of which all octets count. Raises SetupError: it cannot be read, or is too short."""
+    """Return the key in a file; all octets count. Raise SetupError if it cannot be read or is too short."""
     try:
         secret = path.read_bytes()
     except OSError as error:
@@ -56,7 +56,7 @@ def read_handle_key(path: Path) -> bytes:
 
 
 def passcodes_in(text: str, where: str = "the users") -> dict[str, str]:
-    """Return the passcode of each name. Raises SetupError that names the line, and never what it says."""
+    """Return the passcode of each name. Raise SetupError that gives the line's number, and never its content."""
     found: dict[str, str] = {}
     for number, line in enumerate(text.split("\n"), 1):
         line = line.removesuffix("\r")
@@ -82,12 +82,12 @@ def passcodes_in(text: str, where: str = "the users") -> dict[str, str]:
 
 
 def among(passcodes: dict[str, str]) -> Authenticate:
-    """Return an `authenticate` that lets in these users. The name is the principal too: nobody else can have it."""
+    """Return an `authenticate` that admits these users. The name is also the principal: nobody else can have it."""
 
     def authenticate(credentials: Credentials) -> User | None:
         name = one_spelling(credentials.login or "")
         given, known = (credentials.passcode or "").encode(), passcodes.get(name, "").encode()
-        # In a time that does not tell how much of it was right, nor whether there is such a user.
+        # In constant time, which reveals neither how much of it was right nor whether the user exists.
         right = hmac.compare_digest(given, known)
         return User(name, name) if right and known else None
 

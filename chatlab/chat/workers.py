@@ -1,20 +1,20 @@
-"""Jobs that one instance should do: a notification, an audit log. Each record is worked on by one member of a group.
+"""Jobs that one instance should do, such as a notification or an audit log: each record goes to one member of a group.
 
     async def audit(record: Record) -> None: ...
     workers = Workers(broker, instance="a1", jobs=[Job("audit", ["chat-stream"], audit)])
 
-Relaying to subscribers is the opposite: there every instance reads every record. Here the instances share them. A
-record is acknowledged after the work, so one whose instance dies comes to another, which does it again: work must
-bear being done twice. Three ways for work to fail:
+Relaying to subscribers is the opposite: there, every instance reads every record. Here the instances share them. A
+record is acknowledged after the work, so if an instance dies, another one does its work again: work must be idempotent.
+Work can fail in three ways:
 
-    NotNow, BrokerUnavailable    nothing is wrong with the record: this instance waits and tries it again, however long
-                                 that takes. What it holds is offered to the others meanwhile (`Postpones`)
-    BrokerClosed                 the instance is about to stop
-    any other error              the record's own fault. It is not acknowledged, so it comes again; the engine sets it
-                                 aside after some tries (Redis: in the stream TOPIC:set-aside:GROUP), and it holds up
-                                 nothing behind it
+    NotNow, BrokerUnavailable    nothing is wrong with the record: this instance waits and retries, however long it
+                                 takes. Meanwhile, the records it holds are offered to the others (`Postpones`)
+    BrokerClosed                 the instance is stopping
+    any other error              the record itself is at fault. It is not acknowledged, so it is redelivered; the engine
+                                 sets it aside after some attempts (Redis: in the stream TOPIC:set-aside:GROUP), and it
+                                 does not hold up the records behind it
 
-The engine must have groups (brokers/port.py); those that have: Redis Streams, RabbitMQ, Kafka, and memory.
+The engine must have groups (brokers/port.py): Redis Streams, RabbitMQ, Kafka and memory do.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ logger = logging.getLogger("chatlab.chat.workers")
 
 Work = Callable[[ChatRecord], Awaitable[None]]
 
-WAITS = Backoff(longest=2.0)  # for the disk: how long after it is back the work goes on
+BACKOFF = Backoff(longest=2.0)  # the longest pause: work resumes at most this long after the disk is back
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be done once for each record of some topics, under the name of its group."""
+    """Work to do once for each record of some topics; `name` is the name of its group."""
 
     name: str
     topics: Sequence[str]
@@ -50,16 +50,16 @@ class Job:
 
 @dataclass
 class Tally:
-    """How one job is getting on, on this instance."""
+    """The progress of one job on this instance."""
 
     done: int = 0
     failed: int = 0
     ready: dict[str, asyncio.Event] = field(default_factory=dict)  # by topic: set while it is being read
-    waiting: dict[str, str] = field(default_factory=dict)  # by topic: why its work cannot be done now
+    waiting: dict[str, str] = field(default_factory=dict)  # by topic: why the work has to wait
 
 
 class Workers:
-    """This instance's member of each job's group, on each of its topics."""
+    """This instance's membership in each job's group, on each of its topics."""
 
     def __init__(self, broker: Broker, instance: str, jobs: Sequence[Job], tasks: Tasks | None = None) -> None:
         if not isinstance(broker, HasGroups):
@@ -79,18 +79,18 @@ class Workers:
                 await event.wait()
 
     async def aclose(self) -> None:
-        """Stop; what was begun and not acknowledged is the others'."""
+        """Stop; records not acknowledged yet go to the other instances."""
         for task in self._tasks:
             await cancel(task)
 
     async def _run(self, job: Job, topic: str) -> None:
         tally = self.tallies[job.name]
 
-        def note(error: Exception, wait: float) -> None:
+        def log_retry(error: Exception, wait: float) -> None:
             tally.ready[topic].clear()
-            logger.warning("job %s does not read %s, next try in %.1f s: %s", job.name, topic, wait, error)
+            logger.warning("job %s cannot read %s, next attempt in %.1f s: %s", job.name, topic, wait, error)
 
-        retry = Retry(on=BrokerError, on_failure=note)
+        retry = Retry(on=BrokerError, on_failure=log_retry)
         with suppress(BrokerClosed):
             async for attempt in retry:
                 with attempt:
@@ -102,16 +102,16 @@ class Workers:
         try:
             async for delivery in member:
                 record = record_of(delivery)
-                if record is None or await self._did(job, record, member, tally):
+                if record is None or await self._finish(job, record, member, tally):
                     await member.ack(delivery)
                 retry.reset()
         finally:
             await member.aclose()
-        raise BrokerUnavailable(f"the group {job.name} let its member go")
+        raise BrokerUnavailable(f"the group {job.name} ended this member's subscription")
 
-    async def _did(self, job: Job, record: ChatRecord, member: GroupConsumer, tally: Tally) -> bool:
+    async def _finish(self, job: Job, record: ChatRecord, member: GroupConsumer, tally: Tally) -> bool:
         retry = Retry(
-            on=(NotNow, BrokerUnavailable), backoff=WAITS, on_failure=partial(self._waits, job, record, tally)
+            on=(NotNow, BrokerUnavailable), backoff=BACKOFF, on_failure=partial(self._log_waiting, job, record, tally)
         )
         try:
             async for attempt in retry:
@@ -125,7 +125,7 @@ class Workers:
             return False
         finally:
             if tally.waiting.pop(record.destination, ""):
-                logger.info("job %s goes on at %s", job.name, record.destination)
+                logger.info("job %s resumes at %s", job.name, record.destination)
         tally.done += 1
         return True
 
@@ -137,11 +137,16 @@ class Workers:
                 try:
                     await member.postpone()
                 except BrokerError as error:
-                    logger.warning("job %s keeps what it holds of %s: %s", job.name, record.destination, error)
+                    logger.warning(
+                        "job %s could not release its records of %s: %s",
+                        job.name,
+                        record.destination,
+                        error,
+                    )
             raise
 
-    def _waits(self, job: Job, record: ChatRecord, tally: Tally, error: Exception, wait: float) -> None:
-        """Say so once for each reason: an outage of hours is not to fill the log."""
+    def _log_waiting(self, job: Job, record: ChatRecord, tally: Tally, error: Exception, wait: float) -> None:
+        """Log a wait once for each reason, so that an outage of hours does not fill the log."""
         if tally.waiting.get(record.destination) != str(error):
             tally.waiting[record.destination] = str(error)
             logger.warning("job %s waits at %s %s: %s", job.name, record.destination, record.id, error)

@@ -15,11 +15,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict, Unpack
 
 from chatlab.brokers.port import SURVIVES, Broker, KeepsHistory, Reader, crash_risk
 from chatlab.errors import BrokerClosed, BrokerError, SubscriptionLost
 from chatlab.net.fanout import SlowReaderPolicy
+from chatlab.net.places import PlaceLimits
 from chatlab.retry import Backoff, Retry
 from chatlab.room.lines import TEXT, TEXT_FROM, one_line, parts_of
 from chatlab.room.room import Member, RateLimit, Room
@@ -27,7 +29,7 @@ from chatlab.room.server import RoomServer
 from chatlab.room.server import start as start_room
 from chatlab.tasks import Tasks
 
-__all__ = ["SharedRoom", "start"]
+__all__ = ["RoomOptions", "SharedRoom", "start"]
 
 logger = logging.getLogger("chatlab.room")
 
@@ -149,7 +151,26 @@ class SharedRoom(Room):
             self.notify("the other servers cannot be heard now")
 
 
-async def start(broker: Broker, *, topic: str = TOPIC, **options: Any) -> RoomServer:
+class RoomOptions(TypedDict, total=False):
+    """The options of `room.start` that a shared room takes too: all but `room`. They are explained there."""
+
+    host: str
+    port: int
+    origins: Sequence[str]
+    host_names: Sequence[str]
+    code: str | None
+    policy: SlowReaderPolicy | None
+    rate: RateLimit | None
+    max_size: int
+    compression: str | None
+    ping_interval: float
+    ping_timeout: float
+    send_buffer: int | None
+    limits: PlaceLimits
+    trusted_proxies: Sequence[str]
+
+
+async def start(broker: Broker, *, topic: str = TOPIC, **options: Unpack[RoomOptions]) -> RoomServer:
     """Open a server of the room that all with this broker and `topic` share; `options` are those of `room.start`.
 
     `broker` is started, and stays its owner's. Raises `BrokerUnavailable` if it cannot be read.

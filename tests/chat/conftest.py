@@ -1,4 +1,4 @@
-"""A chat on the broker that needs no engine."""
+"""A chat on the memory broker."""
 
 from __future__ import annotations
 

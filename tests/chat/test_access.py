@@ -1,4 +1,4 @@
-"""Who somebody is, what they may do, and that nobody reads what is another's."""
+"""Users and what they may do; no user reads another's messages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def authenticate(credentials: Credentials) -> User | None:
 
 
 async def refusal(peer: Peer, command: str, **headers: str) -> str:
-    """Send a frame that is refused; what the ERROR says."""
+    """Send a frame that is refused; return the ERROR's message."""
     await peer.send(command, receipt="r", **headers)
     error = await peer.frame("ERROR")
     assert error.get("receipt-id") == "r"
@@ -39,14 +39,14 @@ async def refusal(peer: Peer, command: str, **headers: str) -> str:
     return error.get("message") or ""
 
 
-async def test_a_guest_is_shown_by_its_login_and_addressed_by_a_principal_of_its_own(server: ChatServer) -> None:
+async def test_a_guest_is_shown_under_its_login_and_has_its_own_principal(server: ChatServer) -> None:
     async with Peer(server.url, "민지") as one, Peer(server.url, "민지") as namesake:
         principals = {one.connected.get("user-name"), namesake.connected.get("user-name")}
         assert len(principals) == 2
         assert "민지" not in principals
 
 
-async def test_a_private_message_reaches_its_principal_alone_on_whichever_instance(broker: ChatBroker) -> None:
+async def test_a_private_message_reaches_only_its_principal_on_any_instance(broker: ChatBroker) -> None:
     async with (
         await chat_server.start(broker) as here,
         await chat_server.start(broker) as there,
@@ -66,7 +66,7 @@ async def test_a_private_message_reaches_its_principal_alone_on_whichever_instan
             await peer.nothing_more()
 
 
-async def test_a_client_may_send_to_a_users_queue_itself_as_with_spring(server: ChatServer) -> None:
+async def test_a_client_may_send_directly_to_a_users_queue_as_with_spring(server: ChatServer) -> None:
     async with Peer(server.url) as ann, Peer(server.url) as bob:
         await bob.subscribe("/user/queue/notes")
         await ann.receipt("SEND", "hello", destination=f"/user/{bob.connected.get('user-name')}/queue/notes")
@@ -74,14 +74,14 @@ async def test_a_client_may_send_to_a_users_queue_itself_as_with_spring(server: 
         assert (message.body, message.get("destination")) == (b"hello", "/user/queue/notes")
 
 
-async def test_anothers_private_queue_cannot_be_subscribed_to(server: ChatServer) -> None:
+async def test_another_users_private_queue_cannot_be_subscribed_to(server: ChatServer) -> None:
     async with Peer(server.url, "ann") as ann, Peer(server.url) as eve:
         principal = ann.connected.get("user-name")
-        told = await refusal(eve, "SUBSCRIBE", id="0", destination=f"/user/{principal}/queue/private")
-        assert told.startswith("access refused")
+        reason = await refusal(eve, "SUBSCRIBE", id="0", destination=f"/user/{principal}/queue/private")
+        assert reason.startswith("access refused")
 
 
-async def test_history_of_private_messages_is_the_users_own(server: ChatServer, broker: ChatBroker) -> None:
+async def test_history_of_private_messages_holds_only_the_users_own(server: ChatServer, broker: ChatBroker) -> None:
     async with await chat_server.start(broker, access=Access(authenticate)) as server:
         async with Peer(server.url, "ann", passcode="secret") as ann:
             for to, content in (("bob", "for bob"), ("ann", "for ann")):
@@ -107,7 +107,7 @@ async def test_login_and_passcode_or_a_token_are_checked(broker: ChatBroker) -> 
 @pytest.mark.parametrize(
     "credentials", [{}, {"login": "ann"}, {"login": "ann", "passcode": "hidden"}, {"token": "t-eve"}, {"token": ""}]
 )
-async def test_what_is_nobodys_is_refused_without_saying_which_part_was_wrong(
+async def test_wrong_credentials_are_refused_without_saying_which_part_was_wrong(
     broker: ChatBroker, credentials: dict[str, str]
 ) -> None:
     async with await chat_server.start(broker, access=Access(authenticate)) as server:
@@ -118,18 +118,18 @@ async def test_what_is_nobodys_is_refused_without_saying_which_part_was_wrong(
         assert await peer.close_code() == 1008
 
 
-async def test_what_a_user_may_do_is_a_function_and_a_refusal_says_so(broker: ChatBroker) -> None:
+async def test_a_refusal_by_an_access_function_names_the_destination(broker: ChatBroker) -> None:
     access = Access(
         may_subscribe=lambda user, destination: destination != "/topic/room.staff",
         may_send=lambda user, destination: not destination.startswith("/topic/"),
     )
     async with await chat_server.start(broker, access=access) as server:
         async with Peer(server.url, "eve") as eve:
-            told = await refusal(eve, "SUBSCRIBE", id="0", destination="/topic/room.staff")
-            assert told == "access refused: 'eve' may not subscribe to '/topic/room.staff'"
+            reason = await refusal(eve, "SUBSCRIBE", id="0", destination="/topic/room.staff")
+            assert reason == "access refused: 'eve' may not subscribe to '/topic/room.staff'"
         async with Peer(server.url, "eve") as eve:
-            told = await refusal(eve, "SEND", destination="/topic/news")
-            assert told == "access refused: 'eve' may not send to '/topic/news'"
+            reason = await refusal(eve, "SEND", destination="/topic/news")
+            assert reason == "access refused: 'eve' may not send to '/topic/news'"
 
 
 @pytest.mark.parametrize(
@@ -141,13 +141,13 @@ async def test_what_a_user_may_do_is_a_function_and_a_refusal_says_so(broker: Ch
         ({"destination": "/app/nothing"}, "no handler answers subscriptions to '/app/nothing'"),
     ],
 )
-async def test_what_cannot_be_subscribed_to_is_refused_rather_than_ignored(
+async def test_an_invalid_destination_to_subscribe_to_is_refused_and_not_ignored(
     server: ChatServer, headers: dict[str, str], fault: str
 ) -> None:
     async with Peer(server.url) as peer:
         assert await refusal(peer, "SUBSCRIBE", id="0", **headers) == fault
 
 
-async def test_a_send_to_nobody_is_refused(server: ChatServer) -> None:
+async def test_a_send_without_a_recipient_is_refused(server: ChatServer) -> None:
     async with Peer(server.url) as peer:
         assert await refusal(peer, "SEND", destination="/app/nothing") == "no handler takes messages at '/app/nothing'"

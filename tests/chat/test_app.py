@@ -1,4 +1,4 @@
-"""Destinations to handlers: first without a server, then on one."""
+"""Destinations and handlers: first without a server, then on one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def call(destination: str) -> Call:
     return Call(destination, ANN)
 
 
-async def test_a_handler_gets_its_message_and_who_sent_it_and_its_answer_goes_where_send_to_says() -> None:
+async def test_a_handler_gets_its_message_and_user_and_its_result_goes_to_send_to() -> None:
     app = Application()
 
     @app.message("/greet")
@@ -38,7 +38,7 @@ async def test_a_handler_gets_its_message_and_who_sent_it_and_its_answer_goes_wh
     assert await answer.later == Outgoing("/topic/public", b'{"words":"ann: hello","times":2}')
 
 
-async def test_a_handler_may_be_plain_name_the_destination_itself_or_answer_nothing() -> None:
+async def test_a_handler_may_be_sync_and_may_return_an_outgoing_or_nothing() -> None:
     app = Application()
     outgoing = Outgoing("/topic/room.cats", b"{}", key="k")
 
@@ -54,7 +54,7 @@ async def test_a_handler_may_be_plain_name_the_destination_itself_or_answer_noth
     assert app.call_message(call("/app/silent"), b"anything at all") == Answer()
 
 
-async def test_parts_of_a_destination_are_handed_over_by_name() -> None:
+async def test_a_handler_gets_the_parts_of_a_destination_by_name() -> None:
     app = Application()
 
     @app.subscribe("/who.{room}/{floor}")
@@ -78,7 +78,7 @@ async def test_parts_of_a_destination_are_handed_over_by_name() -> None:
         (b'{"words":"","times":"x"}', "times"),
     ],
 )
-async def test_a_body_that_does_not_fit_is_refused_with_the_name_of_the_field(body: bytes, field: str) -> None:
+async def test_a_body_of_the_wrong_shape_is_refused_with_the_fields_name(body: bytes, field: str) -> None:
     app = Application()
 
     @app.message("/greet")
@@ -90,25 +90,25 @@ async def test_a_body_that_does_not_fit_is_refused_with_the_name_of_the_field(bo
     assert refused.value.field == field
 
 
-async def test_a_value_without_a_place_to_go_is_the_handlers_fault() -> None:
+async def test_a_result_without_a_send_to_is_a_type_error() -> None:
     app = Application()
 
     @app.message("/greet")
     def greet(call: Call) -> str:
         return "hello"
 
-    with pytest.raises(TypeError, match="no send_to says where it goes"):
+    with pytest.raises(TypeError, match="has no send_to"):
         app.call_message(call("/app/greet"), b"")
 
 
-def test_what_is_not_below_the_prefix_is_not_the_applications() -> None:
+def test_destinations_outside_the_prefix_do_not_belong_to_the_application() -> None:
     app = Application("/chat")
     assert app.takes("/chat/x")
     assert not app.takes("/app/x")
     assert not app.takes("/chatter/x")
 
 
-# On a server.
+# --- On a server ---
 
 
 def application() -> Application:
@@ -136,7 +136,7 @@ def application() -> Application:
     return app
 
 
-async def test_a_subscription_to_app_is_answered_once_and_gets_nothing_more(broker: MemoryBroker) -> None:
+async def test_a_subscription_to_app_is_answered_exactly_once(broker: MemoryBroker) -> None:
     async with await chat_server.start(broker, app=application()) as server, Peer(server.url, "ann") as peer:
         await peer.send("SUBSCRIBE", id="me", destination="/app/whoami", receipt="r")
         message = await peer.frame("MESSAGE")
@@ -147,7 +147,7 @@ async def test_a_subscription_to_app_is_answered_once_and_gets_nothing_more(brok
         await peer.nothing_more()
 
 
-async def test_what_a_handler_returns_is_sent_on_and_what_it_refuses_is_told(broker: MemoryBroker) -> None:
+async def test_a_handlers_result_is_sent_and_its_refusal_is_reported(broker: MemoryBroker) -> None:
     async with await chat_server.start(broker, app=application()) as server, Peer(server.url) as peer:
         await peer.subscribe("/topic/shouts")
         await peer.subscribe("/user/queue/errors", id="errors")
@@ -155,17 +155,17 @@ async def test_what_a_handler_returns_is_sent_on_and_what_it_refuses_is_told(bro
         message = await peer.frame("MESSAGE")
         assert (message.body, message.get("content-type")) == (b'"HELLO"', "application/json")
         await peer.send("SEND", '""', destination="/app/shout", receipt="r")
-        told = json.loads((await peer.frame("MESSAGE")).body)
-        assert told == {"error": "nothing to shout", "field": "text", "receipt": "r"}
+        report = json.loads((await peer.frame("MESSAGE")).body)
+        assert report == {"error": "nothing to shout", "field": "text", "receipt": "r"}
 
 
-async def test_a_failing_handler_is_told_without_its_details_and_the_session_stays(broker: MemoryBroker) -> None:
+async def test_a_failing_handler_is_reported_without_details_and_the_session_stays_open(broker: MemoryBroker) -> None:
     async with await chat_server.start(broker, app=application()) as server, Peer(server.url) as peer:
         await peer.subscribe("/user/queue/errors", id="errors")
         await peer.send("SEND", "", destination="/app/broken", receipt="1")
         await peer.send("SUBSCRIBE", id="0", destination="/app/broken", receipt="2")
         for receipt in "12":
-            told = await peer.frame("MESSAGE")
-            assert told.get("receipt-id") == receipt
-            assert json.loads(told.body)["error"] == "the handler failed"
+            report = await peer.frame("MESSAGE")
+            assert report.get("receipt-id") == receipt
+            assert json.loads(report.body)["error"] == "the handler failed"
         await peer.nothing_more()

@@ -1,4 +1,4 @@
-"""The article's builds, each fault shown by the evidence it leaves in Redis and at the clients."""
+"""The article's builds: each fault, by the evidence in Redis and at the clients."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_f1_f2_f4_f5_f11_each_record_reaches_one_instance_in_quotes_and_st
         at_home, abroad = await here.rest(), await there.rest()
         assert [text for text in at_home if not text.startswith('"')] == [str(number) for number in range(10)]
         in_quotes = [text for text in at_home + abroad if text.startswith('"')]
-        assert sorted(in_quotes) == [f'"{number}"' for number in range(10)], "each at one of the two, once"
+        assert sorted(in_quotes) == [f'"{number}"' for number in range(10)], "each reached one of the two, once"
         assert len(abroad) < 10
         assert (await redis.xinfo_stream("chat-stream"))["length"] == 10
 
@@ -92,7 +92,7 @@ async def test_f6_the_builds_show_each_others_messages_as_empty(fresh_redis: Eng
         assert sorted(map(str, [await content(at_first) for _ in range(3)])) == ['"x"', "None", "x"]
 
 
-async def test_the_second_build_goes_on_after_an_error(fresh_redis: Engine, redis: Any) -> None:
+async def test_the_second_build_continues_after_an_error(fresh_redis: Engine, redis: Any) -> None:
     async with await as_in_the_article.start(fresh_redis.url, build="second") as server, Peer(server.url) as peer:
         await peer.subscribe("/topic/public")
         await until(lambda: server.faults)

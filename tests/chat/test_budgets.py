@@ -1,4 +1,4 @@
-"""The table of budgets, what one may write for them, and the books of pace and names."""
+"""The table of budgets, the values it accepts, and the accounting of `Pace` and `Names`."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def test_a_limit_is_set_by_its_name() -> None:
         ("subscriptions=0", "the limit subscriptions is '0', and has to be a number from 1 on"),
     ],
 )
-def test_what_is_no_limit_is_refused_in_words_that_help(given: str, fault: str) -> None:
+def test_an_unknown_limit_or_value_is_refused_with_the_accepted_ones(given: str, fault: str) -> None:
     with pytest.raises(ValueError, match=re.escape(fault)):
         Budgets.parse([given])
 
 
-def test_the_session_is_told_what_it_looks_after_and_takes_the_largest_frame_anyway() -> None:
+def test_the_stomp_limits_follow_the_budgets_and_admit_the_largest_frame() -> None:
     limits = Budgets.parse(["subscriptions=3", "transactions=2", "held-octets=1000"]).stomp_limits(max_frame=5 << 20)
     assert (limits.max_subscriptions, limits.max_transactions) == (3, 2)
     assert min(limits.max_held, limits.max_transaction, limits.max_unacknowledged_octets) >= 5 << 20
@@ -51,7 +51,7 @@ def test_each_limit_is_a_row_of_the_deployment_guide(name: str) -> None:
     assert f"| {budget.default:,} |" in rows[0]
 
 
-async def test_the_command_line_prints_all_limits_and_refuses_what_is_none() -> None:
+async def test_the_command_line_prints_all_limits_and_refuses_unknown_ones() -> None:
     status, printed, _ = await run("serve", "chat", "--limits")
     assert status == 0
     assert [line.split()[0] for line in printed.splitlines()] == list(TABLE)
@@ -60,7 +60,7 @@ async def test_the_command_line_prints_all_limits_and_refuses_what_is_none() -> 
     assert "no limit is called 'nix'" in errors
 
 
-def test_a_pace_lets_five_seconds_worth_come_at_once_and_no_more() -> None:
+def test_a_pace_allows_a_burst_of_five_seconds_worth() -> None:
     now = 100.0
     pace = Pace(10, clock=lambda: now)
     assert pace.spend(50) == 0.0
@@ -68,18 +68,18 @@ def test_a_pace_lets_five_seconds_worth_come_at_once_and_no_more() -> None:
     now += 2.0
     assert pace.spend(10) == 0.0
     now += 3600.0
-    assert pace.spend(51) == pytest.approx(0.1), "what is not used does not add up"
+    assert pace.spend(51) == pytest.approx(0.1), "unused capacity does not accumulate"
     assert Pace(0).spend(1 << 40) == 0.0
 
 
-def test_names_are_counted_by_whose_they_are_and_freed_when_nobody_uses_them() -> None:
+def test_names_are_counted_by_client_and_freed_when_unused() -> None:
     now, read = 0.0, {"read"}
     names = Names(4, 2, read.__contains__, clock=lambda: now)
     assert [names.use("read", "a"), names.use("b", "a"), names.use("c", "a")] == ["", "", "names-per-hour"]
     assert [names.use("c", "b"), names.use("d", "b"), names.use("e", "c")] == ["", "", "names"]
-    names.turn()
-    assert names.use("b", "z") == "", "it is no new one"
-    names.turn()
+    names.rotate()
+    assert names.use("b", "z") == "", "it is not a new name"
+    names.rotate()
     assert (len(names), sorted(names.in_use)) == (2, [])
     now = 3601.0
     assert [names.use("c", "a"), names.use("d", "a"), names.use("e", "a")] == ["", "", "names"]

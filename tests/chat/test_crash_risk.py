@@ -1,4 +1,4 @@
-"""An operator learns what a crash of the broker may cost: in the log, from /readyz, from /metrics."""
+"""An operator sees what a crash of the broker may lose: in the log, in /readyz, in /metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GAUGE = "# TYPE chatlab_broker_survives_crash gauge\nchatlab_broker_survives_cra
 
 
 class Silent(MemoryBroker):
-    """A broker that does not know what a crash costs."""
+    """A broker that cannot say what a crash may lose."""
 
     crash_risk = None  # type: ignore[assignment]  # as if it had none
 
@@ -28,7 +28,9 @@ async def page(server: ChatServer, path: str) -> tuple[int, str]:
         return response.status, await response.text()
 
 
-async def test_a_redis_that_keeps_nothing_is_warned_of_everywhere(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_redis_without_persistence_is_reported_in_the_log_readyz_and_metrics(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
     async with (
         await engines.start("redis", options={"appendonly": "no"}, own=True) as engine,
@@ -42,7 +44,7 @@ async def test_a_redis_that_keeps_nothing_is_warned_of_everywhere(caplog: pytest
         assert f"{GAUGE} 0\n" in (await page(server, "metrics"))[1]
 
 
-async def test_a_redis_that_keeps_all_is_said_to(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_redis_that_survives_a_crash_is_reported_as_such(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with (
         await engines.start("redis", options={"appendfsync": "always"}, own=True) as engine,
@@ -53,7 +55,7 @@ async def test_a_redis_that_keeps_all_is_said_to(caplog: pytest.LogCaptureFixtur
         assert said.levelno == logging.INFO
         assert await page(server, "readyz") == (200, "ready\n")
         assert f"{GAUGE} 1\n" in (await page(server, "metrics"))[1]
-        # It is asked again once the connection was lost.
+        # The broker is asked again after the connection was lost.
         async with Redis.from_url(engine.url) as redis:
             await redis.config_set("appendonly", "no")
             await redis.client_kill_filter(_type="normal", skipme=True)
@@ -63,12 +65,12 @@ async def test_a_redis_that_keeps_all_is_said_to(caplog: pytest.LogCaptureFixtur
         assert f"{GAUGE} 0\n" in (await page(server, "metrics"))[1]
 
 
-async def test_what_is_not_known_is_no_number() -> None:
+async def test_an_unknown_crash_risk_is_not_a_number_in_the_metrics() -> None:
     async with await chat_server.start(Silent()) as server:
         assert f"{GAUGE} NaN\n" in (await page(server, "metrics"))[1]
 
 
-async def test_memory_ends_with_its_process(server: ChatServer) -> None:
+async def test_the_memory_broker_does_not_survive_a_crash(server: ChatServer) -> None:
     assert "loses every message" in server.service.crash_risk
     assert f"{GAUGE} 0\n" in (await page(server, "metrics"))[1]
-    assert await page(server, "readyz") == (200, "ready\n")  # it is this process that answers
+    assert await page(server, "readyz") == (200, "ready\n")  # this process is the broker

@@ -1,4 +1,4 @@
-"""The names, and what a record looks like on either side."""
+"""Destinations and topics, and what a record looks like in each."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def test_each_destination_has_its_topic(destination: str, topic: str) -> None:
 
 
 @pytest.mark.parametrize("destination", ["/topic/c++", "/topic/a+b", "/queue/jobs", "/topic/a.b-c_d"])
-def test_what_only_holds_a_plus_is_no_pattern(destination: str) -> None:
+def test_a_plus_inside_a_name_is_not_a_wildcard(destination: str) -> None:
     assert fault_in(destination) == ""
 
 
 @pytest.mark.parametrize("room", ["고양이", "café", "हिन्दी", "العَرَبِيَّة"])
-def test_a_room_has_one_destination_and_one_topic_however_it_is_spelled(room: str) -> None:
+def test_all_spellings_of_a_room_have_one_destination_and_one_topic(room: str) -> None:
     for form in ("NFC", "NFD"):
         name = unicodedata.normalize(form, room)
         nfc = unicodedata.normalize("NFC", room)
@@ -53,7 +53,7 @@ def test_a_room_has_one_destination_and_one_topic_however_it_is_spelled(room: st
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "a b", "{x}", "*", "a" * 65, "a/b", "a\n"])
-def test_a_room_may_not_be_called_what_means_something_elsewhere(name: str) -> None:
+def test_a_rooms_name_may_not_have_a_meaning_in_another_context(name: str) -> None:
     with pytest.raises(MessageRefused) as refused:
         room_destination(name)
     assert refused.value.field == "room"
@@ -83,7 +83,7 @@ def test_a_room_may_not_be_called_what_means_something_elsewhere(name: str) -> N
         ("", "unknown destination"),
     ],
 )
-def test_a_destination_that_cannot_be_is_named_with_its_fault(destination: str, fault: str) -> None:
+def test_an_invalid_destination_is_refused_with_its_fault(destination: str, fault: str) -> None:
     assert fault_in(destination).startswith(fault)
 
 
@@ -95,15 +95,15 @@ def test_a_rooms_record_gets_its_id_in_front() -> None:
     assert record.message.id == "cats/5-1"
 
 
-def test_a_clients_own_message_keeps_its_headers_and_its_octets() -> None:
+def test_a_packed_message_keeps_its_headers_and_its_octets() -> None:
     packed = pack("/topic/x", [("content-type", "image/png"), ("a", "b"), ("gap", "true")], b"\x89PNG\n\0")
     record = record_of(Record("topic:{x}", "1-0", packed))
     assert record is not None
     assert record.message.body == b"\x89PNG\n\0"
-    assert record.message.headers == (("content-type", "image/png"), ("a", "b")), "gap is the server's to say"
+    assert record.message.headers == (("content-type", "image/png"), ("a", "b")), "only the server sets gap"
 
 
-def test_a_private_message_shows_its_owner_the_name_without_the_owner() -> None:
+def test_a_private_message_shows_its_destination_without_the_owner() -> None:
     destination = private_destination("p1", "/user/queue/private")
     assert destination == "/user/p1/queue/private"
     assert split_private(destination) == ("p1", "/user/queue/private")
@@ -151,9 +151,7 @@ DEEP = b"[" * 5000 + b"]" * 5000
     ],
     ids=lambda value: str(value[:30]),
 )
-def test_a_record_that_is_wrong_in_any_way_is_skipped_with_a_line_in_the_log(
-    topic: str, body: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_invalid_record_is_skipped_and_logged(topic: str, body: bytes, caplog: pytest.LogCaptureFixture) -> None:
     assert record_of(Record(topic, "7-0", body)) is None
     (line,) = caplog.messages
     assert "7-0" in line
@@ -161,5 +159,5 @@ def test_a_record_that_is_wrong_in_any_way_is_skipped_with_a_line_in_the_log(
 
 @pytest.mark.parametrize("body", [b"", b"hello", b'"quoted"', b"{}", b"[1]"])
 @pytest.mark.parametrize("topic", ["chat-stream", "chat:{a}", "topic:{a}", "chat-users"])
-def test_what_somebody_else_put_into_a_stream_is_nobodys_message(topic: str, body: bytes) -> None:
+def test_a_record_of_another_program_is_not_a_message(topic: str, body: bytes) -> None:
     assert record_of(Record(topic, "1-0", body)) is None

@@ -1,4 +1,4 @@
-"""`--drain-seconds` is what stopping costs at most, whatever clients do; no more is taken than they need."""
+"""`--drain-seconds` bounds the time that stopping takes, whatever clients do; a stop takes no longer than needed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.stomp_peer import Peer, chat, raw_websocket
 pytestmark = pytest.mark.every_loop
 
 DRAIN = 1.0
-# What cutting off and cleaning up may take on a machine that has other things to do: much less than another DRAIN.
+# Time for closing and cleaning up on a busy machine: much less than another DRAIN.
 SLACK = 0.6
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -27,7 +27,7 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @asynccontextmanager
 async def connected(server: ChatServer, data: bytes, answer: bytes = b"") -> AsyncIterator[Connection]:
-    """A client that has sent `data`, and seen `answer`, and says no more."""
+    """A client that has sent `data` and received `answer`, and then stays silent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(data)
     if answer:
@@ -52,7 +52,7 @@ async def draining(broker: MemoryBroker) -> AsyncIterator[ChatServer]:
     await server.aclose()
 
 
-async def test_clients_that_ignore_the_close_cost_the_drain_once(draining: ChatServer) -> None:
+async def test_clients_that_ignore_the_close_delay_the_stop_by_one_drain(draining: ChatServer) -> None:
     clients = [await raw_websocket(draining.port) for _ in range(5)]
     assert DRAIN <= await seconds_to_stop(draining) < DRAIN + SLACK
     for reader, writer in clients:
@@ -61,7 +61,7 @@ async def test_clients_that_ignore_the_close_cost_the_drain_once(draining: ChatS
         writer.close()
 
 
-async def test_clients_that_answer_the_close_and_those_without_a_request_cost_next_to_nothing(
+async def test_clients_that_answer_the_close_or_sent_no_request_hardly_delay_the_stop(
     draining: ChatServer,
 ) -> None:
     half_a_request = connected(draining, b"GET /ws HTTP/1.1\r\nHost: x\r\n")
@@ -78,7 +78,7 @@ WEBSOCKET = (
 )
 
 
-async def test_sockjs_sessions_and_unfinished_bodies_cost_the_drain_once(draining: ChatServer) -> None:
+async def test_sockjs_sessions_and_unfinished_bodies_delay_the_stop_by_one_drain(draining: ChatServer) -> None:
     half_a_body = b"POST /ws/0/a/xhr_send HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
     async with (
         connected(draining, STREAM % b"a", b"o\n"),
@@ -86,20 +86,20 @@ async def test_sockjs_sessions_and_unfinished_bodies_cost_the_drain_once(drainin
         connected(draining, half_a_body),
         connected(draining, WEBSOCKET, b"\x81\x01o"),
     ):
-        await asyncio.sleep(0.1)  # the body's request is being read by now
+        await asyncio.sleep(0.1)  # by now the server is reading the request's body
         assert await seconds_to_stop(draining) < DRAIN + SLACK
 
 
-async def test_a_stream_that_is_not_read_costs_the_drain_once(draining: ChatServer) -> None:
+async def test_a_stream_that_is_not_read_delays_the_stop_by_one_drain(draining: ChatServer) -> None:
     async with connected(draining, STREAM % b"a", b"o\n") as (reader, _):
-        reader._transport.pause_reading()  # type: ignore[attr-defined]  # the client is deaf
+        reader._transport.pause_reading()  # type: ignore[attr-defined]  # the client stops reading
         session = draining._sockjs.sessions["a"]
         session.write(b'"x",' * 1_000_000)
         await asyncio.sleep(0.1)
         assert await seconds_to_stop(draining) < DRAIN + SLACK
 
 
-async def test_a_broker_that_does_not_confirm_costs_the_drain_once_and_the_clients_are_told() -> None:
+async def test_a_broker_that_does_not_confirm_delays_the_stop_by_one_drain_and_clients_are_closed() -> None:
     async with Held() as broker:
         server = await chat_server.start(broker, drain_seconds=DRAIN)
         async with Peer(server.url) as peer:
@@ -115,7 +115,7 @@ async def test_a_broker_that_does_not_confirm_costs_the_drain_once_and_the_clien
 
 
 @pytest.mark.parametrize("seconds", [0, 0.2])
-async def test_little_or_no_time_is_little_or_no_time(broker: MemoryBroker, seconds: float) -> None:
+async def test_a_short_drain_or_none_stops_at_once(broker: MemoryBroker, seconds: float) -> None:
     server = await chat_server.start(broker, drain_seconds=seconds)
     _, writer = await raw_websocket(server.port)
     async with connected(server, STREAM % b"a", b"o\n"):

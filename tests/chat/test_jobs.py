@@ -1,4 +1,4 @@
-"""The audit log and the mentions: alone, in one server, and on real processes of which one dies at its work."""
+"""The audit log and the mentions: alone, on one server, and on real processes of which one is killed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def lines(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
-async def test_each_message_of_the_rooms_is_a_line_of_the_log(broker: MemoryBroker, tmp_path: Path) -> None:
+async def test_each_message_of_the_rooms_is_a_line_of_the_audit_log(broker: MemoryBroker, tmp_path: Path) -> None:
     log = tmp_path / "audit.jsonl"
     options: dict[str, Any] = {"jobs": [audit_log(log)], "job_rooms": ["cats", "새"]}
     async with (
@@ -52,18 +52,18 @@ async def test_each_message_of_the_rooms_is_a_line_of_the_log(broker: MemoryBrok
     written = sorted(lines(log), key=lambda line: line["room"])
     assert [(line["sender"], line["content"]) for line in written] == [("Ana", "meow"), ("Ana", "야옹\n{}")]
     assert [line["id"].split("/")[0] for line in written] == ["cats", "새"]
-    assert log.stat().st_mode & 0o077 == 0, "for its owner's eyes alone"
+    assert log.stat().st_mode & 0o077 == 0, "only the owner may read it"
 
 
 async def waiting(server: chat_server.ChatServer, path: Path) -> None:
-    """Wait until the audit log says that it waits."""
+    """Wait until the audit log reports that it is waiting."""
     assert server.service.workers is not None
     tally = server.service.workers.tallies["audit"]
     await until(lambda: any(str(path) in reason for reason in tally.waiting.values()))
 
 
 @pytest.mark.parametrize("fault", ["folder away", "a folder in its place"])
-async def test_a_log_that_cannot_be_written_just_now_has_no_hole_afterwards(
+async def test_an_audit_log_that_was_unwritable_for_a_time_has_no_gap(
     fresh_redis: Engine, tmp_path: Path, fault: str
 ) -> None:
     folder, log = tmp_path / "log", tmp_path / "log" / "audit.jsonl"
@@ -85,7 +85,7 @@ async def test_a_log_that_cannot_be_written_just_now_has_no_hole_afterwards(
             await ana.say(str(number))
         await waiting(server, log)
         await waiting(other, log)
-        await asyncio.sleep(12 * takeover)  # longer than five takeovers: what counts as tried would be set aside
+        await asyncio.sleep(12 * takeover)  # longer than five takeovers: a record counted as tried would be set aside
         assert server.service.why_not_ready() == ""
         assert "chatlab_jobs_waiting 1" in server.service.metrics_page()
         if fault == "a folder in its place":
@@ -99,7 +99,7 @@ async def test_a_log_that_cannot_be_written_just_now_has_no_hole_afterwards(
         await redis.aclose()
 
 
-async def test_a_full_disk_leaves_no_half_a_line(broker: MemoryBroker, tmp_path: Path) -> None:
+async def test_a_full_disk_leaves_no_partial_line_in_the_audit_log(broker: MemoryBroker, tmp_path: Path) -> None:
     log = tmp_path / "audit.jsonl"
     async with await chat_server.start(broker, jobs=[audit_log(log)]) as server, Peer(server.url, "Ana") as ana:
         await ana.say("before")
@@ -114,7 +114,7 @@ async def test_a_full_disk_leaves_no_half_a_line(broker: MemoryBroker, tmp_path:
 
 @contextmanager
 def no_file_beyond(size: int) -> Iterator[None]:
-    """As on a disk with room for so many octets: a write takes what fits, the next one fails."""
+    """Simulate a disk with a few octets left: a write takes what fits, the next one fails."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
@@ -125,12 +125,12 @@ def no_file_beyond(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, ignored)
 
 
-def test_a_log_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
+def test_an_unwritable_audit_log_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"no audit log at .*: No such file"):
         audit_log(tmp_path / "nowhere" / "audit.jsonl")
 
 
-async def test_a_room_that_cannot_be_is_refused_at_the_start(broker: MemoryBroker, tmp_path: Path) -> None:
+async def test_an_invalid_job_room_is_refused_at_the_start(broker: MemoryBroker, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="not a room's name: 'a b'"):
         await chat_server.start(broker, jobs=[mentions], job_rooms=["a b"])
 
@@ -149,24 +149,24 @@ async def test_a_room_that_cannot_be_is_refused_at_the_start(broker: MemoryBroke
         ("@", []),
         (unicodedata.normalize("NFD", "@민지야 안녕"), ["민지"]),
         ("@Ana\u0308", []),  # Anä
-        ("@Ana\u0331", []),  # a mark for which there is no composed letter
+        ("@Ana\u0331", []),  # a mark without a composed letter
         ("@Ana\u200d", []),
         ("@Ana1", []),
         ("@Ana_", []),
     ],
 )
-def test_a_name_is_meant_when_it_stands_whole_behind_an_at_sign(content: str, names: list[str]) -> None:
+def test_a_whole_name_after_an_at_sign_is_a_mention(content: str, names: list[str]) -> None:
     people = [Person(name, f"guest-{number}") for number, name in enumerate(["Ana", "Ana Maria", "민지", "민지수"])]
     assert [person.name for person in mentioned(content, people)] == names
 
 
-def test_a_name_is_found_however_it_is_spelled() -> None:
+def test_a_mention_is_found_in_any_spelling() -> None:
     people = [Person(unicodedata.normalize("NFD", "민지"), "p"), Person("हिन्दी", "q")]
     assert [person.handle for person in mentioned("@민지 @हिन्दी", people)] == ["p", "q"]
     assert mentioned("@हिन्", people) == []
 
 
-async def test_who_is_named_is_told_on_whichever_instance_and_nobody_else(broker: MemoryBroker) -> None:
+async def test_only_mentioned_users_are_notified_on_any_instance(broker: MemoryBroker) -> None:
     options: dict[str, Any] = {"jobs": [mentions], "job_rooms": ["cats"]}
     async with (
         await chat_server.start(broker, **options) as one,
@@ -180,8 +180,8 @@ async def test_who_is_named_is_told_on_whichever_instance_and_nobody_else(broker
             await peer.subscribe("/topic/room.cats", id="room")
         await people_in(one, "cats", 3)
         await ana.say("@민지야, @Ana and <b>@nobody</b>", "cats")
-        told = {frame.get("destination"): frame for frame in [await minji.frame("MESSAGE") for _ in range(2)]}
-        note = json.loads(told[NOTIFICATIONS].body)
+        notified = {frame.get("destination"): frame for frame in [await minji.frame("MESSAGE") for _ in range(2)]}
+        note = json.loads(notified[NOTIFICATIONS].body)
         assert (note["kind"], note["room"], note["sender"]) == ("mention", "cats", "Ana")
         assert note["message_id"].startswith("cats/")
         for peer in (ana, ben):
@@ -190,14 +190,14 @@ async def test_who_is_named_is_told_on_whichever_instance_and_nobody_else(broker
 
 
 async def people_in(server: chat_server.ChatServer, room: str, count: int) -> list[Person]:
-    """Who is in a room, once there are so many."""
+    """Return the people in a room, once there are `count`."""
     async with asyncio.timeout(10):
         while len(people := await server.service.presence.people(room)) < count:  # noqa: ASYNC110  # only the broker knows
             await asyncio.sleep(0.02)
     return people
 
 
-async def test_a_mention_that_is_worked_on_twice_is_told_once(broker: MemoryBroker) -> None:
+async def test_a_mention_handled_twice_notifies_once(broker: MemoryBroker) -> None:
     async with await chat_server.start(broker, jobs=[mentions]) as server, Peer(server.url, "민지") as minji:
         await minji.subscribe("/topic/public", id="room")
         await people_in(server, "public", 1)
@@ -215,12 +215,12 @@ async def test_a_mention_that_is_worked_on_twice_is_told_once(broker: MemoryBrok
 
 
 @pytest.mark.parametrize("queue", ["notifications", "errors"])
-async def test_nobody_can_forge_what_the_server_itself_says(server: chat_server.ChatServer, queue: str) -> None:
+async def test_a_client_cannot_forge_a_notification(server: chat_server.ChatServer, queue: str) -> None:
     async with Peer(server.url, "eve") as eve, Peer(server.url, "민지") as minji:
         victim = minji.connected.get("user-name")
         await minji.subscribe(f"/user/queue/{queue}")
         await eve.send("SEND", '{"kind":"mention"}', destination=f"/user/{victim}/queue/{queue}")
-        assert "comes from the server itself" in ((await eve.frame("ERROR")).get("message") or "")
+        assert "only the server sends there" in ((await eve.frame("ERROR")).get("message") or "")
         await minji.nothing_more()
 
 
@@ -237,12 +237,12 @@ async def redis_of(engine: Engine) -> AsyncIterator[Any]:
 
 
 async def held_by(redis: Any, topic: str) -> dict[bytes, int]:
-    """How many records each member of the group has taken and not acknowledged."""
+    """Return the number of unacknowledged records of each member of the group."""
     return {member["name"]: member["pending"] for member in await redis.xinfo_consumers(topic, "audit")}
 
 
 async def done_by(url: str) -> int:
-    """What an instance's own metrics say of its jobs."""
+    """Return an instance's metrics about its jobs."""
     async with ClientSession() as http, http.get(url.replace("ws://", "http://").replace("/ws", "/metrics")) as answer:
         counts = [
             line.split()[1] for line in (await answer.text()).splitlines() if line.startswith("chatlab_jobs_done")
@@ -250,7 +250,7 @@ async def done_by(url: str) -> int:
         return int(counts[0])
 
 
-async def test_two_instances_share_the_log_and_what_a_killed_one_held_the_other_does(
+async def test_two_instances_share_the_audit_log_and_one_takes_over_when_the_other_is_killed(
     fresh_redis: Engine, tmp_path: Path
 ) -> None:
     log = tmp_path / "audit.jsonl"
@@ -261,7 +261,7 @@ async def test_two_instances_share_the_log_and_what_a_killed_one_held_the_other_
         Peer(cluster.urls[0]) as witness,
         Peer(cluster.urls[1], "Ana") as ana,
     ):
-        member = (witness.connected.get("session") or "").split("-")[0].encode()  # as the instance calls itself
+        member = (witness.connected.get("session") or "").split("-")[0].encode()  # the instance's own name
         victim = cluster.instances[0].pid
         assert victim is not None
         sending = asyncio.create_task(keep_sending(ana))
@@ -274,7 +274,7 @@ async def test_two_instances_share_the_log_and_what_a_killed_one_held_the_other_
         stored = [str(id, "ascii") for id, _ in await redis.xrange("chat-stream")]
         ids = [line["id"].removeprefix("public/") for line in lines(log)]
         assert set(ids) == set(stored), "each at least once"
-        assert len(ids) - len(stored) <= 32, "and again only what the dead one held"
+        assert len(ids) - len(stored) <= 32, "only records held by the killed instance are repeated"
         assert not await redis.exists("chat-stream:set-aside:audit")
 
 
@@ -300,11 +300,11 @@ async def eventually(condition: Callable[[], Any], seconds: float = 20) -> None:
 
 
 async def stopped_while_it_holds_something(redis: Any, pid: int, member: bytes) -> None:
-    """Stop a process at a moment at which it has taken records and not acknowledged them."""
+    """Stop a process while it holds unacknowledged records."""
     async with asyncio.timeout(20):
         while True:
             os.kill(pid, signal.SIGSTOP)
-            await asyncio.sleep(0.05)  # for what it had said to Redis to be heard there
+            await asyncio.sleep(0.05)  # for its last commands to reach Redis
             if (await held_by(redis, "chat-stream")).get(member):
                 return
             os.kill(pid, signal.SIGCONT)

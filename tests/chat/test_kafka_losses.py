@@ -1,4 +1,4 @@
-"""Kafka loses topics, and what is in them, under a running chat: it says so, and goes on."""
+"""Kafka loses topics and records under a running chat: the chat reports the gap and continues."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def operator(kafka_engine: Engine) -> AsyncIterator[AIOKafkaAdminClient]:
     await admin.close()
 
 
-async def test_members_of_a_room_whose_topic_is_deleted_see_the_gap_and_go_on(
+async def test_subscribers_of_a_room_whose_topic_is_deleted_see_a_gap_and_then_new_messages(
     server: ChatServer, operator: AIOKafkaAdminClient
 ) -> None:
     room = topic("cats")
@@ -55,7 +55,7 @@ async def test_members_of_a_room_whose_topic_is_deleted_see_the_gap_and_go_on(
 
 
 @pytest.mark.parametrize("how", ["deleted", "trimmed"])
-async def test_a_member_that_comes_back_is_told_of_what_is_gone(
+async def test_a_client_that_reconnects_sees_a_gap_for_deleted_records(
     server: ChatServer, operator: AIOKafkaAdminClient, how: str
 ) -> None:
     room = topic("cats")

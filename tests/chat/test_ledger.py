@@ -1,4 +1,4 @@
-"""The ledger: real processes killed, stalled and restarted under load; nothing lost, nothing twice, one order."""
+"""The ledger: real processes killed, stalled and restarted under load; nothing lost, nothing repeated, one order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FAULTS = ("instance killed", "redis killed", "instance stalled", "redis stalled"
     ("seed", "messages"),
     [(1, MESSAGES // 4), *(pytest.param(seed, MESSAGES, marks=pytest.mark.long) for seed in (1, 2, 3))],
 )
-async def test_whatever_is_killed_nothing_is_lost_and_nothing_comes_twice(
+async def test_nothing_is_lost_or_repeated_whichever_process_is_killed(
     fresh_valkey: Engine, seed: int, messages: int
 ) -> None:
     async with ledger(fresh_valkey, options=("--durability", "fsync")) as book:

@@ -1,4 +1,4 @@
-"""What Prometheus reads: the text to the letter, and that each number counts what its name says."""
+"""The page for Prometheus: its exact text, and that each metric counts what its name says."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ chatlab_publish_seconds_count 4
 """
 
 
-def test_the_page_is_the_text_format_to_the_letter() -> None:
+def test_the_metrics_page_is_in_the_text_format() -> None:
     histogram = Histogram()
     for seconds in (0.005, 0.006, 0.009, 60.0):  # a bound is in its own bucket: `le` is "less or equal"
         histogram.observe(seconds)
@@ -44,14 +44,14 @@ def test_the_page_is_the_text_format_to_the_letter() -> None:
 
 
 async def values(server: ChatServer) -> dict[str, float]:
-    """The page as a scraper has it: each sample's name, and its number."""
+    """Return the page as a scraper reads it: each sample's name and value."""
     async with ClientSession() as http, http.get(f"{server.page_url}metrics") as response:
         assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
         lines = (await response.text()).splitlines()
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
 
-async def test_each_number_counts_what_its_name_says(server: ChatServer) -> None:
+async def test_each_metric_counts_what_its_name_says(server: ChatServer) -> None:
     async with Peer(server.url) as one, Peer(server.url) as other, Peer(server.url) as third:
         for peer in (one, other):
             await peer.subscribe("/topic/public")
@@ -59,7 +59,7 @@ async def test_each_number_counts_what_its_name_says(server: ChatServer) -> None
         for content in ("a", "b"):
             await one.say(content)
         await one.say("nobody reads this", "dogs")
-        await one.send("SEND", chat(""), destination=SEND)  # refused: a message must say something
+        await one.send("SEND", chat(""), destination=SEND)  # refused: the message is empty
         assert await one.contents(2) == await other.contents(2) == ["a", "b"]
         await one.nothing_more()
         seen = await values(server)
@@ -83,7 +83,7 @@ async def test_each_number_counts_what_its_name_says(server: ChatServer) -> None
     assert seen["chatlab_connections_opened_total"] == 3
 
 
-async def test_the_slowest_publish_is_in_no_bucket_but_the_last(server: ChatServer) -> None:
+async def test_the_slowest_publish_is_only_in_the_last_bucket(server: ChatServer) -> None:
     server.service.metrics.publishing.observe(11.0)
     seen = await values(server)
     assert seen['chatlab_publish_seconds_bucket{le="10.0"}'] == 0

@@ -1,4 +1,4 @@
-"""Redis goes away and comes back, and instances stop: nothing is lost, no receipt is false, nobody is left waiting."""
+"""Redis fails and recovers, and instances stop: nothing is lost, no receipt is false, no client waits forever."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def status(server: ChatServer, path: str) -> int:
         return response.status
 
 
-async def test_a_receipt_is_held_back_until_redis_has_the_record(on_redis: ChatServer, fresh_redis: Engine) -> None:
+async def test_a_receipt_waits_until_redis_has_the_record(on_redis: ChatServer, fresh_redis: Engine) -> None:
     async with Peer(on_redis.url) as peer:
         await peer.subscribe("/topic/public")
         await peer.say("before")
@@ -53,7 +53,7 @@ async def test_a_receipt_is_held_back_until_redis_has_the_record(on_redis: ChatS
         await until(lambda: not on_redis.service.why_not_ready())
 
 
-async def test_when_the_time_is_up_a_message_says_so_and_no_receipt_comes(fresh_redis: Engine) -> None:
+async def test_a_publish_that_times_out_is_reported_and_gets_no_receipt(fresh_redis: Engine) -> None:
     async with (
         RedisStreamsBroker(fresh_redis.url, patience=0.5) as broker,
         await chat_server.start(broker) as server,
@@ -64,13 +64,13 @@ async def test_when_the_time_is_up_a_message_says_so_and_no_receipt_comes(fresh_
         await peer.send("SEND", chat("x"), destination=SEND, receipt="r")
         error = await peer.frame()
         assert (error.command, error.get("subscription"), error.get("receipt-id")) == ("MESSAGE", "errors", "r")
-        assert json.loads(error.body)["error"].startswith("refused: ")  # it never left: nobody has it
+        assert json.loads(error.body)["error"].startswith("refused: ")  # it was never sent
         await fresh_redis.restart()
         await until(lambda: broker.connected, timeout=15)
         await peer.say("later")
 
 
-async def test_what_may_still_arrive_is_not_called_refused(fresh_redis: Engine) -> None:
+async def test_a_message_that_may_still_arrive_is_not_reported_as_refused(fresh_redis: Engine) -> None:
     async with (
         RedisStreamsBroker(fresh_redis.url, patience=1) as broker,
         await chat_server.start(broker) as server,
@@ -84,21 +84,21 @@ async def test_what_may_still_arrive_is_not_called_refused(fresh_redis: Engine) 
             for number in range(3):
                 body = chat(f"during {number}", client_id=f"id {number}")
                 await peer.send("SEND", body, destination=SEND, receipt=f"r{number}")
-            told = [json.loads((await peer.frame("MESSAGE")).body) for _ in range(3)]
+            reports = [json.loads((await peer.frame("MESSAGE")).body) for _ in range(3)]
         finally:
             os.kill(fresh_redis.pid, signal.SIGCONT)
-        first = next(each["error"] for each in told if each["receipt"] == "r0")
+        first = next(each["error"] for each in reports if each["receipt"] == "r0")
         assert first == (
             "not confirmed: the broker did not confirm the message within 1 s; it may still be delivered; "
             "send it again with the same client_id"
         )
-        for number in range(3):  # whatever became of the first attempt
+        for number in range(3):  # whatever happened to the first attempt
             await peer.say(f"during {number}", client_id=f"id {number}")
         assert sorted(await peer.contents(3)) == ["during 0", "during 1", "during 2"]
         await peer.nothing_more()
 
 
-async def test_a_subscription_made_in_an_outage_begins_when_it_is_over(fresh_redis: Engine) -> None:
+async def test_a_subscription_made_during_an_outage_starts_afterwards(fresh_redis: Engine) -> None:
     async with (
         RedisStreamsBroker(fresh_redis.url, patience=0.5) as broker,
         await chat_server.start(broker, patience=0.5) as server,
@@ -117,7 +117,7 @@ async def test_a_subscription_made_in_an_outage_begins_when_it_is_over(fresh_red
         assert await peer.contents(1) == ["live"]
 
 
-async def test_a_client_that_waits_for_the_broker_is_not_held_for_dead(fresh_redis: Engine) -> None:
+async def test_a_client_that_waits_for_the_broker_is_not_dropped_as_dead(fresh_redis: Engine) -> None:
     async with (
         RedisStreamsBroker(fresh_redis.url, patience=5) as broker,
         await chat_server.start(broker, heart_beat=(0, 100), patience=5) as server,
@@ -126,19 +126,19 @@ async def test_a_client_that_waits_for_the_broker_is_not_held_for_dead(fresh_red
         fresh_redis.kill()
         await until(lambda: not broker.connected)
         await peer.send("SUBSCRIBE", id="cats", destination="/topic/room.cats", receipt="r")
-        for _ in range(10):  # it beats, but nobody reads
+        for _ in range(10):  # its heart-beats are not read
             await peer.websocket.send("\n")
             await asyncio.sleep(0.1)
         await fresh_redis.restart()
         assert (await peer.frame("RECEIPT", 15)).get("receipt-id") == "r"
 
 
-async def test_a_broker_that_is_not_there_is_an_error_at_the_start() -> None:
+async def test_start_raises_if_the_broker_cannot_be_reached() -> None:
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1"):
         await chat_server.start(RedisStreamsBroker("redis://127.0.0.1:1"))
 
 
-async def test_a_port_that_is_taken_is_an_error_and_leaves_the_broker_usable(server: ChatServer) -> None:
+async def test_start_raises_if_the_port_is_taken_and_leaves_the_broker_usable(server: ChatServer) -> None:
     broker = server.service.broker
     with pytest.raises(OSError) as taken:
         await chat_server.start(broker, port=server.port)
@@ -147,7 +147,7 @@ async def test_a_port_that_is_taken_is_an_error_and_leaves_the_broker_usable(ser
 
 
 @pytest.mark.long
-async def test_a_closing_server_waits_for_the_broker_before_it_says_goodbye(fresh_redis: Engine) -> None:
+async def test_a_closing_server_waits_for_the_broker_before_it_closes_clients(fresh_redis: Engine) -> None:
     async with RedisStreamsBroker(fresh_redis.url) as broker:
         server = await chat_server.start(broker)
         async with Peer(server.url) as peer:
@@ -162,7 +162,7 @@ async def test_a_closing_server_waits_for_the_broker_before_it_says_goodbye(fres
         assert len(await broker.history("chat-stream")) == got == 50
 
 
-async def test_a_draining_server_is_not_ready_and_takes_nobody(broker: MemoryBroker) -> None:
+async def test_a_draining_server_is_not_ready_and_accepts_no_client(broker: MemoryBroker) -> None:
     server = await chat_server.start(broker)
     server.service.draining = True
     assert await status(server, "readyz") == 503
@@ -172,7 +172,7 @@ async def test_a_draining_server_is_not_ready_and_takes_nobody(broker: MemoryBro
     await server.aclose()
 
 
-async def test_a_client_that_does_not_answer_the_goodbye_does_not_hold_up_the_end(broker: MemoryBroker) -> None:
+async def test_a_client_that_does_not_answer_the_close_does_not_hold_up_the_stop(broker: MemoryBroker) -> None:
     server = await chat_server.start(broker, drain_seconds=0.3)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(
@@ -182,5 +182,5 @@ async def test_a_client_that_does_not_answer_the_goodbye_does_not_hold_up_the_en
     await reader.readuntil(b"\r\n\r\n")
     async with asyncio.timeout(5):
         await server.aclose()
-    assert (await reader.read()).startswith(b"\x88"), "a Close frame, then the end"
+    assert (await reader.read()).startswith(b"\x88"), "a Close frame, then end of stream"
     writer.close()

@@ -1,4 +1,4 @@
-"""RabbitMQ takes queues, the exchange or a virtual host from a running chat: it says so, and goes on."""
+"""RabbitMQ loses queues, the exchange or a virtual host under a running chat: the chat reports it and continues."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def server(vhost_url: str, tmp_path: Path) -> AsyncIterator[ChatServer]:
 
 
 @pytest.mark.parametrize("take", [delete_queues, delete_exchange, replace_vhost])
-async def test_a_room_a_queue_and_a_job_go_on_and_members_see_the_gap(
+async def test_a_room_a_queue_and_a_job_recover_and_subscribers_see_the_gap(
     server: ChatServer, vhost_url: str, rabbitmq_node: Node, tmp_path: Path, take: Taken
 ) -> None:
     async with Peer(server.url) as kim:
@@ -71,7 +71,7 @@ async def test_a_room_a_queue_and_a_job_go_on_and_members_see_the_gap(
 
 
 async def until_a_gap_shows(peer: Peer) -> None:
-    """The first message to arrive after a loss says that some may be missing; those sent before it may be such."""
+    """Send until a message arrives after the loss, marked with a gap; earlier ones may be lost."""
     async with asyncio.timeout(20):
         while True:
             await peer.send("SEND", chat("after", "cats"), destination="/app/chat.sendMessage")
@@ -84,7 +84,7 @@ async def until_a_gap_shows(peer: Peer) -> None:
     assert set(await peer.rest()) <= {"after"}
 
 
-async def test_readyz_says_when_rabbitmq_is_of_no_use(server: ChatServer, vhost_url: str, rabbitmq_node: Node) -> None:
+async def test_readyz_reports_an_unusable_rabbitmq(server: ChatServer, vhost_url: str, rabbitmq_node: Node) -> None:
     vhost = URL(vhost_url).path[1:]
     async with Peer(server.url) as kim:
         await kim.subscribe("/topic/room.cats")
@@ -97,7 +97,7 @@ async def test_readyz_says_when_rabbitmq_is_of_no_use(server: ChatServer, vhost_
 
 
 async def until_a_job_arrives(peer: Peer) -> None:
-    """A queue joins again by itself, a moment later than the room: until then nobody's queue takes a message."""
+    """Send until the queue takes a message: it recovers by itself, a moment later than the room."""
     async with asyncio.timeout(15):
         while True:
             await peer.send("SEND", "work", destination="/queue/jobs")
@@ -109,10 +109,10 @@ async def until_a_job_arrives(peer: Peer) -> None:
             return
 
 
-async def test_work_that_is_held_when_a_members_channel_goes_is_done_once(
+async def test_a_message_held_when_the_channel_closes_is_handled_once(
     server: ChatServer, vhost_url: str, rabbitmq_node: Node
 ) -> None:
-    """The record comes again to the new member, while a client still works on it: it is not handed out twice."""
+    """The record is redelivered while a client still works on it; it must not be handed out twice."""
     async with Peer(server.url) as kim:
         await kim.subscribe("/queue/jobs", id="jobs", ack="client-individual")
         await kim.receipt("SEND", "one", destination="/queue/jobs")

@@ -1,4 +1,4 @@
-"""Rooms, retries, and what is answered when a message cannot be taken."""
+"""Rooms, repeated messages, and the answers to messages that cannot be accepted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEND = "/app/chat.sendMessage"
 KEY = "a secret of this guest"
 
 
-async def test_a_room_hears_its_own_messages_and_no_others(server: ChatServer) -> None:
+async def test_a_room_receives_its_own_messages_and_no_others(server: ChatServer) -> None:
     async with Peer(server.url, "a") as peer:
         await peer.subscribe("/topic/room.고양이", id="cats")
         await peer.subscribe("/topic/room.dogs", id="dogs")
@@ -45,7 +45,7 @@ async def test_an_instance_reads_only_the_rooms_it_has_subscribers_for(server: C
         assert server.service.relay.topics() == []
 
 
-async def test_a_retry_adds_no_second_record_and_gets_its_receipt_even_after_a_reconnect(
+async def test_a_message_sent_again_is_stored_once_and_gets_its_receipt_even_after_a_reconnect(
     server: ChatServer, broker: MemoryBroker
 ) -> None:
     async with Peer(server.url, "a", client_key=KEY) as first:
@@ -58,7 +58,7 @@ async def test_a_retry_adds_no_second_record_and_gets_its_receipt_even_after_a_r
     assert len(await broker.history("chat:{cats}")) == 1
 
 
-async def test_a_namesakes_message_is_no_repeat(server: ChatServer, broker: MemoryBroker) -> None:
+async def test_a_namesakes_message_is_not_a_repeat(server: ChatServer, broker: MemoryBroker) -> None:
     async with Peer(server.url, "a") as one, Peer(server.url, "a") as namesake:
         await namesake.say("once", client_id="c1")
         await one.say("once", client_id="c1")
@@ -66,7 +66,7 @@ async def test_a_namesakes_message_is_no_repeat(server: ChatServer, broker: Memo
     assert len(await broker.history("chat-stream")) == 2
 
 
-async def test_a_message_sent_without_a_client_id_comes_without_one(server: ChatServer) -> None:
+async def test_a_message_sent_without_a_client_id_is_delivered_without_one(server: ChatServer) -> None:
     async with Peer(server.url, "a") as peer:
         await peer.subscribe("/topic/public")
         await peer.subscribe("/user/queue/private", id="private")
@@ -94,7 +94,7 @@ async def test_a_message_sent_without_a_client_id_comes_without_one(server: Chat
         (b"[" * 5000 + b"]" * 5000, None),
     ],
 )
-async def test_a_message_that_is_not_what_it_should_be_is_answered_on_the_errors_queue_and_the_session_stays(
+async def test_an_invalid_message_is_reported_on_the_errors_queue_and_the_session_stays_open(
     server: ChatServer, body: bytes, field: str | None
 ) -> None:
     async with Peer(server.url, "a") as peer:
@@ -105,13 +105,13 @@ async def test_a_message_that_is_not_what_it_should_be_is_answered_on_the_errors
         assert error.get("subscription") == "errors"
         assert error.get("destination") == "/user/queue/errors"
         assert error.get("receipt-id") == "bad"
-        told = json.loads(error.body)
-        assert (told["receipt"], told["field"]) == ("bad", field)
+        report = json.loads(error.body)
+        assert (report["receipt"], report["field"]) == ("bad", field)
         await peer.say("still here")
         assert await peer.contents(1) == ["still here"]
 
 
-async def test_the_sender_is_who_connected_whatever_the_message_says(server: ChatServer) -> None:
+async def test_the_sender_is_the_connected_user_whatever_the_message_says(server: ChatServer) -> None:
     async with Peer(server.url, "ann") as named, Peer(server.url) as nameless:
         await named.subscribe("/topic/public")
         await named.say("1", sender="bob")
@@ -122,17 +122,17 @@ async def test_the_sender_is_who_connected_whatever_the_message_says(server: Cha
         assert senders[2].startswith("guest-")
 
 
-async def test_a_room_takes_messages_through_app_alone(server: ChatServer) -> None:
+async def test_a_room_takes_messages_only_through_app(server: ChatServer) -> None:
     for destination in ("/topic/public", "/topic/room.cats"):
         async with Peer(server.url) as peer:
             await peer.send("SEND", "x", destination=destination, receipt="7")
             error = await peer.frame("ERROR")
-            assert "through /app/chat.sendMessage alone" in (error.get("message") or "")
+            assert "only through /app/chat.sendMessage" in (error.get("message") or "")
             assert error.get("receipt-id") == "7"
             assert await peer.close_code() == 1008
 
 
-async def test_a_topic_that_is_no_room_takes_a_send_with_its_headers_and_no_more_than_belongs_to_it(
+async def test_a_topic_other_than_a_room_takes_a_send_with_its_headers_except_the_servers_own(
     server: ChatServer,
 ) -> None:
     async with Peer(server.url) as peer:
@@ -157,7 +157,7 @@ async def test_a_topic_that_is_no_room_takes_a_send_with_its_headers_and_no_more
         assert message.get("gap") is None
 
 
-async def test_another_message_under_the_same_client_id_is_another_message(
+async def test_other_content_with_the_same_client_id_is_another_message(
     server: ChatServer, broker: MemoryBroker
 ) -> None:
     async with (
@@ -177,7 +177,7 @@ def by_token(credentials: Credentials) -> User | None:
     return User("kim", credentials.token or "nobody")
 
 
-async def test_two_users_of_one_name_are_two_where_they_have_been_authenticated(broker: MemoryBroker) -> None:
+async def test_two_authenticated_users_with_one_name_stay_two_users(broker: MemoryBroker) -> None:
     async with await chat_server.start(broker, access=Access(authenticate=by_token)) as server:
         for token in ("one", "other", "one"):
             async with Peer(server.url, token=token) as peer:
@@ -185,7 +185,7 @@ async def test_two_users_of_one_name_are_two_where_they_have_been_authenticated(
     assert len(await broker.history("chat-stream")) == 2
 
 
-async def test_a_private_message_is_a_repeat_only_for_the_same_person_and_with_the_same_words(
+async def test_a_private_message_is_a_repeat_only_with_the_same_recipient_and_content(
     server: ChatServer, broker: MemoryBroker
 ) -> None:
     async with Peer(server.url, "a") as peer:
@@ -196,7 +196,7 @@ async def test_a_private_message_is_a_repeat_only_for_the_same_person_and_with_t
 
 
 @pytest.mark.parametrize("room", ["고양이", "हिन्दी", "தமிழ்", "العَرَبِيَّة", "ệ", "می\u200cخواهم", "\U00031350"])
-async def test_a_room_is_one_however_its_name_is_spelled(server: ChatServer, room: str) -> None:
+async def test_all_spellings_of_a_rooms_name_are_one_room(server: ChatServer, room: str) -> None:
     nfc, nfd = unicodedata.normalize("NFC", room), unicodedata.normalize("NFD", room)
     async with Peer(server.url, "a") as one, Peer(server.url, "b") as other:
         await one.subscribe(f"/topic/room.{nfc}")
@@ -211,7 +211,7 @@ async def test_a_room_is_one_however_its_name_is_spelled(server: ChatServer, roo
 
 
 @pytest.mark.parametrize("destination", ["/topic/news.é", "/queue/é"])
-async def test_any_other_destination_is_one_too(server: ChatServer, destination: str) -> None:
+async def test_all_spellings_of_any_other_destination_are_one_destination(server: ChatServer, destination: str) -> None:
     nfc, nfd = unicodedata.normalize("NFC", destination), unicodedata.normalize("NFD", destination)
     async with Peer(server.url) as peer:
         await peer.subscribe(nfd, ack="client")
@@ -223,7 +223,7 @@ async def test_any_other_destination_is_one_too(server: ChatServer, destination:
             await peer.receipt("ACK", id=message.get("ack") or "")
 
 
-async def test_access_rules_see_one_spelling(broker: MemoryBroker) -> None:
+async def test_access_rules_are_asked_about_one_spelling_of_a_destination(broker: MemoryBroker) -> None:
     def may(user: User, destination: str) -> bool:
         return (
             destination in ("/topic/room.고양이", "/app/chat.sendMessage", "/user/queue/nothing")
@@ -239,14 +239,16 @@ async def test_access_rules_see_one_spelling(broker: MemoryBroker) -> None:
         assert json.loads((await minji.frame("MESSAGE")).body)["sender"] == "민지"
 
 
-async def test_a_nameless_guest_says_what_to_call_it_on_one_line_and_in_one_spelling(server: ChatServer) -> None:
+async def test_a_guest_without_a_name_is_shown_under_the_senders_name_on_one_line_in_one_spelling(
+    server: ChatServer,
+) -> None:
     async with Peer(server.url) as peer:
         await peer.subscribe("/topic/public")
         await peer.say("x", sender=unicodedata.normalize("NFD", " 민지\n\u202e"))
         assert json.loads((await peer.frame("MESSAGE")).body)["sender"] == "민지"
 
 
-async def test_records_of_other_programs_are_skipped_and_the_room_and_its_history_go_on(
+async def test_records_of_other_programs_are_skipped_in_a_room_and_its_history(
     server: ChatServer, broker: MemoryBroker
 ) -> None:
     deep = b'{"content":' + b"[" * 3000 + b"]" * 3000 + b"}"

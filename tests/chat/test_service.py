@@ -1,8 +1,9 @@
-"""One instance without its sockets: what it tells a balancer, what it hands to the broker, how it says goodbye."""
+"""One instance without its sockets: readiness, publishing, draining."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,7 +14,7 @@ from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
-from chatlab.chat.service import ChatService
+from chatlab.chat.service import ChatOptions, ChatService
 from chatlab.errors import BrokerUnavailable
 from chatlab.lab.engines.engine import Engine
 from chatlab.lab.until import until
@@ -31,13 +32,24 @@ async def service(broker: MemoryBroker) -> AsyncIterator[ChatService]:
     await service.aclose()
 
 
+def test_chat_options_are_the_keywords_of_the_service() -> None:
+    (_, _, *keywords) = inspect.signature(ChatService.__init__).parameters
+    assert list(ChatOptions.__annotations__) == keywords
+
+
+async def test_a_misspelt_option_is_refused_before_the_broker_is_started() -> None:
+    no_server = RedisStreamsBroker("redis://127.0.0.1:1")
+    with pytest.raises(TypeError, match=r"unknown option 'heartbeat'; the options are app, .*heart_beat"):
+        await chat_server.start(no_server, heartbeat=(0, 0))  # type: ignore[call-arg]  # the type checker refuses it too
+
+
 async def ready(server: ChatServer) -> tuple[int, str]:
-    """What a balancer is answered."""
+    """Return the answer to a balancer."""
     async with ClientSession() as http, http.get(f"{server.page_url}readyz") as response:
         return response.status, await response.text()
 
 
-async def test_a_balancer_is_told_why_nobody_should_be_sent_here(fresh_redis: Engine) -> None:
+async def test_readyz_tells_a_balancer_why_no_client_should_be_sent_here(fresh_redis: Engine) -> None:
     async with RedisStreamsBroker(fresh_redis.url, patience=0.5) as broker:
         server = await chat_server.start(broker, patience=0.1, drain_seconds=5)
         async with Peer(server.url) as peer:
@@ -50,19 +62,19 @@ async def test_a_balancer_is_told_why_nobody_should_be_sent_here(fresh_redis: En
             assert await ready(server) == (200, "ready\n")
             draining = asyncio.create_task(server.service.drain("back soon", 5))
             await peer.websocket.wait_closed()
-            assert await ready(server) == (503, "draining: this instance is about to stop\n")
+            assert await ready(server) == (503, "draining: this instance is stopping\n")
             await draining
         await server.aclose()
 
 
-async def test_topics_that_are_not_being_read_are_a_reason_too(service: ChatService) -> None:
+async def test_an_instance_is_not_ready_while_a_topic_is_not_being_read(service: ChatService) -> None:
     followed = service.relay.follow("cats")
     assert service.why_not_ready() == "topics not being read: 1"
     await followed.ready.wait()
     assert service.why_not_ready() == ""
 
 
-async def test_what_is_published_twice_under_one_key_is_stored_once(service: ChatService, broker: MemoryBroker) -> None:
+async def test_a_record_published_twice_with_one_key_is_stored_once(service: ChatService, broker: MemoryBroker) -> None:
     first = await stored(service.publish("cats", b"once", "ann:7f3a"))
     assert await stored(service.publish("cats", b"once", "ann:7f3a")) == first
     assert await stored(service.publish("cats", b"once", "bob:7f3a")) != first
@@ -72,7 +84,7 @@ async def test_what_is_published_twice_under_one_key_is_stored_once(service: Cha
     assert [kept.body for kept in await broker.history("cats")] == [b"once"] * 2 + [b"without a key"] * 2
 
 
-async def test_a_client_that_sends_again_after_a_lost_receipt_adds_nothing_on_any_instance(
+async def test_a_message_sent_again_after_a_lost_receipt_is_not_stored_again_on_any_instance(
     broker: MemoryBroker,
 ) -> None:
     async with await chat_server.start(broker) as one, await chat_server.start(broker) as other:
@@ -84,19 +96,19 @@ async def test_a_client_that_sends_again_after_a_lost_receipt_adds_nothing_on_an
     assert len(await broker.history("chat:{cats}")) == 2
 
 
-async def test_what_the_broker_does_not_take_is_an_error_and_counted(
+async def test_a_record_that_the_broker_does_not_take_raises_and_is_counted(
     service: ChatService, broker: MemoryBroker
 ) -> None:
     await broker.aclose()
     for key in (None, "k"):
         with pytest.raises(BrokerUnavailable):
             await stored(service.publish("cats", b"x", key))
-    await asyncio.sleep(0)  # the counting is told after us
+    await asyncio.sleep(0)  # the service's own callback runs after this one
     assert (service.metrics.published, service.metrics.unavailable) == (0, 2)
     assert service.why_not_ready() == "the broker does not answer"
 
 
-async def test_goodbye_is_said_after_the_receipts_of_all_that_was_sent() -> None:
+async def test_drain_closes_a_client_only_after_the_receipts_for_all_it_sent() -> None:
     async with Held() as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
         for number in range(3):
             await peer.send("SEND", chat(str(number)), destination=SEND, receipt=str(number))
@@ -104,7 +116,7 @@ async def test_goodbye_is_said_after_the_receipts_of_all_that_was_sent() -> None
         await until(lambda: broker.asked == 3)
         draining = asyncio.create_task(server.service.drain("back soon", 10))
         await until(lambda: server.service.draining)
-        assert connection in server.service.connections, "nobody is sent away while the broker has not answered"
+        assert connection in server.service.connections, "no client is closed before the broker has answered"
         broker.storing.set()
         assert [(await peer.frame("RECEIPT")).get("receipt-id") for _ in range(3)] == ["0", "1", "2"]
         assert await peer.close_code() == 1001
@@ -112,7 +124,7 @@ async def test_goodbye_is_said_after_the_receipts_of_all_that_was_sent() -> None
         await draining
 
 
-async def test_a_broker_that_does_not_answer_holds_up_the_goodbye_for_so_long_and_no_longer(
+async def test_drain_waits_for_an_unresponsive_broker_only_until_its_time_limit(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with Held() as broker, await chat_server.start(broker, drain_seconds=0.2) as server, Peer(server.url) as peer:
@@ -121,6 +133,6 @@ async def test_a_broker_that_does_not_answer_holds_up_the_goodbye_for_so_long_an
         async with asyncio.timeout(5):
             await server.service.drain("back soon", 0.2)
         assert await peer.close_code() == 1001
-        with pytest.raises(ConnectionClosed):  # no receipt for what nobody has
+        with pytest.raises(ConnectionClosed):  # no receipt: the broker does not have the message
             await peer.frame("RECEIPT")
     assert "messages were still on their way to the broker after 0.2 s" in caplog.text

@@ -1,4 +1,4 @@
-"""Users from a file: who is let in, and what is wrong with a file that names nobody."""
+"""Users from a file: who is admitted, and the faults of a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.commands import chatlab
 FILE = "# of the class\nkim:secret\n\n민지:다른: 암호\r\n"
 
 
-def test_a_name_and_its_passcode_stand_on_each_line() -> None:
+def test_each_line_holds_a_name_and_its_passcode() -> None:
     assert passcodes_in(FILE) == {"kim": "secret", "민지": "다른: 암호"}
 
 
@@ -40,7 +40,7 @@ def test_a_name_and_its_passcode_stand_on_each_line() -> None:
         (None, None, False),
     ],
 )
-def test_only_a_name_with_its_own_passcode_is_let_in(login: str | None, passcode: str | None, let_in: bool) -> None:
+def test_only_a_name_with_its_own_passcode_is_admitted(login: str | None, passcode: str | None, let_in: bool) -> None:
     found = among(passcodes_in(FILE))(Credentials(login, passcode))
     name = normalize("NFC", login or "")
     assert found == (User(name, name) if let_in else None)
@@ -59,13 +59,13 @@ def test_only_a_name_with_its_own_passcode_is_let_in(login: str | None, passcode
         ("kim:a\nkim:b\n", "line 2 of the file names 'kim' for the second time"),
     ],
 )
-def test_a_file_that_is_wrong_is_refused_with_the_line_but_no_passcode(text: str, said: str) -> None:
+def test_an_invalid_users_file_is_refused_by_line_number_without_its_passcodes(text: str, said: str) -> None:
     with pytest.raises(SetupError, match=said) as refused:
         passcodes_in(text, "the file")
     assert "secret" not in str(refused.value)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_a_users_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"no users in .*nowhere: No such file or directory"):
         read_passcodes(tmp_path / "nowhere")
     (tmp_path / "latin").write_bytes(b"jos\xe9:secret\n")
@@ -74,7 +74,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
-def test_a_file_that_everybody_may_read_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_world_readable_users_file_is_logged_as_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "users"
     file.write_text(FILE, encoding="utf-8")
     with caplog.at_level(logging.WARNING, "chatlab.chat"):
@@ -104,19 +104,19 @@ async def test_the_server_takes_users_heart_beats_and_the_size_of_a_frame_from_t
                 await client.send("/topic/big", b"x" * 301_000)
 
 
-def test_names_that_look_alike_are_not_let_into_one_file() -> None:
+def test_a_users_file_with_two_names_that_look_alike_is_refused() -> None:
     with pytest.raises(SetupError, match="line 2 of the users names 'Kіm', which looks like 'Kim'"):
         passcodes_in("Kim:one\nKіm:two")
 
 
-def test_a_handle_key_is_what_the_file_says_whether_or_not_a_line_ends_there(tmp_path: Path) -> None:
+def test_a_final_newline_does_not_change_a_handle_key(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_bytes(b"0123456789abcdef")
     other.write_bytes(b"0123456789abcdef\n")
     assert read_handle_key(one) == read_handle_key(other) and len(read_handle_key(one)) == 64
 
 
-def test_a_handle_key_that_is_missing_or_too_short_is_named(tmp_path: Path) -> None:
+def test_a_missing_or_short_handle_key_is_refused_by_its_path(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="no handle key in"):
         read_handle_key(tmp_path / "nothing")
     (tmp_path / "short").write_bytes(b"secret\n")
@@ -124,7 +124,7 @@ def test_a_handle_key_that_is_missing_or_too_short_is_named(tmp_path: Path) -> N
         read_handle_key(tmp_path / "short")
 
 
-async def test_the_command_line_takes_a_handle_key_and_says_what_is_wrong_with_it(tmp_path: Path) -> None:
+async def test_the_command_line_reads_a_handle_key_and_reports_its_faults(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_bytes(b"too short")
     async with chatlab("serve", "chat", "--port", "0", "--broker", "memory://", "--handle-key", str(key)) as command:

@@ -1,4 +1,4 @@
-"""Jobs that one instance should do: each record once, by whoever is there, and again if it was not finished."""
+"""Jobs that one instance should do: each record once, and again if it was not finished."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def body(number: int) -> bytes:
 
 
 class Audit:
-    """Notes what it has seen; fails at what it is told to."""
+    """Record what it has seen; fail on request."""
 
     def __init__(self, fails_at: str = "") -> None:
         self.seen: list[str] = []
@@ -38,7 +38,7 @@ class Audit:
         self.seen.append(content)
 
 
-async def test_instances_share_the_work(broker: MemoryBroker) -> None:
+async def test_each_record_is_handled_by_one_instance(broker: MemoryBroker) -> None:
     audit = Audit()
     instances = [Workers(broker, f"instance {number}", [Job("audit", [TOPIC], audit)]) for number in range(3)]
     for instance in instances:
@@ -52,7 +52,7 @@ async def test_instances_share_the_work(broker: MemoryBroker) -> None:
         await instance.aclose()
 
 
-async def test_what_a_stopped_instance_had_begun_is_done_by_another(broker: MemoryBroker) -> None:
+async def test_unfinished_work_of_a_stopped_instance_is_done_by_another(broker: MemoryBroker) -> None:
     stuck = asyncio.Event()
 
     async def never_done(record: ChatRecord) -> None:
@@ -70,7 +70,7 @@ async def test_what_a_stopped_instance_had_begun_is_done_by_another(broker: Memo
     await second.aclose()
 
 
-async def test_poison_is_set_aside_and_holds_up_nobody(fresh_redis: Engine) -> None:
+async def test_a_record_whose_work_always_fails_is_set_aside_and_holds_up_no_other(fresh_redis: Engine) -> None:
     audit = Audit(fails_at="2")
     async with RedisStreamsBroker(fresh_redis.url, takeover_after=0.05, tries=3) as broker:
         workers = Workers(broker, "one", [Job("audit", [TOPIC], audit)])
@@ -88,7 +88,7 @@ async def test_poison_is_set_aside_and_holds_up_nobody(fresh_redis: Engine) -> N
 
 
 class Disk:
-    """Work that cannot be done while it is `full`."""
+    """Work that raises NotNow while it is `full`."""
 
     def __init__(self) -> None:
         self.full = True
@@ -102,7 +102,7 @@ class Disk:
         self.written.append(json.loads(record.message.body)["content"])
 
 
-async def test_work_that_cannot_be_done_now_waits_and_keeps_its_order(
+async def test_work_that_raises_not_now_waits_and_keeps_its_order(
     broker: MemoryBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk = Disk()
@@ -118,10 +118,10 @@ async def test_work_that_cannot_be_done_now_waits_and_keeps_its_order(
     assert disk.written == ["0", "1", "2", "3", "4"]
     assert (tally.done, tally.failed, tally.waiting) == (5, 0, {})
     await workers.aclose()
-    assert caplog.text.count("the disk is full") == 1, "said once, however long it lasts"
+    assert caplog.text.count("the disk is full") == 1, "logged once, however long it lasts"
 
 
-async def test_waiting_is_no_failed_attempt_whoever_takes_the_work_over(fresh_redis: Engine) -> None:
+async def test_waiting_does_not_count_as_an_attempt_after_a_takeover(fresh_redis: Engine) -> None:
     tries, count = 3, 100
     here, there, late = Disk(), Disk(), Disk()
     async with RedisStreamsBroker(fresh_redis.url, takeover_after=0.05, tries=tries) as broker:
@@ -131,7 +131,7 @@ async def test_waiting_is_no_failed_attempt_whoever_takes_the_work_over(fresh_re
             await each.ready()
         for number in range(count):
             await broker.publish(TOPIC, body(number))
-        for life in range(2 * tries):  # instances that start, take some over, and stop again
+        for life in range(2 * tries):  # instances that start, take some records over, and stop again
             visitor = Workers(broker, f"visitor {life}", jobs[2])
             tried = late.tried
             await until(lambda tried=tried: late.tried > tried)  # type: ignore[misc]  # mypy cannot infer a lambda's default
@@ -146,7 +146,7 @@ async def test_waiting_is_no_failed_attempt_whoever_takes_the_work_over(fresh_re
             await each.aclose()
 
 
-async def test_what_one_instance_cannot_do_now_another_does(fresh_redis: Engine) -> None:
+async def test_work_that_one_instance_cannot_do_now_is_done_by_another(fresh_redis: Engine) -> None:
     full, well = Disk(), Disk()
     well.full = False
     async with RedisStreamsBroker(fresh_redis.url, takeover_after=0.05) as broker:
@@ -178,7 +178,7 @@ async def test_work_that_needs_the_broker_waits_for_it(broker: MemoryBroker) -> 
     await workers.aclose()
 
 
-async def test_records_of_other_programs_are_nobodys_work(broker: MemoryBroker) -> None:
+async def test_workers_skip_records_of_other_programs(broker: MemoryBroker) -> None:
     audit = Audit()
     workers = Workers(broker, "one", [Job("audit", [TOPIC], audit)])
     await workers.ready()
@@ -188,6 +188,6 @@ async def test_records_of_other_programs_are_nobodys_work(broker: MemoryBroker) 
     await workers.aclose()
 
 
-def test_an_engine_without_groups_is_refused() -> None:
+def test_workers_refuse_an_engine_without_groups() -> None:
     with pytest.raises(SetupError, match="jobs need a broker with groups"):
         Workers(RedisPubSubBroker("redis://127.0.0.1:1"), "one", [])

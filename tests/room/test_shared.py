@@ -1,6 +1,7 @@
 """One room on two servers, over a broker: in memory, and on a real Redis that goes away and comes back."""
 
 import asyncio
+import inspect
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from chatlab import room
 from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.brokers.redis.pubsub import RedisPubSubBroker
 from chatlab.brokers.redis.streams import RedisStreamsBroker
@@ -32,6 +34,12 @@ async def member(stack: AsyncExitStack, server: RoomServer, name: str) -> RoomCl
 async def stack() -> AsyncIterator[AsyncExitStack]:
     async with AsyncExitStack() as stack:
         yield stack
+
+
+def test_a_shared_room_takes_every_option_of_a_room_but_its_kind() -> None:
+    options = dict(inspect.signature(room.start).parameters)
+    del options["room"]
+    assert list(shared_room.RoomOptions.__annotations__) == list(options)
 
 
 async def test_a_text_reaches_the_members_of_both_servers_once_in_one_order(stack: AsyncExitStack) -> None:

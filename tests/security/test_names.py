@@ -74,7 +74,7 @@ async def test_names_that_are_subscribed_to_are_counted_too(broker: MemoryBroker
 async def test_a_full_instance_says_so_and_has_places_again_when_names_are_no_longer_used(
     broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Names, "LATELY", 0.3)
+    monkeypatch.setattr(Names, "ROTATE_SECONDS", 0.3)
     async with (
         await chat_server.start(broker, budgets=Budgets(names=3)) as server,
         Peer(server.url) as mallory,
@@ -88,7 +88,7 @@ async def test_a_full_instance_says_so_and_has_places_again_when_names_are_no_lo
         refused = json.loads((await ana.frame("MESSAGE")).body)
         assert refused == {
             "error": "refused: too many rooms, topics and queues are in use here (limit names): "
-            "use one that is there, or wait",
+            "use an existing one, or wait",
             "field": None,
             "receipt": "r",
         }

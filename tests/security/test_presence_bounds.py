@@ -143,7 +143,7 @@ async def test_a_thousand_that_arrive_cost_each_watcher_one_list_and_a_few_chang
         seconds = (time.monotonic() - since) / SECOND + 1
         for each in watchers:
             assert each.messages <= 2 * seconds
-            assert each.octets <= each.messages * presence.MAX_TOLD * A_CHANGE
+            assert each.octets <= each.messages * presence.MAX_ANNOUNCED * A_CHANGE
             assert each.lists <= 1
 
 
@@ -153,15 +153,15 @@ async def test_a_crowd_that_comes_at_once_is_told_as_a_number_and_when_to_ask_ag
     async with Peer(servers[0].url) as watcher:
         await watcher.subscribe("/topic/who.cats", id="who")
         assert json.loads((await watcher.frame("MESSAGE")).body)["people"] == []
-        for number in range(presence.MAX_TOLD + 1):
+        for number in range(presence.MAX_ANNOUNCED + 1):
             servers[0].service.presence.enter("cats", User(str(number), f"p-{number}"))
         told = json.loads((await watcher.frame("MESSAGE")).body)
-        assert told == {"room": "cats", "version": 2, "count": presence.MAX_TOLD + 1, "again": 2.0}
+        assert told == {"room": "cats", "version": 2, "count": presence.MAX_ANNOUNCED + 1, "again": 2.0}
         await watcher.receipt("UNSUBSCRIBE", id="who")
         await watcher.subscribe("/topic/who.cats", id="who")
         told = json.loads((await watcher.frame("MESSAGE")).body)
         assert told["version"] == 2 or told["version"] == 1  # it was nobody's meanwhile
-        assert len(told["people"]) == presence.MAX_TOLD + 1
+        assert len(told["people"]) == presence.MAX_ANNOUNCED + 1
 
 
 async def test_asking_for_the_list_in_a_loop_costs_one_list_a_second(servers: tuple[ChatServer, ChatServer]) -> None:

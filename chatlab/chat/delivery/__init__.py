@@ -1,1 +1,1 @@
-"""Delivery: from the broker to every subscriber, what was missed, who is here."""
+"""Delivery: from the broker to every subscriber; missed records; who is here."""

@@ -1,22 +1,22 @@
 """Who is in a room, on all instances together: `/topic/who.NAME`.
 
-A subscriber receives the list once, and then what changes:
+A subscriber receives the list once, and then each change:
 
     {"room": "cats", "version": 7, "count": 2, "people": [{"name": "Ana", "handle": "5f…"}, …]}
     {"room": "cats", "version": 8, "count": 2, "joined": [{"name": "민지", …}], "left": [{"name": "Ben", …}]}
     {"room": "cats", "version": 9, "count": 614, "again": 12.0}
 
-`version` grows by one with each change: a subscriber that sees another number has missed something, and subscribes
-again for the list. Of a crowd the list has the first MAX_SHOWN, and `count` is of all. `again` stands for more than
-MAX_TOLD changes at once: subscribe again at a random moment within that many seconds, or all would at once.
+`version` grows by one with each change: a subscriber that sees a jump has missed something, and subscribes again for
+the list. A list holds at most MAX_SHOWN people; `count` counts all. `again` replaces more than MAX_ANNOUNCED changes at
+once: subscribe again at a random moment within that many seconds, so that not all clients do at once.
 
-What costs grows with changes, and no one can make many: those of a room are gathered for LOOK_SECONDS from the first
-on, so who enters and leaves within that time is not told at all. The list goes to the newcomer alone, and to one
-connection once in LOOK_SECONDS.
+The cost grows with the number of changes, and that is bounded: the changes of a room are gathered for LOOK_SECONDS from
+the first one on, so a user that enters and leaves within that time is not reported at all. The list goes only to the
+new subscriber, and to one connection at most once in LOOK_SECONDS.
 
-Nothing goes through a stream. Instances tell each other by notes in the broker (presence_notes.py); an instance that
-has somebody watching a room looks once in LOOK_SECONDS whether there is another note. Without such notes
-(`HasPresence`), an instance knows its own people alone.
+Nothing goes through a stream. Instances inform each other by notes in the broker (presence_notes.py); an instance with
+a watched room checks for new notes once in LOOK_SECONDS. Without such notes (`HasPresence`), an instance knows only
+its own users.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ from chatlab.tasks import Tasks, cancel
 logger = logging.getLogger("chatlab.chat")
 
 RENEW_SECONDS = 10.0
-LOOK_SECONDS = 1.0  # for which changes are gathered, and how late a change on another instance is seen
-GOODBYE_SECONDS = 1.0  # for a broker that may be away just now; the notes expire anyway
+LOOK_SECONDS = 1.0  # for gathering changes; also the longest delay before a change on another instance shows
+CLOSE_SECONDS = 1.0  # the broker may be unavailable; the notes expire anyway
 MAX_SHOWN = 500  # people in a list
-MAX_TOLD = 50  # people in a change
-IN_A_ROW = 50  # rooms for which one thing is done before the next thing has its turn
-LISTS_PER_SECOND = 50  # how many of a room's watchers are asked to subscribe again in a second
-WAITS = Backoff(longest=2.0)  # for a broker that is away
-MAX_LOGGED = 1000  # faults remembered, so that each is logged once
+MAX_ANNOUNCED = 50  # people in a change
+ROOMS_PER_STEP = 50  # rooms handled in one step before the next step gets its turn
+LISTS_PER_SECOND = 50  # the rate at which a room's watchers are asked to subscribe again
+BACKOFF = Backoff(longest=2.0)  # while the broker is unavailable
+MAX_LOGGED = 1000  # remembered faults, so that each is logged once
 
 People = list[Person]
 SendTo = Callable[[Subscriber, ChatRecord], None]
 
 
-class Told(msgspec.Struct, frozen=True, omit_defaults=True):
+class WhoUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
     """The body of a MESSAGE to a room's watchers: the list, a change, or that there were too many changes."""
 
     room: str
@@ -72,21 +72,21 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(slots=True)
 class Watched:
-    """One room that is watched on this instance, and what its watchers know."""
+    """One room that is watched on this instance, and the state its watchers know."""
 
     others: OthersNotes
-    local: frozenset[Person]  # this instance's people, as last told
-    people: frozenset[Person] | None = None  # everybody, as last told; None before the first look
+    local: frozenset[Person]  # this instance's users, as last announced
+    people: frozenset[Person] | None = None  # everybody, as last announced; None before the first check
     version: int = 1
-    list: ChatRecord | None = None  # the list as of this version, once somebody has asked
+    list: ChatRecord | None = None  # the list of this version, made on the first request
     watchers: int = 0
-    waiting: dict[Subscriber, None] = field(default_factory=dict)  # a dict, as a set that keeps its order
-    served: set[object] = field(default_factory=set)  # connections that have had the list a moment ago
+    waiting: dict[Subscriber, None] = field(default_factory=dict)  # a dict as an ordered set
+    served: set[object] = field(default_factory=set)  # connections that have had the list recently
     served_since: float = 0.0
 
 
 class Presence:
-    """This instance's people by room, and what its watchers know."""
+    """The users of this instance by room, and the state that watchers know."""
 
     def __init__(
         self,
@@ -104,18 +104,18 @@ class Presence:
         self._send_to = send_to
         self._here: dict[str, Counter[Person]] = {}
         self._watched: dict[str, Watched] = {}
-        # Each the one due first, first.
-        self._settling: dict[str, float] = {}  # by room that has changed: when to send the change
-        self._looking: dict[str, float] = {}  # watched rooms, and when they are looked at
-        self._unseen: dict[str, None] = {}  # watched rooms that have not been looked at yet
-        self._logged: dict[tuple[str, str], None] = {}  # by room and reason: what is wrong with others' notes
+        # Each is ordered by due time.
+        self._settling: dict[str, float] = {}  # by room with changes: when to announce them
+        self._looking: dict[str, float] = {}  # by watched room: when to check it
+        self._unseen: dict[str, None] = {}  # watched rooms that have not been checked yet
+        self._logged: dict[tuple[str, str], None] = {}  # by room and reason: faults in notes of other instances
         self._numbers = itertools.count(1)
         self._wake = asyncio.Event()
         self._tasks = Tasks(logger) if tasks is None else tasks
         self._task: asyncio.Task[None] | None = None
 
     def enter(self, room: str, user: User) -> None:
-        """A user of this instance has subscribed to a room."""
+        """Record that a user of this instance has subscribed to a room."""
         person = Person(user.name, user.handle)
         here = self._here.setdefault(room, Counter())
         here[person] += 1
@@ -123,7 +123,7 @@ class Presence:
             self._changed(room)
 
     def leave(self, room: str, user: User) -> None:
-        """And has left it."""
+        """Record that a user of this instance has unsubscribed from a room."""
         person = Person(user.name, user.handle)
         here = self._here[room]
         here[person] -= 1
@@ -135,18 +135,18 @@ class Presence:
         self._changed(room)
 
     def watch(self, room: str, subscriber: Subscriber | None = None) -> None:
-        """Somebody on this instance wants to know who is in a room. The list is sent as soon as it is known."""
+        """Start watching a room for a subscriber. The list is sent as soon as it is known."""
         watched = self._watched.get(room)
         if watched is None:
-            watched = self._watched[room] = Watched(self._nothing_read(room), self._local(room))
+            watched = self._watched[room] = Watched(self._no_notes(room), self._local(room))
             self._unseen[room] = None
             self._start()
         watched.watchers += 1
         if subscriber is not None:
-            self._give_list(room, watched, subscriber)
+            self._send_list(room, watched, subscriber)
 
     def unwatch(self, room: str, subscriber: Subscriber | None = None) -> None:
-        """And does not any more."""
+        """Stop watching a room for a subscriber."""
         watched = self._watched[room]
         watched.watchers -= 1
         if subscriber is not None:
@@ -157,32 +157,32 @@ class Presence:
             self._looking.pop(room, None)
 
     async def people(self, room: str) -> People:
-        """Everybody in a room, by name."""
+        """Return everybody in a room, by name."""
         if self._broker is None:
             return sorted(self._local(room))
         watched = self._watched.get(room)
-        # A copy, if it knows most of the notes already: what is new is for `_look` to take, and to tell.
-        others = self._nothing_read(room) if watched is None else watched.others.copy()
+        # A copy that knows most notes already: only `_check_due` takes new ones into the original, and announces them.
+        others = self._no_notes(room) if watched is None else watched.others.copy()
         others.take(await self._broker.look(room, others.known))
         return sorted(self._local(room) | others.people)
 
     async def aclose(self) -> None:
-        """Take this instance's people out of the rooms."""
+        """Remove this instance's users from the rooms."""
         await cancel(self._task)
         self._here.clear()
         if self._own is None:
             return
         try:
-            async with asyncio.timeout(GOODBYE_SECONDS):
+            async with asyncio.timeout(CLOSE_SECONDS):
                 for room in list(self._own.rooms):
                     await self._unless_refused(room, self._own.write(room, frozenset(), 0.0))
         except (BrokerError, TimeoutError) as error:
-            logger.info("presence is left to expire: %r", error)
+            logger.info("presence notes not removed, they will expire: %r", error)
 
-    # --- The task that tells the others ---
+    # --- The task that announces changes ---
 
     def _changed(self, room: str) -> None:
-        """Tell of it later, together with what follows in that time."""
+        """Schedule the announcement of a change, together with those that follow soon."""
         if room not in self._settling:
             self._settling[room] = asyncio.get_running_loop().time() + LOOK_SECONDS
             self._start()
@@ -193,23 +193,23 @@ class Presence:
             self._task = self._tasks.start(self._run(), name="presence")
 
     async def _run(self) -> None:
-        retry = Retry(on=BrokerError, backoff=WAITS, on_failure=_note_waiting)
+        retry = Retry(on=BrokerError, backoff=BACKOFF, on_failure=_log_retry)
         with suppress(BrokerClosed):
             async for attempt in retry:
                 with attempt:
                     while True:
-                        # Before the work: what happens meanwhile is for the next round.
+                        # Before the work, so that a change during it starts another round.
                         self._wake.clear()
                         await self._settle()
-                        await self._look()
+                        await self._check_due()
                         await self._renew()
                         retry.reset()
                         await self._pause()
 
     async def _pause(self) -> None:
-        """Wait until something is due, or something is there that may be due sooner."""
+        """Wait until something is due, or until a change may have made something due sooner."""
         if self._unseen:
-            return  # there were more than are looked at in a row
+            return  # more rooms are new than one round checks
         firsts = [next(iter(due.values()), None) for due in (self._settling, self._looking)]
         firsts.append(self._own.next_renewal(RENEW_SECONDS) if self._own is not None else None)
         until = min((first for first in firsts if first is not None), default=None)
@@ -217,13 +217,13 @@ class Presence:
             async with asyncio.timeout_at(until):
                 await self._wake.wait()
         if self._wake.is_set():
-            await asyncio.sleep(LOOK_SECONDS / 20)  # people come in crowds
+            await asyncio.sleep(LOOK_SECONDS / 20)  # gather: users often come in groups
 
     async def _settle(self) -> None:
-        """Tell watchers and other instances of the rooms whose changes have been gathered long enough."""
+        """Announce the rooms whose changes have been gathered long enough, to watchers and to other instances."""
         for room in _due(self._settling):
             del self._settling[room]
-            self._tell_local(room)
+            self._announce_local(room)
             if self._own is not None:
                 try:
                     await self._unless_refused(room, self._own.write(room, self._local(room), _now()))
@@ -231,21 +231,21 @@ class Presence:
                     self._settling.setdefault(room, _now())
                     raise
 
-    async def _look(self) -> None:
-        """Look at the watched rooms whose time has come, and at those that are new: some now, the rest next time."""
-        for room in [*itertools.islice(self._unseen, IN_A_ROW), *_due(self._looking)]:
+    async def _check_due(self) -> None:
+        """Check the watched rooms that are due, and new ones: some now, the rest in the next round."""
+        for room in [*itertools.islice(self._unseen, ROOMS_PER_STEP), *_due(self._looking)]:
             if room in self._watched:
-                await self._look_at(room, self._watched[room])
+                await self._check(room, self._watched[room])
 
-    async def _look_at(self, room: str, watched: Watched) -> None:
+    async def _check(self, room: str, watched: Watched) -> None:
         if self._broker is not None:
             await self._unless_refused(room, self._read(room, watched, self._broker))
         if self._watched.get(room) is not watched:
-            return  # nobody watches it any more
-        self._tell(room, watched)
+            return  # it is no longer watched
+        self._announce(room, watched)
         _forget_served(watched)
         for subscriber in list(watched.waiting):
-            self._give_list(room, watched, subscriber)
+            self._send_list(room, watched, subscriber)
         self._unseen.pop(room, None)
         self._looking.pop(room, None)
         self._looking[room] = _now() + LOOK_SECONDS
@@ -254,34 +254,34 @@ class Presence:
         watched.others.take(await broker.look(room, watched.others.known))
 
     async def _renew(self) -> None:
-        """Have the notes stand for longer that were last written or renewed a while ago."""
+        """Extend the notes that were written or renewed longest ago."""
         own = self._own
-        for _ in range(IN_A_ROW):
+        for _ in range(ROOMS_PER_STEP):
             if own is None or (due := own.next_renewal(RENEW_SECONDS)) is None or due > _now():
                 break
             room = next(iter(own.rooms))
             await self._unless_refused(room, own.renew(room, self._local(room), _now()))
 
     async def _unless_refused(self, room: str, work: Awaitable[None]) -> None:
-        """Do what concerns one room. If the engine refuses it (a key of another kind), the other rooms go on."""
+        """Run the work on one room. If the engine refuses it (a key of another type), the other rooms continue."""
         try:
             await work
         except (BrokerUnavailable, BrokerClosed):
             raise
         except BrokerError as error:
-            self._log_once(room, "presence is refused", str(error))
+            self._log_once(room, "presence refused by the broker", str(error))
 
-    # --- What the watchers are told ---
+    # --- Messages to the watchers ---
 
-    def _tell_local(self, room: str) -> None:
+    def _announce_local(self, room: str) -> None:
         watched = self._watched.get(room)
         if watched is not None:
             watched.local = self._local(room)
             if watched.people is not None:
-                self._tell(room, watched)
+                self._announce(room, watched)
 
-    def _tell(self, room: str, watched: Watched) -> None:
-        """Send the watchers what has changed since they were told last."""
+    def _announce(self, room: str, watched: Watched) -> None:
+        """Send the watchers the changes since the last announcement."""
         before, people = watched.people, watched.local | watched.others.people
         if people == before:
             return
@@ -290,14 +290,14 @@ class Presence:
             watched.version += 1
             self._send(self._record(self._change(room, watched, between(before, people))))
 
-    def _change(self, room: str, watched: Watched, changes: Changes) -> Told:
+    def _change(self, room: str, watched: Watched, changes: Changes) -> WhoUpdate:
         count = len(watched.people or ())
-        if len(changes) > MAX_TOLD:
-            return Told(room, watched.version, count, again=max(2.0, watched.watchers / LISTS_PER_SECOND))
-        return Told(room, watched.version, count, joined=changes.joined, left=changes.left)
+        if len(changes) > MAX_ANNOUNCED:
+            return WhoUpdate(room, watched.version, count, again=max(2.0, watched.watchers / LISTS_PER_SECOND))
+        return WhoUpdate(room, watched.version, count, joined=changes.joined, left=changes.left)
 
-    def _give_list(self, room: str, watched: Watched, subscriber: Subscriber) -> None:
-        """Send the list to one subscriber; later, if it is not known yet or its connection has had one just now."""
+    def _send_list(self, room: str, watched: Watched, subscriber: Subscriber) -> None:
+        """Send the list to one subscriber; later if it is not known yet or its connection has just had one."""
         _forget_served(watched)
         if watched.people is None or subscriber.outlet in watched.served:
             watched.waiting[subscriber] = None
@@ -306,25 +306,25 @@ class Presence:
         watched.served.add(subscriber.outlet)
         if watched.list is None:
             people = nsmallest(MAX_SHOWN, watched.people)
-            watched.list = self._record(Told(room, watched.version, len(watched.people), people=people))
+            watched.list = self._record(WhoUpdate(room, watched.version, len(watched.people), people=people))
         if self._send_to is not None:
             self._send_to(subscriber, watched.list)
 
-    def _record(self, told: Told) -> ChatRecord:
-        destination = WHO_PREFIX + told.room
+    def _record(self, update: WhoUpdate) -> ChatRecord:
+        destination = WHO_PREFIX + update.room
         name = f"{destination[1:]}/{self._instance}-{next(self._numbers)}"
         return ChatRecord(
-            "", destination, MessageFrame(destination, name, msgspec.json.encode(told), [("content-type", JSON)])
+            "", destination, MessageFrame(destination, name, msgspec.json.encode(update), [("content-type", JSON)])
         )
 
-    # --- Small things ---
+    # --- Helpers ---
 
     def _local(self, room: str) -> frozenset[Person]:
         return frozenset(self._here.get(room, ()))
 
-    def _nothing_read(self, room: str) -> OthersNotes:
+    def _no_notes(self, room: str) -> OthersNotes:
         def skip(note: str, why: str) -> None:
-            self._log_once(room, "presence: a note is no list of people", f"{note[:80]!r} ({why})")
+            self._log_once(room, "presence: a note is not a list of people", f"{note[:80]!r} ({why})")
 
         return OthersNotes(skip, self._is_own)
 
@@ -346,14 +346,14 @@ def _forget_served(watched: Watched) -> None:
 
 
 def _due(times: dict[str, float]) -> list[str]:
-    """The rooms whose time has come, the one due first first; of many, some: the rest have their turn after that."""
+    """Return the rooms whose time has come, earliest first: at most ROOMS_PER_STEP, the rest follow later."""
     now = _now()
-    return list(itertools.islice(itertools.takewhile(lambda room: times[room] <= now, times), IN_A_ROW))
+    return list(itertools.islice(itertools.takewhile(lambda room: times[room] <= now, times), ROOMS_PER_STEP))
 
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _note_waiting(error: Exception, wait: float) -> None:
-    logger.warning("presence waits, next try in %.1f s: %s", wait, error)
+def _log_retry(error: Exception, wait: float) -> None:
+    logger.warning("presence is not updated, next attempt in %.1f s: %s", wait, error)

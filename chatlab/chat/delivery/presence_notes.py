@@ -1,16 +1,16 @@
-"""What instances tell each other about who is in a room: notes in the broker, whose cost grows with changes.
+"""How instances inform each other about who is in a room: notes in the broker, whose cost grows with changes.
 
-Each instance has at most two notes for a room (`HasPresence`). A note's first line, its heading, names what follows:
+Each instance has at most two notes per room (`HasPresence`). A note's first line, its heading, says what follows:
 
     people INSTANCE NUMBER              everybody this instance has there, as of NUMBER
     changes INSTANCE NUMBER.COUNT       who has joined and left since then
 
-While people come and go, the short note alone is written. Once it names more than MAX_CHANGES people, the long one is
-written again under the next number, and changes to an earlier number no longer count. A reader names the headings it
-knows, and receives of those notes the heading alone (`HasPresence.look`).
+While users come and go, only the short note is written. Once it names more than MAX_CHANGES people, the long one is
+written again under the next number, and changes to an earlier number no longer count. A reader sends the headings it
+knows, and receives only the headings of those notes (`HasPresence.look`).
 
-Each note expires unless it is renewed: the people of an instance that has died are gone with it. A note that is none
-of ours is another program's, and is skipped. The list alone, without a heading, will do; it is read whole each time.
+Each note expires unless it is renewed, so the users of a dead instance disappear with it. A note in another format
+belongs to another program, and is skipped. A list without a heading is accepted, but is read in full each time.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ import msgspec
 from chatlab.brokers.port import HasPresence
 from chatlab.untrusted_json import parse
 
-NOTE_SECONDS = 30.0  # how long a dead instance's people still show
-GONE_SECONDS = 1.0  # how long the note stands that says that nobody is left
+NOTE_SECONDS = 30.0  # how long the users of a dead instance still show
+EMPTY_NOTE_SECONDS = 1.0  # the lifetime of a note that says that nobody is left
 MAX_CHANGES = 64  # people in a note of changes
-LONGEST_HEADING = 80  # of what is longer, the whole note is read each time: it is another program's
+LONGEST_HEADING = 80  # a longer one is another program's, and the whole note is read each time
 HEADING = re.compile(r"(people|changes) (\w+) (\d+)(?:\.\d+)?\Z")
 
 
@@ -39,7 +39,7 @@ class Person(msgspec.Struct, frozen=True, order=True):
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """The people who have joined and left."""
+    """The users who have joined and left."""
 
     joined: list[Person]
     left: list[Person]
@@ -56,16 +56,16 @@ NONE = Changes([], [])
 
 
 def between(before: Set[Person], after: Set[Person]) -> Changes:
-    """Return who is in `after` alone, and who in `before` alone, each by name."""
+    """Return the users who are only in `after`, and those only in `before`, each by name."""
     return Changes(sorted(after - before), sorted(before - after))
 
 
 @dataclass(slots=True)
 class Written:
-    """What the broker has of this instance's people in one room, and when it was last told."""
+    """What the broker has of this instance's users in one room, and since when."""
 
     base: frozenset[Person]
-    number: int  # 0: not known
+    number: int  # 0: unknown
     changes: Changes = NONE
     count: int = 0
     at: float = 0.0
@@ -86,12 +86,12 @@ class OwnNotes:
         return self._written.keys()
 
     def next_renewal(self, after: float) -> float | None:
-        """Return when the first note is `after` seconds old; None without notes."""
+        """Return when the first note will be `after` seconds old; None without notes."""
         oldest = next(iter(self._written.values()), None)
         return None if oldest is None else oldest.at + after
 
     async def write(self, room: str, people: Set[Person], now: float) -> None:
-        """Write what has changed since the last time, if anything has. Safe to call again after an error."""
+        """Write the changes since the last call, if any. Safe to call again after an error."""
         written = self._written.get(room)
         if not people:
             return await self._write_nobody(room)
@@ -107,9 +107,9 @@ class OwnNotes:
         return None
 
     async def renew(self, room: str, people: Set[Person], now: float) -> None:
-        """Have the notes of a room stand for longer; write them again if the broker has lost them."""
+        """Extend the notes of a room; write them again if the broker has lost them."""
         written = self._written[room]
-        self._moved(room, written, now)  # whatever comes of it, the other rooms have their turn
+        self._moved(room, written, now)  # first, so that other rooms get their turn even if this fails
         if not written.number or not await self._broker.renew(room, self._instance, NOTE_SECONDS):
             written.number = 0
             return await self.write(room, people, now)
@@ -118,13 +118,13 @@ class OwnNotes:
         return None
 
     def is_own(self, heading: str) -> bool:
-        """Whether a note is this instance's."""
+        """Return whether a note belongs to this instance."""
         found = HEADING.match(heading)
         return found is not None and found[2] == self._instance
 
     async def _write_people(self, room: str, people: Set[Person], now: float) -> None:
         self._number += 1
-        self._moved(room, Written(frozenset(), 0), now)  # until it is confirmed, nobody knows what stands there
+        self._moved(room, Written(frozenset(), 0), now)  # until it is confirmed, the broker's content is unknown
         note = f"people {self._instance} {self._number}\n{_encode(sorted(people)).decode()}"
         await self._broker.announce(room, self._instance, note, NOTE_SECONDS)
         self._moved(room, Written(frozenset(people), self._number), now)
@@ -137,7 +137,7 @@ class OwnNotes:
         if room in self._written:
             self._number += 1
             await self._broker.announce(
-                room, self._instance, f"people {self._instance} {self._number}\n[]", GONE_SECONDS
+                room, self._instance, f"people {self._instance} {self._number}\n[]", EMPTY_NOTE_SECONDS
             )
             del self._written[room]
 
@@ -149,9 +149,9 @@ class OwnNotes:
 
 @dataclass(slots=True)
 class OthersNotes:
-    """What the other instances' notes say about one room, as they were last read."""
+    """What other instances' notes say about one room, as last read."""
 
-    skip: Callable[[str, str], None]  # what is called with a note that is no list of people, and why
+    skip: Callable[[str, str], None]  # called with a note that is not a list of people, and why
     is_own: Callable[[str], bool]
     people: frozenset[Person] = frozenset()
     _read: dict[str, Note | None] = field(default_factory=dict)  # by heading; None: skipped
@@ -162,11 +162,11 @@ class OthersNotes:
         return [heading for heading in self._read if len(heading) <= LONGEST_HEADING]
 
     def copy(self) -> OthersNotes:
-        """Return another that knows the same."""
+        """Return a copy that knows the same notes."""
         return OthersNotes(self.skip, self.is_own, self.people, self._read)  # `take` replaces what was read
 
     def take(self, notes: Iterable[str]) -> bool:
-        """Take all notes of the room, of those that are known the heading alone; tell whether any is another."""
+        """Take all notes of the room, known ones as headings only. Return whether any has changed."""
         before, self._read = self._read, {}
         for note in notes:
             heading, _, body = note.partition("\n")
@@ -200,5 +200,5 @@ class OthersNotes:
 
 
 def _base_of(heading: str) -> str:
-    """The heading of the people that changes are changes to."""
+    """Return the heading of the list that these changes apply to."""
     return heading.replace("changes", "people", 1).partition(".")[0]

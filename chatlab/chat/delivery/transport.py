@@ -1,8 +1,7 @@
-"""A client's end of the wire, for the fan-out to write to: STOMP frames framed for the transport, and a `Sink` for
-them.
+"""One client's transport, for the fan-out to write to: STOMP frames wrapped for the transport, and a `Sink`.
 
-The same STOMP session runs behind every transport. What differs is how a frame is wrapped (`Framing`) and what takes
-the bytes (`Sink`, see fanout.py). Here: WebSocket's framing. Its sink is net/endpoint.py's, SockJS's are in sockjs.py.
+The same STOMP session runs on every transport. The transports differ in how they wrap a frame (`Framing`) and in what
+takes the bytes (`Sink`, see fanout.py). Here: WebSocket's framing. Its sink is in net/endpoint.py, SockJS in sockjs.py.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ class WebSocketFraming:
     """One STOMP frame, one WebSocket message: text if it is UTF-8, else binary (RFC 6455, section 5.6)."""
 
     def frame(self, frames: Sequence[bytes]) -> bytes:
-        """All of them, each as a message of its own."""
+        """Return each frame as its own message."""
         if len(frames) == 1:
             return websocket_frame(frames[0])
         return b"".join([websocket_frame(data) for data in frames])
 
 
 def websocket_frame(data: bytes) -> bytes:
-    """One message, whole and not masked, as a server sends it (RFC 6455, section 5.2)."""
+    """Return one whole, unmasked message, as a server sends it (RFC 6455, section 5.2)."""
     return server_message(data, is_text(data))
 
 

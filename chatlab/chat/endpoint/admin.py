@@ -1,15 +1,15 @@
-"""What is for those who run the chat, and not for its clients: `/metrics` and `/readyz`, and who may see them.
+"""The pages for operators, not for clients: `/metrics` and `/readyz`, and who may see them.
 
-    --admin-port 9000      on a port of their own, on loopback unless --admin-host says otherwise; not on the chat's
-    --admin-key KEY        to who knows the key: `Authorization: Bearer KEY`; on the chat's port, if there is no other
-    neither                on the chat's port, to this machine alone, and not through a proxy
+    --admin-port 9000      on a separate port, on loopback unless --admin-host says otherwise; not on the chat's port
+    --admin-key KEY        with the key: `Authorization: Bearer KEY`; on the chat's port, if there is no admin port
+    neither                on the chat's port, from this machine only, and not through a proxy
 
-How many people are here, how fast the broker is, and what it may lose is nobody's business on a public port. With
-neither option the chat must therefore tell a program on this machine from a proxy on this machine that asks for
-somebody else. Proxies give themselves away: they name the client in a header, pass its Host on, or speak HTTP/1.0. One
-that does none of this looks like this machine; before such a one, use a port or a key.
+A public port must not reveal how many users are connected, how fast the broker is, and what it may lose. With neither
+option, the chat has to distinguish a program on this machine from a proxy on this machine that forwards a request.
+Proxies can be recognized: they name the client in a header, pass its Host on, or speak HTTP/1.0. A proxy that does none
+of this looks like a local program; behind such a proxy, use a port or a key.
 
-`/healthz` is for everybody, since it says nothing. Left out: TLS, and users with rights of their own.
+`/healthz` is public, since it reveals nothing. Left out: TLS, and users with separate rights.
 """
 
 from __future__ import annotations
@@ -33,34 +33,34 @@ from chatlab.websocket.handshake import known_names
 
 __all__ = ["Admin", "AdminSettings"]
 
-MIN_KEY = 16  # characters of a key: it may be tried as often as the network carries it
-ELSEWHERE = "not on this port: see --admin-port\n"
-WRONG_KEY = "this wants `Authorization: Bearer KEY`, with the key of --admin-key\n"
-HERE_ALONE = (
-    "this is for the machine the chat runs on, and not through a proxy; "
-    "--admin-port gives it a port of its own, --admin-key a key\n"
+MIN_KEY = 16  # characters of a key: nothing limits the number of attempts
+NOT_ON_THIS_PORT = "not on this port: see --admin-port\n"
+WRONG_KEY = "this page needs `Authorization: Bearer KEY`, with the key of --admin-key\n"
+LOCAL_ONLY = (
+    "this page is only for the machine that the chat runs on, and not through a proxy; "
+    "start the chat with --admin-port for a separate port, or with --admin-key for a key\n"
 )
-# RFC 7239, RFC 9110 7.6.3, and what was there before them.
-OF_PROXIES = {"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"}
-OF_PROXIES_TOO = ("x-forwarded-", "x-original-", "x-envoy-", "x-amzn-")
+# RFC 7239; RFC 9110, section 7.6.3; and their predecessors.
+PROXY_HEADERS = {"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"}
+PROXY_HEADER_PREFIXES = ("x-forwarded-", "x-original-", "x-envoy-", "x-amzn-")
 
 
 @dataclass(frozen=True)
 class AdminSettings:
-    """Where `/metrics` and `/readyz` are, and who may see them. ValueError for a key that could be guessed."""
+    """Where `/metrics` and `/readyz` are, and who may see them. Raise ValueError for a key that could be guessed."""
 
     port: int | None = None
     host: str = "127.0.0.1"
     key: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a short key."""
+        """Reject a short key."""
         if self.key and len(self.key) < MIN_KEY:
-            raise ValueError(f"the admin key has {len(self.key)} characters; it needs {MIN_KEY} at least")
+            raise ValueError(f"the admin key has {len(self.key)} characters; it needs at least {MIN_KEY}")
 
 
 class Admin:
-    """The pages at `routes`, shown as `settings` say; `log` gets a line for each client that is refused."""
+    """The pages at `routes`, protected as `settings` say; refusals are logged to `log`."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Admin:
         host_names: Sequence[str] = (),
     ) -> None:
         self.port: int | None = None
-        self.url = ""  # of its own port
+        self.url = ""  # of the admin port
         self._routes = routes
         self._settings = settings
         self._refusals = ThrottledLog(log)
@@ -84,17 +84,17 @@ class Admin:
             self._http = HttpServer(app, log)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        """Add the pages to the chat's own port, or what is said there instead."""
+        """Add the pages to the chat's port, or an answer that says where they are."""
         for path, handler in self._routes.items():
             if self._http is not None:
-                router.add_get(path, _elsewhere)
+                router.add_get(path, _not_on_this_port)
             elif self._settings.key:
                 router.add_get(path, self._for_the_key(handler))
             else:
                 router.add_get(path, self._for_this_machine(handler))
 
     async def listen(self) -> None:
-        """Take connections on its own port, if it has one. OSError if that is taken."""
+        """Start listening on the admin port, if there is one. Raise OSError if it is taken."""
         if self._http is not None:
             host = self._settings.host
             await self._http.listen(host, self._settings.port or 0)
@@ -120,33 +120,37 @@ class Admin:
 
     def _for_this_machine(self, handler: Handler) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
-            if comes_from_here(request):
+            if is_local(request):
                 return await handler(request)
             self._refusals.info("admin page refused: not from this machine", extra={"peer": request.remote})
-            return web.Response(status=403, text=HERE_ALONE)
+            return web.Response(status=403, text=LOCAL_ONLY)
 
         return answer
 
 
-async def _elsewhere(request: web.Request) -> web.StreamResponse:
-    return web.Response(status=404, text=ELSEWHERE)
+async def _not_on_this_port(request: web.Request) -> web.StreamResponse:
+    return web.Response(status=404, text=NOT_ON_THIS_PORT)
 
 
-def comes_from_here(request: web.Request) -> bool:
-    """Say whether a program of this machine asks for itself, as far as a request can tell."""
+def is_local(request: web.Request) -> bool:
+    """Return whether a program on this machine sent the request itself, as far as the request shows."""
     names = {name.lower() for name in request.headers}
-    if not _is_here(request.remote) or names & OF_PROXIES or any(name.startswith(OF_PROXIES_TOO) for name in names):
+    if (
+        not _is_loopback_address(request.remote)
+        or names & PROXY_HEADERS
+        or any(name.startswith(PROXY_HEADER_PREFIXES) for name in names)
+    ):
         return False
     if hdrs.UPGRADE not in request.headers and "upgrade" in request.headers.get(hdrs.CONNECTION, "").lower():
-        return False  # what an nginx sends that was set up for WebSocket alone
+        return False  # an nginx that was configured for WebSocket sends this
     host = request.headers.get(hdrs.HOST)
-    if host is None:  # a balancer's health check in HTTP/1.0: it is nobody's request but its own
+    if host is None:  # a balancer's own health check, in HTTP/1.0
         return True
     return request.version >= (1, 1) and _is_our_address(host, request)
 
 
 def _is_our_address(host: str, request: web.Request) -> bool:
-    """Say whether `host` is loopback with the port that the request came in by: a proxy's own has another."""
+    """Return whether `host` is loopback with the port the request arrived on; a proxy's port would differ."""
     try:
         asked = urlsplit(f"//{host}")
         port = asked.port or 80
@@ -156,7 +160,7 @@ def _is_our_address(host: str, request: web.Request) -> bool:
     return is_loopback(asked.hostname or "") and ours is not None and port == ours[1]
 
 
-def _is_here(peer: str | None) -> bool:
+def _is_loopback_address(peer: str | None) -> bool:
     try:
         address = ip_address(peer or "")
     except ValueError:

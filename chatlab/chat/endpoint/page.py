@@ -1,7 +1,7 @@
-"""The page a browser or a phone joins with, served from `web/` as it stands: no build step.
+"""The page for a browser or a phone, served from `web/` without a build step.
 
-The Content-Security-Policy lets nothing in but the page's own files, and lets it talk to its own server alone; so
-even a mistake that put somebody's text in as markup would not run it.
+The Content-Security-Policy admits only the page's own files, and connections only to its own server: even if a mistake
+inserted a user's text as markup, it would not run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-cache",  # ask each time, get a 304 nearly each time
+    "Cache-Control": "no-cache",  # revalidate each time: nearly always a 304
 }
 
 
@@ -43,7 +43,7 @@ class ChatPage:
         self._tags = {name: sha256(data).hexdigest()[:16] for name, data in self._files.items()}
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        """The page at `/`, its files beside it."""
+        """Serve the page at `/`, and its files next to it."""
         router.add_get("/", self._get)
         for name in self._files:
             router.add_get(f"/{name}", self._get)

@@ -1,14 +1,14 @@
-"""The chat on one port: STOMP over WebSocket at /ws, the page, health and metrics. `start()` is the way in.
+"""The chat on one port: STOMP over WebSocket at /ws, the page, health and metrics. `start()` begins here.
 
     /ws           WebSocket; subprotocols v12.stomp, v11.stomp, v10.stomp, or none; /ws/websocket is the same
     /ws/…         SockJS, for browsers whose WebSocket is blocked
     /             the page
-    /healthz      200 as long as this process turns
+    /healthz      200 while the event loop runs
     /readyz       200 if clients should be sent here, and what a crash of the broker may lose; else 503 and the reason
-    /metrics      for Prometheus; these two not for everybody, see admin.py
+    /metrics      for Prometheus; access to these two is restricted, see admin.py
 
-On aiohttp, but for what follows the upgrade to a WebSocket (net/endpoint.py). See connection.py for what a client asks
-for, and sockjs.py for SockJS.
+aiohttp serves everything except open WebSockets (net/endpoint.py). See connection.py for client requests and sockjs.py
+for SockJS.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, Unpack
 
 from aiohttp import web
 
@@ -30,7 +30,7 @@ from chatlab.chat.endpoint.admin import Admin, AdminSettings
 from chatlab.chat.endpoint.page import ChatPage
 from chatlab.chat.endpoint.sockjs import SockJS
 from chatlab.chat.metrics import CONTENT_TYPE
-from chatlab.chat.service import ChatService
+from chatlab.chat.service import ChatOptions, ChatService
 from chatlab.chat.session.connection import StompConnection
 from chatlab.chat.session.logs import ConnectionLog
 from chatlab.classroom import EVERYWHERE, host_to_open, in_url
@@ -51,10 +51,10 @@ refusals = ThrottledLog(logger)
 PATH = "/ws"
 GOING_AWAY = "server shutting down"
 DRAIN_SECONDS = 5.0
-PING_SECONDS = 15.0  # of silence, then a ping, and as many again to answer it: a client may have no heart-beats
-# A STOMP frame may be cut over several WebSocket messages; one message is never larger than a frame and its neighbours.
-ROOM_FOR_HEADERS = 16 * 1024
-# Answered even where there is no place for one connection more.
+PING_SECONDS = 15.0  # of silence, then a ping, and as long again to answer it: a client may have no heart-beats
+# A STOMP frame may be split over several WebSocket messages; no message is larger than a frame and its neighbours.
+HEADER_ALLOWANCE = 16 * 1024
+# Answered even when every place is taken.
 ALWAYS = ("/healthz", "/readyz", "/metrics")
 
 
@@ -68,14 +68,18 @@ async def start(
     admin: AdminSettings | None = None,
     drain_seconds: float = DRAIN_SECONDS,
     trusted_proxies: Sequence[str] = (),
-    **options: Any,
+    **options: Unpack[ChatOptions],
 ) -> ChatServer:
-    """Start an instance of the chat on `broker`; `options` are `ChatService`'s. OSError if the port is taken.
+    """Start an instance of the chat on `broker`. Raise OSError if the port is taken, TypeError for an unknown option.
 
+    `origins`: the pages that may connect, other than the server's own, as https://example.org; "*" for any.
+    `host_names`: the names of this server, other than its addresses, localhost and names without a dot.
+    `admin`: where /readyz and /metrics are served, and to whom. `drain_seconds`: how long `aclose` waits for clients.
     `trusted_proxies`: addresses or networks of proxies whose X-Forwarded-For names the client.
 
-    A broker that is not connected yet is started, and then closed with the server.
+    A broker that is not connected yet is started, and closed with the server.
     """
+    _require_known(options)
     owns_broker = not broker.connected
     if owns_broker:
         await broker.start()
@@ -96,8 +100,14 @@ async def start(
     return server
 
 
+def _require_known(options: Mapping[str, object]) -> None:
+    """Raise TypeError for an unknown option, before anything is started that would have to be closed."""
+    if unknown := sorted(options.keys() - ChatOptions.__annotations__):
+        raise TypeError(f"unknown option {unknown[0]!r}; the options are {', '.join(ChatOptions.__annotations__)}")
+
+
 class ChatServer:
-    """A running instance. `url` is where STOMP clients connect, `page_url` where people do."""
+    """A running instance. `url` is for STOMP clients, `page_url` for browsers."""
 
     def __init__(
         self,
@@ -118,13 +128,13 @@ class ChatServer:
         self._numbers = itertools.count(1)
         self._origins = origins
         self._names = handshake.known_names(host_names, origins)
-        self._accept = partial(handshake.accept, origins=origins, compression=False)  # compressed, no bytes are shared
+        self._accept = partial(handshake.accept, origins=origins, compression=False)  # else no bytes are shared
         self._end_settings = EndSettings(KeepAlive(PING_SECONDS, PING_SECONDS), held=service.held)
         self._sockjs = SockJS(
             self._open_peer,
             self._next_id,
             origins=origins,
-            max_size=service.limits.max_frame + ROOM_FOR_HEADERS,
+            max_size=service.limits.max_frame + HEADER_ALLOWANCE,
             accepting=lambda: not service.draining,
             take_place=self._take_sockjs_place,
             give_back=self._give_back_sockjs_place,
@@ -145,25 +155,25 @@ class ChatServer:
 
     @property
     def url(self) -> str:
-        """Where STOMP clients connect."""
+        """The URL for STOMP clients."""
         return f"ws://{self.host}:{self.port}{PATH}"
 
     @property
     def page_url(self) -> str:
-        """Where a browser opens the page."""
+        """The URL of the page, for a browser."""
         return f"http://{self.host}:{self.port}/"
 
     async def listen(self, host: str, port: int) -> None:
-        """Take connections from now on."""
+        """Start listening."""
         await self.service.ready()
         await self.admin.listen()
         await self._http.listen(host, port)
         self.host = in_url(host_to_open(self._http.host if self._http.host in EVERYWHERE else host))
         self.port = self._http.port
-        await self.service.say_crash_risk()  # now that it is sure to have started
+        await self.service.log_crash_risk()  # only now has it started for certain
 
     async def aclose(self) -> None:
-        """Accept no more, tell everybody (close code 1001), wait `drain_seconds` at most for them to leave, stop."""
+        """Stop listening, close every connection with 1001, wait at most `drain_seconds` for the clients, stop."""
         deadline = asyncio.get_running_loop().time() + self._drain_seconds
         await self._http.stop_listening()
         await self.service.drain(GOING_AWAY, self._drain_seconds)
@@ -198,12 +208,12 @@ class ChatServer:
     async def _readyz(self, request: web.Request) -> web.Response:
         if reason := await self.service.why_not_served():
             return web.Response(text=f"{reason}\n", status=503)
-        await self.service.ask_crash_risk()
+        await self.service.update_crash_risk()
         return web.Response(text=f"{self.service.readiness()}\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
         await self.service.why_not_served()
-        await self.service.ask_crash_risk()
+        await self.service.update_crash_risk()
         return web.Response(text=self.service.metrics_page(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
@@ -215,7 +225,7 @@ class ChatServer:
         open_end = partial(self._open_end, request)
         with self._place(request):
             return await upgrade(
-                request, accept, open_end, refusals, max_message=self.service.limits.max_frame + ROOM_FOR_HEADERS
+                request, accept, open_end, refusals, max_message=self.service.limits.max_frame + HEADER_ALLOWANCE
             )
 
     def _open_end(
@@ -233,7 +243,7 @@ class ChatServer:
         return f"{self.service.id}-{next(self._numbers)}"
 
     def _open_peer(self, transport: ClientTransport, request: web.Request, id: str) -> StompConnection:
-        """Begin a conversation, whatever the transport."""
+        """Start a client's session on a transport."""
         self.service.metrics.opened += 1
         address = self._address_of(request)
         counted = self._gate.counted_as(address)
@@ -243,7 +253,7 @@ class ChatServer:
     # --- Places ---
 
     def _address_of(self, request: web.Request) -> str:
-        """The client's address, "" if a trusted proxy does not say."""
+        """Return the client's address; "" if a trusted proxy does not name it."""
         return self._gate.proxies.client_behind(request.remote or "", request.headers.getall("X-Forwarded-For", ()))
 
     @contextmanager
@@ -257,7 +267,7 @@ class ChatServer:
             self.service.places.give_back(address)
 
     def _take_sockjs_place(self, request: web.Request) -> tuple[str, str]:
-        """Take a place for a SockJS session; 503 if there is none. Return what it is counted under, twice."""
+        """Take a place for a SockJS session; 503 if there is none. Return the two addresses it is counted under."""
         client = self._address_of(request)
         address, sockjs_address = self._gate.counted_as(client), counted_as(client, loopback=True)
         self._require_place(self.service.places.take(address), address)
@@ -271,7 +281,7 @@ class ChatServer:
         self.service.places.give_back(address)
         self.service.sockjs_places.give_back(sockjs_address)
 
-    def _require_place(self, over: str, address: str) -> None:
-        if over:
-            self.service.refusals.note(over, REMEDY[over], whose=address)
-            raise web.HTTPServiceUnavailable(text=refusal_of(over), headers={"Retry-After": "10"})
+    def _require_place(self, exceeded: str, address: str) -> None:
+        if exceeded:
+            self.service.refusals.note(exceeded, REMEDY[exceeded], whose=address)
+            raise web.HTTPServiceUnavailable(text=refusal_of(exceeded), headers={"Retry-After": "10"})

@@ -1,19 +1,19 @@
-"""SockJS: WebSocket's stand-in for browsers whose WebSocket is blocked. Any SockJS client, on plain HTTP.
+"""SockJS: a replacement for WebSocket, for browsers whose WebSocket is blocked. Any SockJS client, on plain HTTP.
 
-    GET  /ws/info                                what this server offers
-    GET  /ws/SERVER/SESSION/websocket            a WebSocket that speaks SockJS
-    POST /ws/SERVER/SESSION/xhr_streaming        an answer that goes on: the server's messages
+    GET  /ws/info                                the transports this server offers
+    GET  /ws/SERVER/SESSION/websocket            a WebSocket that carries SockJS frames
+    POST /ws/SERVER/SESSION/xhr_streaming        a streamed response: the server's messages
     GET  /ws/SERVER/SESSION/eventsource          the same as server-sent events
-    POST /ws/SERVER/SESSION/xhr                  an answer as soon as there is a message, then ask again
+    POST /ws/SERVER/SESSION/xhr                  a response as soon as there is a message (long polling)
     POST /ws/SERVER/SESSION/xhr_send             the client's messages, for the three above
 
-The server speaks in frames: `o` opened, `h` heart-beat, `a["...","..."]` messages, `c[3000,"Go away!"]` closed. Source:
-the protocol's description, https://sockjs.github.io/sockjs-protocol/sockjs-protocol-0.3.3.html . What the messages say
-is not this file's affair: `open_peer` makes whoever is to talk to the client.
+The server sends frames: `o` opened, `h` heart-beat, `a["...","..."]` messages, `c[3000,"Go away!"]` closed. Source:
+the protocol's description, https://sockjs.github.io/sockjs-protocol/sockjs-protocol-0.3.3.html . This file does not
+interpret the messages: `open_peer` makes the object that talks to the client.
 
-Left out: jsonp, htmlfile and the iframe pages, which only browsers older than CORS need, and whose requests carry no
-Origin: nothing would keep a foreign page from speaking for the reader. And cookies: behind a balancer the SERVER and
-SESSION in the path pick the instance.
+Left out: jsonp, htmlfile and the iframe pages. Only browsers older than CORS need them, and their requests carry no
+Origin, so nothing would keep a foreign page from acting as the user. Also left out: cookies. Behind a balancer, SERVER
+and SESSION in the path select the instance.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ from chatlab.websocket import handshake
 from chatlab.websocket.connection import Connection
 
 HEART_BEAT = 25.0  # seconds
-BODY_SECONDS = 10.0  # for a request to bring its body
-DISCONNECT_DELAY = 5.0  # seconds without a request, after which the client is gone
-STREAM_LIMIT = 128 * 1024  # octets of one streaming answer; then the client asks again, and forgets what it has read
-PRELUDE = b"h" * 2048 + b"\n"  # some browsers show nothing of an answer before that much has come
+BODY_SECONDS = 10.0  # for a request to send its body
+DISCONNECT_DELAY = 5.0  # seconds without a request, after which the session is closed
+STREAM_LIMIT = 128 * 1024  # octets of one streamed response; then the client asks again, and frees what it has read
+PRELUDE = b"h" * 2048 + b"\n"  # some browsers show nothing of a response before this much has arrived
 
 OPEN = b"o"
-HEART = b"h"
+HEART_BEAT_FRAME = b"h"
 INTERRUPTED = (1002, "Connection interrupted")
 STILL_OPEN = (2010, "Another connection still open")
 
 NO_CACHE = {"Cache-Control": "no-store, no-cache, no-transform, must-revalidate, max-age=0"}
 YEAR = 31536000
-# nginx, and what takes after it, would hold an answer back until it has ended.
+# Without this, nginx and similar proxies would buffer a response until it ends.
 UNBUFFERED = {"X-Accel-Buffering": "no"}
 CACHE = {"Cache-Control": f"public, max-age={YEAR}", "Access-Control-Max-Age": f"{YEAR}"}
 JAVASCRIPT = {"Content-Type": "application/javascript; charset=UTF-8"}
@@ -65,20 +65,18 @@ EVENTS = {"Content-Type": "text/event-stream"}
 logger = logging.getLogger("chatlab.chat")
 refusals = ThrottledLog(logger)
 
-Place = tuple[str, str]  # what a session's place is counted under, see server.py
-OpenPeer = Callable[
-    [ClientTransport, web.Request, str], Peer
-]  # the last is the connection's id, by which the log knows it
+Place = tuple[str, str]  # the addresses a session is counted under, see server.py
+OpenPeer = Callable[[ClientTransport, web.Request, str], Peer]  # the last is the connection's id, for the log
 
 
 # --- Framing ---
 
 
 class SockJSFraming:
-    """Messages as JSON strings, each with a comma behind it: they can be joined, and `array` makes a frame of them."""
+    """Messages as JSON strings, each followed by a comma: they can be joined, and `array` makes a frame of them."""
 
     def frame(self, frames: Sequence[bytes]) -> bytes:
-        """JSON cannot hold what is not UTF-8: such octets are shown as U+FFFD."""
+        """Encode messages. JSON cannot hold octets that are not UTF-8: they become U+FFFD."""
         return b"".join([encode(data) + b"," for data in frames])
 
 
@@ -86,7 +84,7 @@ class SockJSWebSocketFraming:
     """The same as whole WebSocket messages, so that subscribers share them to the last octet."""
 
     def frame(self, frames: Sequence[bytes]) -> bytes:
-        """One `a[...]` for them all."""
+        """Return one `a[...]` for all messages."""
         return websocket_frame(array(b"".join([encode(data) + b"," for data in frames])))
 
 
@@ -95,23 +93,23 @@ WEBSOCKET_FRAMING = SockJSWebSocketFraming()
 
 
 def encode(data: bytes) -> bytes:
-    """A message as a JSON string, in ASCII: some browsers garble other characters, unescaped, in a streamed answer."""
+    """Return a message as a JSON string, in ASCII: some browsers garble other characters in a streamed response."""
     return json.dumps(data.decode(errors="replace")).encode()
 
 
 def array(messages: bytes) -> bytes:
-    """`"x","y",` as the frame `a["x","y"]`."""
+    """Return `"x","y",` as the frame `a["x","y"]`."""
     return b"a[" + messages[:-1] + b"]"
 
 
 def closed(code: int, reason: str) -> bytes:
-    """The frame that ends a session."""
+    """Return the frame that ends a session."""
     return b"c" + json.dumps([code, reason], separators=(",", ":")).encode()
 
 
 def decode(body: bytes) -> list[bytes]:
-    """The messages of a client: a JSON array of strings, or one string. ValueError if it is neither."""
-    # Decoded here, since `json.loads` takes octets for UTF-16 or UTF-32 if they look like it.
+    """Return a client's messages: a JSON array of strings, or one string. Raise ValueError for anything else."""
+    # Decoded here: `json.loads` would guess UTF-16 or UTF-32 from some octets.
     messages = parse(lambda octets: json.loads(octets.decode()), body)
     messages = [messages] if isinstance(messages, str) else messages
     if not isinstance(messages, list) or not all(isinstance(message, str) for message in messages):
@@ -123,12 +121,12 @@ def decode(body: bytes) -> list[bytes]:
 
 
 class Session:
-    """One client over plain HTTP, as a sink: what is written waits for the next answer that can carry it.
+    """One client over plain HTTP, as a sink: output waits for the next response that can carry it.
 
-    `name` is its own name for the session, `id` the server's.
+    `name` is the client's name for the session, `id` the server's.
     """
 
-    descriptor: int | None = None  # there is no one connection to write to
+    descriptor: int | None = None  # there is no single connection to write to
 
     def __init__(self, name: str, id: str, remove: Callable[[Session], None]) -> None:
         self.name = name
@@ -136,7 +134,7 @@ class Session:
         self.peer: Peer | None = None
         self.receiver: Receiver | None = None
         self.opened = False
-        self.goodbye: bytes | None = None  # the last frame, once the session is closed
+        self.close_frame: bytes | None = None  # the frame `c`, once the session is closing
         self.place: Place = ("", "")
         self._remove = remove
         self._waiting: list[bytes] = []
@@ -144,53 +142,53 @@ class Session:
         self._changed = asyncio.Event()
         self._receiving = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
-        self._gone_in(DISCONNECT_DELAY)  # its first answer may not come to be served
+        self._expire_in(DISCONNECT_DELAY)  # its first response may never be served
 
     def __str__(self) -> str:
         return f"connection {self.log_fields['connection']}"
 
-    # What the fan-out calls.
+    # --- Called by the fan-out ---
 
     def write(self, data: bytes) -> None:
-        """Keep messages for the next answer."""
-        if self.goodbye is None:
+        """Keep messages for the next response."""
+        if self.close_frame is None:
             self._waiting.append(data)
             self._size += len(data)
             self._changed.set()
 
     def buffered(self) -> int:
-        """What waits here, and what waits in the answer under way."""
+        """Return the octets waiting here and in the current response."""
         return self._size + (self.receiver.buffered() if self.receiver is not None else 0)
 
     def close(self, code: int, reason: str) -> None:
-        """Say goodbye behind what waits; the client may ask for some time yet, and is told again."""
-        if self.goodbye is None:
-            self.goodbye = closed(code, reason)
+        """Close after the output that waits; until the session is removed, each new request gets the close frame."""
+        if self.close_frame is None:
+            self.close_frame = closed(code, reason)
             self._changed.set()
             if self.receiver is None:
-                self._gone_in(DISCONNECT_DELAY)
+                self._expire_in(DISCONNECT_DELAY)
             if self.peer is not None:
                 self.peer.end()
 
     def abort(self) -> None:
-        """Drop it, with all that waits."""
-        self._forget()
+        """Drop the session with all its waiting output."""
+        self._discard()
         self.close(*INTERRUPTED)
         if self.receiver is not None:
             self.receiver.abort()
 
-    # What the requests call.
+    # --- Called by the requests ---
 
     async def receive(self, messages: Sequence[bytes]) -> None:
-        """Hand the client's messages on, those of one request after those of the last."""
+        """Pass on the client's messages, those of one request after those of the last."""
         async with self._receiving:
             for message in messages:
-                if self.peer is not None and self.goodbye is None and not self.peer.receive(message, text=True):
+                if self.peer is not None and self.close_frame is None and not self.peer.receive(message, text=True):
                     await self.peer.finish()
 
     async def serve(self, receiver: Receiver) -> None:
-        """Let an answer carry frames until it is full, or the session ends. Cancelled: the client has hung up."""
-        self._stay()
+        """Write frames to a response until it is full, or the session ends. Cancelled if the client disconnects."""
+        self._cancel_expiry()
         self.receiver = receiver
         try:
             while not receiver.full and (frame := await self._next()) is not None:
@@ -200,48 +198,48 @@ class Session:
             raise
         finally:
             self.receiver = None
-            self._gone_in(DISCONNECT_DELAY)
+            self._expire_in(DISCONNECT_DELAY)
 
     async def _next(self) -> bytes | None:
-        """The next frame: all messages that wait, or a heart-beat, or goodbye; None after that."""
+        """Return the next frame: all waiting messages, a heart-beat, or the close frame; None after that."""
         if not self.opened:
             self.opened = True
             return OPEN
-        while not self._waiting and self.goodbye is None:
+        while not self._waiting and self.close_frame is None:
             self._changed.clear()
             try:
                 async with asyncio.timeout(HEART_BEAT):
                     await self._changed.wait()
             except TimeoutError:
-                return HEART
+                return HEART_BEAT_FRAME
         if self._waiting:
             messages, self._waiting, self._size = b"".join(self._waiting), [], 0
             return array(messages)
         if self.receiver is not None:
-            self.receiver.full = True  # nothing comes after goodbye
-        return self.goodbye
+            self.receiver.full = True  # nothing follows the close frame
+        return self.close_frame
 
-    def _stay(self) -> None:
+    def _cancel_expiry(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _gone_in(self, seconds: float) -> None:
-        self._stay()
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._gone)
+    def _expire_in(self, seconds: float) -> None:
+        self._cancel_expiry()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._expire)
 
-    def _gone(self) -> None:
+    def _expire(self) -> None:
         self.close(*INTERRUPTED)
-        self._stay()
-        self._forget()  # or it would pass for a slow reader
+        self._cancel_expiry()
+        self._discard()  # or it would count as a slow reader
         self._remove(self)
 
-    def _forget(self) -> None:
+    def _discard(self) -> None:
         self._waiting.clear()
         self._size = 0
 
 
 class Receiver:
-    """One answer that carries frames to the client. `full`: it has carried all it may."""
+    """One response that carries frames to the client. `full`: it has carried all it may."""
 
     def __init__(self, response: web.StreamResponse, request: web.Request, limit: int, wrap: Callable[[bytes], bytes]):
         self.full = False
@@ -258,7 +256,7 @@ class Receiver:
         await self._response.write(data)
 
     def buffered(self) -> int:
-        """Octets written that the kernel has not taken yet."""
+        """Return the octets written that the kernel has not taken yet."""
         transport = self._transport
         return 0 if transport is None or transport.is_closing() else transport.get_write_buffer_size()
 
@@ -269,12 +267,12 @@ class Receiver:
 
 
 def line(frame: bytes) -> bytes:
-    """A frame in an xhr answer."""
+    """Return a frame as a line of an xhr response."""
     return frame + b"\n"
 
 
 def event(frame: bytes) -> bytes:
-    """A frame as a server-sent event."""
+    """Return a frame as a server-sent event."""
     return b"data: " + frame + b"\r\n\r\n"
 
 
@@ -282,7 +280,7 @@ def event(frame: bytes) -> bytes:
 
 
 class SockJS:
-    """All of SockJS below one path."""
+    """All SockJS routes below one path."""
 
     def __init__(
         self,
@@ -312,7 +310,7 @@ class SockJS:
 
     def add_routes(self, router: web.UrlDispatcher, prefix: str) -> None:
         """Add everything below `prefix`, and its greeting; `prefix` itself is for a WebSocket without SockJS."""
-        name = "[^/.]{1,128}"  # clients draw eight characters
+        name = "[^/.]{1,128}"  # clients choose eight random characters
         session = f"{prefix}/{{server:{name}}}/{{session:{name}}}/"
         router.add_get(prefix + "/", self.greet)
         router.add_get(prefix + "/info", self._info)
@@ -325,7 +323,7 @@ class SockJS:
         router.add_route(hdrs.METH_OPTIONS, prefix + "/info", self._preflight)
 
     async def greet(self, request: web.Request) -> web.Response:
-        """For a person who looks whether somebody is there."""
+        """Greet a person who opens the URL to check that the server is up."""
         return web.Response(body=b"Welcome to SockJS!\n", headers=TEXT)
 
     async def _info(self, request: web.Request) -> web.Response:
@@ -333,7 +331,7 @@ class SockJS:
         return web.Response(body=json.dumps(offer).encode(), headers={**JSON, **NO_CACHE, **self._cors(request)})
 
     async def _preflight(self, request: web.Request) -> web.Response:
-        """A browser asks before it posts to another origin."""
+        """Answer a browser's preflight request before it posts to another origin."""
         methods = "OPTIONS, GET" if request.path.endswith("/info") else "OPTIONS, POST"
         allowed = {"Access-Control-Allow-Methods": methods, "Expires": formatdate(time.time() + YEAR, usegmt=True)}
         if wanted := request.headers.get("Access-Control-Request-Headers"):
@@ -341,7 +339,7 @@ class SockJS:
         return web.Response(status=204, headers={**CACHE, **allowed, **self._cors(request)})
 
     def _cors(self, request: web.Request) -> dict[str, str]:
-        """Headers that let a page of an allowed origin read the answer; 403 for a page of any other."""
+        """Return headers that let a page of an allowed origin read the response; 403 for a page of any other."""
         try:
             origin = handshake.check_origin(headers_of(request), self._origins)
         except HandshakeError as refused:
@@ -351,7 +349,7 @@ class SockJS:
             return {}
         return {"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true", "Vary": "Origin"}
 
-    # Messages to the client.
+    # --- Messages to the client ---
 
     async def _xhr(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={**JAVASCRIPT, **NO_CACHE, **self._cors(request)})
@@ -375,8 +373,8 @@ class SockJS:
     ) -> web.StreamResponse:
         session = self._session(request)
         if request.version < HttpVersion11:
-            response.force_close()  # without chunks, nothing else tells where the answer ends
-        with suppress(ConnectionError):  # the client has hung up, or was cut off: nobody's fault here
+            response.force_close()  # without chunks, only the close marks the end of the response
+        with suppress(ConnectionError):  # the client has disconnected, or was dropped: not an error
             await response.prepare(request)
             if prelude:
                 await response.write(prelude)
@@ -389,7 +387,7 @@ class SockJS:
         return response
 
     def _session(self, request: web.Request) -> Session:
-        """The session of that name; a new one if there is none."""
+        """Return the session of that name; a new one if there is none."""
         name = request.match_info["session"]
         session = self.sessions.get(name)
         if session is None:
@@ -407,12 +405,12 @@ class SockJS:
             del self.sessions[session.name]
             self._give_back(session.place)
 
-    # Messages of the client.
+    # --- Messages from the client ---
 
     async def _xhr_send(self, request: web.Request) -> web.Response:
         headers = {**TEXT, **NO_CACHE, **self._cors(request)}
         session = self.sessions.get(request.match_info["session"])
-        if session is None or session.goodbye is not None:
+        if session is None or session.close_frame is not None:
             return web.Response(status=404, headers=headers)
         try:
             async with asyncio.timeout(BODY_SECONDS):
@@ -431,7 +429,7 @@ class SockJS:
         await session.receive(messages)
         return web.Response(status=204, headers=headers)
 
-    # Both, over a WebSocket.
+    # --- Both, over a WebSocket ---
 
     async def _only_get(self, request: web.Request) -> web.Response:
         return web.Response(status=405, headers={"Allow": "GET"})
@@ -459,7 +457,7 @@ class SockJS:
 
 
 def _fault_of_upgrade(headers: handshake.Headers) -> bytes:
-    """What SockJS answers, with 400, to a GET that asks for no WebSocket; empty if it does ask for one."""
+    """Return SockJS's 400 response to a GET that does not ask for a WebSocket; empty if it does."""
     if not handshake.asks_for_websocket(headers):
         return b'Can "Upgrade" only to "WebSocket".'
     if not handshake.upgrades_the_connection(headers):
@@ -468,7 +466,7 @@ def _fault_of_upgrade(headers: handshake.Headers) -> bytes:
 
 
 class SockJSWebSocketEnd(WebSocketEnd):
-    """A WebSocket that speaks SockJS: `o` first, `h` now and then, `c` before it closes."""
+    """A WebSocket that carries SockJS frames: `o` first, `h` at intervals, `c` before it closes."""
 
     def __init__(
         self,
@@ -485,7 +483,7 @@ class SockJSWebSocketEnd(WebSocketEnd):
             return Unpacker(open_peer(end), self.close_for_broken_json)
 
         super().__init__(transport, websocket, open_unpacker, name=name, log=log, settings=settings)
-        self._heart = asyncio.get_running_loop().call_later(HEART_BEAT, self._beat)
+        self._heart_beat = asyncio.get_running_loop().call_later(HEART_BEAT, self._send_heart_beat)
 
     def close(self, code: int, reason: str) -> None:
         """Send the frame `c`, then close."""
@@ -493,21 +491,21 @@ class SockJSWebSocketEnd(WebSocketEnd):
         super().close(code, reason)
 
     def close_for_broken_json(self) -> None:
-        """Close a client that does not speak SockJS: it gets no frame `c`."""
+        """Close the connection of a client that does not speak SockJS, without the frame `c`."""
         super().close(1007, "broken JSON")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The TCP connection is over."""
-        self._heart.cancel()
+        """Stop the heart-beat: the TCP connection has closed."""
+        self._heart_beat.cancel()
         super().connection_lost(exc)
 
-    def _beat(self) -> None:
-        self.write(websocket_frame(HEART))
-        self._heart = asyncio.get_running_loop().call_later(HEART_BEAT, self._beat)
+    def _send_heart_beat(self) -> None:
+        self.write(websocket_frame(HEART_BEAT_FRAME))
+        self._heart_beat = asyncio.get_running_loop().call_later(HEART_BEAT, self._send_heart_beat)
 
 
 class Unpacker:
-    """Hands `peer` the messages that a client packs into arrays, one by one."""
+    """Pass `peer` the messages that a client packs into arrays, one by one."""
 
     def __init__(self, peer: Peer, refuse: Callable[[], None]) -> None:
         self._peer = peer
@@ -515,29 +513,29 @@ class Unpacker:
         self._rest: Iterator[bytes] = iter(())
 
     def receive(self, data: bytes, text: bool) -> bool:
-        """Take an array; an empty message has nothing in it."""
+        """Take an array; an empty message contains none."""
         try:
             self._rest = iter(decode(data) if data else [])
         except ValueError:
             self._refuse()
-        return self._hand_over()
+        return self._pass_on()
 
     async def finish(self) -> None:
-        """Let the peer finish one message, and hand over those behind it."""
+        """Let the peer finish one message, and pass on the ones behind it."""
         await self._peer.finish()
-        while not self._hand_over():
+        while not self._pass_on():
             await self._peer.finish()
 
     def end(self) -> None:
-        """The client is gone."""
+        """End the peer: the client has disconnected."""
         self._peer.end()
 
-    def _hand_over(self) -> bool:
+    def _pass_on(self) -> bool:
         return all(self._peer.receive(message, text=True) for message in self._rest)
 
 
 async def _read(request: web.Request, limit: int) -> bytes:
-    """The body of a request; ValueError if it is larger than that."""
+    """Return the body of a request. Raise ValueError if it is larger than the limit."""
     body = bytearray()
     async for chunk in request.content.iter_any():
         body += chunk

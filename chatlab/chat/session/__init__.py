@@ -1,1 +1,1 @@
-"""The session: one client, what it asks for and what it subscribes to."""
+"""The session: one client, its requests and its subscriptions."""

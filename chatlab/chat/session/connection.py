@@ -1,20 +1,20 @@
-"""One client: what its STOMP session asks for, done; what comes of it, sent. The same behind every transport.
+"""One client's STOMP session: act on what it sends, and send the results. The same for every transport.
 
-    bytes ─► session ─► events ─┬─ CONNECT      who is it? (access.py)
+    bytes ─► session ─► events ─┬─ CONNECT      authenticate (access.py)
                                 ├─ SEND         /app: handler ─► broker; /topic, /queue, /user: broker
                                 └─ SUBSCRIBE, UNSUBSCRIBE, ACK, NACK   (subscriptions.py)
     bytes ◄─ session ◄─ RECEIPT once the broker has the record, ERROR, MESSAGEs that are acknowledged
 
-Frames are acted on in order. Publishing is started in order and not waited for, so that a client that sends a hundred
-messages waits for the broker once; the engine keeps the order, and the session that of the RECEIPTs.
+Frames are handled in order. Publishing starts in order without waiting for the broker, so a client that sends a
+hundred messages pays for one round trip; the engine keeps their order, and the session keeps the order of RECEIPTs.
 
-Two kinds of failure. What breaks the protocol or a rule of access is answered with ERROR, and closed. What a handler
-does not take, or the broker did not take in time, is a message on `/user/queue/errors` with the receipt's id, and the
-session stays: if the client has subscribed to that queue. If not, but it has asked for a receipt, it would wait for
-that for ever, so STOMP's own rule holds: "If the server cannot successfully process the SEND frame for any reason, the
-server MUST send the client an ERROR frame and then close the connection." A client that has neither subscribed there
-nor asked for a receipt wants no answer, and gets none: the log and the metrics have it. A SUBSCRIBE that fails is
-always answered.
+There are two kinds of failure. A violation of the protocol or of an access rule is answered with ERROR, and the
+connection closes. A message that a handler rejects, or that the broker does not take in time, is reported on
+`/user/queue/errors` with its receipt id, and the session stays open, provided the client has subscribed to that queue.
+If it has not, but has asked for a receipt, it would wait for that receipt forever, so STOMP's own rule applies: "If the
+server cannot successfully process the SEND frame for any reason, the server MUST send the client an ERROR frame and
+then close the connection." A client that neither subscribed there nor asked for a receipt gets no answer; the failure
+is in the log and the metrics. A SUBSCRIBE that fails is always answered.
 """
 
 from __future__ import annotations
@@ -67,41 +67,41 @@ from chatlab.stomp.events import (
 from chatlab.stomp.frames import MessageFrame, StompHeaders
 from chatlab.stomp.session import ServerSession
 
-# Messages of one client on their way to the broker; with so many, it is not read until some have arrived.
+# Messages of one client on their way to the broker; at this number, reading pauses until some have arrived.
 MAX_SENDING = 256
-# Frames and messages between two looks at a client's budgets, and frames acted on before others have their turn.
-LOOK_EVERY = 64
-CONTENDED_SECONDS = 1.0  # so long after somebody else's frame, a client is held to its own share of frames
+# Frames and messages between two checks of a client's budgets, and frames handled before other clients get a turn.
+CHECK_EVERY = 64
+CONTENDED_SECONDS = 1.0  # for this long after another client's frame, a client is held to its own share
 
 
 class Paces:
-    """How fast one client's frames, octets and SUBSCRIBEs may come."""
+    """Rate limits on one client's frames, octets and SUBSCRIBEs."""
 
     def __init__(self, service: ChatService) -> None:
         self.subscribes = Pace(service.budgets.subscribes_per_second)
         self._service = service
         self._frames = Pace(service.budgets.frames_per_second)
         self._octets = Pace(service.budgets.octets_per_second)
-        self._done = 0  # at the last look
+        self._done = 0  # at the last check
         self._others = 0
         self._contended_until = 0.0
 
     def wait(self, done: int, events: int, octets: int) -> tuple[str, float]:
-        """Return by which budget a client has to wait, and how long; "" and 0 if it need not.
+        """Return the budget that the client has exceeded and the seconds it has to wait; "" and 0 if none.
 
-        `done`: its frames and messages up to now; `events`: what came of them; `octets`: since the last look.
+        `done`: its frames and messages so far; `events`: the events from them; `octets`: received since the last check.
         """
         own, self._done = done - self._done, done
         too_fast, too_much = self._frames.spend(own), self._octets.spend(octets)
         if not self._contended(events):
-            self._frames.forgive()  # nobody else wants the server
+            self._frames.forgive()  # no other client is sending
             too_fast = 0.0
         if not too_fast and not too_much:
             return "", 0.0
         return ("frames-per-second", too_fast) if too_fast >= too_much else ("octets-per-second", too_much)
 
     def _contended(self, events: int) -> bool:
-        """Whether anybody else has sent a frame in the last second."""
+        """Return whether another client has sent a frame in the last second."""
         others, now = self._service.frames - events, time.monotonic()
         if others > self._others:
             self._others, self._contended_until = others, now + CONTENDED_SECONDS
@@ -109,7 +109,7 @@ class Paces:
 
 
 class StompConnection:
-    """One client's conversation, from its first byte to the end of its connection."""
+    """One client's session, from its first byte to the end of its connection."""
 
     def __init__(
         self,
@@ -129,22 +129,22 @@ class StompConnection:
             limits=service.limits, heart_beat=service.heart_beat, connect_timeout=service.connect_timeout
         )
         self._remote = remote
-        self._account = account or f"connection {id}"  # to which names are charged that a guest makes
-        self._principal = ""  # one that counts this connection among its own
+        self._account = account or f"connection {id}"  # charged for the names that a guest uses first
+        self._principal = ""  # the user this connection is counted for
         self._subscriptions = Subscriptions(self)
         self._paces = Paces(service)
         self._messages = 0
         self._events = 0
-        self._octets = 0  # since the last look
-        self._look_at = LOOK_EVERY  # frames and messages at which the budgets are looked at
-        self._pause = 0.0  # seconds not to be read
+        self._octets = 0  # since the last check
+        self._check_at = CHECK_EVERY  # the count of frames and messages at which to check the budgets
+        self._pause = 0.0  # seconds to pause reading
         self._allowance = Allowance(service.rate) if service.rate is not None else None
         self._sending: set[asyncio.Future[str]] = set()
         self._some_sent = asyncio.Event()
-        self._reading = True  # while it is not, nothing follows from hearing nothing
-        self._unfinished: tuple[Event | None, Iterator[Event]] | None = None  # what `finish` has to do first, and then
+        self._reading = True  # while False, silence does not mean that the client is dead
+        self._unfinished: tuple[Event | None, Iterator[Event]] | None = None  # what `finish` has to handle
         self._rest: Coroutine[Any, Any, None] | None = None  # what `_act` has to await if `_unfinished` is a SEND
-        self._over = False  # after an ERROR: ACK, NACK and UNSUBSCRIBE are still honoured, SEND and SUBSCRIBE dropped
+        self._failed = False  # after an ERROR: ACK, NACK and UNSUBSCRIBE are still honoured, SEND and SUBSCRIBE dropped
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
         self._set_timer()
@@ -153,9 +153,9 @@ class StompConnection:
     # --- What a transport calls ---
 
     def receive(self, data: bytes, text: bool = True) -> bool:
-        """Act on what one WebSocket message (or SockJS message) brought; STOMP does not tell text from binary.
+        """Act on one WebSocket or SockJS message; STOMP does not distinguish text from binary.
 
-        Return whether all is done. If not, await `finish` before you hand over more.
+        Return whether everything is done. If not, await `finish` before passing on more.
         """
         received = self.session.receive_data(data)
         count = len(received)
@@ -164,7 +164,7 @@ class StompConnection:
         self._events += count
         self.service.frames += count
         events = iter(received)
-        if count > LOOK_EVERY:  # others have their turn in between
+        if count > CHECK_EVERY:  # other clients get a turn in between
             self._unfinished = None, events
             return False
         for event in events:
@@ -172,56 +172,56 @@ class StompConnection:
                 self._unfinished = event, events
                 return False
         self.flush()
-        if self._messages + self.session.frames_received >= self._look_at and not self._within_budgets():
+        if self._messages + self.session.frames_received >= self._check_at and not self._within_budgets():
             return False
         return len(self._sending) < MAX_SENDING
 
     async def finish(self) -> None:
-        """Act on what is left of the last message, and wait while too much is on its way to the broker."""
+        """Act on the rest of the last message, and wait while too much is on its way to the broker."""
         unfinished, self._unfinished = self._unfinished, None
         if unfinished is not None:
-            await self._act_on_the_rest(*unfinished)
-        if self._messages + self.session.frames_received >= self._look_at:
+            await self._act_on_rest(*unfinished)
+        if self._messages + self.session.frames_received >= self._check_at:
             self._within_budgets()
         if self._pause:
             pause, self._pause = self._pause, 0.0
             with self.not_reading():
                 await asyncio.sleep(pause)
-        while self._has_too_much_under_way() and not self._ended:
+        while self._has_too_much_in_flight() and not self._ended:
             self._some_sent.clear()
             with self.not_reading():
                 await self._some_sent.wait()
 
-    async def _act_on_the_rest(self, event: Event | None, events: Iterator[Event]) -> None:
+    async def _act_on_rest(self, event: Event | None, events: Iterator[Event]) -> None:
         if event is not None:
             await self._act(event)
         for number, each in enumerate(events, 1):
             if not self._act_now(each):
                 await self._act(each)
-            if number % LOOK_EVERY == 0:
+            if number % CHECK_EVERY == 0:
                 self.flush()
                 await asyncio.sleep(0)
         self.flush()
 
     def _within_budgets(self) -> bool:
-        """Look at the clock: whether this client may be read on at once. If not, `finish` waits."""
+        """Check the rates: return whether this client may be read at once. If not, `finish` waits."""
         frames = self._messages + self.session.frames_received
         budget, self._pause = self._paces.wait(frames, self._events, self._octets)
-        self._octets, self._look_at = 0, frames + LOOK_EVERY
-        if not budget and self._has_too_many_unanswered():
+        self._octets, self._check_at = 0, frames + CHECK_EVERY
+        if not budget and self._exceeds_receipts():
             budget = "receipts"
         if budget:
             self.service.delays.note(budget, whose=self._whose())
         return not budget
 
-    def _has_too_many_unanswered(self) -> bool:
+    def _exceeds_receipts(self) -> bool:
         return bool(self._sending) and self.session.unanswered > self.service.budgets.receipts
 
-    def _has_too_much_under_way(self) -> bool:
-        return len(self._sending) >= MAX_SENDING or self._has_too_many_unanswered()
+    def _has_too_much_in_flight(self) -> bool:
+        return len(self._sending) >= MAX_SENDING or self._exceeds_receipts()
 
     def end(self) -> None:
-        """The transport is gone: leave everything."""
+        """Release everything: the transport has closed."""
         if self._ended:
             return
         self._ended = True
@@ -238,58 +238,58 @@ class StompConnection:
         if self.user is not None:
             self.log.info("ended")
         else:
-            self.service.strangers.info("ended", extra={"connection": self.id})
+            self.service.throttled_log.info("ended", extra={"connection": self.id})
 
     # --- What the service and the subscriptions call ---
 
     def shut_down(self, reason: str) -> None:
-        """Say goodbye: close code 1001."""
+        """Close with code 1001."""
         self.session.shut_down(reason)
         self.flush()
 
-    async def sent(self) -> None:
-        """Wait until the broker has all that this client sent, or has refused it."""
+    async def flushed(self) -> None:
+        """Wait until the broker has taken or refused everything this client sent."""
         if self._sending:
             await asyncio.wait(self._sending)
 
     def send_tracked(self, subscription: Subscription, messages: Iterable[MessageFrame], attempt: int = 1) -> bool:
-        """Send by way of the session, which keeps each message until it is acknowledged; False if it has ended."""
+        """Send through the session, which keeps each message until it is acknowledged; False if it has ended."""
         went_out = all(self.session.message(subscription, message, attempt) for message in messages)
         self.flush()
         return went_out
 
     def done(self, event: Event) -> None:
-        """What the frame asked for is done: RECEIPT, if it asked for one."""
+        """Send RECEIPT if the frame asked for one: it has been carried out."""
         self.session.done(event)
         self.flush()
 
     def fail(self, event: Event, reason: str, field: str = "") -> None:
-        """What the frame asked for will not be done: no RECEIPT, but a message on `/user/queue/errors`, or ERROR."""
+        """Report that a frame will not be carried out: on `/user/queue/errors`, or with ERROR. No RECEIPT."""
         self.service.metrics.refused += 1
         extra = {"connection": self.id, "reason": reason, "field": field}
-        self.service.strangers.info("message refused", extra=extra)
+        self.service.throttled_log.info("message refused", extra=extra)
         waits_for_it = event.receipt is not None or isinstance(event, Subscribe)
-        if waits_for_it and not self._hears_errors():
-            return self._error(reason, event)
+        if waits_for_it and not self._listens_for_errors():
+            return self._send_error(reason, event)
         return self.delay(event, reason, field)
 
     def delay(self, event: Event, reason: str, field: str = "") -> None:
-        """No RECEIPT; say why to a client that listens on `/user/queue/errors`."""
+        """Send no RECEIPT; report the reason to a client that is subscribed to `/user/queue/errors`."""
         self.session.failed(event)
-        self._tell(event, reason, field)
+        self._report(event, reason, field)
         self.flush()
 
     def fail_afterwards(self, event: Event, reason: str) -> None:
-        """What had its RECEIPT has failed since: a message on `/user/queue/errors`, or ERROR."""
-        if not self._hears_errors():
-            return self._error(reason)
-        self._tell(event, reason)
+        """Report a failure after the RECEIPT: on `/user/queue/errors`, or with ERROR."""
+        if not self._listens_for_errors():
+            return self._send_error(reason)
+        self._report(event, reason)
         return self.flush()
 
-    def _hears_errors(self) -> bool:
+    def _listens_for_errors(self) -> bool:
         return any(subscription.destination == ERRORS for subscription in self.session.subscriptions.values())
 
-    def _tell(self, event: Event, reason: str, field: str = "") -> None:
+    def _report(self, event: Event, reason: str, field: str = "") -> None:
         fault = {"error": reason, "field": field or None, "receipt": event.receipt}
         headers = [("content-type", JSON)] + ([("receipt-id", event.receipt)] if event.receipt is not None else [])
         message = MessageFrame(ERRORS, f"errors/{self.id}-{event.number}", msgspec.json.encode(fault), headers)
@@ -297,19 +297,21 @@ class StompConnection:
             if subscription.destination == ERRORS:
                 self.session.message(subscription, message)
 
-    def _error(self, reason: str, event: Event | None = None, code: int = 1008, headers: StompHeaders = ()) -> None:
-        """Send ERROR, with the receipt id of the frame it answers, and close."""
-        self._over = True
+    def _send_error(
+        self, reason: str, event: Event | None = None, code: int = 1008, headers: StompHeaders = ()
+    ) -> None:
+        """Send ERROR with the receipt id of the frame it answers, and close."""
+        self._failed = True
         self.session.error(reason, event=event, code=code, headers=headers)
         self.flush()
 
     def fail_after_exception(self, event: Event, destination: str, error: Exception) -> None:
-        """A handler's own fault: the log has it, and the client is told no more than that there was one."""
+        """Log a handler's exception; tell the client only that the handler failed."""
         self.log.error("handler failed", exc_info=error, extra={"destination": destination})
         self.fail(event, "the handler failed")
 
     def flush(self) -> None:
-        """Send what the session has to say, and close if it says so."""
+        """Send the session's pending output, and close if the session is closing."""
         frames = self.session.data_to_send()
         if frames:
             self.service.fanout.send(self.transport.framing.frame(frames), (self.transport.sink,))
@@ -320,7 +322,7 @@ class StompConnection:
             self.transport.sink.close(closing.code, closing.reason)
 
     def _note_budget(self, error: StompError | None) -> None:
-        """Count a client that is closed for what it had too much of, once."""
+        """Count, once, a client that is disconnected for exceeding a budget."""
         if error is not None and error.budget:
             self.service.refusals.note(error.budget, whose=self._whose())
             error.budget = ""
@@ -329,7 +331,7 @@ class StompConnection:
         return f"user {self.user.principal}" if self.user is not None and not self.user.guest else self._account
 
     def may_use(self, destination: str) -> str:
-        """Return why this client may not use a destination: "", or that it would be one name too many."""
+        """Return "", or why this client may not use a destination: it would exceed the limit on names."""
         topic = self.service.topic_of(destination)
         if topic in self.service.names.in_use:
             return ""
@@ -337,7 +339,7 @@ class StompConnection:
 
     @contextmanager
     def not_reading(self) -> Iterator[None]:
-        """The client has to wait for the broker: meanwhile it is not read, and must not be held for dead."""
+        """Suspend the heart-beat check: this client is not read while it waits for the broker."""
         self._reading = False
         try:
             yield
@@ -364,30 +366,30 @@ class StompConnection:
     # --- Events ---
 
     def _act_now(self, event: Event) -> bool:
-        """Do what an event asks for, if nothing has to be waited for. If something has, return False: `_act` does it.
+        """Handle an event that needs no waiting. Return False if it needs some: then `_act` handles it.
 
-        Most frames are SENDs, and nothing in most of those waits: a coroutine for each would cost more than it does.
+        Most frames are SENDs, and most of those wait for nothing: a coroutine for each would cost more than the work.
         """
         try:
             if event.__class__ is Send and not self._over:
                 return self._send(event)
             match event:
-                case Send() | Subscribe() if self._over:
+                case Send() | Subscribe() if self._failed:
                     pass
                 case Connect() | Subscribe() | Commit():
                     return False
                 case Unsubscribe():
-                    self._subscriptions.end(event)
+                    self._subscriptions.unsubscribe(event)
                 case Ack() | Nack():
                     self._subscriptions.settle(event)
                 case Disconnect():
                     self.done(event)
         except Exception as error:
-            self._end_after(event, error)
+            self._end_with_error(event, error)
         return True
 
     async def _act(self, event: Event) -> None:
-        """Do what `_act_now` could not."""
+        """Handle an event that `_act_now` could not."""
         try:
             match event:
                 case Send():
@@ -397,15 +399,15 @@ class StompConnection:
                 case Connect():
                     await self._connect(event)
                 case Subscribe():
-                    await self._keep_pace_of_subscribes()
-                    if not (self._ended or self._over):
-                        await self._subscriptions.begin(event, self._user())
+                    await self._throttle_subscribe()
+                    if not (self._ended or self._failed):
+                        await self._subscriptions.subscribe(event, self._user())
                 case Commit():
                     await self._commit(event)
         except Exception as error:
-            self._end_after(event, error)
+            self._end_with_error(event, error)
 
-    async def _keep_pace_of_subscribes(self) -> None:
+    async def _throttle_subscribe(self) -> None:
         if pause := self._paces.subscribes.spend(1):
             self.service.delays.note("subscribes-per-second", whose=self._whose())
             self.flush()
@@ -418,20 +420,17 @@ class StompConnection:
                 await self._act(each)
         self.done(event)
 
-    def _end_after(self, event: Event, error: Exception) -> None:
-        """A fault that ends the session: ERROR, with the receipt id of the frame it answers, and close."""
+    def _end_with_error(self, event: Event, error: Exception) -> None:
+        """End the session after a fault: send ERROR with the receipt id of the frame it answers, and close."""
         if isinstance(error, StompError):
             reason, code, headers = str(error), 1008, (("limit", error.budget),) if error.budget else ()
             self._note_budget(error)
-            self.service.strangers.info("refused", extra={"connection": self.id, "reason": reason})
+            self.service.throttled_log.info("refused", extra={"connection": self.id, "reason": reason})
         else:
-            reason, code, headers = (
-                "internal error",
-                1011,
-                (),
-            )  # RFC 6455, 7.4.1: "it encountered an unexpected condition"
+            # RFC 6455, 7.4.1: 1011, "it encountered an unexpected condition"
+            reason, code, headers = "internal error", 1011, ()
             self.log.error(reason, exc_info=error, extra={"frame": type(event).__name__.upper()})
-        self._error(reason, event, code, headers)
+        self._send_error(reason, event, code, headers)
 
     async def _connect(self, event: Connect) -> None:
         bearer = (event.frame.get("Authorization") or "").removeprefix("Bearer ") or None
@@ -441,7 +440,7 @@ class StompConnection:
         if self.user is None:
             raise StompError("access refused: login, passcode or token is not valid")
         if not self.user.guest:
-            self._take_a_place_of(self.user)
+            self._take_place_for(self.user)
             self.service.directory.learn(self.user.name)
         elif self.user.named and (fault := self.service.directory.fault_in(self.user.name)):
             raise StompError(f"access refused: {fault}")
@@ -449,7 +448,7 @@ class StompConnection:
         self._set_timer()
         self.log.info("connected", extra={"user": self.user.name, "stomp": self.session.version})
 
-    def _take_a_place_of(self, user: User) -> None:
+    def _take_place_for(self, user: User) -> None:
         if self._ended:
             return
         if self.service.principals.take(user.principal):
@@ -463,16 +462,16 @@ class StompConnection:
     def _send(self, event: Send) -> bool:
         user, destination = self._user(), canonical(event.destination)
         if self._allowance is not None and not self._allowance.take():
-            self._refuse_for_rate(event)
+            self._refuse_over_rate(event)
             return True
         if self.service.asks_may_send:
             self._require_may_send(user, destination)
         if self.service.app.takes(destination):
             return self._handle(event, Call(destination, user, event.headers, directory=self.service.directory))
-        outgoing = self._direct(destination, event)
+        outgoing = self._record_without_handler(destination, event)
         if outgoing.destination != destination and self.service.asks_may_send:
             self._require_may_send(user, outgoing.destination)
-        if destination.startswith(QUEUE_PREFIX) and not self.service.queues.keeps(destination):
+        if destination.startswith(QUEUE_PREFIX) and not self.service.queues.exists(destination):
             self._rest = self._publish_to_new_queue(event, outgoing)
             return False
         self._publish(event, outgoing)
@@ -483,12 +482,12 @@ class StompConnection:
             raise StompError(f"access refused: {user.name!r} may not send to {destination!r}")
 
     async def _publish_to_new_queue(self, event: Send, outgoing: Outgoing) -> None:
-        """Let the queue begin first: what is sent to it waits for a subscriber."""
+        """Create the queue first, so that the message waits for a subscriber."""
         if refused := self.may_use(outgoing.destination):
             return self.fail(event, f"refused: {refused}")
         try:
             with self.not_reading():
-                await self.service.queues.found(outgoing.destination)
+                await self.service.queues.create(outgoing.destination)
         except BrokerError as error:
             return self.fail(event, unpublished(BrokerUnavailable(str(error), outcome_unknown=False)))
         return self._publish(event, outgoing)
@@ -497,7 +496,7 @@ class StompConnection:
         try:
             answer = self.service.app.call_message(call, event.body)
         except Exception as error:
-            self._fail_after(event, error)
+            self._fail_handler(event, error)
             return True
         if answer.later is not None:
             self._rest = self._answer_later(event, answer.later)
@@ -509,7 +508,7 @@ class StompConnection:
         try:
             outgoing = await answering
         except Exception as error:
-            self._fail_after(event, error)
+            self._fail_handler(event, error)
         else:
             self._handled(event, outgoing)
 
@@ -521,32 +520,32 @@ class StompConnection:
                 self._require_may_send(self._user(), outgoing.destination)
             self._publish(event, outgoing)
 
-    def _fail_after(self, event: Send, error: Exception) -> None:
-        """What a handler does not take, or what went wrong in it."""
+    def _fail_handler(self, event: Send, error: Exception) -> None:
+        """Report what a handler rejected, or the exception it raised."""
         match error:
             case NoHandler():
-                self._end_after(event, StompError(f"no handler takes messages at {event.destination!r}"))
+                self._end_with_error(event, StompError(f"no handler takes messages at {event.destination!r}"))
             case MessageRefused():
                 self.fail(event, str(error), field=error.field)
             case _:
                 self.fail_after_exception(event, event.destination, error)
 
-    def _refuse_for_rate(self, event: Send) -> None:
+    def _refuse_over_rate(self, event: Send) -> None:
         """Reject a message that comes too fast; disconnect clients that keep exceeding the rate."""
         self.service.metrics.limited += 1
         if self._allowance is not None and self._allowance.exhausted:
-            raise StompError("flooding: too many messages, again and again")
+            raise StompError("flooding: the client kept exceeding its message rate")
         self.fail(event, "not sent: too many messages a second")
 
     def _publish(self, event: Send, outgoing: Outgoing) -> None:
-        # A key of our own lets the broker try again without adding a second record; only a receipt is worth the cost.
+        # With a key, the broker can retry without adding a second record; only a receipt is worth that cost.
         key = outgoing.key or (f"receipt:{self.id}:{event.number}" if event.receipt is not None else None)
         topic = self.service.topic_of(outgoing.destination)
         if topic not in self.service.names.in_use and (refused := self.service.use_name(topic, self._whose())):
             return self.fail(event, f"refused: {refused}")
         publishing = self.service.publish(topic, outgoing.body, key)
         if publishing.done() and publishing.exception() is None:
-            return self.session.done(event)  # the RECEIPT is sent with the rest, by `receive`
+            return self.session.done(event)  # `receive` sends the RECEIPT with the rest
         self._sending.add(publishing)
         may_repeat = outgoing.key is not None and self.service.knows_repeats
         return publishing.add_done_callback(partial(self._published, event, may_repeat))
@@ -563,17 +562,17 @@ class StompConnection:
             self.log.error("publishing failed", exc_info=error)
         return self.fail(event, unpublished(error, "send it again with the same client_id" if may_repeat else ""))
 
-    def _direct(self, destination: str, event: Send) -> Outgoing:
-        """What a client sends to a topic, a queue or a user itself, without a handler."""
+    def _record_without_handler(self, destination: str, event: Send) -> Outgoing:
+        """Return the record for a SEND to a topic, a queue or a user, without a handler."""
         if fault := fault_in(destination):
             raise StompError(fault)
         if room_of(destination) is not None:
-            raise StompError(f"{destination!r} takes messages through /app/chat.sendMessage alone")
+            raise StompError(f"{destination!r} takes messages only through /app/chat.sendMessage")
         if watched_room(destination) is not None:
-            raise StompError(f"{destination!r} takes no messages: the server itself says who is in a room")
+            raise StompError(f"{destination!r} takes no messages from clients: only the server says who is in a room")
         if self.service.app.is_own(destination):
             raise StompError(
-                f"{shown_destination(destination)!r} takes no messages: what is there comes from the server itself"
+                f"{shown_destination(destination)!r} takes no messages from clients: only the server sends there"
             )
         if destination.startswith(USER_PREFIX):
             owner, private = split_private(destination)
@@ -583,6 +582,6 @@ class StompConnection:
         return Outgoing(destination, pack(destination, user_headers(event.headers), event.body))
 
     def _user(self) -> User:
-        if self.user is None:  # the session lets nothing through before CONNECT is answered
+        if self.user is None:  # the session passes nothing on before CONNECT is answered
             raise StompError("not connected")
         return self.user

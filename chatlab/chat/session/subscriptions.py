@@ -1,8 +1,8 @@
-"""What one client subscribes to: where each destination comes from, and what is done when it is left.
+"""One client's subscriptions: where each destination's messages come from, and what to release when one ends.
 
-/topic/…          hub and relay, after a replay if one is asked for
+/topic/…          hub and relay, after a replay if one is requested
 /topic/who.NAME   presence
-/user/queue/…     hub and relay, under the user's own name; `/user/queue/errors` is the session's own
+/user/queue/…     hub and relay, under the user's own handle; `/user/queue/errors` belongs to the session
 /queue/…          queues, which also settle what is acknowledged
 /app/…            a handler, once
 """
@@ -16,7 +16,7 @@ from typing import Protocol
 from chatlab.chat.app import Call, User
 from chatlab.chat.delivery.hub import Outlet, Subscriber
 from chatlab.chat.delivery.queues import MAX_REFUSALS
-from chatlab.chat.delivery.replay import Turn, Wanted
+from chatlab.chat.delivery.replay import ReplayRequest, ReplayTurn
 from chatlab.chat.destinations import (
     ERRORS,
     JSON,
@@ -38,7 +38,7 @@ from chatlab.stomp.session import ServerSession
 
 
 class Owner(Outlet, Client, Protocol):
-    """The connection whose subscriptions these are (connection.py): what is asked of it here."""
+    """What the subscriptions need of their connection (connection.py)."""
 
     id: str
     log: ConnectionLog
@@ -46,29 +46,29 @@ class Owner(Outlet, Client, Protocol):
     session: ServerSession
 
     def done(self, event: Event) -> None:
-        """What the frame asked for is done: RECEIPT, if it asked for one."""
+        """Send RECEIPT if the frame asked for one: it has been carried out."""
 
     def fail(self, event: Event, reason: str, field: str = "") -> None:
-        """What was asked for will not be done: told on `/user/queue/errors`, or by ERROR if the client is not there."""
+        """Report that the frame will not be carried out: on `/user/queue/errors`, or with ERROR."""
 
     def delay(self, event: Event, reason: str, field: str = "") -> None:
-        """It will be done later: no RECEIPT; told on `/user/queue/errors`."""
+        """Send no RECEIPT yet; report the reason on `/user/queue/errors`."""
 
     def fail_afterwards(self, event: Event, reason: str) -> None:
-        """It has failed after its RECEIPT: told as by `fail`."""
+        """Report a failure after the RECEIPT, in the same way as `fail`."""
 
     def fail_after_exception(self, event: Event, destination: str, error: Exception) -> None:
-        """A handler's own fault is logged, and told without its details."""
+        """Log a handler's exception; tell the client without its details."""
 
     def may_use(self, destination: str) -> str:
-        """Return "", or why a destination would be one name too many."""
+        """Return "", or why a destination would exceed the limit on names."""
 
     def not_reading(self) -> AbstractContextManager[None]:
-        """While in it, the client is not read, and not held for dead."""
+        """Suspend the heart-beat check while the client is not read."""
 
 
 class Subscriptions:
-    """The subscriptions of one connection that something has to be done about when they end."""
+    """The subscriptions of one connection that hold something to release when they end."""
 
     def __init__(self, connection: Owner) -> None:
         self._connection = connection
@@ -76,10 +76,10 @@ class Subscriptions:
         self._subscribers: dict[Subscription, Subscriber] = {}
         self._replays: dict[Subscription, asyncio.Task[None]] = {}
         self._may_replay = asyncio.Semaphore(self._service.budgets.replays)
-        self._turn = Turn()
+        self._turn = ReplayTurn()
 
-    async def begin(self, event: Subscribe, user: User) -> None:
-        """Act on a SUBSCRIBE. StompError if it cannot be."""
+    async def subscribe(self, event: Subscribe, user: User) -> None:
+        """Carry out a SUBSCRIBE. Raise StompError if that is not possible."""
         subscription = event.subscription
         destination = subscription.destination = canonical(subscription.destination)
         if subscription.get("selector") is not None:
@@ -93,14 +93,14 @@ class Subscriptions:
             await self._answer_once(event, user)
         elif fault := fault_in(destination):
             raise StompError(fault)
-        elif self._too_many_of(destination):
+        elif self._exceeds_limit(destination):
             most = self._service.budgets.subscriptions_per_destination
             reason = f"too many subscriptions to {destination!r}: at most {most} are allowed"
             raise over_budget("subscriptions-per-destination", reason)
         elif destination == ERRORS:
-            self._connection.done(event)  # its messages are this session's own: they never come by way of the broker
-        elif destination.startswith(USER_PREFIX):  # one's own: no name that somebody made up
-            await self._join_topic(event, _as_the_hub_knows_it(destination, user))
+            self._connection.done(event)  # its messages come from this session, never from the broker
+        elif destination.startswith(USER_PREFIX):  # the user's own queue is not counted as a name
+            await self._join_topic(event, _under_owner(destination, user))
         elif refused := self._connection.may_use(destination):
             self._connection.fail(event, f"refused: {refused}")
         elif destination.startswith(QUEUE_PREFIX):
@@ -110,29 +110,29 @@ class Subscriptions:
         else:
             await self._join_topic(event, destination)
 
-    def end(self, event: Unsubscribe) -> None:
-        """Act on an UNSUBSCRIBE."""
-        self._drop(event.subscription)  # first, or what it gives back would come to it again
+    def unsubscribe(self, event: Unsubscribe) -> None:
+        """Carry out an UNSUBSCRIBE."""
+        self._drop(event.subscription)  # first, or the messages it returns would come back to it
         for delivery in event.unacknowledged:
             self._service.queues.returned(delivery)
         self._connection.done(event)
 
     def end_all(self) -> None:
-        """The client is gone."""
+        """Drop all subscriptions: the client has disconnected."""
         for subscription in list(self._subscribers):
             self._drop(subscription)
 
     def settle(self, event: Ack | Nack) -> None:
-        """Act on an ACK or NACK."""
+        """Carry out an ACK or NACK."""
         for delivery in event.deliveries:
             if isinstance(event, Ack):
                 self._service.queues.acknowledged(delivery)
             else:
-                self._not_consumed(delivery)
+                self._redeliver_or_drop(delivery)
         self._connection.done(event)
 
-    def _not_consumed(self, delivery: Delivery) -> None:
-        # A queue's message is another's then; any other is for each subscriber, so it comes here again.
+    def _redeliver_or_drop(self, delivery: Delivery) -> None:
+        # A queue's message goes to another subscriber; any other message is for this subscriber, so it is sent again.
         subscription = delivery.subscription
         if subscription.destination.startswith(QUEUE_PREFIX):
             self._service.queues.refused(delivery)
@@ -142,20 +142,20 @@ class Subscriptions:
             reason = f"refused {delivery.attempt} times"
             self._connection.log.warning("message dropped", extra={"reason": reason, "message_id": delivery.message.id})
 
-    def _too_many_of(self, destination: str) -> bool:
-        """Whether this client is subscribed to a destination so often that others would pay for it."""
+    def _exceeds_limit(self, destination: str) -> bool:
+        """Return whether this client has more subscriptions to a destination than one connection may have."""
         same = sum(each.destination == destination for each in self._connection.session.subscriptions.values())
         return same > self._service.budgets.subscriptions_per_destination
 
     def _subject_of(self, destination: str) -> str | None:
-        """The destination that another one tells of: the room whose people a who-list names."""
+        """Return the destination whose contents another one reveals: for a who-list, its room."""
         room = watched_room(destination)
         return room_destination(room) if room is not None else self._service.app.subject_of(destination)
 
     # --- Each kind of destination ---
 
     async def _answer_once(self, event: Subscribe, user: User) -> None:
-        """One MESSAGE with what the handler returns; nothing will ever follow it."""
+        """Send one MESSAGE with the handler's result; nothing ever follows it."""
         subscription = event.subscription
         destination = subscription.destination
         if not self._service.app.handles_subscription(destination):
@@ -173,7 +173,7 @@ class Subscriptions:
 
     async def _join_topic(self, event: Subscribe, destination: str) -> None:
         subscription = event.subscription
-        wanted = Wanted.parse(subscription, self._service.broker)
+        wanted = ReplayRequest.parse(subscription, self._service.broker)
         subscriber = self._subscriber(subscription, destination)
         if wanted is not None:
             subscriber.hold()
@@ -186,12 +186,12 @@ class Subscriptions:
             self._replays[subscription] = self._service.tasks.start(work, name=f"replay of {destination}")
 
     async def _join_queue(self, event: Subscribe) -> None:
-        if Wanted.parse(event.subscription, self._service.broker) is not None:
-            raise StompError("a queue has no history: each of its messages is for one subscriber, once")
+        if ReplayRequest.parse(event.subscription, self._service.broker) is not None:
+            raise StompError("a queue has no history: each of its messages goes to one subscriber")
         subscriber = self._subscriber(event.subscription, event.subscription.destination)
         queue = self._service.queues.join(subscriber)
         await self._confirm(event, queue.joined)
-        queue.begin(subscriber)
+        queue.admit(subscriber)
 
     def _watch(self, event: Subscribe) -> None:
         subscriber = self._subscriber(event.subscription, event.subscription.destination)
@@ -205,24 +205,24 @@ class Subscriptions:
         return subscriber
 
     async def _confirm(self, event: Subscribe, ready: asyncio.Event) -> None:
-        """RECEIPT once the broker is being read, so that nothing sent after it is missed."""
+        """Send RECEIPT once the broker is being read, so that nothing published afterwards is missed."""
         try:
             if not ready.is_set():
                 with self._connection.not_reading():
                     async with asyncio.timeout(self._service.patience):
                         await ready.wait()
         except TimeoutError:
-            self._connection.delay(event, "the broker does not answer; the subscription begins when it does")
+            self._connection.delay(event, "the broker does not answer; the subscription starts when it does")
         else:
             self._connection.done(event)
 
-    async def _replay_in_turn(self, event: Subscribe, subscriber: Subscriber, wanted: Wanted) -> None:
+    async def _replay_in_turn(self, event: Subscribe, subscriber: Subscriber, wanted: ReplayRequest) -> None:
         if self._may_replay.locked():
             self._service.delays.note("replays")
         async with self._may_replay:
             await self._replay(event, subscriber, wanted)
 
-    async def _replay(self, event: Subscribe, subscriber: Subscriber, wanted: Wanted) -> None:
+    async def _replay(self, event: Subscribe, subscriber: Subscriber, wanted: ReplayRequest) -> None:
         log = self._connection.log
         replays = self._service.replays
         missed = replays.of(subscriber, wanted)
@@ -234,7 +234,7 @@ class Subscriptions:
                 with attempt:
                     await replays.run(missed, self._turn)
         except BrokerClosed:
-            pass  # the instance is about to stop
+            pass  # the instance is stopping
         except BrokerError as error:
             log.warning("replay failed", extra={"reason": str(error)})
             self._give_up_replay(event, subscriber, str(error))
@@ -243,12 +243,12 @@ class Subscriptions:
             self._give_up_replay(event, subscriber, "the server failed")
 
     def _give_up_replay(self, event: Subscribe, subscriber: Subscriber, reason: str) -> None:
-        """Its RECEIPT is out, so say that what was missed will not come, and let what is new come."""
+        """Go live without the missed records, and report that: the RECEIPT has been sent already."""
         subscriber.gap = True
         subscriber.release(self._service.hub.fanout)
         self._service.hub.settle(subscriber)
         destination = event.subscription.destination
-        self._connection.fail_afterwards(event, f"what was missed of {destination!r} cannot be read: {reason}")
+        self._connection.fail_afterwards(event, f"the missed messages of {destination!r} cannot be read: {reason}")
 
     def _drop(self, subscription: Subscription) -> None:
         subscriber = self._subscribers.pop(subscription, None)
@@ -266,8 +266,8 @@ class Subscriptions:
         return self._service.left(destination, self._connection)
 
 
-def _as_the_hub_knows_it(destination: str, user: User) -> str:
-    """A private queue under its owner's name. StompError if it is named as another's."""
+def _under_owner(destination: str, user: User) -> str:
+    """Return a private queue under its owner's handle. Raise StompError if it names another user's."""
     if not destination.startswith(USER_PREFIX):
         return destination
     if not destination.startswith(USER_PREFIX + QUEUE_PREFIX[1:]):

@@ -1,4 +1,4 @@
-"""A client gets every message, or `gap:true` on the one after those that are missing: live and when it reconnects."""
+"""A client gets every message, or `gap:true` on the first one after a loss: live and after a reconnect."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def record(number: int) -> bytes:
 
 
 def seen(frame: Frame) -> tuple[str, str | None]:
-    """What a MESSAGE says, and whether it says that some are missing before it."""
+    """Return the content of a MESSAGE, and its `gap` header."""
     return json.loads(frame.body)["content"], frame.get("gap")
 
 
 async def messages(peer: Peer, last: str) -> list[tuple[str, str | None]]:
-    """The messages up to the one that says `last`."""
+    """Return the messages up to the one with the content `last`."""
     got = [seen(await peer.frame("MESSAGE", 20))]
     while got[-1][0] != last:
         got.append(seen(await peer.frame("MESSAGE", 20)))
@@ -42,7 +42,7 @@ async def messages(peer: Peer, last: str) -> list[tuple[str, str | None]]:
 
 
 class Scene:
-    """A chat whose line to Redis can be stalled, and one beside it with a good line."""
+    """A chat whose connection to Redis can be stalled, and a writer whose connection cannot."""
 
     def __init__(self, wire: Wire, server: ChatServer, writer: RedisStreamsBroker, redis: Redis) -> None:
         self.wire, self.server, self.writer, self.redis = wire, server, writer, redis
@@ -66,14 +66,14 @@ async def scene(redis_engine: Engine) -> AsyncIterator[Scene]:
 
 
 @pytest.mark.parametrize("seconds", [0.5, 5.0])
-async def test_a_room_whose_instance_stalls_comes_back_and_says_what_is_missing(scene: Scene, seconds: float) -> None:
+async def test_a_room_marks_the_gap_after_its_instance_stalled(scene: Scene, seconds: float) -> None:
     async with Peer(scene.server.url) as peer:
         await peer.subscribe(scene.room)
         await scene.write(1, 1)
         assert await messages(peer, "1") == [("1", None)]
         scene.wire.stall()
         await scene.write(2, 3 * KEEP)
-        await asyncio.sleep(seconds)  # shorter and longer than it takes to give the server up
+        await asyncio.sleep(seconds)  # shorter and longer than the time after which the server counts as lost
         scene.wire.heal()
         got = await messages(peer, f"{3 * KEEP}")
         first = int(got[0][0])
@@ -84,7 +84,7 @@ async def test_a_room_whose_instance_stalls_comes_back_and_says_what_is_missing(
         await until(lambda: scene.server.service.why_not_ready() == "")
 
 
-async def test_a_stream_that_is_removed_while_a_client_replays_reaches_it_with_small_ids_too(scene: Scene) -> None:
+async def test_a_client_that_replayed_receives_the_smaller_ids_of_a_recreated_stream(scene: Scene) -> None:
     await scene.redis.xadd(scene.topic, {"body": record(1)}, id="9999999999999-0")  # as if the clock had been ahead
     async with Peer(scene.server.url) as live, Peer(scene.server.url) as replayed:
         await live.subscribe(scene.room)
@@ -99,7 +99,7 @@ async def test_a_stream_that_is_removed_while_a_client_replays_reaches_it_with_s
 
 
 @pytest.mark.parametrize("loss", ["flushed", "trimmed", "its end lost", "nothing"])
-async def test_a_client_that_comes_back_is_told_what_the_engine_lost_meanwhile(scene: Scene, loss: str) -> None:
+async def test_a_client_that_reconnects_sees_a_gap_for_records_the_engine_lost(scene: Scene, loss: str) -> None:
     for number in range(1, 11):
         await scene.redis.xadd(scene.topic, {"body": record(number)}, id=f"1-{number}")
     match loss:
@@ -124,7 +124,7 @@ async def test_a_client_that_comes_back_is_told_what_the_engine_lost_meanwhile(s
     assert got == expected[loss]
 
 
-async def test_a_client_of_an_earlier_run_without_an_engine_gets_all_of_this_run_and_is_told() -> None:
+async def test_a_last_id_of_an_earlier_memory_broker_gets_all_records_of_this_one_after_a_gap() -> None:
     async with await chat_server.start(MemoryBroker()) as server, Peer(server.url) as peer:
         await peer.subscribe("/topic/public")
         for number in range(3):
@@ -132,16 +132,16 @@ async def test_a_client_of_an_earlier_run_without_an_engine_gets_all_of_this_run
         last = [await peer.frame("MESSAGE") for _ in range(3)][-1].get("message-id")
     assert last is not None
     async with await chat_server.start(MemoryBroker()) as server, Peer(server.url) as other:
-        for number in range(10, 16):  # more than the client has seen: its place is not beyond the end
+        for number in range(10, 16):  # more than the client has seen, so its place is not beyond the end
             await other.say(str(number))
         await other.subscribe("/topic/public", last_id=last)
         assert await messages(other, "15") == [(str(n), "true" if n == 10 else None) for n in range(10, 16)]
 
 
-async def test_what_is_trimmed_between_two_rounds_of_one_replay_is_told(
+async def test_records_trimmed_between_two_pages_of_a_replay_are_marked_as_a_gap(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A replay that is overtaken by the room's own writing reads again; what went meanwhile must not pass unseen."""
+    """A replay that falls behind a busy room reads again; records trimmed in between must show as a gap."""
     monkeypatch.setattr(chat_hub, "MAX_HELD", 10)
     await scene.write(1, KEEP)
     oldest = await scene.writer.oldest(scene.topic)
@@ -154,4 +154,4 @@ async def test_what_is_trimmed_between_two_rounds_of_one_replay_is_told(
     numbers = [int(content) for content, _ in got]
     assert numbers == sorted(set(numbers)), "in order, each once"
     for (content, gap), before in zip(got[1:], numbers, strict=False):
-        assert int(content) == before + 1 or gap == "true", f"{before} is followed by {content} without a word"
+        assert int(content) == before + 1 or gap == "true", f"{before} is followed by {content} without a gap"

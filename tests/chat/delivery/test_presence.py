@@ -27,7 +27,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence, "LOOK_SECONDS", 0.05)
 
 
-async def test_a_watcher_sees_who_comes_and_who_goes_on_every_instance(broker: MemoryBroker) -> None:
+async def test_a_watcher_sees_users_join_and_leave_on_every_instance(broker: MemoryBroker) -> None:
     async with (
         await chat_server.start(broker) as one,
         await chat_server.start(broker) as other,
@@ -46,7 +46,7 @@ async def test_a_watcher_sees_who_comes_and_who_goes_on_every_instance(broker: M
         await who.until()
 
 
-async def test_the_list_goes_to_the_newcomer_alone_and_changes_to_everybody(server: ChatServer) -> None:
+async def test_the_list_goes_only_to_the_new_watcher_and_changes_go_to_all(server: ChatServer) -> None:
     async with Peer(server.url, "one") as one, Peer(server.url, "two") as two, Peer(server.url, "ann") as ann:
         first = await who_list(one, "cats")
         assert await first.next() == []
@@ -60,22 +60,22 @@ async def test_the_list_goes_to_the_newcomer_alone_and_changes_to_everybody(serv
         assert await first.next() == await second.next() == []
 
 
-async def test_nobody_is_told_a_principal(server: ChatServer) -> None:
+async def test_presence_never_shows_a_principal(server: ChatServer) -> None:
     async with Peer(server.url, "ann") as ann:
         await ann.subscribe("/topic/room.cats")
         await ann.subscribe("/topic/who.cats", id="who")
-        told = json.loads((await ann.frame("MESSAGE")).body)
-        if not told["people"]:
-            told = json.loads((await ann.frame("MESSAGE")).body)
-        (person,) = told.get("people") or told["joined"]
+        update = json.loads((await ann.frame("MESSAGE")).body)
+        if not update["people"]:
+            update = json.loads((await ann.frame("MESSAGE")).body)
+        (person,) = update.get("people") or update["joined"]
         assert person.keys() == {"name", "handle"}
         (user,) = [each.user for each in server.service.connections]
         assert user is not None
         assert person == {"name": "ann", "handle": user.handle}
-        assert user.principal not in json.dumps(told)
+        assert user.principal not in json.dumps(update)
 
 
-async def test_a_watcher_that_acknowledges_has_the_list_and_the_changes_too(server: ChatServer) -> None:
+async def test_a_watcher_that_acknowledges_receives_the_list_and_the_changes(server: ChatServer) -> None:
     async with Peer(server.url, "watcher") as watcher, Peer(server.url, "ann") as ann:
         await watcher.subscribe("/topic/who.cats", id="who", ack="client-individual")
         who = WhoList(watcher)
@@ -84,7 +84,7 @@ async def test_a_watcher_that_acknowledges_has_the_list_and_the_changes_too(serv
         assert await who.next() == ["ann"]
 
 
-async def test_a_user_with_two_subscriptions_is_there_once_until_the_last_ends(server: ChatServer) -> None:
+async def test_a_user_with_two_subscriptions_is_listed_once_until_both_end(server: ChatServer) -> None:
     async with Peer(server.url, "ann") as ann:
         await ann.subscribe("/topic/room.cats", id="1")
         await ann.subscribe("/topic/room.cats", id="2")
@@ -92,7 +92,7 @@ async def test_a_user_with_two_subscriptions_is_there_once_until_the_last_ends(s
         await (await who_list(ann, "cats")).until("ann")
 
 
-async def test_an_instance_that_dies_is_forgotten_when_its_note_expires(
+async def test_the_users_of_a_dead_instance_disappear_when_its_note_expires(
     broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await broker.announce("cats", "dead", 'people dead 1\n[{"name":"ghost","handle":"h"}]', 0.2)
@@ -103,7 +103,7 @@ async def test_an_instance_that_dies_is_forgotten_when_its_note_expires(
         await who.until("ann")
 
 
-async def test_a_closed_server_takes_its_people_with_it(broker: MemoryBroker) -> None:
+async def test_the_users_of_a_closed_server_disappear(broker: MemoryBroker) -> None:
     async with await chat_server.start(broker) as stays, Peer(stays.url) as watcher:
         leaves = await chat_server.start(broker)
         who = await who_list(watcher, "cats")
@@ -114,16 +114,16 @@ async def test_a_closed_server_takes_its_people_with_it(broker: MemoryBroker) ->
         await who.until()
 
 
-async def test_nobody_may_say_who_is_there_but_the_server(server: ChatServer) -> None:
+async def test_a_client_may_not_send_to_a_who_list(server: ChatServer) -> None:
     async with Peer(server.url) as peer:
         await peer.send("SEND", "[]", destination="/topic/who.cats")
         assert "takes no messages" in ((await peer.frame("ERROR")).get("message") or "")
 
 
-async def test_who_comes_while_a_note_is_being_written_is_not_forgotten(
+async def test_a_user_that_joins_while_a_note_is_being_written_is_not_lost(
     fresh_redis: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presence, "RENEW_SECONDS", 60.0)  # what waits for the renewal would be late by a minute
+    monkeypatch.setattr(presence, "RENEW_SECONDS", 60.0)  # a change that waited for the renewal would be a minute late
     async with RedisStreamsBroker(fresh_redis.url) as broker:
         here = presence.Presence(broker, "here", lambda record: None)
         here.enter("cats", User("first", "first"))
@@ -141,7 +141,7 @@ async def test_who_comes_while_a_note_is_being_written_is_not_forgotten(
 
 
 async def until_people(here: presence.Presence, room: str, count: int) -> None:
-    """Wait until another instance would see that many people."""
+    """Wait until another instance sees that many people."""
     here = presence.Presence(here._broker, "another", lambda record: None)  # type: ignore[arg-type]  # it has one
     async with asyncio.timeout(5):
         while len(await here.people(room)) != count:  # noqa: ASYNC110  # only the broker knows
@@ -149,7 +149,7 @@ async def until_people(here: presence.Presence, room: str, count: int) -> None:
 
 
 class Counted(MemoryBroker):
-    """Notes each announcement; takes its time for it; refuses or is away when it is told to."""
+    """Record each announcement, slowly; refuse or be unavailable on request."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ class Counted(MemoryBroker):
         return await super().present(place)
 
 
-async def test_each_note_is_written_once_for_a_change() -> None:
+async def test_each_change_is_written_once() -> None:
     async with Counted() as broker:
         here = presence.Presence(broker, "here", lambda record: None)
         for room in ("cats", "dogs"):
@@ -183,7 +183,7 @@ async def test_each_note_is_written_once_for_a_change() -> None:
         assert sorted(room for room, _ in broker.announced[:3]) == ["cats", "cats", "dogs"]
 
 
-async def test_what_could_not_be_announced_is_announced_when_the_broker_is_back() -> None:
+async def test_a_change_during_an_outage_is_announced_when_the_broker_is_back() -> None:
     async with Counted() as broker:
         here = presence.Presence(broker, "here", lambda record: None)
         here.enter("cats", User("ann", "p"))
@@ -215,7 +215,7 @@ BAD_NOTES = [
 
 
 @pytest.mark.parametrize("note", BAD_NOTES, ids=lambda note: note[:12])
-async def test_a_note_that_is_no_list_of_people_is_skipped_and_logged_once(
+async def test_a_note_that_is_not_a_list_of_people_is_skipped_and_logged_once(
     broker: MemoryBroker, note: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await broker.announce("cats", "another program", note, 60)
@@ -226,10 +226,10 @@ async def test_a_note_that_is_no_list_of_people_is_skipped_and_logged_once(
         await ann.receipt("UNSUBSCRIBE", id="sub-0")
         await who.until()
         assert server.service.why_not_ready() == ""
-    assert caplog.text.count("is no list of people") == 1
+    assert caplog.text.count("is not a list of people") == 1
 
 
-async def test_notes_of_another_kind_on_redis_are_skipped(fresh_redis: Engine) -> None:
+async def test_redis_keys_of_another_type_are_skipped(fresh_redis: Engine) -> None:
     redis = Redis.from_url(fresh_redis.url)
     await redis.sadd("presence:{cats}", "binary", "hash")
     await redis.set("presence:{cats}:binary", b"\xff\xfe")
@@ -245,7 +245,7 @@ async def test_notes_of_another_kind_on_redis_are_skipped(fresh_redis: Engine) -
         await who.until("ann")
 
 
-async def test_a_room_that_the_engine_refuses_does_not_hold_up_the_others(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_room_that_the_engine_refuses_does_not_hold_up_other_rooms(caplog: pytest.LogCaptureFixture) -> None:
     async with Counted() as broker, broker:
         here = presence.Presence(broker, "here", lambda record: None)
         here.watch("of another kind")
@@ -255,17 +255,17 @@ async def test_a_room_that_the_engine_refuses_does_not_hold_up_the_others(caplog
         here.leave("cats", User("ann", "p"))
         await until_people(here, "cats", 0)
         await here.aclose()
-    assert caplog.text.count("presence is refused") == 1
+    assert caplog.text.count("presence refused by the broker") == 1
 
 
 class Broken(MemoryBroker):
-    """Fails as nobody expected."""
+    """Fail with an unexpected exception."""
 
     async def present(self, place: str) -> Sequence[str]:
         raise ZeroDivisionError("of its own")
 
 
-async def test_a_fault_of_its_own_makes_the_instance_unready() -> None:
+async def test_an_unexpected_exception_makes_the_instance_unready() -> None:
     async with Broken() as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
         await peer.subscribe("/topic/who.cats")
         await until(lambda: "presence" in server.service.why_not_ready())

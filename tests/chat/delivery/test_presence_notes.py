@@ -1,4 +1,4 @@
-"""What instances tell each other about who is in a room."""
+"""The notes by which instances tell each other who is in a room."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def crowd(count: int, first: int = 0) -> set[Person]:
 
 
 class Weighed(MemoryBroker):
-    """Counts the characters that are written and read, and is away when it is told to."""
+    """Count the characters written and read; fail on request."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Weighed(MemoryBroker):
 
 
 class Pair:
-    """An instance that writes, and another that reads."""
+    """An instance that writes notes, and another that reads them."""
 
     def __init__(self, broker: Weighed) -> None:
         self.broker = broker
@@ -58,7 +58,7 @@ class Pair:
         return set(self.others.people)
 
 
-async def test_another_instance_reads_what_was_written_after_every_change() -> None:
+async def test_another_instance_reads_the_same_people_after_every_change() -> None:
     async with Weighed() as broker:
         pair, people = Pair(broker), set[Person]()
         for step in range(5 * MAX_CHANGES):
@@ -71,7 +71,7 @@ async def test_another_instance_reads_what_was_written_after_every_change() -> N
         assert pair.skipped == []
 
 
-async def test_one_that_comes_and_goes_costs_the_same_in_a_crowd_as_alone() -> None:
+async def test_a_user_that_comes_and_goes_costs_the_same_in_a_crowd_as_alone() -> None:
     async with Weighed() as broker:
         pair = Pair(broker)
         people = crowd(5000)
@@ -87,7 +87,7 @@ async def test_one_that_comes_and_goes_costs_the_same_in_a_crowd_as_alone() -> N
         assert broker.read < 100 * 300
 
 
-async def test_nothing_is_written_where_nothing_has_changed_and_renewing_writes_no_list() -> None:
+async def test_nothing_is_written_without_a_change_and_renewal_writes_no_list() -> None:
     async with Weighed() as broker:
         pair = Pair(broker)
         await pair.write(crowd(1000))
@@ -98,7 +98,7 @@ async def test_nothing_is_written_where_nothing_has_changed_and_renewing_writes_
         assert pair.own.next_renewal(10.0) == 15.0
 
 
-async def test_notes_that_the_broker_has_lost_are_written_again_when_they_are_to_be_renewed() -> None:
+async def test_notes_that_the_broker_has_lost_are_written_again_at_renewal() -> None:
     async with Weighed() as broker:
         pair = Pair(broker)
         await pair.write(crowd(3))
@@ -107,7 +107,7 @@ async def test_notes_that_the_broker_has_lost_are_written_again_when_they_are_to
         assert await pair.read() == crowd(3)
 
 
-async def test_a_note_that_cannot_be_renewed_lets_the_next_one_have_its_turn() -> None:
+async def test_a_note_that_cannot_be_renewed_does_not_hold_up_the_next() -> None:
     async with Weighed() as broker:
         pair = Pair(broker)
         for room in ("cats", "dogs"):
@@ -119,7 +119,7 @@ async def test_a_note_that_cannot_be_renewed_lets_the_next_one_have_its_turn() -
 
 
 @pytest.mark.parametrize("fault", ["away", "lost"], ids=["not written", "written, but not confirmed"])
-async def test_after_an_error_the_next_note_says_all(fault: str) -> None:
+async def test_the_note_after_a_failed_write_is_complete(fault: str) -> None:
     async with Weighed() as broker:
         pair = Pair(broker)
         await pair.write(crowd(3))
@@ -132,7 +132,7 @@ async def test_after_an_error_the_next_note_says_all(fault: str) -> None:
             assert await pair.read() == people
 
 
-async def test_an_instance_leaves_its_own_notes_out() -> None:
+async def test_an_instance_ignores_its_own_notes() -> None:
     async with Weighed() as broker:
         own = OwnNotes(broker, "one")
         await own.write("cats", crowd(2), 0.0)
@@ -141,7 +141,7 @@ async def test_an_instance_leaves_its_own_notes_out() -> None:
         assert others.people == set()
 
 
-def test_changes_to_people_that_are_not_there_are_left_out() -> None:
+def test_changes_to_a_missing_list_are_ignored() -> None:
     others = OthersNotes(lambda note, why: None, lambda heading: False)
     changes = 'changes one 2.1\n{"joined":[{"name":"x","handle":"h"}],"left":[]}'
     assert others.take(["people one 1\n[]", changes])
@@ -151,13 +151,13 @@ def test_changes_to_people_that_are_not_there_are_left_out() -> None:
     assert not others.take(["changes one 2.1", "people one 2"])
 
 
-def test_a_list_without_a_heading_is_read_too() -> None:
+def test_a_list_without_a_heading_is_read() -> None:
     others = OthersNotes(lambda note, why: None, lambda heading: False)
     others.take(['[{"name":"Ana","handle":"h"}]'])
     assert others.people == {Person("Ana", "h")}
 
 
-def test_what_is_between_two_sets_of_people_is_in_order() -> None:
+def test_changes_between_two_sets_of_people_are_sorted() -> None:
     changes = between({person("c"), person("a")}, {person("a"), person("d"), person("b")})
     assert [[each.name for each in part] for part in (changes.joined, changes.left)] == [["b", "d"], ["c"]]
     assert len(changes) == 3

@@ -1,4 +1,4 @@
-"""`/queue/…`: each message to one subscriber, and to another if the first does not do the work. And ack modes."""
+"""`/queue/…`: each message goes to one subscriber, and to another if the first does not acknowledge. And ack modes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_each_message_goes_to_one_instance(broker: MemoryBroker) -> None:
         assert sorted(done) == [b"%d" % number for number in range(10)]
 
 
-async def test_what_is_refused_goes_to_another_and_says_that_it_comes_again(server: ChatServer) -> None:
+async def test_a_refused_message_is_redelivered_to_another_subscriber(server: ChatServer) -> None:
     async with Peer(server.url) as one, Peer(server.url) as other:
         await one.subscribe(JOBS, ack="client-individual")
         await other.subscribe(JOBS, ack="client-individual")
@@ -88,19 +88,19 @@ async def refuse(peer: Peer) -> Frame:
     return message
 
 
-async def test_what_is_refused_goes_to_somebody_else_even_where_the_turn_is_the_refusers(server: ChatServer) -> None:
+async def test_a_refused_message_goes_to_another_even_on_the_refusers_turn(server: ChatServer) -> None:
     async with Peer(server.url) as one, Peer(server.url) as other:
         await one.subscribe(JOBS, ack="client-individual")
         await other.subscribe(JOBS, ack="client-individual")
         await one.receipt("SEND", "1", destination=JOBS)
         await one.receipt("SEND", "2", destination=JOBS)
-        first, _ = await one.frame("MESSAGE"), await other.frame("MESSAGE")  # now it is the first one's turn again
+        first, _ = await one.frame("MESSAGE"), await other.frame("MESSAGE")  # the next turn is the first one's
         await one.receipt("NACK", id=first.get("ack") or "")
         assert (await other.frame("MESSAGE")).body == first.body
         await one.nothing_more()
 
 
-async def test_what_everybody_refuses_is_moved_out_of_the_way_and_the_rest_goes_on(
+async def test_a_message_that_everybody_refuses_is_set_aside_and_does_not_block_the_queue(
     server: ChatServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Peer(server.url) as worker, Peer(server.url) as clerk:
@@ -116,7 +116,7 @@ async def test_what_everybody_refuses_is_moved_out_of_the_way_and_the_rest_goes_
     assert f"refused {MAX_REFUSALS} times" in caplog.text
 
 
-async def test_leaving_is_no_refusal(server: ChatServer) -> None:
+async def test_disconnecting_does_not_count_as_a_refusal(server: ChatServer) -> None:
     async with Peer(server.url) as sender:
         for number in range(MAX_REFUSALS + 1):
             async with Peer(server.url) as worker:
@@ -138,7 +138,9 @@ async def test_a_subscription_is_confirmed_before_its_first_message(server: Chat
 
 
 @pytest.mark.parametrize("how", ["leaves", "vanishes"])
-async def test_what_was_not_acknowledged_goes_to_another_when_its_subscriber_goes(server: ChatServer, how: str) -> None:
+async def test_an_unacknowledged_message_goes_to_another_when_its_subscriber_leaves(
+    server: ChatServer, how: str
+) -> None:
     async with Peer(server.url) as other, Peer(server.url) as one:
         await one.subscribe(JOBS, ack="client")
         await one.receipt("SEND", "work", destination=JOBS)
@@ -151,7 +153,7 @@ async def test_what_was_not_acknowledged_goes_to_another_when_its_subscriber_goe
         assert (await other.frame("MESSAGE")).body == b"work"
 
 
-async def test_work_waits_for_a_subscriber(server: ChatServer) -> None:
+async def test_a_message_waits_for_a_subscriber(server: ChatServer) -> None:
     async with Peer(server.url) as peer:
         await peer.subscribe(JOBS)
         await peer.receipt("UNSUBSCRIBE", id="sub-0")
@@ -176,7 +178,7 @@ def any_broker(request: pytest.FixtureRequest) -> Broker:
     return make(request.getfixturevalue(fixture).url)
 
 
-async def test_what_is_sent_before_anybody_subscribes_waits_for_the_first(any_broker: Broker) -> None:
+async def test_messages_sent_before_the_first_subscriber_wait_for_it(any_broker: Broker) -> None:
     destination = f"/queue/{uuid.uuid4().hex}"
     await any_broker.start()
     async with await chat_server.start(any_broker) as server, Peer(server.url) as peer:
@@ -190,7 +192,7 @@ async def test_what_is_sent_before_anybody_subscribes_waits_for_the_first(any_br
     await any_broker.aclose()
 
 
-async def test_a_queue_that_is_full_refuses_what_is_sent_and_says_so() -> None:
+async def test_a_full_queue_refuses_messages_with_the_reason() -> None:
     async with MemoryBroker(max_length=2) as broker, await chat_server.start(broker) as server:
         async with Peer(server.url) as peer:
             await peer.subscribe("/user/queue/errors", id="errors")
@@ -208,7 +210,7 @@ async def test_a_queue_that_is_full_refuses_what_is_sent_and_says_so() -> None:
             assert await bodies(peer, 2) == [b"0", b"1"]
 
 
-async def test_an_engine_without_groups_takes_nothing_for_a_queue(redis_engine: Engine) -> None:
+async def test_a_send_to_a_queue_on_an_engine_without_groups_is_an_error(redis_engine: Engine) -> None:
     async with (
         RedisPubSubBroker(redis_engine.url) as broker,
         await chat_server.start(broker) as server,
@@ -220,9 +222,7 @@ async def test_an_engine_without_groups_takes_nothing_for_a_queue(redis_engine: 
         assert "queues need a broker with groups" in (error.get("message") or "")
 
 
-async def test_records_of_other_programs_are_skipped_and_the_queue_goes_on(
-    server: ChatServer, broker: MemoryBroker
-) -> None:
+async def test_a_queue_skips_records_of_other_programs(server: ChatServer, broker: MemoryBroker) -> None:
     async with Peer(server.url) as peer:
         await peer.subscribe(JOBS, ack="client")
         for body in (
@@ -238,7 +238,7 @@ async def test_records_of_other_programs_are_skipped_and_the_queue_goes_on(
         assert server.service.why_not_ready() == ""
 
 
-async def test_nobody_holds_more_than_it_may_while_others_are_free(server: ChatServer) -> None:
+async def test_a_subscriber_holds_a_bounded_number_while_others_are_free(server: ChatServer) -> None:
     async with Peer(server.url) as lazy, Peer(server.url) as busy:
         await lazy.subscribe(JOBS, ack="client-individual")
         await busy.subscribe(JOBS)
@@ -254,7 +254,7 @@ async def test_a_queue_has_no_history(server: ChatServer) -> None:
         assert "a queue has no history" in ((await peer.frame("ERROR")).get("message") or "")
 
 
-async def test_an_engine_without_groups_has_no_queues_and_says_so(redis_engine: Engine) -> None:
+async def test_a_subscription_to_a_queue_on_an_engine_without_groups_is_an_error(redis_engine: Engine) -> None:
     async with (
         RedisPubSubBroker(redis_engine.url) as broker,
         await chat_server.start(broker) as server,
@@ -264,7 +264,7 @@ async def test_an_engine_without_groups_has_no_queues_and_says_so(redis_engine: 
         assert "queues need a broker with groups" in ((await peer.frame("ERROR")).get("message") or "")
 
 
-async def test_what_a_killed_instance_left_undone_is_done_by_another(fresh_redis: Engine) -> None:
+async def test_a_message_held_by_a_killed_instance_goes_to_another_instance(fresh_redis: Engine) -> None:
     dying = RedisStreamsBroker(fresh_redis.url, takeover_after=0.3)
     async with (
         RedisStreamsBroker(fresh_redis.url, takeover_after=0.3) as broker,
@@ -275,14 +275,14 @@ async def test_what_a_killed_instance_left_undone_is_done_by_another(fresh_redis
             await one.subscribe(JOBS, ack="client")
             await one.receipt("SEND", "work", destination=JOBS)
             await one.frame("MESSAGE")
-            dies.service.queues._queues[JOBS]._task.cancel()  # as if killed: nothing more reaches the engine from there
+            dies.service.queues._queues[JOBS]._task.cancel()  # as if killed: the engine hears nothing more from there
             await dying.aclose()
             await other.subscribe(JOBS, ack="client")
             assert (await other.frame("MESSAGE", 10)).body == b"work"
         await dies.aclose()
 
 
-async def test_a_topics_message_that_is_refused_comes_again_to_the_same_subscriber(server: ChatServer) -> None:
+async def test_a_topics_refused_message_is_redelivered_to_the_same_subscriber(server: ChatServer) -> None:
     async with Peer(server.url) as one, Peer(server.url) as other:
         await one.subscribe("/topic/public", ack="client-individual")
         await other.subscribe("/topic/public")
@@ -296,7 +296,7 @@ async def test_a_topics_message_that_is_refused_comes_again_to_the_same_subscrib
         await other.nothing_more()
 
 
-async def test_a_topics_message_that_is_refused_too_often_comes_no_more(
+async def test_a_topics_message_refused_too_often_is_dropped(
     server: ChatServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Peer(server.url) as peer:
@@ -310,7 +310,7 @@ async def test_a_topics_message_that_is_refused_too_often_comes_no_more(
     assert "message dropped" in caplog.text
 
 
-async def test_a_private_message_that_is_refused_comes_again(server: ChatServer) -> None:
+async def test_a_refused_private_message_is_redelivered(server: ChatServer) -> None:
     async with Peer(server.url) as peer:
         await peer.subscribe("/user/queue/errors", ack="client-individual")
         await peer.send("SEND", "{", destination="/app/chat.sendMessage")
@@ -319,7 +319,7 @@ async def test_a_private_message_that_is_refused_comes_again(server: ChatServer)
         assert (again.body, again.get("redelivered")) == (first.body, "true")
 
 
-async def test_client_mode_acknowledges_all_before(server: ChatServer) -> None:
+async def test_an_ack_in_client_mode_acknowledges_all_earlier_messages(server: ChatServer) -> None:
     async with Peer(server.url) as peer:
         await peer.subscribe("/topic/public", ack="client")
         for number in range(3):

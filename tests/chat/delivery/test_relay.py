@@ -1,4 +1,4 @@
-"""The pump from the broker: what somebody wants is read, in order and once, also after a loss; nothing else is."""
+"""The relay reads the followed topics from the broker, in order and once, also after a loss; it reads no others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.broker_cases import topic
 
 
 class Unforwarded:
-    """A subscription as most engines have it: it is read from, and does not forward."""
+    """A reader as most engines have it: without `forward`."""
 
     def __init__(self, inner: Reader) -> None:
         self.batch, self.aclose = inner.batch, inner.aclose
@@ -32,14 +32,14 @@ class Unforwarded:
 
 
 class ReadOnlyBroker(MemoryBroker):
-    """A broker whose readers can fall behind, as it does not hand records on by itself."""
+    """A broker whose readers can fall behind, because it does not forward records."""
 
     async def subscribe(self, topic: str, *, after: str | None = None) -> Any:
         return Unforwarded(await super().subscribe(topic, after=after))
 
 
 class RelayReader:
-    """A relay, and what it has handed on."""
+    """A relay, and the records it has delivered."""
 
     def __init__(self, broker: Broker) -> None:
         self.relay = Relay(broker, self._deliver, self._on_lost)
@@ -55,12 +55,12 @@ class RelayReader:
         self.lost.append(topic)
 
     async def follow(self, topic: str) -> None:
-        """Want a topic, and know that it is being read."""
+        """Follow a topic, and wait until it is being read."""
         async with asyncio.timeout(10):
             await self.relay.follow(topic).ready.wait()
 
     async def bodies(self, count: int, seconds: float = 10) -> list[bytes]:
-        """What was handed on, once there are so many."""
+        """Return the bodies delivered, once there are `count`."""
         async with asyncio.timeout(seconds):
             while len(self.got) < count:
                 self._came.clear()
@@ -79,13 +79,11 @@ def numbers(first: int, last: int) -> list[bytes]:
     return [b"%d" % number for number in range(first, last + 1)]
 
 
-async def test_a_topic_is_read_while_somebody_wants_it_and_no_other_is(
-    broker: MemoryBroker, reader: RelayReader
-) -> None:
+async def test_only_followed_topics_are_read(broker: MemoryBroker, reader: RelayReader) -> None:
     await reader.follow("cats")
     await broker.publish("dogs", b"not wanted")
     await broker.publish("cats", b"1")
-    await reader.follow("cats")  # wanted twice, read once
+    await reader.follow("cats")  # followed twice, read once
     await broker.publish("cats", b"2")
     reader.relay.leave("cats")
     await broker.publish("cats", b"3")
@@ -94,20 +92,20 @@ async def test_a_topic_is_read_while_somebody_wants_it_and_no_other_is(
     reader.relay.leave("cats")
     assert reader.relay.topics() == []
     await broker.publish("cats", b"nobody is left")
-    await reader.follow("cats")  # from now on, not from where the last one left
+    await reader.follow("cats")  # from now on, not from where the last follower left
     await broker.publish("cats", b"4")
     assert (await reader.bodies(4))[3:] == [b"4"]
     assert {name for name, _ in reader.got} == {"cats"}
 
 
-async def test_a_reader_that_fell_behind_goes_on_where_it_was_with_no_gap_and_no_repeat(
+async def test_a_reader_that_fell_behind_continues_without_a_gap_or_a_repeat(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(chat_relay, "BACKOFF", Backoff(0.01))
     async with ReadOnlyBroker(max_waiting=5) as broker:
         reader = RelayReader(broker)
         await reader.follow("cats")
-        # All at once: the broker lets go of a reader with five waiting before it has had a turn to read.
+        # All at once: the broker drops a reader with five records waiting before it gets a turn to read.
         await asyncio.gather(*(broker.publish("cats", body) for body in numbers(1, 40)))
         assert await reader.bodies(40) == numbers(1, 40)
         await until(lambda: not reader.relay.unready())
@@ -118,11 +116,11 @@ async def test_a_reader_that_fell_behind_goes_on_where_it_was_with_no_gap_and_no
         await reader.relay.aclose()
 
 
-async def test_one_read_waits_for_all_topics_and_a_new_one_wakes_it(redis_engine: Engine) -> None:
+async def test_one_read_blocks_for_all_topics_and_a_new_topic_wakes_it(redis_engine: Engine) -> None:
     async with RedisStreamsBroker(redis_engine.url) as broker:
         reader, names = RelayReader(broker), [topic() for _ in range(20)]
         await reader.follow(names[0])
-        for name in names[1:]:  # each joins a read that blocks, and is not left to wait for its end
+        for name in names[1:]:  # each joins a read that is blocking, and must not wait for its end
             async with asyncio.timeout(1):
                 await reader.follow(name)
                 await broker.publish(name, name.encode())
@@ -135,7 +133,7 @@ async def test_one_read_waits_for_all_topics_and_a_new_one_wakes_it(redis_engine
         await reader.relay.aclose()
 
 
-async def test_an_engine_that_was_killed_is_taken_up_again_with_nothing_missed(fresh_redis: Engine) -> None:
+async def test_reading_resumes_after_an_engine_was_killed_and_nothing_is_missed(fresh_redis: Engine) -> None:
     async with RedisStreamsBroker(fresh_redis.url) as here, RedisStreamsBroker(fresh_redis.url) as elsewhere:
         reader, name = RelayReader(here), topic()
         await reader.follow(name)
@@ -151,7 +149,7 @@ async def test_an_engine_that_was_killed_is_taken_up_again_with_nothing_missed(f
 
 
 @pytest.mark.parametrize("heard_before", [True, False])
-async def test_an_engine_without_history_is_followed_again_and_the_loss_is_told(
+async def test_reading_resumes_on_an_engine_without_history_and_the_loss_is_reported(
     fresh_redis: Engine, heard_before: bool
 ) -> None:
     async with RedisPubSubBroker(fresh_redis.url) as broker:
@@ -164,13 +162,13 @@ async def test_an_engine_without_history_is_followed_again_and_the_loss_is_told(
         await until(lambda: reader.relay.unready() == [name])
         await fresh_redis.restart()
         await until(lambda: not reader.relay.unready(), timeout=15)
-        assert reader.lost == [name], "somebody may have said something meanwhile"
+        assert reader.lost == [name], "records may have been missed in between"
         await broker.publish(name, b"after")
         assert (await reader.bodies(1 + heard_before))[heard_before:] == [b"after"]
         await reader.relay.aclose()
 
 
-async def test_a_topic_nobody_wants_any_more_is_not_sought_again(broker: MemoryBroker, reader: RelayReader) -> None:
+async def test_a_topic_without_followers_is_not_retried(broker: MemoryBroker, reader: RelayReader) -> None:
     await broker.aclose()
     followed = reader.relay.follow("cats")
     await until(lambda: reader.relay.unready() == ["cats"])
@@ -182,7 +180,7 @@ async def test_a_topic_nobody_wants_any_more_is_not_sought_again(broker: MemoryB
     assert reader.relay.unready() == []
 
 
-async def test_a_topic_whose_reading_failed_for_good_is_not_said_to_be_read(
+async def test_a_topic_whose_task_failed_is_reported_as_unready(
     broker: MemoryBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
     def deliver(topic: str, deliveries: Sequence[Record]) -> None:

@@ -1,4 +1,4 @@
-"""What a newcomer missed, then what is new: no gap, no repeat."""
+"""Missed records, then live ones: no gap, no repeat."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def numbers(first: int, last: int) -> list[str]:
     return [str(number) for number in range(first, last + 1)]
 
 
-async def test_with_a_last_id_comes_what_was_after_it_and_then_what_is_new(
+async def test_a_last_id_replays_the_records_after_it_and_then_live_ones_follow(
     server: ChatServer, broker: MemoryBroker
 ) -> None:
     await fill(broker, 1, 10)
@@ -41,14 +41,14 @@ async def test_with_a_last_id_comes_what_was_after_it_and_then_what_is_new(
         await peer.nothing_more()
 
 
-async def test_the_message_id_of_the_last_message_will_do(server: ChatServer, broker: MemoryBroker) -> None:
+async def test_a_message_id_is_accepted_as_last_id(server: ChatServer, broker: MemoryBroker) -> None:
     await fill(broker, 1, 3)
     async with Peer(server.url) as peer:
         await peer.subscribe(ROOM, last_id="cats/1-2")
         assert await peer.contents(1) == ["3"]
 
 
-async def test_from_0_0_comes_everything_and_no_gap_is_told(server: ChatServer, broker: MemoryBroker) -> None:
+async def test_last_id_0_0_replays_everything_without_a_gap(server: ChatServer, broker: MemoryBroker) -> None:
     await fill(broker, 1, 3)
     async with Peer(server.url) as peer:
         await peer.subscribe(ROOM, last_id="0-0")
@@ -59,7 +59,7 @@ async def test_from_0_0_comes_everything_and_no_gap_is_told(server: ChatServer, 
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 100])
-async def test_history_gives_the_last_so_many_first(server: ChatServer, broker: MemoryBroker, count: int) -> None:
+async def test_history_replays_the_last_n_records_first(server: ChatServer, broker: MemoryBroker, count: int) -> None:
     await fill(broker, 1, 10)
     async with Peer(server.url) as peer:
         await peer.subscribe(ROOM, history=str(count))
@@ -68,7 +68,7 @@ async def test_history_gives_the_last_so_many_first(server: ChatServer, broker: 
         await peer.nothing_more()
 
 
-async def test_an_id_older_than_what_is_kept_is_told_as_a_gap_once() -> None:
+async def test_a_last_id_older_than_the_kept_records_marks_one_gap() -> None:
     async with MemoryBroker(max_length=5, run=1) as broker, await chat_server.start(broker) as server:
         await fill(broker, 1, 20)
         for last_id, gap in (("1-3", "true"), ("1-14", "true"), ("1-15", None), ("1-18", None)):
@@ -79,7 +79,7 @@ async def test_an_id_older_than_what_is_kept_is_told_as_a_gap_once() -> None:
                 assert second.get("gap") is None
 
 
-async def test_an_id_from_a_stream_that_was_lost_is_a_gap_and_repeats_nothing(
+async def test_a_last_id_of_a_lost_stream_marks_a_gap_and_repeats_nothing(
     server: ChatServer, broker: MemoryBroker
 ) -> None:
     await fill(broker, 1, 3)
@@ -90,7 +90,7 @@ async def test_an_id_from_a_stream_that_was_lost_is_a_gap_and_repeats_nothing(
         assert (json.loads(message.body)["content"], message.get("gap")) == ("new", "true")
 
 
-async def test_a_gap_with_nothing_to_replay_is_told_with_the_first_live_message(server: ChatServer) -> None:
+async def test_a_gap_with_nothing_to_replay_is_marked_on_the_first_live_message(server: ChatServer) -> None:
     async with Peer(server.url) as peer:
         await peer.subscribe(ROOM, last_id="1-7")
         await peer.say("a", "cats")
@@ -108,9 +108,7 @@ async def test_a_gap_with_nothing_to_replay_is_told_with_the_first_live_message(
         ({"history": "-3"}, "history is not a number"),
     ],
 )
-async def test_a_header_that_makes_no_sense_is_an_error(
-    server: ChatServer, headers: dict[str, str], fault: str
-) -> None:
+async def test_an_invalid_replay_header_is_an_error(server: ChatServer, headers: dict[str, str], fault: str) -> None:
     async with Peer(server.url) as peer:
         await peer.send("SUBSCRIBE", id="0", destination=ROOM, receipt="r", **headers)
         error = await peer.frame("ERROR")
@@ -119,10 +117,10 @@ async def test_a_header_that_makes_no_sense_is_an_error(
 
 
 @pytest.mark.parametrize("max_held", [4096, 8])
-async def test_a_busy_room_has_no_gap_and_no_repeat_between_what_was_and_what_is(
+async def test_a_replay_of_a_busy_room_has_no_gap_and_no_repeat_before_the_live_records(
     server: ChatServer, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, max_held: int
 ) -> None:
-    """Ten newcomers, each with another id, while the room is written to without a pause."""
+    """Ten clients subscribe with ten ids while the room is written to without a pause."""
     monkeypatch.setattr(chat_hub, "MAX_HELD", max_held)
     await fill(broker, 1, 3000)
     total = 4500
@@ -138,7 +136,7 @@ async def test_a_busy_room_has_no_gap_and_no_repeat_between_what_was_and_what_is
     await asyncio.gather(*(newcomer(2000 + 100 * number) for number in range(10)), writer)
 
 
-async def test_one_who_only_acknowledges_gets_history_that_it_acknowledges(
+async def test_a_subscriber_that_acknowledges_acknowledges_replayed_messages_too(
     server: ChatServer, broker: MemoryBroker
 ) -> None:
     await fill(broker, 1, 3)
@@ -152,9 +150,7 @@ async def test_one_who_only_acknowledges_gets_history_that_it_acknowledges(
         await peer.nothing_more()
 
 
-async def test_leaving_in_the_middle_of_a_replay_leaves_nothing_behind(
-    server: ChatServer, broker: MemoryBroker
-) -> None:
+async def test_unsubscribing_during_a_replay_leaves_nothing_behind(server: ChatServer, broker: MemoryBroker) -> None:
     await fill(broker, 1, 2000)
     async with Peer(server.url) as peer:
         await peer.send("SUBSCRIBE", id="x", destination=ROOM, last_id="0-0")

@@ -1,9 +1,9 @@
-"""How STOMP frames are framed for a WebSocket: one message each, text where it is UTF-8."""
+"""STOMP frames on a WebSocket: one message each, text if it is UTF-8."""
 
 from chatlab.chat.delivery.transport import WEBSOCKET_FRAMING
 
 
-def test_each_stomp_frame_is_a_text_message_of_its_own() -> None:
+def test_each_stomp_frame_is_one_text_message() -> None:
     assert WEBSOCKET_FRAMING.frame([b"A\n\n\0", b"B\n\n\0"]) == b"\x81\x04A\n\n\0\x81\x04B\n\n\0"
 
 

@@ -7,6 +7,6 @@ from tests.fuzz_connections import drop
 
 
 async def test_a_thousand_clients_dropped_anywhere_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bounded set; `make fuzz` drops ten thousand."""
+    """A thousand of them; `make fuzz` drops ten thousand."""
     monkeypatch.setattr(sockjs, "DISCONNECT_DELAY", 0.5)
     await drop(1_000)

@@ -1,4 +1,4 @@
-"""The page as a browser gets it: its files and no others, under a policy that runs nothing else."""
+"""The page as a browser gets it: its files and no others, under a policy that permits no other code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def http(server: ChatServer) -> AsyncIterator[ClientSession]:
 
 
 class Answer(NamedTuple):
-    """What the server answered, read to its end."""
+    """Return the server's whole response."""
 
     status: int
     headers: Mapping[str, str]
@@ -56,7 +56,7 @@ async def get(http: ClientSession, path: str, **headers: str) -> Answer:
         ("/vendor/stompjs-LICENSE.txt", "text/plain; charset=utf-8"),
     ],
 )
-async def test_each_file_comes_as_it_stands_with_its_type_and_the_policy(
+async def test_each_file_is_served_unchanged_with_its_type_and_the_policy(
     http: ClientSession, path: str, kind: str
 ) -> None:
     response = await get(http, path)
@@ -67,7 +67,7 @@ async def test_each_file_comes_as_it_stands_with_its_type_and_the_policy(
     assert response.headers["Referrer-Policy"] == "no-referrer"
 
 
-async def test_all_that_the_page_names_is_served_by_the_server_itself(http: ClientSession) -> None:
+async def test_every_file_the_page_refers_to_is_served(http: ClientSession) -> None:
     page = (await get(http, "/")).body.decode()
     scripts = "".join(path.read_text(encoding="utf-8") for path in FOLDER.glob("*.js"))
     named = re.findall(r'(?:src|href)="([^"#]+)"', page) + re.findall(r'from "\./([^"]+)"', scripts)
@@ -77,7 +77,7 @@ async def test_all_that_the_page_names_is_served_by_the_server_itself(http: Clie
 
 
 def test_the_page_keeps_to_its_own_policy() -> None:
-    """No script, style or handler written into the markup, and none made from a string: the policy forbids them all."""
+    """No inline script, style or handler, and none made from a string: the policy forbids them all."""
     page = (FOLDER / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:|<script(?![^>]* src=)", page)
     for script in FOLDER.glob("*.js"):
@@ -87,8 +87,8 @@ def test_the_page_keeps_to_its_own_policy() -> None:
 @pytest.mark.parametrize(
     "path", ["/nothing", "/vendor/", "/page.py", "/../page.py", "/vendor/%2e%2e/%2e%2e/page.py", "/..%2fpage.py"]
 )
-async def test_a_path_that_is_no_files_is_not_found(server: ChatServer, path: str) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)  # no client tidies the path up
+async def test_a_path_that_is_not_a_file_is_not_found(server: ChatServer, path: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)  # no client library to normalize the path
     writer.write(f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
     async with asyncio.timeout(5):
         answer = await reader.read()
@@ -97,7 +97,7 @@ async def test_a_path_that_is_no_files_is_not_found(server: ChatServer, path: st
     assert b"import" not in answer
 
 
-async def test_what_a_browser_has_already_is_not_sent_again(http: ClientSession) -> None:
+async def test_a_file_that_a_browser_has_cached_is_not_sent_again(http: ClientSession) -> None:
     first = await get(http, "/chat.js")
     assert first.headers["Cache-Control"] == "no-cache"
     again = await get(http, "/chat.js", **{"If-None-Match": f'"older", {first.headers["ETag"]}'})
@@ -107,7 +107,7 @@ async def test_what_a_browser_has_already_is_not_sent_again(http: ClientSession)
 
 
 @pytest.mark.parametrize("name", VENDORED)
-async def test_files_of_others_are_as_their_packages_ship_them(http: ClientSession, name: str) -> None:
+async def test_vendored_files_are_as_their_packages_ship_them(http: ClientSession, name: str) -> None:
     assert sha256((await get(http, f"/vendor/{name}")).body).hexdigest() == VENDORED[name]
     assert VENDORED.keys() == {path.name for path in (FOLDER / "vendor").glob("*.js")}
 
@@ -119,6 +119,6 @@ async def test_files_of_others_are_as_their_packages_ship_them(http: ClientSessi
         ("sockjs-client-LICENSE.txt", "Copyright (c) 2011-2018 The sockjs-client Authors."),
     ],
 )
-async def test_a_licence_stands_beside_each_of_them(http: ClientSession, licence: str, words: str) -> None:
+async def test_each_vendored_file_has_its_licence(http: ClientSession, licence: str, words: str) -> None:
     assert words in (await get(http, f"/vendor/{licence}")).body.decode()
     assert licence in (FOLDER / "vendor" / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Clients that mean harm: cut off with a reason, while others notice nothing. Private queues: see test_access.py."""
+"""Hostile clients are disconnected with a reason, and others do not notice. Private queues: see test_access.py."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def broker(request: pytest.FixtureRequest) -> AsyncIterator[ChatBroker]:
 
 @pytest.fixture
 async def bystander(server: ChatServer) -> AsyncIterator[Peer]:
-    """Somebody who chats on while others are cut off."""
+    """A client that chats on while others are disconnected."""
     async with Peer(server.url, "bystander") as peer:
         await peer.subscribe("/topic/public")
         yield peer
@@ -52,7 +52,7 @@ async def bystander(server: ChatServer) -> AsyncIterator[Peer]:
         (b"CONNECT\nno colon here\n\n\0", None),
     ],
 )
-async def test_what_is_no_stomp_is_told_so_and_closed(
+async def test_a_client_that_does_not_speak_stomp_gets_an_error_and_is_closed(
     server: ChatServer, bystander: Peer, data: bytes, reason: str | None
 ) -> None:
     peer = await Peer(server.url).open()
@@ -61,7 +61,7 @@ async def test_what_is_no_stomp_is_told_so_and_closed(
     assert await peer.close_code() in (1002, 1008)
 
 
-async def test_a_page_of_another_origin_does_not_get_in(server: ChatServer, bystander: Peer) -> None:
+async def test_the_chat_refuses_a_page_of_another_origin(server: ChatServer, bystander: Peer) -> None:
     with pytest.raises(InvalidStatus, match="403"):
         await connect(server.url, additional_headers={"Origin": "https://evil.example"}, proxy=None)
 
@@ -72,7 +72,7 @@ async def test_text_that_is_not_utf_8_fails_the_connection(server: ChatServer, b
     assert await peer.close_code() == 1007
 
 
-async def test_a_frame_that_is_too_large_is_refused_by_its_limit_and_a_message_by_its_size(
+async def test_a_frame_over_the_limit_and_a_websocket_message_over_the_limit_are_refused(
     server: ChatServer, bystander: Peer
 ) -> None:
     async with Peer(server.url) as peer:
@@ -114,7 +114,7 @@ async def test_headers_and_subscriptions_are_limited(broker: ChatBroker) -> None
             assert "too many subscriptions" in ((await peer.frame("ERROR")).get("message") or "")
 
 
-async def test_a_flooder_is_refused_and_then_cut_off(broker: ChatBroker) -> None:
+async def test_a_client_that_floods_is_refused_and_then_disconnected(broker: ChatBroker) -> None:
     rate = Rate(per_second=5, burst=10, patience=20)
     async with (
         await chat_server.start(broker, rate=rate) as server,
@@ -127,13 +127,13 @@ async def test_a_flooder_is_refused_and_then_cut_off(broker: ChatBroker) -> None
         refused = await flooder.frame("MESSAGE")
         assert json.loads(refused.body)["error"] == "not sent: too many messages a second"
         assert refused.get("receipt-id") == "10"
-        assert (await flooder.frame("ERROR")).get("message") == "flooding: too many messages, again and again"
+        assert (await flooder.frame("ERROR")).get("message") == "flooding: the client kept exceeding its message rate"
         assert await flooder.close_code() == 1008
         await other.say("calm")
         assert len(await broker.history("chat-stream")) <= 12
 
 
-async def test_a_reader_that_stalls_is_cut_off_and_others_get_everything(broker: ChatBroker) -> None:
+async def test_a_reader_that_stalls_is_disconnected_and_others_get_everything(broker: ChatBroker) -> None:
     policy = SlowReaderPolicy(max_buffered=64 * 1024, drain_seconds=0.2)
     async with (
         await chat_server.start(broker, slow_readers=policy) as server,
@@ -154,7 +154,7 @@ async def test_a_reader_that_stalls_is_cut_off_and_others_get_everything(broker:
         stalled.websocket.transport.abort()
 
 
-async def test_who_connects_and_says_nothing_is_cut_off(server: ChatServer, bystander: Peer) -> None:
+async def test_a_connection_without_a_request_is_closed(server: ChatServer, bystander: Peer) -> None:
     watch = server.first_request
     watch.stop()
     watch._seconds = 0.2
@@ -169,23 +169,21 @@ async def test_who_connects_and_says_nothing_is_cut_off(server: ChatServer, byst
         writer.close()
 
 
-async def test_who_opens_a_websocket_and_does_not_connect_is_cut_off(broker: ChatBroker) -> None:
+async def test_a_websocket_without_a_connect_frame_is_closed(broker: ChatBroker) -> None:
     async with await chat_server.start(broker, connect_timeout=0.2) as server:
         peer = await Peer(server.url).open()
         assert "no CONNECT within" in ((await peer.frame("ERROR")).get("message") or "")
         assert await peer.close_code() == 1002
 
 
-async def test_a_client_that_stops_beating_is_cut_off(broker: ChatBroker) -> None:
+async def test_a_client_whose_heart_beats_stop_is_disconnected(broker: ChatBroker) -> None:
     async with await chat_server.start(broker, heart_beat=(100, 100)) as server:
         async with Peer(server.url, **{"heart-beat": "100,100"}) as peer:
             assert "heart-beat" in ((await peer.frame("ERROR")).get("message") or "")
         assert not server.service.connections
 
 
-async def test_nothing_a_user_says_can_forge_a_line_of_the_log(
-    server: ChatServer, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_user_input_cannot_forge_a_log_line(server: ChatServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "chatlab")
     async with Peer(server.url, "eve\x1b[2J", passcode="hunter2") as peer:
         await peer.send("SEND", "{", destination=SEND, receipt="x\ny")
@@ -193,7 +191,7 @@ async def test_nothing_a_user_says_can_forge_a_line_of_the_log(
         await peer.frame("ERROR")
     for record in caplog.records:
         if record.name == "chatlab.chat":
-            assert record.getMessage().isprintable(), "what users say is in the fields"
+            assert record.getMessage().isprintable(), "user input is in the fields"
             assert "hunter2" not in str(vars(record))
     assert any(getattr(record, "connection", "") for record in caplog.records)
 

@@ -1,4 +1,4 @@
-"""The walk through chat: a SEND reaches the subscribers of every instance, once each, then comes its RECEIPT."""
+"""The whole chat: a SEND reaches the subscribers of every instance once each, and gets its RECEIPT."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.stomp_peer import Peer, chat, raw_websocket
 pytestmark = pytest.mark.every_loop
 
 
-async def test_a_message_comes_back_with_its_records_id_name_and_time(server: ChatServer) -> None:
+async def test_a_message_is_delivered_with_its_record_id_sender_and_time(server: ChatServer) -> None:
     async with Peer(server.url, "민지") as peer:
         await peer.subscribe("/topic/public")
         await peer.send("SEND", chat("안녕 🐈", client_id="7f3a"), destination="/app/chat.sendMessage", receipt="r")
@@ -64,7 +64,7 @@ async def test_two_instances_on_one_broker_reach_the_subscribers_of_both_once_ea
         await b.nothing_more()
 
 
-async def test_messages_of_one_turn_keep_their_order_and_get_their_receipts_in_order(server: ChatServer) -> None:
+async def test_messages_sent_at_once_keep_their_order_and_get_receipts_in_order(server: ChatServer) -> None:
     async with Peer(server.url, "a") as peer:
         await peer.subscribe("/topic/public")
         for number in range(200):
@@ -74,7 +74,7 @@ async def test_messages_of_one_turn_keep_their_order_and_get_their_receipts_in_o
         assert receipts == [str(number) for number in range(200)]
 
 
-async def test_subprotocols_are_chosen_from_what_the_client_offers_and_offering_none_is_fine(
+async def test_a_subprotocol_is_chosen_from_the_clients_offer_and_none_is_required(
     server: ChatServer,
 ) -> None:
     for offered, chosen in ((["v12.stomp", "v11.stomp"], "v12.stomp"), (["x", "v10.stomp"], "v10.stomp"), (None, None)):
@@ -82,7 +82,7 @@ async def test_subprotocols_are_chosen_from_what_the_client_offers_and_offering_
             assert websocket.subprotocol == chosen
 
 
-async def test_closing_the_server_tells_everybody_with_1001(broker: MemoryBroker) -> None:
+async def test_closing_the_server_closes_every_client_with_1001(broker: MemoryBroker) -> None:
     server = await chat_server.start(broker)
     async with Peer(server.url) as peer:
         closing = asyncio.create_task(server.aclose())
@@ -91,7 +91,7 @@ async def test_closing_the_server_tells_everybody_with_1001(broker: MemoryBroker
         assert not server.service.connections
 
 
-async def test_a_disconnect_gets_its_receipt_after_all_before_it_and_closes(server: ChatServer) -> None:
+async def test_a_disconnect_gets_its_receipt_after_all_earlier_ones_and_closes(server: ChatServer) -> None:
     async with Peer(server.url) as peer:
         await peer.send("SEND", chat("x"), destination="/app/chat.sendMessage", receipt="1")
         await peer.send("DISCONNECT", receipt="2")
@@ -113,7 +113,7 @@ async def test_health_readiness_and_metrics_answer(server: ChatServer) -> None:
         assert "chatlab_messages_published_total 1\n" in page
 
 
-async def test_a_page_of_another_origin_may_not_connect(broker: MemoryBroker) -> None:
+async def test_a_page_of_another_origin_may_not_open_a_websocket(broker: MemoryBroker) -> None:
     async with await chat_server.start(broker, origins=["https://chat.example"]) as server, ClientSession() as http:
         for origin, status in (
             ("https://evil.example", 403),
@@ -132,7 +132,7 @@ async def test_a_page_of_another_origin_may_not_connect(broker: MemoryBroker) ->
                 assert response.status == status, origin
 
 
-async def test_a_silent_client_is_pinged_and_dropped_if_it_does_not_answer(
+async def test_a_silent_client_is_pinged_and_dropped_without_a_pong(
     broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(chat_server, "PING_SECONDS", 0.4)
@@ -140,7 +140,7 @@ async def test_a_silent_client_is_pinged_and_dropped_if_it_does_not_answer(
     async with await chat_server.start(broker) as server, Peer(server.url, "answers") as peer:
         reader, writer = await raw_websocket(server.port)
         assert await reader.readexactly(2) == b"\x89\x00", "a Ping without a payload"
-        assert await reader.read() == b"", "no answer, and it is over"
+        assert await reader.read() == b"", "without a pong, the connection is closed"
         assert "no answer to a ping" in caplog.text
         writer.close()
         await peer.subscribe("/topic/public")
@@ -148,7 +148,7 @@ async def test_a_silent_client_is_pinged_and_dropped_if_it_does_not_answer(
         assert await peer.contents(1) == ["still here"]
 
 
-async def test_a_ping_comes_only_in_silence(broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_ping_is_sent_only_to_a_silent_client(broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_server, "PING_SECONDS", 0.3)
     async with await chat_server.start(broker) as server:
         reader, writer = await raw_websocket(server.port)
@@ -162,7 +162,7 @@ async def test_a_ping_comes_only_in_silence(broker: MemoryBroker, monkeypatch: p
 
 
 @pytest.mark.parametrize("last", [frame(3), close(1000)], ids=["there is no opcode 3", "Close"])
-async def test_nothing_follows_a_close_frame_however_busy_the_room(server: ChatServer, last: bytes) -> None:
+async def test_nothing_follows_a_close_frame_in_a_busy_room(server: ChatServer, last: bytes) -> None:
     reader, writer = await raw_websocket(server.port)
     (connection,) = server.service.connections
     assert isinstance(connection, StompConnection)

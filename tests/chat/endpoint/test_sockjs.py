@@ -1,4 +1,4 @@
-"""SockJS by hand: each transport as the protocol's description has it, with literal bytes."""
+"""SockJS by hand: each transport as the protocol describes it, with literal bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ names = count()
 
 
 class Echo:
-    """Says what it is told; `close` ends the session."""
+    """Echo messages; `close` ends the session."""
 
     def __init__(self, transport: ClientTransport) -> None:
         self.transport = transport
@@ -87,7 +87,7 @@ def websocket_url(http: ClientSession, path: str) -> str:
 Setting = tuple[EchoServer, ClientSession, str]
 
 
-async def test_the_greeting_and_the_offer(echo: Setting) -> None:
+async def test_sockjs_greets_and_describes_its_transports(echo: Setting) -> None:
     _, http, _ = echo
     async with http.get("/echo/") as response:
         assert await response.text() == "Welcome to SockJS!\n"
@@ -110,7 +110,7 @@ async def test_polling_opens_sends_and_receives(echo: Setting) -> None:
     assert await post(http, f"{path}/xhr") == (200, b'a["a","\\ud55c\\uae00"]\n')
 
 
-async def test_a_poll_waits_until_there_is_something(echo: Setting) -> None:
+async def test_a_poll_waits_until_there_is_a_message(echo: Setting) -> None:
     _, http, path = echo
     await post(http, f"{path}/xhr")
     poll = asyncio.create_task(post(http, f"{path}/xhr"))
@@ -122,13 +122,15 @@ async def test_a_poll_waits_until_there_is_something(echo: Setting) -> None:
 @pytest.mark.parametrize(
     ("body", "answer"), [("", b"Payload expected."), ("[", b"Broken JSON encoding."), ("[1]", None)]
 )
-async def test_what_is_not_an_array_of_strings_is_refused(echo: Setting, body: str, answer: bytes | None) -> None:
+async def test_a_body_that_is_not_an_array_of_strings_is_refused(
+    echo: Setting, body: str, answer: bytes | None
+) -> None:
     _, http, path = echo
     await post(http, f"{path}/xhr")
     assert await post(http, f"{path}/xhr_send", body) == (500, answer or b"Broken JSON encoding.")
 
 
-async def test_there_is_nothing_to_send_to_before_a_session_is_open_nor_where_a_name_has_a_dot(echo: Setting) -> None:
+async def test_xhr_send_needs_an_open_session_and_names_without_dots(echo: Setting) -> None:
     _, http, path = echo
     assert (await post(http, f"{path}/xhr_send", '"x"'))[0] == 404
     assert (await post(http, "/echo/a.b/c/xhr"))[0] == 404
@@ -159,14 +161,14 @@ async def test_a_stream_over_http_1_0_ends_with_its_connection(echo: Setting) ->
     reader, writer = await asyncio.open_connection("127.0.0.1", http._base_url.port if http._base_url else 0)
     async with asyncio.timeout(5):
         writer.write(f"POST {path}/xhr_streaming HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n\r\n".encode())
-        head, _, body = (await reader.read()).partition(b"\r\n\r\n")  # to its end
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")  # until it closes
     writer.close()
     assert b"transfer-encoding" not in head.lower()
     assert b"content-length" not in head.lower()
     assert body == b"h" * 2048 + b'\na["last"]\nc[3000,"Go away!"]\n'
 
 
-async def test_server_sent_events(echo: Setting) -> None:
+async def test_messages_arrive_as_server_sent_events(echo: Setting) -> None:
     _, http, path = echo
     async with http.get(f"{path}/eventsource") as response:
         assert response.headers["Content-Type"] == "text/event-stream"
@@ -177,7 +179,7 @@ async def test_server_sent_events(echo: Setting) -> None:
 
 
 @pytest.mark.parametrize(("method", "transport"), [("POST", "xhr_streaming"), ("GET", "eventsource")])
-async def test_a_streamed_answer_asks_proxies_not_to_hold_it_back(echo: Setting, method: str, transport: str) -> None:
+async def test_a_streamed_response_asks_proxies_not_to_buffer_it(echo: Setting, method: str, transport: str) -> None:
     _, http, path = echo
     async with http.request(method, f"{path}/{transport}") as response:
         assert response.headers["X-Accel-Buffering"] == "no"
@@ -185,7 +187,7 @@ async def test_a_streamed_answer_asks_proxies_not_to_hold_it_back(echo: Setting,
 
 
 @pytest.mark.parametrize(("method", "transport"), [("POST", "xhr_streaming"), ("GET", "eventsource")])
-async def test_a_streamed_answer_passes_at_once_through_an_nginx_that_holds_answers_back(
+async def test_a_streamed_response_passes_at_once_through_a_buffering_nginx(
     server: ChatServer, tmp_path: Path, method: str, transport: str
 ) -> None:
     async with (
@@ -197,7 +199,7 @@ async def test_a_streamed_answer_passes_at_once_through_an_nginx_that_holds_answ
             pass
 
 
-async def test_a_closed_session_says_so_as_often_as_it_is_asked(echo: Setting) -> None:
+async def test_a_closed_session_answers_every_request_with_its_close_frame(echo: Setting) -> None:
     server, http, path = echo
     await post(http, f"{path}/xhr")
     await post(http, f"{path}/xhr_send", '["last","close"]')
@@ -208,7 +210,7 @@ async def test_a_closed_session_says_so_as_often_as_it_is_asked(echo: Setting) -
     assert (await post(http, f"{path}/xhr_send", '"x"'))[0] == 404
 
 
-async def test_a_second_answer_for_one_session_is_refused_and_a_broken_one_ends_it(echo: Setting) -> None:
+async def test_a_second_response_for_a_session_is_refused_and_a_broken_one_ends_the_session(echo: Setting) -> None:
     server, http, path = echo
     first = await http.post(f"{path}/xhr_streaming")
     await first.content.readline()
@@ -220,7 +222,7 @@ async def test_a_second_answer_for_one_session_is_refused_and_a_broken_one_ends_
     assert await post(http, f"{path}/xhr") == (200, b'c[1002,"Connection interrupted"]\n')
 
 
-async def test_an_answer_that_is_cut_off_is_no_fault_of_the_servers(
+async def test_a_response_that_the_client_cuts_off_is_not_logged_as_an_error(
     echo: Setting, caplog: pytest.LogCaptureFixture
 ) -> None:
     server, http, path = echo
@@ -234,7 +236,7 @@ async def test_an_answer_that_is_cut_off_is_no_fault_of_the_servers(
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-async def test_a_client_that_does_not_come_back_is_gone(echo: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_session_without_a_request_expires(echo: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     server, http, path = echo
     monkeypatch.setattr(sockjs_module, "DISCONNECT_DELAY", 0.05)
     await post(http, f"{path}/xhr")
@@ -243,7 +245,7 @@ async def test_a_client_that_does_not_come_back_is_gone(echo: Setting, monkeypat
     assert server.sockjs.sessions == {}
 
 
-async def test_what_a_client_has_not_fetched_is_forgotten_with_it(
+async def test_messages_not_fetched_are_discarded_with_their_session(
     echo: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, http, path = echo
@@ -258,7 +260,7 @@ async def test_what_a_client_has_not_fetched_is_forgotten_with_it(
     assert sink.buffered() == 0
 
 
-async def test_a_heart_beat_comes_when_nothing_else_does(echo: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_heart_beat_is_sent_when_there_is_no_message(echo: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     _, http, path = echo
     monkeypatch.setattr(sockjs_module, "HEART_BEAT", 0.05)
     await post(http, f"{path}/xhr")
@@ -270,7 +272,7 @@ async def test_a_heart_beat_comes_when_nothing_else_does(echo: Setting, monkeypa
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 @pytest.mark.parametrize("headers", [{}, {"Upgrade": "WebSocket", "Connection": "Upgrade"}], ids=["plain", "upgrade"])
-async def test_a_websocket_is_asked_for_by_get_alone(echo: Setting, method: str, headers: dict[str, str]) -> None:
+async def test_a_sockjs_websocket_is_opened_only_by_get(echo: Setting, method: str, headers: dict[str, str]) -> None:
     _, http, path = echo
     async with http.request(method, f"{path}/websocket", headers=headers) as response:
         assert (response.status, response.headers["Allow"], await response.read()) == (405, "GET", b"")
@@ -288,7 +290,7 @@ async def test_a_websocket_is_asked_for_by_get_alone(echo: Setting, method: str,
         ({"Upgrade": "WebSocket", "Connection": "keep-alive, upgrades"}, b'"Connection" must be "Upgrade".'),
     ],
 )
-async def test_a_get_that_asks_for_no_websocket_is_told_what_is_missing(
+async def test_a_get_without_an_upgrade_is_told_which_header_is_missing(
     echo: Setting, headers: dict[str, str], answer: bytes
 ) -> None:
     _, http, path = echo
@@ -296,7 +298,7 @@ async def test_a_get_that_asks_for_no_websocket_is_told_what_is_missing(
         assert (response.status, await response.read()) == (400, answer)
 
 
-async def test_over_a_websocket(echo: Setting) -> None:
+async def test_sockjs_frames_over_a_websocket(echo: Setting) -> None:
     server, http, path = echo
     async with connect(websocket_url(http, path)) as websocket:
         assert await websocket.recv() == "o"
@@ -310,7 +312,7 @@ async def test_over_a_websocket(echo: Setting) -> None:
     assert server.peers[0].ended.is_set()
 
 
-async def test_over_a_websocket_too_messages_that_have_to_be_finished_keep_their_order(echo: Setting) -> None:
+async def test_messages_over_a_sockjs_websocket_keep_their_order_when_one_has_to_wait(echo: Setting) -> None:
     _, http, path = echo
     async with connect(websocket_url(http, path)) as websocket:
         await websocket.send('["later 1","later 2","3"]')
@@ -330,7 +332,7 @@ async def test_json_nested_too_deeply_is_broken_json(echo: Setting, caplog: pyte
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-async def test_broken_json_over_a_websocket_ends_it(echo: Setting) -> None:
+async def test_broken_json_closes_a_sockjs_websocket(echo: Setting) -> None:
     _, http, path = echo
     async with connect(websocket_url(http, path)) as websocket:
         assert await websocket.recv() == "o"
@@ -339,7 +341,7 @@ async def test_broken_json_over_a_websocket_ends_it(echo: Setting) -> None:
         assert websocket.close_code == 1007
 
 
-async def test_a_browser_may_ask_first_and_only_the_allowed_origin_reads_the_answer(echo: Setting) -> None:
+async def test_a_preflight_is_answered_and_only_an_allowed_origin_may_read_the_response(echo: Setting) -> None:
     _, http, path = echo
     asked = {"Origin": "https://chat.example", "Access-Control-Request-Headers": "x-token"}
     async with http.options(f"{path}/xhr_send", headers=asked) as response:
@@ -357,7 +359,7 @@ async def test_a_browser_may_ask_first_and_only_the_allowed_origin_reads_the_ans
 
 
 @pytest.mark.parametrize("transport", ["xhr", "xhr_streaming", "eventsource"])
-async def test_the_chat_is_the_same_behind_every_transport(server: ChatServer, transport: str) -> None:
+async def test_the_chat_behaves_the_same_on_every_transport(server: ChatServer, transport: str) -> None:
     path = f"/ws/000/{next(names)}"
     async with ClientSession(server.page_url.rstrip("/")) as http:
         received: asyncio.Queue[str] = asyncio.Queue()
@@ -383,7 +385,7 @@ async def test_the_chat_is_the_same_behind_every_transport(server: ChatServer, t
 
 
 async def _read_all(http: ClientSession, path: str, transport: str, received: asyncio.Queue[str]) -> None:
-    """Ask again and again; put every message, and the frames `o` and `c`, into the queue."""
+    """Poll repeatedly; put every message, and the frames `o` and `c`, into the queue."""
     while True:
         async with http.request("GET" if transport == "eventsource" else "POST", f"{path}/{transport}") as response:
             async for line in response.content:
@@ -395,7 +397,7 @@ async def _read_all(http: ClientSession, path: str, transport: str, received: as
                     received.put_nowait(text)
 
 
-async def test_closing_the_server_says_goodbye_to_sockjs_sessions_too(broker: MemoryBroker) -> None:
+async def test_closing_the_server_closes_sockjs_sessions(broker: MemoryBroker) -> None:
     server = await chat_server.start(broker)
     async with ClientSession(server.page_url.rstrip("/")) as http:
         response = await http.post("/ws/0/s/xhr_streaming")

@@ -1,4 +1,4 @@
-"""One client's conversation: what is refused and survived, what ends it, and in which order it is answered."""
+"""One client's session: refusals it survives, faults that end it, and the order of the answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def held() -> AsyncIterator[Held]:
 
 
 async def answers(peer: Peer, count: int) -> list[tuple[str, str | None]]:
-    """The next frames, as they come: which they are, and the receipt they are about."""
+    """Return the next frames: command and receipt id of each."""
     frames = [await peer.frame() for _ in range(count)]
     return [(frame.command, frame.get("receipt-id")) for frame in frames]
 
@@ -38,7 +38,7 @@ async def errors(peer: Peer, count: int) -> list[dict[str, Any]]:
     return [json.loads((await peer.frame("MESSAGE")).body) for _ in range(count)]
 
 
-async def test_a_message_that_is_refused_is_told_on_the_errors_queue_with_its_field_and_receipt(
+async def test_a_refused_message_is_reported_on_the_errors_queue_with_its_field_and_receipt(
     server: ChatServer,
 ) -> None:
     async with Peer(server.url) as peer:
@@ -51,8 +51,8 @@ async def test_a_message_that_is_refused_is_told_on_the_errors_queue_with_its_fi
             ("missing", "{}"),
         ):
             await peer.send("SEND", body, destination=SEND, receipt=receipt)
-        told = {error["receipt"]: error["field"] for error in await errors(peer, 5)}
-        assert told == {
+        reported = {error["receipt"]: error["field"] for error in await errors(peer, 5)}
+        assert reported == {
             "not json": None,
             "empty": "content",
             "room": "room",
@@ -62,7 +62,7 @@ async def test_a_message_that_is_refused_is_told_on_the_errors_queue_with_its_fi
         await peer.say("the session lives on")
 
 
-async def test_the_errors_queue_is_a_sessions_own_even_of_one_user(broker: MemoryBroker) -> None:
+async def test_each_session_of_a_user_has_its_own_errors_queue(broker: MemoryBroker) -> None:
     def authenticate(credentials: Credentials) -> User:
         return User("ann", "ann")
 
@@ -80,7 +80,7 @@ async def test_the_errors_queue_is_a_sessions_own_even_of_one_user(broker: Memor
         await one.nothing_more()
 
 
-async def test_receipts_keep_the_order_of_their_frames_whatever_takes_long(held: Held) -> None:
+async def test_receipts_keep_the_order_of_their_frames_when_one_takes_long(held: Held) -> None:
     async with await chat_server.start(held) as server, Peer(server.url) as peer:
         await peer.send("SEND", chat("x"), destination=SEND, receipt="takes long")
         await peer.send("SUBSCRIBE", id="0", destination="/topic/room.cats", receipt="is done at once")
@@ -99,7 +99,7 @@ async def test_receipts_keep_the_order_of_their_frames_whatever_takes_long(held:
 
 
 @pytest.mark.parametrize("body", [chat("refuse"), "no JSON", "{}", chat("x", "no room!"), '{"content":' + "[" * 3000])
-async def test_a_refused_message_with_a_receipt_is_an_error_to_a_client_that_hears_of_errors_in_no_other_way(
+async def test_a_refused_message_with_a_receipt_is_an_error_without_a_subscription_to_errors(
     held: Held, body: str
 ) -> None:
     held.storing.set()
@@ -109,7 +109,7 @@ async def test_a_refused_message_with_a_receipt_is_an_error_to_a_client_that_hea
         assert await peer.close_code() == 1008
 
 
-async def test_a_refused_message_without_a_receipt_leaves_the_session_as_it_is(held: Held) -> None:
+async def test_a_refused_message_without_a_receipt_leaves_the_session_open(held: Held) -> None:
     held.storing.set()
     async with await chat_server.start(held) as server, Peer(server.url) as peer:
         for body in (chat("refuse"), "no JSON"):
@@ -128,7 +128,7 @@ async def test_a_transaction_with_a_refused_message_is_an_error_with_the_receipt
         assert (error.command, error.get("receipt-id")) == ("ERROR", "c")
 
 
-async def test_what_the_broker_did_not_take_gets_an_error_and_no_receipt(held: Held) -> None:
+async def test_a_message_that_the_broker_did_not_take_gets_an_error_and_no_receipt(held: Held) -> None:
     held.storing.set()
     async with await chat_server.start(held) as server, Peer(server.url) as peer:
         await peer.subscribe(ERRORS, id="errors")
@@ -140,9 +140,7 @@ async def test_what_the_broker_did_not_take_gets_an_error_and_no_receipt(held: H
         assert server.service.metrics.unavailable == 1
 
 
-async def test_a_transaction_of_which_one_message_is_refused_gets_no_receipt_for_its_commit(
-    server: ChatServer, broker: MemoryBroker
-) -> None:
+async def test_a_commit_with_one_refused_message_gets_no_receipt(server: ChatServer, broker: MemoryBroker) -> None:
     async with Peer(server.url) as peer:
         await peer.subscribe(ERRORS, id="errors")
         for name, second in (("good", "b"), ("bad", "")):
@@ -153,10 +151,10 @@ async def test_a_transaction_of_which_one_message_is_refused_gets_no_receipt_for
         assert sorted(await answers(peer, 2)) == [("MESSAGE", "bad"), ("RECEIPT", "good")]
         await peer.nothing_more()
         kept = [json.loads(record.body)["content"] for record in await broker.history("chat-stream")]
-        assert kept == ["a", "b", "a"], "what was refused alone is missing: a broker takes messages one by one"
+        assert kept == ["a", "b", "a"], "only the refused message is missing: a broker takes messages one by one"
 
 
-async def test_a_handlers_own_fault_is_the_clients_only_in_so_far_as_it_is_told(server: ChatServer) -> None:
+async def test_a_handlers_exception_reaches_the_client_without_its_details(server: ChatServer) -> None:
     @server.service.app.message("/secret")
     def secret(number: int, call: Call) -> None:
         raise RuntimeError("the password is hunter2")
@@ -168,7 +166,7 @@ async def test_a_handlers_own_fault_is_the_clients_only_in_so_far_as_it_is_told(
         await peer.say("the session lives on")
 
 
-async def test_a_client_is_not_read_while_too_much_of_its_own_is_on_its_way_to_the_broker(
+async def test_reading_pauses_while_too_much_of_a_client_is_on_its_way_to_the_broker(
     held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chat_connection, "MAX_SENDING", 4)
@@ -176,7 +174,7 @@ async def test_a_client_is_not_read_while_too_much_of_its_own_is_on_its_way_to_t
         for number in range(40):
             await hasty.send("SEND", chat(str(number)), destination=SEND, receipt=str(number))
         await until(lambda: held.asked == 4)
-        await other.subscribe("/topic/room.cats")  # others are read meanwhile
+        await other.subscribe("/topic/room.cats")  # other clients are read
         assert held.asked == 4
         held.storing.set()
         assert await answers(hasty, 40) == [("RECEIPT", str(number)) for number in range(40)]
@@ -185,7 +183,7 @@ async def test_a_client_is_not_read_while_too_much_of_its_own_is_on_its_way_to_t
     ]
 
 
-async def test_a_client_that_vanishes_leaves_what_it_sent_and_nothing_else(held: Held) -> None:
+async def test_a_client_that_disconnects_leaves_only_its_messages_behind(held: Held) -> None:
     async with await chat_server.start(held) as server:
         peer = await Peer(server.url).__aenter__()
         await peer.subscribe("/topic/room.cats")
@@ -202,13 +200,13 @@ async def test_a_client_that_vanishes_leaves_what_it_sent_and_nothing_else(held:
 @pytest.mark.parametrize(
     ("destination", "fault"),
     [
-        ("/topic/public", "'/topic/public' takes messages through /app/chat.sendMessage alone"),
-        ("/topic/who.cats", "'/topic/who.cats' takes no messages: the server itself says who is in a room"),
+        ("/topic/public", "'/topic/public' takes messages only through /app/chat.sendMessage"),
+        ("/topic/who.cats", "'/topic/who.cats' takes no messages from clients: only the server says who is in a room"),
         ("/user/bob/private", "not a user's queue: '/user/bob/private', expected /user/PRINCIPAL/queue/NAME"),
         ("/topic/*", "wildcards are not supported: '/topic/*'"),
     ],
 )
-async def test_what_may_not_be_sent_to_ends_the_session_with_the_reason_and_the_receipt(
+async def test_a_send_to_a_forbidden_destination_ends_the_session_with_the_reason_and_the_receipt(
     server: ChatServer, destination: str, fault: str
 ) -> None:
     async with Peer(server.url) as peer:
@@ -227,7 +225,7 @@ async def test_what_may_not_be_sent_to_ends_the_session_with_the_reason_and_the_
     ],
     ids=["one after the other", "in a transaction"],
 )
-async def test_nothing_is_sent_on_that_came_behind_the_frame_that_ended_the_session(
+async def test_a_send_after_the_frame_that_ended_the_session_is_dropped(
     server: ChatServer, broker: MemoryBroker, data: bytes
 ) -> None:
     async with Peer(server.url) as peer:
@@ -238,7 +236,7 @@ async def test_nothing_is_sent_on_that_came_behind_the_frame_that_ended_the_sess
     assert await broker.history("topic:{news}") == []
 
 
-async def test_what_was_acknowledged_behind_it_is_acknowledged_all_the_same(server: ChatServer) -> None:
+async def test_an_ack_after_the_frame_that_ended_the_session_is_honoured(server: ChatServer) -> None:
     async with Peer(server.url) as worker:
         await worker.subscribe("/queue/jobs", ack="client-individual")
         await worker.receipt("SEND", "work", destination="/queue/jobs")
@@ -265,7 +263,7 @@ def nobody_knows(credentials: Credentials) -> User:
     [Access(nobody_knows), Access(may_send=break_down), Access(may_subscribe=break_down)],
     ids=["authenticate", "may_send", "may_subscribe"],
 )
-async def test_when_a_check_of_access_breaks_down_nothing_is_granted_and_the_client_learns_no_more(
+async def test_an_access_function_that_raises_grants_nothing_and_its_details_are_not_sent(
     broker: MemoryBroker, caplog: pytest.LogCaptureFixture, access: Access
 ) -> None:
     async with await chat_server.start(broker, access=access) as server:

@@ -1,4 +1,4 @@
-"""What the chat logs: whose connection each line is about, and never what a client keeps secret or wants to forge."""
+"""The chat's log: each line names its connection, and holds neither secrets nor forged lines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SEND = "/app/chat.sendMessage"
 
 
 class Book(logging.Handler):
-    """Keeps what was logged."""
+    """Keep the records that were logged."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ def book() -> Iterator[Book]:
     logger.setLevel(level)
 
 
-def test_a_line_has_the_connections_field_and_its_own(book: Book) -> None:
+def test_a_log_line_has_the_connections_field_and_its_own(book: Book) -> None:
     log = ConnectionLog(logging.getLogger("chatlab.chat"), {"connection": "4f2a-1"})
     log.info("connected", extra={"user": "민지"})
     log.info("ended")
@@ -59,7 +59,7 @@ def test_a_line_has_the_connections_field_and_its_own(book: Book) -> None:
     ]
 
 
-async def test_each_line_is_found_by_the_session_that_the_client_was_told(server: ChatServer, book: Book) -> None:
+async def test_each_log_line_is_found_by_the_session_id_in_connected(server: ChatServer, book: Book) -> None:
     async with Peer(server.url, "ann") as ann, Peer(server.url, "bob") as bob:
         await ann.send("SEND", "no JSON", destination=SEND)
         await ann.send("SUBSCRIBE", id="0", destination="/elsewhere")
@@ -71,11 +71,11 @@ async def test_each_line_is_found_by_the_session_that_the_client_was_told(server
     assert None not in sessions
     assert book.said(sessions[0]) == ["connected", "message refused", "refused", "ended"]
     assert book.said(sessions[1]) == ["connected", "ended"]
-    assert len(book.records) == 6, "there is no line that belongs to nobody"
+    assert len(book.records) == 6, "every line belongs to a session"
 
 
 @pytest.mark.parametrize("form", [Lines(), JsonLines()], ids=["for people", "as JSON"])
-async def test_what_a_user_wrote_stays_on_its_line_and_secrets_and_bodies_stay_out(
+async def test_user_input_cannot_break_a_log_line_and_secrets_and_bodies_are_not_logged(
     server: ChatServer, book: Book, form: logging.Formatter
 ) -> None:
     forged = "/elsewhere\n12:00:00 ERROR chatlab.chat all is lost\x1b[2J\u2028"
@@ -85,12 +85,12 @@ async def test_what_a_user_wrote_stays_on_its_line_and_secrets_and_bodies_stay_o
         await eve.close_code()
     lines = [form.format(record) for record in book.records]
     assert all(line.isprintable() for line in lines), lines
-    assert any("all is lost" in line for line in lines), "it is in the log, as what it is"
+    assert any("all is lost" in line for line in lines), "the text is logged as a value"
     for secret in ("hunter2", "t-eve", "between us"):
         assert not any(secret in line for line in lines)
 
 
-async def test_a_handlers_own_fault_is_in_the_log_with_its_traceback_and_its_connection(
+async def test_a_handlers_exception_is_logged_with_its_traceback_and_its_connection(
     server: ChatServer, book: Book
 ) -> None:
     @server.service.app.message("/divide")
@@ -111,10 +111,10 @@ STREAM = "/ws/0/chosen-by-the-client/xhr_streaming"
 
 
 @pytest.mark.parametrize("way", ["websocket", "SockJS websocket", "SockJS"])
-async def test_every_line_about_a_connection_has_its_id_however_the_client_came(
+async def test_every_log_line_about_a_connection_has_its_id_on_every_transport(
     broker: MemoryBroker, book: Book, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its session's lines and those of its transport: a ping without an answer, a slow reader."""
+    """The lines of its session and of its transport: a ping without an answer, a slow reader."""
     monkeypatch.setattr(chat_server, "PING_SECONDS", 0.2)
     fanout = logging.getLogger("chatlab.net.fanout")
     fanout.addHandler(book)
@@ -126,7 +126,7 @@ async def test_every_line_about_a_connection_has_its_id_however_the_client_came(
         (connection,) = server.service.connections
         assert isinstance(connection, StompConnection)
         if way == "SockJS":
-            reader._transport.pause_reading()  # type: ignore[attr-defined]  # the client is deaf
+            reader._transport.pause_reading()  # type: ignore[attr-defined]  # the client stops reading
             await reader.readuntil(b"o\n")
             connection.transport.sink.write(b"x" * 20_000_000)
             server.service.fanout.send(b"x" * 2_000, (connection.transport.sink,))
@@ -134,7 +134,7 @@ async def test_every_line_about_a_connection_has_its_id_however_the_client_came(
         writer.close()
     fanout.removeHandler(book)
     expected = "no answer to a ping" if "websocket" in way else "closed: slow reader"
-    book.records = [record for record in book.records if record.module != "service"]  # of the server itself
+    book.records = [record for record in book.records if record.module != "service"]  # without the server's own lines
     said = book.said(connection.id)
     assert any(expected in line for line in said) and "ended" in said
     assert len(said) == len(book.records), [record.getMessage() for record in book.records]

@@ -1,6 +1,4 @@
-"""What one client subscribes to: each subscription apart from its others, begun when its RECEIPT says so, and over
-when it is left.
-"""
+"""One client's subscriptions: independent of each other, live from the RECEIPT on, ended by UNSUBSCRIBE at once."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ async def error_of(peer: Peer) -> str:
     return (await peer.frame("ERROR")).get("message") or ""
 
 
-async def test_two_subscriptions_to_one_room_get_each_message_once_each_under_their_own_ids(server: ChatServer) -> None:
+async def test_two_subscriptions_to_one_room_each_get_every_message_once_with_their_own_id(server: ChatServer) -> None:
     async with Peer(server.url) as peer:
         await peer.subscribe(CATS, id="one")
         await peer.subscribe(CATS, id="other")
@@ -44,7 +42,7 @@ async def test_two_subscriptions_to_one_room_get_each_message_once_each_under_th
         await peer.nothing_more()
 
 
-async def test_a_replay_and_a_live_subscription_of_one_client_do_not_disturb_each_other(
+async def test_a_replay_does_not_disturb_a_live_subscription_of_the_same_client(
     server: ChatServer, broker: MemoryBroker
 ) -> None:
     for number in range(1, 4):
@@ -54,17 +52,17 @@ async def test_a_replay_and_a_live_subscription_of_one_client_do_not_disturb_eac
         await peer.subscribe(CATS, id="all", last_id="cats/1-1")
         await peer.say("new", "cats")
         frames = [await peer.frame("MESSAGE") for _ in range(4)]
-        told = {id: [content(frame) for frame in frames if frame.get("subscription") == id] for id in ("live", "all")}
-        assert told == {"live": ["new"], "all": ["old 2", "old 3", "new"]}
+        by_id = {id: [content(frame) for frame in frames if frame.get("subscription") == id] for id in ("live", "all")}
+        assert by_id == {"live": ["new"], "all": ["old 2", "old 3", "new"]}
         await peer.nothing_more()
 
 
-async def test_one_subscription_more_than_allowed_is_refused_and_one_that_is_left_makes_room(
+async def test_one_subscription_too_many_is_refused_and_an_unsubscribe_frees_a_place(
     broker: MemoryBroker,
 ) -> None:
     async with await chat_server.start(broker, limits=Limits(max_subscriptions=2)) as server:
         async with Peer(server.url) as peer:
-            for number in range(5):  # one after the other is no more than one
+            for number in range(5):  # one after another counts as one
                 await peer.subscribe(CATS, id=str(number))
                 await peer.receipt("UNSUBSCRIBE", id=str(number))
             for id in ("a", "b"):
@@ -87,7 +85,7 @@ async def test_one_subscription_more_than_allowed_is_refused_and_one_that_is_lef
         ({"id": "1", "destination": "/topic/"}, "unknown destination"),
     ],
 )
-async def test_a_subscription_that_cannot_be_ends_the_session_and_leaves_nothing_behind(
+async def test_an_invalid_subscription_ends_the_session_and_leaves_nothing_behind(
     server: ChatServer, second: dict[str, str], fault: str
 ) -> None:
     async with Peer(server.url) as peer:
@@ -99,7 +97,7 @@ async def test_a_subscription_that_cannot_be_ends_the_session_and_leaves_nothing
     assert list(server.service.hub.destinations()) == []
 
 
-async def test_what_a_topics_subscriber_did_not_consume_comes_to_it_again_and_to_no_other(server: ChatServer) -> None:
+async def test_a_topics_message_that_was_not_consumed_is_redelivered_only_to_its_subscriber(server: ChatServer) -> None:
     async with Peer(server.url) as one, Peer(server.url) as other:
         for peer in (one, other):
             await peer.subscribe(CATS, ack="client-individual")
@@ -140,8 +138,8 @@ async def test_a_handler_answers_a_subscription_once_and_before_its_receipt(serv
         await peer.nothing_more()
 
 
-async def test_what_is_said_right_after_the_receipt_is_heard(server: ChatServer) -> None:
-    """Even as the first word in a room that nobody on this instance was in: the RECEIPT waits for the broker."""
+async def test_a_message_sent_right_after_the_receipt_is_received(server: ChatServer) -> None:
+    """Even in a room without other subscribers on this instance: the RECEIPT waits for the broker."""
     async with Peer(server.url) as listener, Peer(server.url) as speaker:
         for number in range(20):
             room = f"room-{number}"
@@ -150,8 +148,8 @@ async def test_what_is_said_right_after_the_receipt_is_heard(server: ChatServer)
             assert await listener.contents(1) == [room]
 
 
-async def test_leaving_is_at_once(server: ChatServer) -> None:
-    """UNSUBSCRIBE and what follows arrive together; nothing of what follows is delivered."""
+async def test_an_unsubscribe_takes_effect_at_once(server: ChatServer) -> None:
+    """UNSUBSCRIBE and a SEND arrive together; the message is not delivered to the old subscription."""
     async with Peer(server.url) as peer:
         await peer.subscribe(CATS, id="0")
         await peer.send("UNSUBSCRIBE", id="0")
@@ -161,7 +159,7 @@ async def test_leaving_is_at_once(server: ChatServer) -> None:
 
 
 class Unreadable(MemoryBroker):
-    """Takes and delivers what is new, and cannot be asked for what was."""
+    """Take and deliver new records; fail to read old ones."""
 
     def __init__(self, fault: Exception) -> None:
         super().__init__()
@@ -178,32 +176,32 @@ FAULTS = [BrokerError("WRONGTYPE Operation against a key holding the wrong kind 
 
 @pytest.mark.parametrize("wanted", [{"history": "5"}, {"last_id": "1-0"}], ids=["history", "last-id"])
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
-async def test_who_cannot_be_given_what_it_missed_is_told_and_hears_what_is_new_behind_a_gap(
+async def test_a_replay_that_cannot_be_read_is_reported_and_live_messages_follow_a_gap(
     fault: Exception, wanted: dict[str, str]
 ) -> None:
     async with Unreadable(fault) as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
         await peer.subscribe("/user/queue/errors", id="errors")
         await peer.subscribe("/topic/public", **wanted)
-        told = await peer.frame("MESSAGE")
-        assert told.get("destination") == "/user/queue/errors"
-        assert "what was missed of '/topic/public' cannot be read" in json.loads(told.body)["error"]
-        assert str(fault) in json.loads(told.body)["error"] or not isinstance(fault, BrokerError)
+        report = await peer.frame("MESSAGE")
+        assert report.get("destination") == "/user/queue/errors"
+        assert "the missed messages of '/topic/public' cannot be read" in json.loads(report.body)["error"]
+        assert str(fault) in json.loads(report.body)["error"] or not isinstance(fault, BrokerError)
         for number, gap in (("1", "true"), ("2", None)):
             await peer.say(number)
             live = await peer.frame("MESSAGE")
             assert (content(live), live.get("gap")) == (number, gap)
-        assert server.service.why_not_ready() == "", "a fault of one subscription is not the instance's"
+        assert server.service.why_not_ready() == "", "the fault of one subscription does not affect the instance"
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
-async def test_who_cannot_be_told_on_a_queue_is_told_by_an_error(fault: Exception) -> None:
+async def test_a_replay_that_cannot_be_read_is_an_error_without_a_subscription_to_errors(fault: Exception) -> None:
     async with Unreadable(fault) as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
         await peer.subscribe("/topic/public", history="5")
         assert "cannot be read" in await error_of(peer)
         assert await peer.close_code() == 1008
 
 
-async def test_what_was_missed_is_asked_for_again_while_the_broker_is_away() -> None:
+async def test_a_replay_is_retried_while_the_broker_is_unavailable() -> None:
     async with (
         Unreadable(BrokerUnavailable("away")) as broker,
         await chat_server.start(broker) as server,

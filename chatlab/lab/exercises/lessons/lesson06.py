@@ -474,7 +474,7 @@ async def _among_others(answer: Converse, url: str) -> None:
 
 async def _refused(answer: Converse, url: str) -> None:
     rule = "an ERROR is looked at: raise an error of your own with the server's words"
-    words = "takes messages through"
+    words = "takes messages only through"
     try:
         async with asyncio.timeout(SECONDS):
             ended = f"returned {await answer(url, '/topic/public', ['안녕'])!r}"
