@@ -557,7 +557,7 @@ class _Link:
         await self._send(frame.serialize(self.version))
 
     async def _send(self, data: bytes) -> None:
-        self._beat.sent(self.clock())
+        self._beat.record_sent(self.clock())
         try:
             await self.websocket.send(data, text=_is_text(data))
         except ConnectionClosed as error:
@@ -568,7 +568,7 @@ class _Link:
         while True:
             now = self.clock()
             if now >= self._beat.receive_by():
-                raise ConnectionError(f"nothing received for {self._beat.receive_after:g} s")
+                raise ConnectionError(f"nothing received for {self._beat.max_silence:g} s")
             if now >= self._beat.send_by():
                 await self._send(EOL)
             due = min(self._beat.send_by(), self._beat.receive_by())
@@ -581,7 +581,7 @@ class _Link:
                 continue
             except ConnectionClosed as error:
                 raise ConnectionError(f"connection closed: {error}") from error
-            self._beat.received(self.clock())
+            self._beat.record_received(self.clock())
             return list(self._frames(data))
 
     def _frames(self, data: bytes) -> Iterator[Frame]:

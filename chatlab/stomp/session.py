@@ -178,7 +178,7 @@ class ServerSession:
         events: list[Event] = []
         if self.state in (SessionState.DISCONNECTING, SessionState.CLOSING):
             return events  # "Clients MUST NOT send any more frames after the DISCONNECT frame is sent."
-        self._beat.received(self._clock())
+        self._beat.record_received(self._clock())
         try:
             for frame in self._parser.frames(_octets(data)):
                 if isinstance(frame, Heartbeat):
@@ -606,13 +606,13 @@ class ServerSession:
         """Return what is to go out, and forget it; each item is one WebSocket message."""
         if not self._outgoing:
             return []
-        self.sent()
+        self.record_sent()
         data, self._outgoing = self._outgoing, []
         return data
 
-    def sent(self) -> None:
+    def record_sent(self) -> None:
         """Say that something was written past this session, such as a shared MESSAGE: it counts as a heart-beat."""
-        self._beat.sent(self._clock())
+        self._beat.record_sent(self._clock())
 
     def deadline(self) -> float | None:
         """Return when `tick` has to be called next, on the session's clock; None: no need."""
@@ -631,10 +631,10 @@ class ServerSession:
         if self.state is SessionState.NEW and now >= self._connect_by:
             self._fail(StompError(f"no CONNECT within {self._connect_timeout:g} s"))
         elif now >= self._beat.receive_by():
-            self._fail(StompError(f"nothing received for {self._beat.receive_after:g} s: heart-beats were agreed on"))
+            self._fail(StompError(f"nothing received for {self._beat.max_silence:g} s: heart-beats were agreed on"))
         elif now >= self._beat.send_by():
             self._outgoing.append(EOL)
-            self.sent()
+            self.record_sent()
 
 
 def _octets(data: bytes | str) -> bytes:

@@ -129,7 +129,7 @@ async def test_there_is_no_descriptor_while_something_waits_nor_once_the_connect
         await asyncio.sleep(0.01)
     assert reader.descriptor is None
     await asyncio.sleep(0)
-    reader.try_directly()
+    reader.update_descriptor()
     assert reader.descriptor is None
 
 

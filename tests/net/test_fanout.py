@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatlab.net.fanout import Behind, Fanout, Group, Meter, SlowReaderPolicy
+from chatlab.net.fanout import Fanout, Group, Lagging, Meter, SlowReaderPolicy
 
 
 class Reader:
@@ -232,15 +232,15 @@ async def test_a_reader_that_has_caught_up_is_no_longer_watched() -> None:
 
 
 def test_waiting_is_counted_from_the_oldest_byte_so_a_steady_reader_with_a_full_buffer_is_not_slow() -> None:
-    behind = Behind(given=100, mark=100, since=0.0)
-    behind.update(given=50, waiting=100, now=1.0)  # 50 taken of the first 100
-    assert behind.since == 0.0
-    behind.update(given=50, waiting=100, now=2.0)  # 100 taken: all that waited at 0.0
-    assert behind.since == 2.0
-    behind.update(given=0, waiting=1, now=3.0)  # 199 taken, 200 were given by 2.0
-    assert behind.since == 2.0
-    behind.update(given=0, waiting=0, now=4.0)
-    assert behind.since == 4.0
+    lagging = Lagging(written=100, mark=100, since=0.0)
+    lagging.update(written=50, buffered=100, now=1.0)  # 50 taken of the first 100
+    assert lagging.since == 0.0
+    lagging.update(written=50, buffered=100, now=2.0)  # 100 taken: all that waited at 0.0
+    assert lagging.since == 2.0
+    lagging.update(written=0, buffered=1, now=3.0)  # 199 taken, 200 were written by 2.0
+    assert lagging.since == 2.0
+    lagging.update(written=0, buffered=0, now=4.0)
+    assert lagging.since == 4.0
 
 
 async def test_closing_sends_what_is_queued_and_leaves_no_timer() -> None:

@@ -13,7 +13,7 @@ from chatlab.lab.until import until
 from chatlab.net import gate
 from chatlab.net.gate import Gate
 from chatlab.net.http.server import HttpServer
-from chatlab.net.places import Places, Refusals, TrustedProxies
+from chatlab.net.places import ConnectionSlots, Refusals, TrustedProxies
 
 pytestmark = pytest.mark.every_loop
 
@@ -24,11 +24,11 @@ async def hello(request: web.Request) -> web.Response:
     return web.Response(text="hello")
 
 
-def server_with(places: Places, proxies: tuple[str, ...] = ()) -> HttpServer:
+def server_with(slots: ConnectionSlots, proxies: tuple[str, ...] = ()) -> HttpServer:
     app = web.Application()
     app.router.add_get("/hello", hello)
     app.router.add_get("/healthz", hello)
-    guarded = Gate(places, Refusals(log), TrustedProxies(proxies), count_loopback=True)
+    guarded = Gate(slots, Refusals(log), TrustedProxies(proxies), count_loopback=True)
     return HttpServer(app, log, gate=guarded, always=("/healthz",))
 
 
@@ -46,10 +46,10 @@ async def ask(http: HttpServer, path: str) -> bytes:
 
 @pytest.fixture
 async def full() -> AsyncIterator[HttpServer]:
-    http = server_with(Places(in_all=2))
+    http = server_with(ConnectionSlots(total=2))
     await http.listen("127.0.0.1", 0)
     held = [await opened(http) for _ in range(2)]
-    await until(lambda: http.gate.places.taken == 2)
+    await until(lambda: http.gate.slots.in_use == 2)
     yield http
     for _, writer in held:
         writer.close()
@@ -81,27 +81,27 @@ async def test_spare_places_cannot_be_held(full: HttpServer, monkeypatch: pytest
 
 
 async def test_a_place_is_free_again_when_its_connection_ends() -> None:
-    http = server_with(Places(in_all=1, per_address=1))
+    http = server_with(ConnectionSlots(total=1, per_address=1))
     await http.listen("127.0.0.1", 0)
     for _ in range(20):
         assert (await ask(http, "/hello")).startswith(b"HTTP/1.1 200 ")
-        await until(lambda: not http.gate.places.taken)
+        await until(lambda: not http.gate.slots.in_use)
     await http.aclose(0)
-    assert http.gate.places.addresses == 0
+    assert http.gate.slots.addresses == 0
 
 
 async def test_an_address_with_its_share_is_refused_while_there_are_places() -> None:
-    http = server_with(Places(in_all=10, per_address=1))
+    http = server_with(ConnectionSlots(total=10, per_address=1))
     await http.listen("127.0.0.1", 0)
     _, writer = await opened(http)
-    await until(lambda: http.gate.places.taken)
+    await until(lambda: http.gate.slots.in_use)
     assert b"too many connections from one address (limit connections-per-address)" in await ask(http, "/hello")
     writer.close()
     await http.aclose(0)
 
 
 async def test_a_trusted_proxy_is_no_address_with_a_share() -> None:
-    http = server_with(Places(in_all=10, per_address=1), ("127.0.0.1",))
+    http = server_with(ConnectionSlots(total=10, per_address=1), ("127.0.0.1",))
     await http.listen("127.0.0.1", 0)
     _, writer = await opened(http)
     assert (await ask(http, "/hello")).startswith(b"HTTP/1.1 200 ")

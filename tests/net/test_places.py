@@ -6,22 +6,29 @@ import logging
 
 import pytest
 
-from chatlab.net.places import PlaceLimits, Places, Refusals, TrustedProxies, counted_as, places_for_descriptors
+from chatlab.net.places import (
+    ConnectionLimits,
+    ConnectionSlots,
+    Refusals,
+    TrustedProxies,
+    counted_as,
+    slots_for_descriptors,
+)
 
 
 def test_each_address_has_its_share_of_what_there_is_in_all() -> None:
-    places = Places(in_all=3, per_address=2)
-    assert [places.take("a"), places.take("a"), places.take("a")] == ["", "", "connections-per-address"]
-    assert [places.take("b"), places.take("c")] == ["", "connections"]
-    places.give_back("a")
-    assert (places.take("c"), places.addresses) == ("", 3)
+    slots = ConnectionSlots(total=3, per_address=2)
+    assert [slots.acquire("a"), slots.acquire("a"), slots.acquire("a")] == ["", "", "connections-per-address"]
+    assert [slots.acquire("b"), slots.acquire("c")] == ["", "connections"]
+    slots.release("a")
+    assert (slots.acquire("c"), slots.addresses) == ("", 3)
 
 
 def test_the_limits_of_a_small_server_are_read_from_the_command_line() -> None:
-    limits = PlaceLimits.parse(["connections=5", " connections-per-address = 0"])
-    assert limits == PlaceLimits(connections=5, connections_per_address=0)
-    assert (limits.places().in_all, limits.places().per_address) == (5, 0)
-    assert PlaceLimits().places().in_all == places_for_descriptors()
+    limits = ConnectionLimits.parse(["connections=5", " connections-per-address = 0"])
+    assert limits == ConnectionLimits(connections=5, connections_per_address=0)
+    assert (limits.slots().total, limits.slots().per_address) == (5, 0)
+    assert ConnectionLimits().slots().total == slots_for_descriptors()
 
 
 @pytest.mark.parametrize(
@@ -29,15 +36,15 @@ def test_the_limits_of_a_small_server_are_read_from_the_command_line() -> None:
 )
 def test_a_limit_that_a_small_server_does_not_have_is_refused(given: str) -> None:
     with pytest.raises(ValueError, match="limit"):
-        PlaceLimits.parse([given])
+        ConnectionLimits.parse([given])
 
 
 def test_what_has_no_address_is_counted_in_all_alone_and_nothing_is_kept_of_who_has_left() -> None:
-    places = Places(in_all=0, per_address=1)
-    assert [places.take(""), places.take("")] == ["", ""]
-    places.take("a")
-    places.give_back("a")
-    assert (places.taken, places.addresses) == (2, 0)
+    slots = ConnectionSlots(total=0, per_address=1)
+    assert [slots.acquire(""), slots.acquire("")] == ["", ""]
+    slots.acquire("a")
+    slots.release("a")
+    assert (slots.in_use, slots.addresses) == (2, 0)
 
 
 @pytest.mark.parametrize(
@@ -93,17 +100,17 @@ def test_descriptors_are_left_for_the_engine_and_for_files(monkeypatch: pytest.M
     resource = pytest.importorskip("resource")
     for limit, places in ((256, 128), (1024, 896), (1 << 20, 50_000), (resource.RLIM_INFINITY, 50_000), (40, 1)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
-        assert places_for_descriptors() == places
+        assert slots_for_descriptors() == places
 
 
 def test_refusals_are_counted_each_and_logged_seldom(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
     refusals = Refusals(logging.getLogger("chatlab.test"), seconds=60, clock=lambda: now)
     for _ in range(1000):
-        refusals.note("names", whose="x" * 5000)
+        refusals.count("names", whose="x" * 5000)
     now = 61.0
-    refusals.note("names")
-    refusals.note("connections")
+    refusals.count("names")
+    refusals.count("connections")
     assert refusals.counts == {"names": 1001, "connections": 1}
     facts = [(record.budget, record.times) for record in caplog.records]  # type: ignore[attr-defined]  # its extra
     assert facts == [("names", 1), ("names", 1000), ("connections", 1)]

@@ -14,9 +14,10 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.frames import Frame, Opcode
 
 from chatlab import room
+from chatlab.limits import RateLimit
 from chatlab.net.fanout import SlowReaderPolicy
 from chatlab.room.metrics import Departure
-from chatlab.room.room import TURN, Allowance, RateLimit, Room, texts_in
+from chatlab.room.room import TURN, Room, texts_in
 from chatlab.room.server import RoomServer
 from tests.support import conversation
 from tests.support.raw_member import RawMember
@@ -328,15 +329,6 @@ async def test_who_goes_on_flooding_is_closed_with_1008() -> None:
         assert await receive(watcher, 2) == ["Server received: buy now"] * 2
         await watcher.send("quiet again")
         assert await receive(watcher, 1) == ["Server received: quiet again"]
-
-
-def test_an_allowance_fills_again_with_time() -> None:
-    allowance = Allowance(RateLimit(per_second=2, burst=2))
-    assert [allowance.take() for _ in range(3)] == [True, True, False]
-    allowance.at -= 1.5  # as if it had been that long: 2 tokens of the 3 go to the burst and to what was refused
-    assert [allowance.take() for _ in range(3)] == [True, True, False]
-    allowance.at -= 3600
-    assert [allowance.take() for _ in range(3)] == [True, True, False]
 
 
 # --- Who may come in ---

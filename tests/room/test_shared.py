@@ -16,8 +16,8 @@ from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.errors import SubscriptionLost
 from chatlab.lab.clients import RoomClient
 from chatlab.lab.engines.engine import Engine
+from chatlab.limits import RateLimit
 from chatlab.room import shared as shared_room
-from chatlab.room.room import RateLimit
 from chatlab.room.server import RoomServer
 
 
@@ -82,11 +82,11 @@ async def test_over_an_engine_that_keeps_nothing_the_members_are_told(
     server = await stack.enter_async_context(await shared_room.start(broker))
     garam = await member(stack, server, "가람")
     fresh_redis.kill()
-    await garam.heard("* the other servers cannot be heard now", timeout=15)
+    await garam.heard("* the other servers cannot be reached now", timeout=15)
     await garam.send("아무도 없어요?")
     await garam.heard("! not sent: the broker does not answer", timeout=15)
     await fresh_redis.restart()
-    await garam.heard("* the other servers are heard again; what they said meanwhile may be missing", timeout=15)
+    await garam.heard("* the other servers are reachable again; messages sent meanwhile may be missing", timeout=15)
     await garam.send("다시")
     await garam.heard("Server received from 가람: 다시")
 
@@ -131,12 +131,12 @@ async def test_what_was_said_while_a_subscription_was_lost_comes_after_it_where_
     await garam.send("하나")
     await garam.heard("하나")
     broker.interrupt(SubscriptionLost("the engine ended it"))
-    await garam.heard("* the other servers cannot be heard now")
+    await garam.heard("* the other servers cannot be reached now")
     await broker.publish("room", b"two")
     broker.back.set()
     await garam.heard("two")
-    again = [text for text in garam.received if "heard again" in text]
-    assert again == ["* the other servers are heard again (1 here)"]
+    again = [text for text in garam.received if "reachable again" in text]
+    assert again == ["* the other servers are reachable again (1 here)"]
     assert sum("하나" in text for text in garam.received) == 1
 
 
@@ -149,7 +149,7 @@ async def test_that_records_are_gone_is_said_to_the_members(stack: AsyncExitStac
     await garam.heard("two")
     broker.interrupt(SubscriptionLost("trimmed", resume=resume))
     broker.back.set()
-    await garam.heard("* the other servers are heard again; what they said meanwhile may be missing")
+    await garam.heard("* the other servers are reachable again; messages sent meanwhile may be missing")
     await broker.publish("room", b"three")
     await garam.heard("three")
 

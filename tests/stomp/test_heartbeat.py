@@ -43,8 +43,8 @@ def test_a_side_sends_before_its_interval_is_over_and_waits_for_the_other_beyond
     beat = HeartBeat((1000, 2000), now=100.0)
     assert beat.send_by() == 100.8
     assert beat.receive_by() == 103.0
-    beat.sent(101.0)
-    beat.received(102.0)
+    beat.record_sent(101.0)
+    beat.record_received(102.0)
     assert beat.send_by() == 101.8
     assert beat.receive_by() == 105.0
 

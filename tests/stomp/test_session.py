@@ -682,7 +682,7 @@ def test_heart_beats_are_sent_when_nothing_else_was() -> None:
     session.data_to_send()
     assert session.deadline() == pytest.approx(1001.3)  # a frame is as good
     clock.now = 1000.9
-    session.sent()
+    session.record_sent()
     assert session.deadline() == pytest.approx(1001.7)  # so is one that went past the session
     clock.now = 1001.7
     session.tick()

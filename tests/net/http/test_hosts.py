@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from chatlab.logs.throttled import ThrottledLog
-from chatlab.net.http.hosts import judged_by_name
+from chatlab.net.http.hosts import require_known_host
 from chatlab.net.http.server import HttpServer
 from chatlab.websocket.handshake import known_names
 from tests.support.wire import get, say
@@ -23,7 +23,7 @@ async def served(names: list[str]) -> HttpServer:
         return web.Response(text="here")
 
     app = web.Application()
-    app.middlewares.append(judged_by_name(known_names(names), (), ThrottledLog(log)))
+    app.middlewares.append(require_known_host(known_names(names), (), ThrottledLog(log)))
     app.router.add_get("/", answer)
     http = HttpServer(app, log)
     await http.listen("127.0.0.1", 0)

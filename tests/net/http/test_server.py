@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from chatlab.net.http.server import HttpServer, bound
+from chatlab.net.http.server import HttpServer, bind
 
 pytestmark = pytest.mark.every_loop
 
@@ -102,7 +102,7 @@ async def test_a_port_that_is_taken_is_an_oserror_that_names_it(slow: Slow) -> N
 
 
 def test_a_connection_inherits_the_send_buffer_it_is_to_have() -> None:
-    (listening,) = bound("127.0.0.1", 0, send_buffer=4096)
+    (listening,) = bind("127.0.0.1", 0, send_buffer=4096)
     with listening, socket.create_connection(listening.getsockname()):
         accepted, _ = listening.accept()
         with accepted:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from chatlab.lab.until import until
-from chatlab.net.http.upgrade import _take_tail, transports_of
+from chatlab.net.http.upgrade import _take_rest, transports_of
 
 pytestmark = pytest.mark.every_loop
 
@@ -30,7 +30,7 @@ class Served:
         response = web.StreamResponse(status=101)
         await response.prepare(request)
         self.transport = request.transport
-        self.tail.set_result(_take_tail(request))
+        self.tail.set_result(_take_rest(request))
         return response
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
