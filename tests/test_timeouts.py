@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 PLUGINS = ["-p", "tests.support.timeouts", "-p", "tests.support.whole_notebooks"]
 
 
@@ -37,7 +37,7 @@ def notebook(folder: Path, *cells: str) -> None:
 @pytest.mark.parametrize(
     "workers",
     [
-        pytest.param([], id="in this process", marks=pytest.mark.long),
+        pytest.param([], id="in this process"),
         pytest.param(["-n1", "--dist=loadfile"], id="in a worker"),
     ],
 )
@@ -77,7 +77,6 @@ def test_a_test_that_hangs_shows_the_awaits_of_every_task(tmp_path: Path, worker
         assert "--- socket listening, port" in output
 
 
-@pytest.mark.long
 def test_an_alarm_that_a_background_task_swallows_is_followed_by_another(tmp_path: Path) -> None:
     one_test(
         tmp_path,
@@ -100,7 +99,6 @@ def test_an_alarm_that_a_background_task_swallows_is_followed_by_another(tmp_pat
     assert "1 failed" in output
 
 
-@pytest.mark.long
 def test_a_teardown_that_hangs_ends_too(tmp_path: Path) -> None:
     one_test(
         tmp_path,
@@ -148,7 +146,6 @@ def test_a_cell_that_hangs_shows_where_its_kernel_stands_and_the_rest_is_not_run
     assert "not run: Cell 1 ran out of time" in output
 
 
-@pytest.mark.long
 def test_a_cell_that_blocks_the_kernels_loop_is_described_too(tmp_path: Path) -> None:
     notebook(tmp_path, "import time\nwhile True:\n    time.sleep(100)")
     status, output = run(tmp_path, "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=2")
@@ -158,7 +155,6 @@ def test_a_cell_that_blocks_the_kernels_loop_is_described_too(tmp_path: Path) ->
     assert "time.sleep(100)" in described
 
 
-@pytest.mark.long
 def test_a_kernel_whose_interpreter_is_held_is_described_by_signal(tmp_path: Path) -> None:
     notebook(tmp_path, "import ctypes\nwhile True: ctypes.PyDLL(None).sleep(30)")  # PyDLL keeps the interpreter's lock
     status, output = run(tmp_path, "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=2")
@@ -167,7 +163,6 @@ def test_a_kernel_whose_interpreter_is_held_is_described_by_signal(tmp_path: Pat
     assert "Current thread" in output  # the head of what faulthandler writes
 
 
-@pytest.mark.long
 def test_a_notebook_with_a_failed_cell_is_run_again_as_a_whole(tmp_path: Path) -> None:
     notebook(tmp_path, "here = 1", "import os\nassert here and os.path.exists('solved')")
     arguments = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=20"]
@@ -177,7 +172,6 @@ def test_a_notebook_with_a_failed_cell_is_run_again_as_a_whole(tmp_path: Path) -
     assert (status, "2 passed" in output) == (0, True)
 
 
-@pytest.mark.long
 def test_a_notebook_has_a_home_of_its_own(tmp_path: Path) -> None:
     notebook(tmp_path, "from chatlab.lab.home import home\nassert not list(home().iterdir())\n(home() / 'x').touch()")
     (tmp_path / "second.ipynb").write_bytes((tmp_path / "lesson.ipynb").read_bytes())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import aio_pika
+import pytest
 from aiokafka import AIOKafkaProducer
 
 from chatlab.lab.engines.engine import Engine
 from tests.support.broker_cases import topic
+
+pytestmark = pytest.mark.long
 
 
 async def test_aio_pika_hands_out_the_channel_beneath_which_acknowledges_up_to_a_delivery(

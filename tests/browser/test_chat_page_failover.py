@@ -14,6 +14,8 @@ from chatlab.lab.engines.cluster import Cluster
 from chatlab.lab.engines.engine import Engine
 from tests.browser.test_chat_page import expect_contents, join, say
 
+pytestmark = pytest.mark.long
+
 LONG = 20_000  # ms: for a machine that has other things to do
 
 

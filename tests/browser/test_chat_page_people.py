@@ -12,6 +12,8 @@ from chatlab.chat.delivery import presence
 from chatlab.chat.endpoint.server import ChatServer
 from tests.support.stomp_peer import Peer
 
+pytestmark = pytest.mark.long
+
 
 async def join(chrome: Browser, url: str, name: str, language: str = "en") -> Page:
     page = await (await chrome.new_context(locale=language)).new_page()
@@ -45,7 +47,6 @@ async def test_the_list_follows_who_comes_and_goes_and_it_is_said_politely(
     await expect(news).to_have_text("Ana, Zoe left.")
 
 
-@pytest.mark.long
 async def test_a_page_that_missed_a_change_asks_for_the_list_again(chrome: Browser, server: ChatServer) -> None:
     page = await join(chrome, server.page_url, "Dora")
     await expect_people(page, "Dora (you)")
@@ -56,7 +57,6 @@ async def test_a_page_that_missed_a_change_asks_for_the_list_again(chrome: Brows
     await expect_people(page, "Dora (you)")  # and goes on from there
 
 
-@pytest.mark.long
 async def test_a_crowd_that_comes_at_once_is_counted_and_then_listed(chrome: Browser, server: ChatServer) -> None:
     page = await join(chrome, server.page_url, "Dora", "ko")
     await expect_people(page, "Dora (나)")

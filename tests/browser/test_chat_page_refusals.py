@@ -22,6 +22,8 @@ from chatlab.stomp.session import ServerSession
 from tests.browser.test_chat_page import expect_contents, join, open_page, say
 from tests.support.stomp_peer import Peer
 
+pytestmark = pytest.mark.long
+
 SOON = 15_000  # ms
 MANY = 10_000
 # Chromium counts it among the letters (Unicode 15); the tests' server refuses it, as one on Python 3.11 does.
@@ -193,7 +195,6 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_whatever_is_in_the_browsers_memory_the_page_chats(chrome: Browser, server: ChatServer) -> None:
     for rooms in HOSTILE:
@@ -222,7 +223,6 @@ async def test_a_refused_name_leads_back_to_the_form_with_the_reason(chrome: Bro
         await expect(page.locator("#log .sender").last).to_have_text("Ana")
 
 
-@pytest.mark.long
 async def test_after_a_name_is_refused_later_on_the_page_asks_ever_more_seldom(
     chrome: Browser, broker: MemoryBroker
 ) -> None:
@@ -294,7 +294,6 @@ async def test_a_last_id_that_the_server_does_not_take_is_forgotten_and_nothing_
         await works(page, again)
 
 
-@pytest.mark.long
 async def test_an_error_that_names_nothing_is_not_answered_with_a_storm(
     chrome: Browser, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

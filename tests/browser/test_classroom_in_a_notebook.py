@@ -9,6 +9,8 @@ from playwright.async_api import Browser, expect
 from chatlab import room
 from tests.support.jupyter import Lab, Notebook
 
+pytestmark = pytest.mark.long
+
 CODE = "K7QX3M"
 CELL = """\
 from functools import partial

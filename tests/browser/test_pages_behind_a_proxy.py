@@ -15,6 +15,8 @@ from tests.browser.test_chat_page import expect_contents, say
 from tests.browser.test_chat_page_liveness import BLOCKED
 from tests.support.reverse_proxies import behind
 
+pytestmark = pytest.mark.long
+
 
 async def open_page(chrome: Browser, url: str, *scripts: str) -> tuple[Page, list[str]]:
     """A window, and what it asks for that is not there."""

@@ -18,6 +18,8 @@ from chatlab.chat.session.connection import StompConnection
 from chatlab.lab.until import until
 from tests.support import node
 
+pytestmark = pytest.mark.long
+
 SCENARIOS = Path(__file__).with_name("stomp_clients.js")
 SCRIPTS = ("@stomp/stompjs/bundles/stomp.umd.min.js", "sockjs-client/dist/sockjs.min.js")
 
@@ -50,9 +52,9 @@ def connection_of(server: ChatServer, login: str) -> StompConnection | None:
     "transport",
     [
         "plain",
-        pytest.param("websocket", marks=pytest.mark.long),
-        pytest.param("xhr-streaming", marks=pytest.mark.long),
-        pytest.param("eventsource", marks=pytest.mark.long),
+        "websocket",
+        "xhr-streaming",
+        "eventsource",
         "xhr-polling",
     ],
 )

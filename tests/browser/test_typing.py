@@ -16,6 +16,8 @@ from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
 from tests.browser.test_chat_page import expect_contents, join, open_page, say
 
+pytestmark = pytest.mark.long
+
 NAMES = ["고양이", "ภาษาไทย", "Tiếng_Việt", "がぎ", "日本語", "עברית", "x-1", "٣", "가" * 64, "𠮷" * 64]
 WITH_MARKS = ["हिन्दी", "தமிழ்", "বাংলা", "العَرَبِيَّة", "می\u200cخواهم", "ශ්\u200dරී", "q\u0302", "\U00031350"]
 NOT_NAMES = ["a b", "a/b", "a.b", "*", "👋", "a\u202eb", "<b>", "a\u200db", "\u3164", "a\ufe0f", "\u0301a"]
@@ -107,7 +109,6 @@ async def test_marks_and_joiners_are_parts_of_words(chrome: Browser, server: Cha
     assert await page.evaluate(FAULTS, NOT_NAMES) == ["bad-room"] * len(NOT_NAMES)
 
 
-@pytest.mark.long
 async def test_page_and_server_take_the_same_characters(chrome: Browser, server: ChatServer) -> None:
     naming = pytest.importorskip("chatlab.naming")
     # Those that both know: a browser may be some versions of Unicode ahead.

@@ -71,7 +71,8 @@ Start = Callable[..., Awaitable[Any]]
 
 @pytest.mark.parametrize("start", [echo.start, echo.start_by_hand, room.start, room.start_as_in_the_article])
 async def test_no_server_takes_longer_to_stop_than_it_says(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "SHUTDOWN_SECONDS", SECONDS)
+    monkeypatch.setattr("chatlab.room.server.SHUTDOWN_SECONDS", SECONDS)
+    monkeypatch.setattr("chatlab.room.article.SHUTDOWN_SECONDS", SECONDS)
     server = await start(close_timeout=SECONDS) if start in (echo.start, echo.start_by_hand) else await start()
     silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
     silent[0][1].write(b"GET /room HTTP/1.1\r\nHost: x\r\n")

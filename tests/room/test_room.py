@@ -440,7 +440,7 @@ async def test_shutdown_closes_every_member_with_1001_and_frees_the_port() -> No
 async def test_shutdown_does_not_wait_for_ever_for_the_stalled_the_silent_and_the_half_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(room, "SHUTDOWN_SECONDS", 0.1)
+    monkeypatch.setattr("chatlab.room.server.SHUTDOWN_SECONDS", 0.1)
     server = await room.start(send_buffer=SMALL)
     reader, writer = await asyncio.open_connection(server.host, server.port)
     writer.write(b"GET /room HTTP/1.1\r\nHost: x\r\n")  # and no more: a handshake that never ends

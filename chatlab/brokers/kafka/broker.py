@@ -115,9 +115,9 @@ class KafkaBroker:
             async with asyncio.timeout(self._patience):
                 async with self._order:
                     described = await self._topic(topic)
-                    assert self._producer is not None
+                    producer = self._open_producer()
                     sent = True
-                    appending = await self._producer.send(described.name, body, partition=0)
+                    appending = await producer.send(described.name, body, partition=0)
                 appended = await appending
         except LOST as error:
             if self._closed and not sent:
@@ -390,13 +390,12 @@ class KafkaBroker:
         return described
 
     async def _looked_up(self, name: str) -> Described | None:
-        self._require_open()
-        assert self._producer is not None
-        return (await describe(self._producer.client, [name])).get(name)
+        return (await describe(self._open_producer().client, [name])).get(name)
 
     async def _made(self, topic: str, name: str) -> Described:
-        assert self._admin is not None
-        made = await self._admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=self._replication)])
+        made = await self._open_admin().create_topics(
+            [NewTopic(name, num_partitions=1, replication_factor=self._replication)]
+        )
         for _, code, *why in made.topic_errors:
             if code not in (0, TopicAlreadyExistsError.errno):
                 raise BrokerError(f"cannot make the topic {topic}: {for_code(code).__name__} {why}")
@@ -420,7 +419,7 @@ class KafkaBroker:
 
     async def _look_once(self) -> None:
         """Ask for the topics in use. One that is gone is believed to be so at the second look: news spreads slowly."""
-        assert self._producer is not None
+        assert self._producer is not None  # this task ends before the producer does
         before = dict(self._topics)
         found = await describe(self._producer.client, list(before))
         changed = {name for name, known in before.items() if found.get(name) != known == self._topics.get(name)}
@@ -439,12 +438,21 @@ class KafkaBroker:
             reader.lose(f"records of {reader.topic} may have been missed: a background task failed: {error!r}")
 
     async def _broker_settings(self, *names: str) -> dict[str, str]:
-        assert self._producer is not None
-        assert self._admin is not None
-        node = str(self._producer.client.get_random_node())
+        node = str(self._open_producer().client.get_random_node())
         resource = ConfigResource(ConfigResourceType.BROKER, node, configs=dict.fromkeys(names))
-        (answer,) = await self._admin.describe_configs([resource])
+        (answer,) = await self._open_admin().describe_configs([resource])
         return {entry[0]: str(entry[1]) for described in answer.resources for entry in described[4]}
+
+    def _open_producer(self) -> AIOKafkaProducer:
+        """Return the producer. Raise BrokerClosed if the broker was closed, as it may be during any await."""
+        self._require_open()
+        assert self._producer is not None
+        return self._producer
+
+    def _open_admin(self) -> AIOKafkaAdminClient:
+        self._require_open()
+        assert self._admin is not None
+        return self._admin
 
     def _require_open(self) -> None:
         if self._closed:

@@ -8,7 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from chatlab.brokers.kafka.broker import KafkaBroker, identifier, offset
 from chatlab.brokers.names import escaped
-from chatlab.errors import BrokerError, SubscriptionLost
+from chatlab.errors import BrokerClosed, BrokerError, SubscriptionLost
 from chatlab.lab.engines.engine import Engine
 from tests.support.broker_cases import bodies, publish_all, read, topic
 
@@ -52,3 +52,21 @@ async def test_a_topic_that_kafka_cannot_name_is_refused(kafka_engine: Engine) -
         for bad in ("", "방" * 84):
             with pytest.raises(BrokerError, match="not a topic"):
                 await broker.publish(bad, b"x")
+
+
+@pytest.mark.parametrize("call", ["subscribe", "publish"])
+async def test_a_broker_closed_while_it_looks_a_topic_up_says_that_it_is_closed(
+    kafka_engine: Engine, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    broker = KafkaBroker(kafka_engine.url)
+    await broker.start()
+    look_up = broker._looked_up
+
+    async def close_meanwhile(name: str) -> object:
+        found = await look_up(name)
+        await broker.aclose()
+        return found
+
+    monkeypatch.setattr(broker, "_looked_up", close_meanwhile)
+    with pytest.raises(BrokerClosed):
+        await (broker.subscribe(topic()) if call == "subscribe" else broker.publish(topic(), b"x"))

@@ -19,6 +19,8 @@ from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, Subscri
 from chatlab.lab.engines.engine import Engine
 from tests.support.broker_cases import bodies, publish_all, read, topic, until
 
+pytestmark = pytest.mark.long
+
 Begin = Callable[[KafkaBroker, str], Awaitable[Reader]]
 
 WAYS: dict[str, Begin] = {

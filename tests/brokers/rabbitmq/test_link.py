@@ -21,6 +21,8 @@ from chatlab.lab.engines.engine import Engine
 from tests.support.broker_cases import PATIENCE, bodies, publish_all, read, topic, until
 from tests.support.rabbitmq_node import Node
 
+pytestmark = pytest.mark.long
+
 Begin = Callable[[RabbitMQBroker, str], Awaitable[Reader]]
 
 WAYS: dict[str, Begin] = {
