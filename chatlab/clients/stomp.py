@@ -251,7 +251,7 @@ class StompClient:
             self._closed()
 
     async def _run_connection(self, retry: Retry) -> None:
-        """Read one connection until it is lost, opening it unless `connect` did. Raise the reason if it should reopen."""
+        """Read a connection until it is lost, opening it unless `connect` did. Raise the reason if it should reopen."""
         link = self._link
         if link is None:
             self._move_to(ClientState.CONNECTING)

@@ -36,7 +36,7 @@ async def bodies(subscription: ClientSubscription, count: int) -> list[bytes]:
         return [(await anext(subscription)).body for _ in range(count)]
 
 
-async def test_what_is_sent_comes_back_to_a_subscriber(server: StompServer) -> None:
+async def test_a_sent_message_reaches_a_subscriber(server: StompServer) -> None:
     async with StompClient(server.url, login="kim") as client:
         assert client.state is ClientState.OPEN
         assert client.connected.get("user-name") == "kim"
@@ -60,7 +60,7 @@ async def test_what_is_sent_comes_back_to_a_subscriber(server: StompServer) -> N
         ("[1]", "[1]", ""),
     ],
 )
-async def test_a_message_that_is_refused_alone_is_refused_to_its_sender_and_the_session_goes_on(
+async def test_a_single_refused_message_raises_and_keeps_the_session(
     server: StompServer, body: str, words: str, field: str
 ) -> None:
     async with StompClient(server.url) as client:
@@ -72,7 +72,7 @@ async def test_a_message_that_is_refused_alone_is_refused_to_its_sender_and_the_
         await client.send("/topic/a", b"goes on")
 
 
-async def test_only_the_queue_for_errors_can_refuse_a_message(server: StompServer) -> None:
+async def test_only_the_error_queue_can_refuse_a_message(server: StompServer) -> None:
     async with StompClient(server.url) as client:
         subscription = await client.subscribe("/topic/a")
         forged = asyncio.create_task(client.send("/unwanted", b"no"))  # nobody listens there: it waits
@@ -86,7 +86,7 @@ async def test_only_the_queue_for_errors_can_refuse_a_message(server: StompServe
 
 @pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
 @pytest.mark.parametrize("ack", ["client", "client-individual"])
-async def test_messages_are_acknowledged_in_the_way_of_each_version(
+async def test_messages_are_acknowledged_as_each_version_requires(
     server: StompServer, version: str, ack: str
 ) -> None:
     async with StompClient(server.url, versions=(version,)) as client:
@@ -103,7 +103,7 @@ async def test_messages_are_acknowledged_in_the_way_of_each_version(
         )
 
 
-async def test_a_nack_brings_the_message_again(server: StompServer) -> None:
+async def test_a_nack_causes_a_redelivery(server: StompServer) -> None:
     async with StompClient(server.url) as client:
         subscription = await client.subscribe("/topic/a", ack="client-individual")
         await client.send("/topic/a", b"x")
@@ -132,7 +132,7 @@ async def test_a_transaction_is_all_or_nothing(server: StompServer) -> None:
         assert [message.body for message in server.messages] == [b"1", b"2", b"4"]
 
 
-async def test_many_sends_wait_for_their_receipts_at_once(server: StompServer) -> None:
+async def test_many_sends_can_wait_for_receipts_concurrently(server: StompServer) -> None:
     async with StompClient(server.url) as client:
         await asyncio.gather(*(client.send("/topic/a", str(n)) for n in range(50)))
         await client.send("/topic/a", b"last", receipt=False)
@@ -142,7 +142,7 @@ async def test_many_sends_wait_for_their_receipts_at_once(server: StompServer) -
 # --- Refusals ---
 
 
-async def test_a_refused_login_says_why_and_is_not_tried_again(server: StompServer) -> None:
+async def test_a_refused_login_raises_the_reason_and_is_not_retried(server: StompServer) -> None:
     client = StompClient(server.url, login="kim", passcode="wrong", backoff=SOON)
     with pytest.raises(StompError, match="access refused: passcode is not valid"):
         await client.connect()
@@ -168,7 +168,7 @@ async def test_a_server_without_stomp_is_a_connection_error() -> None:
             await StompClient(f"ws://127.0.0.1:{port}/").connect()
 
 
-async def test_a_server_that_never_answers_connect_is_given_up(server: StompServer) -> None:
+async def test_connecting_times_out_if_connect_is_not_answered(server: StompServer) -> None:
     server.silent = True
     with pytest.raises(ConnectionError, match=r"no CONNECTED from .* within 0\.2 s"):
         await StompClient(server.url, connect_timeout=0.2).connect()
@@ -183,7 +183,7 @@ async def test_a_refused_send_raises_where_it_was_sent(server: StompServer) -> N
         assert str(client.lost) == "'/refused' takes nothing"
 
 
-async def test_a_refused_subscription_raises_and_does_not_come_back(server: StompServer) -> None:
+async def test_a_refused_subscription_raises_and_is_not_restored(server: StompServer) -> None:
     async with StompClient(server.url, backoff=SOON) as client:
         with pytest.raises(StompError, match="'/refused' gives nothing"):
             await client.subscribe("/refused")
@@ -194,7 +194,7 @@ async def test_a_refused_subscription_raises_and_does_not_come_back(server: Stom
 # --- Losing the connection ---
 
 
-async def test_a_lost_connection_is_made_again_and_nothing_is_missed(server: StompServer) -> None:
+async def test_the_client_reconnects_and_misses_nothing(server: StompServer) -> None:
     states: list[ClientState] = []
     client = StompClient(server.url, backoff=SOON, on_change=lambda: states.append(client.state))
     async with client:
@@ -212,7 +212,7 @@ async def test_a_lost_connection_is_made_again_and_nothing_is_missed(server: Sto
         assert states[:4] == [ClientState.CONNECTING, ClientState.OPEN, ClientState.WAITING, ClientState.CONNECTING]
 
 
-async def test_what_was_not_acknowledged_comes_again_after_a_lost_connection(server: StompServer) -> None:
+async def test_unacknowledged_messages_are_redelivered_after_a_reconnect(server: StompServer) -> None:
     async with StompClient(server.url, backoff=SOON) as client:
         subscription = await client.subscribe("/topic/a", ack="client-individual")
         for body in (b"1", b"2", b"3"):
@@ -227,7 +227,7 @@ async def test_what_was_not_acknowledged_comes_again_after_a_lost_connection(ser
         assert subscription.last_id == "1"
 
 
-async def test_the_place_to_resume_from_is_behind_the_first_unacknowledged_message(server: StompServer) -> None:
+async def test_resuming_starts_before_the_first_unacknowledged_message(server: StompServer) -> None:
     async with StompClient(server.url) as client:
         subscription = await client.subscribe("/topic/a", ack="client-individual", last_id="0")
         for body in (b"1", b"2", b"3"):
@@ -241,7 +241,7 @@ async def test_the_place_to_resume_from_is_behind_the_first_unacknowledged_messa
         assert subscription.headers()["last-id"] == "3"
 
 
-async def test_a_subscription_begins_after_the_id_it_is_given(server: StompServer) -> None:
+async def test_a_subscription_starts_after_the_given_id(server: StompServer) -> None:
     for body in (b"1", b"2", b"3"):
         await server.publish("/topic/a", body)
     async with StompClient(server.url) as client:
@@ -249,7 +249,7 @@ async def test_a_subscription_begins_after_the_id_it_is_given(server: StompServe
         assert await bodies(subscription, 2) == [b"2", b"3"]
 
 
-async def test_a_receipt_that_cannot_come_any_more_is_an_error(server: StompServer) -> None:
+async def test_an_outstanding_receipt_fails_when_the_connection_is_lost(server: StompServer) -> None:
     async with StompClient(server.url, backoff=SOON) as client:
         server.silent = True
         sending = asyncio.create_task(client.send("/topic/a", b"x"))
@@ -260,7 +260,7 @@ async def test_a_receipt_that_cannot_come_any_more_is_an_error(server: StompServ
             await sending
 
 
-async def test_a_send_waits_while_the_client_is_connecting_again(server: StompServer) -> None:
+async def test_a_send_waits_while_the_client_reconnects(server: StompServer) -> None:
     async with StompClient(server.url, backoff=SOON) as client:
         await server.stop()
         await until(lambda: client.state is not ClientState.OPEN)
@@ -270,7 +270,7 @@ async def test_a_send_waits_while_the_client_is_connecting_again(server: StompSe
         assert [message.body for message in server.messages] == [b"patient"]
 
 
-async def test_without_reconnect_the_end_is_the_end(server: StompServer) -> None:
+async def test_without_reconnect_a_lost_connection_closes_the_client(server: StompServer) -> None:
     async with StompClient(server.url, reconnect=False) as client:
         subscription = await client.subscribe("/topic/a")
         client.drop()
@@ -281,7 +281,7 @@ async def test_without_reconnect_the_end_is_the_end(server: StompServer) -> None
             await client.send("/topic/a", b"x")
 
 
-async def test_a_client_may_connect_again_after_it_was_closed(server: StompServer) -> None:
+async def test_a_closed_client_may_connect_again(server: StompServer) -> None:
     client = StompClient(server.url)
     for _ in range(2):
         async with client:
@@ -290,7 +290,7 @@ async def test_a_client_may_connect_again_after_it_was_closed(server: StompServe
     assert len(server.messages) == 2
 
 
-async def test_closing_while_waiting_to_connect_again_is_quick(server: StompServer) -> None:
+async def test_closing_during_the_backoff_is_immediate(server: StompServer) -> None:
     client = StompClient(server.url, backoff=Backoff(first=100, longest=100))
     await client.connect()
     subscription = await client.subscribe("/topic/a")
@@ -301,7 +301,7 @@ async def test_closing_while_waiting_to_connect_again_is_quick(server: StompServ
     assert [message async for message in subscription] == []
 
 
-async def test_a_server_that_stays_away_is_tried_less_and_less_often(server: StompServer) -> None:
+async def test_reconnect_attempts_become_less_frequent(server: StompServer) -> None:
     waits: list[float] = []
     client = StompClient(server.url, backoff=Backoff(first=0.02, longest=0.08))
 
@@ -318,7 +318,7 @@ async def test_a_server_that_stays_away_is_tried_less_and_less_often(server: Sto
     assert min(pauses[2:]) >= 0.04, "from the third failure on, half of the longest wait at least"
 
 
-async def test_a_fault_of_the_client_is_logged_and_ends_its_subscriptions_with_it(
+async def test_an_internal_error_is_logged_and_ends_the_subscriptions(
     server: StompServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:
@@ -347,7 +347,7 @@ async def test_heart_beats_keep_a_quiet_connection_open_both_ways() -> None:
         assert session.closing is None
 
 
-async def test_a_server_that_falls_silent_is_noticed_and_another_connection_made() -> None:
+async def test_a_silent_server_is_detected_and_the_client_reconnects() -> None:
     async with StompServer(heart_beat=(100, 0)) as server:
         client = StompClient(server.url, heart_beat=(0, 100), backoff=SOON)
         async with client:
@@ -361,7 +361,7 @@ async def test_a_server_that_falls_silent_is_noticed_and_another_connection_made
 # --- A reader that does not read ---
 
 
-async def test_a_subscription_nobody_reads_ends_with_an_error_and_the_others_go_on(server: StompServer) -> None:
+async def test_an_unread_subscription_ends_with_an_error_and_others_continue(server: StompServer) -> None:
     async with StompClient(server.url) as client:
         lazy = await client.subscribe("/topic/a", max_waiting=2)
         other = await client.subscribe("/topic/a")

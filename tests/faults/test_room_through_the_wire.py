@@ -68,7 +68,7 @@ async def scene(policy: SlowReaderPolicy | None = None, ping: float = 20) -> Asy
         yield Scene(server, wire, unlucky, speaker, listener)
 
 
-async def test_behind_a_stalled_line_a_member_is_closed_and_the_others_are_as_quick_as_before() -> None:
+async def test_a_member_on_a_stalled_line_is_closed_and_delays_nobody() -> None:
     async with scene(SlowReaderPolicy(max_buffered=100_000, drain_seconds=0.2)) as at:
         before = max([await at.say("x" * 5000) for _ in range(60)])
         await until_text(at.unlucky)
@@ -80,7 +80,7 @@ async def test_behind_a_stalled_line_a_member_is_closed_and_the_others_are_as_qu
         assert during[len(during) // 2] < max(0.1, 2 * before)
 
 
-async def test_behind_a_slow_line_a_member_who_drains_in_time_reads_why_it_was_closed() -> None:
+async def test_a_slow_member_that_drains_in_time_reads_the_close_reason() -> None:
     async with scene(SlowReaderPolicy(max_buffered=30_000, drain_seconds=PATIENCE)) as at:
         at.wire.throttle(1000, sender="server")
         said = 0
@@ -98,7 +98,7 @@ async def test_behind_a_slow_line_a_member_who_drains_in_time_reads_why_it_was_c
         assert at.server.metrics().aborted == 0
 
 
-async def test_a_member_whose_line_goes_dead_is_taken_out_by_keep_alive() -> None:
+async def test_a_member_on_a_dead_line_is_dropped_by_keep_alive() -> None:
     async with scene(SlowReaderPolicy(drain_seconds=0), ping=0.2) as at:
         at.wire.half_open()
         await at.say("still here")
@@ -107,7 +107,7 @@ async def test_a_member_whose_line_goes_dead_is_taken_out_by_keep_alive() -> Non
         await at.say("still here")
 
 
-async def test_a_line_that_is_reset_in_the_middle_of_a_message_takes_out_its_member_alone() -> None:
+async def test_a_reset_in_the_middle_of_a_message_drops_only_its_member() -> None:
     async with scene() as at:
         at.wire.when(at.wire.reset, kind="text", sender="server")
         for n in range(20):
@@ -116,7 +116,7 @@ async def test_a_line_that_is_reset_in_the_middle_of_a_message_takes_out_its_mem
         assert at.server.metrics().departures == (Departure("Unlucky", 1006, "connection lost"),)
 
 
-async def test_half_a_message_is_no_message() -> None:
+async def test_an_incomplete_message_is_not_delivered() -> None:
     async with scene() as at:
         at.wire.cut(after=3000, sender="client")
         await at.unlucky.send("y" * 5000)
@@ -134,7 +134,7 @@ async def test_half_a_message_is_no_message() -> None:
     ],
     ids=["reserved bit", "mask bit", "first octet of the text"],
 )
-async def test_a_frame_that_arrives_damaged_closes_its_member_alone(
+async def test_a_damaged_frame_closes_only_its_member(
     skip: int, mask: int, code: int, reason: str
 ) -> None:
     async with scene() as at:

@@ -111,7 +111,7 @@ async def echoes() -> AsyncIterator[Echoes]:
 
 
 @pytest.mark.parametrize("split", [whole, byte_by_byte], ids=lambda split: split.__name__)
-async def test_what_the_autobahn_suite_asks_of_a_server(echoes: Echoes, split: Split) -> None:
+async def test_the_endpoint_passes_the_cases_of_the_autobahn_suite(echoes: Echoes, split: Split) -> None:
     for case in CASES:
         if split is whole or len(case.sent) < 5000:
             await _check(echoes, case, split)
@@ -134,7 +134,7 @@ def _seen(answer: Frame) -> tuple[bool, bytes]:
     return answer.header.is_control, answer.payload
 
 
-async def test_a_frame_that_is_not_masked_ends_the_connection(server: ChatServer) -> None:
+async def test_an_unmasked_frame_closes_the_connection(server: ChatServer) -> None:
     """RFC 6455, 5.1: "The server MUST close the connection upon receiving a frame that is not masked." """
     reader, writer = await raw_websocket(server.port)
     writer.write(frame(1, CONNECT, mask=None))
@@ -143,7 +143,7 @@ async def test_a_frame_that_is_not_masked_ends_the_connection(server: ChatServer
     writer.close()
 
 
-async def test_a_version_other_than_13_is_told_what_is_spoken(server: ChatServer) -> None:
+async def test_an_unsupported_version_is_answered_with_version_13(server: ChatServer) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(UPGRADE.replace(b"Version: 13", b"Version: 8"))
     answer = await reader.readuntil(b"\r\n\r\n")
@@ -151,7 +151,7 @@ async def test_a_version_other_than_13_is_told_what_is_spoken(server: ChatServer
     writer.close()
 
 
-async def test_what_comes_in_one_piece_with_the_request_is_not_lost(server: ChatServer) -> None:
+async def test_frames_sent_together_with_the_request_are_read(server: ChatServer) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(UPGRADE + text(CONNECT) + text(b"DISCONNECT\nreceipt:bye\n\n\0")[:9])
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
@@ -161,7 +161,7 @@ async def test_what_comes_in_one_piece_with_the_request_is_not_lost(server: Chat
     writer.close()
 
 
-async def test_a_message_in_fragments_with_a_ping_between_and_another_behind_it_in_order(echoes: Echoes) -> None:
+async def test_fragments_a_ping_between_them_and_the_next_message_are_answered_in_order(echoes: Echoes) -> None:
     reader, writer = await echoes.open()
     writer.write(text(b"one") + text(b"tw", fin=False) + ping(b"?") + more(b"o") + text(b"three") + close(1000))
     answers = parse_all(await reader.read())
@@ -172,7 +172,7 @@ async def test_a_message_in_fragments_with_a_ping_between_and_another_behind_it_
 # --- A message that the peer has to finish ---
 
 
-async def test_while_the_peer_finishes_one_message_it_gets_no_other_and_none_is_lost(echoes: Echoes) -> None:
+async def test_messages_wait_in_order_while_the_peer_finishes_one(echoes: Echoes) -> None:
     echoes.hold = asyncio.Event()
     reader, writer = await echoes.open()
     many = [b"%d" % number for number in range(5)]
@@ -199,7 +199,7 @@ async def test_reading_pauses_while_the_peer_finishes_a_message(echoes: Echoes) 
     writer.close()
 
 
-async def test_a_close_of_ours_is_answered_while_the_peer_finishes_a_message(echoes: Echoes) -> None:
+async def test_our_close_is_answered_while_the_peer_finishes_a_message(echoes: Echoes) -> None:
     echoes.hold = asyncio.Event()
     reader, writer = await echoes.open()
     writer.write(text(b"x") * 3)
@@ -213,7 +213,7 @@ async def test_a_close_of_ours_is_answered_while_the_peer_finishes_a_message(ech
     assert (len(echoes.heard), echoes.left, echoes.over) == (1, 1, 1)
 
 
-async def test_the_clients_close_counts_though_it_came_before_ours_and_waits_behind_a_message(echoes: Echoes) -> None:
+async def test_a_clients_close_queued_behind_a_message_answers_our_close(echoes: Echoes) -> None:
     echoes.hold = asyncio.Event()
     reader, writer = await echoes.open()
     writer.write(text(b"x") * 2 + close(1001))
@@ -226,7 +226,7 @@ async def test_the_clients_close_counts_though_it_came_before_ours_and_waits_beh
     assert echoes.heard == [b"x"]
 
 
-async def test_finishing_is_cancelled_when_the_client_is_gone_before_the_peer_is_told(echoes: Echoes) -> None:
+async def test_finish_is_cancelled_before_end_is_called_when_the_client_disconnects(echoes: Echoes) -> None:
     echoes.hold = asyncio.Event()
     _, writer = await echoes.open()
     writer.write(text(b"x") + text(b"never begun"))
@@ -237,7 +237,7 @@ async def test_finishing_is_cancelled_when_the_client_is_gone_before_the_peer_is
 
 
 @pytest.mark.parametrize("fault", ["bug", "gives up"])
-async def test_a_fault_in_finishing_drops_the_connection_and_is_logged(
+async def test_an_error_in_finish_drops_the_connection_and_is_logged(
     echoes: Echoes, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     echoes.hold = asyncio.Event()
@@ -269,7 +269,7 @@ async def test_reading_pauses_while_a_client_does_not_read_its_pongs(echoes: Ech
     writer.close()
 
 
-async def test_a_client_that_does_not_answer_our_close_is_cut_off(echoes: Echoes) -> None:
+async def test_a_client_that_does_not_answer_our_close_is_dropped(echoes: Echoes) -> None:
     echoes.settings = EndSettings(close_timeout=0.1)
     reader, writer = await echoes.open()
     writer.write(text(b"x"))
@@ -281,7 +281,7 @@ async def test_a_client_that_does_not_answer_our_close_is_cut_off(echoes: Echoes
     writer.close()
 
 
-async def test_after_a_broken_frame_our_close_arrives_though_the_client_goes_on_sending(echoes: Echoes) -> None:
+async def test_our_close_after_an_invalid_frame_arrives_while_the_client_keeps_sending(echoes: Echoes) -> None:
     reader, writer = await echoes.open()
     writer.write(frame(3) + text(bytes(1 << 20)) * 3)
     (answer,) = parse_all(await reader.read())
@@ -293,7 +293,7 @@ async def test_after_a_broken_frame_our_close_arrives_though_the_client_goes_on_
     assert echoes.heard == []
 
 
-async def test_a_client_that_leaves_without_a_word_is_no_matter(
+async def test_a_client_that_disconnects_without_a_close_is_cleaned_up(
     server: ChatServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)

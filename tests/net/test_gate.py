@@ -56,7 +56,7 @@ async def full() -> AsyncIterator[HttpServer]:
     await http.aclose(0)
 
 
-async def test_one_too_many_is_told_which_limit_it_is(full: HttpServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_connection_over_the_limit_gets_503_with_the_limits_name(full: HttpServer, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(5):
         answer = await ask(full, "/hello")
         assert answer.startswith(b"HTTP/1.1 503 ")
@@ -65,12 +65,12 @@ async def test_one_too_many_is_told_which_limit_it_is(full: HttpServer, caplog: 
     assert [record.message for record in caplog.records] == ["refused: over budget"]
 
 
-async def test_a_full_server_still_says_that_it_is_well(full: HttpServer) -> None:
+async def test_a_full_server_still_answers_health_checks(full: HttpServer) -> None:
     for _ in range(100):
         assert (await ask(full, "/healthz")).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_spare_places_cannot_be_held(full: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_spare_slots_are_freed_after_a_time_limit(full: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "SPARE_SECONDS", 0.2)
     idle = [await opened(full) for _ in range(40)]
     assert (await idle[-1][0].read()).startswith(b"HTTP/1.1 503 "), "beyond the spare places nobody waits"
@@ -80,7 +80,7 @@ async def test_spare_places_cannot_be_held(full: HttpServer, monkeypatch: pytest
     assert (await ask(full, "/healthz")).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_place_is_free_again_when_its_connection_ends() -> None:
+async def test_a_slot_is_freed_when_its_connection_closes() -> None:
     http = server_with(ConnectionSlots(total=1, per_address=1))
     await http.listen("127.0.0.1", 0)
     for _ in range(20):
@@ -90,7 +90,7 @@ async def test_a_place_is_free_again_when_its_connection_ends() -> None:
     assert http.gate.slots.addresses == 0
 
 
-async def test_an_address_with_its_share_is_refused_while_there_are_places() -> None:
+async def test_an_address_at_its_limit_is_refused_while_slots_are_free() -> None:
     http = server_with(ConnectionSlots(total=10, per_address=1))
     await http.listen("127.0.0.1", 0)
     _, writer = await opened(http)
@@ -100,7 +100,7 @@ async def test_an_address_with_its_share_is_refused_while_there_are_places() -> 
     await http.aclose(0)
 
 
-async def test_a_trusted_proxy_is_no_address_with_a_share() -> None:
+async def test_a_trusted_proxy_has_no_limit_per_address() -> None:
     http = server_with(ConnectionSlots(total=10, per_address=1), ("127.0.0.1",))
     await http.listen("127.0.0.1", 0)
     _, writer = await opened(http)

@@ -19,7 +19,7 @@ class Client:
         self.told = reason
 
 
-def test_who_holds_most_gives_way_and_the_others_stay() -> None:
+def test_the_largest_holder_is_dropped_and_the_others_stay() -> None:
     held, small, large, late = HeldOctets(log, limit=100), Client(), Client(), Client()
     held.update(small, 20)
     held.update(large, 70)
@@ -28,7 +28,7 @@ def test_who_holds_most_gives_way_and_the_others_stay() -> None:
     assert (held.total, held.dropped) == (31, 1)
 
 
-def test_the_same_client_is_counted_once_and_forgotten_when_it_is_done() -> None:
+def test_a_client_is_counted_once_and_forgotten_when_it_holds_nothing() -> None:
     held, one = HeldOctets(log, limit=100), Client()
     for size in (10, 50, 100, 0):
         held.update(one, size)
@@ -36,13 +36,13 @@ def test_the_same_client_is_counted_once_and_forgotten_when_it_is_done() -> None
     assert one.told == ""
 
 
-def test_one_alone_that_holds_too_much_gives_way() -> None:
+def test_a_single_holder_over_the_limit_is_dropped() -> None:
     held, one = HeldOctets(log, limit=100), Client()
     held.update(one, 101)
     assert one.told and held.total == 0
 
 
-def test_a_thousand_who_give_way_are_few_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_thousand_dropped_holders_make_few_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     held = HeldOctets(log, limit=10)
     for _ in range(1000):
         held.update(Client(), 11)

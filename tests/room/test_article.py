@@ -145,7 +145,7 @@ async def test_f8_one_session_that_does_not_read_stops_everybodys_messages() -> 
             assert first.close_code == 1011
 
 
-async def test_f8_the_room_that_holds_goes_on() -> None:
+async def test_f8_the_robust_room_keeps_delivering_despite_a_stalled_session() -> None:
     async with await room.start(send_buffer=SMALL) as server, enter(server) as first:
         with await RawMember.join(server.url, receive_buffer=SMALL):
             await sessions(server, 2)
@@ -178,7 +178,7 @@ async def test_f8_one_dead_session_in_the_registry_costs_the_sender_its_connecti
     assert "connection handler failed" in caplog.text
 
 
-async def test_f8_in_the_room_that_holds_a_dead_session_costs_nobody_anything() -> None:
+async def test_f8_a_dead_session_in_the_robust_room_costs_nobody_their_connection() -> None:
     async with await room.start() as server, enter(server) as sender:
         dying = await RawMember.join(server.url)
         await sessions(server, 2)

@@ -86,7 +86,7 @@ async def come_and_go(server: room.RoomServer, number: int, stop: asyncio.Event)
         await asyncio.sleep(dice.random())
 
 
-async def test_two_hundred_members_come_and_go_and_who_stays_misses_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_members_that_stay_miss_nothing_while_two_hundred_join_and_leave(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     stop = asyncio.Event()
     ready = asyncio.Barrier(STAYING)

@@ -254,7 +254,7 @@ pairs = st.one_of(
 
 
 @given(pairs, conversations, conversations, closes, st.booleans(), chunks)
-def test_each_hears_what_the_other_says_and_both_end_alike(
+def test_our_side_and_the_librarys_exchange_frames_and_close_alike(
     make: Callable[[], tuple[End, End]],
     by_client: list[Said],
     by_server: list[Said],

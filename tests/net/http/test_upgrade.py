@@ -47,7 +47,7 @@ async def served() -> AsyncIterator[Served]:
 
 
 @pytest.mark.parametrize("tail", [b"", b"\x81\x80abcd", b"x" * 200_000], ids=["nothing", "a frame", "a lot"])
-async def test_what_came_behind_the_request_is_handed_over_at_once(served: Served, tail: bytes) -> None:
+async def test_data_that_follows_the_upgrade_request_is_handed_over(served: Served, tail: bytes) -> None:
     _, writer = await served.connect()
     writer.write(UPGRADE + tail)
     async with asyncio.timeout(5):
@@ -56,7 +56,7 @@ async def test_what_came_behind_the_request_is_handed_over_at_once(served: Serve
     assert tail.startswith(taken) and bool(taken) == bool(tail)
 
 
-async def test_a_connection_is_known_from_its_first_moment_to_its_last(served: Served) -> None:
+async def test_a_servers_connections_are_listed_from_accept_to_close(served: Served) -> None:
     reader, writer = await served.connect()
     await until(lambda: transports_of(served.runner))
     transports = transports_of(served.runner)
@@ -71,5 +71,5 @@ async def test_a_connection_is_known_from_its_first_moment_to_its_last(served: S
     writer.close()
 
 
-async def test_a_server_that_does_not_run_has_no_connections() -> None:
+async def test_a_stopped_server_has_no_connections() -> None:
     assert transports_of(web.AppRunner(web.Application())) == []
