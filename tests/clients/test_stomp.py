@@ -25,7 +25,7 @@ async def server() -> AsyncIterator[StompServer]:
 
 
 async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
-    """Wait until the two tasks under test have got that far."""
+    """Wait until the two tasks under test have progressed that far."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  # two event sources, one of them a server of a few lines
             await asyncio.sleep(0.005)
@@ -75,7 +75,7 @@ async def test_a_single_refused_message_raises_and_keeps_the_session(
 async def test_only_the_error_queue_can_refuse_a_message(server: StompServer) -> None:
     async with StompClient(server.url) as client:
         subscription = await client.subscribe("/topic/a")
-        forged = asyncio.create_task(client.send("/unwanted", b"no"))  # nobody listens there: it waits
+        forged = asyncio.create_task(client.send("/unwanted", b"no"))  # without a subscriber there, it waits
         await until(lambda: server.received(Send) == 1)
         (name,) = client._receipts
         await server.publish("/topic/a", b"no", (("receipt-id", name),))
@@ -86,18 +86,16 @@ async def test_only_the_error_queue_can_refuse_a_message(server: StompServer) ->
 
 @pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
 @pytest.mark.parametrize("ack", ["client", "client-individual"])
-async def test_messages_are_acknowledged_as_each_version_requires(
-    server: StompServer, version: str, ack: str
-) -> None:
+async def test_messages_are_acknowledged_as_each_version_requires(server: StompServer, version: str, ack: str) -> None:
     async with StompClient(server.url, versions=(version,)) as client:
         subscription = await client.subscribe("/topic/a", ack=ack)
         for body in (b"1", b"2", b"3"):
             await client.send("/topic/a", body)
         first, second = await anext(subscription), await anext(subscription)
         assert await subscription.ack(second)
-        assert await subscription.ack(first) == (ack != "client")  # which acknowledges all before
+        assert await subscription.ack(first) == (ack != "client")  # which acknowledges all earlier messages
         assert not await subscription.ack(second)
-        await client.send("/topic/a", b"")  # the server has it all now
+        await client.send("/topic/a", b"")  # the server has received everything
         assert [len(event.deliveries) for event in server.events if isinstance(event, Ack)] == (
             [2] if ack == "client" else [1, 1]
         )
@@ -151,7 +149,7 @@ async def test_a_refused_login_raises_the_reason_and_is_not_retried(server: Stom
 
 async def test_nothing_to_connect_to_is_an_os_error(server: StompServer) -> None:
     await server.stop()
-    with pytest.raises(OSError):  # which one is the system's affair
+    with pytest.raises(OSError):  # which one depends on the system
         await StompClient(server.url).connect()
     await server.start()
 
@@ -201,7 +199,7 @@ async def test_the_client_reconnects_and_misses_nothing(server: StompServer) -> 
         subscription = await client.subscribe("/topic/a")
         await client.send("/topic/a", b"1")
         await client.send("/topic/a", b"2")
-        assert await bodies(subscription, 1) == [b"1"]  # 2 is here, though nobody has taken it yet
+        assert await bodies(subscription, 1) == [b"1"]  # 2 has been received, but not consumed yet
         await server.stop()
         await until(lambda: client.state is not ClientState.OPEN)
         await server.start()
@@ -222,7 +220,7 @@ async def test_unacknowledged_messages_are_redelivered_after_a_reconnect(server:
         await client.send("/topic/b", b"")  # the ACK has arrived
         client.drop()
         await until(lambda: client.attempts == 2 and client.state is ClientState.OPEN)
-        assert not await subscription.ack(two)  # the server does not know that delivery any more
+        assert not await subscription.ack(two)  # the server no longer knows that delivery
         assert await bodies(subscription, 2) == [b"2", b"3"]
         assert subscription.last_id == "1"
 
@@ -342,7 +340,7 @@ async def test_heart_beats_keep_a_quiet_connection_open_both_ways() -> None:
     async with StompServer(heart_beat=(50, 50)) as server, StompClient(server.url, heart_beat=(50, 50)) as client:
         (session,) = server.sessions
         assert session.heart_beat == (50, 50)
-        await asyncio.sleep(0.8)  # a side that had sent nothing would be held for dead after 0.55
+        await asyncio.sleep(0.8)  # a side that sent nothing would be considered dead after 0.55 s
         assert (client.state, client.attempts) == (ClientState.OPEN, 1)
         assert session.closing is None
 
@@ -358,7 +356,7 @@ async def test_a_silent_server_is_detected_and_the_client_reconnects() -> None:
             await until(lambda: client.state is ClientState.OPEN)
 
 
-# --- A reader that does not read ---
+# --- A reader that stops reading ---
 
 
 async def test_an_unread_subscription_ends_with_an_error_and_others_continue(server: StompServer) -> None:

@@ -1,4 +1,4 @@
-"""The room with one member behind a bad line, and two behind good ones who must not notice."""
+"""The room with one member on a bad line, and two on good lines that must not be affected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SMALL = 4096
 
 @dataclass
 class Scene:
-    """A room, its wire to Unlucky, and two members beside it."""
+    """A room, its wire to the member Unlucky, and two other members."""
 
     server: room.RoomServer
     wire: Wire
@@ -32,7 +32,7 @@ class Scene:
     listener: ClientConnection
 
     async def say(self, text: str) -> float:
-        """Have the speaker say `text`, and both good members see it, notices aside; how many seconds that took."""
+        """Let the speaker send `text`; return the seconds until both good members receive it, ignoring notices."""
         start = time.perf_counter()
         await self.speaker.send(text)
         for member in (self.speaker, self.listener):
@@ -47,7 +47,7 @@ class Scene:
 
 
 async def until_text(member: ClientConnection) -> str:
-    """The next line that is no notice."""
+    """Return the next line that is not a notice."""
     async with asyncio.timeout(PATIENCE):
         while (line := str(await member.recv())).startswith("* "):
             pass
@@ -56,7 +56,7 @@ async def until_text(member: ClientConnection) -> str:
 
 @asynccontextmanager
 async def scene(policy: SlowReaderPolicy | None = None, ping: float = 20) -> AsyncIterator[Scene]:
-    """Small buffers everywhere, so that a fault is felt after kilobytes."""
+    """Use small buffers everywhere, so that a fault shows after kilobytes."""
     async with (
         await room.start(policy=policy, send_buffer=SMALL, ping_interval=ping, ping_timeout=ping) as server,
         Wire(to=server.join_url("Unlucky"), window=SMALL) as wire,
@@ -134,9 +134,7 @@ async def test_an_incomplete_message_is_not_delivered() -> None:
     ],
     ids=["reserved bit", "mask bit", "first octet of the text"],
 )
-async def test_a_damaged_frame_closes_only_its_member(
-    skip: int, mask: int, code: int, reason: str
-) -> None:
+async def test_a_damaged_frame_closes_only_its_member(skip: int, mask: int, code: int, reason: str) -> None:
     async with scene() as at:
         at.wire.flip(skip=skip, mask=mask, sender="client")
         await at.unlucky.send("hello")

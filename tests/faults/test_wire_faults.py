@@ -1,4 +1,4 @@
-"""Each fault of the wire, met by a real `websockets` client and server."""
+"""Each fault of the wire, with a real `websockets` client and server."""
 
 import asyncio
 import struct
@@ -18,7 +18,7 @@ PATIENCE = 10.0
 
 
 class Echo:
-    """An echo server that remembers its connections, to be asked what they have seen."""
+    """An echo server that keeps its connections for inspection."""
 
     def __init__(self) -> None:
         self.seen: asyncio.Queue[ServerConnection] = asyncio.Queue()
@@ -33,7 +33,7 @@ class Echo:
 async def line(
     client: dict[str, Any] | None = None, **server: Any
 ) -> AsyncIterator[tuple[Wire, ClientConnection, Echo]]:
-    """A wire, a client connected through it, and the echo server behind it; no keep-alive but where a test asks."""
+    """A wire, a client connected through it, and the echo server behind it; no keep-alive unless a test asks for it."""
     echo = Echo()
     options: dict[str, Any] = {"ping_interval": None, "compression": None, "close_timeout": 0.2} | server
     async with serve(echo, "127.0.0.1", 0, **options) as running, Wire(to=address(running)) as wire:
@@ -51,7 +51,7 @@ async def within(awaitable: Any) -> Any:
 
 
 def held(wire: Wire, kind: str = "text") -> list[float]:
-    """How long the wire kept each event of that kind, in seconds."""
+    """Return how long the wire held each event of that kind, in seconds."""
     return [event.passed - event.until for event in wire.trace.filter(kind=kind) if event.passed is not None]
 
 
@@ -153,7 +153,7 @@ async def test_a_half_open_connection_is_detected_only_by_keep_alive() -> None:
     async with line(ping_interval=0.1, ping_timeout=0.2) as (wire, client, echo):
         server = await within(echo.seen.get())
         wire.half_open()
-        client.transport.abort()  # the laptop's lid is closed: nobody says goodbye
+        client.transport.abort()  # as if a laptop's lid was closed: no Close is sent
         await wire.wait_for("tcp", ("FIN", "RST"), sender="client")
         assert server.state is State.OPEN
         await within(server.wait_closed())
@@ -264,7 +264,7 @@ async def test_a_flipped_length_makes_the_receiver_wait_for_more() -> None:
         wire.flip(skip=1, mask=0x08, sender="client")  # 5 becomes 13
         await client.send("Hello")
         await wire.wait_for(kind="text", sender="client")
-        await client.send("..")  # its 8 octets are taken for the missing ones
+        await client.send("..")  # its 8 octets are read as the missing ones
         answer = await wire.wait_for(kind=("text", "close"), sender="server")
         assert answer.kind == "text" or struct.unpack("!H", answer.content[:2]) == (1007,)
 

@@ -1,4 +1,4 @@
-"""What a server logs is one line for each event, and no user can write a line of his own into it."""
+"""A server logs one line for each event, and user input cannot forge one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_input_cannot_forge_a_field(capsys: pytest.CaptureFixture[str]) -> None:
     journal.keep()
     eve = 'eve" user="Ana" remote=127.0.0.1'
     logging.getLogger("chatlab.chat").info("refused %s", eve, extra={"user": eve, "connection": "4f2a-1"})
-    # A reader of such lines finds a field where NAME= stands outside of quotes.
+    # A parser of such lines finds a field wherever NAME= occurs outside quotes.
     outside = re.sub(r'"(?:[^"\\]|\\.)*"', "…", capsys.readouterr().err)
     assert re.findall(r"(\w+)=", outside) == ["user", "connection"]
 
@@ -78,9 +78,7 @@ def test_json_lines_have_the_same_fields(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_line_break_in_user_input_is_escaped(
-    capsys: pytest.CaptureFixture[str], as_json: bool
-) -> None:
+def test_a_line_break_in_user_input_is_escaped(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
     journal.keep(as_json=as_json)
     said = "x\n13:00:00 INFO chatlab.chat all is well\r\x1b[2K\u2028\x85"
     logging.getLogger("chatlab.chat").info("refused %s", said, extra={"user": said})

@@ -1,4 +1,4 @@
-"""The log has a line for each of a few refusals, and one line for any number of them."""
+"""The log has a line for each of a few refusals, and one line with the number of many."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_lines_below_the_log_level_are_not_counted(caplog: pytest.LogCaptureFixt
     assert caplog.messages == []
 
 
-def test_the_count_is_logged_without_extra_fields(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_count_is_logged_as_a_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:

@@ -1,4 +1,4 @@
-"""The server's end of a WebSocket: what the protocol asks for, and clients that are deaf, silent, or gone."""
+"""The server's end of a WebSocket: the protocol, and clients that do not read, are silent, or have disconnected."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONNECT = b"CONNECT\naccept-version:1.2\nhost:x\n\n\0"
 
 
 class Echoes:
-    """Connections whose peer sends each message back, once `hold` is over, and notes what it was told."""
+    """Connections whose peer echoes each message, once `hold` is set, and records its calls."""
 
     def __init__(self) -> None:
         self.heard: list[bytes] = []
@@ -80,7 +80,7 @@ class Echoes:
 
 
 class Opening(asyncio.Protocol):
-    """Begins a WebSocket as soon as there is a connection: the handshake is not what is tested here."""
+    """Opens a WebSocket on each new connection without a handshake, which is not tested here."""
 
     def __init__(self, echoes: Echoes) -> None:
         self._echoes = echoes
@@ -219,7 +219,7 @@ async def test_a_clients_close_queued_behind_a_message_answers_our_close(echoes:
     writer.write(text(b"x") * 2 + close(1001))
     await until(lambda: echoes.heard and echoes.end_of_the_last.unread)
     echoes.end_of_the_last.close(1001, "")
-    async with asyncio.timeout(5):  # and not until the time for answering is over
+    async with asyncio.timeout(5):  # without waiting for the close timeout
         assert await reader.read() == b"\x88\x02\x03\xe9"
     writer.close()
     await until(lambda: echoes.over)
@@ -246,7 +246,7 @@ async def test_an_error_in_finish_drops_the_connection_and_is_logged(
     writer.write(text(fault.encode()))
     with pytest.raises(ConnectionError):
         assert await reader.read() == b""
-        raise ConnectionResetError  # an event loop may tell a reset as an end
+        raise ConnectionResetError  # an event loop may report a reset as an end
     (record,) = caplog.records
     assert record.getMessage().startswith("connection dropped") and vars(record)["connection"] == "1"
     assert ("ZeroDivisionError" in caplog.text) == (fault == "bug")
@@ -254,7 +254,7 @@ async def test_an_error_in_finish_drops_the_connection_and_is_logged(
     await until(lambda: echoes.over)
 
 
-# --- A client that does not read, says nothing, or goes ---
+# --- Clients that do not read, are silent, or disconnect ---
 
 
 async def test_reading_pauses_while_a_client_does_not_read_its_pongs(echoes: Echoes) -> None:

@@ -1,4 +1,4 @@
-"""Writing straight to the socket: in order with what the transport writes, and never to what is another's by now."""
+"""Direct writes to the socket: in order with the transport's writes, and never to a reused descriptor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [
 
 
 class Silent:
-    """A peer that says nothing."""
+    """A peer that never sends."""
 
     def receive(self, data: bytes, text: bool) -> bool:
         return True
@@ -35,7 +35,7 @@ class Silent:
 
 
 class Former(asyncio.Protocol):
-    """The protocol that had the connection before the WebSocket's end took it over."""
+    """The connection's protocol before the WebSocket's end took it over."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -107,10 +107,10 @@ async def test_direct_and_transport_writes_arrive_in_order_at_a_slow_reader(pair
         del expected[:size]
 
     for number in range(60):
-        send(b"%06d" % number * 100_000)  # the kernel takes some of these, then part of one, then none
+        send(b"%06d" % number * 100_000)  # the kernel accepts some of these, then part of one, then none
         if number % 3 == 0:
             await read(50_000)
-        if number % 20 == 0:  # the client catches up, and the next goes directly again
+        if number % 20 == 0:  # the client catches up, and the next write is direct again
             await read(len(expected))
             send(b"directly")
     assert ways == {True, False}

@@ -1,4 +1,4 @@
-"""The fan-out by itself, writing to sinks that keep what they get; the tests of the room run it on sockets."""
+"""The fan-out on its own, with sinks in memory; the room's tests use it on sockets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chatlab.net.fanout import Fanout, Group, Lagging, Meter, SlowReaderPolicy
 
 
 class Reader:
-    """A sink in memory. With `stalled`, the "kernel" takes nothing, and what is written waits."""
+    """A sink in memory. With `stalled`, the "kernel" accepts nothing, and writes are buffered."""
 
     descriptor: int | None = None
 
@@ -171,7 +171,7 @@ async def test_a_reader_over_the_buffer_limit_is_closed_and_then_aborted(
         await turn()
     assert slow.closed == (1013, "too slow: 24 bytes unread")
     assert slow.closes == 1
-    assert slow.writes == [b"12345678"] * 3  # the write that found more than 10 waiting was the last
+    assert slow.writes == [b"12345678"] * 3  # the last write was the one that found more than 10 bytes buffered
     assert quick.writes == [b"12345678"] * 5
     async with asyncio.timeout(5):
         await slow.gone.wait()
@@ -233,11 +233,11 @@ async def test_a_reader_that_catches_up_is_not_slow() -> None:
 
 def test_lag_is_measured_from_the_oldest_unread_byte() -> None:
     lagging = Lagging(written=100, mark=100, since=0.0)
-    lagging.update(written=50, buffered=100, now=1.0)  # 50 taken of the first 100
+    lagging.update(written=50, buffered=100, now=1.0)  # 50 of the first 100 accepted
     assert lagging.since == 0.0
-    lagging.update(written=50, buffered=100, now=2.0)  # 100 taken: all that waited at 0.0
+    lagging.update(written=50, buffered=100, now=2.0)  # 100 accepted: all that was buffered at 0.0
     assert lagging.since == 2.0
-    lagging.update(written=0, buffered=1, now=3.0)  # 199 taken, 200 were written by 2.0
+    lagging.update(written=0, buffered=1, now=3.0)  # 199 accepted of the 200 written by 2.0
     assert lagging.since == 2.0
     lagging.update(written=0, buffered=0, now=4.0)
     assert lagging.since == 4.0
@@ -295,7 +295,7 @@ def test_under_random_joins_leaves_and_sends_each_sink_gets_its_messages_in_orde
 
 
 async def compare_with_a_model(steps: list[Step]) -> None:
-    """The model: bytes appended at once to each who is in."""
+    """The model: bytes appended immediately to each member."""
     fanout = Fanout()
     readers = [Reader() for _ in range(4)]
     groups: list[Group[Reader]] = [fanout.group() for _ in range(3)]

@@ -1,4 +1,4 @@
-"""The gate before an HTTP server: who finds no place is told so, and who asks after our health is answered."""
+"""The gate in front of an HTTP server: clients without a slot are refused with a reason, health checks are answered."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ async def full() -> AsyncIterator[HttpServer]:
     await http.aclose(0)
 
 
-async def test_a_connection_over_the_limit_gets_503_with_the_limits_name(full: HttpServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_connection_over_the_limit_gets_503_with_the_limits_name(
+    full: HttpServer, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(5):
         answer = await ask(full, "/hello")
         assert answer.startswith(b"HTTP/1.1 503 ")
@@ -73,7 +75,9 @@ async def test_a_full_server_still_answers_health_checks(full: HttpServer) -> No
 async def test_spare_slots_are_freed_after_a_time_limit(full: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "SPARE_SECONDS", 0.2)
     idle = [await opened(full) for _ in range(40)]
-    assert (await idle[-1][0].read()).startswith(b"HTTP/1.1 503 "), "beyond the spare places nobody waits"
+    assert (await idle[-1][0].read()).startswith(b"HTTP/1.1 503 "), (
+        "connections beyond the spare slots are refused at once"
+    )
     for reader, writer in idle:
         await reader.read()
         writer.close()

@@ -1,4 +1,4 @@
-"""What all clients of a server make it hold is added up, and the one that holds most gives way."""
+"""The octets that all clients of a server make it hold are added up, and the largest holder is dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every server of the package judges an upgrade by one rule: the same request gets the same answer everywhere."""
+"""Every server of the package applies one rule to upgrades: the same request gets the same answer everywhere."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ SERVERS: dict[str, tuple[Start, str]] = {
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", KEY)
 OWN = "127.0.0.1:PORT"
-CLASS = "https://class.example"  # the origin that the servers below are told to let in
+CLASS = "https://class.example"  # the origin that the servers below allow
 
 
 async def ask(port: int, path: str, *lines: str) -> int:
-    """Send a GET with these header lines; PORT stands for the server's. Return the status of the answer."""
+    """Send a GET with these header lines; PORT is replaced by the server's port. Return the status."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = "\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""]).replace("PORT", str(port))
     writer.write(head.encode())

@@ -1,4 +1,4 @@
-"""Places: how many connections there may be, what an address is, and whom to believe about it."""
+"""Connection slots: limits on connections, how addresses are counted, and which proxies are trusted."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_loopback_is_counted_only_on_request() -> None:
 @pytest.mark.parametrize(
     ("peer", "forwarded_for", "client"),
     [
-        ("198.51.100.9", ["192.0.2.7"], "198.51.100.9"),  # no proxy that is trusted
+        ("198.51.100.9", ["192.0.2.7"], "198.51.100.9"),  # not a trusted proxy
         ("10.0.0.1", ["192.0.2.7"], "192.0.2.7"),
         ("10.0.0.1", ["203.0.113.1, 192.0.2.7"], "192.0.2.7"),  # the first was written by the client
         ("10.0.0.1", ["203.0.113.1", "192.0.2.7, 10.0.0.2"], "192.0.2.7"),
@@ -86,7 +86,7 @@ def test_loopback_is_counted_only_on_request() -> None:
         ("", ["192.0.2.7"], ""),
     ],
 )
-def test_a_client_behind_proxies_is_the_peer_of_the_outermost_trusted_proxy(
+def test_the_client_is_the_last_forwarded_address_that_is_no_trusted_proxy(
     peer: str, forwarded_for: list[str], client: str
 ) -> None:
     assert TrustedProxies(["10.0.0.0/8"]).client_behind(peer, forwarded_for) == client

@@ -1,4 +1,4 @@
-"""What chatlab rests on in the library `websockets`, and that its servers stop in time whatever their clients do."""
+"""What chatlab relies on in the `websockets` library, and that servers stop in time whatever their clients do."""
 
 from __future__ import annotations
 

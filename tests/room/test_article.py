@@ -1,4 +1,4 @@
-"""The article's room: what it promises (C11 to C16), and how it breaks (F8, F9), beside the room that holds."""
+"""The article's room: what it promises (C11 to C16), and how it fails (F8, F9), compared with the robust room."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_c13_sessions_come_while_the_registry_is_read() -> None:
             assert await receive(speaker) == [f"Server received: {sent}"]
             sent += 1
         await asyncio.gather(*visits)
-        # Sessions that go are another matter: see the dead session below.
+        # For sessions that close, see the dead session below.
 
 
 async def test_c14_every_text_goes_to_every_session_the_senders_too() -> None:
@@ -114,7 +114,7 @@ async def test_shutdown_closes_every_session_with_1001() -> None:
 
 
 async def fill_up(speaker: ClientConnection, patience: float) -> int:
-    """Send until no echo comes back within `patience` seconds; how many did. At most 60, for a room that holds."""
+    """Send until no echo arrives within `patience` seconds; return their number, at most 60 (in a robust room)."""
     for echoed in range(60):
         await speaker.send("x" * 5000)
         try:

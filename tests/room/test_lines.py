@@ -27,7 +27,7 @@ def test_a_line_is_split_into_its_parts(line: str, parts: Parts) -> None:
     assert parts_of(line) == parts
 
 
-def test_parts_are_encoded_without_empty_fields() -> None:
+def test_parts_are_encoded_without_missing_fields() -> None:
     assert msgspec.json.encode(Parts("text", sender="Ana", text="")) == b'{"kind":"text","from":"Ana","text":""}'
     assert msgspec.json.encode(Parts("you", name="Ana")) == b'{"kind":"you","name":"Ana"}'
 
@@ -60,7 +60,7 @@ def test_line_breaks_and_controls_are_replaced(text: str, shown: str) -> None:
 
 
 def test_no_name_contains_a_separator_of_the_line() -> None:
-    """Whatever a name holds that is let in, a line with it is taken apart into that name and the text."""
+    """Check that a line with any accepted name splits into that name and the text."""
     for number in range(sys.maxunicode + 1):
         if 0xD800 <= number < 0xE000:
             continue

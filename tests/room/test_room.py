@@ -1,4 +1,4 @@
-"""The room that holds, on real sockets: what members see, who may come in, and who is shown out."""
+"""The robust room on real sockets: what members receive, which clients are admitted, and which are closed."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from chatlab.room.server import RoomServer
 from tests.support import conversation
 from tests.support.raw_member import RawMember
 
-TIMEOUT = 10.0  # for what should take milliseconds
+TIMEOUT = 10.0  # for operations that should take milliseconds
 
 
 def enter(server: RoomServer, name: str | None = None, **options: object) -> connect:
-    """A member who always reads on (max_queue): else it would not see the answer to its own close."""
+    """Return a member that never stops reading (max_queue), or it would not see the answer to its own Close."""
     return connect(server.join_url(name), compression=None, proxy=None, max_queue=None, **options)  # type: ignore[arg-type]  # passed on
 
 
 async def receive(member: ClientConnection, count: int) -> list[str]:
-    """The next `count` lines a member sees."""
+    """Return the next `count` lines a member receives."""
     async with asyncio.timeout(TIMEOUT):
         return [str(await member.recv()) for _ in range(count)]
 
@@ -51,7 +51,7 @@ def the_room(server: RoomServer) -> Room:
     return server.room
 
 
-# --- What members see ---
+# --- What members receive ---
 
 
 async def test_every_text_reaches_all_members_including_its_sender() -> None:
@@ -130,7 +130,7 @@ async def test_concurrent_messages_from_four_members_reach_all_in_the_same_order
             assert mine == [f"Server received: {number}.{n}" for n in range(50)]
 
 
-# --- One write for what comes in one turn ---
+# --- One write per loop turn ---
 
 
 async def test_messages_that_arrive_together_are_joined_into_one_write_per_member() -> None:
@@ -173,7 +173,7 @@ def test_a_batch_of_frames_is_split_into_its_texts() -> None:
     assert list(texts_in(frames)) == texts
 
 
-# --- Members who do not keep up, or vanish ---
+# --- Members that do not keep up, or disconnect ---
 
 # Small buffers on both sides, so that a stall shows after kilobytes, not megabytes.
 SMALL = 4096
@@ -331,11 +331,11 @@ async def test_a_member_that_keeps_flooding_is_closed_with_1008() -> None:
         assert await receive(watcher, 1) == ["Server received: quiet again"]
 
 
-# --- Who may come in ---
+# --- Admission ---
 
 
 async def join_from(server: RoomServer, origin: str | None) -> int:
-    """The HTTP status a handshake from a page of `origin` is answered with."""
+    """Return the HTTP status of a handshake from a page of `origin`."""
     try:
         async with connect(server.join_url(), origin=origin, compression=None, proxy=None):  # type: ignore[arg-type]  # a str
             return 101
@@ -443,7 +443,7 @@ async def test_shutdown_is_bounded_despite_stalled_silent_and_half_open_connecti
     monkeypatch.setattr("chatlab.room.server.SHUTDOWN_SECONDS", 0.1)
     server = await room.start(send_buffer=SMALL)
     reader, writer = await asyncio.open_connection(server.host, server.port)
-    writer.write(b"GET /room HTTP/1.1\r\nHost: x\r\n")  # and no more: a handshake that never ends
+    writer.write(b"GET /room HTTP/1.1\r\nHost: x\r\n")  # an incomplete handshake
     async with enter(server) as speaker:
         with await RawMember.join(server.url, receive_buffer=SMALL):
             await until(lambda: len(server.metrics().members) == 2, "both are in")

@@ -1,4 +1,4 @@
-"""One room on two servers, over a broker: in memory, and on a real Redis that goes away and comes back."""
+"""One room on two servers, over a broker: in memory, and on a real Redis that is killed and restarted."""
 
 import asyncio
 import os
@@ -60,9 +60,7 @@ async def test_servers_on_different_brokers_do_not_share_messages(stack: AsyncEx
     assert not any("들려요?" in text for text in nuri.received)
 
 
-async def test_the_shared_room_recovers_after_redis_is_killed(
-    stack: AsyncExitStack, fresh_redis: Engine
-) -> None:
+async def test_the_shared_room_recovers_after_redis_is_killed(stack: AsyncExitStack, fresh_redis: Engine) -> None:
     brokers = [await stack.enter_async_context(RedisStreamsBroker(fresh_redis.url)) for _ in range(2)]
     one, two = [await stack.enter_async_context(await shared_room.start(broker)) for broker in brokers]
     garam, nuri = await member(stack, one, "가람"), await member(stack, two, "Nuri")
@@ -91,7 +89,9 @@ async def test_members_are_notified_of_possible_loss_on_an_engine_without_histor
     await garam.heard("Server received from 가람: 다시")
 
 
-async def test_a_text_the_broker_may_have_stored_is_reported_as_not_confirmed(stack: AsyncExitStack, fresh_redis: Engine) -> None:
+async def test_a_text_the_broker_may_have_stored_is_reported_as_not_confirmed(
+    stack: AsyncExitStack, fresh_redis: Engine
+) -> None:
     broker = await stack.enter_async_context(RedisStreamsBroker(fresh_redis.url, patience=0.5))
     server = await stack.enter_async_context(await shared_room.start(broker))
     garam = await member(stack, server, "가람")
@@ -105,7 +105,7 @@ async def test_a_text_the_broker_may_have_stored_is_reported_as_not_confirmed(st
 
 
 class Interrupted(MemoryBroker):
-    """Its subscriptions can be ended as an engine ends them, and not be had again until `back` is set."""
+    """A broker whose subscriptions can be ended as by an engine, and not renewed until `back` is set."""
 
     def __init__(self) -> None:
         super().__init__()

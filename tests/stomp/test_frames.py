@@ -43,7 +43,7 @@ def fault(data: bytes, version: str | None = "1.2", limits: Limits | None = None
     return str(caught.value)
 
 
-# --- Frames, however they are cut ---
+# --- Frames, however they are split ---
 
 FRAMES = [
     (SEND, [A_SEND]),
@@ -122,7 +122,7 @@ def test_the_version_may_be_set_between_two_frames_of_one_message() -> None:
     assert second.get("x") == "a:b"
 
 
-# --- Escapes and line ends, version by version ---
+# --- Escapes and line ends by version ---
 
 
 @pytest.mark.parametrize(
@@ -170,14 +170,14 @@ def test_a_cr_inside_a_line_is_an_error_in_1_2() -> None:
     assert fault(b"SEND\nx:a\rb\n\n\0") == r"carriage return inside a header line: in STOMP 1.2 it is written \r"
 
 
-def test_escape_and_unescape_are_inverses() -> None:
+def test_escape_and_unescape_follow_the_version() -> None:
     assert escape("a:b\r", "1.2") == r"a\cb\r"
     assert escape("a:b\r", "1.1") == "a\\cb\r"
     assert unescape(r"a\cb", "1.1") == "a:b"
     assert unescape(r"a\cb", "1.0") == r"a\cb"
 
 
-# --- Faults ---
+# --- Invalid frames ---
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_a_body_adds_its_content_length_in_octets() -> None:
     assert Frame("SEND", (("a", "b"),), "안녕".encode()).serialize() == "SEND\na:b\ncontent-length:6\n\n안녕\0".encode()
     assert Frame("SEND", (), b"\0").serialize() == b"SEND\ncontent-length:1\n\n\0\0"
     padded = b"SEND\ncontent-length:005\n\nhello\0"
-    assert [frame.serialize() for frame in parse(padded)] == [padded]  # a number of octets all the same
+    assert [frame.serialize() for frame in parse(padded)] == [padded]  # leading zeros are allowed
     assert Frame("DISCONNECT").serialize() == b"DISCONNECT\n\n\0"
 
 
@@ -386,7 +386,7 @@ def test_a_subscription_without_an_id_has_no_header_for_it() -> None:
 def test_a_message_is_escaped_for_each_version() -> None:
     message = MessageFrame("/t", "1", b"", [("x", "a:b"), ("line\nend", "y"), ("z", "c\nd")])
     assert message.tail("1.2") == b"message-id:1\ndestination:/t\nx:a\\cb\nline\\nend:y\nz:c\\nd\n\n\0"
-    # 1.0 has no way to say a line feed: those headers stay behind, the message does not
+    # 1.0 cannot represent a line feed: such headers are left out of the message
     assert message.tail("1.0") == b"message-id:1\ndestination:/t\nx:a:b\n\n\0"
 
 

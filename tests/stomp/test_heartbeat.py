@@ -1,4 +1,4 @@
-"""Heart-beats: what two sides agree on, and when each is due."""
+"""Heart-beats: the agreed intervals, and when each is due."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chatlab.stomp.heartbeat import HeartBeat, agree, parse_heart_beat
     [
         ((0, 0), (0, 0), (0, 0)),
         ((10, 20), (0, 0), (0, 0)),
-        ((10, 20), (30, 40), (40, 30)),  # the larger figure, in each direction
+        ((10, 20), (30, 40), (40, 30)),  # the larger number, in each direction
         ((50, 60), (30, 40), (50, 60)),
         ((0, 20), (30, 40), (0, 30)),  # we cannot send
         ((10, 0), (30, 40), (40, 0)),  # we want nothing

@@ -26,7 +26,7 @@ CONNECT = b"CONNECT\naccept-version:%b\nhost:x\n\n\0"
 
 
 class Clock:
-    """Tells the time it was told."""
+    """A clock that is set by hand."""
 
     now = 1000.0
 
@@ -57,12 +57,12 @@ def subscribed(session: ServerSession, ack: str = "auto", id: str = "s", destina
 
 
 def fault(session: ServerSession, data: bytes) -> bytes:
-    """Feed a faulty frame; return the ERROR without its body."""
+    """Feed an invalid frame; return the ERROR without its body."""
     assert session.receive_data(data) == []
     (error,) = session.data_to_send()
     assert session.closing is not None
     assert session.closing.code == 1002
-    assert session.receive_data(b"SEND\ndestination:/t\n\n\0") == []  # nothing is heard any more
+    assert session.receive_data(b"SEND\ndestination:/t\n\n\0") == []  # later frames are ignored
     return error.partition(b"\n\n")[0]
 
 
@@ -100,7 +100,7 @@ def test_connect_is_answered_with_connected(command: str, split: Split) -> None:
     (event,) = [event for piece in split(data) for event in session.receive_data(piece)]
     assert isinstance(event, Connect)
     assert (event.login, event.passcode, event.host) == ("kim", "a:b", "x")
-    assert session.data_to_send() == []  # the application is asked first
+    assert session.data_to_send() == []  # the application must answer first
     session.connected("kim", "s1", (("extra", "yes"),))
     assert session.data_to_send() == [
         b"CONNECTED\nversion:1.2\nheart-beat:10000,20000\nserver:chatlab/1\nsession:s1\nuser-name:kim\nextra:yes\n\n\0"
@@ -165,7 +165,7 @@ def test_connected_may_only_answer_a_connect() -> None:
 )
 def test_the_first_frame_must_be_a_valid_connect(data: bytes, message: str) -> None:
     error = fault(ServerSession(), data)
-    assert error.split(b"\n")[1] == b"message:" + message.encode()  # before the version is known nothing is escaped
+    assert error.split(b"\n")[1] == b"message:" + message.encode()  # nothing is escaped before the version is known
     assert b"version:1.2,1.1,1.0" in error
 
 
@@ -175,7 +175,7 @@ def test_the_clients_first_supported_subprotocol_is_chosen() -> None:
     assert choose_subprotocol([]) is None
 
 
-# --- What each frame needs ---
+# --- What each frame requires ---
 
 FAULTS = [
     ("1.2", b"CONNECT\naccept-version:1.2\n\n\0", "CONNECT a second time: this session is connected already"),
@@ -236,7 +236,7 @@ def test_before_connected_an_error_is_written_without_escapes() -> None:
     session.error("access refused: no", event=event)
     assert session.data_to_send() == [b"ERROR\nmessage:access refused: no\n\n\0"]
     session = ServerSession()
-    session.receive_data(CONNECT % b"1.2" + b"SEND\nreceipt:a\\nb\n\n\0")  # a receipt that 1.0 cannot say
+    session.receive_data(CONNECT % b"1.2" + b"SEND\nreceipt:a\\nb\n\n\0")  # a receipt that 1.0 cannot represent
     assert session.data_to_send()[0].startswith(b"ERROR\nmessage:SEND without the header 'destination'\ncontent-type")
 
 
@@ -336,7 +336,7 @@ def test_answering_an_event_twice_is_an_error() -> None:
         session.done(event)
 
 
-# --- DISCONNECT and the end ---
+# --- DISCONNECT and shutdown ---
 
 
 def test_disconnect_closes_after_its_receipt() -> None:
@@ -519,7 +519,7 @@ def test_a_transaction_has_no_effect_before_its_commit() -> None:
         b"BEGIN\ntransaction:t\n\n\0SEND\ndestination:/t\ntransaction:t\nreceipt:1\n\nx\0ACK\nid:1\ntransaction:t\n\n\0"
     )
     assert session.receive_data(frames) == []
-    assert session.data_to_send() == [b"RECEIPT\nreceipt-id:1\n\n\0"]  # it is kept, and that is all it means
+    assert session.data_to_send() == [b"RECEIPT\nreceipt-id:1\n\n\0"]  # which means only that the frame is stored
     assert len(subscription.pending) == 1
     commit = one(session, b"COMMIT\ntransaction:t\nreceipt:2\n\n\0")
     assert isinstance(commit, Commit)
@@ -564,7 +564,7 @@ def test_a_commit_skips_messages_acknowledged_since() -> None:
     for name in ("m1", "m2"):
         session.message(subscription, MessageFrame("/t", name, b""))
     session.receive_data(b"BEGIN\ntransaction:t\n\n\0ACK\nid:1\ntransaction:t\n\n\0")
-    session.done(one(session, b"ACK\nid:2\n\n\0"))  # cumulative: it was about the first one, too
+    session.done(one(session, b"ACK\nid:2\n\n\0"))  # cumulative: it covers the first one too
     session.data_to_send()
     commit = one(session, b"COMMIT\ntransaction:t\nreceipt:1\n\n\0")
     assert isinstance(commit, Commit)
@@ -580,7 +580,7 @@ def test_a_commit_with_an_ack_of_an_ended_subscription_is_an_error() -> None:
     session = connected()
     session.message(subscribed(session, "client"), MessageFrame("/t", "m", b""))
     session.receive_data(b"BEGIN\ntransaction:t\n\n\0ACK\nid:1\ntransaction:t\n\n\0")
-    session.done(one(session, b"UNSUBSCRIBE\nid:s\n\n\0"))  # what was sent on it goes to another
+    session.done(one(session, b"UNSUBSCRIBE\nid:s\n\n\0"))  # its unacknowledged message is returned
     session.data_to_send()
     error = fault(session, b"COMMIT\ntransaction:t\n\n\0")
     assert message_of(error) == "ACK of id '1': no such message waits to be acknowledged"
@@ -680,10 +680,10 @@ def test_heart_beats_are_sent_when_nothing_else_is() -> None:
     clock.now = 1000.5
     session.done(one(session, b"SEND\ndestination:/t\nreceipt:1\n\n\0"))
     session.data_to_send()
-    assert session.deadline() == pytest.approx(1001.3)  # a frame is as good
+    assert session.deadline() == pytest.approx(1001.3)  # a frame counts as a heart-beat
     clock.now = 1000.9
     session.record_sent()
-    assert session.deadline() == pytest.approx(1001.7)  # so is one that went past the session
+    assert session.deadline() == pytest.approx(1001.7)  # so does data sent past the session
     clock.now = 1001.7
     session.tick()
     assert session.data_to_send() == [b"\n"]
@@ -699,7 +699,7 @@ def test_a_client_that_falls_silent_is_closed_with_an_error() -> None:
     session.tick()
     assert session.closing is None
     clock.now = 1005.9
-    session.receive_data(b"SEND\ndesti")  # any octets count, half a frame too
+    session.receive_data(b"SEND\ndesti")  # any octets count, even an incomplete frame
     clock.now = 1008.9
     session.tick()
     (error,) = session.data_to_send()

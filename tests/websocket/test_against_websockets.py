@@ -57,7 +57,7 @@ chunks = st.lists(st.integers(1, 200), min_size=1, max_size=8)
 
 @dataclass
 class Hand:
-    """The connection by hand."""
+    """Our own connection."""
 
     connection: Connection
     heard: list[Said]
@@ -109,7 +109,7 @@ class Hand:
 
 @dataclass
 class Library:
-    """The library, without I/O too."""
+    """The library's connection, also without I/O."""
 
     protocol: Protocol
     heard: list[Said]
@@ -170,13 +170,13 @@ End = Hand | Library
 
 
 def carry(a: End, b: End, sizes: list[int]) -> None:
-    """Carry what each has said to the other, in pieces of these sizes by turns, until both are silent."""
+    """Transfer each side's output to the other, in pieces of these sizes, until neither sends any more."""
     turn = 0
     waiting = {id(a): b"", id(b): b""}
     while True:
         for speaker, listener in ((a, b), (b, a)):
             data = waiting[id(speaker)] + speaker.data_to_send()
-            size = max(sizes[turn % len(sizes)], len(data) // 500)  # a long payload would take all day in small ones
+            size = max(sizes[turn % len(sizes)], len(data) // 500)  # a long payload would take too long in small pieces
             turn += 1
             if data:
                 listener.hear(data[:size])
@@ -189,7 +189,7 @@ def carry(a: End, b: End, sizes: list[int]) -> None:
 
 
 def heard_of(said: list[Said]) -> list[Said]:
-    """What the other side hears of what one says, Pongs in answer to Pings left aside."""
+    """Return what the other side receives, without the Pongs that answer Pings."""
     heard: list[Said] = []
     for what in said:
         if what[0] == "fragments":
@@ -294,7 +294,7 @@ def test_both_servers_refuse_a_request_that_lacks_a_header(name: str) -> None:
     library = ServerProtocol()
     library.receive_data(data)
     events = library.events_received()
-    if name == "Host":  # the library leaves this one to whoever stands before it
+    if name == "Host":  # the library leaves this check to a proxy in front of it
         return
     (event,) = events
     assert isinstance(event, Request)

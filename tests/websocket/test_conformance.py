@@ -39,7 +39,7 @@ def test_case(case: Case, split: Split) -> None:
 
 
 class TestFailFast:
-    """6.4: text that can no longer become UTF-8 is refused at the octet that spoils it."""
+    """6.4: text that can no longer become valid UTF-8 is refused at the octet that breaks it."""
 
     good, spoils, rest = b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4", b"\x90", b"\x80\x80edited"
 
@@ -112,7 +112,7 @@ class TestSizes:
 
 
 def sentences(size: int, count: int) -> list[bytes]:
-    """Text that compresses as speech does."""
+    """Return text that compresses like natural language."""
     rng = random.Random(size)
     words = ["".join(rng.choices("etaoin shrdlu", k=rng.randrange(2, 9))) for _ in range(500)]
     return ["{} ".format(" ".join(rng.choices(words, k=size // 4 + 1))).encode()[:size] for _ in range(count)]
@@ -134,9 +134,7 @@ class TestCompression:
         ],
         ids=str,
     )
-    def test_a_compressed_message_is_echoed_compressed(
-        self, parameters: Parameters, fragment: int, size: int
-    ) -> None:
+    def test_a_compressed_message_is_echoed_compressed(self, parameters: Parameters, fragment: int, size: int) -> None:
         client = Deflater(parameters.client_max_window_bits, parameters.client_no_context_takeover)
         theirs = Inflater(parameters.server_max_window_bits, parameters.server_no_context_takeover)
         server = Connection.opened(Side.SERVER, parameters)

@@ -51,7 +51,7 @@ def feed(connection: Connection, data: bytes, split: Split) -> list[Event]:
 
 
 def failure(connection: Connection, data: bytes) -> tuple[int, str]:
-    """The code and the reason of the Close that `data` makes the connection send."""
+    """Return the code and reason of the Close that the connection sends in response to `data`."""
     events = list(connection.receive_data(data))
     assert isinstance(events[-1], Failed)
     sent = connection.close_sent
@@ -113,7 +113,7 @@ def _steps(connection: Connection) -> list[tuple[State, tuple[Cause, State]]]:
 
 @pytest.mark.parametrize("split", SPLITS, ids=lambda split: split.__name__)
 class TestOpening:
-    """Section 4, with the octets of the first frames behind the handshake's last."""
+    """Section 4, with the first frames directly after the handshake."""
 
     def test_a_server_answers_the_request_and_reads_on(self, split: Split) -> None:
         connection = Connection(Side.SERVER)
@@ -293,7 +293,7 @@ class TestSending:
 
 @pytest.mark.parametrize("split", SPLITS, ids=lambda split: split.__name__)
 class TestReceiving:
-    """Section 5; what breaks its rules, one by one, is in test_conformance.py."""
+    """Section 5; test_conformance.py has the violations of its rules."""
 
     def test_text_and_binary(self, split: Split) -> None:
         assert feed(server(), text("한글".encode()) + binary(b"\xff"), split) == [Message("한글"), Message(b"\xff")]
@@ -364,7 +364,7 @@ class TestLimits:
 
 
 class TestClosing:
-    """Section 7: both sides, both ways round."""
+    """Section 7, for both sides in both roles."""
 
     def test_the_peer_starts(self) -> None:
         connection = server()

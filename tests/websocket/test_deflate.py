@@ -163,7 +163,7 @@ def test_a_message_survives_compression_however_it_is_split(
 
 
 def test_output_fits_a_window_of_eight_bits_although_zlib_has_none() -> None:
-    # zlib's own inflater, given a window of 256 octets and no more, must never be pointed further back than that.
+    # zlib's own inflater, given a window of 256 octets and no more, must never need to look further back than that.
     random.seed(8)
     deflater, inflater = Deflater(window_bits=8), zlib.decompressobj(wbits=-8)
     vocabulary = [random.randbytes(random.randrange(3, 40)) for _ in range(12)]

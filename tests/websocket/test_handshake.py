@@ -290,9 +290,7 @@ class TestAccept:
             (request_with(Sec_WebSocket_Extensions="a b"), 400, "Sec-WebSocket-Extensions does not parse at 'b'"),
         ],
     )
-    def test_each_broken_rule_has_its_status_and_message(
-        self, request_: Request, status: int, message: str
-    ) -> None:
+    def test_each_broken_rule_has_its_status_and_message(self, request_: Request, status: int, message: str) -> None:
         error = refused(request_)
         assert (error.status, str(error)) == (status, message)
         answer = read_response(refuse(error).serialize())
@@ -322,7 +320,7 @@ class TestAccept:
             ("chat, superchat", ["superchat", "chat"], "superchat"),
             ("chat", ["superchat"], None),
             ("chat", [], None),
-            ("Chat", ["chat"], None),  # 4.1: the value is compared as it stands
+            ("Chat", ["chat"], None),  # 4.1: the comparison is case-sensitive
         ],
     )
     def test_the_servers_first_requested_subprotocol_is_chosen(
@@ -425,7 +423,7 @@ class TestMakeRequest:
     @pytest.mark.parametrize(
         "url", ["http://a/", "ws:///a", "ws://a/#b", "ws://a#", "ws://[/", "a", "ws://a/한", "ws://a/b c"]
     )
-    def test_a_url_with_another_scheme_is_refused(self, url: str) -> None:
+    def test_an_invalid_websocket_url_is_refused(self, url: str) -> None:
         with pytest.raises(LocalProtocolError, match="not a WebSocket URL"):
             make_request(url)
 

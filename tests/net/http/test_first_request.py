@@ -1,4 +1,4 @@
-"""Who connects and never gets to the point is cut off in time, however busy it looks; whoever did is left in peace."""
+"""A connection that never sends a whole request is cut off in time, even if data arrives; others are left alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
 class Guarded:
-    """A server that cuts off who sends no request, and answers once it is let."""
+    """A server that cuts off clients that send no request, and answers once it is allowed to."""
 
     def __init__(self) -> None:
         self.answering = asyncio.Event()
@@ -48,7 +48,7 @@ class Guarded:
             writer.close()
 
     async def until_one_more_is_cut_off(self) -> None:
-        """Have somebody else come and loiter for all the time there is: whoever was here before has been longer."""
+        """Let another client connect and stay silent until it is cut off: earlier clients have waited longer."""
         async with self.client() as (reader, _), asyncio.timeout(10):
             assert await reader.read() == CUT_OFF
 
@@ -109,7 +109,7 @@ async def test_an_incomplete_second_request_is_cut_off_even_while_data_arrives(s
                 with suppress(ConnectionError):
                     writer.write(b"x")
             await asyncio.sleep(SECONDS / 10)
-        # A reset for octets that nobody reads any more may overtake the answer.
+        # A reset for unread octets may overtake the answer.
         assert isinstance(heard.exception(), ConnectionResetError) or heard.result() == CUT_OFF
 
 

@@ -1,4 +1,4 @@
-"""Every route of a server judges by the name that was asked for, those that do not exist too."""
+"""Every route of a server checks the request's Host, even routes that do not exist."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ async def served(names: list[str]) -> HttpServer:
     return http
 
 
-async def test_a_request_for_a_known_host_is_answered_and_for_an_unknown_one_refused(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_request_for_a_known_host_is_answered_and_for_an_unknown_one_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
     http = await served(["Chat.Example"])
     assert (await get(http.port, "/", "Host: chat.example:443")).body == "here"

@@ -1,4 +1,4 @@
-"""What aiohttp does not document, and we rest on: how its handlers are made, and what they say of themselves."""
+"""The undocumented parts of aiohttp that we rely on: how its handlers are created, and their attributes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ async def test_what_is_not_http_is_answered_400_and_leaves_no_traceback(
     assert [record.getMessage() for record in caplog.records if record.exc_info or record.name != "chatlab.test"] == []
 
 
-async def test_two_thousand_malformed_requests_make_few_log_lines(server: HttpServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_two_thousand_malformed_requests_make_few_log_lines(
+    server: HttpServer, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     for _ in range(20):
         await asyncio.gather(*(say(server.port, b"NO HTTP\r\n\r\n") for _ in range(100)))
@@ -90,7 +92,7 @@ async def test_a_handler_reports_an_incomplete_request(server: HttpServer) -> No
     await half(b"ngth: 0\r\n\r\n", False)
     await reader.readuntil(b"\r\n\r\n")
     await half(POST, True)
-    await half(b"Content-Length: 4\r\n\r\n\r\n\r\n" + POST, True)  # in one piece with what came before
+    await half(b"Content-Length: 4\r\n\r\n\r\n\r\n" + POST, True)  # together with the previous request
     await half(b"Content-Length: 0\r\n\r\n", False)
     writer.close()
 

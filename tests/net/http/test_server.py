@@ -1,4 +1,4 @@
-"""HTTP on our own sockets: what is under way may end by itself, and what cannot end is cut off in time."""
+"""HTTP on our own sockets: active requests may finish, and those that do not are aborted at the deadline."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_an_unfinished_request_is_aborted_at_the_shutdown_deadline(slow: S
     assert 0.3 <= await slow.seconds_to_stop(0.3) < 0.8
     with pytest.raises(ConnectionError):
         assert await reader.read() == b""
-        raise ConnectionResetError  # an event loop may tell a reset as an end
+        raise ConnectionResetError  # an event loop may report a reset as an end
     writer.close()
 
 

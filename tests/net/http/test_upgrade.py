@@ -1,4 +1,4 @@
-"""What chatlab uses of aiohttp that aiohttp does not document: if this fails, a new version has changed it."""
+"""The undocumented parts of aiohttp that chatlab uses: if a test fails, a new version has changed them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UPGRADE = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgra
 
 
 class Served:
-    """An aiohttp server that upgrades, and notes what came behind the request."""
+    """An aiohttp server that upgrades, and records the data that followed the request."""
 
     def __init__(self) -> None:
         self.tail: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
