@@ -162,7 +162,7 @@ def python_of(path: Path) -> str:
 SOURCES = [*sorted((ROOT / "chatlab").rglob("*.py")), *sorted((ROOT / "notebooks").glob("*.ipynb"))]
 
 
-def heedless(tree: ast.AST) -> Iterator[str]:
+def calls_without_proxy_rule(tree: ast.AST) -> Iterator[str]:
     """Return the calls in this source that would use a proxy for this machine."""
     imported = {
         alias.asname or alias.name
@@ -183,4 +183,4 @@ def heedless(tree: ast.AST) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_client_in_a_lesson_asks_a_proxy_for_this_machine(path: Path) -> None:
-    assert list(heedless(ast.parse(python_of(path), feature_version=(3, 11)))) == []
+    assert list(calls_without_proxy_rule(ast.parse(python_of(path), feature_version=(3, 11)))) == []

@@ -255,7 +255,7 @@ def origin_allowed(origin: str | None, host: str | None, allowed: Sequence[str] 
     page = _authority(origin)
     if page is None or host is None or page != _authority(f"{origin.partition(':')[0]}://{host}"):
         return False
-    return _is_nobody_elses(page[0])
+    return _cannot_be_rebound(page[0])
 
 
 def check_origin(headers: Headers, allowed: Sequence[str] = ()) -> str | None:
@@ -298,7 +298,7 @@ def check_host(request: Request, names: Collection[str], origins: Sequence[str] 
         return
     known = _authority(f"http://{host}")
     name = known[0].rstrip(".") if known is not None else ""
-    if HOST_NAME.fullmatch(name) and ("." not in name or _is_nobody_elses(name) or name in names):
+    if HOST_NAME.fullmatch(name) and ("." not in name or _cannot_be_rebound(name) or name in names):
         return
     check_origin(request.headers, origins)
     if not HOST_NAME.fullmatch(name):
@@ -325,7 +325,7 @@ def _host_of(origin: str) -> str:
     return known[0] if known is not None else ""
 
 
-def _is_nobody_elses(host: str) -> bool:
+def _cannot_be_rebound(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, 6.3: always this machine
         return True
     try:

@@ -13,7 +13,7 @@ from chatlab.logs import setup as journal
 
 
 @pytest.fixture(autouse=True)
-def loggers_as_they_were() -> Iterator[None]:
+def restored_loggers() -> Iterator[None]:
     root, ours = logging.getLogger(), logging.getLogger("chatlab")
     handlers, levels = root.handlers[:], (root.level, ours.level)
     yield

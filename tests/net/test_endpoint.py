@@ -29,11 +29,11 @@ class Echoes:
     """Connections whose peer echoes each message, once `hold` is set, and records its calls."""
 
     def __init__(self) -> None:
-        self.heard: list[bytes] = []
+        self.received: list[bytes] = []
         self.kinds: list[bool] = []
         self.begun = 0
-        self.over = 0
-        self.left = 0  # messages whose echo was cancelled
+        self.ended = 0
+        self.cancelled = 0  # messages whose echo was cancelled
         self.hold: asyncio.Event | None = None
         self.settings = EndSettings(close_timeout=10)
         self.websocket: Connection
@@ -54,7 +54,7 @@ class Echoes:
         self._server.close()
 
     def receive(self, data: bytes, text: bool) -> bool:
-        self.heard.append(data)
+        self.received.append(data)
         self.kinds.append(text)
         if self.hold is None:
             self.end_of_the_last.write(websocket_frame(data))
@@ -62,11 +62,11 @@ class Echoes:
 
     async def finish(self) -> None:
         assert self.hold is not None
-        data = self.heard[-1]
+        data = self.received[-1]
         try:
             await self.hold.wait()
         except asyncio.CancelledError:
-            self.left += 1
+            self.cancelled += 1
             raise
         if data == b"bug":
             raise ZeroDivisionError
@@ -75,8 +75,8 @@ class Echoes:
         self.end_of_the_last.write(websocket_frame(data))
 
     def end(self) -> None:
-        self.left_before_the_end = self.left
-        self.over += 1
+        self.cancelled_before_the_end = self.cancelled
+        self.ended += 1
 
 
 class Opening(asyncio.Protocol):
@@ -115,7 +115,7 @@ async def test_the_endpoint_passes_the_cases_of_the_autobahn_suite(echoes: Echoe
     for case in CASES:
         if split is whole or len(case.sent) < 5000:
             await _check(echoes, case, split)
-    await until(lambda: echoes.over == echoes.begun)
+    await until(lambda: echoes.ended == echoes.begun)
 
 
 async def _check(echoes: Echoes, case: Case, split: Split) -> None:
@@ -177,9 +177,9 @@ async def test_messages_wait_in_order_while_the_peer_finishes_one(echoes: Echoes
     reader, writer = await echoes.open()
     many = [b"%d" % number for number in range(5)]
     writer.write(b"".join(map(text, many)) + ping(b"?"))
-    await until(lambda: echoes.heard)
+    await until(lambda: echoes.received)
     writer.write(text(b"last") + close(1000))
-    assert echoes.heard == [b"0"]
+    assert echoes.received == [b"0"]
     echoes.hold.set()
     answers = [answer.payload for answer in parse_all(await reader.read())]
     assert answers == [*many, b"?", b"last", b"\x03\xe8"]
@@ -193,7 +193,7 @@ async def test_reading_pauses_while_the_peer_finishes_a_message(echoes: Echoes) 
     writer.write(text(bytes(size)) * count)
     await until(lambda: not echoes.end_of_the_last.transport.is_reading())
     assert READ_AHEAD < echoes.end_of_the_last.unread < READ_AHEAD + (1 << 18)
-    assert len(echoes.heard) == 1
+    assert len(echoes.received) == 1
     echoes.hold.set()
     assert len(await reader.readexactly(count * (size + 4))) == count * (size + 4)
     writer.close()
@@ -203,37 +203,37 @@ async def test_our_close_is_answered_while_the_peer_finishes_a_message(echoes: E
     echoes.hold = asyncio.Event()
     reader, writer = await echoes.open()
     writer.write(text(b"x") * 3)
-    await until(lambda: echoes.heard)
+    await until(lambda: echoes.received)
     echoes.end_of_the_last.close(1001, "server shutting down")
     assert (await reader.readexactly(24))[2:] == b"\x03\xe9server shutting down"
     writer.write(close(1001))
     assert await reader.read() == b""
     writer.close()
-    await until(lambda: echoes.over)
-    assert (len(echoes.heard), echoes.left, echoes.over) == (1, 1, 1)
+    await until(lambda: echoes.ended)
+    assert (len(echoes.received), echoes.cancelled, echoes.ended) == (1, 1, 1)
 
 
 async def test_a_clients_close_queued_behind_a_message_answers_our_close(echoes: Echoes) -> None:
     echoes.hold = asyncio.Event()
     reader, writer = await echoes.open()
     writer.write(text(b"x") * 2 + close(1001))
-    await until(lambda: echoes.heard and echoes.end_of_the_last.unread)
+    await until(lambda: echoes.received and echoes.end_of_the_last.unread)
     echoes.end_of_the_last.close(1001, "")
     async with asyncio.timeout(5):  # without waiting for the close timeout
         assert await reader.read() == b"\x88\x02\x03\xe9"
     writer.close()
-    await until(lambda: echoes.over)
-    assert echoes.heard == [b"x"]
+    await until(lambda: echoes.ended)
+    assert echoes.received == [b"x"]
 
 
 async def test_finish_is_cancelled_before_end_is_called_when_the_client_disconnects(echoes: Echoes) -> None:
     echoes.hold = asyncio.Event()
     _, writer = await echoes.open()
     writer.write(text(b"x") + text(b"never begun"))
-    await until(lambda: echoes.heard)
+    await until(lambda: echoes.received)
     writer.transport.abort()
-    await until(lambda: echoes.over)
-    assert (echoes.heard, echoes.left_before_the_end, echoes.over) == ([b"x"], 1, 1)
+    await until(lambda: echoes.ended)
+    assert (echoes.received, echoes.cancelled_before_the_end, echoes.ended) == ([b"x"], 1, 1)
 
 
 @pytest.mark.parametrize("fault", ["bug", "gives up"])
@@ -251,7 +251,7 @@ async def test_an_error_in_finish_drops_the_connection_and_is_logged(
     assert record.getMessage().startswith("connection dropped") and vars(record)["connection"] == "1"
     assert ("ZeroDivisionError" in caplog.text) == (fault == "bug")
     writer.close()
-    await until(lambda: echoes.over)
+    await until(lambda: echoes.ended)
 
 
 # --- Clients that do not read, are silent, or disconnect ---
@@ -277,7 +277,7 @@ async def test_a_client_that_does_not_answer_our_close_is_dropped(echoes: Echoes
     echoes.end_of_the_last.close(1008, "slow reader" * 20)
     (answer,) = parse_all(await reader.read())
     assert answer.payload == b"\x03\xf0" + (b"slow reader" * 20)[:123]
-    await until(lambda: echoes.over)
+    await until(lambda: echoes.ended)
     writer.close()
 
 
@@ -289,8 +289,8 @@ async def test_our_close_after_an_invalid_frame_arrives_while_the_client_keeps_s
     writer.write(text(bytes(1 << 20)))
     await writer.drain()
     writer.close()
-    await until(lambda: echoes.over)
-    assert echoes.heard == []
+    await until(lambda: echoes.ended)
+    assert echoes.received == []
 
 
 async def test_a_client_that_disconnects_without_a_close_is_cleaned_up(

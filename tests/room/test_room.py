@@ -46,7 +46,7 @@ async def until(condition: Callable[[], object], what: str) -> None:
         raise AssertionError(f"not within {TIMEOUT:g} s: {what}") from None
 
 
-def the_room(server: RoomServer) -> Room:
+def room_of(server: RoomServer) -> Room:
     assert isinstance(server.room, Room)
     return server.room
 
@@ -212,7 +212,7 @@ async def test_a_slow_member_that_resumes_reading_gets_every_message_and_the_clo
                 await receive(speaker, 1)
                 sent += 1
             reading = asyncio.create_task(slow.read_to_the_end())
-            await until(lambda: not the_room(server).fanout.buffered(), "all was read")
+            await until(lambda: not room_of(server).fanout.buffered(), "all was read")
             await slow.send(conversation.close(1008))
             *texts, close = await reading
         numbers = [int(frame.payload.split(b":")[1]) for frame in texts]
@@ -490,7 +490,7 @@ async def test_metrics_include_messages_per_second() -> None:
         await member.send("x")
         await receive(member, 1)
         await until(lambda: server.metrics().messages_per_second > 0, "the second has ended")
-        assert server.metrics().messages_per_second == pytest.approx(1 / the_room(server).fanout.meter.seconds)
+        assert server.metrics().messages_per_second == pytest.approx(1 / room_of(server).fanout.meter.seconds)
 
 
 async def test_an_ipv6_address_is_shown_in_brackets() -> None:

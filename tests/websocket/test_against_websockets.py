@@ -1,5 +1,5 @@
-"""The library `websockets` and the connection by hand as oracles for each other: each one's client with the other's
-server, whole conversations in random pieces. What one says, the other must have heard, and both end in the same way."""
+"""The `websockets` library and our own connection as oracles for each other: each one's client with the other's
+server, whole conversations in random pieces. Each side must receive what the other sends, and both end alike."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from chatlab.websocket.handshake import make_request
 
 URL = "ws://localhost/chat"
 
-# What is said, and what is heard: ("text", "Hello"), ("binary", b"…"), ("ping", b"…"), ("close", code, reason)…
+# What is sent or received: ("text", "Hello"), ("binary", b"…"), ("ping", b"…"), ("close", code, reason)…
 Said = tuple
 
 payloads = st.binary(max_size=40) | st.integers(120, 130).map(bytes) | st.integers(65530, 65540).map(bytes)
@@ -60,7 +60,7 @@ class Hand:
     """Our own connection."""
 
     connection: Connection
-    heard: list[Said]
+    received: list[Said]
 
     def say(self, what: Said) -> None:
         match what:
@@ -88,15 +88,15 @@ class Hand:
     def _note(self, event: Event) -> None:
         match event:
             case Message(str() as data):
-                self.heard.append(("text", data))
+                self.received.append(("text", data))
             case Message(data):
-                self.heard.append(("binary", data))
+                self.received.append(("binary", data))
             case Ping(data):
-                self.heard.append(("ping", data))
+                self.received.append(("ping", data))
             case Pong(data):
-                self.heard.append(("pong", data))
+                self.received.append(("pong", data))
             case CloseReceived(close):
-                self.heard.append(("close", close.code, close.reason))
+                self.received.append(("close", close.code, close.reason))
             case Refused(error) | Failed(error):
                 raise AssertionError(error)
             case Opened() | Closed():
@@ -112,7 +112,7 @@ class Library:
     """The library's connection, also without I/O."""
 
     protocol: Protocol
-    heard: list[Said]
+    received: list[Said]
     parts: list[bytes]
     kind: LibraryOpcode = LibraryOpcode.TEXT
 
@@ -150,16 +150,16 @@ class Library:
         if frame.opcode is LibraryOpcode.CLOSE:
             received = self.protocol.close_rcvd
             assert received is not None
-            self.heard.append(("close", received.code, received.reason))
+            self.received.append(("close", received.code, received.reason))
         elif frame.opcode in (LibraryOpcode.PING, LibraryOpcode.PONG):
-            self.heard.append((frame.opcode.name.lower(), bytes(frame.data)))
+            self.received.append((frame.opcode.name.lower(), bytes(frame.data)))
         else:
             self.kind = frame.opcode if frame.opcode is not LibraryOpcode.CONT else self.kind
             self.parts.append(bytes(frame.data))
             if frame.fin:
                 data = b"".join(self.parts)
                 self.parts.clear()
-                self.heard.append(("text", data.decode()) if self.kind is LibraryOpcode.TEXT else ("binary", data))
+                self.received.append(("text", data.decode()) if self.kind is LibraryOpcode.TEXT else ("binary", data))
 
     @property
     def open(self) -> bool:
@@ -188,24 +188,24 @@ def carry(a: End, b: End, sizes: list[int]) -> None:
             waiting = {id(end): data for end, data in silent}
 
 
-def heard_of(said: list[Said]) -> list[Said]:
+def received_from(said: list[Said]) -> list[Said]:
     """Return what the other side receives, without the Pongs that answer Pings."""
-    heard: list[Said] = []
+    received: list[Said] = []
     for what in said:
         if what[0] == "fragments":
-            heard += [("ping", what[2])] * (len(what[1]) - 1)
-            heard.append(("text", "".join(what[1])))
+            received += [("ping", what[2])] * (len(what[1]) - 1)
+            received.append(("text", "".join(what[1])))
         elif what[0] != "pong":
-            heard.append(what)
-    return heard
+            received.append(what)
+    return received
 
 
-def without_pongs(heard: list[Said]) -> list[Said]:
-    return [what for what in heard if what[0] != "pong"]
+def without_pongs(received: list[Said]) -> list[Said]:
+    return [what for what in received if what[0] != "pong"]
 
 
-def pong_count(heard: list[Said]) -> int:
-    return sum(what[0] == "pong" for what in heard)
+def pong_count(received: list[Said]) -> int:
+    return sum(what[0] == "pong" for what in received)
 
 
 def our_client() -> Hand:
@@ -271,15 +271,15 @@ def test_our_side_and_the_librarys_exchange_frames_and_close_alike(
     for what in by_server:
         server.say(what)
     carry(client, server, sizes)
-    assert without_pongs(server.heard) == heard_of(by_client)
-    assert without_pongs(client.heard) == heard_of(by_server)
-    pings_and_pongs = pong_count(by_server) + sum(what[0] == "ping" for what in heard_of(by_client))
-    assert pong_count(client.heard) == pings_and_pongs
+    assert without_pongs(server.received) == received_from(by_client)
+    assert without_pongs(client.received) == received_from(by_server)
+    pings_and_pongs = pong_count(by_server) + sum(what[0] == "ping" for what in received_from(by_client))
+    assert pong_count(client.received) == pings_and_pongs
     (closer, other) = (client, server) if client_closes else (server, client)
     closer.say(close)
     carry(client, server, sizes)
-    assert other.heard[-1] == close
-    assert closer.heard[-1][:2] == close[:2]
+    assert other.received[-1] == close
+    assert closer.received[-1][:2] == close[:2]
     assert not client.open
     assert not server.open
 
