@@ -423,16 +423,16 @@ def _print_limits(wanted: bool) -> None:
 
 def _place_limits(given: list[str] | None) -> list[str] | None:
     """The same for the servers that limit their connections alone."""
-    from chatlab.net.places import PlaceLimits
+    from chatlab.net.places import ConnectionLimits
 
     try:
-        PlaceLimits.parse(given or ())
+        ConnectionLimits.parse(given or ())
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     return given
 
 
-def _print_place_limits(wanted: bool) -> None:
+def _print_connection_limits(wanted: bool) -> None:
     if not wanted:
         return
     from chatlab.chat.budgets import TABLE, Budgets
@@ -453,8 +453,9 @@ PlaceLimit = Annotated[
         help="How many connections there may be; --limits prints the names. Repeat it for more.",
     ),
 ]
-PrintPlaceLimits = Annotated[
-    bool, typer.Option("--limits", help="Print all limits, and leave.", callback=_print_place_limits, is_eager=True)
+PrintConnectionLimits = Annotated[
+    bool,
+    typer.Option("--limits", help="Print all limits, and leave.", callback=_print_connection_limits, is_eager=True),
 ]
 Proxies = Annotated[
     list[str] | None,
@@ -523,16 +524,16 @@ def echo(
     host_name: HostNames = None,
     by_hand: Annotated[bool, typer.Option("--by-hand", help="The server written by hand in lesson 02.")] = False,
     limit: PlaceLimit = None,
-    limits: PrintPlaceLimits = False,
+    limits: PrintConnectionLimits = False,
     until_stdin_ends: UntilStdinEnds = False,
 ) -> None:
     """The smallest server: what you say comes back, in both directions at once."""
     from chatlab import echo as echo_server
-    from chatlab.net.places import PlaceLimits
+    from chatlab.net.places import ConnectionLimits
 
     kind = echo_server.start_by_hand if by_hand else echo_server.start
     start = partial(kind, host=host, port=port, origins=origin or (), host_names=host_name or ())
-    _run(partial(start, limits=PlaceLimits.parse(limit or ())), host, port, until_stdin_ends)
+    _run(partial(start, limits=ConnectionLimits.parse(limit or ())), host, port, until_stdin_ends)
 
 
 @serve.command()
@@ -560,7 +561,7 @@ def room(
     ] = None,
     trusted_proxy: Proxies = None,
     limit: PlaceLimit = None,
-    limits: PrintPlaceLimits = False,
+    limits: PrintConnectionLimits = False,
     as_in_the_article: Annotated[
         bool, typer.Option("--as-in-the-article", help="The article's handler, faults and all; any origin may come in.")
     ] = False,
@@ -569,7 +570,7 @@ def room(
     """The article's room at /room: every text goes to every member. Its page is at /."""
     from chatlab import classroom
     from chatlab import room as alone
-    from chatlab.net.places import PlaceLimits
+    from chatlab.net.places import ConnectionLimits
     from chatlab.room import shared as shared_room
 
     if as_in_the_article and (lan or rate or redis or broker or limit or trusted_proxy):
@@ -591,8 +592,8 @@ def room(
             origins=origin or (),
             host_names=host_name or (),
             code=classroom.new_code(hours) if lan else None,
-            rate=alone.RateLimit(rate) if rate else None,
-            limits=PlaceLimits.parse(limit or ()),
+            rate=alone.RateLimit(rate, burst=10, patience=50) if rate else None,
+            limits=ConnectionLimits.parse(limit or ()),
             trusted_proxies=trusted_proxy or (),
         )
         if lan:
@@ -747,7 +748,7 @@ def chat(
     from chatlab.chat.endpoint import server as chat_server
     from chatlab.chat.endpoint.admin import AdminSettings
     from chatlab.chat.users import among, read_handle_key, read_passcodes
-    from chatlab.limits import Rate
+    from chatlab.limits import RateLimit
     from chatlab.stomp.heartbeat import parse_heart_beat
 
     budgets = Budgets.parse(limit or ())
@@ -775,7 +776,7 @@ def chat(
             host_names=host_name or (),
             admin=AdminSettings(admin_port, admin_host, admin_key or ""),
             drain_seconds=drain_seconds,
-            rate=Rate(rate, burst=max(20, int(rate))) if rate else None,
+            rate=RateLimit(rate, burst=max(20, int(rate)), patience=100) if rate else None,
             access=access,
             heart_beat=parse_heart_beat(heart_beat),
             budgets=budgets,

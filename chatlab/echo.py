@@ -1,11 +1,10 @@
-"""The smallest servers: each message goes back to whoever sent it, while more may be coming in.
+"""Echo servers: each message is sent back to its sender, while further messages may be arriving.
 
-`start` is what one writes with the library `websockets`: a handler of two lines. `start_by_hand` is the same server on
-chatlab's own `Connection` and asyncio: all that the library does for those two lines, laid open here and in
-`net/endpoint.py`.
+`start` uses the `websockets` library: its handler has two lines. `start_by_hand` is the same server on chatlab's own
+`Connection` and asyncio: here and in `net/endpoint.py` is everything the library does for those two lines.
 
-Both hold `max_held` octets at most for all their clients (`net/held.py`), and as many connections as `limits` allows
-(`net/gate.py`). Left out by hand: TLS.
+Both hold at most `max_held` octets for all their clients (`net/held.py`), and at most as many connections as `limits`
+allows (`net/gate.py`). Left out of the hand-written one: TLS.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from websockets.exceptions import ConnectionClosed
 from chatlab.classroom import host_to_open, in_url
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
 from chatlab.net.gate import Gate
-from chatlab.net.held import LIMIT, Held
-from chatlab.net.http.server import ACCEPTED_AT_ONCE, let_wait
-from chatlab.net.places import PlaceLimits, Refusals
-from chatlab.net.websockets_library import Transports, close, judged_by, quiet
+from chatlab.net.held import LIMIT, HeldOctets
+from chatlab.net.http.server import ACCEPTED_AT_ONCE, extend_backlog
+from chatlab.net.places import ConnectionLimits, Refusals
+from chatlab.net.websockets_library import Transports, checked_by, close, quiet
 from chatlab.websocket import handshake
 from chatlab.websocket.connection import MAX_MESSAGE, Accept, Connection, Opened, State
 from chatlab.websocket.frames import CloseCode, Side
@@ -34,7 +33,7 @@ from chatlab.websocket.handshake import known_names
 
 logger = logging.getLogger("chatlab.echo")
 
-KEEP_ALIVE = KeepAlive(20.0, 20.0)  # seconds, as the library has them: a client that has gone without a word is dropped
+KEEP_ALIVE = KeepAlive(20.0, 20.0)  # seconds, the library's defaults; drops clients that vanished without a Close
 
 
 class EchoServer:
@@ -60,8 +59,8 @@ class EchoServer:
 
 
 async def echo(websocket: ServerConnection) -> None:
-    """Send each message back. The library goes on reading while a send waits for room in the socket's buffer."""
-    with suppress(ConnectionClosed):  # the client may be gone before its message is back
+    """Send each message back. The library keeps reading while a send waits for space in the socket's buffer."""
+    with suppress(ConnectionClosed):  # the client may disconnect before its message is sent back
         async for message in websocket:
             await websocket.send(message)
 
@@ -75,19 +74,19 @@ async def start(
     compression: bool = True,
     max_message: int = MAX_MESSAGE,
     max_held: int = LIMIT,
-    limits: PlaceLimits = PlaceLimits(),  # noqa: B008 (it cannot change)
+    limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 (it cannot change)
     open_timeout: float = 10.0,
     close_timeout: float = 2.0,
 ) -> EchoServer:
-    """Start an echo server on the library `websockets`. Port 0 takes a free one; `OSError` if a given one is taken."""
+    """Start an echo server on the `websockets` library. Port 0 picks a free port; a port in use raises OSError."""
     names = known_names((host, *host_names), origins)
-    transports = Transports(Held(logger, max_held))
+    transports = Transports(HeldOctets(logger, max_held))
     server = await serve(
         echo,
         host,
         port,
-        process_request=judged_by(partial(handshake.accept, origins=origins, names=names)),
-        create_connection=transports.connection_class_behind(Gate.of(limits, Refusals(logger), spare=0)),
+        process_request=checked_by(partial(handshake.accept, origins=origins, names=names)),
+        create_connection=transports.gated_connection_class(Gate.of(limits, Refusals(logger), spare=0)),
         backlog=ACCEPTED_AT_ONCE,
         compression="deflate" if compression else None,
         max_size=max_message,
@@ -97,7 +96,7 @@ async def start(
         server_header=None,
         logger=quiet(logger),
     )
-    let_wait(server.sockets)
+    extend_backlog(server.sockets)
     return EchoServer(server, partial(close, server, transports, close_timeout))
 
 
@@ -114,17 +113,19 @@ async def start_by_hand(
     compression: bool = True,
     max_message: int = MAX_MESSAGE,
     max_held: int = LIMIT,
-    limits: PlaceLimits = PlaceLimits(),  # noqa: B008 (it cannot change)
+    limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 (it cannot change)
     open_timeout: float = 10.0,
     close_timeout: float = 2.0,
 ) -> EchoServer:
-    """Start an echo server on `Connection`. Port 0 takes a free one; `OSError` if a given one is taken."""
+    """Start an echo server on `Connection`. Port 0 picks a free port; a port in use raises OSError."""
     names = known_names((host, *host_names), origins)
     accept = partial(handshake.accept, origins=origins, names=names, subprotocols=subprotocols, compression=compression)
-    clients = Clients(accept, max_message, open_timeout, EndSettings(KEEP_ALIVE, close_timeout, Held(logger, max_held)))
-    make = Gate.of(limits, Refusals(logger), spare=0).before(lambda: Handshake(clients))
+    clients = Clients(
+        accept, max_message, open_timeout, EndSettings(KEEP_ALIVE, close_timeout, HeldOctets(logger, max_held))
+    )
+    make = Gate.of(limits, Refusals(logger), spare=0).protocol_factory(lambda: Handshake(clients))
     server = await asyncio.get_running_loop().create_server(make, host, port, backlog=ACCEPTED_AT_ONCE)
-    let_wait(server.sockets)
+    extend_backlog(server.sockets)
 
     async def aclose() -> None:
         server.close()
@@ -135,26 +136,26 @@ async def start_by_hand(
 
 
 class Echo:
-    """The peer of one client: it sends each message back, and reads no more while the client does not read."""
+    """The peer of one client: it sends each message back, and stops reading while the client isn't reading."""
 
     def __init__(self, end: WebSocketEnd) -> None:
         self._end = end
 
     def receive(self, data: bytes, text: bool) -> bool:
-        """Send it back, as the handshake has agreed: compressed, perhaps."""
+        """Send a message back, compressed if negotiated. Return False while output is buffered."""
         self._end.send(data, text)
         return not self._end.buffered()
 
     async def finish(self) -> None:
-        """Wait until the client has read what it was sent."""
+        """Wait until the output has drained."""
         await self._end.drained()
 
     def end(self) -> None:
-        """Nothing is kept of a client."""
+        """Do nothing: the server keeps no state per client."""
 
 
 class Clients:
-    """What the clients of one server have in common, and who they are."""
+    """The clients of one server, and their common settings."""
 
     def __init__(self, accept: Accept, max_message: int, open_timeout: float, settings: EndSettings) -> None:
         self.open_timeout = open_timeout
@@ -165,23 +166,23 @@ class Clients:
         self._max_message = max_message
 
     def connection(self) -> Connection:
-        """Return the protocol's side of a new client."""
+        """Return the protocol state for a new client."""
         return Connection(Side.SERVER, accept=self._accept, max_message=self._max_message)
 
     async def aclose(self) -> None:
-        """Close every WebSocket with 1001, and drop what is still there after the timeout."""
+        """Close every WebSocket with 1001, and drop those still open after the timeout."""
         for client in list(self.connecting):
             client.abort()
         for end in self.open:
             end.close(CloseCode.GOING_AWAY, "")
         if self.open:
-            await asyncio.wait([end.gone for end in self.open], timeout=self.settings.close_timeout)
+            await asyncio.wait([end.closed for end in self.open], timeout=self.settings.close_timeout)
         for end in self.open:
             end.abort()
 
 
 class Handshake(asyncio.Protocol):
-    """One client's opening handshake. Once it is agreed on, a `WebSocketEnd` takes over the TCP connection."""
+    """One client's opening handshake. Once it succeeds, a `WebSocketEnd` takes over the TCP connection."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
@@ -197,9 +198,9 @@ class Handshake(asyncio.Protocol):
         self._abort_in(self._clients.open_timeout)
 
     def data_received(self, data: bytes) -> None:
-        """Read the request as far as it is here, and answer it. What comes behind it waits in `Connection`."""
+        """Parse the request, and answer it once it is complete. `Connection` keeps any data that follows it."""
         if self._websocket.state is not State.CONNECTING:
-            return  # refused: read away, or a reset for unread bytes could overtake the answer
+            return  # refused: discard the data, because a reset for unread bytes could overtake our response
         event = next(self._websocket.receive_data(data), None)
         self._transport.write(self._websocket.data_to_send())
         if isinstance(event, Opened):
@@ -210,7 +211,7 @@ class Handshake(asyncio.Protocol):
             self._abort_in(self._clients.settings.close_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The TCP connection is over, before or after the handshake."""
+        """Forget the client: its TCP connection has closed, before or after the handshake."""
         self._deadline.cancel()
         self._clients.connecting.discard(self)
         if self._end is not None:
@@ -230,7 +231,7 @@ class Handshake(asyncio.Protocol):
             self._transport, self._websocket, Echo, name=name, log=log, settings=self._clients.settings
         )
         self._clients.open.add(self._end)
-        self._end.data_received(b"")  # what came in one piece with the request
+        self._end.data_received(b"")  # process the data that arrived together with the request
 
     def _abort_in(self, seconds: float) -> None:
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.abort)

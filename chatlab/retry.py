@@ -1,18 +1,18 @@
-"""Trying again: the one loop around everything that can fail and then work.
+"""The retry loop, with exponential backoff, around every operation that can fail and later succeed.
 
     retry = Retry(on=BrokerUnavailable, on_failure=lambda error, wait: log.warning("waiting %.1f s: %s", wait, error))
     async for attempt in retry:
         with attempt:
             subscription = await broker.subscribe(topic)
             async for record in subscription:
-                retry.reset()  # it worked: the next failure is the first of another outage
+                retry.reset()  # it works: the next failure starts a new outage
 
-The loop ends when the body ends without an error. An error named by `on` is kept for the next round, which comes after
-a wait that doubles each time and is never the same for two clients, so that not all of them come back at one moment.
-Any other error is raised, and so is `BrokerClosed`: what is closed stays closed.
+The loop ends when its body ends without an error. After an error named by `on`, the body runs again, after a wait that
+doubles each time. The wait has random jitter, so that clients do not all reconnect at the same moment. Any other error
+is raised, and so is `BrokerClosed`, because a closed broker stays closed.
 
-Why not stamina or tenacity: both count attempts of something that succeeds once. Most of what retries here reads for
-hours between two failures, and has to say in the middle of an attempt that this one has worked.
+Why not stamina or tenacity: both count the attempts of an operation that succeeds once. Most operations here run for
+hours between two failures, and have to report success in the middle of an attempt.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from chatlab.errors import BrokerClosed
 
 @dataclass(frozen=True)
 class Backoff:
-    """How long to wait after each failure in a row, in seconds: `first`, then twice as long each time, to `longest`."""
+    """The wait after each consecutive failure, in seconds: `first`, then doubled each time, up to `longest`."""
 
     first: float = 0.1
     longest: float = 5.0
 
     def delay(self, failures: int) -> float:
-        """Return the wait after that many failures in a row (1 is the first): between half of the figure and all."""
+        """Return the wait after that many consecutive failures (1 is the first), with jitter: 50 to 100 % of it."""
         return min(self.longest, self.first * 2.0 ** min(failures - 1, 64)) * random.uniform(0.5, 1.0)
 
 
 class Retry:
-    """One operation's attempts; see above.
+    """The attempts of one operation; see above.
 
-    `on_failure` is called with the error and the seconds until the next attempt. With `within`, an error that comes
-    that many seconds after the first one in a row, or later, is raised.
+    `on_failure` is called with the error and the seconds until the next attempt. With `within`, an error is raised if
+    it occurs at least that many seconds after the first of the current consecutive failures.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Retry:
         within: float | None = None,
         on_failure: Callable[[Exception, float], None] | None = None,
     ) -> None:
-        self.failures = 0  # in a row
+        self.failures = 0  # consecutive ones
         self._on = on
         self._backoff = backoff
         self._within = within
@@ -64,7 +64,7 @@ class Retry:
         self._first_failure = 0.0  # on the loop's clock
 
     def reset(self) -> None:
-        """Note that the operation works: a failure from now on is the first in a row."""
+        """Record a success: the next failure is the first of a new series."""
         self.failures = 0
 
     def __aiter__(self) -> Self:

@@ -1,15 +1,15 @@
-"""Background tasks with an owner: none is forgotten, and none ends unnoticed.
+"""Background tasks with an owner: none is forgotten, and none fails unnoticed.
 
     self._tasks = Tasks(log)
     self._tasks.start(self._run(), name="redis follower", on_failure=self._end_readers)
-    self._tasks.fault             "" while all is well, else which task failed and why
-    await self._tasks.aclose()    cancel what still runs, and wait for it
+    self._tasks.fault             "" while no task has failed, else which one failed and why
+    await self._tasks.aclose()    cancel the running tasks and wait for them
 
-A task that ends with an error is a fault in this program: nothing expected leaves a task as an exception. It is logged
-once, with its traceback, and stays in `fault`, which makes an instance of the chat unready (`/readyz`). Whoever waits
-for what the task would have brought is notified by `on_failure`.
+A task that raises an exception has a bug: expected errors are handled inside it. The exception is logged once, with its
+traceback, and stays in `fault`, which makes an instance of the chat unready (`/readyz`). `on_failure` notifies code
+that depends on the task.
 
-Left out: starting a failed task again. What a task can recover from, it retries itself (retry.py).
+Left out: restarting failed tasks. A task retries the errors it can recover from itself (retry.py).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ T = TypeVar("T")
 
 
 class Tasks:
-    """The background tasks of one owner, which closes them."""
+    """The background tasks of one owner, which must close them."""
 
     def __init__(self, log: logging.Logger) -> None:
         self.fault = ""  # the first task that failed, and its error
         self._log = log
-        self._running: set[asyncio.Task[Any]] = set()  # the event loop itself holds tasks weakly
+        self._running: set[asyncio.Task[Any]] = set()  # strong references; the event loop holds only weak ones
 
     def __len__(self) -> int:
         return len(self._running)
@@ -36,7 +36,7 @@ class Tasks:
     def start(
         self, work: Coroutine[Any, Any, T], *, name: str, on_failure: Callable[[Exception], None] | None = None
     ) -> asyncio.Task[T]:
-        """Run `work` in the background. If it raises, log that and call `on_failure` with the error."""
+        """Run `work` in the background. If it raises, log the error and call `on_failure` with it."""
 
         def ended(task: asyncio.Task[T]) -> None:
             self._running.discard(task)
@@ -53,7 +53,7 @@ class Tasks:
         return task
 
     async def join(self, timeout: float) -> None:
-        """Wait at most `timeout` seconds for the tasks that run now to end by themselves."""
+        """Wait up to `timeout` seconds for the running tasks to end by themselves."""
         if self._running:
             await asyncio.wait(self._running, timeout=timeout)
 
@@ -64,9 +64,9 @@ class Tasks:
 
 
 async def cancel(task: asyncio.Task[Any] | None) -> None:
-    """Cancel a task and wait until it has ended. No task, or one that has ended, is fine.
+    """Cancel a task and wait until it has ended. Do nothing for None or a task that has ended.
 
-    One cancellation may not be enough: Python 3.11's `asyncio.wait_for` can swallow it.
+    One cancellation may not suffice: Python 3.11's `asyncio.wait_for` can swallow it.
     """
     while task is not None and not task.done():
         task.cancel()

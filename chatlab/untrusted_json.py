@@ -1,10 +1,10 @@
-"""JSON that somebody else wrote: a client, or another program on the same engine.
+"""Decoding of untrusted JSON: from a client, or from another program on the same engine.
 
-    parse(json.loads, body)             what `body` says, or ValueError, whatever is wrong with it
+    parse(json.loads, body)             the value of `body`, or ValueError for any fault in it
     parse(decoder.decode, body)         the same with msgspec
 
-A decoder has one more way to fail than "not JSON": values nested deeper than Python's recursion limit are a
-RecursionError, which is no ValueError. Nothing that comes from outside may end a task by that.
+Input that is not JSON raises ValueError. But values nested deeper than Python's recursion limit raise RecursionError,
+which is not a ValueError and could end a task unexpectedly. `parse` turns it into a ValueError.
 """
 
 from __future__ import annotations

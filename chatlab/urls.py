@@ -1,6 +1,6 @@
-"""URLs as a log, an error or a page may show them.
+"""Rewriting of URLs for logs, error messages and pages: without passwords.
 
-Left out: taking a URL apart to connect to it. What may be written in one differs by engine (`redis/url.py`).
+Left out: parsing a URL to connect to it. The syntax differs by engine (`redis/connections/url.py`).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ _ADDRESSES = re.compile(f"{_ADDRESS}(,{_ADDRESS})*")
 def without_password(url: str) -> str:
     """Return the URL with `***` for its password, and without its query, which may hold passwords too.
 
-    It never raises, because a wrong URL has to be shown as well. What might be part of a password is hidden.
+    Never raises, because invalid URLs have to be shown too. Anything that might be part of a password is hidden.
     """
     scheme, separator, rest = url.strip().partition("://")
     if not separator:
         return _HIDDEN if "@" in url else url
     before = re.match(r"[^?#]*", rest)
-    assert before is not None  # it matches nothing, too
+    assert before is not None  # the pattern also matches the empty string
     authority, slash, path = before[0].partition("/")
     user_info, at, address = authority.rpartition("@")
-    # An "@" further on, or a port that is no number: a password with a "/", "?" or "#" in it, and no end we know of.
+    # A later "@", or a port that is not a number: the password contains "/", "?" or "#", and where it ends is unknown.
     if ("@" in path and authority) or "@" in rest[before.end() :] or not _ADDRESSES.fullmatch(address):
         return f"{scheme}://{_HIDDEN}"
     user, colon, password = user_info.partition(":")

@@ -180,7 +180,7 @@ def left_behind(server: ChatServer, tasks: int, files: int) -> list[str]:
         "destinations": bool(list(service.hub.destinations())),
         "queues": bool(service.queues._queues or service.queues._closing),
         "people": bool(service.presence._here or service.presence._watched),
-        "slow readers": bool(service.fanout._behind or service.fanout._draining),
+        "slow readers": bool(service.fanout._lagging or service.fanout._draining),
         "SockJS sessions": bool(server._sockjs.sessions),
         "tasks": len(asyncio.all_tasks()) > tasks,
         "file descriptors": descriptors() > files,

@@ -33,7 +33,7 @@ async def by_hand() -> AsyncIterator[echo.EchoServer]:
 
 
 class Raw:
-    """A client that says what it is told to, byte for byte."""
+    """A client that sends exactly the given bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -52,7 +52,7 @@ class Raw:
         return raw
 
     async def rest(self) -> bytes:
-        """All that comes until the server ends the TCP connection."""
+        """Return everything received until the server closes the TCP connection."""
         async with asyncio.timeout(5):
             return await self.reader.read()
 
@@ -62,16 +62,16 @@ class Raw:
 
 
 class TestBothServers:
-    """What is asked of the one is asked of the other."""
+    """The requirements on both servers."""
 
-    async def test_each_message_comes_back_as_it_went(self, start: Start) -> None:
+    async def test_each_message_is_echoed_unchanged(self, start: Start) -> None:
         async with await start() as server, connect(server.url) as client:
             for message in ("Hello", "안녕하세요 😀", "", b"\x00\xff", b""):
                 await client.send(message)
                 assert await client.recv() == message
 
     @pytest.mark.parametrize("compression", ["deflate", None])
-    async def test_sixteen_mebibytes_come_back(self, start: Start, compression: str | None) -> None:
+    async def test_a_message_of_sixteen_mebibytes_is_echoed(self, start: Start, compression: str | None) -> None:
         async with await start() as server, connect(server.url, max_size=None, compression=compression) as client:
             message = bytes(range(256)) * (MAX_MESSAGE // 256)
             await client.send(message)
@@ -99,7 +99,7 @@ class TestBothServers:
             await saying
             assert heard == [f"{i} " * 200 for i in range(500)]
 
-    async def test_many_clients_do_not_hear_each_other(self, start: Start) -> None:
+    async def test_clients_receive_only_their_own_messages(self, start: Start) -> None:
         async def one(server: echo.EchoServer, name: str) -> list[str | bytes]:
             async with connect(server.url) as client:
                 for i in range(10):
@@ -130,7 +130,7 @@ class TestBothServers:
             assert refused.value.response.status_code == 403
             assert refused.value.response.body == b"pages of 'http://evil.example' may not connect here\n"
 
-    async def test_a_browser_that_asks_without_upgrade_is_told_what_this_is(self, start: Start) -> None:
+    async def test_a_plain_get_is_answered_with_an_explanation(self, start: Start) -> None:
         def get(port: int) -> tuple[int, str | None]:
             with_http = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
             with_http.request("GET", "/")
@@ -142,7 +142,7 @@ class TestBothServers:
         async with await start() as server:
             assert await asyncio.to_thread(get, server.port) == (426, "websocket")
 
-    async def test_closing_the_server_says_1001_to_everybody(self, start: Start) -> None:
+    async def test_closing_the_server_sends_1001_to_every_client(self, start: Start) -> None:
         server = await start()
         clients = [await connect(server.url) for _ in range(3)]
         await server.aclose()
@@ -153,12 +153,12 @@ class TestBothServers:
         with pytest.raises(OSError, match="Connect call failed"):
             await asyncio.open_connection("127.0.0.1", server.port)
 
-    async def test_closing_twice_is_once(self, start: Start) -> None:
+    async def test_closing_the_server_twice_is_safe(self, start: Start) -> None:
         server = await start()
         await server.aclose()
         await server.aclose()
 
-    async def test_a_client_that_does_not_answer_the_close_does_not_hold_it_up(self, start: Start) -> None:
+    async def test_a_client_that_does_not_answer_the_close_does_not_delay_shutdown(self, start: Start) -> None:
         server = await start(close_timeout=0.1)
         mute = await Raw.opened(server)
         async with asyncio.timeout(5):
@@ -166,7 +166,7 @@ class TestBothServers:
         assert parse_all(await mute.rest())[0].payload[:2] == b"\x03\xe9"
         await mute.aclose()
 
-    async def test_a_client_that_does_not_read_does_not_hold_it_up(self, start: Start) -> None:
+    async def test_a_client_that_stops_reading_does_not_delay_shutdown(self, start: Start) -> None:
         server = await start(close_timeout=0.1, compression=False)
         deaf = await Raw.opened(server)
         deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket transport, which can
@@ -194,13 +194,13 @@ class TestBothServers:
             with pytest.raises(OSError, match="address already in use"):
                 await start(port=server.port)
 
-    async def test_its_url_says_where_it_is(self, start: Start) -> None:
+    async def test_the_servers_url_has_its_host_and_port(self, start: Start) -> None:
         async with await start() as server:
             assert server.url == f"ws://127.0.0.1:{server.port}/"
 
 
 class TestByHand:
-    """What only shows on a real socket; the rules themselves are in tests/websocket/test_conformance.py."""
+    """Behaviour that only a real socket shows; tests/websocket/test_conformance.py has the rules themselves."""
 
     async def test_a_close_is_answered_and_the_server_ends_tcp_first(self, by_hand: echo.EchoServer) -> None:
         raw = await Raw.opened(by_hand)
@@ -208,21 +208,23 @@ class TestByHand:
         assert parse_all(await raw.rest()) == [Frame(Opcode.TEXT, b"Hello"), Frame(Opcode.CLOSE, b"\x03\xe8")]
         await raw.aclose()
 
-    async def test_a_failure_is_heard_although_more_was_under_way(self, by_hand: echo.EchoServer) -> None:
+    async def test_a_client_reads_the_close_after_a_failure_although_more_data_was_sent(
+        self, by_hand: echo.EchoServer
+    ) -> None:
         raw = await Raw.opened(by_hand)
         raw.writer.write(frame(3) + binary(bytes(1_000_000)))
         answers = parse_all(await raw.rest())
         assert [close_code(answer) for answer in answers] == [1002]
         await raw.aclose()
 
-    async def test_a_refusal_is_heard_and_ends_the_connection(self, by_hand: echo.EchoServer) -> None:
+    async def test_a_client_reads_the_refusal_before_the_connection_closes(self, by_hand: echo.EchoServer) -> None:
         raw = await Raw.connect(by_hand, Request("/", (("Host", "a"),)))
         answer = await raw.rest()
         assert answer.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
         assert answer.endswith(b"this address speaks WebSocket only\n")
         await raw.aclose()
 
-    async def test_octet_by_octet(self, by_hand: echo.EchoServer) -> None:
+    async def test_a_conversation_sent_octet_by_octet_is_answered(self, by_hand: echo.EchoServer) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", by_hand.port)
         request = make_request(by_hand.url, compression=False).serialize()
         for octet in request + text(b"Hel", fin=False) + ping(b"?") + more(b"lo") + close(1000):
@@ -238,7 +240,7 @@ class TestByHand:
         ]
         await raw.aclose()
 
-    async def test_frames_behind_the_request_in_one_packet(self, by_hand: echo.EchoServer) -> None:
+    async def test_frames_in_the_same_packet_as_the_request_are_read(self, by_hand: echo.EchoServer) -> None:
         raw = await Raw.connect(by_hand)
         raw.writer.write(text(b"Hello") + close(1000))
         _, _, frames = (await raw.rest()).partition(b"\r\n\r\n")
@@ -253,7 +255,7 @@ class TestByHand:
         assert answer.payload == bytes(3_000_000)
         await raw.aclose()
 
-    async def test_a_handshake_that_takes_too_long_is_cut(self) -> None:
+    async def test_a_handshake_that_takes_too_long_is_aborted(self) -> None:
         async with await echo.start_by_hand(open_timeout=0.05) as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             raw = Raw(reader, writer)

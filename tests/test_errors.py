@@ -1,10 +1,13 @@
-"""The tree of errors: drawn as it is, and saying what to do."""
+"""The error tree is drawn as it is, and messages say what to do."""
 
+import importlib
 import inspect
+import pkgutil
 import re
 
 import pytest
 
+import chatlab
 from chatlab import errors
 from chatlab.errors import (
     BrokerClosed,
@@ -20,8 +23,8 @@ from chatlab.errors import (
 )
 
 
-def drawn() -> dict[str, str]:
-    """Class -> parent, as the picture in the module's docstring has them."""
+def drawn_tree() -> dict[str, str]:
+    """Return class -> parent as drawn in the module's docstring."""
     parents: dict[str, str] = {}
     path: list[tuple[int, str]] = []
     for line in (errors.__doc__ or "").splitlines():
@@ -35,9 +38,11 @@ def drawn() -> dict[str, str]:
     return parents
 
 
-def test_the_picture_of_the_tree_is_the_tree() -> None:
+def test_the_drawn_tree_matches_the_classes() -> None:
     classes = {n: c for n, c in vars(errors).items() if inspect.isclass(c) and issubclass(c, ChatlabError)}
-    assert drawn() == {name: each.__bases__[0].__name__ for name, each in classes.items() if each is not ChatlabError}
+    assert drawn_tree() == {
+        name: each.__bases__[0].__name__ for name, each in classes.items() if each is not ChatlabError
+    }
 
 
 def test_a_setup_error_says_what_to_do() -> None:
@@ -48,7 +53,7 @@ def test_a_setup_error_says_what_to_do() -> None:
     assert issubclass(EngineMissing, SetupError)
 
 
-def test_a_protocol_error_carries_what_to_answer() -> None:
+def test_a_protocol_error_carries_the_answer_to_the_peer() -> None:
     assert HandshakeError("no Host header").status == 400
     assert HandshakeError("version 8", 426, (("Sec-WebSocket-Version", "13"),)).headers[0][1] == "13"
     assert WebSocketError("reserved opcode 3").code == 1002
@@ -56,7 +61,7 @@ def test_a_protocol_error_carries_what_to_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "text"),
     [
         (BrokerUnavailable("no answer"), "not confirmed: no answer; it may still be delivered; do this"),
         (BrokerUnavailable("it is closed", outcome_unknown=False), "refused: it is closed"),
@@ -65,5 +70,22 @@ def test_a_protocol_error_carries_what_to_answer() -> None:
         (ZeroDivisionError("secret"), "not confirmed: the broker failed; it may still be delivered; do this"),
     ],
 )
-def test_only_what_surely_was_not_taken_is_called_refused(error: Exception, told: str) -> None:
-    assert unpublished(error, "do this") == told
+def test_only_messages_certainly_not_stored_are_called_refused(error: Exception, text: str) -> None:
+    assert unpublished(error, "do this") == text
+
+
+def public_errors_outside() -> list[str]:
+    """Return the public error classes of chatlab that another module than `errors` defines; the lab has its own."""
+    modules = pkgutil.walk_packages(chatlab.__path__, "chatlab.")
+    names = [each.name for each in modules if not each.name.startswith("chatlab.lab")]
+    return [
+        f"{name}.{each.__name__}"
+        for name in names
+        for each in vars(importlib.import_module(name)).values()
+        if inspect.isclass(each) and issubclass(each, Exception) and not each.__name__.startswith("_")
+        if each.__module__ == name != "chatlab.errors"
+    ]
+
+
+def test_every_public_error_is_in_the_tree() -> None:
+    assert public_errors_outside() == []

@@ -39,12 +39,12 @@ def nfd(text: str) -> str:
         "각" * 64,
     ],
 )
-def test_a_room_has_letters_marks_and_numbers_of_any_script(name: str) -> None:
+def test_a_room_name_may_have_letters_marks_and_numbers_of_any_script(name: str) -> None:
     assert room_name(name) == unicodedata.normalize("NFC", name)
 
 
 @pytest.mark.parametrize("name", ["고양이", "café", "がぎ", "ệ", "각" * 64, "ŵ" * 64])
-def test_what_looks_the_same_is_the_same_room(name: str) -> None:
+def test_room_names_that_look_the_same_are_the_same(name: str) -> None:
     assert nfd(name) != name
     assert room_name(nfd(name)) == room_name(name) == name
 
@@ -81,7 +81,7 @@ def test_what_looks_the_same_is_the_same_room(name: str) -> None:
         "x" * 100_000,
     ],
 )
-def test_a_room_has_nothing_that_is_no_part_of_a_word_or_cannot_be_seen(name: str) -> None:
+def test_a_room_name_with_an_invisible_or_non_word_character_is_invalid(name: str) -> None:
     assert room_name(name) is None
 
 
@@ -124,12 +124,12 @@ def test_a_person_is_shown_on_one_line_under_one_spelling(asked: str, shown: str
 @pytest.mark.parametrize(
     "name", ["\u3164", "\u2800", "a\u202eb", "a\nb", "\u0301a", "a\ufe0f", "a\u034fb", "a" + "\u0301" * 9]
 )
-def test_what_cannot_be_seen_cannot_be_shown(name: str) -> None:
+def test_an_invisible_name_is_empty(name: str) -> None:
     assert not can_be_shown(name)
 
 
 @pytest.mark.parametrize("name", ["kim", "민지", "می\u200cخواهم", "❤️‍🔥", "Ana Maria", "हिन्दी"])
-def test_what_people_are_called_can_be_shown(name: str) -> None:
+def test_real_names_can_be_shown(name: str) -> None:
     assert can_be_shown(name)
 
 
@@ -167,12 +167,12 @@ def test_names_that_look_alike_have_a_skeleton_in_common(one: str, other: str) -
         ("😀", "😁"),
     ],
 )
-def test_names_that_differ_have_none(one: str, other: str) -> None:
+def test_names_that_look_different_have_no_skeleton_in_common(one: str, other: str) -> None:
     assert not skeletons(one) & skeletons(other)
 
 
 @pytest.mark.parametrize("name", ["Аna", "раураl", "Kіm", "Αna", "Ana Kіm", "Սam"])
-def test_a_word_that_mixes_letters_which_look_alike_is_known(name: str) -> None:
+def test_a_word_that_mixes_lookalike_scripts_is_detected(name: str) -> None:
     assert mixed_scripts(name)
 
 
@@ -193,7 +193,7 @@ def test_a_word_that_mixes_letters_which_look_alike_is_known(name: str) -> None:
         "한글漢字",
     ],
 )
-def test_a_word_in_one_script_or_in_those_written_together_is_not(name: str) -> None:
+def test_a_word_in_one_script_or_in_combining_scripts_is_not_mixed(name: str) -> None:
     assert mixed_scripts(name) == ()
 
 

@@ -1,4 +1,4 @@
-"""A proxy in the environment: nothing that goes to this machine asks it, whatever else the environment says."""
+"""A proxy in the environment is never used for this machine, whatever else the environment contains."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Variables that name a proxy which does not answer, as a company sets them, and no NO_PROXY."""
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    with socket.socket() as closed:  # bound but not listening: nobody answers, and nobody else takes the port
+    with socket.socket() as closed:  # bound but not listening: no one answers, and the port stays reserved
         closed.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
         for name in VARIABLES:
@@ -47,16 +47,16 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost", "LOCALHOST", "localhost.", "a.localhost"]
 )
-def test_these_hosts_are_this_machine(host: str) -> None:
+def test_loopback_hosts_are_recognised(host: str) -> None:
     assert is_loopback(host)
 
 
 @pytest.mark.parametrize("host", ["", "10.0.0.1", "192.168.0.7", "chat.example", "localhost.example", "::2"])
-def test_these_hosts_may_be_others(host: str) -> None:
+def test_other_hosts_are_not_loopback(host: str) -> None:
     assert not is_loopback(host)
 
 
-def test_only_a_server_elsewhere_is_reached_by_the_proxy() -> None:
+def test_the_proxy_is_used_only_for_remote_servers() -> None:
     assert proxy_for("ws://127.0.0.1:8080/ws") is None
     assert proxy_for("ws://[::1]:8080/ws") is None
     assert proxy_for("wss://chat.example/ws") is True
@@ -73,7 +73,7 @@ def test_loopback_is_added_to_the_hosts_that_go_direct() -> None:
     assert environment["NO_PROXY"] == "intra.example,127.0.0.1,localhost,::1,[::1]"
 
 
-def test_where_everything_goes_direct_it_stays_so() -> None:
+def test_no_proxy_with_a_star_is_left_unchanged() -> None:
     environment = {"all_proxy": "socks5://proxy.example:1080", "no_proxy": "*"}
     keep_loopback_direct(environment)
     assert environment["no_proxy"] == environment["NO_PROXY"] == "*"
@@ -87,7 +87,7 @@ def test_without_a_proxy_nothing_is_changed(environment: dict[str, str]) -> None
 
 
 @pytest.mark.usefixtures("proxy")
-async def test_what_a_learner_writes_reaches_this_machine() -> None:
+async def test_a_learners_code_reaches_this_machine_directly() -> None:
     keep_loopback_direct()
     for host in ("127.0.0.1", "::1"):
         try:
@@ -118,7 +118,7 @@ async def test_the_stomp_client_reaches_this_machine_directly() -> None:
 
 async def test_the_stomp_client_reaches_a_server_elsewhere_by_the_proxy(proxy: str) -> None:
     with pytest.raises(ConnectionError, match=proxy.rpartition(":")[2]):
-        await StompClient("ws://192.0.2.1:8080/ws").connect()  # RFC 5737: an address of no one
+        await StompClient("ws://192.0.2.1:8080/ws").connect()  # RFC 5737: an address for documentation only
 
 
 async def test_a_socks_proxy_that_cannot_be_used_is_a_failure_to_connect() -> None:
@@ -149,7 +149,7 @@ async def test_the_members_of_the_lessons_reach_this_machine() -> None:
         await by_hand.close()
 
 
-# --- The sources, so that the next client does not forget ---
+# --- The sources, so that new clients follow the rule ---
 
 
 def python_of(path: Path) -> str:
@@ -162,8 +162,8 @@ def python_of(path: Path) -> str:
 SOURCES = [*sorted((ROOT / "chatlab").rglob("*.py")), *sorted((ROOT / "notebooks").glob("*.ipynb"))]
 
 
-def heedless(tree: ast.AST) -> Iterator[str]:
-    """What in this source would ask a proxy for this machine."""
+def calls_without_proxy_rule(tree: ast.AST) -> Iterator[str]:
+    """Return the calls in this source that would use a proxy for this machine."""
     imported = {
         alias.asname or alias.name
         for node in ast.walk(tree)
@@ -183,4 +183,4 @@ def heedless(tree: ast.AST) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_client_in_a_lesson_asks_a_proxy_for_this_machine(path: Path) -> None:
-    assert list(heedless(ast.parse(python_of(path), feature_version=(3, 11)))) == []
+    assert list(calls_without_proxy_rule(ast.parse(python_of(path), feature_version=(3, 11)))) == []

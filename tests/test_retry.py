@@ -1,4 +1,4 @@
-"""Trying again: what is retried, how long it waits, and when it gives up."""
+"""Retries: which errors are retried, the backoff, and when the error is raised."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_the_body_is_tried_until_it_ends_without_an_error() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("not named"), BrokerClosed("closed")])
-async def test_an_error_that_cannot_pass_is_raised_at_once(error: Exception) -> None:
+async def test_an_error_that_is_not_retried_is_raised_at_once(error: Exception) -> None:
     tries = 0
     with pytest.raises(type(error)):
         async for attempt in Retry(on=BrokerError, backoff=AT_ONCE):

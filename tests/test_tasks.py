@@ -1,4 +1,4 @@
-"""Background tasks: owned, joined, and heard when they fail."""
+"""Background tasks: owned, joined, and reported when they fail."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_a_running_task_is_not_collected_as_garbage() -> None:
     assert done.is_set()
 
 
-async def test_closing_waits_for_what_a_task_does_when_it_is_cancelled() -> None:
+async def test_closing_waits_for_a_tasks_cleanup() -> None:
     tasks, steps = Tasks(log), []
 
     async def work() -> None:
@@ -108,7 +108,7 @@ async def test_a_swallowed_cancellation_is_repeated() -> None:
     assert task.cancelled() and swallowed
 
 
-async def test_cancelling_what_has_ended_is_fine() -> None:
+async def test_cancelling_an_ended_task_does_nothing() -> None:
     await cancel(None)
     task = asyncio.create_task(asyncio.sleep(0))
     await task

@@ -1,4 +1,4 @@
-"""JSON that somebody else wrote: whatever is wrong with it, it is a ValueError."""
+"""Untrusted JSON: any fault in it is a ValueError."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DECODERS: list[Callable[[bytes], Any]] = [
 
 
 @pytest.mark.parametrize("decode", DECODERS)
-def test_what_is_json_is_what_it_says(decode: Callable[[bytes], Any]) -> None:
+def test_valid_json_is_decoded(decode: Callable[[bytes], Any]) -> None:
     assert list(parse(decode, b'{"a": [1]}')) == ["a"]
 
 
@@ -29,7 +29,7 @@ def test_what_is_json_is_what_it_says(decode: Callable[[bytes], Any]) -> None:
     [b"", b"hello", b'{"a":', b'{"a":"\\ud8"}', b'{"a":' + b"[" * 100_000, b'{"a":' * 100_000 + b"1" + b"}" * 100_000],
     ids=lambda data: repr(data[:12]),
 )
-def test_what_is_not_is_a_value_error(decode: Callable[[bytes], Any], data: bytes) -> None:
+def test_invalid_json_is_a_value_error(decode: Callable[[bytes], Any], data: bytes) -> None:
     with pytest.raises(ValueError, match=r".") as error:
         parse(decode, data)
     assert len(str(error.value)) < 200

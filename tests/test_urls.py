@@ -45,6 +45,6 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
         " redis://:secret@host\n",
     ],
 )
-def test_a_password_that_is_not_encoded_is_hidden_all_the_same(url: str) -> None:
+def test_a_password_that_is_not_encoded_is_hidden_too(url: str) -> None:
     assert "sec" not in without_password(url)
     assert "ret" not in without_password(url)

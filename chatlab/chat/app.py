@@ -28,7 +28,7 @@ import msgspec
 
 from chatlab.chat.destinations import JSON, OWN, pack, plain, room_of, shown_destination
 from chatlab.chat.directory import Directory, handle_of
-from chatlab.errors import MessageRefused
+from chatlab.errors import MessageRefused, NoHandler
 from chatlab.stomp.frames import StompHeaders
 from chatlab.untrusted_json import parse
 
@@ -86,10 +86,6 @@ class Answer(msgspec.Struct, frozen=True):
 
     outgoing: Outgoing | None = None
     later: Coroutine[Any, Any, Outgoing | None] | None = None
-
-
-class NoHandler(LookupError):
-    """No handler is registered for the destination."""
 
 
 def send_to(destination: str) -> Callable[[Handler], Handler]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
-from chatlab.net.places import PER_ADDRESS_DEFAULT, places_for_descriptors
+from chatlab.net.places import PER_ADDRESS_DEFAULT, slots_for_descriptors
 from chatlab.stomp.frames import Limits
 
 BURST_SECONDS = 5  # seconds' worth of frames, octets and SUBSCRIBEs that may come in one burst
@@ -122,7 +122,7 @@ class Budgets:
     @property
     def places(self) -> int:
         """The number of connections an instance takes: as configured, or as many as its descriptors allow."""
-        return self.connections or places_for_descriptors()
+        return self.connections or slots_for_descriptors()
 
     @property
     def counts_loopback(self) -> bool:

@@ -41,11 +41,11 @@ from chatlab.chat.jobs import MakeWork, jobs_in
 from chatlab.chat.metrics import ChatMetrics, budgets_page, exposition
 from chatlab.chat.rooms import chat_application
 from chatlab.chat.workers import Workers
-from chatlab.limits import Rate
+from chatlab.limits import RateLimit
 from chatlab.logs.throttled import ThrottledLog
 from chatlab.net.fanout import Fanout, SlowReaderPolicy
-from chatlab.net.held import Held
-from chatlab.net.places import Places, Refusals
+from chatlab.net.held import HeldOctets
+from chatlab.net.places import ConnectionSlots, Refusals
 from chatlab.stomp.frames import Limits
 from chatlab.tasks import Tasks
 
@@ -71,7 +71,7 @@ class ChatOptions(TypedDict, total=False):
     """The server's `heart-beat` header, in milliseconds: the interval it offers, and the one it asks for."""
     patience: float
     """Seconds that a SUBSCRIBE may wait for the broker; after that, the delay is reported and no RECEIPT is sent."""
-    rate: Rate | None
+    rate: RateLimit | None
     """The messages that one client may send per second; None for no limit."""
     connect_timeout: float
     """Seconds in which a client must send CONNECT."""
@@ -111,7 +111,7 @@ class ChatService:
         slow_readers: SlowReaderPolicy | None = None,
         heart_beat: tuple[int, int] = HEART_BEAT,
         patience: float = PATIENCE,
-        rate: Rate | None = None,
+        rate: RateLimit | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
         jobs: Sequence[MakeWork] = (),
         job_rooms: Sequence[str] = (PUBLIC,),
@@ -144,14 +144,14 @@ class ChatService:
         works = [make(broker, self.presence) for make in jobs]
         self.workers = Workers(broker, self.id, jobs_in(job_rooms, works), self.tasks) if works else None
         self.metrics = ChatMetrics()
-        self.held = Held(logger)
+        self.held = HeldOctets(logger)
         self.throttled_log = ThrottledLog(logger)  # for lines that any client can cause in any number
         self.frames = 0  # of all clients: tells each whether others are sending too
         self.refusals = Refusals(logger)
         self.delays = Refusals(logger, event="delayed: over budget")
-        self.places = Places(self.budgets.places, self.budgets.connections_per_address)
-        self.sockjs_places = Places(0, self.budgets.sockjs_sessions_per_address)
-        self.principals = Places(0, self.budgets.connections_per_principal)
+        self.places = ConnectionSlots(self.budgets.places, self.budgets.connections_per_address)
+        self.sockjs_places = ConnectionSlots(0, self.budgets.sockjs_sessions_per_address)
+        self.principals = ConnectionSlots(0, self.budgets.connections_per_principal)
         self.names = Names(self.budgets.names, self.budgets.names_per_hour, self._is_read)
         self._names_timer: asyncio.TimerHandle | None = None
         self.connections: dict[Client, None] = {}  # a dict as an ordered set
@@ -238,7 +238,7 @@ class ChatService:
         exceeded = self.names.use(topic, by)
         if not exceeded:
             return ""
-        self.refusals.note(exceeded, whose=by)
+        self.refusals.count(exceeded, whose=by)
         if exceeded == "names":
             return "too many rooms, topics and queues are in use here (limit names): use an existing one, or wait"
         most = self.budgets.names_per_hour
@@ -331,7 +331,7 @@ class ChatService:
             "slow_readers_aborted_total": fanout.aborted,
             "clients_limited_total": metrics.limited,
             "frames_received_total": self.frames,
-            "clients_given_up_total": self.held.given_up,
+            "clients_given_up_total": self.held.dropped,
             "jobs_done_total": sum(tally.done for tally in tallies),
             "jobs_failed_total": sum(tally.failed for tally in tallies),
         }
@@ -342,7 +342,7 @@ class ChatService:
             "held_bytes": self.held.total,
             "jobs_waiting": sum(len(tally.waiting) for tally in tallies),
             "connections_addresses": self.places.addresses,
-            "sockjs_sessions": self.sockjs_places.taken,
+            "sockjs_sessions": self.sockjs_places.in_use,
             "names": len(self.names),
             "ready": float(not (self.why_not_ready() or self.refused)),
             "broker_survives_crash": nan if self.crash_risk.startswith(UNKNOWN) else float(not self.crash_risk),

@@ -1,1 +1,1 @@
-"""Clients: the STOMP client that the lessons, the tests and other programs use."""
+"""Clients: the STOMP client used by the lessons, the tests and other programs."""

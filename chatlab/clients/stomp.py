@@ -1,4 +1,4 @@
-"""A STOMP client for asyncio, over WebSocket: the one file of `stomp/` that does I/O.
+"""A STOMP client for asyncio, over WebSocket.
 
     async with StompClient("ws://127.0.0.1:8080/ws", login="kim") as client:
         subscription = await client.subscribe("/topic/public")
@@ -6,19 +6,18 @@
         async for message in subscription:                                     # a Frame: .get("message-id"), .body
             ...
 
-It keeps heart-beats, and connects again when the connection is lost, after a wait that grows with each failure
-(retry.py). Then it subscribes again, and on topics says which message was the last it saw (`last-id`), so that what it
-missed comes first.
+It sends heart-beats, and reconnects with a growing backoff when the connection is lost (retry.py). Then it restores its
+subscriptions; on topics it sends the id of the last message received (`last-id`), so that missed messages come first.
 
-A proxy that the environment names is used for a server elsewhere, and never for one on loopback (proxies.py).
+The environment's proxy is used for remote servers, but never for loopback (proxies.py).
 
-A server may have a way to refuse one message and go on with the session, which STOMP has not: a MESSAGE on the queue
-`/user/queue/errors` with the `receipt-id` of the SEND. A client that has subscribed to it is told by MessageRefused
-instead of waiting for a RECEIPT that will not come.
+STOMP has no way to refuse a single message and keep the session. A server may do it with a MESSAGE on the queue
+`/user/queue/errors` that has the `receipt-id` of the SEND. A client subscribed to that queue raises MessageRefused,
+instead of waiting for a RECEIPT that will never arrive.
 
-What is not done for the caller: a SEND whose RECEIPT did not come before the connection was lost is not sent again. It
-may or may not have been processed: it raises ConnectionError, and the caller decides whether to send it again. With
-chatlab's server that is harmless if the JSON is the same and has a `client_id`, a new random one for each message.
+Left out: resending. If the connection is lost before a SEND's RECEIPT arrives, the message may or may not have been
+processed. `send` raises ConnectionError, and the caller decides whether to send it again. With chatlab's server that
+is safe if the JSON is the same and has a `client_id` that is random and unique to the message.
 """
 
 from __future__ import annotations
@@ -57,11 +56,11 @@ logger = logging.getLogger("chatlab.clients.stomp")
 HeaderFields = Mapping[str, str]
 NO_HEADERS: HeaderFields = {}
 ERRORS = "/user/queue/errors"
-GENTLE = Backoff(first=0.2, longest=20.0)
+DEFAULT_BACKOFF = Backoff(first=0.2, longest=20.0)
 
 
 class ClientState(enum.Enum):
-    """What a client is doing."""
+    """A client's state."""
 
     CLOSED = "closed"
     CONNECTING = "connecting"
@@ -70,12 +69,12 @@ class ClientState(enum.Enum):
 
 
 class StompClient:
-    """One client, across as many connections as it takes.
+    """One client, which reconnects as needed.
 
-    `login`, `passcode` and `headers` go into CONNECT, and so does `client_key`, the secret by which our chat knows a
-    guest that connects again; each client draws one of its own unless it is given one. `heart_beat` is what we can send
-    and want, in milliseconds; `versions` are offered; `backoff` is how long to wait before connecting again;
-    `on_change` is called when `state` has changed. `options` are for `websockets`' `connect`, such as `proxy`.
+    `login`, `passcode` and `headers` are sent with CONNECT, and so is `client_key`, the secret by which our chat
+    recognises a guest that reconnects; by default it is random. `heart_beat` is what we can send and want to receive,
+    in milliseconds. `versions` are offered to the server. `backoff` is the wait before reconnecting. `on_change` is
+    called after each change of `state`. `options` are passed to `connect` of `websockets`, such as `proxy`.
     """
 
     def __init__(
@@ -98,20 +97,20 @@ class StompClient:
         self.url = url
         self.state = ClientState.CLOSED
         self.connected = Frame("CONNECTED")  # the server's answer to CONNECT
-        self.attempts = 0  # to connect, since the client was made
-        self.lost: Exception | None = None  # why the last connection ended
+        self.attempts = 0  # to connect, since the client was created
+        self.lost: Exception | None = None  # why the last connection was lost
         self._connect_headers = _connect_headers(
             url, login, passcode, versions, heart_beat, {"client-key": client_key or secrets.token_hex(16), **headers}
         )
         self._heart_beat = heart_beat
         self._reconnect = reconnect
-        self._backoff = backoff or GENTLE
+        self._backoff = backoff or DEFAULT_BACKOFF
         self._connect_timeout = connect_timeout
         self._limits = limits or Limits(max_frame=16 * 1024 * 1024)
         self._on_change = on_change
         self._options = options
         self._link: _Link | None = None
-        self._may_send = asyncio.Event()  # open, or closed for good
+        self._may_send = asyncio.Event()  # set while open, and once closed permanently
         self._receipts: dict[str, asyncio.Future[None]] = {}
         self._subscriptions: dict[str, ClientSubscription] = {}
         self._tasks = Tasks(logger)
@@ -119,10 +118,10 @@ class StompClient:
         self._numbers = itertools.count()
         self._subscription_numbers = itertools.count()
 
-    # --- Coming and going ---
+    # --- Connecting and closing ---
 
     async def connect(self) -> None:
-        """Connect, once: OSError if nothing listens there, StompError if the server refuses and says why."""
+        """Connect, trying once. Raise OSError if nothing listens there, StompError if the server refuses."""
         if self._task is not None:
             return
         self._may_send.clear()
@@ -135,12 +134,12 @@ class StompClient:
         self._task = self._tasks.start(self._run(), name=f"STOMP client of {self.url}")
 
     async def aclose(self, timeout: float = 5.0) -> None:
-        """Leave politely: DISCONNECT, its RECEIPT, the WebSocket's close. Subscriptions end. Safe to call twice."""
+        """Close in order: DISCONNECT, its RECEIPT, the WebSocket. Subscriptions end. Safe to call twice."""
         task, self._task = self._task, None
         if task is None:
             return
         # "A client can disconnect at anytime by closing the socket but there is no guarantee that the previously sent
-        # frames have been received": with the receipt there is.
+        # frames have been received": the receipt gives that guarantee.
         link = self._link
         with suppress(OSError, StompError, TimeoutError):
             async with asyncio.timeout(timeout):
@@ -151,7 +150,7 @@ class StompClient:
         await asyncio.wait([task])
 
     def drop(self) -> None:
-        """Lose the connection as a phone in a tunnel does: no DISCONNECT, no close. The client will notice."""
+        """Abort the connection without DISCONNECT or close, as if the network had failed; the client reconnects."""
         if self._link is not None:
             self._link.websocket.transport.abort()
 
@@ -164,7 +163,7 @@ class StompClient:
     ) -> None:
         await self.aclose()
 
-    # --- What a client does ---
+    # --- Commands ---
 
     async def send(
         self,
@@ -175,11 +174,11 @@ class StompClient:
         transaction: str | None = None,
         receipt: bool = True,
     ) -> None:
-        """Send one message; return when the server says that it is processed (or, without `receipt`, at once).
+        """Send one message, and return when the server confirms it with a RECEIPT (or at once, without `receipt`).
 
-        While the client is connecting again, this waits. Raises StompError if the server refuses and closes,
-        MessageRefused if it refuses this message alone (on `/user/queue/errors`, once subscribed to), ConnectionError
-        if the connection was lost before the RECEIPT: the message may have been processed or not.
+        Waits while the client is reconnecting. Raises StompError if the server refuses and closes, MessageRefused if it
+        refuses only this message (on `/user/queue/errors`, if subscribed to), ConnectionError if the connection is lost
+        before the RECEIPT: the message may or may not have been processed.
         """
         named = {"destination": destination, **headers}
         if transaction is not None:
@@ -200,10 +199,10 @@ class StompClient:
         resume: bool | None = None,
         max_waiting: int = 10_000,
     ) -> ClientSubscription:
-        """Subscribe, and return when the server has: an async iterator of MESSAGE frames.
+        """Subscribe, and return an async iterator of MESSAGE frames once the server has confirmed.
 
-        With `resume` (by default on `/topic/`) a new connection asks for what came after the last message seen. With
-        more than `max_waiting` messages that nobody has taken, the subscription ends with SubscriptionLost.
+        With `resume` (the default for `/topic/`), a new connection requests the messages after the last one received.
+        If more than `max_waiting` messages are queued, the subscription ends with SubscriptionLost.
         """
         subscription = ClientSubscription(
             self,
@@ -225,7 +224,7 @@ class StompClient:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[str]:
-        """BEGIN; give the transaction's name, for `send` and `ack`; then COMMIT, or ABORT if the block raised."""
+        """Begin a transaction and yield its name, for `send` and `ack`. Commit it, or abort it if the block raises."""
         name = f"tx-{next(self._numbers)}"
         await self._request("BEGIN", {"transaction": name})
         try:
@@ -236,23 +235,23 @@ class StompClient:
             raise
         await self._request("COMMIT", {"transaction": name})
 
-    # --- One connection after the other ---
+    # --- Connections ---
 
     async def _run(self) -> None:
-        """Read until told to stop, connecting again whenever the connection is lost."""
-        retry = Retry(on=(OSError, RemoteProtocolError), backoff=self._backoff, on_failure=self._wait_to_connect)
+        """Read until closed, reconnecting whenever the connection is lost."""
+        retry = Retry(on=(OSError, RemoteProtocolError), backoff=self._backoff, on_failure=self._on_lost)
         try:
             async for attempt in retry:
                 with attempt:
-                    await self._live_once(retry)
+                    await self._run_connection(retry)
         except Exception as error:
             self.lost = error
             raise
         finally:
-            self._end()
+            self._closed()
 
-    async def _live_once(self, retry: Retry) -> None:
-        """Read one connection to its end, opening it unless `connect` did. Raise why it ended if another is wanted."""
+    async def _run_connection(self, retry: Retry) -> None:
+        """Read a connection until it is lost, opening it unless `connect` did. Raise the reason if it should reopen."""
         link = self._link
         if link is None:
             self._move_to(ClientState.CONNECTING)
@@ -260,17 +259,17 @@ class StompClient:
         opened = link.clock()
         self.lost = await self._read(link)
         self._forget(link)
-        if link.clock() - opened >= self._backoff.longest:  # it held: the next outage is another one
+        if link.clock() - opened >= self._backoff.longest:  # it was stable: the next loss is a new outage
             retry.reset()
-        if self._reconnect and self._task is not None:  # None: aclose() has begun
+        if self._reconnect and self._task is not None:  # None: the client is closing
             raise self.lost
 
-    def _wait_to_connect(self, error: Exception, seconds: float) -> None:
+    def _on_lost(self, error: Exception, seconds: float) -> None:
         self.lost = error
         self._move_to(ClientState.WAITING)
 
     async def _open_link(self) -> _Link:
-        """Connect, say CONNECT, wait for CONNECTED, subscribe again."""
+        """Connect, send CONNECT, wait for CONNECTED, and restore the subscriptions."""
         self.attempts += 1
         link = None
         try:
@@ -282,7 +281,7 @@ class StompClient:
                 self.connected = frames[0]
                 if self.connected.command != "CONNECTED":
                     raise _error_in(self.connected)
-                await self._subscribe_again(link)
+                await self._resubscribe(link)
         except BaseException as error:
             if link is not None:
                 link.websocket.transport.abort()
@@ -296,51 +295,51 @@ class StompClient:
             self._receive(frame)
         return link
 
-    async def _subscribe_again(self, link: _Link) -> None:
+    async def _resubscribe(self, link: _Link) -> None:
         loop = asyncio.get_running_loop()
         for subscription in self._subscriptions.values():
             subscription.restart()
             name = f"r-{next(self._numbers)}"
-            self._receipts[name] = granted = loop.create_future()
-            granted.add_done_callback(partial(self._subscribed_again, subscription, name))
+            self._receipts[name] = receipt = loop.create_future()
+            receipt.add_done_callback(partial(self._resubscribed, subscription, name))
             await link.send(Frame("SUBSCRIBE", (*subscription.headers().items(), ("receipt", name))))
 
-    def _subscribed_again(self, subscription: ClientSubscription, name: str, granted: asyncio.Future[None]) -> None:
+    def _resubscribed(self, subscription: ClientSubscription, name: str, receipt: asyncio.Future[None]) -> None:
         self._receipts.pop(name, None)
-        if not granted.cancelled() and isinstance(error := granted.exception(), StompError):
+        if not receipt.cancelled() and isinstance(error := receipt.exception(), StompError):
             self._subscriptions.pop(subscription.id, None)
             subscription.end(error)
 
     async def _read(self, link: _Link) -> Exception:
-        """Take in what comes until nothing does any more; return why."""
+        """Receive frames until the connection is lost; return the reason."""
         try:
             while True:
                 for frame in await link.receive():
                     if (refused := self._receive(frame)) is not None:
-                        return refused  # "the server MUST then close the connection": nothing follows
+                        return refused  # after an ERROR "the server MUST then close the connection"
         except (OSError, RemoteProtocolError) as error:
             return error
 
     def _receive(self, frame: Frame) -> StompError | None:
-        """Hand one frame to whom it is for; return the error if it is one."""
+        """Dispatch one frame; return the error if it is an ERROR."""
         match frame.command:
             case "MESSAGE":
-                # 1.0: "If an id header is supplied then brokers should append a subscription header": ours has one.
+                # 1.0: "If an id header is supplied then brokers should append a subscription header"; we supply one.
                 subscription = self._subscriptions.get(frame.get("subscription") or "")
-                if subscription is not None:  # else it was on its way when we unsubscribed
+                if subscription is not None:  # else it was sent before our UNSUBSCRIBE arrived
                     subscription.receive(frame)
                     if subscription.destination == ERRORS:
-                        self._answer(frame, _refusal_in(frame))
+                        self._resolve(frame, _refusal_in(frame))
             case "RECEIPT":
-                self._answer(frame, None)
+                self._resolve(frame, None)
             case "ERROR":
                 error = _error_in(frame)
-                self._answer(frame, error)
+                self._resolve(frame, error)
                 return error
         return None
 
-    def _answer(self, frame: Frame, error: Exception | None) -> None:
-        """Let the one go on who waits for the receipt that a frame names, if somebody does."""
+    def _resolve(self, frame: Frame, error: Exception | None) -> None:
+        """Complete the request whose receipt a frame names, if it is still waiting."""
         receipt = self._receipts.get(frame.get("receipt-id") or "")
         if receipt is None or receipt.done():
             return
@@ -350,7 +349,7 @@ class StompClient:
             receipt.set_exception(error)
 
     def _forget(self, link: _Link) -> None:
-        """The connection is lost, and with it every receipt that has not come."""
+        """Clean up a lost connection: every outstanding receipt fails."""
         self._link = None
         self._may_send.clear()
         link.websocket.transport.abort()
@@ -358,11 +357,11 @@ class StompClient:
             if not receipt.done():
                 receipt.set_exception(ConnectionError(f"connection lost before the receipt came: {self.lost}"))
 
-    def _end(self) -> None:
+    def _closed(self) -> None:
         if self._link is not None:
             self._forget(self._link)
         self._move_to(ClientState.CLOSED)
-        self._may_send.set()  # whoever waits is told
+        self._may_send.set()  # wake waiting senders, which then raise
         for subscription in self._subscriptions.values():
             subscription.end(None if self._task is None else self.lost)
         self._subscriptions.clear()
@@ -373,7 +372,7 @@ class StompClient:
         if self._on_change is not None:
             self._on_change()
 
-    # --- Frames out ---
+    # --- Sending ---
 
     async def _transmit(self, frame: Frame) -> None:
         await self._may_send.wait()
@@ -382,7 +381,7 @@ class StompClient:
         await self._link.send(frame)
 
     async def _request(self, command: str, headers: HeaderFields = NO_HEADERS, body: bytes = b"") -> None:
-        """Send a frame that asks for a RECEIPT, and wait for it."""
+        """Send a frame with a receipt request, and wait for the RECEIPT."""
         name = f"r-{next(self._numbers)}"
         receipt = self._receipts[name] = asyncio.get_running_loop().create_future()
         try:
@@ -391,10 +390,10 @@ class StompClient:
         finally:
             del self._receipts[name]
             if not receipt.cancel() and not receipt.cancelled():
-                receipt.exception()  # seen, even if it was never awaited
+                receipt.exception()  # mark it as retrieved, in case it was never awaited
 
     async def acknowledge(self, command: str, message: Frame, transaction: str | None) -> None:
-        """Send ACK or NACK for a message, in the way of the version agreed."""
+        """Send ACK or NACK for a message, in the form that the agreed version requires."""
         match self.connected.get("version"):
             case "1.2":
                 headers = [("id", message.get("ack"))]
@@ -406,16 +405,16 @@ class StompClient:
         await self._transmit(Frame(command, tuple((name, value) for name, value in headers if value is not None)))
 
     async def unsubscribe(self, subscription: ClientSubscription) -> None:
-        """End a subscription, and return when the server has."""
+        """End a subscription, and return once the server has confirmed."""
         if self._subscriptions.pop(subscription.id, None) is None:
             return
         subscription.end(None)
-        if self._link is not None:  # else it just does not come back
+        if self._link is not None:  # else it is simply not restored
             await self._request("UNSUBSCRIBE", {"id": subscription.id})
 
 
 class ClientSubscription:
-    """One subscription, across connections: an async iterator of MESSAGE frames. `client.subscribe` makes it."""
+    """One subscription, kept across reconnects: an async iterator of MESSAGE frames. Created by `client.subscribe`."""
 
     def __init__(
         self,
@@ -431,13 +430,13 @@ class ClientSubscription:
     ) -> None:
         self.id = id
         self.destination = destination
-        self.last_id = last_id  # of the last message seen; where messages are acknowledged, seen is acknowledged
+        self.last_id = last_id  # of the last message received, or acknowledged if the mode requires acknowledgements
         self._client = client
         self._ack = ack
         self._headers = headers
         self._resume = resume
         self._max_waiting = max_waiting
-        self._waiting: asyncio.Queue[Frame | Exception | None] = asyncio.Queue()  # None or an error: the end
+        self._waiting: asyncio.Queue[Frame | Exception | None] = asyncio.Queue()  # None or an error marks the end
         self._ended = False
         self._arrivals = itertools.count()
         self._unsettled: dict[str, _Unsettled] = {}  # of this connection, by message id
@@ -449,21 +448,21 @@ class ClientSubscription:
         item = await self._waiting.get()
         if isinstance(item, Frame):
             return item
-        self._waiting.put_nowait(item)  # the end stays the end
+        self._waiting.put_nowait(item)  # keep the end marker, so that further calls end too
         if item is None:
             raise StopAsyncIteration
-        await self.unsubscribe()  # if it is the server that does not know yet
+        await self.unsubscribe()  # in case the server does not know yet
         raise item
 
     async def ack(self, message: Frame, *, transaction: str | None = None) -> bool:
-        """Acknowledge a message (mode `client`: and all before it).
+        """Acknowledge a message (in `client` mode, and all before it).
 
-        False if it came on a connection that is lost: the server does not know it any more, and sends it again.
+        Return False if it was received on a connection that is lost: the server will redeliver it.
         """
         return await self._acknowledge("ACK", message, transaction)
 
     async def nack(self, message: Frame, *, transaction: str | None = None) -> bool:
-        """Say that a message was not consumed (mode `client`: nor any before it); as `ack` otherwise."""
+        """Reject a message (in `client` mode, and all before it). The return value is that of `ack`."""
         return await self._acknowledge("NACK", message, transaction)
 
     async def _acknowledge(self, command: str, message: Frame, transaction: str | None) -> bool:
@@ -471,7 +470,7 @@ class ClientSubscription:
         if mine is None or mine.settled or mine.ack != message.get("ack"):
             return False
         await self._client.acknowledge(command, message, transaction)
-        # From here on it counts, COMMIT or not: a transaction that is lost takes its connection with it.
+        # It counts from now on, even before COMMIT: a transaction is lost only together with its connection.
         for other in self._unsettled.values():
             if other is mine or (self._ack is AckMode.CLIENT and other.arrival < mine.arrival and not other.settled):
                 other.settled = command
@@ -481,20 +480,20 @@ class ClientSubscription:
         return True
 
     async def unsubscribe(self) -> None:
-        """End it: the iterator stops after what is already here."""
+        """Unsubscribe. The iterator ends after the messages already received."""
         await self._client.unsubscribe(self)
 
-    # --- What the client calls ---
+    # --- Called by the client ---
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of its SUBSCRIBE, as of now."""
+        """Return the current headers for SUBSCRIBE."""
         headers = {"id": self.id, "destination": self.destination, "ack": self._ack.value, **self._headers}
         if self._resume and self.last_id is not None:
             headers["last-id"] = self.last_id
         return headers
 
     def receive(self, message: Frame) -> None:
-        """Take in a MESSAGE."""
+        """Queue a MESSAGE."""
         if self._ended:
             return None
         if self._waiting.qsize() >= self._max_waiting:
@@ -502,18 +501,18 @@ class ClientSubscription:
         id = message.get("message-id") or ""
         if self._ack is AckMode.AUTO:
             self.last_id = id
-        else:  # one that comes again takes its old place
+        else:  # a redelivered message keeps its place
             self._unsettled[id] = _Unsettled(message.get("ack"), next(self._arrivals))
         return self._waiting.put_nowait(message)
 
     def restart(self) -> None:
-        """A new connection: what was not acknowledged on the old one will come again, so it is forgotten here."""
+        """Prepare for a new connection: drop unacknowledged messages, which the server will redeliver."""
         self._unsettled.clear()
         while self._ack is not AckMode.AUTO and not self._ended and not self._waiting.empty():
             self._waiting.get_nowait()
 
     def end(self, error: Exception | None) -> None:
-        """Let the iterator stop, or raise, once what is here has been taken."""
+        """Let the iterator stop, or raise `error`, after the queued messages."""
         if not self._ended:
             self._ended = True
             self._waiting.put_nowait(error)
@@ -521,15 +520,15 @@ class ClientSubscription:
 
 @dataclass(slots=True)
 class _Unsettled:
-    """A message that came and is to be acknowledged."""
+    """A received message that has not been acknowledged."""
 
-    ack: str | None  # its `ack` header; a redelivery brings another
+    ack: str | None  # its `ack` header, which differs for a redelivery
     arrival: int
-    settled: str = ""  # "ACK", or "NACK" until it comes again
+    settled: str = ""  # "ACK", or "NACK" until it is redelivered
 
 
 class _Link:
-    """One connection: frames in and out, and the heart-beats both ways."""
+    """One connection: frames and heart-beats in both directions."""
 
     def __init__(self, websocket: ClientConnection, heart_beat: tuple[int, int], limits: Limits) -> None:
         self.websocket = websocket
@@ -541,23 +540,23 @@ class _Link:
 
     @classmethod
     async def open(cls, url: str, heart_beat: tuple[int, int], limits: Limits, options: Mapping[str, Any]) -> Self:
-        """Open the WebSocket; OSError if that fails, whatever the reason."""
+        """Open the WebSocket. Raise OSError if that fails for any reason."""
         settings: dict[str, Any] = {
             "subprotocols": SUBPROTOCOLS,
             "max_size": 2 * limits.max_frame,
-            "ping_interval": None,  # STOMP's heart-beats do what WebSocket's pings would
+            "ping_interval": None,  # STOMP's heart-beats replace WebSocket pings
             "proxy": proxy_for(url),
         }
         try:
             return cls(await connect(url, **{**settings, **options}), heart_beat, limits)
-        except (WebSocketException, ImportError) as error:  # ImportError: a SOCKS proxy, and no python-socks
+        except (WebSocketException, ImportError) as error:  # ImportError: a SOCKS proxy without python-socks
             raise ConnectionError(f"no WebSocket at {url}: {error}") from error
 
     async def send(self, frame: Frame) -> None:
         await self._send(frame.serialize(self.version))
 
     async def _send(self, data: bytes) -> None:
-        self._beat.sent(self.clock())
+        self._beat.record_sent(self.clock())
         try:
             await self.websocket.send(data, text=_is_text(data))
         except ConnectionClosed as error:
@@ -568,7 +567,7 @@ class _Link:
         while True:
             now = self.clock()
             if now >= self._beat.receive_by():
-                raise ConnectionError(f"nothing received for {self._beat.receive_after:g} s")
+                raise ConnectionError(f"nothing received for {self._beat.max_silence:g} s")
             if now >= self._beat.send_by():
                 await self._send(EOL)
             due = min(self._beat.send_by(), self._beat.receive_by())
@@ -581,7 +580,7 @@ class _Link:
                 continue
             except ConnectionClosed as error:
                 raise ConnectionError(f"connection closed: {error}") from error
-            self._beat.received(self.clock())
+            self._beat.record_received(self.clock())
             return list(self._frames(data))
 
     def _frames(self, data: bytes) -> Iterator[Frame]:
@@ -622,7 +621,7 @@ def _error_in(frame: Frame) -> StompError:
 
 
 def _refusal_in(frame: Frame) -> MessageRefused:
-    """What the MESSAGE on the queue for errors says, in chatlab's JSON or in whatever words."""
+    """Return the refusal in a MESSAGE from the error queue, in chatlab's JSON or as plain text."""
     try:
         fault = parse(json.loads, frame.body)
         return MessageRefused(str(fault["error"]), field=fault.get("field") or "")

@@ -1,7 +1,7 @@
-"""What a server writes to standard error: a line for each event, for people or, as JSON, for programs.
+"""Logging to standard error: one line for each event, as text for people or as JSON for programs.
 
-The facts of an event are the record's extra fields: `logger.info("connected", extra={"user": name})`. Whatever a user
-had a say in is escaped, and quoted where needed: nobody can write a line of his own into the log, or a field of one.
+An event's details are the record's extra fields: `logger.info("connected", extra={"user": name})`. User input is
+escaped, and quoted where needed, so that it cannot forge log lines or fields.
 """
 
 from __future__ import annotations
@@ -14,48 +14,48 @@ from typing import Any
 
 __all__ = ["keep"]
 
-# What every record has; the rest are the facts of this event.
-PLAIN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
+# The attributes of every record; any others are the fields of the event.
+STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
 
 def keep(*, level: str = "INFO", as_json: bool = False) -> None:
-    """Write what chatlab logs from `level` on to standard error, and what its libraries warn of."""
+    """Log chatlab's messages from `level` up, and its libraries' warnings, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if as_json else Lines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("chatlab").setLevel(level.upper())
 
 
-def facts(record: logging.LogRecord) -> dict[str, Any]:
-    """The fields this event was given."""
-    return {name: value for name, value in vars(record).items() if name not in PLAIN}
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """Return the extra fields of an event."""
+    return {name: value for name, value in vars(record).items() if name not in STANDARD}
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object on each line; `time` is in UTC, ISO 8601."""
+    """One JSON object per line; `time` is in UTC, ISO 8601."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line."""
+        """Return the record as one line."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "event": record.getMessage(),
-            **facts(record),
+            **fields_of(record),
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)  # in ASCII: no sign that some reader takes for a line end
+        return json.dumps(line, default=str)  # ASCII only, so that no reader sees a line break in it
 
 
 class Lines(logging.Formatter):
     """`13:05:59 INFO chatlab.chat connected connection=4f2a-1 user="Ana Maria"`; a traceback follows, indented."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line, but for a traceback."""
-        fields = "".join(f" {name}={quoted(str(value))}" for name, value in facts(record).items())
+        """Return the record as one line, followed by its traceback if there is one."""
+        fields = "".join(f" {name}={quoted(str(value))}" for name, value in fields_of(record).items())
         event = record.getMessage()
-        event = quoted(event) if "=" in event else printable(event)  # one that could pass for a field does not
+        event = quoted(event) if "=" in event else printable(event)  # an event must not pass for a field
         line = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname} {record.name} {event}{fields}"
         if record.exc_info:
             line += "".join(f"\n    {printable(each)}" for each in self.formatException(record.exc_info).splitlines())
@@ -63,14 +63,14 @@ class Lines(logging.Formatter):
 
 
 def quoted(value: str) -> str:
-    """A field's value: as it is, or as a JSON string if it has a sign that means something here."""
+    """Return a field's value, as a JSON string if it has a character with a meaning in the line."""
     if value and value.isprintable() and not set(value) & set(' "=\\'):
         return value
     return "".join(
-        sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in json.dumps(value, ensure_ascii=False)
+        char if char.isprintable() else json.dumps(char)[1:-1] for char in json.dumps(value, ensure_ascii=False)
     )
 
 
 def printable(text: str) -> str:
-    """The text with line ends, escape sequences and the like written out; 한글 and emoji stay as they are."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    """Return the text with control characters escaped; 한글 and emoji stay as they are."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,14 +1,14 @@
-"""A logger for what strangers cause: the first lines of a kind in full, then how many more there were.
+"""A rate-limited logger for events that clients cause: the first lines of each kind in full, then only their number.
 
-    refusals = Seldom(logging.getLogger("chatlab.chat"))
+    refusals = ThrottledLog(logging.getLogger("chatlab.chat"))
     refusals.info("upgrade refused", extra={"peer": "192.0.2.7", "status": 400})      # ten lines in ten seconds, then
     12:00:10 INFO chatlab.chat upgrade refused: and 1,990 more in the last 10 s       # one for all the rest
 
-A client that may send anything may cause any number of refusals. Each is worth a line while they are few, and a line
-for each would let one client fill the disk. A kind is a level and a message as the code has it, before its arguments
-are put in: what a client sends makes no new kind.
+A client can cause any number of refusals. Each is worth a line while they are few, but a line for every one would let a
+single client fill the disk. A kind is a level and a message template, before its arguments are inserted, so a client's
+input cannot create new kinds.
 
-Left out: what happens once, or for a person who has logged in. That goes to the logger itself.
+Left out: events that occur once, or that only logged-in users cause. Those go to the logger directly.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from typing import Any
 
 __all__ = ["LINES", "SECONDS", "ThrottledLog"]
 
-LINES = 10  # of each kind, in
+LINES = 10  # of each kind, per
 SECONDS = 10.0
-MAX_KINDS = 200  # messages are written in the code, so that there are never so many
+MAX_KINDS = 200  # never reached, because the message templates are in the code
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
 @dataclass(slots=True)
 class _Window:
-    """The lines of one kind since the first of them."""
+    """The lines of one kind since the first one."""
 
-    began: float
+    started: float
     lines: int = 0
-    more: int = 0
+    suppressed: int = 0
     timer: asyncio.TimerHandle | None = None
 
 
 class ThrottledLog:
-    """`log`, at most `lines` times in `seconds` for each kind of message."""
+    """`log`, limited to `lines` lines per `seconds` for each kind of message."""
 
     def __init__(
         self,
@@ -57,11 +57,11 @@ class ThrottledLog:
         self._windows: dict[tuple[int, str], _Window] = {}
 
     def info(self, message: str, *args: object, extra: Mapping[str, Any] | None = None) -> None:
-        """Log what is a client's doing, and harmless."""
+        """Log a harmless event that a client caused."""
         self.log(logging.INFO, message, *args, extra=extra)
 
     def warning(self, message: str, *args: object, extra: Mapping[str, Any] | None = None) -> None:
-        """Log what somebody may want to look into."""
+        """Log an event that someone may want to investigate."""
         self.log(logging.WARNING, message, *args, extra=extra)
 
     def error(
@@ -71,7 +71,7 @@ class ThrottledLog:
         extra: Mapping[str, Any] | None = None,
         exc_info: BaseException | bool | None = None,
     ) -> None:
-        """Log a fault of this program; with `exc_info`, the traceback of each line that is logged."""
+        """Log an error in this program; with `exc_info`, with a traceback for each line that is logged."""
         self.log(logging.ERROR, message, *args, extra=extra, exc_info=exc_info)
 
     def log(
@@ -82,7 +82,7 @@ class ThrottledLog:
         extra: Mapping[str, Any] | None = None,
         exc_info: BaseException | bool | None = None,
     ) -> None:
-        """Log one line, or count it."""
+        """Log a line, or count it if there were too many of its kind."""
         if not self._log.isEnabledFor(level):
             return
         window = self._window(level, message)
@@ -90,13 +90,13 @@ class ThrottledLog:
             window.lines += 1
             self._log.log(level, message, *args, extra=extra, exc_info=exc_info)
         else:
-            window.more += 1
-            self._say_later(window, level, message)
+            window.suppressed += 1
+            self._schedule_end(window, level, message)
 
     def _window(self, level: int, message: str) -> _Window:
         now, kind = self._clock(), (level, message)
         window = self._windows.get(kind)
-        if window is not None and now - window.began >= self._seconds:
+        if window is not None and now - window.started >= self._seconds:
             self._end(level, message)
             window = None
         if window is None:
@@ -105,14 +105,14 @@ class ThrottledLog:
             window = self._windows[kind] = _Window(now)
         return window
 
-    def _say_later(self, window: _Window, level: int, message: str) -> None:
-        """Have the count logged when the time is over; without an event loop, the next line brings it."""
+    def _schedule_end(self, window: _Window, level: int, message: str) -> None:
+        """Schedule logging of the count. Without an event loop, it is logged before the next line of its kind."""
         if window.timer is None:
             try:
                 loop = asyncio.get_running_loop()
             except RuntimeError:
                 return
-            rest = max(0.0, self._seconds - (self._clock() - window.began))
+            rest = max(0.0, self._seconds - (self._clock() - window.started))
             window.timer = loop.call_later(rest, self._end, level, message)
 
     def _end(self, level: int, message: str) -> None:
@@ -121,10 +121,10 @@ class ThrottledLog:
             return
         if window.timer is not None:
             window.timer.cancel()
-        if window.more:
-            self._log.log(level, "%s: and %s more in the last %g s", message, f"{window.more:,}", self._seconds)
+        if window.suppressed:
+            self._log.log(level, "%s: and %s more in the last %g s", message, f"{window.suppressed:,}", self._seconds)
 
     def flush(self) -> None:
-        """Log all counts now: the server is about to stop."""
+        """Log all counts now, because the server is about to stop."""
         for level, message in list(self._windows):
             self._end(level, message)

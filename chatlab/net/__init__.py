@@ -1,1 +1,1 @@
-"""The asyncio side of a server: one end of a WebSocket, HTTP beside it, and the libraries' parts that need a fence."""
+"""The asyncio side of a server: the endpoint of a WebSocket, HTTP, and all uses of undocumented library interfaces."""

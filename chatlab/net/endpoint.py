@@ -1,26 +1,26 @@
-"""The server's end of a WebSocket: `Connection` knows the protocol, this moves the bytes and keeps the time.
+"""The server's end of a WebSocket: `Connection` implements the protocol; this file does the I/O and the timing.
 
     socket ─► data_received ─┬─ a whole message, as nearly all are ───────────► peer.receive
                              └─ anything else ─► Connection ─► events ─► data ─► peer.receive
     socket ◄─ descriptor or write() ◄─ fan-out;  Pong and Close ◄─ Connection
 
-The echo server by hand, the room and the chat run on it. It takes over a TCP connection after the opening handshake,
-whoever has done that: `echo.py` itself, or aiohttp (`http/upgrade.py`). The protocol that had the connection before is
-told when the kernel's buffer fills and drains, and when the connection is lost: aiohttp counts its connections by that.
+The hand-written echo server, the room and the chat run on it. It takes over a TCP connection after the opening
+handshake, which `echo.py` or aiohttp (`http/upgrade.py`) has performed. The connection's previous protocol still
+receives pause_writing, resume_writing and connection_lost, by which aiohttp keeps track of its connections.
 
-Three conditions make it safe to write frames past `Connection`, as the fan-out does, and all three are kept here: no
-compression (a compressed message depends on those before it), whole frames only, and nothing once either side has begun
-to close.
+Three conditions make it safe to write frames without `Connection`, as the fan-out does, and this file ensures all of
+them: no compression (a compressed message depends on the ones before it), whole frames only, and no frames once either
+side has started to close.
 
-A transport's `write()` runs some Python code before it comes to the system call. Where the same bytes go to hundreds of
-connections, that is most of what Python does. While a transport has nothing buffered, is not closing and does not
-encrypt, `os.write()` to its descriptor does the same, and `descriptor` is not None:
+A transport's `write()` runs some Python code before the system call. When the same bytes go to hundreds of connections,
+that code dominates. While a transport has nothing buffered, is not closing and does not encrypt, `os.write()` to its
+descriptor does the same, and `descriptor` is not None:
 
     pause_writing      something is buffered      descriptor = None
     resume_writing     all of it is written       descriptor = 7
-    connection_lost    about to be closed         descriptor = None, for good
+    connection_lost    about to be closed         descriptor = None, permanently
 
-Left out: what is written, and to whom (fanout.py). Direct writing on Windows, where a socket is not a file, and on TLS.
+Left out: what is written, and to whom (fanout.py); direct writes over TLS, and on Windows, where sockets are not files.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from chatlab.net.held import Held
+from chatlab.net.held import HeldOctets
 from chatlab.tasks import Tasks
 from chatlab.websocket.connection import Connection, Event, Message, Pong, State
 from chatlab.websocket.frames import FINAL_TEXT, MAX_CONTROL_PAYLOAD, Close, CloseCode, Frame, Opcode, plain_message
 
-READ_AHEAD = 64 * 1024  # octets read while the peer is busy: enough to notice that the client has gone
-MESSAGES_IN_A_TURN = 64  # of one client, before the others have theirs
+READ_AHEAD = 64 * 1024  # octets read while the peer is busy, so that a client's disconnect is noticed
+MESSAGES_PER_TURN = 64  # messages handled for one client before other clients get a turn
 MAX_REASON = MAX_CONTROL_PAYLOAD - 2  # octets of a close reason; the code takes the other two
 PING_FRAME = Frame(Opcode.PING).serialize()
 
@@ -49,16 +49,16 @@ class Peer(Protocol):
     """The server's side of one client's conversation: an echo, a member of a room, a STOMP session."""
 
     def receive(self, data: bytes, text: bool) -> bool:
-        """Take one message; `text` is False for a binary one. Return whether all is done that it asks for.
+        """Handle one message; `text` is False for a binary one. Return whether it has been handled completely.
 
-        If not, `finish` is awaited before the next message is handed over.
+        If not, `finish` is awaited before the next message is passed on.
         """
 
     async def finish(self) -> None:
-        """Do what `receive` could not do at once. Cancelled if the TCP connection ends meanwhile."""
+        """Complete the work that `receive` could not do at once. Cancelled if the TCP connection closes first."""
 
     def end(self) -> None:
-        """The TCP connection has ended: called once, and not before `finish` has returned."""
+        """Clean up after the TCP connection has closed. Called once, and never before `finish` has returned."""
 
 
 OpenPeer = Callable[["WebSocketEnd"], Peer]
@@ -66,9 +66,9 @@ OpenPeer = Callable[["WebSocketEnd"], Peer]
 
 @dataclass(frozen=True)
 class KeepAlive:
-    """Ping a client that has sent nothing for `interval` seconds; drop it if nothing comes for `timeout` after that.
+    """Ping a client after `interval` seconds of silence; drop it after `timeout` more seconds of silence.
 
-    `close` is sent before it is dropped, if there is one. A silent client may be gone without a word.
+    `close`, if given, is sent before the client is dropped. A silent client may have disconnected without a Close.
     """
 
     interval: float
@@ -78,21 +78,21 @@ class KeepAlive:
 
 @dataclass(frozen=True)
 class EndSettings:
-    """What the ends of one server have in common."""
+    """The settings shared by all connections of one server."""
 
     keep_alive: KeepAlive | None = None
-    close_timeout: float = 10.0  # seconds a client has to answer our Close, and then to close the TCP connection
-    held: Held | None = None  # what they all hold, if that has a limit
+    close_timeout: float = 10.0  # seconds a client has to answer our Close, and again to close the TCP connection
+    held: HeldOctets | None = None  # the octets they all hold, if there is a limit on them
 
 
 NO_KEEP_ALIVE = EndSettings()
 
 
 class WebSocketEnd(asyncio.Protocol):
-    """An open WebSocket, and a `Sink` for the fan-out. Its messages go to the peer that `open_peer` makes for it.
+    """An open WebSocket, and a `Sink` for the fan-out. Its messages go to the peer that `open_peer` creates for it.
 
-    `name` is what the log calls it. `descriptor` may be written to whenever it is not None, from the event loop's
-    thread: whole messages only, and if the kernel takes a part of one, the rest must go to `write` at once.
+    `name` identifies it in the log. `descriptor` may be written to while it is not None, from the event loop's thread:
+    whole messages only; if the kernel accepts only part of one, the rest must be passed to `write` immediately.
     """
 
     descriptor: int | None = None
@@ -109,25 +109,25 @@ class WebSocketEnd(asyncio.Protocol):
     ) -> None:
         self.transport = transport
         self.log = log
-        self.heard = True  # something has come since this was set to False
-        self.lost = False
-        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # done once the TCP connection is
-        self.buffered = transport.get_write_buffer_size  # bytes written that the kernel has not taken yet
+        self.active = True  # data has been received since this was last set to False
+        self.is_closed = False  # the TCP connection is closed
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # done when it is
+        self.buffered = transport.get_write_buffer_size  # bytes written but not yet accepted by the kernel
         self._name = name
         self._websocket = websocket
         self._settings = settings
         self._former = cast(asyncio.Protocol, transport.get_protocol())
         self._usable = None if self.compresses else _descriptor_of(transport)
         self._tasks: Tasks | None = None
-        self._finishing: asyncio.Task[None] | None = None  # the peer is, or others are read first
-        self._held = bytearray()  # what came meanwhile
+        self._finishing: asyncio.Task[None] | None = None  # the peer finishes a message, or other clients get a turn
+        self._unprocessed = bytearray()  # data received meanwhile
         self._backlogged = False  # our own answer is still buffered: stop reading from a client that isn't reading
         self._drained: asyncio.Future[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
-        self._hung_up = False
+        self._tcp_closing = False
         transport.set_write_buffer_limits(high=0)  # so that pause_writing() is called for the first buffered byte
         transport.set_protocol(self)
-        self.try_directly()
+        self.update_descriptor()
         self._pings = Pings(self, settings.keep_alive) if settings.keep_alive is not None else None
         self._peer = open_peer(self)
 
@@ -136,21 +136,21 @@ class WebSocketEnd(asyncio.Protocol):
 
     @property
     def log_fields(self) -> dict[str, str]:
-        """The fields by which a line about this connection is found in the log."""
+        """The fields that identify this connection in log lines."""
         return {"connection": self._name}
 
     @property
     def compresses(self) -> bool:
-        """Whether messages are to be compressed for this client: then they go through `send`, not `write`."""
+        """Whether this client's messages are compressed. If so, they must go through `send`, not `write`."""
         return self._websocket.agreement.compression is not None
 
     @property
     def latency(self) -> float:
-        """Seconds from the last keep-alive ping to its answer; 0 before the first."""
+        """The seconds between the last keep-alive ping and its answer; 0 before the first."""
         return self._pings.latency if self._pings is not None else 0.0
 
     def how_it_ended(self) -> Close:
-        """Return the Close that was received, else the one that was sent, else 1006: the connection broke off."""
+        """Return the Close received, else the one sent, else 1006 for a connection that broke."""
         received = self._websocket.close_received
         if received is not None:
             return Close(CloseCode.NO_STATUS_RECEIVED) if received.code is None else received
@@ -163,104 +163,104 @@ class WebSocketEnd(asyncio.Protocol):
         """Send whole frames, or the rest of one, unless a Close frame has been sent or received."""
         if self._websocket.state is State.OPEN and not self.transport.is_closing():
             self.transport.write(data)
-            self.try_directly()
+            self.update_descriptor()
 
     def send(self, data: bytes, text: bool) -> None:
-        """Send one message as the handshake has agreed, compressed if it has; nothing once either side is closing."""
+        """Send one message, compressed if negotiated. Do nothing once either side is closing."""
         if self._websocket.state is State.OPEN:
             self._websocket.send(data.decode() if text else data)
             self._answer()
 
     def close(self, code: int, reason: str) -> None:
-        """Send a Close frame behind what is buffered; the client's answer, or a timeout, ends the connection."""
+        """Send a Close frame after any buffered data. The client's answer or a timeout closes the connection."""
         if self._websocket.state is State.OPEN:
             self._websocket.close(code, reason.encode()[:MAX_REASON].decode(errors="ignore"))
             self._answer()
             self._abort_later()
-            if self._finishing is not None:  # whatever the peer still does, only the client's Close matters now
-                self._read_what_was_held()
+            if self._finishing is not None:  # the peer may still be busy, but only the client's Close matters now
+                self._read_unprocessed()
                 self._read_or_pause()
 
     def abort(self) -> None:
-        """Drop the connection with all that is buffered. It may be lost already."""
-        self.never_directly()
-        if not self.lost:  # asyncio's transport would raise
+        """Drop the connection and everything buffered. Do nothing if it is closed."""
+        self.disable_direct_writes()
+        if not self.is_closed:  # asyncio's transport would raise
             self.transport.abort()
 
-    def give_up(self, reason: str) -> None:
-        """Say why, and drop the connection with all that it holds."""
+    def drop(self, reason: str) -> None:
+        """Send a Close with `reason` if the client is reading, and drop the connection with everything it holds."""
         if self._websocket.state is State.OPEN:
             self._websocket.fail(CloseCode.TRY_AGAIN_LATER, reason)
-            if not self.buffered() and not self.transport.is_closing():  # behind what nobody reads, nobody reads it
+            if not self.buffered() and not self.transport.is_closing():
                 self.transport.write(self._websocket.data_to_send())
-        self._held.clear()
-        self.never_directly()
-        if self.lost or self.buffered():
+        self._unprocessed.clear()
+        self.disable_direct_writes()
+        if self.is_closed or self.buffered():
             self.abort()
         else:
             self.transport.close()
 
     async def drained(self) -> None:
-        """Wait until the kernel has taken all that was written, or the connection is lost."""
-        while not self.lost and self.buffered():
+        """Wait until the kernel has accepted everything written, or the connection is closed."""
+        while not self.is_closed and self.buffered():
             if self._drained is None:
                 self._drained = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._drained)
 
-    def try_directly(self) -> None:
-        """Look whether the descriptor may be written to; to be called after writing to the transport."""
-        in_the_way = self._usable is None or self.transport.get_write_buffer_size() or self.transport.is_closing()
-        self.descriptor = None if in_the_way else self._usable
+    def update_descriptor(self) -> None:
+        """Set `descriptor` if it may be written to, else None. Must be called after each write to the transport."""
+        blocked = self._usable is None or self.transport.get_write_buffer_size() or self.transport.is_closing()
+        self.descriptor = None if blocked else self._usable
 
-    def never_directly(self) -> None:
-        """From now on, everything goes through the transport: the connection is about to close."""
+    def disable_direct_writes(self) -> None:
+        """Set `descriptor` to None permanently: the connection is about to close."""
         self.descriptor = self._usable = None
 
-    # --- What the event loop calls ---
+    # --- Called by the event loop ---
 
     def data_received(self, data: bytes) -> None:
-        """Read on, unless the peer has to finish a message first."""
-        self.heard = True
+        """Process data, or keep it if the peer has to finish a message first."""
+        self.active = True
         if self._finishing is not None and self._websocket.state is State.OPEN:
-            self._held += data
+            self._unprocessed += data
             self._read_or_pause()
         else:
             self._read(data)
 
     def eof_received(self) -> bool | None:
-        """The client will send no more: what is buffered is still sent, then the transport closes."""
+        """Let the transport send what is buffered, then close: the client will send no more."""
         return None
 
     def pause_writing(self) -> None:
-        """The kernel took less than it was given."""
+        """Disable direct writes while the transport has data buffered."""
         self.descriptor = None
         self._former.pause_writing()
 
     def resume_writing(self) -> None:
-        """What was buffered is written."""
-        self.try_directly()
-        self._wake_who_waits_for_the_buffer()
+        """Allow direct writes again, and resume reading: everything buffered has been written."""
+        self.update_descriptor()
+        self._notify_drained()
         self._former.resume_writing()
         self._backlogged = False
-        self._note_what_is_held()
+        self._update_held()
         self._read_or_pause()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is closed as soon as this returns; its number may be another connection's then."""
-        self.never_directly()
-        self.lost = True
+        """Clean up. The socket closes when this returns, and its descriptor may then belong to another connection."""
+        self.disable_direct_writes()
+        self.is_closed = True
         if self._settings.held is not None:
-            self._settings.held.note(self, 0)
-        self._wake_who_waits_for_the_buffer()
+            self._settings.held.update(self, 0)
+        self._notify_drained()
         self._former.connection_lost(exc)
         for timer in (self._deadline, self._pings):
             if timer is not None:
                 timer.cancel()
-        if not self.gone.done():
-            self.gone.set_result(None)
+        if not self.closed.done():
+            self.closed.set_result(None)
         if self._finishing is None:
             self._peer.end()
-        else:  # cancelled in the next turn: a task that has not begun would never know
+        else:  # cancelled in the next turn of the loop: a task that has not started would never notice
             self._finishing.add_done_callback(lambda _: self._peer.end())
             asyncio.get_running_loop().call_soon(self._finishing.cancel)
 
@@ -268,14 +268,14 @@ class WebSocketEnd(asyncio.Protocol):
 
     @property
     def unread(self) -> int:
-        """Octets that have come and wait for the peer to finish a message."""
-        return len(self._held) + self._websocket.unread
+        """The octets received but not yet processed, because the peer has to finish a message."""
+        return len(self._unprocessed) + self._websocket.unread
 
     def _read(self, data: bytes) -> None:
-        """Hand messages to the peer, by way of `Connection` if they are not as plain as nearly all are."""
+        """Pass messages to the peer. Plain messages, which nearly all are, take a fast path without `Connection`."""
         websocket = self._websocket
         if websocket.between_messages:
-            start, end, turn = 0, len(data), MESSAGES_IN_A_TURN
+            start, end, turn = 0, len(data), MESSAGES_PER_TURN
             while (found := plain_message(data, start, websocket.max_message)) is not None:
                 text = data[start] == FINAL_TEXT
                 message, start = found
@@ -283,26 +283,26 @@ class WebSocketEnd(asyncio.Protocol):
                     self._let_the_peer_finish(data[start:])
                     return
                 if start == end:
-                    return  # nearly always
+                    return  # the usual case
                 turn -= 1
                 if not turn:
-                    self._let_others_have_their_turn(data[start:])
+                    self._yield_to_others(data[start:])
                     return
                 if websocket.state is not State.OPEN:
                     break
             data = data[start:]
-        self._take(websocket.receive_data(data))
+        self._handle(websocket.receive_data(data))
 
-    def _read_what_was_held(self) -> None:
-        held, self._held = bytes(self._held), bytearray()
-        if self._websocket.unread:  # it came before
-            self._take(self._websocket.receive_data(held))
+    def _read_unprocessed(self) -> None:
+        data, self._unprocessed = bytes(self._unprocessed), bytearray()
+        if self._websocket.unread:  # this is older
+            self._handle(self._websocket.receive_data(data))
         else:
-            self._read(held)
+            self._read(data)
 
-    def _take(self, events: Iterator[Event]) -> None:
-        """Act on events, as far as a message that the peer has to finish first, or for one turn."""
-        turn = MESSAGES_IN_A_TURN
+    def _handle(self, events: Iterator[Event]) -> None:
+        """Handle events until the peer has to finish a message, or for one turn."""
+        turn = MESSAGES_PER_TURN
         for event in events:
             self._answer()
             turn -= 1
@@ -315,26 +315,26 @@ class WebSocketEnd(asyncio.Protocol):
                 self._pings.answered()
             if not turn and self._websocket.state is State.OPEN:
                 self._answer()
-                self._let_others_have_their_turn()
+                self._yield_to_others()
                 return
         self._answer()
-        self._note_what_is_held()
+        self._update_held()
 
-    def _note_what_is_held(self) -> None:
-        """Have it counted: half a message on its way in, and what the kernel does not take on its way out."""
-        if self._settings.held is not None and not self.lost:
+    def _update_held(self) -> None:
+        """Report the octets held: incomplete input, and output that the kernel has not accepted."""
+        if self._settings.held is not None and not self.is_closed:
             unsent = self.transport.get_write_buffer_size()
-            self._settings.held.note(self, self._websocket.unfinished + len(self._held) + unsent)
+            self._settings.held.update(self, self._websocket.unfinished + len(self._unprocessed) + unsent)
 
     def _let_the_peer_finish(self, rest: bytes = b"") -> None:
-        self._read_on_after(self._finish(), rest)
+        self._continue_after(self._finish(), rest)
 
-    def _let_others_have_their_turn(self, rest: bytes = b"") -> None:
-        self._read_on_after(asyncio.sleep(0), rest)
+    def _yield_to_others(self, rest: bytes = b"") -> None:
+        self._continue_after(asyncio.sleep(0), rest)
 
-    def _read_on_after(self, work: Coroutine[None, None, None], rest: bytes) -> None:
-        self._held += rest
-        self._note_what_is_held()
+    def _continue_after(self, work: Coroutine[None, None, None], rest: bytes) -> None:
+        self._unprocessed += rest
+        self._update_held()
         if self._tasks is None:
             self._tasks = Tasks(logging.getLogger(__name__))
         self._finishing = self._tasks.start(work, name=f"{self}: finish a message")
@@ -349,17 +349,17 @@ class WebSocketEnd(asyncio.Protocol):
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._finishing = None
-        if self.lost:
+        if self.is_closed:
             return
         if task.cancelled():
-            self.log.error("connection dropped: what a message asked for was cancelled")
+            self.log.error("connection dropped: the handling of a message was cancelled")
             self.abort()
             return
-        self._read_what_was_held()
+        self._read_unprocessed()
         self._read_or_pause()
 
     def _read_or_pause(self) -> None:
-        if self.lost or self.transport.is_closing():
+        if self.is_closed or self.transport.is_closing():
             return
         busy = self._finishing is not None and self._websocket.state is State.OPEN
         if self._backlogged or (busy and self.unread > READ_AHEAD):
@@ -370,22 +370,22 @@ class WebSocketEnd(asyncio.Protocol):
     # --- Answering ---
 
     def _answer(self) -> None:
-        """Send what `Connection` has to say: a Pong, a Close, a message. Hang up if that is for us to do."""
+        """Send the output of `Connection`: a Pong, a Close, a message. Close the TCP connection if that is our part."""
         data, is_open = self._websocket.data_to_send(), self._websocket.state is State.OPEN
         if not is_open:
-            self.never_directly()
+            self.disable_direct_writes()
         if data and not self.transport.is_closing():
             self.transport.write(data)
-            self.try_directly()
+            self.update_descriptor()
             if is_open and not self.transport.is_closing() and self.buffered():
                 self._backlogged = True
                 self._read_or_pause()
-        if self._websocket.must_close_tcp and not self._hung_up:
-            self._hung_up = True
-            self._hang_up()
+        if self._websocket.must_close_tcp and not self._tcp_closing:
+            self._tcp_closing = True
+            self._close_tcp()
 
-    def _hang_up(self) -> None:
-        """Close behind what is buffered; read on meanwhile, or a reset for unread bytes could overtake our Close."""
+    def _close_tcp(self) -> None:
+        """Close after sending what is buffered. Keep reading: a reset for unread bytes could overtake our Close."""
         self._abort_later()
         if self.transport.is_closing():
             return
@@ -400,50 +400,50 @@ class WebSocketEnd(asyncio.Protocol):
     def _abort_later(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        if not self.lost:
+        if not self.is_closed:
             self._deadline = asyncio.get_running_loop().call_later(self._settings.close_timeout, self.abort)
 
-    def _wake_who_waits_for_the_buffer(self) -> None:
+    def _notify_drained(self) -> None:
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
 
 
 class Pings:
-    """Asks a silent client whether it is there, and drops one that does not answer."""
+    """The keep-alive: pings a silent client and drops one that does not answer."""
 
     def __init__(self, end: WebSocketEnd, keep_alive: KeepAlive) -> None:
         self.latency = 0.0
         self._end = end
         self._keep_alive = keep_alive
         self._loop = asyncio.get_running_loop()
-        self._asked_at: float | None = None  # of the ping whose Pong is still to come
-        self._timer = self._loop.call_later(keep_alive.interval, self._look)
+        self._pinged_at: float | None = None  # the time of the ping that has not been answered yet
+        self._timer = self._loop.call_later(keep_alive.interval, self._ping_if_silent)
 
     def cancel(self) -> None:
-        """The connection is over."""
+        """Stop: the connection is closed."""
         self._timer.cancel()
 
     def answered(self) -> None:
-        """A Pong has come."""
-        if self._asked_at is not None:
-            self.latency, self._asked_at = self._loop.time() - self._asked_at, None
+        """Measure the latency: a Pong has arrived."""
+        if self._pinged_at is not None:
+            self.latency, self._pinged_at = self._loop.time() - self._pinged_at, None
 
-    def _look(self) -> None:
-        """Ask, if nothing has come since the last look."""
-        wait, then = self._keep_alive.interval, self._look
-        if not self._end.heard:
-            self._asked_at = self._loop.time()
+    def _ping_if_silent(self) -> None:
+        """Ping the client if it has sent nothing since the last check."""
+        wait, then = self._keep_alive.interval, self._ping_if_silent
+        if not self._end.active:
+            self._pinged_at = self._loop.time()
             self._end.write(PING_FRAME)
-            wait, then = self._keep_alive.timeout, self._check
-        self._end.heard = False
+            wait, then = self._keep_alive.timeout, self._drop_if_silent
+        self._end.active = False
         self._timer = self._loop.call_later(wait, then)
 
-    def _check(self) -> None:
-        """Drop the client, if nothing has come since it was asked."""
-        if self._end.heard:
-            self._end.heard = False
-            self._timer = self._loop.call_later(self._keep_alive.interval, self._look)
+    def _drop_if_silent(self) -> None:
+        """Drop the client if it has sent nothing since the ping."""
+        if self._end.active:
+            self._end.active = False
+            self._timer = self._loop.call_later(self._keep_alive.interval, self._ping_if_silent)
             return
         self._end.log.info("no answer to a ping")
         if self._keep_alive.close is not None:

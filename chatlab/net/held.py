@@ -1,10 +1,10 @@
-"""How many octets a server holds for all its clients: messages that have not ended, and answers that nobody reads.
+"""A limit on the octets a server holds for all its clients: incomplete messages, and output that is not being read.
 
-One message may be large, so that a few hundred clients who each send all but its last octet could take all the memory.
-What each connection holds is added up, and beyond `limit` the one that holds most gets the reason and is dropped. A
-client that sends what it has begun is rarely that one.
+A single message may be large, so a few hundred clients that each send all but its last octet could exhaust the memory.
+The octets of all connections are added up. When the sum exceeds `limit`, the connection that holds the most is sent the
+reason and dropped. A client that completes its messages is rarely that one.
 
-Left out: what the fan-out keeps for slow readers, which has a limit for each (fanout.py).
+Left out: what the fan-out buffers for slow readers, which has a limit per reader (fanout.py).
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from typing import Protocol
 
 from chatlab.logs.throttled import Log, ThrottledLog
 
-__all__ = ["LIMIT", "Held", "Holder"]
+__all__ = ["LIMIT", "HeldOctets", "Holder"]
 
-LIMIT = 64 * 1024 * 1024  # octets; four of the largest messages at once
+LIMIT = 64 * 1024 * 1024  # octets: four messages of the largest size at once
 
 
 class Holder(Protocol):
-    """A connection, as far as this file is concerned."""
+    """A connection that holds octets."""
 
-    def give_up(self, reason: str) -> None:
-        """Let go of all that is held, and close."""
+    def drop(self, reason: str) -> None:
+        """Discard everything held, and close."""
 
 
-class Held:
-    """What the connections of one server hold: `total` octets, of which there may be `limit`."""
+class HeldOctets:
+    """The octets that one server's connections hold: `total`, which may not exceed `limit`."""
 
     def __init__(self, log: Log, limit: int = LIMIT) -> None:
         self.total = 0
         self.limit = limit
-        self.given_up = 0  # connections that were dropped for it
+        self.dropped = 0  # connections dropped to get below the limit
         self._log = ThrottledLog(log)
         self._sizes: dict[Holder, int] = {}
 
-    def note(self, holder: Holder, size: int) -> None:
-        """Note that `holder` holds `size` octets now; drop those that hold most, if that is too much in all."""
+    def update(self, holder: Holder, size: int) -> None:
+        """Set the octets that `holder` holds to `size`. While the sum exceeds the limit, drop the largest holder."""
         self.total += size - self._sizes.pop(holder, 0)
         if size:
             self._sizes[holder] = size
@@ -47,6 +47,6 @@ class Held:
     def _drop(self, holder: Holder) -> None:
         size = self._sizes.pop(holder)
         self.total -= size
-        self.given_up += 1
+        self.dropped += 1
         self._log.log(logging.WARNING, "dropped: too much is held in all", extra={"peer": str(holder), "octets": size})
-        holder.give_up(f"unfinished: this server holds {self.limit >> 20} MiB in all; send whole messages, and read")
+        holder.drop(f"unfinished: this server holds {self.limit >> 20} MiB in all; send whole messages, and read")

@@ -1,17 +1,17 @@
-"""How many connections a server holds, in all and from each address, and whose address that is behind a proxy.
+"""Connection slots: limits on a server's connections, in total and per address; and client addresses behind proxies.
 
-    places = Places(in_all=960, per_address=500)
-    if over := places.take("192.0.2.7"):  ...        "connections" or "connections-per-address": none is left
-    places.give_back("192.0.2.7")
+    slots = ConnectionSlots(total=960, per_address=500)
+    if exceeded := slots.acquire("192.0.2.7"):  ...      "connections" or "connections-per-address": no slot is free
+    slots.release("192.0.2.7")
 
-Addresses are counted as networks hand them out: an IPv4 address for itself, IPv6 by its /64, which is what one line at
-home has (RFC 6177). This machine's own addresses are not counted apart, unless a number was asked for: a proxy that
-nobody named, a test, a benchmark come from there. Behind proxies that are named (`TrustedProxies`), a client is known
-by X-Forwarded-For, read from the right: each proxy adds the address it was asked from, and what stands to the left of
-the first address that is no trusted proxy's, the client may have written itself.
+Addresses are counted the way networks assign them: IPv4 by address, IPv6 by /64, which is what one home line gets
+(RFC 6177). Loopback addresses are counted per address only if that limit was set explicitly, because connections from
+this machine come from an unnamed proxy, a test or a benchmark. Behind named proxies (`TrustedProxies`), a client is
+identified by X-Forwarded-For, read from the right: each proxy appends the address of its peer, and everything to the
+left of the first address that is not a trusted proxy's may have been written by the client.
 
-Left out: `Forwarded` (RFC 7239). A proxy that adds the one header hands on what a client has written into the other, so
-only one of the two can be believed.
+Left out: `Forwarded` (RFC 7239). A proxy that sets one of the two headers forwards the client's own version of the
+other, so only one of them can be trusted.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from typing import Self
 __all__ = [
     "CONNECTIONS",
     "PER_ADDRESS",
-    "PlaceLimits",
-    "Places",
+    "ConnectionLimits",
+    "ConnectionSlots",
     "Refusals",
     "TrustedProxies",
     "counted_as",
-    "places_for_descriptors",
+    "slots_for_descriptors",
 ]
 
 CONNECTIONS = "connections"
 PER_ADDRESS = "connections-per-address"
 
 PER_ADDRESS_DEFAULT = 500  # a school behind one address, several tabs each
-SPARE = 64  # descriptors for those who are told that there is no place, and for whoever asks after our health
-FOR_THE_ENGINE_AND_FILES = 64  # descriptors at least; of many, a sixteenth
-MOST = 50_000  # with as many descriptors as one likes, memory is the limit
-WITHOUT_A_LIMIT = 10_000  # where the system does not tell (Windows)
+SPARE = 64  # descriptors reserved for refusing clients, and for health checks
+RESERVED = 64  # descriptors reserved for the engine and files: at least this many, or a sixteenth of all
+MOST = 50_000  # with unlimited descriptors, memory is the limit
+UNKNOWN_LIMIT = 10_000  # for systems that do not report their limit (Windows)
 MAX_HOPS = 32
 MAX_VALUE = 1 << 40
 
@@ -51,20 +51,20 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def places_for_descriptors() -> int:
-    """Return how many connections this process's descriptors allow, so that the engine and files have theirs."""
+def slots_for_descriptors() -> int:
+    """Return the number of connections this process's descriptors allow, less those for the engine and files."""
     try:
         import resource
     except ImportError:  # Windows
-        return WITHOUT_A_LIMIT
+        return UNKNOWN_LIMIT
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         return MOST
-    return max(1, min(MOST, limit - max(FOR_THE_ENGINE_AND_FILES, limit // 16) - SPARE))
+    return max(1, min(MOST, limit - max(RESERVED, limit // 16) - SPARE))
 
 
 def counted_as(address: str, *, loopback: bool = False) -> str:
-    """Return what an address is counted under; "" if it is not counted: no address, or this machine's own."""
+    """Return the key an address is counted under; "" if it is not counted: no address, or a loopback address."""
     parsed = _parse(address)
     if parsed is None or (parsed.is_loopback and not loopback):
         return ""
@@ -73,40 +73,40 @@ def counted_as(address: str, *, loopback: bool = False) -> str:
     return str(parsed)
 
 
-class Places:
-    """Who holds how many places; 0 is no limit."""
+class ConnectionSlots:
+    """The slots in use, in total and per address. A limit of 0 means no limit."""
 
-    def __init__(self, in_all: int = 0, per_address: int = 0) -> None:
-        self.in_all = in_all
+    def __init__(self, total: int = 0, per_address: int = 0) -> None:
+        self.total = total
         self.per_address = per_address
-        self.taken = 0
+        self.in_use = 0
         self._by_address: dict[str, int] = {}
 
     @property
     def addresses(self) -> int:
-        """How many addresses hold a place."""
+        """The number of addresses that hold a slot."""
         return len(self._by_address)
 
-    def lacking(self, address: str) -> str:
-        """Return which limit leaves no place for one more from `address`, "" if none does."""
-        if self.in_all and self.taken >= self.in_all:
+    def exceeded_limit(self, address: str) -> str:
+        """Return the name of the limit that one more connection from `address` would exceed, "" if none."""
+        if self.total and self.in_use >= self.total:
             return CONNECTIONS
         if address and self.per_address and self._by_address.get(address, 0) >= self.per_address:
             return PER_ADDRESS
         return ""
 
-    def take(self, address: str) -> str:
-        """Take a place, if there is one: return "", or which limit leaves none."""
-        if over := self.lacking(address):
-            return over
-        self.taken += 1
+    def acquire(self, address: str) -> str:
+        """Take a slot and return "". If no slot is free, return the name of the limit that is reached."""
+        if exceeded := self.exceeded_limit(address):
+            return exceeded
+        self.in_use += 1
         if address:
             self._by_address[address] = self._by_address.get(address, 0) + 1
         return ""
 
-    def give_back(self, address: str) -> None:
-        """One that was taken is free again."""
-        self.taken -= 1
+    def release(self, address: str) -> None:
+        """Free a slot that was acquired for `address`."""
+        self.in_use -= 1
         if address:
             self._by_address[address] -= 1
             if not self._by_address[address]:
@@ -114,15 +114,15 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceLimits:
-    """The limits of a server that has no others: the room and the echo servers. The chat's are in chat/budgets.py."""
+class ConnectionLimits:
+    """The limits of the room and echo servers, which have no others. The chat's limits are in chat/budgets.py."""
 
     connections: int = 0  # 0: as many as the process's descriptors allow
     connections_per_address: int = PER_ADDRESS_DEFAULT  # 0: no limit
 
     @classmethod
     def parse(cls, given: Iterable[str]) -> Self:
-        """Return the limits with each NAME=VALUE of `given`. ValueError says what is wrong with one."""
+        """Return the defaults, overridden by each NAME=VALUE of `given`. Raise ValueError for an invalid one."""
         limits = cls()
         for each in given:
             name, _, value = (part.strip() for part in each.partition("="))
@@ -135,26 +135,26 @@ class PlaceLimits:
 
     @property
     def counts_loopback(self) -> bool:
-        """Whether connections of this machine's own are counted by address: if a number was asked for."""
+        """Whether loopback connections are counted per address: only if the limit was set explicitly."""
         return self.connections_per_address != PER_ADDRESS_DEFAULT
 
-    def places(self) -> Places:
-        """Return so many places, none of them taken."""
-        return Places(self.connections or places_for_descriptors(), self.connections_per_address)
+    def slots(self) -> ConnectionSlots:
+        """Return the slots that these limits allow, all of them free."""
+        return ConnectionSlots(self.connections or slots_for_descriptors(), self.connections_per_address)
 
 
 class TrustedProxies:
-    """The proxies whose X-Forwarded-For is believed: addresses or networks. ValueError for what is neither."""
+    """The proxies whose X-Forwarded-For is trusted: addresses or networks. Raises ValueError for anything else."""
 
     def __init__(self, networks: Sequence[str] = ()) -> None:
         self._networks: list[Network] = [ipaddress.ip_network(each, strict=False) for each in networks]
 
     def trusts(self, address: str) -> bool:
-        """Tell whether a peer is one of them."""
+        """Tell whether a peer is a trusted proxy."""
         return (parsed := _parse(address)) is not None and self._has(parsed)
 
     def client_behind(self, peer: str, forwarded_for: Sequence[str]) -> str:
-        """Return the client's address: the peer's own, or what trusted proxies say; "" if a proxy does not say."""
+        """Return the client's address: the peer's, or the one that trusted proxies report; "" if they report none."""
         if not self._networks or not self.trusts(peer):
             return peer
         client = ""
@@ -172,9 +172,10 @@ class TrustedProxies:
 
 
 class Refusals:
-    """Counts what was refused for want of something, by the limit's name; a line in the log now and then.
+    """Counters of refusals by the name of the limit, and a throttled log of them.
 
-    The first refusal by each limit is logged, then at most one a minute, which says how many there were meanwhile.
+    The first refusal by each limit is logged, then at most one line a minute, with the number of refusals since the
+    last line.
     """
 
     def __init__(
@@ -190,22 +191,22 @@ class Refusals:
         self._event = event
         self._seconds = seconds
         self._clock = clock
-        self._said: dict[str, tuple[float, int]] = {}  # by limit: when a line was logged, and the count it gave
+        self._logged: dict[str, tuple[float, int]] = {}  # by limit: the time of the last line, and the count then
 
-    def note(self, budget: str, remedy: str = "", *, whose: str = "") -> None:
-        """Count one more by the limit `budget`, one of a few names; `whose` may be anything."""
+    def count(self, budget: str, remedy: str = "", *, whose: str = "") -> None:
+        """Count one refusal by the limit `budget`, which is one of a few names; `whose` may be any text."""
         count = self.counts[budget] = self.counts.get(budget, 0) + 1
-        at, said = self._said.get(budget, (-self._seconds, 0))
+        at, logged = self._logged.get(budget, (-self._seconds, 0))
         now = self._clock()
         if now - at < self._seconds:
             return
-        self._said[budget] = now, count
-        facts = {"budget": budget, "times": count - said, "remedy": remedy, "last": whose[:100]}
+        self._logged[budget] = now, count
+        facts = {"budget": budget, "times": count - logged, "remedy": remedy, "last": whose[:100]}
         self._log.warning(self._event, extra={name: fact for name, fact in facts.items() if fact})
 
 
 def _parse(address: str) -> Address | None:
-    """An address as a peer or a proxy writes it: with a port or a zone, or an IPv4 address in IPv6."""
+    """Parse an address as peers and proxies write it: perhaps with a port or zone, or IPv4 mapped into IPv6."""
     text = address.strip().strip('"')
     if text.startswith("["):
         text = text[1:].partition("]")[0]

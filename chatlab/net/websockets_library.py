@@ -1,9 +1,9 @@
-"""The library `websockets` under the servers that lessons compare with: judged by our rule, and closed in time.
+"""The `websockets` library, as the servers use it that lessons compare with: our handshake rules, a bounded shutdown.
 
-A `ServerConnection` is an asyncio protocol, which the library lets one subclass (`create_connection`). That it gets
-`connection_made` and `connection_lost` from the event loop is what this file rests on, and what
-tests/net/test_websockets_library.py holds: so a connection's transport is known from its first moment. The library
-itself waits for a client that does not finish its handshake, and does not say how much is buffered for one.
+A `ServerConnection` is an asyncio protocol, which the library allows one to subclass (`create_connection`). This file
+relies on `connection_made` and `connection_lost` being called by the event loop, which
+tests/net/test_websockets_library.py verifies: so each connection's transport is known from the start. The library alone
+waits for clients that do not complete their handshake, and does not report how much is buffered for a client.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from websockets.http11 import Response as LibraryResponse
 from chatlab.errors import HandshakeError
 from chatlab.logs.throttled import Log, ThrottledLog
 from chatlab.net.gate import Gate, GatedConnection
-from chatlab.net.held import Held
+from chatlab.net.held import HeldOctets
 from chatlab.websocket.connection import Accept
 from chatlab.websocket.frames import CloseCode
 from chatlab.websocket.handshake import Request
@@ -37,19 +37,19 @@ DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 
 class Transports:
-    """The transports of a server's connections, by connection, those still in their handshake among them."""
+    """The transports of a server's connections, including those still in their handshake."""
 
-    def __init__(self, held: Held | None = None) -> None:
+    def __init__(self, held: HeldOctets | None = None) -> None:
         self.held = held
         self._open: dict[ServerConnection, asyncio.Transport] = {}
 
     def connection_class(self, send_buffer: int | None = None) -> type[ServerConnection]:
-        """Return what to give the library as `create_connection`; `send_buffer` is the kernel's for each, in bytes."""
+        """Return the class for the library's `create_connection`; `send_buffer` is the kernel's per connection."""
         transports, held = self._open, self.held
 
         class TrackedConnection(ServerConnection):
-            arriving = 0  # octets of a frame that is not whole, a little too many if others came with it
-            waiting = 0  # octets of the frames that the handler has not had as a message
+            arriving = 0  # octets of an incomplete frame; a slight overestimate if other frames came with it
+            waiting = 0  # octets of the frames that the handler has not received as messages yet
 
             def __str__(self) -> str:
                 return f"connection {_peer(self)}"
@@ -63,13 +63,13 @@ class Transports:
             def connection_lost(self, exc: Exception | None) -> None:
                 transports.pop(self, None)
                 if held is not None:
-                    held.note(self, 0)
+                    held.update(self, 0)
                 super().connection_lost(exc)
 
             def data_received(self, data: bytes) -> None:
                 self.arriving += len(data)
                 super().data_received(data)
-                self.note_what_is_held()
+                self.update_held()
 
             def process_event(self, event: Any) -> None:
                 self.arriving = 0
@@ -85,35 +85,35 @@ class Transports:
 
             def resume_writing(self) -> None:
                 super().resume_writing()
-                self.note_what_is_held()
+                self.update_held()
 
-            def note_what_is_held(self) -> None:
+            def update_held(self) -> None:
                 if held is not None and (transport := transports.get(self)) is not None:
-                    held.note(self, self.arriving + self.waiting + transport.get_write_buffer_size())
+                    held.update(self, self.arriving + self.waiting + transport.get_write_buffer_size())
 
-            def give_up(self, reason: str) -> None:
+            def drop(self, reason: str) -> None:
                 self.protocol.fail(CloseCode.TRY_AGAIN_LATER, reason)
-                transport, nothing_before = transports[self], not transports[self].get_write_buffer_size()
-                if nothing_before:  # behind what nobody reads, nobody reads it
+                transport = transports[self]
+                if transport.get_write_buffer_size():  # the client is not reading, so it would not read a Close either
+                    transport.abort()
+                else:
                     transport.writelines(self.protocol.data_to_send())
                     transport.close()
-                else:
-                    transport.abort()
 
         return TrackedConnection
 
-    def connection_class_behind(self, gate: Gate) -> type[ServerConnection]:
-        """Return what to give the library as `create_connection`, so that each connection needs a place."""
+    def gated_connection_class(self, gate: Gate) -> type[ServerConnection]:
+        """Return the value for the library's `create_connection` that makes each connection take a slot of `gate`."""
         connection_class = self.connection_class()
 
         def create_connection(*parts: Any, **options: Any) -> GatedConnection:
             return GatedConnection(gate, lambda: connection_class(*parts, **options))
 
-        # The library only calls it, and hands what it returns to the event loop.
+        # The library only calls it, and passes the result to the event loop.
         return cast(type[ServerConnection], create_connection)
 
     def buffered(self, connection: ServerConnection) -> int:
-        """Return how many bytes wait for this client; 0 once its connection is lost."""
+        """Return the number of bytes buffered for this client; 0 once its connection is closed."""
         transport = self._open.get(connection)
         return transport.get_write_buffer_size() if transport is not None else 0
 
@@ -123,8 +123,8 @@ class Transports:
             transport.abort()
 
 
-def judged_by(accept: Accept) -> ProcessRequest:
-    """Return a `process_request` that refuses what `accept` refuses, with the same answer."""
+def checked_by(accept: Accept) -> ProcessRequest:
+    """Return a `process_request` that refuses what `accept` refuses, with the same response."""
 
     def process_request(connection: ServerConnection, request: LibraryRequest) -> LibraryResponse | None:
         try:
@@ -140,14 +140,14 @@ def judged_by(accept: Accept) -> ProcessRequest:
 
 
 class _Quiet(ThrottledLog):
-    """What the library takes for a logger. It logs each malformed request with a traceback, as if it were our fault."""
+    """The logger given to the library, which logs each malformed request with a traceback, as if it were our error."""
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # logging's name for it
-        """What is no warning is not logged: the library has a line for each connection."""
+        """Return False below warnings: the library logs a line for each connection."""
         return level >= logging.WARNING
 
     def debug(self, *_: object, **__: object) -> None:
-        """Leave it out."""
+        """Discard the line."""
 
     def log(
         self,
@@ -157,26 +157,26 @@ class _Quiet(ThrottledLog):
         extra: Mapping[str, Any] | None = None,
         exc_info: BaseException | bool | None = None,
     ) -> None:
-        """Log one line; the traceback of a fault of ours alone."""
+        """Log one line, with a traceback only for our own errors."""
         if not self.isEnabledFor(level):
             return
         error = sys.exception() if exc_info is True else exc_info
         connection = (extra or {}).get("websocket")
         peer = {"peer": _peer(connection)} if connection is not None else {}
-        if error and message not in OURS:
+        if error and message not in OUR_ERRORS:
             super().log(logging.INFO, message, *args, extra={**peer, "reason": _reason(error)})
-        elif isinstance(error, ConnectionClosed):  # the handler of a lesson lets it through: it is no fault
+        elif isinstance(error, ConnectionClosed):  # a lesson's handler may let it through: this is no error
             super().log(level, message, *args, extra={**peer, "reason": _reason(error)})
         else:
             super().log(level, message, *args, extra=peer, exc_info=exc_info)
 
 
-# What the library says when it was our code that failed.
-OURS = ("connection handler failed", "process_request failed", "process_response failed")
+# The library's messages for errors in our code.
+OUR_ERRORS = ("connection handler failed", "process_request failed", "process_response failed")
 
 
 def quiet(log: Log) -> Any:
-    """Return what to give the library as `logger`: a malformed request is one line in `log`, and few of them."""
+    """Return the value for the library's `logger`, which logs a malformed request as one throttled line in `log`."""
     return _Quiet(log)
 
 
@@ -185,14 +185,14 @@ def _peer(connection: ServerConnection) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """What the first cause says, on one line."""
+    """Return the message of the root cause on one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(f"{error}".split())[:120] or type(error).__name__
 
 
 async def close(server: Server, transports: Transports, seconds: float, reason: str = "") -> None:
-    """Stop listening and close every connection with 1001; after `seconds`, drop those that are left."""
+    """Stop listening and close every connection with 1001; after `seconds`, drop the remaining ones."""
     # RFC 6455, 7.4.1: 1001 "indicates that an endpoint is "going away", such as a server going down"
     server.close(code=CloseCode.GOING_AWAY, reason=reason)
     try:

@@ -1,4 +1,4 @@
-"""Admission to a room: what an HTTP request is asked before it becomes a member."""
+"""Admission to a room: what is checked before an HTTP request may become a member."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATH = "/room"
 
 @dataclass(frozen=True)
 class Admission:
-    """Which requests may become members: by path, room code and name, then as every WebSocket server judges them."""
+    """Decides which requests may become members: by path, room code and name, then by the rules of every handshake."""
 
     origins: Sequence[str] = ()
     guard: CodeGuard | None = None
@@ -25,9 +25,9 @@ class Admission:
     names: Collection[str] = ("*",)
 
     def __call__(self, request: Request, address: str = "") -> tuple[Response, Agreement]:
-        """Return the answer that agrees to `request`; raise `HandshakeError` with the status that refuses it.
+        """Return the response that accepts `request`; raise `HandshakeError` with the status that refuses it.
 
-        `address` is the client's, by which wrong room codes are counted.
+        `address` is the client's address, by which wrong room codes are counted.
         """
         handshake.check_host(request, self.names, self.origins)
         if _path(request.target) != PATH:
@@ -42,11 +42,11 @@ def _path(target: str) -> str:
     try:
         return urlsplit(target).path
     except ValueError:
-        raise HandshakeError("target is no URL") from None  # it may hold the room code, and this is logged
+        raise HandshakeError("target is no URL") from None  # not shown: this is logged, and it may hold the room code
 
 
 def query(target: str, name: str) -> str | None:
-    """The last value of a query parameter, or None."""
+    """Return the last value of a query parameter, or None."""
     try:
         return parse_qs(urlsplit(target).query, max_num_fields=10).get(name, [None])[-1]
     except ValueError:
@@ -54,11 +54,11 @@ def query(target: str, name: str) -> str | None:
 
 
 def asked_name(target: str) -> str | None:
-    """The name a request asks for; raises `HandshakeError` for one that could be mistaken for something else."""
+    """Return the name a request asks for. Raise `HandshakeError` if it could pass for something else."""
     return required_name(query(target, "name") or "")
 
 
 def peer_address(peer: Sequence[object] | None) -> str:
-    """The client's address, for logs and metrics: 127.0.0.1:50123."""
+    """Return the client's address for logs and metrics, as in 127.0.0.1:50123."""
     host, port, *_ = peer or ("?", 0)
     return f"{host}:{port}"

@@ -1,4 +1,4 @@
-"""The room as in the article: it sends to one session after another and waits for each."""
+"""The article's room: it sends to one session after another and waits for each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 
 from chatlab.net import websockets_library
-from chatlab.net.held import Held
+from chatlab.net.held import HeldOctets
 from chatlab.room.admission import Admission, peer_address
 from chatlab.room.metrics import MemberMetrics, RoomMetrics
 from chatlab.room.server import CLOSING, OPEN_SECONDS, SHUTDOWN_SECONDS, RoomServer
@@ -21,21 +21,21 @@ logger = logging.getLogger("chatlab.room")
 
 
 class RoomAsInTheArticle:
-    """The article's ChatSocketHandler, method by method: a registry, and a loop that sends to one after another.
+    """The article's ChatSocketHandler, method by method: a registry, and a loop that sends to each session in turn.
 
-    What is wrong with it is left in. One session that does not read blocks the loop once its buffers are full, and with
-    it the sender. One session that is going away makes `send` raise: those after it get nothing, and the sender, whose
-    handler this is, is closed with 1011. Any number of loops run at once, so members see messages in different orders.
-    A text goes out as it came: with a line end in it, it passes for somebody else's line wherever lines are shown.
+    Its faults are kept. A session that stops reading blocks the loop once its buffers are full, and the sender with
+    it. A session that is closing makes `send` raise: the sessions after it receive nothing, and the sender, whose
+    handler this is, is closed with 1011. Several loops run concurrently, so members see messages in different orders.
+    Texts are sent unchanged: one with a line break can pass for another member's line wherever lines are shown.
     """
 
     def __init__(self) -> None:
         self.sessions: dict[UUID, ServerConnection] = {}
-        self.transports = websockets_library.Transports(Held(logger))
+        self.transports = websockets_library.Transports(HeldOctets(logger))
         self.messages = self.deliveries = 0
 
     async def handle(self, connection: ServerConnection) -> None:
-        """afterConnectionEstablished, then handleTextMessage for each text, then afterConnectionClosed."""
+        """Do what afterConnectionEstablished, handleTextMessage and afterConnectionClosed do."""
         self.sessions[connection.id] = connection
         logger.info("new connection: %s", connection.id)
         try:
@@ -55,17 +55,17 @@ class RoomAsInTheArticle:
             return None
 
     async def handle_text_message(self, text: str) -> None:
-        """Send `text` to every session of the registry, one after another."""
+        """Send `text` to every session in the registry, one after another."""
         self.messages += 1
         for session in list(self.sessions.values()):  # a copy: sessions come and go while this loop waits
             await session.send(f"Server received: {text}")
             self.deliveries += 1
 
     async def aclose(self) -> None:
-        """Nothing runs on here once the sessions are closed."""
+        """Do nothing: no background work outlives the sessions."""
 
     def metrics(self) -> RoomMetrics:
-        """What there is to see from outside: the sessions, and what waits for each."""
+        """Return what can be seen from outside: the sessions, and the bytes buffered for each."""
         members = tuple(
             MemberMetrics(
                 f"session {number}", peer_address(each.remote_address), 0, self.transports.buffered(each), each.latency
@@ -83,16 +83,16 @@ async def start(
     host_names: Sequence[str] = (),
     send_buffer: int | None = None,
 ) -> RoomServer:
-    """Open the article's room: any origin by default, no limits but the library's, one send after another.
+    """Open the article's room: any origin by default, only the library's limits, one send after another.
 
-    It runs on the library `websockets`, as the handler that lesson 03 writes does.
+    It runs on the `websockets` library, like the handler written in lesson 03.
     """
     article, names = RoomAsInTheArticle(), known_names((host, *host_names), origins)
     server = await serve(
         article.handle,
         host,
         port,
-        process_request=websockets_library.judged_by(Admission(tuple(origins), names=names)),
+        process_request=websockets_library.checked_by(Admission(tuple(origins), names=names)),
         create_connection=article.transports.connection_class(send_buffer),
         open_timeout=OPEN_SECONDS,
         compression=None,

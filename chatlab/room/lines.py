@@ -1,15 +1,15 @@
-"""The room's lines, and the names in them: nothing that a member writes passes for a notice or for another's line.
+"""The room's lines and the names in them. Nothing a member writes can pass for a notice or another member's line.
 
-    Server received: hello             a text, of a member without a name
-    Server received from Ana: hello    of one with a name
+    Server received: hello             a text from a member without a name
+    Server received from Ana: hello    a text from a member with a name
     * Ana joined (3 here)              a notice
     ! not sent: ...                    an error
 
-Whatever a member sends is one line (`one_line`): a line end in it is shown as ↵. A name holds nothing that separates
-the parts of a line (`required_name`). So how a line begins says what it is, and the first colon ends the name.
-`parts_of` takes a line apart again, for clients that show each part in its place.
+Every message becomes one line (`one_line`): a line break in it is shown as ↵. A name cannot contain a character that
+separates the parts of a line (`required_name`). So the start of a line says what it is, and the first colon ends the
+name. `parts_of` splits a line again, for clients that show each part in its own place.
 
-Left out: which names look like one another (naming.py).
+Left out: which names look alike (naming.py).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from chatlab.naming import INVISIBLE, can_be_shown, one_spelling
 MAX_NAME = 32  # characters
 NOTICE, ERROR, TEXT, TEXT_FROM = "* ", "! ", "Server received: ", "Server received from "
 
-# Where a line ends, to this or that program (Unicode Standard Annex 14: BK, CR, LF, NL; Python's str.splitlines).
+# What some program treats as the end of a line (Unicode Standard Annex 14: BK, CR, LF, NL; Python's str.splitlines).
 LINE_END = "\u21b5"
 _LINE_ENDS = "\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"
-# What changes the direction of the text after it (Unicode Standard Annex 9).
+# Controls that change the direction of the text after them (Unicode Standard Annex 9).
 _DIRECTIONS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 _NOT_IN_A_LINE = re.compile(f"\r\n|[{_LINE_ENDS}]|[\\x00-\\x1f\\x7f-\\x9f]|[{_DIRECTIONS}]")
 
-# What separates the parts of a line, and what looks like it in Unicode's list of confusables or has it in NFKC.
+# Separators of a line's parts, and the characters that look like them: in Unicode's list of confusables, or in NFKC.
 _SEPARATORS = re.compile(
     "[*!:()]|[\u204e\u2217\u2731\u2732\u066d\u2055\u01c3\u2757\u2755\u02d0\u02f8\u0589\u0703\u0704\u05c3\u1361\u1803"
     "\u1809\u16ec\u205a\u2236\ua4fd\ua789\ufe30\u2768-\u276b\u3014\u3015\ufd3e\ufd3f\uff65]"
@@ -43,7 +43,7 @@ _DIRECTION = re.compile(f"[{_DIRECTIONS}]")
 
 
 class Parts(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
-    """A line as a page receives it, as JSON; or `you`, with the name that it has been given."""
+    """A line as the page receives it, as JSON; or `you`, with the name the member was given."""
 
     kind: str  # text, notice, error, you
     sender: str | None = None
@@ -52,12 +52,12 @@ class Parts(msgspec.Struct, omit_defaults=True, rename={"sender": "from"}):
 
 
 def one_line(text: str) -> str:
-    """Return a text as it is shown on one line: ↵ for a line end, no controls, no change of direction."""
+    """Return a text as shown on one line: ↵ for a line break, no control characters, no change of direction."""
     return text if text.isprintable() else _NOT_IN_A_LINE.sub(_shown_instead, text)
 
 
 def parts_of(line: str) -> Parts:
-    """Take a line apart. What is none of the room's lines is a text of nobody."""
+    """Split a line into its parts. A line in none of the room's forms is a text without a sender."""
     if line.startswith(NOTICE):
         return Parts("notice", text=line.removeprefix(NOTICE))
     if line.startswith(ERROR):
@@ -69,7 +69,7 @@ def parts_of(line: str) -> Parts:
 
 
 def required_name(text: str) -> str | None:
-    """Return the name that `text` asks for, None for nothing. Raises HandshakeError if it could be mistaken."""
+    """Return the name that `text` asks for, None if it is blank. Raise HandshakeError if it could mislead."""
     name = " ".join(one_spelling(text).split())
     if not name:
         return None

@@ -1,4 +1,4 @@
-"""What can be measured of a room: its members, who left and why, and what it has done."""
+"""A room's metrics: its members, recent departures and counters."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MemberMetrics:
-    """One member at one moment."""
+    """A snapshot of one member."""
 
     name: str
     address: str
-    sent: int  # texts the room took from it
-    buffered: int  # bytes that wait for it
+    sent: int  # texts accepted from this member
+    buffered: int  # bytes waiting to be sent to it
     latency: float  # seconds, measured by the last keep-alive ping; 0 before the first
 
 
 @dataclass(frozen=True)
 class Departure:
-    """Who left, and why."""
+    """A member that left, and why."""
 
     name: str
     code: int
@@ -27,7 +27,7 @@ class Departure:
 
 @dataclass(frozen=True)
 class RoomMetrics:
-    """A room at one moment; counts are since it opened."""
+    """A snapshot of a room; counters start when it opens."""
 
     members: tuple[MemberMetrics, ...]
     departures: tuple[Departure, ...]
@@ -40,5 +40,5 @@ class RoomMetrics:
 
     @property
     def buffered(self) -> int:
-        """Bytes that wait for members, all together."""
+        """The bytes waiting to be sent, for all members together."""
         return sum(member.buffered for member in self.members)

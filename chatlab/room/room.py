@@ -1,20 +1,20 @@
-"""The room that holds: members, one order for everybody, and a bound on what one member can do.
+"""The robust room: its members, one message order for all of them, and limits on what one member can do.
 
-Everything goes to `net/fanout.py`, which waits for nobody. A room that several instances share is in `shared.py`.
+Every message goes through `net/fanout.py`, which never waits for a slow member. `shared.py` has the room that several
+instances share.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import count
 
 import msgspec
 
+from chatlab.limits import RateLimit, TokenBucket
 from chatlab.logs.throttled import ThrottledLog
 from chatlab.naming import skeletons
 from chatlab.net.endpoint import WebSocketEnd
@@ -26,98 +26,64 @@ from chatlab.websocket.frames import CloseCode, Frame, server_message
 logger = logging.getLogger("chatlab.room")
 refusals = ThrottledLog(logger)
 
-TURN = 64  # messages taken from one member before the others have their turn
-DEPARTURES = 100  # how many of the last departures are remembered, with their reasons
-BEAT_SECONDS = 10.0  # between two heart-beats to a member that asked for them
+TURN = 64  # messages read from one member before other members get a turn
+DEPARTURES = 100  # the number of recent departures kept, with their reasons
+HEART_BEAT_SECONDS = 10.0  # between two heart-beats to a member that requested them
 HEART_BEAT = server_message(b"")
 
 
-@dataclass(frozen=True)
-class RateLimit:
-    """How fast one member may send: `per_second` on average, `burst` at once.
-
-    A message beyond that is refused with an error, and counts all the same: who goes on stays refused. `patience`
-    refusals without a pause, and the member is closed with 1008.
-    """
-
-    per_second: float
-    burst: int = 10
-    patience: int = 50
-
-
-class Allowance:
-    """What one member may still send: a bucket of tokens that `limit` fills, and that goes below zero for a flooder."""
-
-    def __init__(self, limit: RateLimit) -> None:
-        self.limit = limit
-        self.tokens = float(limit.burst)
-        self.at = time.monotonic()
-
-    def take(self) -> bool:
-        """Take a token for one message; False if there was none."""
-        now = time.monotonic()
-        self.tokens = min(self.limit.burst, self.tokens + (now - self.at) * self.limit.per_second) - 1
-        self.at = now
-        return self.tokens >= 0
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether so much was refused that patience has run out."""
-        return self.tokens < -self.limit.patience
-
-
 class Member:
-    """One client in the room: the peer of its WebSocket, and the sink that the fan-out writes to."""
+    """One client in the room: the peer of its WebSocket and a sink for the fan-out."""
 
     def __init__(
         self, room: Room, end: WebSocketEnd, number: int, name: str | None, address: str, *, parts: bool = False
     ) -> None:
         self.room = room
         self.name = name
-        self.parts = parts  # it receives each line with its parts apart
+        self.parts = parts  # the client receives each line as JSON, split into its parts
         self.label = name or f"member {number}"
         self.address = address
         self.prefix = f"Server received from {name}: " if name else "Server received: "
-        self.allowance = Allowance(room.rate) if room.rate else None
+        self.bucket = TokenBucket(room.rate) if room.rate else None
         self.sent = 0
         self.buffered = end.buffered
         self._end = end
-        self._taken = 0
+        self._received = 0
 
     def __str__(self) -> str:
         return f"{self.label} at {self.address}"
 
     def metrics(self) -> MemberMetrics:
-        """How it is doing now."""
+        """Return this member's current figures."""
         return MemberMetrics(self.label, self.address, self.sent, self.buffered(), self._end.latency)
 
-    # What its WebSocket calls.
+    # Called by the WebSocket.
 
     def receive(self, data: bytes, text: bool) -> bool:
-        """Take a message; every so many, the others have their turn before the next one."""
-        if self in self.room.members:  # else it was closed, and what it still says is not heard
+        """Process a message. Return False after every `TURN` messages, so that other members get a turn."""
+        if self in self.room.members:  # messages of a member that has been closed are discarded
             self.room.receive(self, data.decode() if text else data)
-        self._taken += 1
-        return self._taken % TURN != 0
+        self._received += 1
+        return self._received % TURN != 0
 
     async def finish(self) -> None:
-        """Let the others have their turn."""
+        """Yield to the other members."""
         await asyncio.sleep(0)
 
     def end(self) -> None:
-        """The connection is gone."""
+        """Leave the room: the connection has closed."""
         how = self._end.how_it_ended()
         self.room.leave(self, how.code or CloseCode.NO_STATUS_RECEIVED, how.reason)
 
-    # What the fan-out calls.
+    # Called by the fan-out.
 
     @property
     def descriptor(self) -> int | None:
-        """The socket's, while it may be written to."""
+        """The socket's descriptor while it may be written to directly, else None."""
         return self._end.descriptor
 
     def write(self, data: bytes) -> None:
-        """Send text frames; each is made again if this member asked for compression."""
+        """Send text frames, re-encoding each if this member negotiated compression."""
         if self._end.compresses:
             for text in texts_in(data):
                 self._end.send(text, text=True)
@@ -125,7 +91,7 @@ class Member:
             self._end.write(data)
 
     def close(self, code: int, reason: str) -> None:
-        """Leave the room and start the closing handshake; nobody waits for its end."""
+        """Leave the room and start the closing handshake, without waiting for it to finish."""
         self.room.leave(self, code, reason)
         self._end.close(code, reason)
 
@@ -136,7 +102,7 @@ class Member:
 
 
 def texts_in(frames: bytes) -> Iterator[bytes]:
-    """The payloads of whole, unmasked frames in a row."""
+    """Yield the payloads of consecutive whole, unmasked frames."""
     rest = memoryview(frames)
     while (parsed := Frame.parse(rest)) is not None:
         frame, size = parsed
@@ -145,7 +111,7 @@ def texts_in(frames: bytes) -> Iterator[bytes]:
 
 
 class Room:
-    """The members, and what happens when one comes, speaks or goes."""
+    """The members, and what happens when one joins, sends or leaves."""
 
     def __init__(self, policy: SlowReaderPolicy, rate: RateLimit | None) -> None:
         self.fanout = Fanout(policy)
@@ -154,17 +120,17 @@ class Room:
         self._see_lines: Group[Member] = self.fanout.group()
         self._see_parts: Group[Member] = self.fanout.group()
         self.departures: deque[Departure] = deque(maxlen=DEPARTURES)
-        self._names: Counter[str] = Counter()  # what the names that are taken look like
+        self._names: Counter[str] = Counter()  # the skeletons of the names in use
         self._numbers = count(1)
-        self._wants_beats: dict[Member, None] = {}  # a dict, as a set that keeps its order
-        self._next_beat: asyncio.TimerHandle | None = None
+        self._heart_beat_members: dict[Member, None] = {}  # a dict, used as an ordered set
+        self._heart_beat_timer: asyncio.TimerHandle | None = None
 
     def join(
         self, end: WebSocketEnd, name: str | None, address: str, *, beats: bool = False, parts: bool = False
     ) -> Member:
-        """Let a client in, under the name it asks for or one like it, and tell everybody.
+        """Add a client, under the requested name or a variant of it that is free, and notify every member.
 
-        `beats`: it wants heart-beats. `parts`: it wants each line with its parts apart, and its own name first.
+        `beats`: the client wants heart-beats. `parts`: it wants each line as JSON, and its own name first.
         """
         member = Member(self, end, next(self._numbers), self._free_name(name), address, parts=parts)
         self.members.add(member)
@@ -175,18 +141,18 @@ class Room:
             self._names.update(skeletons(member.name))
             self.notify(f"{member.name} joined")
         if beats:
-            self._wants_beats[member] = None
-            self._beat_later()
+            self._heart_beat_members[member] = None
+            self._schedule_heart_beat()
         logger.info("%s joined", member)
         return member
 
     def leave(self, member: Member, code: int, reason: str) -> None:
-        """Take a member out, once, and tell everybody."""
+        """Remove a member and notify the others. Do nothing if it has left already."""
         if member not in self.members:
             return
         for group in (self.members, self._see_lines, self._see_parts):
             group.discard(member)
-        self._wants_beats.pop(member, None)
+        self._heart_beat_members.pop(member, None)
         self.departures.append(Departure(member.label, code, reason))
         if member.name:
             self._names -= Counter(skeletons(member.name))
@@ -194,18 +160,18 @@ class Room:
         logger.info("%s left: %d %s", member, code, reason)
 
     def receive(self, member: Member, message: str | bytes) -> None:
-        """Pass a member's text on to everybody, unless it may not be sent."""
+        """Publish a member's text. Close the member for a binary message; enforce its rate limit."""
         if isinstance(message, bytes):
             # RFC 6455, 7.4.1: 1003 when "it has received a type of data it cannot accept"
             member.close(CloseCode.UNSUPPORTED_DATA, "this room takes text, not binary messages")
-        elif member.allowance and not member.allowance.take():
-            self._refuse(member, member.allowance)
+        elif member.bucket and not member.bucket.take():
+            self._refuse(member, member.bucket)
         else:
             member.sent += 1
             self.pass_on(member, member.prefix + one_line(message))
 
     def pass_on(self, member: Member, line: str) -> None:
-        """Send on what `member` said. A room that several instances share hands it to a broker here instead."""
+        """Pass a line from `member` on to every member. A shared room overrides this to publish it to a broker."""
         self.deliver(line)
 
     def deliver(self, line: str) -> None:
@@ -216,49 +182,50 @@ class Room:
             self._see_parts.send(_message(parts_of(line)))
 
     def notify(self, what: str) -> None:
-        """Tell everybody `what` happened, and how many are here now."""
+        """Send every member a notice of `what` happened, with the number of members."""
         self.deliver(f"* {what} ({len(self.members)} here)")
 
-    def tell(self, member: Member, error: str, outcome: str = "not sent") -> None:
-        """Tell one member why what it sent was not passed on, or may not have been."""
+    def send_error(self, member: Member, error: str, outcome: str = "not sent") -> None:
+        """Send one member the reason why its message was not published, or may not have been."""
         line = f"! {outcome}: {error}"
         self.fanout.send(_message(parts_of(line)) if member.parts else server_message(line.encode()), (member,))
 
     def is_taken(self, name: str) -> bool:
-        """Whether a member here can be taken for one of that name."""
+        """Tell whether a member here has that name or one that looks like it."""
         return any(each in self._names for each in skeletons(name))
 
-    def _refuse(self, member: Member, allowance: Allowance) -> None:
-        limit = f"more than {allowance.limit.per_second:g} messages a second"
-        if allowance.exhausted:
-            member.close(CloseCode.POLICY_VIOLATION, f"flooding: {limit}")
+    def _refuse(self, member: Member, bucket: TokenBucket) -> None:
+        reason = f"more than {bucket.limit.per_second:g} messages a second"
+        if bucket.exhausted:
+            member.close(CloseCode.POLICY_VIOLATION, f"flooding: {reason}")
         else:
-            self.tell(member, limit)
+            self.send_error(member, reason)
 
     def _free_name(self, name: str | None) -> str | None:
-        """`name` if it is free, else name-2, name-3, ..."""
+        """Return `name` if it is free, else the first free one of name-2, name-3, ..."""
         if name is None or not self.is_taken(name):
             return name
         return next(each for n in count(2) if not self.is_taken(each := f"{name}-{n}"))
 
-    def _beat_later(self) -> None:
-        if self._next_beat is None and self._wants_beats:
-            self._next_beat = asyncio.get_running_loop().call_later(BEAT_SECONDS, self._beat)
+    def _schedule_heart_beat(self) -> None:
+        if self._heart_beat_timer is None and self._heart_beat_members:
+            loop = asyncio.get_running_loop()
+            self._heart_beat_timer = loop.call_later(HEART_BEAT_SECONDS, self._send_heart_beats)
 
-    def _beat(self) -> None:
-        """Send heart-beats: pings are answered by the browser, and its pages never learn of them."""
-        self.fanout.send(HEART_BEAT, tuple(self._wants_beats))
-        self._next_beat = None
-        self._beat_later()
+    def _send_heart_beats(self) -> None:
+        """Send heart-beats as messages: a browser answers pings itself, and its pages never see them."""
+        self.fanout.send(HEART_BEAT, tuple(self._heart_beat_members))
+        self._heart_beat_timer = None
+        self._schedule_heart_beat()
 
     async def aclose(self) -> None:
-        """Stop the watch over slow readers, and the heart-beats."""
-        if self._next_beat is not None:
-            self._next_beat.cancel()
+        """Stop the heart-beats and the fan-out."""
+        if self._heart_beat_timer is not None:
+            self._heart_beat_timer.cancel()
         self.fanout.close()
 
     def metrics(self) -> RoomMetrics:
-        """What the room is doing now."""
+        """Return the room's current figures."""
         counters = self.fanout.counters
         return RoomMetrics(
             members=tuple(each.metrics() for each in self.members),
@@ -273,5 +240,5 @@ class Room:
 
 
 def _message(parts: Parts) -> bytes:
-    """The WebSocket message that carries the parts of a line."""
+    """Return the WebSocket message with the parts of a line as JSON."""
     return server_message(msgspec.json.encode(parts))

@@ -1,4 +1,4 @@
-"""A room that listens: the page and the WebSocket of the room that holds, on one port. `start()` is the way in."""
+"""The room's server: the page and the WebSockets of the robust room, on one port. `start()` is the entry point."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from urllib.parse import quote, urlencode
 from aiohttp import web
 
 from chatlab.classroom import PAGE, CodeGuard, host_to_open, in_url, page_file
+from chatlab.limits import RateLimit
 from chatlab.logs.throttled import ThrottledLog
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
 from chatlab.net.fanout import SlowReaderPolicy
-from chatlab.net.gate import REMEDY, Gate, refusal_of
-from chatlab.net.held import Held
-from chatlab.net.http.hosts import judged_by_name
+from chatlab.net.gate import REMEDY, Gate, refusal_text
+from chatlab.net.held import HeldOctets
+from chatlab.net.http.hosts import require_known_host
 from chatlab.net.http.server import HttpServer
 from chatlab.net.http.upgrade import upgrade
-from chatlab.net.places import PlaceLimits, Refusals, TrustedProxies
+from chatlab.net.places import ConnectionLimits, Refusals, TrustedProxies
 from chatlab.room.admission import PATH, Admission, asked_name, peer_address, query
 from chatlab.room.metrics import RoomMetrics
-from chatlab.room.room import Member, RateLimit, Room
+from chatlab.room.room import Member, Room
 from chatlab.websocket.connection import Connection
 from chatlab.websocket.frames import Close, CloseCode
 from chatlab.websocket.handshake import known_names
@@ -33,23 +34,23 @@ from chatlab.websocket.handshake import known_names
 logger = logging.getLogger("chatlab.room")
 refusals = ThrottledLog(logger)
 
-SHUTDOWN_SECONDS = 2.0  # for members to answer the close with 1001, before their connections are dropped
-OPEN_SECONDS = 5.0  # for a client to send its request
+SHUTDOWN_SECONDS = 2.0  # the time members have to answer our Close before their connections are dropped
+OPEN_SECONDS = 5.0  # the time a client has to send its request
 CLOSING = "the room is closing"
 
 
 class Handler(Protocol):
-    """What a server needs of a room."""
+    """What a server needs from a room."""
 
     async def aclose(self) -> None:
-        """Stop what runs besides the members."""
+        """Stop the room's background work."""
 
     def metrics(self) -> RoomMetrics:
-        """What the room is doing now."""
+        """Return the room's current figures."""
 
 
 class RoomServer:
-    """A room that listens; close it with `aclose()` or `async with`."""
+    """A running room server; close it with `aclose()` or `async with`."""
 
     def __init__(
         self, room: Handler, host: str, port: int, code: str | None, close_connections: Callable[[], Awaitable[None]]
@@ -62,21 +63,21 @@ class RoomServer:
         self._close_connections = close_connections
 
     def join_url(self, name: str | None = None) -> str:
-        """The URL for a member, with the room code if there is one: ws://127.0.0.1:8080/room?name=Ana."""
+        """Return the URL to join with, including the room code if there is one: ws://127.0.0.1:8080/room?name=Ana."""
         fields = {"name": name, "code": self.code}
         text = urlencode({key: value for key, value in fields.items() if value}, quote_via=quote)
         return f"{self.url}?{text}" if text else self.url
 
     def page_url(self, host: str | None = None) -> str:
-        """The page's URL; the code stands behind the #, which browsers keep to themselves."""
+        """Return the page's URL; the code follows the #, which browsers never send to a server."""
         return f"http://{in_url(host or self.host)}:{self.port}/" + (f"#{self.code}" if self.code else "")
 
     def metrics(self) -> RoomMetrics:
-        """What the room is doing now."""
+        """Return the room's current figures."""
         return self.room.metrics()
 
     async def aclose(self) -> None:
-        """Stop listening, close every member with 1001, and drop those who have not answered in time."""
+        """Stop listening, close every member with 1001, and drop those that do not answer in time."""
         await self._close_connections()
         await self.room.aclose()
 
@@ -103,53 +104,53 @@ async def start(
     ping_interval: float = 20,
     ping_timeout: float = 20,
     send_buffer: int | None = None,
-    limits: PlaceLimits = PlaceLimits(),  # noqa: B008 (it cannot change)
+    limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 (it cannot change)
     trusted_proxies: Sequence[str] = (),
     room: Callable[[SlowReaderPolicy, RateLimit | None], Room] = Room,
 ) -> RoomServer:
-    """Open the room that holds; `port=0` takes a free one.
+    """Start the robust room; `port=0` picks a free port.
 
-    `origins`: whose pages may come in besides the room's own, as https://example.org; "*" lets in all of them.
-    `host_names`: what this server is called, besides its addresses, localhost and names without a dot.
-    `code`: the room code to ask for. `policy`: for slow readers. `rate`: for fast senders; without it, one member can
-    send as much as the machine takes, which is what a measurement wants and a class does not. `max_size`: of one
-    message, in bytes; beyond it a member is closed with 1009. `ping_interval`, `ping_timeout`: keep-alive, in seconds.
+    `origins`: further origins whose pages may connect, such as https://example.org; "*" allows every origin.
+    `host_names`: further names of this server; its addresses, localhost and names without a dot are always accepted.
+    `code`: the required room code. `policy`: the slow-reader policy. `rate`: the rate limit; without one, a member can
+    send as fast as the machine allows, which suits a benchmark but not a class. `max_size`: the size limit of a message
+    in bytes; a larger one closes its sender with 1009. `ping_interval`, `ping_timeout`: the keep-alive, in seconds.
 
-    `compression="deflate"` allows permessage-deflate. It is off because with it no two members share a byte: each
-    message is compressed again for each member, with a memory of its own for each (some 300 KiB at zlib's defaults).
+    `compression="deflate"` allows permessage-deflate. It is off by default because members could then not share bytes:
+    every message is compressed separately for each member, with a separate context (some 300 KiB at zlib's defaults).
 
-    `send_buffer`: the kernel's send buffer for each member, in bytes (SO_SNDBUF); None leaves it to the kernel, which
-    gives up to some megabytes. With a small one, a member who does not read is noticed sooner.
+    `send_buffer`: the kernel's send buffer for each member, in bytes (SO_SNDBUF); None leaves the choice to the kernel,
+    which allows a few megabytes. With a small buffer, a member that stops reading is noticed sooner.
 
-    `limits`: how many connections there may be. `trusted_proxies`: addresses or networks of proxies whose
-    X-Forwarded-For names the client, for `limits` and for the brake on guessing the code.
+    `limits`: the limits on connections. `trusted_proxies`: addresses or networks of proxies whose X-Forwarded-For
+    header names the client, for `limits` and for the limit on guesses at the code.
 
-    `room` makes the room from `policy` and `rate`: `Room`, or a kind of it.
+    `room` creates the room from `policy` and `rate`: `Room` or a subclass.
     """
     policy = policy or SlowReaderPolicy()
     settings = EndSettings(
         KeepAlive(ping_interval, ping_timeout, Close(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")),
-        close_timeout=policy.drain_seconds + 1,  # no sooner: a slow reader has that long to come to its close
-        held=Held(logger),
+        close_timeout=policy.drain_seconds + 1,  # a slow reader has `drain_seconds` to read as far as our Close
+        held=HeldOctets(logger),
     )
     names = known_names((host, *host_names), origins)
     guard = None if code is None else CodeGuard(code)
     admission = Admission(tuple(origins), guard, compression == "deflate", names)
     gate = Gate.of(limits, Refusals(logger), TrustedProxies(trusted_proxies))
-    entrance = Entrance(room(policy, rate), admission, settings, max_size, gate, limits)
+    endpoint = RoomEndpoint(room(policy, rate), admission, settings, max_size, gate, limits)
     http = HttpServer(
-        entrance.application(), logger, first_request_seconds=OPEN_SECONDS, send_buffer=send_buffer, gate=gate
+        endpoint.application(), logger, first_request_seconds=OPEN_SECONDS, send_buffer=send_buffer, gate=gate
     )
     try:
         await http.listen(host, port)
     except BaseException:
         await http.aclose(deadline=0)
         raise
-    return RoomServer(entrance.room, http.host, http.port, code, partial(entrance.aclose, http))
+    return RoomServer(endpoint.room, http.host, http.port, code, partial(endpoint.aclose, http))
 
 
-class Entrance:
-    """HTTP for the room that holds: the page, and WebSockets to its members."""
+class RoomEndpoint:
+    """The HTTP endpoint of the robust room: the page, and its members' WebSockets."""
 
     def __init__(
         self,
@@ -158,11 +159,11 @@ class Entrance:
         settings: EndSettings,
         max_size: int,
         gate: Gate,
-        limits: PlaceLimits,
+        limits: ConnectionLimits,
     ) -> None:
         self.room = room
         self._gate = gate
-        self._places = limits.places()  # of WebSockets, by who is behind a proxy; the gate's are of TCP connections
+        self._slots = limits.slots()  # of WebSockets, by the client behind a proxy; the gate's are of TCP connections
         self._admission = admission
         self._settings = settings
         self._max_size = max_size
@@ -170,14 +171,14 @@ class Entrance:
         self._closing = False
 
     def application(self) -> web.Application:
-        """Everything at one handler: it decides what there is, and for whom."""
+        """Return the application: one handler for every path."""
         app = web.Application()
-        app.middlewares.append(judged_by_name(self._admission.names, self._admission.origins, refusals))
+        app.middlewares.append(require_known_host(self._admission.names, self._admission.origins, refusals))
         app.router.add_route("*", "/{path:.*}", self._answer)
         return app
 
     async def aclose(self, http: HttpServer) -> None:
-        """Close every member with 1001, and drop those who have not answered in time."""
+        """Close every member with 1001, and drop those that do not answer in time."""
         self._closing = True
         await http.stop_listening()
         # RFC 6455, 7.4.1: 1001 "indicates that an endpoint is "going away", such as a server going down"
@@ -191,22 +192,22 @@ class Entrance:
             return web.Response(body=body, headers=headers)
         if self._closing:
             return web.Response(status=503, text=f"{CLOSING}\n")
-        with self._place(request) as address:
+        with self._slot(request) as address:
             return await self._upgrade(request, address)
 
     @contextmanager
-    def _place(self, request: web.Request) -> Iterator[str]:
-        """Hold a place for a client while it is here, and yield its address; 503 if there is none."""
+    def _slot(self, request: web.Request) -> Iterator[str]:
+        """Hold a slot while the client is connected, and yield its address; answer 503 if no slot is free."""
         forwarded_for = request.headers.getall("X-Forwarded-For", ())
         address = self._gate.proxies.client_behind(request.remote or "", forwarded_for)
         counted = self._gate.counted_as(address)
-        if over := self._places.take(counted):
-            self._gate.refusals.note(over, REMEDY[over], whose=counted)
-            raise web.HTTPServiceUnavailable(text=refusal_of(over), headers={"Retry-After": "10"})
+        if exceeded := self._slots.acquire(counted):
+            self._gate.refusals.count(exceeded, REMEDY[exceeded], whose=counted)
+            raise web.HTTPServiceUnavailable(text=refusal_text(exceeded), headers={"Retry-After": "10"})
         try:
             yield address
         finally:
-            self._places.give_back(counted)
+            self._slots.release(counted)
 
     async def _upgrade(self, request: web.Request, address: str) -> web.StreamResponse:
         end: WebSocketEnd | None = None

@@ -1,6 +1,6 @@
-"""What a server session tells the application: a client's frames, checked and understood, as plain values.
+"""The events of a server session: a client's validated frames, as plain values for the application.
 
-`session.py` makes them; nothing here does anything.
+`session.py` creates them. This module has no behaviour.
 """
 
 from __future__ import annotations
@@ -11,32 +11,33 @@ from enum import Enum
 
 from chatlab.stomp.frames import Frame, MessageFrame, StompHeaders
 
-# --- What subscriptions and deliveries are ---
+# --- Subscriptions and deliveries ---
 
 
 class AckMode(Enum):
-    """How a subscriber acknowledges; the value is the `ack` header's."""
+    """How a subscriber acknowledges messages: the value of the `ack` header."""
 
-    AUTO = "auto"  # not at all
-    CLIENT = "client"  # one, and with it all before it
-    CLIENT_INDIVIDUAL = "client-individual"  # each
+    AUTO = "auto"  # without acknowledgements
+    CLIENT = "client"  # cumulatively: an ACK covers all messages before it
+    CLIENT_INDIVIDUAL = "client-individual"  # one by one
 
 
 @dataclass(eq=False, slots=True)
 class Subscription:
-    """One SUBSCRIBE of one session.
+    """One subscription of one session.
 
-    With `ack` auto, a message needs no session: `subscription.prefix + message.tail(subscription.version)` is the
-    frame, and subscriptions of equal `prefix` and `version` share it. In the other modes use `session.message`.
+    In `auto` mode, a message can be sent without the session: `subscription.prefix +
+    message.tail(subscription.version)` is the frame, and subscriptions with equal `prefix` and `version` share it. In
+    the other modes use `session.message`.
     """
 
-    id: str  # the `id` header; the destination where STOMP 1.0 gave none
+    id: str  # the `id` header, or the destination if STOMP 1.0 gave no id
     destination: str
     ack: AckMode
     version: str
     prefix: bytes
-    headers: StompHeaders = ()  # all that SUBSCRIBE said, for the server's own ones such as `last-id`
-    pending: dict[str, Delivery] = field(default_factory=dict)  # by ack id, in the order they were sent
+    headers: StompHeaders = ()  # all headers of the SUBSCRIBE, including server-specific ones such as `last-id`
+    pending: dict[str, Delivery] = field(default_factory=dict)  # by ack id, in sending order
 
     def get(self, name: str) -> str | None:
         """Return a header of the SUBSCRIBE frame."""
@@ -45,7 +46,7 @@ class Subscription:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Delivery:
-    """A message on its way to a subscriber that acknowledges; `attempt` is 1 the first time."""
+    """A message sent to a subscriber that acknowledges; `attempt` is 1 for the first delivery."""
 
     subscription: Subscription
     message: MessageFrame
@@ -53,15 +54,15 @@ class Delivery:
     ack_id: str
 
 
-# --- Events: what the client asked for, already checked ---
+# --- Events: validated requests of the client ---
 
 
-@dataclass(kw_only=True, slots=True)  # not frozen: that takes twice as long to make, and one is made for each frame
+@dataclass(kw_only=True, slots=True)  # not frozen: creation would take twice as long, and there is one for each frame
 class Event:
-    """What a frame asked for. Answer each by `session.done(event)`, `session.failed(event)` or `session.error(...)`."""
+    """A frame's request. Answer each with `session.done(event)`, `session.failed(event)` or `session.error(...)`."""
 
     receipt: str | None = None
-    number: int = 0  # its place among the session's
+    number: int = 0  # of the frame in its session
 
 
 @dataclass(kw_only=True, slots=True)
@@ -76,7 +77,7 @@ class Connect(Event):
 
 @dataclass(kw_only=True, slots=True)
 class Send(Event):
-    """SEND; `headers` are those that travel with the message, `frame` has them all."""
+    """SEND; `headers` are those passed on with the message, `frame` has all of them."""
 
     destination: str
     body: bytes
@@ -93,7 +94,7 @@ class Subscribe(Event):
 
 @dataclass(kw_only=True, slots=True)
 class Unsubscribe(Event):
-    """UNSUBSCRIBE: the subscription is gone; what was sent on it without being acknowledged is handed back."""
+    """UNSUBSCRIBE: the subscription has ended; `unacknowledged` has its deliveries that were not acknowledged."""
 
     subscription: Subscription
     unacknowledged: Sequence[Delivery]
@@ -101,24 +102,24 @@ class Unsubscribe(Event):
 
 @dataclass(kw_only=True, slots=True)
 class Ack(Event):
-    """ACK: these deliveries are settled (several in mode `client`)."""
+    """ACK: these deliveries are acknowledged (several in `client` mode)."""
 
     deliveries: Sequence[Delivery]
 
 
 @dataclass(kw_only=True, slots=True)
 class Nack(Event):
-    """NACK: these were not consumed. `session.message(..., attempt=delivery.attempt + 1)` tries again."""
+    """NACK: these deliveries were rejected. `session.message(..., attempt=delivery.attempt + 1)` redelivers one."""
 
     deliveries: Sequence[Delivery]
 
 
 @dataclass(kw_only=True, slots=True)
 class Commit(Event):
-    """COMMIT: do all of `events` (Send, Ack, Nack), answer each as if it stood alone, then this.
+    """COMMIT: process all of `events` (Send, Ack, Nack), answer each as if it were on its own, then answer this one.
 
-    Their own receipts were given when they were held; `receipt` is the COMMIT's in all of them. It goes out when all
-    are done, and not at all if one has failed.
+    Their own receipts were sent when the transaction stored them; in all of them, `receipt` is the COMMIT's. It is sent
+    once all are done, and not at all if one fails.
     """
 
     transaction: str
@@ -127,4 +128,4 @@ class Commit(Event):
 
 @dataclass(kw_only=True, slots=True)
 class Disconnect(Event):
-    """DISCONNECT: the last event. `done` sends the RECEIPT, after those of all before it, and closes."""
+    """DISCONNECT: the last event. `done` sends the RECEIPT after all earlier ones, and closes the session."""

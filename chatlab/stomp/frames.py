@@ -1,21 +1,20 @@
-r"""STOMP frames, versions 1.0, 1.1 and 1.2: bytes to frames and back.
+r"""STOMP frames, versions 1.0, 1.1 and 1.2: parsing and serialization.
 
     SEND                          the command
-    destination:/topic/public     headers, one a line, `name:value`
+    destination:/topic/public     headers, one per line: `name:value`
     content-length:5
                                   a blank line
     hello^@                       the body and a closing NUL
 
-The three versions differ, on the wire, in two rules alone:
+On the wire, the three versions differ in only two rules:
 
     version   a line ends with   escapes in headers        where
     1.0       LF                 none
     1.1       LF                 \n \c \\                  not in CONNECT and CONNECTED
     1.2       LF or CR LF        \n \c \\ \r               not in CONNECT and CONNECTED
 
-Nothing here knows what a frame means: which headers a SEND must have, and what follows from it, is `session.py`'s.
-The clauses quoted are those of the STOMP 1.2 specification, https://stomp.github.io/stomp-specification-1.2.html,
-unless another version is named.
+Left out: the meaning of frames, such as the headers a SEND must have (`session.py`). Quotations are from the STOMP 1.2
+specification, https://stomp.github.io/stomp-specification-1.2.html, unless another version is named.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from typing import Final, NamedTuple
 
 from chatlab.errors import LocalProtocolError, StompError
 
-VERSIONS: Final = ("1.2", "1.1", "1.0")  # the best first
+VERSIONS: Final = ("1.2", "1.1", "1.0")  # in order of preference
 
 StompHeaders = tuple[tuple[str, str], ...]
 
@@ -36,10 +35,10 @@ NUL: Final = b"\0"
 EOL: Final = b"\n"
 
 # "The CONNECT and CONNECTED frames do not escape the carriage return, line feed or colon octets in order to remain
-# backward compatible with STOMP 1.0."  STOMP is CONNECT by another name.
+# backward compatible with STOMP 1.0."  STOMP is another name for CONNECT.
 _NEVER_ESCAPED: Final = frozenset({"CONNECT", "STOMP", "CONNECTED"})
 
-_SPECIAL: Final = b":\n\\\r\0"  # what has a meaning among headers, and so may need an escape
+_SPECIAL: Final = b":\n\\\r\0"  # octets with a meaning in headers, which may need an escape
 
 _ESCAPES: Final[dict[str, dict[int, str]]] = {
     "1.0": {},
@@ -52,18 +51,18 @@ _UNESCAPES: Final = {
 _ESCAPE_SEQUENCE: Final = re.compile(r"\\.?", re.DOTALL)
 
 # One header line. "header-name = 1*<any OCTET except CR or LF or ":">": a line without name or colon does not match.
-# A raw colon in a value breaks the 1.2 grammar, but many clients send it and it cannot be misread: it is taken as is.
+# A raw colon in a value violates the 1.2 grammar, but is accepted: many clients send it, and it is not ambiguous.
 _HEADER: Final = re.compile(r"([^:\n]+):(.*)")
 _RECEIPT: Final = re.compile(rb"\nreceipt:([^\r\n\0]*)")
 _CONTENT_LENGTH: Final = re.compile(r"[0-9]{1,18}")
-# The head of nearly every frame there is: printable ASCII, no escape, no second colon in a line, LF line ends.
+# The head of nearly every frame: printable ASCII, no escape, no second colon in a line, lines ending with LF.
 _PLAIN_HEAD: Final = re.compile(rb"[A-Z]++\n(?:[!-9;-[\]-~]++:[ -9;-[\]-~]*+\n)*+\n")
 _EOLS: Final = re.compile(rb"(?:\r?\n)*")
 _LF_ALONE: Final = frozenset({"1.0", "1.1"})
 
 
 class Frame(NamedTuple):
-    """One STOMP frame: its command, its headers in the order they came, its body in octets."""
+    """One STOMP frame: its command, its headers in order, and its body in octets."""
 
     command: str
     headers: StompHeaders = ()
@@ -80,29 +79,31 @@ class Frame(NamedTuple):
         return None
 
     def serialize(self, version: str = "1.2") -> bytes:
-        """Return the frame as octets; a body brings its `content-length` with it.
+        """Return the frame as octets, with a `content-length` if it has a body.
 
-        LocalProtocolError is raised for a header that this version cannot carry.
+        Raises LocalProtocolError for a header that this version cannot represent.
         """
         command, headers, body = self
-        told = None
+        given_length = None
         head = command + "\n"
         for name, value in headers:
             if not name:
                 raise LocalProtocolError(f"header without a name, and the value {value!r}")
-            if name == "content-length" and told is None:
-                told = value
-            head += f"{name}:{value}\n"  # in place: joining a list afterwards takes longer
-        if told is None:
+            if name == "content-length" and given_length is None:
+                given_length = value
+            head += f"{name}:{value}\n"  # in place: joining a list afterwards is slower
+        if given_length is None:
             if body:
                 # "If the frame body contains NULL octets, the frame MUST include a content-length header."
                 length = f"{len(body)}"
                 headers = (*headers, ("content-length", length))
                 head += f"content-length:{length}\n"
-        elif told != f"{len(body)}" and not (_CONTENT_LENGTH.fullmatch(told) and int(told) == len(body)):
-            raise LocalProtocolError(f"content-length is {told!r}, but the body has {len(body)} octets")
+        elif given_length != f"{len(body)}" and not (
+            _CONTENT_LENGTH.fullmatch(given_length) and int(given_length) == len(body)
+        ):
+            raise LocalProtocolError(f"content-length is {given_length!r}, but the body has {len(body)} octets")
         data = head.encode()
-        # Nearly always nothing needs an escape: then no octet is special but those just put between the headers.
+        # Usually nothing needs an escape: then the only special octets are the separators added above.
         if len(data) - len(data.translate(None, _SPECIAL)) == 2 * len(headers) + 1:
             return data + EOL + body + NUL
         return b"%b\n%b\n%b\0" % (command.encode(), serialize_headers(headers, version, command), body)
@@ -113,7 +114,7 @@ class Frame(NamedTuple):
 
 
 class Heartbeat(Enum):
-    """A line end between two frames: proof that the peer lives, and nothing else."""
+    """An end-of-line between two frames, which shows that the peer is alive."""
 
     HEARTBEAT = b"\n"
 
@@ -125,12 +126,12 @@ HEARTBEAT: Final = Heartbeat.HEARTBEAT
 
 
 def escape(text: str, version: str = "1.2") -> str:
-    r"""Return `text` as it stands in a header of that version: `a:b` becomes `a\cb` (1.1, 1.2)."""
+    r"""Return `text` escaped for a header of that version: `a:b` becomes `a\cb` (1.1, 1.2)."""
     return text.translate(_ESCAPES[version])
 
 
 def unescape(text: str, version: str = "1.2") -> str:
-    r"""Return what a header's octets stand for: `a\cb` is `a:b` (1.1, 1.2). StompError for an escape nobody defined."""
+    r"""Return a header's `text` unescaped: `a\cb` becomes `a:b` (1.1, 1.2). Raise StompError for undefined escapes."""
     if version == "1.0" or "\\" not in text:
         return text
     table = _UNESCAPES[version]
@@ -146,7 +147,7 @@ def unescape(text: str, version: str = "1.2") -> str:
 
 
 def serialize_headers(headers: Iterable[tuple[str, str]], version: str = "1.2", command: str = "") -> bytes:
-    """Return the header lines as octets, each with its line feed; LocalProtocolError for what cannot be written."""
+    """Return the header lines as octets, each with its line feed. Raise LocalProtocolError if one cannot be written."""
     if command in _NEVER_ESCAPED:
         version = "1.0"
     lines = []
@@ -159,7 +160,7 @@ def serialize_headers(headers: Iterable[tuple[str, str]], version: str = "1.2", 
 
 
 def _can_be_written(name: str, value: str, version: str) -> bool:
-    """Tell whether the version has a way to say it: 1.0 has no escapes, and nothing says NUL."""
+    """Tell whether the version can represent a header: 1.0 has no escapes, and no version can represent NUL."""
     if not name or "\0" in name or "\0" in value:
         return False
     return version != "1.0" or not (":" in name or "\n" in name or "\n" in value)
@@ -169,10 +170,10 @@ def _can_be_written(name: str, value: str, version: str) -> bool:
 
 
 class MessageFrame:
-    """A MESSAGE without its `subscription`, the one header that differs from subscriber to subscriber.
+    """A MESSAGE without `subscription`, the only header that differs between subscribers.
 
-    It is serialized once for each version in use; `frame = subscription_prefix(...) + message.tail(...)` is a
-    concatenation, and one frame serves every subscriber that gave its subscription the same id.
+    It is serialized once for each version in use. `frame = subscription_prefix(...) + message.tail(...)` is just a
+    concatenation, and one frame serves all subscribers whose subscriptions have the same id.
     """
 
     __slots__ = ("_tails", "body", "destination", "headers", "id")
@@ -185,14 +186,14 @@ class MessageFrame:
         self._tails: dict[str, bytes] = {}
 
     def tail(self, version: str = "1.2") -> bytes:
-        """Return all that follows the subscription's own header lines."""
+        """Return everything after the subscription's own header lines."""
         tail = self._tails.get(version)
         if tail is None:
             own = (("message-id", self.id), ("destination", self.destination))
             try:
                 frame = Frame("MESSAGE", own + self.headers, self.body).serialize(version)
             except LocalProtocolError:
-                # A 1.2 publisher may say in its headers what a 1.0 subscriber has no way to be told: it gets the rest.
+                # A 1.2 publisher's headers may not be representable in 1.0: such subscribers get the other headers.
                 users = tuple(header for header in self.headers if _can_be_written(*header, version))
                 frame = Frame("MESSAGE", own + users, self.body).serialize(version)
             tail = self._tails[version] = frame.removeprefix(b"MESSAGE\n")
@@ -200,27 +201,27 @@ class MessageFrame:
 
 
 def subscription_prefix(subscription: str | None, version: str = "1.2") -> bytes:
-    """Return how every MESSAGE to that subscription begins (None: a STOMP 1.0 subscription without an id)."""
+    """Return the start of every MESSAGE to that subscription (None: a STOMP 1.0 subscription without an id)."""
     if subscription is None:
         return b"MESSAGE\n"
     return b"MESSAGE\n" + serialize_headers((("subscription", subscription),), version)
 
 
-# What a client may not say about a MESSAGE, because the server says it, and what concerns the SEND alone.
-_NOT_THE_MESSAGES: Final = frozenset(
+# Headers of a SEND that are not passed on: those that the server sets on a MESSAGE, and those that apply only to SEND.
+_NOT_PASSED_ON: Final = frozenset(
     {"destination", "message-id", "subscription", "ack", "redelivered", "content-length", "receipt", "transaction"}
 )
 
 
 def user_headers(headers: Iterable[tuple[str, str]]) -> StompHeaders:
-    """Return the headers of a SEND that travel with its message, each once.
+    """Return the headers of a SEND that are passed on with its message, each once.
 
-    "The user defined headers MUST be passed through in the MESSAGE frame"; what the server itself says there must not
-    be overridden by them, since the first of two headers wins.
+    "The user defined headers MUST be passed through in the MESSAGE frame". They must not override the server's own
+    headers, because the first of two headers with the same name wins.
     """
     kept: dict[str, str] = {}
     for name, value in headers:
-        if name not in _NOT_THE_MESSAGES:
+        if name not in _NOT_PASSED_ON:
             kept.setdefault(name, value)
     return tuple(kept.items())
 
@@ -230,42 +231,42 @@ def user_headers(headers: Iterable[tuple[str, str]]) -> StompHeaders:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one peer may ask us to hold ("Size Limits"); `max_frame` and `max_header` are in octets."""
+    """The limits for one peer ("Size Limits"); `max_frame` and `max_header` are in octets."""
 
     max_frame: int = 64 * 1024  # a whole frame, from the command to the NUL
     max_headers: int = 100
-    max_header: int = 8 * 1024  # one line, `name:value`, with its CR if it has one
+    max_header: int = 8 * 1024  # one line, `name:value`, including a CR
     max_subscriptions: int = 256
     max_transactions: int = 16
     max_transaction: int = 1024 * 1024  # the octets of one open transaction
     max_transaction_frames: int = 1000
     max_held: int = 4 * 1024 * 1024  # the octets of all open transactions
-    max_unacknowledged: int = 1000  # messages sent on one subscription, and not yet acknowledged
-    max_unacknowledged_octets: int = 64 * 1024 * 1024  # of the same, on all subscriptions
+    max_unacknowledged: int = 1000  # unacknowledged messages on one subscription
+    max_unacknowledged_octets: int = 64 * 1024 * 1024  # the octets of unacknowledged messages on all subscriptions
 
 
 class Parser:
-    """Octets in, as they happen to be cut, frames out. One parser reads one direction of one connection.
+    """Parses octets, split anywhere, into frames. One parser reads one direction of one connection.
 
-    `version` is to be set once CONNECT and CONNECTED have settled it. Until then it is None: lines may end with CR LF,
-    since a 1.2 client may begin so, and nothing is escaped, since only CONNECT and CONNECTED are due. After a
-    StompError there is no telling where the next frame begins: the parser is of no further use.
+    Set `version` once CONNECT and CONNECTED have determined it. Until then it is None: lines may end with CR LF, as a
+    1.2 client may send, and nothing is unescaped, because only CONNECT and CONNECTED are expected. After a StompError
+    the parser is unusable, because the start of the next frame is unknown.
     """
 
     def __init__(self, limits: Limits | None = None, version: str | None = None) -> None:
         self.limits = limits or Limits()
         self.version = version
-        self._held = bytearray()  # the beginning of a frame whose end is still to come
-        self._wanted = 0  # how many octets it has, where its content-length has told
+        self._held = bytearray()  # the start of an incomplete frame
+        self._wanted = 0  # its size in octets, if its content-length is known
         self._in_head = True
-        self._next = 0  # where the frame last found ends
+        self._next = 0  # where the last parsed frame ends
 
     def feed(self, data: bytes) -> list[Frame | Heartbeat]:
-        """Take some octets and return the frames they complete; a fault raises StompError, earlier frames and all."""
+        """Return the frames that `data` completes. An invalid frame raises StompError, and earlier frames are lost."""
         return list(self.frames(data))
 
     def frames(self, data: bytes) -> Iterator[Frame | Heartbeat]:
-        """As `feed`, one frame after the other: those before a fault are had before StompError is raised."""
+        """Yield the frames that `data` completes. An invalid frame raises StompError after the frames before it."""
         if self._held:
             self._held += data
             if not self._may_complete(data):
@@ -278,7 +279,7 @@ class Parser:
         while start < size:
             # "The NULL octet can be optionally followed by multiple EOLs."
             if data[start] in b"\r\n":
-                start = _EOLS.match(data, start).end()  # type: ignore[union-attr]  # it matches nothing at all, too
+                start = _EOLS.match(data, start).end()  # type: ignore[union-attr]  # always matches
                 if start == size:
                     return
             frame = self._plain_frame(data, start) or self._frame(data, start)
@@ -289,7 +290,7 @@ class Parser:
             yield frame
 
     def _may_complete(self, data: bytes) -> bool:
-        """Tell whether it is worth looking at what is held again, now that `data` has been added to it."""
+        """Tell whether `data`, just added to what is held, may complete a frame. If not, enforce the limits."""
         if self._wanted:
             return len(self._held) >= self._wanted
         if NUL in data or (self._in_head and EOL in data):
@@ -300,16 +301,16 @@ class Parser:
         return False
 
     def _plain_frame(self, data: bytes, start: int) -> Frame | None:
-        """Return the frame that begins at `start`, if it is whole and plain; else None, and `_frame` looks closer.
+        """Return the frame at `start` if it is complete and plain, else None, which leaves it to `_frame`.
 
-        It decides nothing that `_frame` would decide differently: it is the same, twice as fast.
+        For such frames the result is the same as that of `_frame`, in half the time.
         """
         match = _PLAIN_HEAD.match(data, start)
         if match is None:
             return None
         body_start = match.end()
         cells = data[start : body_start - 2].decode().replace("\n", ":").split(":")
-        headers = tuple(zip(cells[1::2], cells[2::2]))  # noqa: B905  # as many names as values, by the pattern
+        headers = tuple(zip(cells[1::2], cells[2::2]))  # noqa: B905  # the pattern ensures equal lengths
         for name, value in headers:
             if name == "content-length":
                 if not value.isdigit() or len(value) > 9:
@@ -331,13 +332,13 @@ class Parser:
         return Frame(cells[0], headers, data[body_start:end])
 
     def _frame(self, data: bytes, start: int) -> Frame | None:
-        """Return the frame that begins at `start`, or None if its end is not here yet."""
+        """Return the frame at `start`, or None if it is incomplete."""
         self._wanted, self._in_head = 0, False
         head_end = data.find(b"\n\n", start)
         body_start = head_end + 2
         if self.version not in _LF_ALONE:
             # "An end-of-line (EOL) consists of an OPTIONAL carriage return followed by a REQUIRED line feed."
-            # The last LF of a blank line may be the first of the body's: the two that were found may begin there.
+            # The "\n\n" found above may be the end of a CR LF blank line followed by an LF that starts the body.
             crlf = data.find(b"\n\r\n", start, head_end + 1 if head_end >= 0 else len(data))
             if crlf >= 0:
                 head_end, body_start = crlf, crlf + 3
@@ -358,7 +359,7 @@ class Parser:
         return Frame(command, headers, data[body_start:end])
 
     def _parse_head(self, head: bytes) -> tuple[str, StompHeaders, int | None]:
-        """Return command, headers, and the body's length if a header tells it."""
+        """Return the command, the headers, and the body's length if a header gives it."""
         self._check_head_size(head, head.count(EOL))
         try:
             text = head.decode()
@@ -380,7 +381,7 @@ class Parser:
         return command, headers, _content_length(headers) if "content-length:" in lines else None
 
     def _body_end(self, data: bytes, start: int, body_start: int, length: int | None) -> int | None:
-        """Return where the closing NUL stands, or None if it is not here yet."""
+        """Return the position of the closing NUL, or None if it has not arrived."""
         if length is None:
             end = data.find(NUL, body_start)
             self._check_size((end + 1 if end >= 0 else len(data)) - start)
@@ -416,7 +417,7 @@ class Parser:
         self._check_head_size(head, head.count(EOL) - 1)  # whole lines, less the command's
 
     def _receipt_asked_for(self, head: bytes) -> str | None:
-        """Return the receipt that a frame asked for which could not be read, so that the ERROR can name it."""
+        """Return the receipt requested by an unparsable frame, so that the ERROR can name it."""
         match = _RECEIPT.search(head)
         if match is None:
             return None

@@ -1,10 +1,10 @@
-"""Heart-beats: what two peers agree on, and when each is due. The clock is the caller's; nothing here waits.
+"""Heart-beats: the negotiation, and when the next is due. The caller provides the clock; nothing here waits.
 
-    client says   heart-beat:cx,cy      it can send every cx milliseconds, and would like something every cy
-    server says   heart-beat:sx,sy      the same for the server; 0 is "I cannot" or "I do not want to"
+    client sends   heart-beat:cx,cy      it can send every cx milliseconds, and wants to receive every cy
+    server sends   heart-beat:sx,sy      the same for the server; 0 means "cannot" or "not wanted"
 
-From client to server the agreed interval is the larger of cx and sy, from server to client that of sx and cy, and there
-is none where either figure is 0.
+The agreed interval from client to server is the larger of cx and sy, from server to client the larger of sx and cy.
+There are no heart-beats in a direction where either number is 0.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _HEART_BEAT: Final = re.compile(r"([0-9]{1,9}),([0-9]{1,9})")
 
 # "Because of timing inaccuracies, the receiver SHOULD be tolerant and take into account an error margin."
 TOLERANCE: Final = 0.5  # of the interval
-LEAST_TOLERANCE: Final = 0.5  # seconds: a busy machine needs them, however short the interval
-# The sender's own margin: something is on its way before the interval is over.
-HASTE: Final = 0.8
+MIN_TOLERANCE: Final = 0.5  # seconds; a busy machine needs that even for a short interval
+# The sender's margin: send after this fraction of the interval.
+SEND_MARGIN: Final = 0.8
 
 
 def parse_heart_beat(value: str | None) -> tuple[int, int]:
-    """Return the two figures of a `heart-beat` header, in milliseconds; no header means "0,0"."""
+    """Return the two numbers of a `heart-beat` header, in milliseconds. A missing header means "0,0"."""
     if value is None:
         return 0, 0
     match = _HEART_BEAT.fullmatch(value)
@@ -34,7 +34,7 @@ def parse_heart_beat(value: str | None) -> tuple[int, int]:
 
 
 def agree(ours: tuple[int, int], theirs: tuple[int, int]) -> tuple[int, int]:
-    """Return how often we send and how often we are sent to, in milliseconds; 0 is never."""
+    """Return the agreed intervals for sending and receiving, in milliseconds; 0 means no heart-beats."""
     (can_send, want), (they_can_send, they_want) = ours, theirs
     # "if <cx> is 0 or <sy> is 0 then there will be none; otherwise, there will be heart-beats every MAX(<cx>,<sy>)"
     sending = max(can_send, they_want) if can_send and they_want else 0
@@ -43,7 +43,7 @@ def agree(ours: tuple[int, int], theirs: tuple[int, int]) -> tuple[int, int]:
 
 
 class HeartBeat:
-    """Both directions of one connection, in seconds of the caller's clock."""
+    """The heart-beats of one connection in both directions, in seconds of the caller's clock."""
 
     __slots__ = ("_last_received", "_last_sent", "receiving", "sending")
 
@@ -51,23 +51,23 @@ class HeartBeat:
         self.sending, self.receiving = agreed[0] / 1000, agreed[1] / 1000
         self._last_sent = self._last_received = now
 
-    def sent(self, now: float) -> None:
-        """Something left at `now`: any frame is as good as a heart-beat."""
+    def record_sent(self, now: float) -> None:
+        """Record that data was sent at `now`. Any frame counts as a heart-beat."""
         self._last_sent = now
 
-    def received(self, now: float) -> None:
-        """Something came in at `now`."""
+    def record_received(self, now: float) -> None:
+        """Record that data was received at `now`."""
         self._last_received = now
 
     @property
-    def receive_after(self) -> float:
-        """Return how long a silence holds the peer for dead, in seconds."""
-        return self.receiving + max(self.receiving * TOLERANCE, LEAST_TOLERANCE)
+    def max_silence(self) -> float:
+        """The silence after which the peer is considered dead, in seconds."""
+        return self.receiving + max(self.receiving * TOLERANCE, MIN_TOLERANCE)
 
     def send_by(self) -> float:
-        """Return when something has to be sent next (infinity: never)."""
-        return self._last_sent + self.sending * HASTE if self.sending else float("inf")
+        """Return when something must be sent next (infinity: never)."""
+        return self._last_sent + self.sending * SEND_MARGIN if self.sending else float("inf")
 
     def receive_by(self) -> float:
-        """Return from when on the peer is to be held for dead, unless something comes before (infinity: never)."""
-        return self._last_received + self.receive_after if self.receiving else float("inf")
+        """Return when the peer is considered dead unless it sends something before (infinity: never)."""
+        return self._last_received + self.max_silence if self.receiving else float("inf")

@@ -1,21 +1,21 @@
-"""One STOMP client as the server sees it: its frames in, events for the application out, frames back. No I/O.
+"""The server's side of one STOMP session: frames in, events for the application, frames out. No I/O.
 
-    for event in session.receive_data(data):       what a WebSocket message brought, whole frames or pieces of them
-        ...                                        the application acts on it, then says that it has:
-        session.done(event)                        the RECEIPT, if the frame asked for one
-    for data in session.data_to_send():            each item is to go out as one WebSocket message
+    for event in session.receive_data(data):       a WebSocket message with whole frames or pieces of frames
+        ...                                        the application acts on the event, then reports that it has:
+        session.done(event)                        sends the RECEIPT, if the frame requested one
+    for data in session.data_to_send():            each item must be sent as one WebSocket message
         await websocket.send(data)
     if session.closing:                            then close with its code and reason
 
-The session knows the protocol: the version agreed, which subscriptions there are, what is still to be acknowledged,
-open transactions, heart-beats, receipts, and what is a fault. It does not know what a destination means, who may use
-it, or what a message says: that is the application's. A fault in what the client sends never raises: it puts an ERROR
-frame among the data to send and sets `closing`, after the events that came before it.
+The session implements the protocol: the version, subscriptions, unacknowledged messages, open transactions,
+heart-beats, receipts, and protocol errors. The application decides what a destination means, who may use it, and what a
+message contains. A client's protocol error never raises: after the events that precede it, it adds an ERROR frame to
+the data to send, and sets `closing`.
 
     new ──CONNECT──▶ connecting ──connected()──▶ connected ──DISCONNECT──▶ disconnecting ──done()──▶ closing
-     └────────────────────┴──────────────────────────┴── any fault: ERROR ──────┴────────────────────▶
+     └────────────────────┴──────────────────────────┴── any error: ERROR ──────┴────────────────────▶
 
-The clauses quoted are those of the STOMP 1.2 specification unless another version is named.
+Quotations are from the STOMP 1.2 specification unless another version is named.
 """
 
 from __future__ import annotations
@@ -59,26 +59,26 @@ from chatlab.stomp.heartbeat import HeartBeat, agree, parse_heart_beat
 SUBPROTOCOLS: Final = ("v12.stomp", "v11.stomp", "v10.stomp")
 
 
-FRAME_MEMORY = 500  # octets that a frame takes besides its own
-MAX_REASON = 1000  # characters: a fault quotes what the client sent, which may be long
+FRAME_MEMORY = 500  # the memory overhead of a stored frame, in octets
+MAX_REASON = 1000  # characters; an error quotes what the client sent, which may be long
 
-# What a client sends once it is connected.
+# The commands a client may send once it is connected.
 _COMMANDS: Final = frozenset(
     {"SEND", "SUBSCRIBE", "UNSUBSCRIBE", "ACK", "NACK", "BEGIN", "COMMIT", "ABORT", "DISCONNECT"}
 )
 
 
 def choose_subprotocol(offered: Iterable[str]) -> str | None:
-    """Return the WebSocket subprotocol to answer with: the client's first that is ours, or None if it has none.
+    """Return the WebSocket subprotocol to answer with: the first offered one that we support, or None.
 
-    None is no reason to refuse: many clients offer nothing. The version is settled by CONNECT's `accept-version`, since
-    clients that offer all three do so in any order.
+    None is no reason to refuse: many clients offer no subprotocol. CONNECT's `accept-version` decides the version,
+    because clients that offer all three subprotocols do so in any order.
     """
     return next((protocol for protocol in offered if protocol in SUBPROTOCOLS), None)
 
 
 def choose_version(accept_version: str | None) -> str | None:
-    """Return the highest version both sides speak, or None; no `accept-version` header means 1.0."""
+    """Return the highest version that both sides support, or None. No `accept-version` header means 1.0."""
     accepted = "1.0" if accept_version is None else accept_version
     offered = {version.strip() for version in accepted.split(",")}
     return next((version for version in VERSIONS if version in offered), None)
@@ -86,7 +86,7 @@ def choose_version(accept_version: str | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """Close the WebSocket with this, once `data_to_send` is out; `error` is the fault, None if there was none."""
+    """The code and reason to close the WebSocket with after sending `data_to_send`; `error`, if any, is the cause."""
 
     code: int
     reason: str
@@ -94,10 +94,10 @@ class Closing:
 
 
 class SessionState(Enum):
-    """Where in the conversation a session is."""
+    """A session's state."""
 
     NEW = "new"
-    CONNECTING = "connecting"  # CONNECT is here, the application has not answered it yet
+    CONNECTING = "connecting"  # CONNECT has been received, but not answered by the application yet
     CONNECTED = "connected"
     DISCONNECTING = "disconnecting"
     CLOSING = "closing"
@@ -105,16 +105,16 @@ class SessionState(Enum):
 
 @dataclass(slots=True)
 class _Unanswered:
-    """A frame whose RECEIPT is not out yet: it is being worked on, or waits for one before it."""
+    """A frame whose RECEIPT has not been sent: it is being processed, or waits for an earlier one."""
 
     receipt: str | None = None
     finished: bool = False
     failed: bool = False
-    commit: _Unanswered | None = None  # the COMMIT that answers for it
+    commit: _Unanswered | None = None  # the COMMIT that it is part of
 
 
 class _Held(NamedTuple):
-    """An ACK or NACK in a transaction, and the subscription whose message it is about."""
+    """An ACK or NACK in a transaction, and the subscription of its message."""
 
     frame: Frame
     subscription: Subscription
@@ -122,22 +122,22 @@ class _Held(NamedTuple):
 
 @dataclass(slots=True)
 class _Transaction:
-    """What is held between BEGIN and COMMIT; what an ACK or NACK is about is looked up again at COMMIT."""
+    """The frames stored between BEGIN and COMMIT. The message of an ACK or NACK is looked up again at COMMIT."""
 
     held: list[Send | _Held] = field(default_factory=list)
     size: int = 0
 
     @property
     def memory(self) -> int:
-        """About how many octets it takes: a frame of a few octets takes more than those."""
+        """An estimate of the octets it occupies, including the overhead of each frame."""
         return self.size + FRAME_MEMORY * len(self.held)
 
 
 class ServerSession:
     """The server's side of one STOMP connection.
 
-    `heart_beat` is what the server can send and wants, in milliseconds; `clock` tells seconds and never goes back;
-    `connect_timeout` is how many of them a client may take to send CONNECT.
+    `heart_beat` is what the server can send and wants to receive, in milliseconds. `clock` is a monotonic clock in
+    seconds. `connect_timeout` is the time in seconds a client has to send CONNECT.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class ServerSession:
         self.version: str | None = None
         self.subscriptions: dict[str, Subscription] = {}
         self.closing: Closing | None = None
-        self.heart_beat = (0, 0)  # as agreed: milliseconds between what we send, and between what we receive
+        self.heart_beat = (0, 0)  # the agreed intervals for sending and receiving, in milliseconds
         self._limits = limits or Limits()
         self._parser = Parser(self._limits)
         self._server = server
@@ -162,10 +162,10 @@ class ServerSession:
         self._connect_timeout = connect_timeout
         self._beat = HeartBeat((0, 0), clock())
         self._connect_by = clock() + connect_timeout
-        self._connect: Connect | None = None  # while the application thinks about it
+        self._connect: Connect | None = None  # until the application has answered it
         self._outgoing: list[bytes] = []
-        self._writes: str | None = None  # the version, once CONNECTED is out: before, a client knows of no escapes
-        self.frames_received = 0  # and those that a COMMIT has let go
+        self._output_version: str | None = None  # set with CONNECTED: before, a client does not unescape headers
+        self.frames_received = 0  # including those replayed by a COMMIT
         self._unanswered: dict[int, _Unanswered] = {}  # by the frame's number, in order
         self._last_ack_id = 0
         self._unacknowledged_octets = 0
@@ -174,11 +174,11 @@ class ServerSession:
     # --- Bytes in ---
 
     def receive_data(self, data: bytes | str) -> list[Event]:
-        """Take one WebSocket message, text or binary, and return what it asks for, in order."""
+        """Parse one WebSocket message, text or binary, and return its events in order."""
         events: list[Event] = []
         if self.state in (SessionState.DISCONNECTING, SessionState.CLOSING):
             return events  # "Clients MUST NOT send any more frames after the DISCONNECT frame is sent."
-        self._beat.received(self._clock())
+        self._beat.record_received(self._clock())
         try:
             for frame in self._parser.frames(_octets(data)):
                 if isinstance(frame, Heartbeat):
@@ -193,12 +193,12 @@ class ServerSession:
         return events
 
     def _receive_frame(self, frame: Frame) -> Event | None:
-        """Return the event for a frame, or None if the session itself has done all there is to do."""
+        """Return the event for a frame, or None if the session has handled it completely."""
         self.frames_received += 1
         number, receipt = self.frames_received, frame.get("receipt")
         self._unanswered[number] = _Unanswered()
         try:
-            event = self._understand(frame, number, receipt)
+            event = self._event_for(frame, number, receipt)
         except StompError as error:
             # "If the frame included a receipt header, the ERROR frame SHOULD set the receipt-id header to match."
             error.receipt_id = receipt
@@ -208,7 +208,7 @@ class ServerSession:
             self._finish(number, receipt)
         return event
 
-    def _understand(self, frame: Frame, number: int, receipt: str | None) -> Event | None:
+    def _event_for(self, frame: Frame, number: int, receipt: str | None) -> Event | None:
         command = frame.command
         if self.state is SessionState.NEW:
             # "STOMP servers MUST handle a STOMP frame in the same manner as a CONNECT frame."
@@ -244,7 +244,7 @@ class ServerSession:
     # --- CONNECT and DISCONNECT ---
 
     def _on_connect(self, frame: Frame, number: int) -> Connect:
-        # `host` is REQUIRED since 1.1, but half of the clients in use leave it out, and this server has one host only.
+        # `host` is REQUIRED since 1.1, but half of the clients in use omit it, and this server has only one host.
         version = choose_version(frame.get("accept-version"))
         if version is None:
             raise StompError(
@@ -266,9 +266,9 @@ class ServerSession:
     def connected(
         self, user_name: str | None = None, session_id: str | None = None, headers: StompHeaders = ()
     ) -> None:
-        """Accept the CONNECT: send CONNECTED with the version and the heart-beats agreed."""
+        """Accept the CONNECT: send CONNECTED with the agreed version and heart-beats."""
         if self.state is SessionState.CLOSING:
-            return  # a fault came in right behind CONNECT
+            return  # a protocol error followed CONNECT immediately
         if self._connect is None or self.version is None:
             raise LocalProtocolError("connected() answers a Connect, and none is open")
         own = [
@@ -281,7 +281,7 @@ class ServerSession:
         if user_name is not None:
             own.append(("user-name", user_name))
         self._send(Frame("CONNECTED", (*own, *headers)))
-        self._writes = self.version
+        self._output_version = self.version
         self._beat = HeartBeat(self.heart_beat, self._clock())
         if self.state is SessionState.CONNECTING:
             self.state = SessionState.CONNECTED
@@ -305,10 +305,10 @@ class ServerSession:
             headers=user_headers(frame.headers),
             frame=frame,
         )
-        return None if self._held_for_commit(frame, send) else send
+        return None if self._store_for_commit(frame, send) else send
 
-    def _held_for_commit(self, frame: Frame, item: Send | _Held) -> bool:
-        """Keep what belongs to an open transaction; its RECEIPT means that it is kept."""
+    def _store_for_commit(self, frame: Frame, item: Send | _Held) -> bool:
+        """Store a frame that belongs to an open transaction; its RECEIPT means it is stored. Return whether it is."""
         name = frame.get("transaction")
         if name is None:
             return False
@@ -356,7 +356,7 @@ class ServerSession:
         events: list[Send | Ack | Nack] = []
         commit = self._unanswered.pop(number)
         for item in held:
-            self.frames_received += 1  # each is an event to be answered, before the COMMIT is
+            self.frames_received += 1  # each is an event that must be answered before the COMMIT
             part = self.frames_received
             self._unanswered[part] = _Unanswered(commit=commit)
             if isinstance(item, Send):
@@ -371,11 +371,11 @@ class ServerSession:
         self._open_transaction(name)
         del self._transactions[name]
 
-    # --- SUBSCRIBE, MESSAGE and their acknowledgement ---
+    # --- SUBSCRIBE, MESSAGE and acknowledgements ---
 
     def _on_subscribe(self, frame: Frame, number: int, receipt: str | None) -> Subscribe:
         destination = _required(frame, "destination")
-        # "An id header MUST be included in the frame to uniquely identify the subscription": not so in 1.0.
+        # "An id header MUST be included in the frame to uniquely identify the subscription", except in 1.0.
         given = frame.get("id") if self.version == "1.0" else _required(frame, "id")
         key = destination if given is None else given
         if key in self.subscriptions:
@@ -410,10 +410,10 @@ class ServerSession:
         return Unsubscribe(number=number, receipt=receipt, subscription=subscription, unacknowledged=unacknowledged)
 
     def message(self, subscription: Subscription, message: MessageFrame, attempt: int = 1) -> bool:
-        """Send a MESSAGE to one subscription, in any ack mode; where it is to be acknowledged, keep it until it is.
+        """Send a MESSAGE to one subscription, in any ack mode, and keep it until acknowledged if the mode needs that.
 
-        `attempt` above 1 adds `redelivered:true`. Return whether it went out: it does not if the subscription or the
-        session has ended. One more unacknowledged message than the limit is the client's fault: ERROR, and close.
+        `attempt` above 1 adds `redelivered:true`. Return whether it was sent: not if the subscription or session has
+        ended. Exceeding the limit on unacknowledged messages is a client error: send ERROR and close.
         """
         if self.state is SessionState.CLOSING or self.subscriptions.get(subscription.id) is not subscription:
             return False
@@ -432,7 +432,7 @@ class ServerSession:
         return True
 
     def has_room(self, subscription: Subscription) -> bool:
-        """Tell whether one more message may wait for its acknowledgement."""
+        """Tell whether one more message may be unacknowledged."""
         return (
             len(subscription.pending) < self._limits.max_unacknowledged
             and self._unacknowledged_octets < self._limits.max_unacknowledged_octets
@@ -449,26 +449,26 @@ class ServerSession:
 
     @property
     def unanswered(self) -> int:
-        """How many frames have not been answered yet, or wait for one before them."""
+        """The number of frames that have not been answered yet, or wait for an earlier one."""
         return len(self._unanswered)
 
     def _on_acknowledgement(self, frame: Frame, number: int, receipt: str | None) -> Ack | Nack | None:
         subscription = self._find_pending(frame).subscription
-        held = self._held_for_commit(frame, _Held(frame, subscription))
+        held = self._store_for_commit(frame, _Held(frame, subscription))
         return None if held else self._settle(frame, number, receipt)
 
     def _settle_held(self, held: _Held, number: int, receipt: str | None) -> Ack | Nack:
-        """At COMMIT: what another ACK has settled since, outside the transaction, is settled."""
+        """Settle a stored ACK or NACK at COMMIT, with no deliveries if another ACK has settled them meanwhile."""
         try:
             return self._settle(held.frame, number, receipt)
         except StompError:
             if self.subscriptions.get(held.subscription.id) is not held.subscription:
-                raise  # it went back when the subscription ended, unacknowledged
+                raise  # the subscription has ended, and returned the message as unacknowledged
             kind = Ack if held.frame.command == "ACK" else Nack
             return kind(number=number, receipt=receipt, deliveries=())
 
     def _settle(self, frame: Frame, number: int, receipt: str | None) -> Ack | Nack:
-        """Take what an ACK or NACK is about off the pending ones."""
+        """Remove the deliveries that an ACK or NACK covers from the pending ones."""
         last = self._find_pending(frame)
         pending = last.subscription.pending
         settled = [last]
@@ -482,13 +482,13 @@ class ServerSession:
         return kind(number=number, receipt=receipt, deliveries=settled)
 
     def _find_pending(self, frame: Frame) -> Delivery:
-        """Return the delivery that an ACK or NACK names, each version in its own way."""
+        """Return the delivery that an ACK or NACK names, according to the version."""
         if self.version == "1.2":
             # "The ACK frame MUST include an id header matching the ack header of the MESSAGE being acknowledged."
             name, value = "id", _required(frame, "id")
             found = (s.pending[value] for s in self.subscriptions.values() if value in s.pending)
         else:
-            # 1.1: "ACK has two REQUIRED headers: message-id and subscription"; 1.0 has the first alone.
+            # 1.1: "ACK has two REQUIRED headers: message-id and subscription"; 1.0 has only the first.
             name, value = "message-id", _required(frame, "message-id")
             among = frame.get("subscription") if self.version == "1.0" else _required(frame, "subscription")
             found = (
@@ -506,7 +506,7 @@ class ServerSession:
     # --- Answers ---
 
     def done(self, event: Event) -> None:
-        """Say that what `event` asked for is done: its RECEIPT goes out, if asked for, after those of all before it."""
+        """Report that `event` has been processed: its RECEIPT, if requested, is sent after all earlier ones."""
         if event.receipt is None and len(self._unanswered) == 1 and self.state is SessionState.CONNECTED:
             # Most events: the only one that is open, and nothing to say. As below, in a third of the time.
             answer = self._unanswered.get(event.number)
@@ -517,16 +517,16 @@ class ServerSession:
             self._finish(event.number, event.receipt)
 
     def failed(self, event: Event) -> None:
-        """Say that it will not be done, and the client has been told otherwise than by ERROR: no RECEIPT.
+        """Report that `event` has failed and the client is notified by other means than ERROR. No RECEIPT is sent.
 
-        Part of a transaction: no RECEIPT for its COMMIT.
+        If it is part of a transaction, no RECEIPT is sent for its COMMIT.
         """
         self._finish(event.number, None, failed=True)
 
     def _finish(self, number: int, receipt: str | None, *, failed: bool = False) -> None:
         # "The receipt is also a cumulative acknowledgment that all the previous frames have been received by the
-        # server. However, these previous frames may not yet be fully processed": here they are, whatever the
-        # application does at the same time.
+        # server. However, these previous frames may not yet be fully processed": here they are, even if the
+        # application processes several at the same time.
         if self.state is SessionState.CLOSING:
             return
         mine = self._unanswered.get(number)
@@ -561,7 +561,7 @@ class ServerSession:
         headers: StompHeaders = (),
         code: int = 1002,
     ) -> None:
-        """Send ERROR, with the receipt id of `event` if it asked for one, and set `closing`. Nothing goes out after."""
+        """Send ERROR, with the receipt id of `event` if it has one, and set `closing`. Nothing is sent after it."""
         receipt = event.receipt if event is not None else None
         self._fail(StompError(message, receipt, detail), headers, code)
 
@@ -569,7 +569,7 @@ class ServerSession:
         if self.state is SessionState.CLOSING:
             return
         own = [("message", _in_one_line(str(error)))]
-        if error.receipt_id is not None and (self._writes or error.receipt_id.isprintable()):
+        if error.receipt_id is not None and (self._output_version or error.receipt_id.isprintable()):
             own.append(("receipt-id", error.receipt_id))
         if error.budget:
             own.append(("limit", error.budget))
@@ -582,7 +582,7 @@ class ServerSession:
         self._close(Closing(code, own[0][1], error))
 
     def shut_down(self, reason: str = "server shutting down") -> None:
-        """Close without an ERROR because the server goes away (1001)."""
+        """Close without an ERROR because the server is shutting down (1001)."""
         if self.state is not SessionState.CLOSING:
             self._close(Closing(1001, reason))
 
@@ -593,7 +593,7 @@ class ServerSession:
         self._unanswered.clear()
 
     def end(self) -> list[Delivery]:
-        """The connection is gone: return all that was sent and never acknowledged; open transactions are aborted."""
+        """Abort open transactions and return the unacknowledged deliveries: the connection has closed."""
         if self.state is not SessionState.CLOSING:
             self._close(Closing(1006, ""))
         unacknowledged = [
@@ -606,22 +606,22 @@ class ServerSession:
     # --- Bytes out, and the clock ---
 
     def _send(self, frame: Frame) -> None:
-        self._outgoing.append(frame.serialize(self._writes or "1.0"))
+        self._outgoing.append(frame.serialize(self._output_version or "1.0"))
 
     def data_to_send(self) -> list[bytes]:
-        """Return what is to go out, and forget it; each item is one WebSocket message."""
+        """Return and clear the data to send; each item is one WebSocket message."""
         if not self._outgoing:
             return []
-        self.sent()
+        self.record_sent()
         data, self._outgoing = self._outgoing, []
         return data
 
-    def sent(self) -> None:
-        """Say that something was written past this session, such as a shared MESSAGE: it counts as a heart-beat."""
-        self._beat.sent(self._clock())
+    def record_sent(self) -> None:
+        """Record that data was sent, perhaps past this session, as a shared MESSAGE is: it counts as a heart-beat."""
+        self._beat.record_sent(self._clock())
 
     def deadline(self) -> float | None:
-        """Return when `tick` has to be called next, on the session's clock; None: no need."""
+        """Return when `tick` must be called next, on the session's clock; None if it need not be called."""
         if self.state is SessionState.CLOSING:
             return None
         if self.state is SessionState.NEW:
@@ -630,23 +630,23 @@ class ServerSession:
         return None if due == float("inf") else due
 
     def tick(self) -> None:
-        """Do what time asks for: send a heart-beat, or find that the client is dead or never connected (`closing`)."""
+        """Send a heart-beat if one is due; set `closing` if the client is silent for too long or never sent CONNECT."""
         now = self._clock()
         if self.state is SessionState.CLOSING:
             return
         if self.state is SessionState.NEW and now >= self._connect_by:
             self._fail(StompError(f"no CONNECT within {self._connect_timeout:g} s"))
         elif now >= self._beat.receive_by():
-            self._fail(StompError(f"nothing received for {self._beat.receive_after:g} s: heart-beats were agreed on"))
+            self._fail(StompError(f"nothing received for {self._beat.max_silence:g} s: heart-beats were agreed on"))
         elif now >= self._beat.send_by():
             self._outgoing.append(EOL)
-            self.sent()
+            self.record_sent()
 
 
 def _octets(data: bytes | str) -> bytes:
     try:
         return data.encode() if isinstance(data, str) else data
-    except UnicodeEncodeError as error:  # half a surrogate pair: JSON can say it, UTF-8 cannot
+    except UnicodeEncodeError as error:  # half a surrogate pair: valid in JSON, not in UTF-8
         raise StompError(f"text is not Unicode: {error.reason} at character {error.start}") from None
 
 
@@ -659,14 +659,14 @@ def _required(frame: Frame, name: str) -> str:
 
 def _ack_mode(value: str | None) -> AckMode:
     try:
-        # "If the header is not set, it defaults to auto." 1.0 knows two of the three; the third harms nobody.
+        # "If the header is not set, it defaults to auto." 1.0 has only two of the three; the third is harmless there.
         return AckMode.AUTO if value is None else AckMode(value)
     except ValueError:
         raise StompError(f"ack {value!r} is not one of {', '.join(mode.value for mode in AckMode)}") from None
 
 
 def _in_one_line(reason: str) -> str:
-    """A reason as a header's value: 1.0 has no escape for a line end. Of what it quotes, the beginning will do."""
+    """Return a reason on one line, shortened: STOMP 1.0 has no escape for a line feed in a header's value."""
     line = " ".join(reason.splitlines())
     return line if len(line) <= MAX_REASON else f"{line[: MAX_REASON // 2]} … {line[-MAX_REASON // 2 :]}"
 
@@ -676,7 +676,7 @@ def _size(frame: Frame) -> int:
 
 
 def _quoted(frame: Frame, limit: int = 1000) -> str:
-    """Return the frame's head for the body of an ERROR; never that of a CONNECT, which holds a passcode."""
+    """Return the frame's head for the body of an ERROR; "" for a CONNECT, which contains a passcode."""
     if frame.command in ("CONNECT", "STOMP"):
         return ""
     return f"The frame was:\n-----\n{str(frame._replace(body=b''))[:limit]}\n-----\n"

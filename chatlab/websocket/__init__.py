@@ -1,1 +1,1 @@
-"""RFC 6455 and RFC 7692 by hand, without I/O: the handshake, the frames, the connection that joins them."""
+"""RFC 6455 and RFC 7692 implemented without I/O: the handshake, the frames, and the connection that uses both."""

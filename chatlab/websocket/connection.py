@@ -1,19 +1,19 @@
 """One end of a WebSocket connection (RFC 6455, sections 5 to 7): bytes in, events out; commands in, bytes out.
 
-A `Connection` does no I/O. Whoever owns the socket does this, and nothing else:
+A `Connection` does no I/O. The owner of the socket does all of it:
 
-    for event in connection.receive_data(data):     # what came from the socket; receive_eof() when it has ended
+    for event in connection.receive_data(data):     # data from the socket; call receive_eof() when it ends
         if isinstance(event, Message):
             connection.send("Hello")                # or ping(), pong(), close()
-    socket.sendall(connection.data_to_send())       # after each of the above: answers are made unasked
-    if connection.must_close_tcp: ...               # whose turn it is to close (7.1.1)
+    socket.sendall(connection.data_to_send())       # after each of the above, because some answers are automatic
+    if connection.must_close_tcp: ...               # whether this side closes the TCP connection (7.1.1)
 
-Frames are read one at a time, as events are asked for: what is sent for one event goes before the answer to the next.
+Frames are read one at a time, as events are requested: the output for one event precedes the answer to the next.
 
-It answers pings and Close frames, joins fragments, inflates, checks UTF-8 as it arrives, and fails the connection with
-the right code when the peer breaks a rule. Its states, and what leads from one to the next, are `TRANSITIONS`.
+A connection answers pings and Close frames, joins fragments, inflates, validates UTF-8 as it arrives, and fails with
+the right code when the peer breaks a rule. `TRANSITIONS` has its states and the causes that lead from one to another.
 
-Left out: time. When to ping, and how long to wait for a handshake or a Close, is for the owner of the socket.
+Left out: time. When to ping, and how long to wait for a handshake or a Close, is up to the owner of the socket.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Accept = Callable[[Request], tuple[Response, Agreement]]
 
 
 class State(Enum):
-    """Where a connection is. What the RFC calls CLOSING (7.1.3) is three states here: the three ways to be in it."""
+    """A connection's state. The RFC's CLOSING (7.1.3) is split into three: CLOSE_SENT, CLOSE_RECEIVED and ENDING."""
 
     CONNECTING = "the opening handshake is under way"
     OPEN = "messages go both ways"
@@ -60,7 +60,7 @@ class State(Enum):
 
 
 class Cause(Enum):
-    """What moves a connection from one state to another."""
+    """The cause of a state transition."""
 
     ACCEPTED = "the handshake is agreed on"
     REFUSED = "the handshake is refused"
@@ -95,7 +95,7 @@ WRITING = (State.OPEN, State.CLOSE_RECEIVED)
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The handshake is done; what it settled."""
+    """The handshake succeeded, with this agreement."""
 
     request: Request
     response: Response
@@ -104,7 +104,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The handshake failed, here or at the peer; there will be no WebSocket."""
+    """The handshake failed, on our side or the peer's; there will be no WebSocket."""
 
     error: HandshakeError
 
@@ -118,35 +118,35 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """A Ping came; the Pong is already in `data_to_send()`."""
+    """A Ping was received; the Pong is already in `data_to_send()`."""
 
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """A Pong came: the answer to our Ping of the same payload, or unasked."""
+    """A Pong was received: the answer to our Ping with the same payload, or unsolicited."""
 
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class CloseReceived:
-    """The peer's Close came. Ours follows by itself when the next event is asked for; until then one may still send."""
+    """The peer's Close was received. Ours is sent when the next event is requested; until then sending is allowed."""
 
     close: Close
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The peer broke a rule; the Close that says so is already in `data_to_send()`."""
+    """The peer broke a rule; our Close with the reason is already in `data_to_send()`."""
 
     error: WebSocketError
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The TCP connection has ended. `code` is 1005 if the Close had none, 1006 if no Close came (7.1.5)."""
+    """The TCP connection has closed. `code` is 1005 if the Close had none, 1006 if there was no Close (7.1.5)."""
 
     code: int
     reason: str
@@ -156,27 +156,27 @@ class Closed:
 Event = Opened | Refused | Message | Ping | Pong | CloseReceived | Failed | Closed
 
 
-# --- A message on its way in -----------------------------------------------------------------------------------------
+# --- Incoming messages -----------------------------------------------------------------------------------------------
 
 
 class Assembly:
-    """Joins the pieces of one message after another: inflated, counted, checked as text, in that order."""
+    """Assembles messages from pieces: inflates them, limits their size and validates text, in that order."""
 
     def __init__(self, max_message: int, inflater: Inflater | None) -> None:
         self._max_message = max_message
         self._inflater = inflater
-        self.opcode: int | None = None  # of the message under way
+        self.opcode: int | None = None  # of the current message
         self._compressed = False
         self._data = bytearray()
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
 
     @property
     def size(self) -> int:
-        """Octets of the message under way that are here."""
+        """The octets of the current message received so far."""
         return len(self._data)
 
     def start_frame(self, header: Header) -> None:
-        """Take the header of a data frame; raise `WebSocketError` if it has no place here or promises too much."""
+        """Start a data frame. Raise `WebSocketError` if it is out of sequence or announces too many octets."""
         if header.opcode == Opcode.CONTINUATION:
             if self.opcode is None:
                 # 5.4: a fragmented message starts with "an opcode other than 0"
@@ -191,7 +191,7 @@ class Assembly:
             self._check_size(len(self._data) + header.length)
 
     def add(self, piece: bytes) -> None:
-        """Take some of a frame's payload, unmasked."""
+        """Add a piece of a frame's payload, unmasked."""
         if self._compressed and self._inflater is not None:
             piece = self._inflater.piece(piece, self._max_message - len(self._data))
         self._append(piece)
@@ -228,7 +228,7 @@ class Assembly:
             raise WebSocketError(f"text is not UTF-8: {error}", CloseCode.INVALID_PAYLOAD) from error
         waiting = self._utf8.getstate()[0]
         if waiting[:1] == b"\xed" and waiting[1:] >= b"\xa0":
-            # Half of a surrogate pair: Python's decoder would wait for its third octet before it refuses.
+            # Half of a surrogate pair: Python's decoder would wait for the third octet before refusing it.
             raise WebSocketError(f"text is not UTF-8: it has {waiting.hex(' ')} in it", CloseCode.INVALID_PAYLOAD)
 
 
@@ -236,9 +236,10 @@ class Assembly:
 
 
 class Connection:
-    """One end. A server accepts by `accept`, which may be `functools.partial(handshake.accept, origins=[…])`.
+    """One end of a connection.
 
-    `max_message` is in octets, after inflating. `mask` gives each of a client's frames its key.
+    A server decides with `accept`, for instance `functools.partial(handshake.accept, origins=[…])`. `max_message` is in
+    octets, after inflating. `mask` returns the masking key for each of a client's frames.
     """
 
     def __init__(
@@ -276,7 +277,7 @@ class Connection:
         max_message: int = MAX_MESSAGE,
         mask: Callable[[], bytes] = new_mask,
     ) -> Connection:
-        """Return a connection whose handshake somebody else has done."""
+        """Return a connection whose handshake has been done elsewhere."""
         connection = cls(side, max_message=max_message, mask=mask)
         connection._agree(Agreement(compression=compression))
         connection._move(Cause.ACCEPTED)
@@ -284,30 +285,30 @@ class Connection:
 
     @property
     def must_close_tcp(self) -> bool:
-        """Say whether it is for this side to close the TCP connection now, once `data_to_send()` is on its way.
+        """Whether this side must close the TCP connection now, after sending `data_to_send()`.
 
         7.1.1: the server closes first, so that the client is not left with a port in TIME_WAIT. A side that has failed
-        the connection or refused the handshake does not wait for the other.
+        the connection or refused the handshake does not wait for the other side.
         """
         return self.state is State.ENDING and (self.side is Side.SERVER or self._failed)
 
     @property
     def between_messages(self) -> bool:
-        """Say whether the connection is open and the next octet begins a message, or a control frame."""
+        """Whether the connection is open and the next octet starts a message or a control frame."""
         return self.state is State.OPEN and not self._buffer and self._header is None and self._assembly.opcode is None
 
     @property
     def unread(self) -> int:
-        """Octets taken by `receive_data` of which no event has been asked for yet."""
+        """The octets passed to `receive_data` that have not been turned into events yet."""
         return len(self._buffer)
 
     @property
     def unfinished(self) -> int:
-        """Octets held of what has not become an event: unread ones, and the pieces of a message under way."""
+        """The octets held: those unread, and the pieces of an incomplete message."""
         return len(self._buffer) + self._assembly.size
 
     def data_to_send(self) -> bytes:
-        """Return all that is to be written to the socket now, and forget it."""
+        """Return and clear the data to write to the socket."""
         data = b"".join(self._out)
         self._out.clear()
         return data
@@ -315,14 +316,14 @@ class Connection:
     # Commands
 
     def request(self, request: Request) -> None:
-        """Ask for the upgrade: a client's first word, made by `handshake.make_request`."""
+        """Send a client's upgrade request, as created by `handshake.make_request`."""
         if self.side is Side.SERVER or self._request is not None or self.state is not State.CONNECTING:
             raise LocalProtocolError("only a client asks for an upgrade, and only once")
         self._request = request
         self._out.append(request.serialize())
 
     def send(self, data: str | Bytes, *, fin: bool = True) -> None:
-        """Send a message; with `fin=False` its next fragment, which one with `fin=True` must follow in the end."""
+        """Send a message, or with `fin=False` a fragment of one; the last fragment must have `fin=True`."""
         kind = str if isinstance(data, str) else bytes
         if self._sending not in (None, kind):
             raise LocalProtocolError(f"{kind.__name__} in the middle of a message of {self._sending.__name__}")
@@ -336,15 +337,15 @@ class Connection:
         self._send_frame(Frame(opcode, payload, fin, rsv1=first and self._deflater is not None))
 
     def ping(self, payload: bytes = b"") -> None:
-        """Ask the peer for a Pong with the same payload, at most 125 octets (5.5.2)."""
+        """Send a Ping; the peer answers with the same payload, at most 125 octets (5.5.2)."""
         self._send_control(Opcode.PING, payload)
 
     def pong(self, payload: bytes = b"") -> None:
-        """Send a Pong unasked, as a heartbeat in one direction (5.5.3). Pings are answered without this."""
+        """Send an unsolicited Pong as a one-way heartbeat (5.5.3). Pings are answered automatically."""
         self._send_control(Opcode.PONG, payload)
 
     def close(self, code: int | None = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
-        """Start the closing handshake (7.1.2), or end it if the peer has started it."""
+        """Start the closing handshake (7.1.2), or complete it if the peer has started it."""
         close = Close(code, reason)
         payload = close.serialize()
         self._move(Cause.CLOSE_SENT)
@@ -352,7 +353,7 @@ class Connection:
         self._send_frame(Frame(Opcode.CLOSE, payload))
 
     def fail(self, code: int, reason: str) -> None:
-        """_Fail the WebSocket Connection_ (7.1.7) for a reason of our own: read no more, and keep nothing that was."""
+        """_Fail the WebSocket Connection_ (7.1.7) for a reason on our side. Stop reading, and discard unread data."""
         self._fail(WebSocketError(reason, code))
         self._buffer.clear()
         self._assembly = Assembly(self.max_message, None)
@@ -360,9 +361,9 @@ class Connection:
     # Bytes in
 
     def receive_data(self, data: bytes) -> Iterator[Event]:
-        """Take what the peer sent, split in any way, and return an iterator of what it means.
+        """Return an iterator of the events in the peer's data, which may be split anywhere.
 
-        The bytes are taken at once, whether one iterates or not. Never raises for what is in them.
+        The data is buffered at once, even without iterating. Never raises for its contents.
         """
         if self.state is State.CLOSED:
             raise LocalProtocolError("data after the end of the TCP connection")
@@ -370,7 +371,7 @@ class Connection:
         return self._events()
 
     def receive_eof(self) -> list[Event]:
-        """Take the end of the TCP connection, clean or not, and return what it means. Never raises."""
+        """Return the events at the end of the TCP connection, clean or not. Never raises."""
         if self.state is State.CLOSED:
             return []
         events = list(self._events())
@@ -392,7 +393,7 @@ class Connection:
             yield event
 
     def _next_event(self) -> Event | None:
-        """Read as far as the next event, or return None when there are no bytes left to read, or none to be read."""
+        """Return the next event, or None if more data is needed or no more data is to be read."""
         if self.state is State.CONNECTING:
             return self._read_handshake()
         if self.state is State.CLOSE_RECEIVED and self.close_received is not None:
@@ -444,7 +445,7 @@ class Connection:
         return Opened(self._request, response, agreement)
 
     def _agree(self, agreement: Agreement) -> None:
-        """Set up the streams that the handshake has settled: each side compresses by its own parameters."""
+        """Create the streams that were negotiated; each side compresses with its own parameters."""
         self.agreement = agreement
         self._deflater: Deflater | None = None
         inflater: Inflater | None = None
@@ -459,7 +460,7 @@ class Connection:
     # Frames in
 
     def _read_frames(self) -> Event | None:
-        """Read a header when it is whole, a data payload as it comes, a control frame whole, up to the next event."""
+        """Read up to the next event: data payloads as they arrive, headers and control frames once complete."""
         while (header := self._header or self._start_frame()) is not None:
             missing = header.length - self._taken
             if header.is_control and len(self._buffer) < missing:
@@ -478,7 +479,7 @@ class Connection:
         return None
 
     def _start_frame(self) -> Header | None:
-        """Read and judge the next header, if it is all there."""
+        """Parse and check the next header, if it is complete."""
         header = Header.parse(self._buffer)
         if header is not None:
             header.check(self.side.peer, rsv1_allowed=self.agreement.compression is not None)
@@ -504,12 +505,12 @@ class Connection:
         if opcode == Opcode.PONG:
             return Pong(payload)
         if self.state is State.OPEN:
-            # 5.5.2: "MUST send a Pong frame in response". Not after our own Close: nothing is sent after that.
+            # 5.5.2: "MUST send a Pong frame in response". But nothing may be sent after our own Close.
             self._send_frame(Frame(Opcode.PONG, payload))
         return Ping(payload)
 
     def _fail(self, error: WebSocketError) -> None:
-        """_Fail the WebSocket Connection_ (7.1.7): say why, if a Close may still be sent, and read no more."""
+        """_Fail the WebSocket Connection_ (7.1.7): send a Close with the reason if allowed, and stop reading."""
         if self.state is State.OPEN:
             reason = str(error).encode()[: MAX_CONTROL_PAYLOAD - 2].decode("utf-8", "ignore")
             self.close_sent = Close(error.code, reason)
@@ -537,7 +538,7 @@ class Connection:
             raise LocalProtocolError(f"cannot {what} in state {self.state.name}: {self.state.value}")
 
     def _move(self, cause: Cause) -> None:
-        """Follow `TRANSITIONS`; raise `LocalProtocolError` if there is no way from here."""
+        """Follow `TRANSITIONS`; raise `LocalProtocolError` if there is no transition for this cause."""
         after = TRANSITIONS.get((self.state, cause))
         if after is None:
             raise LocalProtocolError(f"{cause.value}: not possible in state {self.state.name}: {self.state.value}")

@@ -1,9 +1,9 @@
-"""permessage-deflate (RFC 7692): what two sides agree on in the handshake, and the two streams that come of it.
+"""permessage-deflate (RFC 7692): the negotiation in the handshake, and the two compressed streams.
 
-A message is compressed as a whole and then framed; its first frame has RSV1 set. `Parameters` are negotiated by
-`offer`, `accept` and `check_answer`; `Deflater` and `Inflater` do what was agreed on.
+A message is compressed as a whole and then framed; its first frame has RSV1 set. `offer`, `accept` and `check_answer`
+negotiate the `Parameters`; `Deflater` and `Inflater` implement them.
 
-Left out: every other extension, and choosing per message whether compressing it pays.
+Left out: every other extension, and deciding per message whether compression pays off.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from chatlab.errors import HandshakeError, WebSocketError
 
 NAME = "permessage-deflate"
-TAIL = b"\x00\x00\xff\xff"  # what a sync flush ends with; left off on the wire (7.2.1)
+TAIL = b"\x00\x00\xff\xff"  # the end of a sync flush, removed on the wire (7.2.1)
 WINDOW_BITS = re.compile(r"8|9|1[0-5]")  # 7.1.2: "a decimal integer value without leading zeroes between 8 to 15"
 
 Pairs = tuple[tuple[str, str | None], ...]
@@ -24,9 +24,9 @@ Pairs = tuple[tuple[str, str | None], ...]
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What was agreed on: for each side's compressor, the size of its window and whether it forgets between messages.
+    """The negotiated parameters: for each side's compressor, its window size, and whether it resets between messages.
 
-    A window of n bits is 2**n octets of the past that a repetition can point back to, kept at both ends.
+    A window of n bits is the last 2**n octets, which a repetition can refer back to; both sides keep it.
     """
 
     server_no_context_takeover: bool = False
@@ -43,19 +43,19 @@ class Extension:
     parameters: Pairs = ()
 
     def serialize(self) -> str:
-        """Return it as it stands in the header: `permessage-deflate; client_max_window_bits=10`."""
+        """Return the element as written in the header: `permessage-deflate; client_max_window_bits=10`."""
         return "; ".join(
             [self.name, *(name if value is None else f"{name}={value}" for name, value in self.parameters)]
         )
 
 
 def offer() -> Extension:
-    """Return what our client asks for: the defaults, and leave for the server to choose our window (7.1.2.2)."""
+    """Return our client's offer: the defaults, and permission for the server to choose our window (7.1.2.2)."""
     return Extension(NAME, (("client_max_window_bits", None),))
 
 
 def accept(offers: Iterable[Extension]) -> tuple[Extension, Parameters] | None:
-    """Choose the first offer a server can keep: what to answer, and what that means; None declines them all."""
+    """Return the answer to the first acceptable offer, and its parameters; None declines all offers."""
     for extension in offers:
         if extension.name == NAME and (asked := _read(extension.parameters)) is not None:
             return _grant(asked)
@@ -63,7 +63,7 @@ def accept(offers: Iterable[Extension]) -> tuple[Extension, Parameters] | None:
 
 
 def check_answer(answer: Extension) -> Parameters:
-    """Read the server's answer to `offer()`; raise `HandshakeError` if it agrees to what is not there to agree on."""
+    """Return the parameters in the server's answer to `offer()`; raise `HandshakeError` if it is not a valid answer."""
     agreed = _read(answer.parameters)
     if answer.name != NAME or agreed is None:
         # 7.1: "the client MUST _Fail the WebSocket Connection_ if the peer server accepted with invalid parameters"
@@ -100,7 +100,7 @@ def _parameters(found: dict[str, str | None]) -> Parameters:
 
 
 def _grant(asked: dict[str, str | None]) -> tuple[Extension, Parameters]:
-    """Say yes to all that was asked. A hint without a value asks for nothing, and is not answered (7.1.2.2)."""
+    """Accept every parameter requested. A hint without a value requests nothing and is not answered (7.1.2.2)."""
     pairs = tuple(
         (name, value) for name, value in asked.items() if name != "client_max_window_bits" or value is not None
     )
@@ -108,18 +108,18 @@ def _grant(asked: dict[str, str | None]) -> tuple[Extension, Parameters]:
 
 
 class Deflater:
-    """Compresses the messages one side sends."""
+    """The compressor for the messages one side sends."""
 
     def __init__(self, window_bits: int = 15, forget: bool = False) -> None:
-        # zlib refuses a raw window of 8 bits. Its window of 9 never points back further than 250 octets, as it keeps
-        # 262 for looking ahead, so what it writes fits into a window of 8 too.
+        # zlib refuses a raw window of 8 bits. With 9 bits it never refers back more than 250 octets, because it
+        # reserves 262 for lookahead, so its output is valid for a window of 8 bits too.
         self._window_bits = max(window_bits, 9)
         self._forget = forget
-        self._stream: zlib._Compress | None = None  # made when first needed: it takes a quarter of a MiB
+        self._stream: zlib._Compress | None = None  # created on first use: it takes a quarter of a MiB
         self._empty = True
 
     def piece(self, data: bytes, fin: bool = True) -> bytes:
-        """Return the next piece of a message compressed; the last one ends on an octet, without its tail (7.2.1)."""
+        """Compress the next piece of a message. The last piece ends on an octet boundary, without the tail (7.2.1)."""
         if self._stream is None:
             self._stream = zlib.compressobj(wbits=-self._window_bits)
         out = self._stream.compress(data)
@@ -136,7 +136,7 @@ class Deflater:
 
 
 class Inflater:
-    """Decompresses the messages one side receives, piece by piece, and never more than a caller can take."""
+    """The decompressor for the messages one side receives, piece by piece, with a limit on its output."""
 
     def __init__(self, window_bits: int = 15, forget: bool = False) -> None:
         self._window_bits = window_bits
@@ -147,9 +147,9 @@ class Inflater:
         return zlib.decompressobj(wbits=-self._window_bits)
 
     def piece(self, data: bytes, limit: int) -> bytes:
-        """Return what `data`, the next piece of a message, unfolds to; at most `limit` + 1 octets of it.
+        """Decompress `data`, the next piece of a message, to at most `limit` + 1 octets.
 
-        An answer longer than `limit` says that there is too much; its rest is lost, and the connection must fail.
+        A result longer than `limit` means too much output; the rest is lost, and the connection must fail.
         """
         out = bytearray()
         try:
@@ -157,7 +157,7 @@ class Inflater:
                 out += self._stream.decompress(data, limit + 1 - len(out))
                 data = self._stream.unconsumed_tail
                 if self._stream.eof:
-                    # 7.2.3.4: a sender may end with BFINAL set to 1; what follows is a stream of its own
+                    # 7.2.3.4: a sender may end with BFINAL set to 1; a new stream follows
                     data = self._stream.unused_data
                     self._stream = self._new()
         except zlib.error as error:
@@ -165,7 +165,7 @@ class Inflater:
         return bytes(out)
 
     def end(self, limit: int) -> bytes:
-        """End the message: give back the tail its sender left off (7.2.2), and forget if that was agreed on."""
+        """End the message: append the tail that its sender removed (7.2.2), and reset the window if negotiated."""
         rest = self.piece(TAIL, limit)
         if self._forget:
             self._stream = self._new()

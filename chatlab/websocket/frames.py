@@ -11,10 +11,10 @@
    |        Masking key (0 or 4 octets)        |  Payload data ... |
    +-------------------------------------------+-------------------+
 
-`parse` and `serialize` are each other's inverse, and neither judges: they carry the frames of either side, the broken
-ones too, so that a wire can be read from outside. Whether a frame is allowed is a question of its own: `Header.check`.
+`parse` and `serialize` are inverses and check nothing: they handle frames of both sides, even invalid ones, so that
+captured traffic can be decoded. `Header.check` decides whether a frame is allowed.
 
-Left out: which frame may follow which (connection.py) and what a compressed payload says (deflate.py).
+Left out: the order of frames (connection.py) and the contents of compressed payloads (deflate.py).
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ MAX_HEADER = 14
 
 
 class Side(Enum):
-    """One of the two ends; they differ in the opening handshake, in masking and in who closes TCP first."""
+    """One of the two ends. They differ in the opening handshake, in masking and in which one closes TCP first."""
 
     CLIENT = "client"
     SERVER = "server"
 
     @property
     def peer(self) -> Side:
-        """The other end."""
+        """The opposite side."""
         return Side.SERVER if self is Side.CLIENT else Side.CLIENT
 
 
 class Opcode(IntEnum):
-    """What a frame carries (5.2). From 8 up it is a control frame; 3 to 7 and 11 to 15 are reserved."""
+    """A frame's type (5.2). From 8 up it is a control frame; 3 to 7 and 11 to 15 are reserved."""
 
     CONTINUATION = 0x0
     TEXT = 0x1
@@ -59,15 +59,15 @@ OPCODES = {int(opcode) for opcode in Opcode}
 
 
 def opcode_name(opcode: int) -> str:
-    """Return "TEXT" for 1, "RESERVED 3" for 3: a name for any four bits."""
+    """Return a name for any four bits: "TEXT" for 1, "RESERVED 3" for 3."""
     return Opcode(opcode).name if opcode in OPCODES else f"RESERVED {opcode}"
 
 
-# --- Close codes (7.4.1, and the IANA registry it founded) -----------------------------------------------------------
+# --- Close codes (7.4.1, and the IANA registry it created) -----------------------------------------------------------
 
 
 class CloseCode(IntEnum):
-    """The registered close codes. 1005, 1006 and 1015 stand for what was not said: no frame ever carries them."""
+    """The registered close codes. 1005, 1006 and 1015 are for local use: no frame ever carries them."""
 
     NORMAL_CLOSURE = 1000
     GOING_AWAY = 1001
@@ -107,16 +107,16 @@ CLOSE_CODES: dict[int, str] = {
 
 
 def close_code_allowed(code: int) -> bool:
-    """Say whether a Close frame may carry `code` (7.4.1 and 7.4.2).
+    """Tell whether a Close frame may carry `code` (7.4.1 and 7.4.2).
 
     1004 to 1006 and 1015 are reserved, 1016 to 2999 not assigned; 3000 to 3999 are for libraries and frameworks,
-    4000 to 4999 for private use. 1012 to 1014 came after the RFC, through the registry of 7.4.1.
+    4000 to 4999 for private use. 1012 to 1014 were added to the registry of 7.4.1 after the RFC.
     """
     return code in (1000, 1001, 1002, 1003) or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
 def close_code_meaning(code: int) -> str:
-    """Return a phrase for any code, by its name or by the range it falls into (7.4.2)."""
+    """Return a phrase for any code, specific to the code or to its range (7.4.2)."""
     if code in CLOSE_CODES:
         return CLOSE_CODES[code]
     if 3000 <= code <= 3999:
@@ -135,7 +135,7 @@ class Close:
 
     @classmethod
     def parse(cls, payload: bytes) -> Close:
-        """Read a Close frame's payload; raise `WebSocketError` if it is not one."""
+        """Parse a Close frame's payload; raise `WebSocketError` if it is invalid."""
         if not payload:
             return cls()
         if len(payload) == 1:
@@ -151,7 +151,7 @@ class Close:
             raise WebSocketError(f"close reason is not UTF-8: {error}", CloseCode.INVALID_PAYLOAD) from error
 
     def serialize(self) -> bytes:
-        """Return the payload; raise `LocalProtocolError` for a code that no frame may carry or a reason too long."""
+        """Return the payload. Raise `LocalProtocolError` if the code may not be sent or the reason is too long."""
         if self.code is None:
             if self.reason:
                 raise LocalProtocolError(f"a close reason needs a code: {self.reason!r}")
@@ -181,7 +181,7 @@ def new_mask() -> bytes:
 def apply_mask(data: Bytes, mask: bytes, offset: int = 0) -> bytes:
     """XOR octet i of `data` with octet (i + offset) mod 4 of `mask`; doing it twice gives `data` back (5.3).
 
-    A loop over the octets takes 60 ms and more for a MiB. Two integers as long as the data take one XOR, and 3 ms.
+    A loop over the octets takes over 60 ms per MiB. One XOR of two integers as long as the data takes 3 ms.
     """
     length = len(data)
     if turn := offset % 4:
@@ -194,7 +194,7 @@ def apply_mask(data: Bytes, mask: bytes, offset: int = 0) -> bytes:
 
 
 def extended_octets(length: int) -> int:
-    """Return how many octets a payload length needs beside its 7 bits: 0, 2 or 8."""
+    """Return the number of octets a payload length needs in addition to its 7 bits: 0, 2 or 8."""
     if length <= 125:
         return 0
     return 2 if length <= 0xFFFF else 8
@@ -202,7 +202,7 @@ def extended_octets(length: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """All of a frame but its payload. `extended` is the size of its extended payload length: 0, 2 or 8 octets."""
+    """A frame without its payload. `extended` is the size of its extended payload length: 0, 2 or 8 octets."""
 
     opcode: int
     length: int
@@ -215,17 +215,17 @@ class Header:
 
     @property
     def size(self) -> int:
-        """How many octets the header itself takes, 2 to 14."""
+        """The size of the header itself in octets, 2 to 14."""
         return 2 + self.extended + (4 if self.mask is not None else 0)
 
     @property
     def is_control(self) -> bool:
-        """5.5: "Control frames are identified by opcodes where the most significant bit of the opcode is 1"."""
+        """Whether this is a control frame (5.5: "the most significant bit of the opcode is 1")."""
         return self.opcode >= 8
 
     @classmethod
     def parse(cls, data: Bytes) -> Header | None:
-        """Read the header `data` starts with, or return None while it is not all there. Anything is accepted."""
+        """Parse the header at the start of `data`. Return None if it is incomplete. Invalid headers are accepted."""
         if len(data) < 2:
             return None
         first, second = data[0], data[1]
@@ -247,7 +247,7 @@ class Header:
         )
 
     def serialize(self) -> bytes:
-        """Return the octets on the wire, in network byte order."""
+        """Return the header as octets, in network byte order."""
         first = self.fin << 7 | self.rsv1 << 6 | self.rsv2 << 5 | self.rsv3 << 4 | self.opcode
         masked = 0x80 if self.mask is not None else 0
         if self.extended == 0:
@@ -259,21 +259,21 @@ class Header:
         return head + (self.mask or b"")
 
     def check(self, sender: Side, *, rsv1_allowed: bool = False) -> None:
-        """Raise `WebSocketError` with the first rule this header breaks, coming from `sender`.
+        """Raise `WebSocketError` with the first rule this header, sent by `sender`, breaks.
 
-        `rsv1_allowed`: permessage-deflate was agreed on, which gives that bit a meaning (RFC 7692, section 6).
+        `rsv1_allowed`: permessage-deflate was negotiated, which gives that bit a meaning (RFC 7692, section 6).
         """
         for problem in self.problems(sender, rsv1_allowed=rsv1_allowed):
             raise WebSocketError(problem)
 
     def problems(self, sender: Side | None = None, *, rsv1_allowed: bool = False) -> Iterator[str]:
-        """Yield every rule of section 5 this header breaks; masking is judged when the sender is known."""
+        """Yield every rule of section 5 this header breaks. Masking is checked only if the sender is known."""
         name = opcode_name(self.opcode)
         if self.rsv2 or self.rsv3 or (self.rsv1 and not rsv1_allowed):
             # 5.2: "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values"
             yield f"reserved bits {self.rsv1:d}{self.rsv2:d}{self.rsv3:d} set without an extension that uses them"
         elif self.rsv1 and (self.is_control or self.opcode == Opcode.CONTINUATION):
-            # RFC 7692, 6.1: the "Per-Message Compressed" bit is on the first frame of a message and nowhere else
+            # RFC 7692, 6.1: only the first frame of a message may have the "Per-Message Compressed" bit
             yield f"reserved bit 1 set on a {name} frame; only the first frame of a message may have it"
         if self.opcode not in OPCODES:
             # 5.2: "If an unknown opcode is received, the receiving endpoint MUST _Fail the WebSocket Connection_"
@@ -300,7 +300,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame with its payload unmasked. `mask` is the key it travels under, None for a frame of the server."""
+    """One frame with its payload unmasked. `mask` is the key used on the wire, None for a server's frame."""
 
     opcode: int
     payload: bytes = b""
@@ -312,7 +312,7 @@ class Frame:
 
     @classmethod
     def parse(cls, data: Bytes) -> tuple[Frame, int] | None:
-        """Read the frame `data` starts with: it and its size in octets, or None while it is not all there."""
+        """Return the frame at the start of `data` and its size in octets, or None if it is incomplete."""
         header = Header.parse(data)
         if header is None or len(data) < header.size + header.length:
             return None
@@ -324,7 +324,7 @@ class Frame:
         return cls(header.opcode, payload, *flags, header.mask), end
 
     def serialize(self) -> bytes:
-        """Return the octets on the wire, the payload masked if there is a mask."""
+        """Return the frame as octets, with the payload masked if there is a mask."""
         payload = self.payload if self.mask is None else apply_mask(self.payload, self.mask)
         return self.header.serialize() + payload
 
@@ -336,7 +336,7 @@ class Frame:
         return Header(self.opcode, length, *flags, self.mask, extended_octets(length))
 
     def __str__(self) -> str:
-        """Say it in one line: `TEXT "Hello" [5 bytes, fin, mask 37 fa 21 3d]`."""
+        """Return the frame on one line: `TEXT "Hello" [5 bytes, fin, mask 37 fa 21 3d]`."""
         length = len(self.payload)
         notes = [f"{length} byte{'' if length == 1 else 's'}", "fin" if self.fin else "more to come"]
         notes += [name for name in ("rsv1", "rsv2", "rsv3") if getattr(self, name)]
@@ -347,7 +347,7 @@ class Frame:
 
 
 def _payload_text(frame: Frame) -> str:
-    """The payload as a person would read it, cut at 60 characters."""
+    """Return the payload in readable form, at most 60 characters of it."""
     if not frame.payload:
         return ""
     if frame.opcode == Opcode.CLOSE:
@@ -373,10 +373,10 @@ _PLAIN = {FINAL_TEXT, FINAL_BINARY}
 
 
 def plain_message(data: bytes, start: int, limit: int) -> tuple[bytes, int] | None:
-    """The message in the frame at `start`, and where the next one starts, if it is as plain as nearly all are.
+    """Return the message in the frame at `start` and where the next frame starts, or None if it is not a plain one.
 
-    That is: from a client; all of it here; a whole message of up to `limit` octets; nothing compressed; text that is
-    UTF-8. None says that it is not, and no more: `Connection` reads on, and judges. Start only where a message does.
+    Nearly all messages are plain: from a client, complete, in one frame, at most `limit` octets, not compressed, and
+    valid UTF-8 if text. None does not mean invalid: `Connection` then decides. `start` must be the start of a message.
     """
     if len(data) - start < 6 or data[start] not in _PLAIN:
         return None
@@ -396,7 +396,7 @@ def plain_message(data: bytes, start: int, limit: int) -> tuple[bytes, int] | No
 
 
 def server_message(payload: bytes, text: bool = True) -> bytes:
-    """Return what `Frame(Opcode.TEXT, payload).serialize()` does, in a tenth of the time, or the same for BINARY."""
+    """Return the same as `Frame(Opcode.TEXT, payload).serialize()`, or with BINARY, ten times as fast."""
     first, length = FINAL_TEXT if text else FINAL_BINARY, len(payload)
     if length < 126:
         return bytes((first, length)) + payload
@@ -406,7 +406,7 @@ def server_message(payload: bytes, text: bool = True) -> bytes:
 
 
 def is_text(data: bytes) -> bool:
-    """Whether it is UTF-8; nearly all of it is ASCII, which is seen at a glance."""
+    """Tell whether `data` is UTF-8. ASCII, the usual case, is recognised fastest."""
     if data.isascii():
         return True
     try:
@@ -421,10 +421,10 @@ def is_text(data: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One bit field of a frame: where it is, what it holds, what that means, and the clause that says so.
+    """One bit field of a frame: its position, value, meaning, and the clause that defines it.
 
-    `bit` counts from the frame's first bit, the most significant of its first octet, as the figure in 5.2 does.
-    `problem` is the rule that the value breaks, "" if it breaks none.
+    `bit` counts from the frame's first bit, the most significant of its first octet, as in the figure in 5.2.
+    `problem` is the rule that the value breaks, "" if none.
     """
 
     name: str
@@ -437,20 +437,20 @@ class Field:
 
     @property
     def start(self) -> int:
-        """The first octet the field touches."""
+        """The index of the field's first octet."""
         return self.bit // 8
 
     @property
     def stop(self) -> int:
-        """The octet after the last one it touches."""
+        """The index after the field's last octet."""
         return (self.bit + self.bits + 7) // 8
 
 
 def describe(data: Bytes) -> list[Field]:
-    """Name the bit fields of the frame `data` starts with, as far as its bytes go; nothing is refused.
+    """Return the bit fields of the frame at the start of `data`, as far as it is complete. Nothing is refused.
 
-    Bytes after the frame are not looked at. RSV1 is taken as it is: whether an extension gives it a meaning was
-    settled in the handshake, and so was who is the client; `Header.problems` judges with that knowledge.
+    Bytes after the frame are ignored. RSV1 is not checked: whether an extension uses it, and which side is the client,
+    is known only from the handshake; `Header.problems` checks both.
     """
     data = memoryview(data)
     fields = _describe_first_octet(data[0]) if data else []

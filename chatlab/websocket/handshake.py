@@ -1,4 +1,4 @@
-"""The opening handshake (RFC 6455, section 4): an HTTP request, an HTTP answer, and then HTTP is over.
+"""The opening handshake (RFC 6455, section 4): one HTTP request and one HTTP response.
 
     GET /chat HTTP/1.1                                  HTTP/1.1 101 Switching Protocols
     Host: server.example.com                            Upgrade: websocket
@@ -8,11 +8,11 @@
     Sec-WebSocket-Version: 13
 
 `Request` and `Response` parse and serialize. A client calls `make_request` and then `check_response`; a server calls
-`accept`, which raises `HandshakeError` with the status to refuse with, and `refuse`, which makes that answer. Every
-server of this package judges an upgrade by `accept`; of any other request, the origin by `check_origin` and the name it
-was asked for by `check_host`.
+`accept`, which raises `HandshakeError` with the status to refuse with, and `refuse`, which builds that response. Every
+server of this package checks upgrades with `accept`, and the origin and host of any other request with `check_origin`
+and `check_host`.
 
-Left out: the rest of HTTP. No bodies in chunks, no redirects, no authentication, no proxies, no cookies.
+Left out: the rest of HTTP, such as chunked bodies, redirects, authentication, proxies and cookies.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from chatlab.errors import HandshakeError, LocalProtocolError
 from chatlab.websocket import deflate
 from chatlab.websocket.deflate import Extension, Parameters
 
-GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # 1.3: the string that only a server which means WebSocket would add
+GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # 1.3: "unlikely to be used by" a server without WebSocket
 VERSION = "13"
 MAX_START_LINE = 8 * 1024
 MAX_HEAD = 32 * 1024
@@ -43,7 +43,7 @@ MAX_BODY = 64 * 1024
 
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, 5.5
-HOST_NAME = re.compile(r"[0-9a-z._-]+|[0-9a-f:.]+(?:%[0-9a-z._-]+)?")  # in small letters, an address without brackets
+HOST_NAME = re.compile(r"[0-9a-z._-]+|[0-9a-f:.]+(?:%[0-9a-z._-]+)?")  # in lower case, addresses without brackets
 TARGET = re.compile(r"[\x21-\x7e]+")
 REQUEST_LINE = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP/(\d)\.(\d)")  # RFC 9112, 3
 STATUS_LINE = re.compile(r"HTTP/1\.(\d) (\d{3})(?: ([\t\x20-\x7e\x80-\xff]*))?")  # RFC 9112, 4
@@ -61,7 +61,7 @@ def new_key() -> str:
 
 
 def accept_key(key: str) -> str:
-    """Return the Sec-WebSocket-Accept that proves the server has read `key` and knows what it is for (4.2.2)."""
+    """Return the Sec-WebSocket-Accept that proves the server has read `key` and speaks WebSocket (4.2.2)."""
     return base64.b64encode(hashlib.sha1((key + GUID).encode()).digest()).decode()
 
 
@@ -70,7 +70,7 @@ def accept_key(key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The client's half. Header names keep their case; looking them up ignores it."""
+    """The client's request. Header names keep their case; lookups ignore case."""
 
     target: str
     headers: Headers = ()
@@ -79,9 +79,9 @@ class Request:
 
     @classmethod
     def parse(cls, data: bytes | bytearray) -> tuple[Request, int] | None:
-        """Read the request `data` starts with: it and its size in octets, or None while it is not all there.
+        """Return the request at the start of `data` and its size in octets, or None if it is incomplete.
 
-        Raises `HandshakeError` 400 when it is not HTTP, 414 or 431 when it is too big.
+        Raises `HandshakeError` 400 if it is not HTTP, 414 or 431 if it is too large.
         """
         head = _read_head(data, too_long=HTTPStatus.REQUEST_URI_TOO_LONG)
         if head is None:
@@ -94,17 +94,17 @@ class Request:
         return cls(target, headers, method, (int(major), int(minor))), size
 
     def serialize(self) -> bytes:
-        """Return the octets on the wire."""
+        """Return the request as octets."""
         return _write_head(f"{self.method} {self.target} HTTP/{self.version[0]}.{self.version[1]}", self.headers)
 
     def get(self, name: str) -> str | None:
-        """Return the header's value, None if it is not there, the first if it is there twice."""
+        """Return a header's value, the first one if it is repeated, None if it is missing."""
         return next(iter(get_all(self.headers, name)), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The server's half: 101 to agree, anything else to refuse."""
+    """The server's response: 101 accepts, any other status refuses."""
 
     status: int
     headers: Headers = ()
@@ -113,9 +113,9 @@ class Response:
 
     @classmethod
     def parse(cls, data: bytes | bytearray) -> tuple[Response, int] | None:
-        """Read the response `data` starts with: it and its size in octets, or None while it is not all there.
+        """Return the response at the start of `data` and its size in octets, or None if it is incomplete.
 
-        A body is read if Content-Length says how long it is, and it is at most 64 KiB.
+        A body is read only if Content-Length gives its length and that is at most 64 KiB.
         """
         head = _read_head(data, too_long=HTTPStatus.BAD_REQUEST)
         if head is None:
@@ -131,28 +131,28 @@ class Response:
         return cls(status, headers, reason, bytes(data[size:end])), end
 
     def serialize(self) -> bytes:
-        """Return the octets on the wire. The headers are sent as they are: Content-Length is for the caller to set."""
+        """Return the response as octets. The headers are sent unchanged: the caller must set Content-Length."""
         reason = self.reason or _phrase(self.status)
         return _write_head(f"HTTP/1.1 {self.status} {reason}", self.headers) + self.body
 
     def get(self, name: str) -> str | None:
-        """Return the header's value, None if it is not there, the first if it is there twice."""
+        """Return a header's value, the first one if it is repeated, None if it is missing."""
         return next(iter(get_all(self.headers, name)), None)
 
 
 def get_all(headers: Headers, name: str) -> list[str]:
-    """Return every value of a header, in order; names are compared without regard to case."""
+    """Return every value of a header, in order. Names are compared case-insensitively."""
     return [value for key, value in headers if key.lower() == name.lower()]
 
 
 def get_tokens(headers: Headers, name: str) -> list[str]:
-    """Return the elements of a comma-separated header, in order, over all its lines (RFC 9110, 5.6.1)."""
+    """Return the elements of a comma-separated header from all its lines, in order (RFC 9110, 5.6.1)."""
     elements = ",".join(get_all(headers, name)).split(",")
     return [element.strip() for element in elements if element.strip()]
 
 
 def _read_head(data: bytes | bytearray, too_long: HTTPStatus) -> tuple[str, Headers, int] | None:
-    """Return the start line, the headers and the octets they took, or None while the empty line has not come."""
+    """Return the start line, the headers and their size in octets, or None until the empty line has arrived."""
     end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
     start_line_end = data.find(b"\r\n", 0, MAX_START_LINE)
     if start_line_end < 0 and len(data) >= MAX_START_LINE:
@@ -162,7 +162,7 @@ def _read_head(data: bytes | bytearray, too_long: HTTPStatus) -> tuple[str, Head
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
             raise HandshakeError(f"headers of more than {MAX_HEAD} bytes", status)
         return None
-    # Any octet is a character in Latin-1, so decoding cannot fail; the patterns above say which are allowed.
+    # Every octet is a character in Latin-1, so decoding cannot fail; the patterns above define what is allowed.
     line, *lines = data[:end].decode("latin-1").split("\r\n")
     if len(lines) > MAX_HEADERS:
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
@@ -172,7 +172,7 @@ def _read_head(data: bytes | bytearray, too_long: HTTPStatus) -> tuple[str, Head
 
 def _read_header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
-    # RFC 9112, 5.1 and 5.2: no space before the colon, and no line that goes on from the one before
+    # RFC 9112, 5.1 and 5.2: no space before the colon, and no line that continues the previous one
     if not colon or TOKEN.fullmatch(name) is None or FIELD_VALUE.fullmatch(value) is None:
         raise HandshakeError(f"not a header line: {line[:80]!r}")
     return name, value.strip(" \t")
@@ -187,7 +187,7 @@ def _write_head(line: str, headers: Headers) -> bytes:
 
 
 def _body_length(status: int, headers: Headers) -> int:
-    if status < 200 or status in (204, 304):  # RFC 9112, 6.3: these never have one
+    if status < 200 or status in (204, 304):  # RFC 9112, 6.3: these never have a body
         return 0
     length = next(iter(get_all(headers, "Content-Length")), "0")
     return int(length) if length.isascii() and length.isdigit() and len(length) < 9 and int(length) <= MAX_BODY else 0
@@ -201,7 +201,7 @@ def _phrase(status: int) -> str:
 
 
 def parse_extensions(headers: Headers) -> list[Extension]:
-    """Read `Sec-WebSocket-Extensions`, which may come in several lines; raise `HandshakeError` if it does not parse."""
+    """Parse `Sec-WebSocket-Extensions`, which may have several lines; raise `HandshakeError` if it is malformed."""
     text = ",".join(get_all(headers, "Sec-WebSocket-Extensions"))
     found: list[Extension] = []
     at = 0
@@ -237,15 +237,16 @@ def _read_parameter(match: re.Match[str]) -> tuple[str, str | None]:
 
 
 def origin_allowed(origin: str | None, host: str | None, allowed: Sequence[str] = ()) -> bool:
-    """Say whether a page of `origin` may open a socket on the server that was asked for as `host`.
+    """Tell whether a page of `origin` may open a WebSocket to the server addressed as `host`.
 
-    Browsers send Origin with every upgrade and pages cannot forge it. Without it, the client is not a browser, and no
-    visitor's cookies are at stake. The server's own pages may; others if `allowed` has their origin
-    (`https://example.org`, `http://localhost:8888`) or "*". "null", the origin of files and sandboxes, is nobody's own.
+    Browsers send Origin with every upgrade, and pages cannot forge it. A request without it is not from a browser, so
+    no visitor's cookies are at stake. The server's own pages are allowed; other pages are allowed if `allowed` has
+    their origin (`https://example.org`, `http://localhost:8888`) or "*". "null", the origin of files and sandboxes, is
+    never the server's own.
 
-    A page is the server's own if its host is the one asked for and nobody else can own that: an IP address, localhost,
-    this machine's name. Any other name may be an attacker's, who lets evil.example resolve to 127.0.0.1 once its page
-    is loaded (DNS rebinding): then Origin and Host agree. A server with a public name has its origin in `allowed`.
+    A page is the server's own if its host is `host` and nobody else can own that host: an IP address, localhost or
+    this machine's name. Any other name may belong to an attacker, who makes evil.example resolve to 127.0.0.1 once its
+    page is loaded (DNS rebinding): then Origin and Host agree. A server with a public name has its origin in `allowed`.
     """
     if origin is None or "*" in allowed:
         return True
@@ -254,13 +255,13 @@ def origin_allowed(origin: str | None, host: str | None, allowed: Sequence[str] 
     page = _authority(origin)
     if page is None or host is None or page != _authority(f"{origin.partition(':')[0]}://{host}"):
         return False
-    return _is_nobody_elses(page[0])
+    return _cannot_be_rebound(page[0])
 
 
 def check_origin(headers: Headers, allowed: Sequence[str] = ()) -> str | None:
-    """Return the Origin of a request, None without one; raise `HandshakeError` if its page may not ask for this.
+    """Return the Origin of a request, or None without one. Raise `HandshakeError` if its page is not allowed.
 
-    400 when there are several to choose from, 403 when `origin_allowed` says no.
+    The status is 400 if there are several, 403 if `origin_allowed` returns False.
     """
     hosts, origins = get_all(headers, "Host"), get_all(headers, "Origin")
     if len(hosts) > 1:  # RFC 9112, 3.2: 400 "to any request message that contains more than one Host header field line"
@@ -278,26 +279,26 @@ def check_origin(headers: Headers, allowed: Sequence[str] = ()) -> str | None:
 
 
 def known_names(names: Iterable[str] = (), origins: Iterable[str] = ()) -> frozenset[str]:
-    """Return the names a server answers to: those given, and the hosts of the origins it lets in. "*" is any name."""
+    """Return the host names a server accepts: those given, and the hosts of its allowed origins. "*" is any name."""
     hosts = ("*" if each == "*" else _host_of(each) for each in origins)
     return frozenset(filter(None, (*(each.lower().strip("[]").rstrip(".") for each in names), *hosts)))
 
 
 def check_host(request: Request, names: Collection[str], origins: Sequence[str] = ()) -> None:
-    """Raise `HandshakeError` unless `request` asks for a server that this one can be.
+    """Raise `HandshakeError` unless the Host of `request` can be this server's.
 
-    A browser puts the name of the page's own server into Host. evil.example, which resolves to this machine once its
-    page is loaded (DNS rebinding), could read what a plain GET is answered with: such a request has no Origin. An
-    address and localhost cannot be made to lead elsewhere, nor can a name without a dot, as containers and the machines
-    of one network have: the internet has no page under one. Any other name has to be among `names`.
+    A browser puts the name of the page's own server into Host. A page of evil.example, which resolves to this machine
+    once the page is loaded (DNS rebinding), could read the response to a plain GET, because such a request has no
+    Origin. An IP address or localhost cannot be rebound. Neither can a name without a dot, as containers and machines
+    on a local network have, because no page on the internet has one. Any other name must be among `names`.
 
-    400 for a Host that is missing or doubled or is none, 421 for an unknown one; first 403 for a page's foreign Origin.
+    The status is 400 for a missing, repeated or invalid Host, 421 for an unknown one; a foreign Origin gets 403 first.
     """
     if "*" in names or (host := _asked_host(request)) is None:
         return
     known = _authority(f"http://{host}")
     name = known[0].rstrip(".") if known is not None else ""
-    if HOST_NAME.fullmatch(name) and ("." not in name or _is_nobody_elses(name) or name in names):
+    if HOST_NAME.fullmatch(name) and ("." not in name or _cannot_be_rebound(name) or name in names):
         return
     check_origin(request.headers, origins)
     if not HOST_NAME.fullmatch(name):
@@ -309,14 +310,14 @@ def check_host(request: Request, names: Collection[str], origins: Sequence[str] 
 
 
 def _asked_host(request: Request) -> str | None:
-    """Return host and port that a request asks for; None if it may leave that out."""
+    """Return the host and port that a request names; None if it is allowed to omit them."""
     hosts = get_all(request.headers, "Host")
     if len(hosts) > 1 or (not hosts and request.version >= (1, 1)):
         raise HandshakeError(f"{len(hosts)} Host headers, not 1")
     scheme, colon, rest = request.target.partition("://")
     if colon and scheme.lower() in ("http", "https"):  # RFC 9112, 3.2.2: then "MUST ignore the received Host"
         return re.split(r"[/?#]", rest, maxsplit=1)[0]
-    return hosts[0] if hosts else None  # HTTP/1.0 knows no Host, and no browser speaks it
+    return hosts[0] if hosts else None  # HTTP/1.0 has no Host, and no browser uses it
 
 
 def _host_of(origin: str) -> str:
@@ -324,8 +325,8 @@ def _host_of(origin: str) -> str:
     return known[0] if known is not None else ""
 
 
-def _is_nobody_elses(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, 6.3: this machine, always
+def _cannot_be_rebound(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, 6.3: always this machine
         return True
     try:
         ip_address(host)
@@ -336,14 +337,14 @@ def _is_nobody_elses(host: str) -> bool:
 
 @cache
 def _own_names() -> frozenset[str]:
-    """This machine's name as others of its network know it."""
+    """Return this machine's names on the local network."""
     name = platform.node().lower()
     short = name.partition(".")[0]
     return frozenset({name, short, f"{short}.local"})
 
 
 def _authority(origin: str) -> tuple[str, int] | None:
-    """Return host and port of an http or https origin, None if it is no such thing."""
+    """Return the host and port of an http or https origin, or None if it is not one."""
     try:
         parts = urlsplit(origin)
         port = parts.port
@@ -356,12 +357,12 @@ def _authority(origin: str) -> tuple[str, int] | None:
     return parts.hostname, default if port is None else port
 
 
-# --- The client's half (4.1) -----------------------------------------------------------------------------------------
+# --- The client's side (4.1) -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What a handshake has settled: the subprotocol, and the parameters of permessage-deflate; None for neither."""
+    """The result of a handshake: the subprotocol and the permessage-deflate parameters, each None if not used."""
 
     subprotocol: str | None = None
     compression: Parameters | None = None
@@ -376,7 +377,7 @@ def make_request(
     compression: bool = True,
     headers: Headers = (),
 ) -> Request:
-    """Return the request that asks for a WebSocket at a `ws://` or `wss://` URL (4.1, points 1 to 12)."""
+    """Return the upgrade request for a `ws://` or `wss://` URL (4.1, points 1 to 12)."""
     host, target = split_url(url)
     fields = [
         ("Host", host),
@@ -395,7 +396,7 @@ def make_request(
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Return what goes into Host, and the resource name (3): `("example.org:8080", "/chat?room=1")`."""
+    """Return the value for Host and the resource name (3): `("example.org:8080", "/chat?room=1")`."""
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("ws", "wss") and parts.hostname
@@ -410,14 +411,14 @@ def split_url(url: str) -> tuple[str, str]:
 
 
 def check_response(request: Request, response: Response) -> Agreement:
-    """Check the server's answer to `request` (4.1, "once the client's opening handshake has been sent").
+    """Check the server's response to `request` (4.1, "once the client's opening handshake has been sent").
 
-    Raises `HandshakeError` with the rule it breaks; if the server refused, `status` is the one it answered with.
+    Raises `HandshakeError` with the rule that it breaks. If the server refused, `status` is the response's.
     """
     if response.status != 101:
-        said = response.body[:200].decode("utf-8", "replace").strip()
+        body = response.body[:200].decode("utf-8", "replace").strip()
         raise HandshakeError(
-            f"server answered {response.status} {response.reason}: {said}".rstrip(": "), response.status
+            f"server answered {response.status} {response.reason}: {body}".rstrip(": "), response.status
         )
     upgrade = get_all(response.headers, "Upgrade")
     if [value.lower() for value in upgrade] != ["websocket"]:
@@ -452,7 +453,7 @@ def _agreed_compression(request: Request, response: Response) -> Parameters | No
     return deflate.check_answer(answers[0])
 
 
-# --- The server's half (4.2) -----------------------------------------------------------------------------------------
+# --- The server's side (4.2) -----------------------------------------------------------------------------------------
 
 
 def accept(
@@ -464,11 +465,11 @@ def accept(
     choose: Callable[[Sequence[str]], str | None] | None = None,
     compression: bool = True,
 ) -> tuple[Response, Agreement]:
-    """Return the 101 that agrees to `request`; raise `HandshakeError` with the status that refuses it.
+    """Return the 101 that accepts `request`, or raise `HandshakeError` with the status that refuses it.
 
-    `names` are the server's own, as `known_names` gives them; by default it may have any.
-    `subprotocols` are the server's, best first; with none in common the connection goes on without (4.2.2, point 5).
-    A server with a preference of another kind gives `choose`, which gets what the client asks for, in its order.
+    `names` are the host names from `known_names`; by default any is accepted. `subprotocols` are the server's, in order
+    of preference; with none in common, the connection has no subprotocol (4.2.2, point 5). Alternatively, `choose` is
+    called with the client's subprotocols, in the client's order.
     """
     check_host(request, names, origins)
     check_request(request, origins)
@@ -489,12 +490,12 @@ def accept(
 
 
 def asks_for_websocket(headers: Headers) -> bool:
-    """Say whether a request asks to be upgraded to WebSocket, well-formed or not."""
+    """Tell whether a request asks for an upgrade to WebSocket, well-formed or not."""
     return "websocket" in map(str.lower, get_tokens(headers, "Upgrade"))
 
 
 def upgrades_the_connection(headers: Headers) -> bool:
-    """Say whether the header Connection names Upgrade, without which a proxy would drop that header (4.2.1)."""
+    """Tell whether the Connection header names Upgrade; without it, a proxy would drop the Upgrade header (4.2.1)."""
     return "upgrade" in map(str.lower, get_tokens(headers, "Connection"))
 
 
@@ -515,17 +516,17 @@ def _check_http(request: Request) -> None:
     if request.method != "GET":
         raise HandshakeError(f"method is {request.method}, not GET", HTTPStatus.METHOD_NOT_ALLOWED, (("Allow", "GET"),))
     if not request.target.startswith(("/", "http://", "https://")) or "#" in request.target:
-        path = request.target.partition("?")[0]  # the rest may be a secret, and what is refused is logged
+        path = request.target.partition("?")[0]  # the query may hold a secret, and refusals are logged
         raise HandshakeError(f"target {path!r} is neither a path nor an http URL")
     if len(get_all(request.headers, "Host")) != 1:
         raise HandshakeError(f"{len(get_all(request.headers, 'Host'))} Host headers, not 1")
     if get_all(request.headers, "Transfer-Encoding") or request.get("Content-Length") not in (None, "0"):
-        # Its octets would be taken for frames.
+        # The body would be parsed as frames.
         raise HandshakeError("a handshake has no body", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
 
 def _check_upgrade(request: Request) -> None:
-    upgrade = (("Upgrade", "websocket"),)  # RFC 9110, 15.5.22: a 426 says what to upgrade to
+    upgrade = (("Upgrade", "websocket"),)  # RFC 9110, 15.5.22: a 426 names the protocol to upgrade to
     if not asks_for_websocket(request.headers):
         message = f"Upgrade is {request.get('Upgrade')!r}, not 'websocket': this address speaks WebSocket only"
         raise HandshakeError(message, HTTPStatus.UPGRADE_REQUIRED, upgrade)
@@ -551,7 +552,7 @@ def _check_version(request: Request) -> None:
     if len(versions) != 1:  # 11.3.5: "MUST NOT appear more than once in an HTTP request"
         raise HandshakeError(f"{len(versions)} Sec-WebSocket-Version headers, not 1")
     if versions[0] != VERSION:
-        # 4.4: the answer names the versions "the server is capable of understanding"
+        # 4.4: the response names the versions "the server is capable of understanding"
         fields = (("Sec-WebSocket-Version", VERSION), ("Upgrade", "websocket"))
         raise HandshakeError(
             f"WebSocket version {versions[0]!r}; only 13 is spoken", HTTPStatus.UPGRADE_REQUIRED, fields
@@ -569,12 +570,12 @@ def _asked_subprotocols(request: Request) -> list[str]:
 
 
 def best_of_ours(asked: Sequence[str], ours: Sequence[str]) -> str | None:
-    """Return the first of ours that was asked for, None if there is none: the choice is the server's (4.2.2)."""
+    """Return the first of our subprotocols that the client asks for, or None: the server chooses (4.2.2)."""
     return next((name for name in ours if name in asked), None)
 
 
 def refuse(error: HandshakeError) -> Response:
-    """Return the answer that says what was wrong, after which the server closes the TCP connection."""
+    """Return the response that refuses a request, after which the server closes the TCP connection."""
     body = f"{error}\n".encode()
     fields = (
         ("Content-Type", "text/plain; charset=utf-8"),

@@ -25,7 +25,7 @@ async def server() -> AsyncIterator[StompServer]:
 
 
 async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
-    """Wait until the two tasks under test have got that far."""
+    """Wait until the two tasks under test have progressed that far."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  # two event sources, one of them a server of a few lines
             await asyncio.sleep(0.005)
@@ -36,7 +36,7 @@ async def bodies(subscription: ClientSubscription, count: int) -> list[bytes]:
         return [(await anext(subscription)).body for _ in range(count)]
 
 
-async def test_what_is_sent_comes_back_to_a_subscriber(server: StompServer) -> None:
+async def test_a_sent_message_reaches_a_subscriber(server: StompServer) -> None:
     async with StompClient(server.url, login="kim") as client:
         assert client.state is ClientState.OPEN
         assert client.connected.get("user-name") == "kim"
@@ -60,7 +60,7 @@ async def test_what_is_sent_comes_back_to_a_subscriber(server: StompServer) -> N
         ("[1]", "[1]", ""),
     ],
 )
-async def test_a_message_that_is_refused_alone_is_refused_to_its_sender_and_the_session_goes_on(
+async def test_a_single_refused_message_raises_and_keeps_the_session(
     server: StompServer, body: str, words: str, field: str
 ) -> None:
     async with StompClient(server.url) as client:
@@ -72,10 +72,10 @@ async def test_a_message_that_is_refused_alone_is_refused_to_its_sender_and_the_
         await client.send("/topic/a", b"goes on")
 
 
-async def test_only_the_queue_for_errors_can_refuse_a_message(server: StompServer) -> None:
+async def test_only_the_error_queue_can_refuse_a_message(server: StompServer) -> None:
     async with StompClient(server.url) as client:
         subscription = await client.subscribe("/topic/a")
-        forged = asyncio.create_task(client.send("/unwanted", b"no"))  # nobody listens there: it waits
+        forged = asyncio.create_task(client.send("/unwanted", b"no"))  # without a subscriber there, it waits
         await until(lambda: server.received(Send) == 1)
         (name,) = client._receipts
         await server.publish("/topic/a", b"no", (("receipt-id", name),))
@@ -86,24 +86,22 @@ async def test_only_the_queue_for_errors_can_refuse_a_message(server: StompServe
 
 @pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
 @pytest.mark.parametrize("ack", ["client", "client-individual"])
-async def test_messages_are_acknowledged_in_the_way_of_each_version(
-    server: StompServer, version: str, ack: str
-) -> None:
+async def test_messages_are_acknowledged_as_each_version_requires(server: StompServer, version: str, ack: str) -> None:
     async with StompClient(server.url, versions=(version,)) as client:
         subscription = await client.subscribe("/topic/a", ack=ack)
         for body in (b"1", b"2", b"3"):
             await client.send("/topic/a", body)
         first, second = await anext(subscription), await anext(subscription)
         assert await subscription.ack(second)
-        assert await subscription.ack(first) == (ack != "client")  # which acknowledges all before
+        assert await subscription.ack(first) == (ack != "client")  # which acknowledges all earlier messages
         assert not await subscription.ack(second)
-        await client.send("/topic/a", b"")  # the server has it all now
+        await client.send("/topic/a", b"")  # the server has received everything
         assert [len(event.deliveries) for event in server.events if isinstance(event, Ack)] == (
             [2] if ack == "client" else [1, 1]
         )
 
 
-async def test_a_nack_brings_the_message_again(server: StompServer) -> None:
+async def test_a_nack_causes_a_redelivery(server: StompServer) -> None:
     async with StompClient(server.url) as client:
         subscription = await client.subscribe("/topic/a", ack="client-individual")
         await client.send("/topic/a", b"x")
@@ -132,7 +130,7 @@ async def test_a_transaction_is_all_or_nothing(server: StompServer) -> None:
         assert [message.body for message in server.messages] == [b"1", b"2", b"4"]
 
 
-async def test_many_sends_wait_for_their_receipts_at_once(server: StompServer) -> None:
+async def test_many_sends_can_wait_for_receipts_concurrently(server: StompServer) -> None:
     async with StompClient(server.url) as client:
         await asyncio.gather(*(client.send("/topic/a", str(n)) for n in range(50)))
         await client.send("/topic/a", b"last", receipt=False)
@@ -142,7 +140,7 @@ async def test_many_sends_wait_for_their_receipts_at_once(server: StompServer) -
 # --- Refusals ---
 
 
-async def test_a_refused_login_says_why_and_is_not_tried_again(server: StompServer) -> None:
+async def test_a_refused_login_raises_the_reason_and_is_not_retried(server: StompServer) -> None:
     client = StompClient(server.url, login="kim", passcode="wrong", backoff=SOON)
     with pytest.raises(StompError, match="access refused: passcode is not valid"):
         await client.connect()
@@ -151,7 +149,7 @@ async def test_a_refused_login_says_why_and_is_not_tried_again(server: StompServ
 
 async def test_nothing_to_connect_to_is_an_os_error(server: StompServer) -> None:
     await server.stop()
-    with pytest.raises(OSError):  # which one is the system's affair
+    with pytest.raises(OSError):  # which one depends on the system
         await StompClient(server.url).connect()
     await server.start()
 
@@ -168,7 +166,7 @@ async def test_a_server_without_stomp_is_a_connection_error() -> None:
             await StompClient(f"ws://127.0.0.1:{port}/").connect()
 
 
-async def test_a_server_that_never_answers_connect_is_given_up(server: StompServer) -> None:
+async def test_connecting_times_out_if_connect_is_not_answered(server: StompServer) -> None:
     server.silent = True
     with pytest.raises(ConnectionError, match=r"no CONNECTED from .* within 0\.2 s"):
         await StompClient(server.url, connect_timeout=0.2).connect()
@@ -183,7 +181,7 @@ async def test_a_refused_send_raises_where_it_was_sent(server: StompServer) -> N
         assert str(client.lost) == "'/refused' takes nothing"
 
 
-async def test_a_refused_subscription_raises_and_does_not_come_back(server: StompServer) -> None:
+async def test_a_refused_subscription_raises_and_is_not_restored(server: StompServer) -> None:
     async with StompClient(server.url, backoff=SOON) as client:
         with pytest.raises(StompError, match="'/refused' gives nothing"):
             await client.subscribe("/refused")
@@ -194,14 +192,14 @@ async def test_a_refused_subscription_raises_and_does_not_come_back(server: Stom
 # --- Losing the connection ---
 
 
-async def test_a_lost_connection_is_made_again_and_nothing_is_missed(server: StompServer) -> None:
+async def test_the_client_reconnects_and_misses_nothing(server: StompServer) -> None:
     states: list[ClientState] = []
     client = StompClient(server.url, backoff=SOON, on_change=lambda: states.append(client.state))
     async with client:
         subscription = await client.subscribe("/topic/a")
         await client.send("/topic/a", b"1")
         await client.send("/topic/a", b"2")
-        assert await bodies(subscription, 1) == [b"1"]  # 2 is here, though nobody has taken it yet
+        assert await bodies(subscription, 1) == [b"1"]  # 2 has been received, but not consumed yet
         await server.stop()
         await until(lambda: client.state is not ClientState.OPEN)
         await server.start()
@@ -212,7 +210,7 @@ async def test_a_lost_connection_is_made_again_and_nothing_is_missed(server: Sto
         assert states[:4] == [ClientState.CONNECTING, ClientState.OPEN, ClientState.WAITING, ClientState.CONNECTING]
 
 
-async def test_what_was_not_acknowledged_comes_again_after_a_lost_connection(server: StompServer) -> None:
+async def test_unacknowledged_messages_are_redelivered_after_a_reconnect(server: StompServer) -> None:
     async with StompClient(server.url, backoff=SOON) as client:
         subscription = await client.subscribe("/topic/a", ack="client-individual")
         for body in (b"1", b"2", b"3"):
@@ -222,12 +220,12 @@ async def test_what_was_not_acknowledged_comes_again_after_a_lost_connection(ser
         await client.send("/topic/b", b"")  # the ACK has arrived
         client.drop()
         await until(lambda: client.attempts == 2 and client.state is ClientState.OPEN)
-        assert not await subscription.ack(two)  # the server does not know that delivery any more
+        assert not await subscription.ack(two)  # the server no longer knows that delivery
         assert await bodies(subscription, 2) == [b"2", b"3"]
         assert subscription.last_id == "1"
 
 
-async def test_the_place_to_resume_from_is_behind_the_first_unacknowledged_message(server: StompServer) -> None:
+async def test_resuming_starts_before_the_first_unacknowledged_message(server: StompServer) -> None:
     async with StompClient(server.url) as client:
         subscription = await client.subscribe("/topic/a", ack="client-individual", last_id="0")
         for body in (b"1", b"2", b"3"):
@@ -241,7 +239,7 @@ async def test_the_place_to_resume_from_is_behind_the_first_unacknowledged_messa
         assert subscription.headers()["last-id"] == "3"
 
 
-async def test_a_subscription_begins_after_the_id_it_is_given(server: StompServer) -> None:
+async def test_a_subscription_starts_after_the_given_id(server: StompServer) -> None:
     for body in (b"1", b"2", b"3"):
         await server.publish("/topic/a", body)
     async with StompClient(server.url) as client:
@@ -249,7 +247,7 @@ async def test_a_subscription_begins_after_the_id_it_is_given(server: StompServe
         assert await bodies(subscription, 2) == [b"2", b"3"]
 
 
-async def test_a_receipt_that_cannot_come_any_more_is_an_error(server: StompServer) -> None:
+async def test_an_outstanding_receipt_fails_when_the_connection_is_lost(server: StompServer) -> None:
     async with StompClient(server.url, backoff=SOON) as client:
         server.silent = True
         sending = asyncio.create_task(client.send("/topic/a", b"x"))
@@ -260,7 +258,7 @@ async def test_a_receipt_that_cannot_come_any_more_is_an_error(server: StompServ
             await sending
 
 
-async def test_a_send_waits_while_the_client_is_connecting_again(server: StompServer) -> None:
+async def test_a_send_waits_while_the_client_reconnects(server: StompServer) -> None:
     async with StompClient(server.url, backoff=SOON) as client:
         await server.stop()
         await until(lambda: client.state is not ClientState.OPEN)
@@ -270,7 +268,7 @@ async def test_a_send_waits_while_the_client_is_connecting_again(server: StompSe
         assert [message.body for message in server.messages] == [b"patient"]
 
 
-async def test_without_reconnect_the_end_is_the_end(server: StompServer) -> None:
+async def test_without_reconnect_a_lost_connection_closes_the_client(server: StompServer) -> None:
     async with StompClient(server.url, reconnect=False) as client:
         subscription = await client.subscribe("/topic/a")
         client.drop()
@@ -281,7 +279,7 @@ async def test_without_reconnect_the_end_is_the_end(server: StompServer) -> None
             await client.send("/topic/a", b"x")
 
 
-async def test_a_client_may_connect_again_after_it_was_closed(server: StompServer) -> None:
+async def test_a_closed_client_may_connect_again(server: StompServer) -> None:
     client = StompClient(server.url)
     for _ in range(2):
         async with client:
@@ -290,7 +288,7 @@ async def test_a_client_may_connect_again_after_it_was_closed(server: StompServe
     assert len(server.messages) == 2
 
 
-async def test_closing_while_waiting_to_connect_again_is_quick(server: StompServer) -> None:
+async def test_closing_during_the_backoff_is_immediate(server: StompServer) -> None:
     client = StompClient(server.url, backoff=Backoff(first=100, longest=100))
     await client.connect()
     subscription = await client.subscribe("/topic/a")
@@ -301,7 +299,7 @@ async def test_closing_while_waiting_to_connect_again_is_quick(server: StompServ
     assert [message async for message in subscription] == []
 
 
-async def test_a_server_that_stays_away_is_tried_less_and_less_often(server: StompServer) -> None:
+async def test_reconnect_attempts_become_less_frequent(server: StompServer) -> None:
     waits: list[float] = []
     client = StompClient(server.url, backoff=Backoff(first=0.02, longest=0.08))
 
@@ -318,7 +316,7 @@ async def test_a_server_that_stays_away_is_tried_less_and_less_often(server: Sto
     assert min(pauses[2:]) >= 0.04, "from the third failure on, half of the longest wait at least"
 
 
-async def test_a_fault_of_the_client_is_logged_and_ends_its_subscriptions_with_it(
+async def test_an_internal_error_is_logged_and_ends_the_subscriptions(
     server: StompServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:
@@ -342,12 +340,12 @@ async def test_heart_beats_keep_a_quiet_connection_open_both_ways() -> None:
     async with StompServer(heart_beat=(50, 50)) as server, StompClient(server.url, heart_beat=(50, 50)) as client:
         (session,) = server.sessions
         assert session.heart_beat == (50, 50)
-        await asyncio.sleep(0.8)  # a side that had sent nothing would be held for dead after 0.55
+        await asyncio.sleep(0.8)  # a side that sent nothing would be considered dead after 0.55 s
         assert (client.state, client.attempts) == (ClientState.OPEN, 1)
         assert session.closing is None
 
 
-async def test_a_server_that_falls_silent_is_noticed_and_another_connection_made() -> None:
+async def test_a_silent_server_is_detected_and_the_client_reconnects() -> None:
     async with StompServer(heart_beat=(100, 0)) as server:
         client = StompClient(server.url, heart_beat=(0, 100), backoff=SOON)
         async with client:
@@ -358,10 +356,10 @@ async def test_a_server_that_falls_silent_is_noticed_and_another_connection_made
             await until(lambda: client.state is ClientState.OPEN)
 
 
-# --- A reader that does not read ---
+# --- A reader that stops reading ---
 
 
-async def test_a_subscription_nobody_reads_ends_with_an_error_and_the_others_go_on(server: StompServer) -> None:
+async def test_an_unread_subscription_ends_with_an_error_and_others_continue(server: StompServer) -> None:
     async with StompClient(server.url) as client:
         lazy = await client.subscribe("/topic/a", max_waiting=2)
         other = await client.subscribe("/topic/a")

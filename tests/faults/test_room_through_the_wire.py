@@ -1,4 +1,4 @@
-"""The room with one member behind a bad line, and two behind good ones who must not notice."""
+"""The room with one member on a bad line, and two on good lines that must not be affected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SMALL = 4096
 
 @dataclass
 class Scene:
-    """A room, its wire to Unlucky, and two members beside it."""
+    """A room, its wire to the member Unlucky, and two other members."""
 
     server: room.RoomServer
     wire: Wire
@@ -32,7 +32,7 @@ class Scene:
     listener: ClientConnection
 
     async def say(self, text: str) -> float:
-        """Have the speaker say `text`, and both good members see it, notices aside; how many seconds that took."""
+        """Let the speaker send `text`; return the seconds until both good members receive it, ignoring notices."""
         start = time.perf_counter()
         await self.speaker.send(text)
         for member in (self.speaker, self.listener):
@@ -47,7 +47,7 @@ class Scene:
 
 
 async def until_text(member: ClientConnection) -> str:
-    """The next line that is no notice."""
+    """Return the next line that is not a notice."""
     async with asyncio.timeout(PATIENCE):
         while (line := str(await member.recv())).startswith("* "):
             pass
@@ -56,7 +56,7 @@ async def until_text(member: ClientConnection) -> str:
 
 @asynccontextmanager
 async def scene(policy: SlowReaderPolicy | None = None, ping: float = 20) -> AsyncIterator[Scene]:
-    """Small buffers everywhere, so that a fault is felt after kilobytes."""
+    """Use small buffers everywhere, so that a fault shows after kilobytes."""
     async with (
         await room.start(policy=policy, send_buffer=SMALL, ping_interval=ping, ping_timeout=ping) as server,
         Wire(to=server.join_url("Unlucky"), window=SMALL) as wire,
@@ -68,7 +68,7 @@ async def scene(policy: SlowReaderPolicy | None = None, ping: float = 20) -> Asy
         yield Scene(server, wire, unlucky, speaker, listener)
 
 
-async def test_behind_a_stalled_line_a_member_is_closed_and_the_others_are_as_quick_as_before() -> None:
+async def test_a_member_on_a_stalled_line_is_closed_and_delays_nobody() -> None:
     async with scene(SlowReaderPolicy(max_buffered=100_000, drain_seconds=0.2)) as at:
         before = max([await at.say("x" * 5000) for _ in range(60)])
         await until_text(at.unlucky)
@@ -80,7 +80,7 @@ async def test_behind_a_stalled_line_a_member_is_closed_and_the_others_are_as_qu
         assert during[len(during) // 2] < max(0.1, 2 * before)
 
 
-async def test_behind_a_slow_line_a_member_who_drains_in_time_reads_why_it_was_closed() -> None:
+async def test_a_slow_member_that_drains_in_time_reads_the_close_reason() -> None:
     async with scene(SlowReaderPolicy(max_buffered=30_000, drain_seconds=PATIENCE)) as at:
         at.wire.throttle(1000, sender="server")
         said = 0
@@ -98,7 +98,7 @@ async def test_behind_a_slow_line_a_member_who_drains_in_time_reads_why_it_was_c
         assert at.server.metrics().aborted == 0
 
 
-async def test_a_member_whose_line_goes_dead_is_taken_out_by_keep_alive() -> None:
+async def test_a_member_on_a_dead_line_is_dropped_by_keep_alive() -> None:
     async with scene(SlowReaderPolicy(drain_seconds=0), ping=0.2) as at:
         at.wire.half_open()
         await at.say("still here")
@@ -107,7 +107,7 @@ async def test_a_member_whose_line_goes_dead_is_taken_out_by_keep_alive() -> Non
         await at.say("still here")
 
 
-async def test_a_line_that_is_reset_in_the_middle_of_a_message_takes_out_its_member_alone() -> None:
+async def test_a_reset_in_the_middle_of_a_message_drops_only_its_member() -> None:
     async with scene() as at:
         at.wire.when(at.wire.reset, kind="text", sender="server")
         for n in range(20):
@@ -116,7 +116,7 @@ async def test_a_line_that_is_reset_in_the_middle_of_a_message_takes_out_its_mem
         assert at.server.metrics().departures == (Departure("Unlucky", 1006, "connection lost"),)
 
 
-async def test_half_a_message_is_no_message() -> None:
+async def test_an_incomplete_message_is_not_delivered() -> None:
     async with scene() as at:
         at.wire.cut(after=3000, sender="client")
         await at.unlucky.send("y" * 5000)
@@ -134,9 +134,7 @@ async def test_half_a_message_is_no_message() -> None:
     ],
     ids=["reserved bit", "mask bit", "first octet of the text"],
 )
-async def test_a_frame_that_arrives_damaged_closes_its_member_alone(
-    skip: int, mask: int, code: int, reason: str
-) -> None:
+async def test_a_damaged_frame_closes_only_its_member(skip: int, mask: int, code: int, reason: str) -> None:
     async with scene() as at:
         at.wire.flip(skip=skip, mask=mask, sender="client")
         await at.unlucky.send("hello")

@@ -1,4 +1,4 @@
-"""Each fault of the wire, met by a real `websockets` client and server."""
+"""Each fault of the wire, with a real `websockets` client and server."""
 
 import asyncio
 import struct
@@ -18,7 +18,7 @@ PATIENCE = 10.0
 
 
 class Echo:
-    """An echo server that remembers its connections, to be asked what they have seen."""
+    """An echo server that keeps its connections for inspection."""
 
     def __init__(self) -> None:
         self.seen: asyncio.Queue[ServerConnection] = asyncio.Queue()
@@ -33,7 +33,7 @@ class Echo:
 async def line(
     client: dict[str, Any] | None = None, **server: Any
 ) -> AsyncIterator[tuple[Wire, ClientConnection, Echo]]:
-    """A wire, a client connected through it, and the echo server behind it; no keep-alive but where a test asks."""
+    """A wire, a client connected through it, and the echo server behind it; no keep-alive unless a test asks for it."""
     echo = Echo()
     options: dict[str, Any] = {"ping_interval": None, "compression": None, "close_timeout": 0.2} | server
     async with serve(echo, "127.0.0.1", 0, **options) as running, Wire(to=address(running)) as wire:
@@ -51,14 +51,14 @@ async def within(awaitable: Any) -> Any:
 
 
 def held(wire: Wire, kind: str = "text") -> list[float]:
-    """How long the wire kept each event of that kind, in seconds."""
+    """Return how long the wire held each event of that kind, in seconds."""
     return [event.passed - event.until for event in wire.trace.filter(kind=kind) if event.passed is not None]
 
 
 # --- latency
 
 
-async def test_a_delay_is_seen_by_both_ends_in_a_ping() -> None:
+async def test_a_delay_shows_in_the_ping_times_of_both_ends() -> None:
     async with line() as (wire, client, _):
         wire.delay(0.1)
         latency = await within(await client.ping())
@@ -67,7 +67,7 @@ async def test_a_delay_is_seen_by_both_ends_in_a_ping() -> None:
         assert await within(await client.ping()) < 0.1
 
 
-async def test_a_delay_in_one_direction_leaves_the_other_alone() -> None:
+async def test_a_delay_applies_to_one_direction_only() -> None:
     async with line() as (wire, client, _):
         wire.delay(0.1, sender="server")
         assert 0.1 <= await within(await client.ping()) < 0.2
@@ -87,7 +87,7 @@ async def test_jitter_varies_the_delay_and_keeps_the_order() -> None:
 # --- bandwidth
 
 
-async def test_a_throttled_line_takes_the_time_its_rate_says() -> None:
+async def test_a_throttled_line_transfers_at_its_rate() -> None:
     async with line() as (wire, client, _):
         wire.throttle(200_000, sender="client")
         await client.send(bytes(40_000))
@@ -97,7 +97,7 @@ async def test_a_throttled_line_takes_the_time_its_rate_says() -> None:
         assert 0.15 <= sent.passed - sent.time < 1
 
 
-async def test_a_throttle_is_lifted_while_bytes_are_under_way() -> None:
+async def test_a_throttle_can_be_lifted_during_a_transfer() -> None:
     async with line() as (wire, client, _):
         wire.throttle(10, sender="client")
         await client.send(bytes(100_000))  # would take almost three hours
@@ -109,7 +109,7 @@ async def test_a_throttle_is_lifted_while_bytes_are_under_way() -> None:
 # --- stall
 
 
-async def test_a_stalled_peer_is_found_by_keep_alive() -> None:
+async def test_a_stalled_peer_is_detected_by_keep_alive() -> None:
     async with line({"ping_interval": 0.05, "ping_timeout": 0.1}) as (wire, client, _):
         wire.stall()
         with pytest.raises(ConnectionClosedError) as caught:
@@ -121,7 +121,7 @@ async def test_a_stalled_peer_is_found_by_keep_alive() -> None:
         assert ping.passed is None
 
 
-async def test_nothing_is_lost_by_a_stall_that_ends() -> None:
+async def test_a_temporary_stall_loses_nothing() -> None:
     async with line() as (wire, client, _):
         wire.stall()
         for number in range(5):
@@ -149,11 +149,11 @@ async def test_a_stalled_line_slows_its_sender() -> None:
 # --- half-open
 
 
-async def test_a_half_open_connection_keeps_the_server_waiting_until_its_keep_alive() -> None:
+async def test_a_half_open_connection_is_detected_only_by_keep_alive() -> None:
     async with line(ping_interval=0.1, ping_timeout=0.2) as (wire, client, echo):
         server = await within(echo.seen.get())
         wire.half_open()
-        client.transport.abort()  # the laptop's lid is closed: nobody says goodbye
+        client.transport.abort()  # as if a laptop's lid was closed: no Close is sent
         await wire.wait_for("tcp", ("FIN", "RST"), sender="client")
         assert server.state is State.OPEN
         await within(server.wait_closed())
@@ -162,7 +162,7 @@ async def test_a_half_open_connection_keeps_the_server_waiting_until_its_keep_al
         assert server.protocol.close_sent.code == 1011
 
 
-async def test_what_is_sent_into_a_half_open_connection_is_lost() -> None:
+async def test_data_sent_into_a_half_open_connection_is_lost() -> None:
     async with line() as (wire, client, _):
         wire.half_open(sender="server")
         await client.send("anyone?")
@@ -240,7 +240,7 @@ async def test_a_flipped_reserved_bit_is_a_protocol_error() -> None:
         assert wire.trace.first(kind="text", sender="server").data == b"\x81\x05Hello"  # as it was sent
 
 
-async def test_a_flipped_byte_that_breaks_utf_8_is_found() -> None:
+async def test_a_flipped_byte_that_breaks_utf_8_is_detected() -> None:
     async with line() as (wire, client, _):
         wire.flip(skip=2, mask=0x80, sender="server")
         await client.send("Hello")
@@ -264,7 +264,7 @@ async def test_a_flipped_length_makes_the_receiver_wait_for_more() -> None:
         wire.flip(skip=1, mask=0x08, sender="client")  # 5 becomes 13
         await client.send("Hello")
         await wire.wait_for(kind="text", sender="client")
-        await client.send("..")  # its 8 octets are taken for the missing ones
+        await client.send("..")  # its 8 octets are read as the missing ones
         answer = await wire.wait_for(kind=("text", "close"), sender="server")
         assert answer.kind == "text" or struct.unpack("!H", answer.content[:2]) == (1007,)
 
@@ -272,7 +272,7 @@ async def test_a_flipped_length_makes_the_receiver_wait_for_more() -> None:
 # --- at a chosen event
 
 
-async def test_a_fault_strikes_at_the_event_it_was_told_and_before_its_first_byte() -> None:
+async def test_a_fault_triggers_before_the_first_byte_of_its_event() -> None:
     async with line() as (wire, client, echo):
         server = await within(echo.seen.get())
         wire.when(lambda: wire.half_open(sender="client"), kind="text", where=lambda event: event.content == b"two")
@@ -285,7 +285,7 @@ async def test_a_fault_strikes_at_the_event_it_was_told_and_before_its_first_byt
         assert server.state is State.OPEN
 
 
-async def test_a_fault_strikes_after_the_events_last_byte_when_told_so() -> None:
+async def test_a_fault_can_trigger_after_the_last_byte_of_its_event() -> None:
     async with line() as (wire, client, _):
         wire.when(wire.reset, kind="text", sender="server", after=True)
         await client.send("Hello")
@@ -324,7 +324,7 @@ async def test_a_connection_is_refused_when_nobody_listens_behind_the_wire() -> 
         await wire.wait_for("tcp", "refused")
 
 
-async def test_healing_calls_off_what_was_to_come() -> None:
+async def test_healing_cancels_pending_faults() -> None:
     async with line() as (wire, client, _):
         wire.when(wire.reset, kind="text")
         wire.flip(mask=0x40)
@@ -336,7 +336,7 @@ async def test_healing_calls_off_what_was_to_come() -> None:
         assert await within(client.recv()) == "Hello"
 
 
-async def test_healing_hurries_what_a_delay_holds() -> None:
+async def test_healing_releases_delayed_bytes() -> None:
     async with line() as (wire, client, _):
         wire.delay(60)
         await client.send("Hello")

@@ -1,4 +1,4 @@
-"""What a server logs is one line for each event, and no user can write a line of his own into it."""
+"""A server logs one line for each event, and user input cannot forge one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chatlab.logs import setup as journal
 
 
 @pytest.fixture(autouse=True)
-def loggers_as_they_were() -> Iterator[None]:
+def restored_loggers() -> Iterator[None]:
     root, ours = logging.getLogger(), logging.getLogger("chatlab")
     handlers, levels = root.handlers[:], (root.level, ours.level)
     yield
@@ -22,7 +22,7 @@ def loggers_as_they_were() -> Iterator[None]:
     ours.setLevel(levels[1])
 
 
-def test_an_event_and_its_facts_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_event_and_its_fields_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     journal.keep()
     logging.getLogger("chatlab.chat").info("connected", extra={"connection": "4f2a-1", "user": "안나 🙂"})
     line = capsys.readouterr().err
@@ -45,7 +45,7 @@ def test_an_event_and_its_facts_are_one_line(capsys: pytest.CaptureFixture[str])
         (7, "7"),
     ],
 )
-def test_a_value_with_a_sign_that_means_something_is_quoted_as_json_quotes_it(
+def test_a_value_with_a_special_character_is_quoted_as_json(
     capsys: pytest.CaptureFixture[str], value: object, shown: str
 ) -> None:
     journal.keep()
@@ -55,16 +55,16 @@ def test_a_value_with_a_sign_that_means_something_is_quoted_as_json_quotes_it(
         assert json.loads(shown) == value
 
 
-def test_nobody_can_fake_a_field_of_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_input_cannot_forge_a_field(capsys: pytest.CaptureFixture[str]) -> None:
     journal.keep()
     eve = 'eve" user="Ana" remote=127.0.0.1'
     logging.getLogger("chatlab.chat").info("refused %s", eve, extra={"user": eve, "connection": "4f2a-1"})
-    # A reader of such lines finds a field where NAME= stands outside of quotes.
+    # A parser of such lines finds a field wherever NAME= occurs outside quotes.
     outside = re.sub(r'"(?:[^"\\]|\\.)*"', "…", capsys.readouterr().err)
     assert re.findall(r"(\w+)=", outside) == ["user", "connection"]
 
 
-def test_as_json_it_is_an_object_with_the_same_facts(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_lines_have_the_same_fields(capsys: pytest.CaptureFixture[str]) -> None:
     journal.keep(as_json=True)
     logging.getLogger("chatlab.chat").info("connected as %s", "Ana", extra={"connection": "4f2a-1"})
     line = json.loads(capsys.readouterr().err)
@@ -78,9 +78,7 @@ def test_as_json_it_is_an_object_with_the_same_facts(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_line_end_in_what_a_user_said_stays_inside_the_line(
-    capsys: pytest.CaptureFixture[str], as_json: bool
-) -> None:
+def test_a_line_break_in_user_input_is_escaped(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
     journal.keep(as_json=as_json)
     said = "x\n13:00:00 INFO chatlab.chat all is well\r\x1b[2K\u2028\x85"
     logging.getLogger("chatlab.chat").info("refused %s", said, extra={"user": said})
@@ -89,7 +87,7 @@ def test_a_line_end_in_what_a_user_said_stays_inside_the_line(
     assert not {"\r", "\x1b"} & set(output)
 
 
-def test_a_traceback_is_kept_and_its_lines_cannot_pass_for_events(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_traceback_is_indented_so_that_it_cannot_pass_for_events(capsys: pytest.CaptureFixture[str]) -> None:
     journal.keep()
     try:
         raise ValueError("no such room: x\n13:00:00 INFO chatlab.chat all is well")
@@ -101,7 +99,7 @@ def test_a_traceback_is_kept_and_its_lines_cannot_pass_for_events(capsys: pytest
     assert all(line.startswith("    ") for line in rest)
 
 
-def test_the_level_holds_for_chatlab_and_libraries_only_warn(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_level_applies_to_chatlab_and_libraries_log_only_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     journal.keep(level="debug")
     logging.getLogger("chatlab.room").debug("heard")
     logging.getLogger("websockets.server").info("connection open")

@@ -1,4 +1,4 @@
-"""The log has a line for each of a few refusals, and one line for any number of them."""
+"""The log has a line for each of a few refusals, and one line with the number of many."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_one_kind_does_not_silence_another(caplog: pytest.LogCaptureFixture) -> 
     assert caplog.messages == ["a", "b", "a"]
 
 
-async def test_the_count_is_logged_when_the_time_is_over_though_nothing_more_comes(
+async def test_the_count_is_logged_at_the_end_of_the_window_without_further_lines(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     refusals = ThrottledLog(log, lines=1, seconds=0.05)
@@ -52,7 +52,7 @@ async def test_the_count_is_logged_when_the_time_is_over_though_nothing_more_com
     assert caplog.messages == ["refused", "refused: and 4 more in the last 0.05 s"]
 
 
-def test_what_a_client_sends_makes_no_new_kind(caplog: pytest.LogCaptureFixture) -> None:
+def test_client_input_creates_no_new_kind(caplog: pytest.LogCaptureFixture) -> None:
     refusals = ThrottledLog(log, lines=1, clock=Clock())
     with caplog.at_level(logging.INFO):
         for number in range(1000):
@@ -61,7 +61,7 @@ def test_what_a_client_sends_makes_no_new_kind(caplog: pytest.LogCaptureFixture)
     assert caplog.messages == ["refused name 0", "refused %s: and 999 more in the last 10 s"]
 
 
-def test_what_is_not_logged_is_not_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_below_the_log_level_are_not_counted(caplog: pytest.LogCaptureFixture) -> None:
     refusals = ThrottledLog(log, lines=1, clock=Clock())
     with caplog.at_level(logging.ERROR):
         for _ in range(5):
@@ -70,7 +70,7 @@ def test_what_is_not_logged_is_not_counted(caplog: pytest.LogCaptureFixture) -> 
     assert caplog.messages == []
 
 
-def test_the_line_of_the_count_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_count_is_logged_as_a_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:

@@ -1,4 +1,4 @@
-"""A chat on the broker that needs no engine: what an end of a WebSocket is for."""
+"""A chat on the in-memory broker, for tests of WebSocket ends."""
 
 from tests.chat.conftest import broker, server
 

@@ -1,4 +1,4 @@
-"""The server's end of a WebSocket: what the protocol asks for, and clients that are deaf, silent, or gone."""
+"""The server's end of a WebSocket: the protocol, and clients that do not read, are silent, or have disconnected."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ CONNECT = b"CONNECT\naccept-version:1.2\nhost:x\n\n\0"
 
 
 class Echoes:
-    """Connections whose peer sends each message back, once `hold` is over, and notes what it was told."""
+    """Connections whose peer echoes each message, once `hold` is set, and records its calls."""
 
     def __init__(self) -> None:
-        self.heard: list[bytes] = []
+        self.received: list[bytes] = []
         self.kinds: list[bool] = []
         self.begun = 0
-        self.over = 0
-        self.left = 0  # messages whose echo was cancelled
+        self.ended = 0
+        self.cancelled = 0  # messages whose echo was cancelled
         self.hold: asyncio.Event | None = None
         self.settings = EndSettings(close_timeout=10)
         self.websocket: Connection
@@ -54,7 +54,7 @@ class Echoes:
         self._server.close()
 
     def receive(self, data: bytes, text: bool) -> bool:
-        self.heard.append(data)
+        self.received.append(data)
         self.kinds.append(text)
         if self.hold is None:
             self.end_of_the_last.write(websocket_frame(data))
@@ -62,11 +62,11 @@ class Echoes:
 
     async def finish(self) -> None:
         assert self.hold is not None
-        data = self.heard[-1]
+        data = self.received[-1]
         try:
             await self.hold.wait()
         except asyncio.CancelledError:
-            self.left += 1
+            self.cancelled += 1
             raise
         if data == b"bug":
             raise ZeroDivisionError
@@ -75,12 +75,12 @@ class Echoes:
         self.end_of_the_last.write(websocket_frame(data))
 
     def end(self) -> None:
-        self.left_before_the_end = self.left
-        self.over += 1
+        self.cancelled_before_the_end = self.cancelled
+        self.ended += 1
 
 
 class Opening(asyncio.Protocol):
-    """Begins a WebSocket as soon as there is a connection: the handshake is not what is tested here."""
+    """Opens a WebSocket on each new connection without a handshake, which is not tested here."""
 
     def __init__(self, echoes: Echoes) -> None:
         self._echoes = echoes
@@ -111,11 +111,11 @@ async def echoes() -> AsyncIterator[Echoes]:
 
 
 @pytest.mark.parametrize("split", [whole, byte_by_byte], ids=lambda split: split.__name__)
-async def test_what_the_autobahn_suite_asks_of_a_server(echoes: Echoes, split: Split) -> None:
+async def test_the_endpoint_passes_the_cases_of_the_autobahn_suite(echoes: Echoes, split: Split) -> None:
     for case in CASES:
         if split is whole or len(case.sent) < 5000:
             await _check(echoes, case, split)
-    await until(lambda: echoes.over == echoes.begun)
+    await until(lambda: echoes.ended == echoes.begun)
 
 
 async def _check(echoes: Echoes, case: Case, split: Split) -> None:
@@ -134,7 +134,7 @@ def _seen(answer: Frame) -> tuple[bool, bytes]:
     return answer.header.is_control, answer.payload
 
 
-async def test_a_frame_that_is_not_masked_ends_the_connection(server: ChatServer) -> None:
+async def test_an_unmasked_frame_closes_the_connection(server: ChatServer) -> None:
     """RFC 6455, 5.1: "The server MUST close the connection upon receiving a frame that is not masked." """
     reader, writer = await raw_websocket(server.port)
     writer.write(frame(1, CONNECT, mask=None))
@@ -143,7 +143,7 @@ async def test_a_frame_that_is_not_masked_ends_the_connection(server: ChatServer
     writer.close()
 
 
-async def test_a_version_other_than_13_is_told_what_is_spoken(server: ChatServer) -> None:
+async def test_an_unsupported_version_is_answered_with_version_13(server: ChatServer) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(UPGRADE.replace(b"Version: 13", b"Version: 8"))
     answer = await reader.readuntil(b"\r\n\r\n")
@@ -151,7 +151,7 @@ async def test_a_version_other_than_13_is_told_what_is_spoken(server: ChatServer
     writer.close()
 
 
-async def test_what_comes_in_one_piece_with_the_request_is_not_lost(server: ChatServer) -> None:
+async def test_frames_sent_together_with_the_request_are_read(server: ChatServer) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(UPGRADE + text(CONNECT) + text(b"DISCONNECT\nreceipt:bye\n\n\0")[:9])
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
@@ -161,7 +161,7 @@ async def test_what_comes_in_one_piece_with_the_request_is_not_lost(server: Chat
     writer.close()
 
 
-async def test_a_message_in_fragments_with_a_ping_between_and_another_behind_it_in_order(echoes: Echoes) -> None:
+async def test_fragments_a_ping_between_them_and_the_next_message_are_answered_in_order(echoes: Echoes) -> None:
     reader, writer = await echoes.open()
     writer.write(text(b"one") + text(b"tw", fin=False) + ping(b"?") + more(b"o") + text(b"three") + close(1000))
     answers = parse_all(await reader.read())
@@ -172,14 +172,14 @@ async def test_a_message_in_fragments_with_a_ping_between_and_another_behind_it_
 # --- A message that the peer has to finish ---
 
 
-async def test_while_the_peer_finishes_one_message_it_gets_no_other_and_none_is_lost(echoes: Echoes) -> None:
+async def test_messages_wait_in_order_while_the_peer_finishes_one(echoes: Echoes) -> None:
     echoes.hold = asyncio.Event()
     reader, writer = await echoes.open()
     many = [b"%d" % number for number in range(5)]
     writer.write(b"".join(map(text, many)) + ping(b"?"))
-    await until(lambda: echoes.heard)
+    await until(lambda: echoes.received)
     writer.write(text(b"last") + close(1000))
-    assert echoes.heard == [b"0"]
+    assert echoes.received == [b"0"]
     echoes.hold.set()
     answers = [answer.payload for answer in parse_all(await reader.read())]
     assert answers == [*many, b"?", b"last", b"\x03\xe8"]
@@ -193,51 +193,51 @@ async def test_reading_pauses_while_the_peer_finishes_a_message(echoes: Echoes) 
     writer.write(text(bytes(size)) * count)
     await until(lambda: not echoes.end_of_the_last.transport.is_reading())
     assert READ_AHEAD < echoes.end_of_the_last.unread < READ_AHEAD + (1 << 18)
-    assert len(echoes.heard) == 1
+    assert len(echoes.received) == 1
     echoes.hold.set()
     assert len(await reader.readexactly(count * (size + 4))) == count * (size + 4)
     writer.close()
 
 
-async def test_a_close_of_ours_is_answered_while_the_peer_finishes_a_message(echoes: Echoes) -> None:
+async def test_our_close_is_answered_while_the_peer_finishes_a_message(echoes: Echoes) -> None:
     echoes.hold = asyncio.Event()
     reader, writer = await echoes.open()
     writer.write(text(b"x") * 3)
-    await until(lambda: echoes.heard)
+    await until(lambda: echoes.received)
     echoes.end_of_the_last.close(1001, "server shutting down")
     assert (await reader.readexactly(24))[2:] == b"\x03\xe9server shutting down"
     writer.write(close(1001))
     assert await reader.read() == b""
     writer.close()
-    await until(lambda: echoes.over)
-    assert (len(echoes.heard), echoes.left, echoes.over) == (1, 1, 1)
+    await until(lambda: echoes.ended)
+    assert (len(echoes.received), echoes.cancelled, echoes.ended) == (1, 1, 1)
 
 
-async def test_the_clients_close_counts_though_it_came_before_ours_and_waits_behind_a_message(echoes: Echoes) -> None:
+async def test_a_clients_close_queued_behind_a_message_answers_our_close(echoes: Echoes) -> None:
     echoes.hold = asyncio.Event()
     reader, writer = await echoes.open()
     writer.write(text(b"x") * 2 + close(1001))
-    await until(lambda: echoes.heard and echoes.end_of_the_last.unread)
+    await until(lambda: echoes.received and echoes.end_of_the_last.unread)
     echoes.end_of_the_last.close(1001, "")
-    async with asyncio.timeout(5):  # and not until the time for answering is over
+    async with asyncio.timeout(5):  # without waiting for the close timeout
         assert await reader.read() == b"\x88\x02\x03\xe9"
     writer.close()
-    await until(lambda: echoes.over)
-    assert echoes.heard == [b"x"]
+    await until(lambda: echoes.ended)
+    assert echoes.received == [b"x"]
 
 
-async def test_finishing_is_cancelled_when_the_client_is_gone_before_the_peer_is_told(echoes: Echoes) -> None:
+async def test_finish_is_cancelled_before_end_is_called_when_the_client_disconnects(echoes: Echoes) -> None:
     echoes.hold = asyncio.Event()
     _, writer = await echoes.open()
     writer.write(text(b"x") + text(b"never begun"))
-    await until(lambda: echoes.heard)
+    await until(lambda: echoes.received)
     writer.transport.abort()
-    await until(lambda: echoes.over)
-    assert (echoes.heard, echoes.left_before_the_end, echoes.over) == ([b"x"], 1, 1)
+    await until(lambda: echoes.ended)
+    assert (echoes.received, echoes.cancelled_before_the_end, echoes.ended) == ([b"x"], 1, 1)
 
 
 @pytest.mark.parametrize("fault", ["bug", "gives up"])
-async def test_a_fault_in_finishing_drops_the_connection_and_is_logged(
+async def test_an_error_in_finish_drops_the_connection_and_is_logged(
     echoes: Echoes, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     echoes.hold = asyncio.Event()
@@ -246,15 +246,15 @@ async def test_a_fault_in_finishing_drops_the_connection_and_is_logged(
     writer.write(text(fault.encode()))
     with pytest.raises(ConnectionError):
         assert await reader.read() == b""
-        raise ConnectionResetError  # an event loop may tell a reset as an end
+        raise ConnectionResetError  # an event loop may report a reset as an end
     (record,) = caplog.records
     assert record.getMessage().startswith("connection dropped") and vars(record)["connection"] == "1"
     assert ("ZeroDivisionError" in caplog.text) == (fault == "bug")
     writer.close()
-    await until(lambda: echoes.over)
+    await until(lambda: echoes.ended)
 
 
-# --- A client that does not read, says nothing, or goes ---
+# --- Clients that do not read, are silent, or disconnect ---
 
 
 async def test_reading_pauses_while_a_client_does_not_read_its_pongs(echoes: Echoes) -> None:
@@ -269,7 +269,7 @@ async def test_reading_pauses_while_a_client_does_not_read_its_pongs(echoes: Ech
     writer.close()
 
 
-async def test_a_client_that_does_not_answer_our_close_is_cut_off(echoes: Echoes) -> None:
+async def test_a_client_that_does_not_answer_our_close_is_dropped(echoes: Echoes) -> None:
     echoes.settings = EndSettings(close_timeout=0.1)
     reader, writer = await echoes.open()
     writer.write(text(b"x"))
@@ -277,11 +277,11 @@ async def test_a_client_that_does_not_answer_our_close_is_cut_off(echoes: Echoes
     echoes.end_of_the_last.close(1008, "slow reader" * 20)
     (answer,) = parse_all(await reader.read())
     assert answer.payload == b"\x03\xf0" + (b"slow reader" * 20)[:123]
-    await until(lambda: echoes.over)
+    await until(lambda: echoes.ended)
     writer.close()
 
 
-async def test_after_a_broken_frame_our_close_arrives_though_the_client_goes_on_sending(echoes: Echoes) -> None:
+async def test_our_close_after_an_invalid_frame_arrives_while_the_client_keeps_sending(echoes: Echoes) -> None:
     reader, writer = await echoes.open()
     writer.write(frame(3) + text(bytes(1 << 20)) * 3)
     (answer,) = parse_all(await reader.read())
@@ -289,11 +289,11 @@ async def test_after_a_broken_frame_our_close_arrives_though_the_client_goes_on_
     writer.write(text(bytes(1 << 20)))
     await writer.drain()
     writer.close()
-    await until(lambda: echoes.over)
-    assert echoes.heard == []
+    await until(lambda: echoes.ended)
+    assert echoes.received == []
 
 
-async def test_a_client_that_leaves_without_a_word_is_no_matter(
+async def test_a_client_that_disconnects_without_a_close_is_cleaned_up(
     server: ChatServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)

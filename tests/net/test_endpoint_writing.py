@@ -1,4 +1,4 @@
-"""Writing straight to the socket: in order with what the transport writes, and never to what is another's by now."""
+"""Direct writes to the socket: in order with the transport's writes, and never to a reused descriptor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [
 
 
 class Silent:
-    """A peer that says nothing."""
+    """A peer that never sends."""
 
     def receive(self, data: bytes, text: bool) -> bool:
         return True
@@ -35,7 +35,7 @@ class Silent:
 
 
 class Former(asyncio.Protocol):
-    """The protocol that had the connection before the WebSocket's end took it over."""
+    """The connection's protocol before the WebSocket's end took it over."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -92,7 +92,7 @@ async def pair() -> AsyncIterator[Pair]:
     await pair.close()
 
 
-async def test_what_is_written_either_way_arrives_in_the_order_of_writing_however_slowly_it_is_read(pair: Pair) -> None:
+async def test_direct_and_transport_writes_arrive_in_order_at_a_slow_reader(pair: Pair) -> None:
     fanout = Fanout(SlowReaderPolicy(max_buffered=1 << 30))
     expected, ways = bytearray(), set[bool]()
 
@@ -107,10 +107,10 @@ async def test_what_is_written_either_way_arrives_in_the_order_of_writing_howeve
         del expected[:size]
 
     for number in range(60):
-        send(b"%06d" % number * 100_000)  # the kernel takes some of these, then part of one, then none
+        send(b"%06d" % number * 100_000)  # the kernel accepts some of these, then part of one, then none
         if number % 3 == 0:
             await read(50_000)
-        if number % 20 == 0:  # the client catches up, and the next goes directly again
+        if number % 20 == 0:  # the client catches up, and the next write is direct again
             await read(len(expected))
             send(b"directly")
     assert ways == {True, False}
@@ -118,7 +118,7 @@ async def test_what_is_written_either_way_arrives_in_the_order_of_writing_howeve
     fanout.close()
 
 
-async def test_there_is_no_descriptor_while_something_waits_nor_once_the_connection_is_lost(pair: Pair) -> None:
+async def test_the_descriptor_is_none_while_data_is_buffered_and_after_the_connection_closes(pair: Pair) -> None:
     reader = pair.reader
     assert reader.descriptor is not None
     reader.write(bytes(20_000_000))
@@ -129,11 +129,11 @@ async def test_there_is_no_descriptor_while_something_waits_nor_once_the_connect
         await asyncio.sleep(0.01)
     assert reader.descriptor is None
     await asyncio.sleep(0)
-    reader.try_directly()
+    reader.update_descriptor()
     assert reader.descriptor is None
 
 
-async def test_a_lost_connection_loses_its_descriptor_before_another_can_have_its_number(pair: Pair) -> None:
+async def test_a_closed_connection_gives_up_its_descriptor_before_the_number_is_reused(pair: Pair) -> None:
     number = pair.reader.descriptor or 0
     seen: list[int | None] = []
 
@@ -147,7 +147,7 @@ async def test_a_lost_connection_loses_its_descriptor_before_another_can_have_it
     assert seen == [None]
 
 
-async def test_a_connection_about_to_close_is_not_written_to_directly_even_when_it_has_drained(pair: Pair) -> None:
+async def test_a_closing_connection_has_no_descriptor_even_after_it_drains(pair: Pair) -> None:
     reader = pair.reader
     reader.write(bytes(5_000_000))
     reader.close(1000, "")
@@ -156,7 +156,7 @@ async def test_a_connection_about_to_close_is_not_written_to_directly_even_when_
     assert await pair.client[0].readexactly(4) == b"\x88\x02\x03\xe8"
 
 
-async def test_whoever_had_the_connection_before_is_told_of_its_buffer_and_its_end(pair: Pair) -> None:
+async def test_the_previous_protocol_is_notified_of_buffering_and_of_the_close(pair: Pair) -> None:
     pair.reader.write(bytes(20_000_000))
     draining = asyncio.create_task(pair.reader.drained())
     assert len(await pair.client[0].readexactly(20_000_000)) == 20_000_000
@@ -167,7 +167,7 @@ async def test_whoever_had_the_connection_before_is_told_of_its_buffer_and_its_e
     assert pair.former.told[-1] == "lost"
 
 
-async def test_who_waits_for_the_buffer_to_drain_goes_on_when_the_connection_is_lost(pair: Pair) -> None:
+async def test_drained_returns_when_the_connection_is_lost(pair: Pair) -> None:
     pair.reader.write(bytes(20_000_000))
     draining = asyncio.create_task(pair.reader.drained())
     await asyncio.sleep(0)

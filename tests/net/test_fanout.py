@@ -1,4 +1,4 @@
-"""The fan-out by itself, writing to sinks that keep what they get; the tests of the room run it on sockets."""
+"""The fan-out on its own, with sinks in memory; the room's tests use it on sockets."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatlab.net.fanout import Behind, Fanout, Group, Meter, SlowReaderPolicy
+from chatlab.net.fanout import Fanout, Group, Lagging, Meter, SlowReaderPolicy
 
 
 class Reader:
-    """A sink in memory. With `stalled`, the "kernel" takes nothing, and what is written waits."""
+    """A sink in memory. With `stalled`, the "kernel" accepts nothing, and writes are buffered."""
 
     descriptor: int | None = None
 
@@ -74,7 +74,7 @@ async def turn() -> None:
     await asyncio.sleep(0)
 
 
-async def test_what_is_sent_in_one_turn_is_written_once_to_each() -> None:
+async def test_messages_sent_in_one_loop_turn_are_written_once_per_sink() -> None:
     fanout = Fanout()
     a, b = Reader(), Reader()
     group = grouped(fanout, a, b)
@@ -87,7 +87,7 @@ async def test_what_is_sent_in_one_turn_is_written_once_to_each() -> None:
     assert fanout.counters.bytes == 2 * len(b"one two three")
 
 
-async def test_what_is_sent_in_another_turn_is_another_write() -> None:
+async def test_messages_sent_in_different_loop_turns_are_written_separately() -> None:
     fanout = Fanout()
     a = Reader()
     group = grouped(fanout, a)
@@ -98,7 +98,7 @@ async def test_what_is_sent_in_another_turn_is_another_write() -> None:
     assert a.writes == [b"one", b"two"]
 
 
-async def test_a_flush_does_not_wait_for_the_turn_to_end() -> None:
+async def test_flush_writes_immediately() -> None:
     fanout = Fanout()
     a = Reader()
     group = grouped(fanout, a)
@@ -109,7 +109,7 @@ async def test_a_flush_does_not_wait_for_the_turn_to_end() -> None:
     assert a.writes == [b"now"]
 
 
-async def test_one_reader_of_several_groups_gets_all_in_the_order_it_was_sent_and_in_one_write() -> None:
+async def test_a_reader_in_several_groups_gets_all_messages_in_order_in_one_write() -> None:
     fanout = Fanout()
     a, b = Reader(), Reader()
     both, only_a = grouped(fanout, a, b), grouped(fanout, a)
@@ -122,7 +122,7 @@ async def test_one_reader_of_several_groups_gets_all_in_the_order_it_was_sent_an
     assert b.writes == [b"1 3 "]
 
 
-async def test_who_joins_gets_what_is_sent_from_then_on_and_who_leaves_what_was_sent_until_then() -> None:
+async def test_a_reader_gets_exactly_the_messages_sent_while_it_is_a_member() -> None:
     fanout = Fanout()
     stayer, leaver, joiner = Reader(), Reader(), Reader()
     group = grouped(fanout, stayer, leaver)
@@ -136,7 +136,7 @@ async def test_who_joins_gets_what_is_sent_from_then_on_and_who_leaves_what_was_
     assert b"".join(joiner.writes) == b"after"
 
 
-async def test_discarding_who_is_not_in_does_nothing() -> None:
+async def test_discarding_a_sink_that_is_not_a_member_does_nothing() -> None:
     fanout = Fanout()
     group = grouped(fanout, inside := Reader())
     group.discard(Reader())
@@ -145,7 +145,7 @@ async def test_discarding_who_is_not_in_does_nothing() -> None:
     assert inside in group
 
 
-async def test_a_reader_whose_write_raises_is_dropped_and_the_others_get_theirs(
+async def test_a_reader_whose_write_raises_is_dropped_and_the_others_are_served(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     fanout = Fanout()
@@ -160,7 +160,7 @@ async def test_a_reader_whose_write_raises_is_dropped_and_the_others_get_theirs(
     assert "broken dropped: write failed: RuntimeError('this transport is broken')" in caplog.text
 
 
-async def test_a_reader_that_falls_behind_the_buffer_is_closed_by_the_policy_and_then_aborted(
+async def test_a_reader_over_the_buffer_limit_is_closed_and_then_aborted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     fanout = Fanout(SlowReaderPolicy(max_buffered=10, drain_seconds=0.02, code=1013, reason="too slow"))
@@ -171,7 +171,7 @@ async def test_a_reader_that_falls_behind_the_buffer_is_closed_by_the_policy_and
         await turn()
     assert slow.closed == (1013, "too slow: 24 bytes unread")
     assert slow.closes == 1
-    assert slow.writes == [b"12345678"] * 3  # the write that found more than 10 waiting was the last
+    assert slow.writes == [b"12345678"] * 3  # the last write was the one that found more than 10 bytes buffered
     assert quick.writes == [b"12345678"] * 5
     async with asyncio.timeout(5):
         await slow.gone.wait()
@@ -194,7 +194,7 @@ async def test_a_reader_that_drains_in_time_is_not_aborted() -> None:
     assert (fanout.counters.slow, fanout.counters.aborted) == (1, 0)
 
 
-async def test_one_burst_larger_than_the_buffer_is_nobodys_fault() -> None:
+async def test_a_single_burst_over_the_buffer_limit_does_not_make_a_reader_slow() -> None:
     fanout = Fanout(SlowReaderPolicy(max_buffered=10))
     slow = Reader(stalled=True)
     group = grouped(fanout, slow)
@@ -205,7 +205,7 @@ async def test_one_burst_larger_than_the_buffer_is_nobodys_fault() -> None:
     fanout.close()
 
 
-async def test_a_reader_that_stalls_is_noticed_when_nothing_more_is_sent() -> None:
+async def test_a_stalled_reader_is_noticed_without_further_messages() -> None:
     fanout = Fanout(SlowReaderPolicy(max_buffered=1000, max_seconds=0.04))
     slow = Reader(stalled=True)
     grouped(fanout, slow).send(b"12345678")
@@ -216,7 +216,7 @@ async def test_a_reader_that_stalls_is_noticed_when_nothing_more_is_sent() -> No
     fanout.close()
 
 
-async def test_a_reader_that_has_caught_up_is_no_longer_watched() -> None:
+async def test_a_reader_that_catches_up_is_not_slow() -> None:
     fanout = Fanout(SlowReaderPolicy(max_seconds=0.04))
     slow = Reader(stalled=True)
     group = grouped(fanout, slow)
@@ -231,19 +231,19 @@ async def test_a_reader_that_has_caught_up_is_no_longer_watched() -> None:
     assert slow.closed is None
 
 
-def test_waiting_is_counted_from_the_oldest_byte_so_a_steady_reader_with_a_full_buffer_is_not_slow() -> None:
-    behind = Behind(given=100, mark=100, since=0.0)
-    behind.update(given=50, waiting=100, now=1.0)  # 50 taken of the first 100
-    assert behind.since == 0.0
-    behind.update(given=50, waiting=100, now=2.0)  # 100 taken: all that waited at 0.0
-    assert behind.since == 2.0
-    behind.update(given=0, waiting=1, now=3.0)  # 199 taken, 200 were given by 2.0
-    assert behind.since == 2.0
-    behind.update(given=0, waiting=0, now=4.0)
-    assert behind.since == 4.0
+def test_lag_is_measured_from_the_oldest_unread_byte() -> None:
+    lagging = Lagging(written=100, mark=100, since=0.0)
+    lagging.update(written=50, buffered=100, now=1.0)  # 50 of the first 100 accepted
+    assert lagging.since == 0.0
+    lagging.update(written=50, buffered=100, now=2.0)  # 100 accepted: all that was buffered at 0.0
+    assert lagging.since == 2.0
+    lagging.update(written=0, buffered=1, now=3.0)  # 199 accepted of the 200 written by 2.0
+    assert lagging.since == 2.0
+    lagging.update(written=0, buffered=0, now=4.0)
+    assert lagging.since == 4.0
 
 
-async def test_closing_sends_what_is_queued_and_leaves_no_timer() -> None:
+async def test_closing_the_fanout_sends_queued_messages_and_leaves_no_timer() -> None:
     fanout = Fanout(SlowReaderPolicy(max_buffered=1, max_seconds=0.01, drain_seconds=0.01))
     slow, stalled = Reader(stalled=True), Reader(stalled=True)
     grouped(fanout, slow).send(b"12345678")
@@ -257,7 +257,7 @@ async def test_closing_sends_what_is_queued_and_leaves_no_timer() -> None:
     assert stalled.closed is None
 
 
-async def test_the_log_is_quiet_while_everybody_keeps_up(caplog: pytest.LogCaptureFixture) -> None:
+async def test_nothing_is_logged_while_all_readers_keep_up(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     fanout = Fanout()
     group = grouped(fanout, Reader(), Reader())
@@ -267,7 +267,7 @@ async def test_the_log_is_quiet_while_everybody_keeps_up(caplog: pytest.LogCaptu
     assert "chatlab" not in caplog.text
 
 
-def test_a_meter_tells_the_rate_of_the_last_whole_seconds() -> None:
+def test_a_meter_reports_the_rate_over_the_last_whole_seconds() -> None:
     now = int(time.monotonic())
     meter = Meter(seconds=3, slots={now - 9: 1000, now - 2: 30, now - 1: 60, now + 60: 5})
     assert meter.rate() in {30.0, 20.0}  # 20 if a second has just ended
@@ -290,12 +290,12 @@ Step = tuple[str, int, int]
         max_size=40,
     )
 )
-def test_whatever_comes_goes_and_is_sent_each_gets_what_was_sent_to_it_in_order(steps: list[Step]) -> None:
+def test_under_random_joins_leaves_and_sends_each_sink_gets_its_messages_in_order(steps: list[Step]) -> None:
     asyncio.run(compare_with_a_model(steps))
 
 
 async def compare_with_a_model(steps: list[Step]) -> None:
-    """The model: bytes appended at once to each who is in."""
+    """The model: bytes appended immediately to each member."""
     fanout = Fanout()
     readers = [Reader() for _ in range(4)]
     groups: list[Group[Reader]] = [fanout.group() for _ in range(3)]

@@ -1,4 +1,4 @@
-"""What all clients of a server make it hold is added up, and the one that holds most gives way."""
+"""The octets that all clients of a server make it hold are added up, and the largest holder is dropped."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from chatlab.net.held import Held
+from chatlab.net.held import HeldOctets
 
 log = logging.getLogger("chatlab.tests.held")
 
@@ -15,35 +15,35 @@ class Client:
     def __init__(self) -> None:
         self.told = ""
 
-    def give_up(self, reason: str) -> None:
+    def drop(self, reason: str) -> None:
         self.told = reason
 
 
-def test_who_holds_most_gives_way_and_the_others_stay() -> None:
-    held, small, large, late = Held(log, limit=100), Client(), Client(), Client()
-    held.note(small, 20)
-    held.note(large, 70)
-    held.note(late, 11)
+def test_the_largest_holder_is_dropped_and_the_others_stay() -> None:
+    held, small, large, late = HeldOctets(log, limit=100), Client(), Client(), Client()
+    held.update(small, 20)
+    held.update(large, 70)
+    held.update(late, 11)
     assert (small.told, late.told) == ("", "") and "unfinished" in large.told
-    assert (held.total, held.given_up) == (31, 1)
+    assert (held.total, held.dropped) == (31, 1)
 
 
-def test_the_same_client_is_counted_once_and_forgotten_when_it_is_done() -> None:
-    held, one = Held(log, limit=100), Client()
+def test_a_client_is_counted_once_and_forgotten_when_it_holds_nothing() -> None:
+    held, one = HeldOctets(log, limit=100), Client()
     for size in (10, 50, 100, 0):
-        held.note(one, size)
+        held.update(one, size)
         assert held.total == size
     assert one.told == ""
 
 
-def test_one_alone_that_holds_too_much_gives_way() -> None:
-    held, one = Held(log, limit=100), Client()
-    held.note(one, 101)
+def test_a_single_holder_over_the_limit_is_dropped() -> None:
+    held, one = HeldOctets(log, limit=100), Client()
+    held.update(one, 101)
     assert one.told and held.total == 0
 
 
-def test_a_thousand_who_give_way_are_few_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    held = Held(log, limit=10)
+def test_a_thousand_dropped_holders_make_few_log_lines(caplog: pytest.LogCaptureFixture) -> None:
+    held = HeldOctets(log, limit=10)
     for _ in range(1000):
-        held.note(Client(), 11)
-    assert len(caplog.records) <= 10 and held.given_up == 1000
+        held.update(Client(), 11)
+    assert len(caplog.records) <= 10 and held.dropped == 1000

@@ -1,4 +1,4 @@
-"""Every server of the package judges an upgrade by one rule: the same request gets the same answer everywhere."""
+"""Every server of the package applies one rule to upgrades: the same request gets the same answer everywhere."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ SERVERS: dict[str, tuple[Start, str]] = {
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", KEY)
 OWN = "127.0.0.1:PORT"
-CLASS = "https://class.example"  # the origin that the servers below are told to let in
+CLASS = "https://class.example"  # the origin that the servers below allow
 
 
 async def ask(port: int, path: str, *lines: str) -> int:
-    """Send a GET with these header lines; PORT stands for the server's. Return the status of the answer."""
+    """Send a GET with these header lines; PORT is replaced by the server's port. Return the status."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = "\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""]).replace("PORT", str(port))
     writer.write(head.encode())
@@ -83,14 +83,14 @@ async def servers() -> AsyncIterator[list[tuple[str, int, str]]]:
         ([f"Host: {OWN}", "Upgrade: websocket", "Connection: keep-alive, upgrade", *UPGRADE[2:]], 101),
     ],
 )
-async def test_one_request_gets_one_answer(
+async def test_every_server_answers_a_request_alike(
     servers: list[tuple[str, int, str]], lines: Sequence[str], status: int
 ) -> None:
     answers = {name: await ask(port, path, *lines) for name, port, path in servers}
     assert answers == dict.fromkeys(SERVERS, status)
 
 
-async def test_another_version_is_answered_with_the_one_that_is_spoken(servers: list[tuple[str, int, str]]) -> None:
+async def test_every_server_answers_an_unsupported_version_with_version_13(servers: list[tuple[str, int, str]]) -> None:
     for name, port, path in servers:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *UPGRADE[:2], "Sec-WebSocket-Version: 8", KEY, "", ""]
@@ -103,7 +103,7 @@ async def test_another_version_is_answered_with_the_one_that_is_spoken(servers: 
 
 
 @pytest.mark.parametrize("name", ["info", "0/s/eventsource"])
-async def test_sockjs_over_plain_http_judges_origins_in_the_same_way(name: str) -> None:
+async def test_sockjs_over_http_applies_the_same_origin_rule(name: str) -> None:
     async with await start_chat(origins=[CLASS]) as server:
 
         async def answered(*lines: str) -> int:

@@ -1,4 +1,4 @@
-"""What chatlab rests on in the library `websockets`, and that its servers stop in time whatever their clients do."""
+"""What chatlab relies on in the `websockets` library, and that servers stop in time whatever their clients do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def nothing(connection: ServerConnection) -> None:
     await connection.wait_closed()
 
 
-async def test_a_connections_transport_is_known_from_its_first_moment_to_its_last() -> None:
+async def test_a_connections_transport_is_known_from_accept_to_close() -> None:
     transports = Transports()
     async with serve(nothing, "127.0.0.1", 0, create_connection=transports.connection_class(4096)) as server:
         port = server.sockets[0].getsockname()[1]
@@ -38,7 +38,7 @@ async def test_a_connections_transport_is_known_from_its_first_moment_to_its_las
         assert transports.buffered(connection) == 0
 
 
-async def test_what_waits_for_a_client_that_does_not_read_is_counted() -> None:
+async def test_bytes_buffered_for_a_client_that_stops_reading_are_counted() -> None:
     transports = Transports()
     async with serve(
         nothing, "127.0.0.1", 0, create_connection=transports.connection_class(4096), compression=None
@@ -54,7 +54,7 @@ async def test_what_waits_for_a_client_that_does_not_read_is_counted() -> None:
             await asyncio.wait([sending])
 
 
-async def test_a_client_that_answers_the_close_is_not_waited_for() -> None:
+async def test_shutdown_does_not_wait_after_a_client_answers_the_close() -> None:
     transports = Transports()
     server = await serve(nothing, "127.0.0.1", 0, create_connection=transports.connection_class())
     async with connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/") as client:
@@ -70,7 +70,7 @@ Start = Callable[..., Awaitable[Any]]
 
 
 @pytest.mark.parametrize("start", [echo.start, echo.start_by_hand, room.start, room.start_as_in_the_article])
-async def test_no_server_takes_longer_to_stop_than_it_says(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_server_stops_within_its_time_limit(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatlab.room.server.SHUTDOWN_SECONDS", SECONDS)
     monkeypatch.setattr("chatlab.room.article.SHUTDOWN_SECONDS", SECONDS)
     server = await start(close_timeout=SECONDS) if start in (echo.start, echo.start_by_hand) else await start()

@@ -1,4 +1,4 @@
-"""The article's room: what it promises (C11 to C16), and how it breaks (F8, F9), beside the room that holds."""
+"""The article's room: what it promises (C11 to C16), and how it fails (F8, F9), compared with the robust room."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_c13_sessions_come_while_the_registry_is_read() -> None:
             assert await receive(speaker) == [f"Server received: {sent}"]
             sent += 1
         await asyncio.gather(*visits)
-        # Sessions that go are another matter: see the dead session below.
+        # For sessions that close, see the dead session below.
 
 
 async def test_c14_every_text_goes_to_every_session_the_senders_too() -> None:
@@ -114,7 +114,7 @@ async def test_shutdown_closes_every_session_with_1001() -> None:
 
 
 async def fill_up(speaker: ClientConnection, patience: float) -> int:
-    """Send until no echo comes back within `patience` seconds; how many did. At most 60, for a room that holds."""
+    """Send until no echo arrives within `patience` seconds; return their number, at most 60 (in a robust room)."""
     for echoed in range(60):
         await speaker.send("x" * 5000)
         try:
@@ -145,7 +145,7 @@ async def test_f8_one_session_that_does_not_read_stops_everybodys_messages() -> 
             assert first.close_code == 1011
 
 
-async def test_f8_the_room_that_holds_goes_on() -> None:
+async def test_f8_the_robust_room_keeps_delivering_despite_a_stalled_session() -> None:
     async with await room.start(send_buffer=SMALL) as server, enter(server) as first:
         with await RawMember.join(server.url, receive_buffer=SMALL):
             await sessions(server, 2)
@@ -178,7 +178,7 @@ async def test_f8_one_dead_session_in_the_registry_costs_the_sender_its_connecti
     assert "connection handler failed" in caplog.text
 
 
-async def test_f8_in_the_room_that_holds_a_dead_session_costs_nobody_anything() -> None:
+async def test_f8_a_dead_session_in_the_robust_room_costs_nobody_their_connection() -> None:
     async with await room.start() as server, enter(server) as sender:
         dying = await RawMember.join(server.url)
         await sessions(server, 2)

@@ -23,16 +23,16 @@ LINES = [
 
 
 @pytest.mark.parametrize(("line", "parts"), LINES)
-def test_a_line_is_taken_apart(line: str, parts: Parts) -> None:
+def test_a_line_is_split_into_its_parts(line: str, parts: Parts) -> None:
     assert parts_of(line) == parts
 
 
-def test_the_parts_are_short_json() -> None:
+def test_parts_are_encoded_without_missing_fields() -> None:
     assert msgspec.json.encode(Parts("text", sender="Ana", text="")) == b'{"kind":"text","from":"Ana","text":""}'
     assert msgspec.json.encode(Parts("you", name="Ana")) == b'{"kind":"you","name":"Ana"}'
 
 
-def test_no_character_of_unicode_ends_a_line_or_is_a_control_in_what_comes_through() -> None:
+def test_no_unicode_character_can_break_a_line_or_pass_as_a_control() -> None:
     for number in range(sys.maxunicode + 1):
         if 0xD800 <= number < 0xE000:
             continue
@@ -55,12 +55,12 @@ BIDI_CONTROLS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
         ("👩‍👩‍👧", "👩‍👩‍👧"),
     ],
 )
-def test_what_is_shown_instead(text: str, shown: str) -> None:
+def test_line_breaks_and_controls_are_replaced(text: str, shown: str) -> None:
     assert one_line(text) == shown
 
 
-def test_no_name_ends_before_its_line_does() -> None:
-    """Whatever a name holds that is let in, a line with it is taken apart into that name and the text."""
+def test_no_name_contains_a_separator_of_the_line() -> None:
+    """Check that a line with any accepted name splits into that name and the text."""
     for number in range(sys.maxunicode + 1):
         if 0xD800 <= number < 0xE000:
             continue
@@ -72,5 +72,5 @@ def test_no_name_ends_before_its_line_does() -> None:
 
 
 @pytest.mark.parametrize(("text", "name"), [("", None), ("  ", None), (" a \u3000 b ", "a b"), ("e\u0301", "é")])
-def test_a_name_is_brought_into_its_form(text: str, name: str | None) -> None:
+def test_a_name_is_normalised(text: str, name: str | None) -> None:
     assert required_name(text) == name

@@ -1,4 +1,4 @@
-"""The room that holds, on real sockets: what members see, who may come in, and who is shown out."""
+"""The robust room on real sockets: what members receive, which clients are admitted, and which are closed."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.frames import Frame, Opcode
 
 from chatlab import room
+from chatlab.limits import RateLimit
 from chatlab.net.fanout import SlowReaderPolicy
 from chatlab.room.metrics import Departure
-from chatlab.room.room import TURN, Allowance, RateLimit, Room, texts_in
+from chatlab.room.room import TURN, Room, texts_in
 from chatlab.room.server import RoomServer
 from tests.support import conversation
 from tests.support.raw_member import RawMember
 
-TIMEOUT = 10.0  # for what should take milliseconds
+TIMEOUT = 10.0  # for operations that should take milliseconds
 
 
 def enter(server: RoomServer, name: str | None = None, **options: object) -> connect:
-    """A member who always reads on (max_queue): else it would not see the answer to its own close."""
+    """Return a member that never stops reading (max_queue), or it would not see the answer to its own Close."""
     return connect(server.join_url(name), compression=None, proxy=None, max_queue=None, **options)  # type: ignore[arg-type]  # passed on
 
 
 async def receive(member: ClientConnection, count: int) -> list[str]:
-    """The next `count` lines a member sees."""
+    """Return the next `count` lines a member receives."""
     async with asyncio.timeout(TIMEOUT):
         return [str(await member.recv()) for _ in range(count)]
 
@@ -45,15 +46,15 @@ async def until(condition: Callable[[], object], what: str) -> None:
         raise AssertionError(f"not within {TIMEOUT:g} s: {what}") from None
 
 
-def the_room(server: RoomServer) -> Room:
+def room_of(server: RoomServer) -> Room:
     assert isinstance(server.room, Room)
     return server.room
 
 
-# --- What members see ---
+# --- What members receive ---
 
 
-async def test_every_text_goes_to_everybody_its_sender_too() -> None:
+async def test_every_text_reaches_all_members_including_its_sender() -> None:
     async with await room.start() as server, enter(server) as a, enter(server) as b:
         await a.send("hello")
         assert await receive(a, 1) == await receive(b, 1) == ["Server received: hello"]
@@ -61,14 +62,14 @@ async def test_every_text_goes_to_everybody_its_sender_too() -> None:
         assert await receive(a, 1) == await receive(b, 1) == ["Server received: 안녕하세요 👋"]
 
 
-async def test_an_empty_text_and_one_with_line_ends_are_texts_too() -> None:
+async def test_empty_texts_and_texts_with_line_breaks_are_delivered() -> None:
     async with await room.start() as server, enter(server) as a:
         await a.send("")
         await a.send("one\n* two\n")
         assert await receive(a, 2) == ["Server received: ", "Server received: one↵* two↵"]
 
 
-async def test_members_with_names_are_announced_and_named() -> None:
+async def test_named_members_are_announced_and_their_texts_show_the_name() -> None:
     async with await room.start() as server, enter(server) as nobody:
         async with enter(server, "Ana") as ana:
             await ana.send("hi")
@@ -80,7 +81,7 @@ async def test_members_with_names_are_announced_and_named() -> None:
         ]
 
 
-async def test_a_name_is_taken_once_however_it_is_written_and_free_again_afterwards() -> None:
+async def test_lookalike_names_are_unique_and_free_again_after_leaving() -> None:
     async with await room.start() as server:
         async with enter(server, "Ana") as first, enter(server, "ANA") as second, enter(server, "  ana ") as third:
             assert (await receive(second, 1), await receive(third, 1)) == (
@@ -110,7 +111,7 @@ async def test_a_name_that_could_be_mistaken_for_something_else_is_refused(name:
         assert refused.value.response.body == f"{why}\n".encode()
 
 
-async def test_two_hundred_messages_from_four_members_at_once_come_in_one_same_order_to_all() -> None:
+async def test_concurrent_messages_from_four_members_reach_all_in_the_same_order() -> None:
     async with await room.start() as server, contextlib.AsyncExitStack() as stack:
         members = [await stack.enter_async_context(enter(server)) for _ in range(4)]
 
@@ -129,10 +130,10 @@ async def test_two_hundred_messages_from_four_members_at_once_come_in_one_same_o
             assert mine == [f"Server received: {number}.{n}" for n in range(50)]
 
 
-# --- One write for what comes in one turn ---
+# --- One write per loop turn ---
 
 
-async def test_messages_that_arrive_together_are_joined_into_one_write_for_each_member() -> None:
+async def test_messages_that_arrive_together_are_joined_into_one_write_per_member() -> None:
     async with await room.start() as server, enter(server) as reader:
         with await RawMember.join(server.url) as sender:
             await until(lambda: len(server.metrics().members) == 2, "both are in")
@@ -142,7 +143,7 @@ async def test_messages_that_arrive_together_are_joined_into_one_write_for_each_
         assert (metrics.messages, metrics.deliveries, metrics.writes) == (32, 64, 2)
 
 
-async def test_one_members_flood_leaves_the_others_their_turn() -> None:
+async def test_a_flooding_member_does_not_starve_the_others() -> None:
     async with await room.start() as server, enter(server) as reader:
         with await RawMember.join(server.url) as flooder:
             await until(lambda: len(server.metrics().members) == 2, "both are in")
@@ -151,7 +152,7 @@ async def test_one_members_flood_leaves_the_others_their_turn() -> None:
         assert server.metrics().writes >= 2 * (1000 // TURN)
 
 
-async def test_compression_is_declined_unless_asked_for_and_then_reaches_each_member_as_it_agreed() -> None:
+async def test_compression_is_off_by_default_and_otherwise_negotiated_per_member() -> None:
     async with await room.start() as server, connect(server.url, proxy=None) as offering:
         assert offering.protocol.extensions == []
     async with (
@@ -166,20 +167,20 @@ async def test_compression_is_declined_unless_asked_for_and_then_reaches_each_me
         assert await receive(compressed, 3) == await receive(plain, 3) == expected
 
 
-def test_the_texts_of_a_batch_are_found_again() -> None:
+def test_a_batch_of_frames_is_split_into_its_texts() -> None:
     texts = [b"", b"x" * 125, b"y" * 126, b"z" * 70000]
     frames = b"".join(Frame(Opcode.TEXT, text).serialize(mask=False) for text in texts)
     assert list(texts_in(frames)) == texts
 
 
-# --- Members who do not keep up, or vanish ---
+# --- Members that do not keep up, or disconnect ---
 
 # Small buffers on both sides, so that a stall shows after kilobytes, not megabytes.
 SMALL = 4096
 IMPATIENT = SlowReaderPolicy(max_buffered=50_000, drain_seconds=0.2)
 
 
-async def test_a_member_who_stalls_is_closed_then_aborted_and_delays_nobody(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_stalled_member_is_closed_then_aborted_and_delays_nobody(caplog: pytest.LogCaptureFixture) -> None:
     async with await room.start(policy=IMPATIENT, send_buffer=SMALL) as server, enter(server) as speaker:
         with await RawMember.join(server.join_url("Sloth"), receive_buffer=SMALL):
             assert await receive(speaker, 1) == ["* Sloth joined (2 here)"]
@@ -200,7 +201,7 @@ async def test_a_member_who_stalls_is_closed_then_aborted_and_delays_nobody(capl
         assert "not drained in 0.2 s" in caplog.text
 
 
-async def test_a_slow_member_who_then_reads_gets_all_it_was_sent_and_the_close_with_its_reason() -> None:
+async def test_a_slow_member_that_resumes_reading_gets_every_message_and_the_close_reason() -> None:
     patient = SlowReaderPolicy(max_buffered=50_000, drain_seconds=TIMEOUT)
     async with await room.start(policy=patient, send_buffer=SMALL) as server, enter(server) as speaker:
         with await RawMember.join(server.url, receive_buffer=SMALL) as slow:
@@ -211,7 +212,7 @@ async def test_a_slow_member_who_then_reads_gets_all_it_was_sent_and_the_close_w
                 await receive(speaker, 1)
                 sent += 1
             reading = asyncio.create_task(slow.read_to_the_end())
-            await until(lambda: not the_room(server).fanout.buffered(), "all was read")
+            await until(lambda: not room_of(server).fanout.buffered(), "all was read")
             await slow.send(conversation.close(1008))
             *texts, close = await reading
         numbers = [int(frame.payload.split(b":")[1]) for frame in texts]
@@ -222,7 +223,7 @@ async def test_a_slow_member_who_then_reads_gets_all_it_was_sent_and_the_close_w
         assert server.metrics().aborted == 0
 
 
-async def test_a_member_who_stalls_in_a_quiet_room_is_noticed_all_the_same() -> None:
+async def test_a_member_that_stalls_in_a_quiet_room_is_closed() -> None:
     policy = SlowReaderPolicy(max_seconds=0.2, drain_seconds=0.1)
     async with await room.start(policy=policy, send_buffer=SMALL) as server, enter(server) as speaker:
         with await RawMember.join(server.url, receive_buffer=SMALL):
@@ -234,7 +235,7 @@ async def test_a_member_who_stalls_in_a_quiet_room_is_noticed_all_the_same() -> 
         assert "bytes unread for 0." in server.metrics().departures[0].reason
 
 
-async def test_a_member_who_vanishes_in_the_middle_of_a_broadcast_disturbs_nobody(
+async def test_a_member_that_disconnects_during_a_broadcast_disturbs_nobody(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with await room.start() as server, enter(server) as a, enter(server) as b:
@@ -253,7 +254,7 @@ async def test_a_member_who_vanishes_in_the_middle_of_a_broadcast_disturbs_nobod
         assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_members_who_come_and_go_while_messages_flow_get_a_part_without_gap_or_repeat() -> None:
+async def test_members_that_join_and_leave_receive_a_gapless_part_of_the_messages() -> None:
     async with await room.start() as server, enter(server) as speaker:
         done = asyncio.Event()
 
@@ -303,7 +304,7 @@ async def test_a_binary_message_closes_its_sender_with_1003() -> None:
         assert str(closed.value.rcvd) == "1003 (unsupported data) this room takes text, not binary messages"
 
 
-async def test_who_sends_too_fast_is_told_so_and_the_others_do_not_see_it() -> None:
+async def test_a_message_over_the_rate_is_refused_to_its_sender_only() -> None:
     limit = RateLimit(per_second=0.001, burst=3)
     async with await room.start(rate=limit) as server, enter(server) as a, enter(server) as b:
         for n in range(5):
@@ -314,7 +315,7 @@ async def test_who_sends_too_fast_is_told_so_and_the_others_do_not_see_it() -> N
         assert await receive(b, 4) == [*passed, "Server received: each has an allowance of their own"]
 
 
-async def test_who_goes_on_flooding_is_closed_with_1008() -> None:
+async def test_a_member_that_keeps_flooding_is_closed_with_1008() -> None:
     limit = RateLimit(per_second=0.001, burst=2, patience=5)
     async with await room.start(rate=limit) as server, enter(server) as watcher:
         with await RawMember.join(server.url) as flooder:
@@ -330,20 +331,11 @@ async def test_who_goes_on_flooding_is_closed_with_1008() -> None:
         assert await receive(watcher, 1) == ["Server received: quiet again"]
 
 
-def test_an_allowance_fills_again_with_time() -> None:
-    allowance = Allowance(RateLimit(per_second=2, burst=2))
-    assert [allowance.take() for _ in range(3)] == [True, True, False]
-    allowance.at -= 1.5  # as if it had been that long: 2 tokens of the 3 go to the burst and to what was refused
-    assert [allowance.take() for _ in range(3)] == [True, True, False]
-    allowance.at -= 3600
-    assert [allowance.take() for _ in range(3)] == [True, True, False]
-
-
-# --- Who may come in ---
+# --- Admission ---
 
 
 async def join_from(server: RoomServer, origin: str | None) -> int:
-    """The HTTP status a handshake from a page of `origin` is answered with."""
+    """Return the HTTP status of a handshake from a page of `origin`."""
     try:
         async with connect(server.join_url(), origin=origin, compression=None, proxy=None):  # type: ignore[arg-type]  # a str
             return 101
@@ -351,7 +343,7 @@ async def join_from(server: RoomServer, origin: str | None) -> int:
         return refused.response.status_code
 
 
-async def test_pages_of_others_are_refused_and_the_rooms_own_and_programs_are_not() -> None:
+async def test_foreign_origins_are_refused_and_own_pages_and_programs_admitted() -> None:
     async with await room.start() as server:
         assert await join_from(server, None) == 101
         assert await join_from(server, f"http://127.0.0.1:{server.port}") == 101
@@ -360,7 +352,7 @@ async def test_pages_of_others_are_refused_and_the_rooms_own_and_programs_are_no
         assert await join_from(server, "null") == 403
 
 
-async def test_origins_are_let_in_by_their_exact_name_and_all_of_them_only_where_asked_for() -> None:
+async def test_further_origins_are_admitted_by_exact_name_or_all_with_a_star() -> None:
     async with await room.start(origins=["https://class.example"]) as server:
         assert await join_from(server, "https://class.example") == 101
         assert await join_from(server, "http://class.example") == 403
@@ -376,14 +368,14 @@ async def test_two_origins_in_one_request_are_refused() -> None:
             await RawMember.join(server.url, headers="Origin: https://a.example\r\nOrigin: https://b.example\r\n")
 
 
-async def test_the_room_is_at_room_and_nowhere_else() -> None:
+async def test_the_room_is_served_at_its_path_only() -> None:
     async with await room.start() as server:
         with pytest.raises(InvalidStatus) as refused:
             await connect(server.url.replace("/room", "/chat"), proxy=None)
         assert refused.value.response.status_code == 404
 
 
-async def test_with_a_code_nobody_comes_in_without_it() -> None:
+async def test_a_room_with_a_code_admits_only_clients_that_send_it() -> None:
     async with await room.start(code="K7QX3M") as server:
         assert server.join_url("Ana").endswith("/room?name=Ana&code=K7QX3M")
         async with enter(server, "Ana") as ana, connect(f"{server.url}?code=k7qx3m", proxy=None) as b:
@@ -406,7 +398,7 @@ async def test_a_query_of_a_thousand_fields_is_refused() -> None:
 # --- Keep-alive, shutdown, metrics ---
 
 
-async def test_a_member_who_does_not_answer_pings_is_taken_out() -> None:
+async def test_a_member_that_does_not_answer_pings_is_dropped() -> None:
     async with await room.start(ping_interval=0.05, ping_timeout=0.05) as server:
         with await RawMember.join(server.join_url("Dead")) as dead:
             frames = await dead.read_to_the_end()
@@ -422,7 +414,7 @@ async def test_a_silent_member_is_pinged_and_its_latency_measured() -> None:
         assert server.metrics().members[0].latency < TIMEOUT
 
 
-async def test_a_member_that_was_closed_is_not_heard_any_more() -> None:
+async def test_messages_of_a_closed_member_are_discarded() -> None:
     async with await room.start() as server, enter(server) as watcher:
         with await RawMember.join(server.url) as member:
             await member.send(conversation.binary(b"not for a room") + conversation.text(b"too late"))
@@ -445,13 +437,13 @@ async def test_shutdown_closes_every_member_with_1001_and_frees_the_port() -> No
         assert again.port == server.port
 
 
-async def test_shutdown_does_not_wait_for_ever_for_the_stalled_the_silent_and_the_half_open(
+async def test_shutdown_is_bounded_despite_stalled_silent_and_half_open_connections(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("chatlab.room.server.SHUTDOWN_SECONDS", 0.1)
     server = await room.start(send_buffer=SMALL)
     reader, writer = await asyncio.open_connection(server.host, server.port)
-    writer.write(b"GET /room HTTP/1.1\r\nHost: x\r\n")  # and no more: a handshake that never ends
+    writer.write(b"GET /room HTTP/1.1\r\nHost: x\r\n")  # an incomplete handshake
     async with enter(server) as speaker:
         with await RawMember.join(server.url, receive_buffer=SMALL):
             await until(lambda: len(server.metrics().members) == 2, "both are in")
@@ -465,7 +457,7 @@ async def test_shutdown_does_not_wait_for_ever_for_the_stalled_the_silent_and_th
     writer.close()
 
 
-async def test_closing_twice_is_closing_once() -> None:
+async def test_closing_the_room_twice_is_safe() -> None:
     server = await room.start()
     await server.aclose()
     await server.aclose()
@@ -493,15 +485,15 @@ async def test_metrics_name_the_members_and_count_what_was_done() -> None:
         assert metrics.slow == metrics.aborted == 0
 
 
-async def test_metrics_tell_messages_a_second() -> None:
+async def test_metrics_include_messages_per_second() -> None:
     async with await room.start() as server, enter(server) as member:
         await member.send("x")
         await receive(member, 1)
         await until(lambda: server.metrics().messages_per_second > 0, "the second has ended")
-        assert server.metrics().messages_per_second == pytest.approx(1 / the_room(server).fanout.meter.seconds)
+        assert server.metrics().messages_per_second == pytest.approx(1 / room_of(server).fanout.meter.seconds)
 
 
-async def test_an_ipv6_address_stands_in_brackets() -> None:
+async def test_an_ipv6_address_is_shown_in_brackets() -> None:
     try:
         server = await room.start(host="::1")
     except OSError:

@@ -1,4 +1,4 @@
-"""Two hundred members who come and go at random under load: who stays misses nothing, and memory stays flat.
+"""Two hundred members join and leave at random under load: those that stay miss nothing, and memory is steady.
 
 CHATLAB_LOAD_SECONDS sets how long it goes on: 6 by default, 30 for a proper run.
 """
@@ -32,7 +32,7 @@ def enter(server: room.RoomServer, name: str | None = None) -> connect:
 
 
 class Stayer:
-    """A member from first to last. It sends now and then, and checks that each sender's numbers go up by one."""
+    """A member for the whole run. It sends now and then, and checks that each sender's numbers go up by one."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -49,7 +49,7 @@ class Stayer:
                 await self.connection.send(f"{self.number} {self.sent}")
                 self.sent += 1
                 await asyncio.sleep(random.random())
-            await ready.wait()  # nobody leaves before all have sent their last
+            await ready.wait()  # no member leaves before all have sent their last message
             await self.connection.send("end")
             async with asyncio.timeout(TIMEOUT):
                 await reading
@@ -68,7 +68,7 @@ class Stayer:
 
 
 async def come_and_go(server: room.RoomServer, number: int, stop: asyncio.Event) -> None:
-    """Be in for a while, be out for a while; leave politely, or vanish, with a name or without, reading or not."""
+    """Join for a while, leave for a while; close or just disconnect, with or without a name, reading or not."""
     dice = random.Random(number)
     while not stop.is_set():
         name = f"visitor {number}" if dice.random() < 0.2 else None
@@ -86,7 +86,9 @@ async def come_and_go(server: room.RoomServer, number: int, stop: asyncio.Event)
         await asyncio.sleep(dice.random())
 
 
-async def test_two_hundred_members_come_and_go_and_who_stays_misses_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_members_that_stay_miss_nothing_while_two_hundred_join_and_leave(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.WARNING)
     stop = asyncio.Event()
     ready = asyncio.Barrier(STAYING)
@@ -107,13 +109,13 @@ async def test_two_hundred_members_come_and_go_and_who_stays_misses_nothing(capl
     assert len(metrics.departures) == DEPARTURES
     assert (metrics.slow, metrics.aborted) == (0, 0)
     assert caplog.text == ""
-    # What lives must not grow with time: at the end there is no more than there was, but for chance.
+    # The number of live objects must not grow over time, apart from chance.
     third = len(alive) // 3
     assert max(alive[-third:]) < 1.2 * max(alive[:third]), alive
 
 
 async def count_what_lives(counts: list[int]) -> None:
-    """Count the Python objects there are, ten times over the run; the members' side is among them, and as steady."""
+    """Count the live Python objects ten times during the run; the members' objects are included, and constant."""
     for _ in range(10):
         await asyncio.sleep(SECONDS / 10)
         gc.collect()

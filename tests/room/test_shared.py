@@ -1,4 +1,4 @@
-"""One room on two servers, over a broker: in memory, and on a real Redis that goes away and comes back."""
+"""One room on two servers, over a broker: in memory, and on a real Redis that is killed and restarted."""
 
 import asyncio
 import inspect
@@ -18,8 +18,8 @@ from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.errors import SubscriptionLost
 from chatlab.lab.clients import RoomClient
 from chatlab.lab.engines.engine import Engine
+from chatlab.limits import RateLimit
 from chatlab.room import shared as shared_room
-from chatlab.room.room import RateLimit
 from chatlab.room.server import RoomServer
 
 
@@ -55,7 +55,7 @@ async def test_a_text_reaches_the_members_of_both_servers_once_in_one_order(stac
     assert "Server received from Nuri: #0" in garam.received
 
 
-async def test_two_servers_on_brokers_of_their_own_are_deaf_to_each_other(stack: AsyncExitStack) -> None:
+async def test_servers_on_different_brokers_do_not_share_messages(stack: AsyncExitStack) -> None:
     servers = []
     for _ in range(2):
         broker = await stack.enter_async_context(MemoryBroker())
@@ -68,9 +68,7 @@ async def test_two_servers_on_brokers_of_their_own_are_deaf_to_each_other(stack:
     assert not any("들려요?" in text for text in nuri.received)
 
 
-async def test_over_redis_streams_it_goes_on_after_the_engine_was_killed(
-    stack: AsyncExitStack, fresh_redis: Engine
-) -> None:
+async def test_the_shared_room_recovers_after_redis_is_killed(stack: AsyncExitStack, fresh_redis: Engine) -> None:
     brokers = [await stack.enter_async_context(RedisStreamsBroker(fresh_redis.url)) for _ in range(2)]
     one, two = [await stack.enter_async_context(await shared_room.start(broker)) for broker in brokers]
     garam, nuri = await member(stack, one, "가람"), await member(stack, two, "Nuri")
@@ -83,23 +81,25 @@ async def test_over_redis_streams_it_goes_on_after_the_engine_was_killed(
 
 
 @pytest.mark.long
-async def test_over_an_engine_that_keeps_nothing_the_members_are_told(
+async def test_members_are_notified_of_possible_loss_on_an_engine_without_history(
     stack: AsyncExitStack, fresh_redis: Engine
 ) -> None:
     broker = await stack.enter_async_context(RedisPubSubBroker(fresh_redis.url))
     server = await stack.enter_async_context(await shared_room.start(broker))
     garam = await member(stack, server, "가람")
     fresh_redis.kill()
-    await garam.heard("* the other servers cannot be heard now", timeout=15)
+    await garam.heard("* the other servers cannot be reached now", timeout=15)
     await garam.send("아무도 없어요?")
     await garam.heard("! not sent: the broker does not answer", timeout=15)
     await fresh_redis.restart()
-    await garam.heard("* the other servers are heard again; what they said meanwhile may be missing", timeout=15)
+    await garam.heard("* the other servers are reachable again; messages sent meanwhile may be missing", timeout=15)
     await garam.send("다시")
     await garam.heard("Server received from 가람: 다시")
 
 
-async def test_what_the_broker_may_have_taken_is_not_called_unsent(stack: AsyncExitStack, fresh_redis: Engine) -> None:
+async def test_a_text_the_broker_may_have_stored_is_reported_as_not_confirmed(
+    stack: AsyncExitStack, fresh_redis: Engine
+) -> None:
     broker = await stack.enter_async_context(RedisStreamsBroker(fresh_redis.url, patience=0.5))
     server = await stack.enter_async_context(await shared_room.start(broker))
     garam = await member(stack, server, "가람")
@@ -113,7 +113,7 @@ async def test_what_the_broker_may_have_taken_is_not_called_unsent(stack: AsyncE
 
 
 class Interrupted(MemoryBroker):
-    """Its subscriptions can be ended as an engine ends them, and not be had again until `back` is set."""
+    """A broker whose subscriptions can be ended as by an engine, and not renewed until `back` is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Interrupted(MemoryBroker):
         self.opened[-1].end(error)
 
 
-async def test_what_was_said_while_a_subscription_was_lost_comes_after_it_where_the_engine_keeps_it(
+async def test_texts_missed_while_a_subscription_was_lost_are_delivered_from_history(
     stack: AsyncExitStack,
 ) -> None:
     broker = await stack.enter_async_context(Interrupted())
@@ -139,16 +139,16 @@ async def test_what_was_said_while_a_subscription_was_lost_comes_after_it_where_
     await garam.send("하나")
     await garam.heard("하나")
     broker.interrupt(SubscriptionLost("the engine ended it"))
-    await garam.heard("* the other servers cannot be heard now")
+    await garam.heard("* the other servers cannot be reached now")
     await broker.publish("room", b"two")
     broker.back.set()
     await garam.heard("two")
-    again = [text for text in garam.received if "heard again" in text]
-    assert again == ["* the other servers are heard again (1 here)"]
+    again = [text for text in garam.received if "reachable again" in text]
+    assert again == ["* the other servers are reachable again (1 here)"]
     assert sum("하나" in text for text in garam.received) == 1
 
 
-async def test_that_records_are_gone_is_said_to_the_members(stack: AsyncExitStack) -> None:
+async def test_members_are_notified_when_records_were_deleted(stack: AsyncExitStack) -> None:
     broker = await stack.enter_async_context(Interrupted())
     garam = await member(stack, await stack.enter_async_context(await shared_room.start(broker)), "가람")
     await garam.send("하나")
@@ -157,12 +157,12 @@ async def test_that_records_are_gone_is_said_to_the_members(stack: AsyncExitStac
     await garam.heard("two")
     broker.interrupt(SubscriptionLost("trimmed", resume=resume))
     broker.back.set()
-    await garam.heard("* the other servers are heard again; what they said meanwhile may be missing")
+    await garam.heard("* the other servers are reachable again; messages sent meanwhile may be missing")
     await broker.publish("room", b"three")
     await garam.heard("three")
 
 
-async def test_what_is_no_text_in_the_topic_does_not_end_the_hearing(stack: AsyncExitStack) -> None:
+async def test_a_record_that_is_not_text_does_not_stop_the_reader(stack: AsyncExitStack) -> None:
     broker = await stack.enter_async_context(MemoryBroker())
     garam = await member(stack, await stack.enter_async_context(await shared_room.start(broker)), "가람")
     await broker.publish("room", b"caf\xe9")
@@ -171,7 +171,7 @@ async def test_what_is_no_text_in_the_topic_does_not_end_the_hearing(stack: Asyn
     await garam.heard("next")
 
 
-async def test_the_limits_of_the_room_hold_here_too(stack: AsyncExitStack) -> None:
+async def test_a_shared_room_enforces_the_rate_limit(stack: AsyncExitStack) -> None:
     broker = await stack.enter_async_context(MemoryBroker())
     server = await stack.enter_async_context(await shared_room.start(broker, rate=RateLimit(per_second=1, burst=2)))
     garam = await member(stack, server, "가람")
@@ -180,7 +180,7 @@ async def test_the_limits_of_the_room_hold_here_too(stack: AsyncExitStack) -> No
     await garam.heard("! not sent: more than 1 messages a second")
 
 
-async def test_a_broker_that_cannot_be_read_is_said_at_the_start() -> None:
+async def test_starting_a_shared_room_fails_if_the_broker_cannot_be_read() -> None:
     broker = MemoryBroker()
     await broker.start()
     await broker.aclose()

@@ -21,7 +21,7 @@ from chatlab.chat.budgets import Budgets
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
 from chatlab.lab.until import until
-from chatlab.net.places import PlaceLimits
+from chatlab.net.places import ConnectionLimits
 from tests.support.attacks import SLACK, attacked, port_of, round_trip
 from tests.support.stomp_peer import Peer
 
@@ -123,7 +123,7 @@ async def test_who_would_take_all_descriptors_of_a_small_server_is_told_no(
 
 
 async def test_behind_a_trusted_proxy_each_member_of_the_room_has_a_share() -> None:
-    limits = PlaceLimits(connections_per_address=2)
+    limits = ConnectionLimits(connections_per_address=2)
     async with await room.start(limits=limits, trusted_proxies=["127.0.0.1"]) as server:
         for client, expected in [("192.0.2.7", [True, True, False]), ("192.0.2.8", [True])]:
             headers = {"X-Forwarded-For": f"203.0.113.9, {client}"}
@@ -174,8 +174,8 @@ async def test_a_place_is_given_back_when_its_client_has_gone(broker: MemoryBrok
     async with await chat_server.start(broker, budgets=Budgets(connections_per_address=1)) as server:
         for _ in range(5):
             async with Peer(server.url):
-                assert server.service.places.taken == 1
-            await until(lambda: not server.service.places.taken)
+                assert server.service.places.in_use == 1
+            await until(lambda: not server.service.places.in_use)
         assert server.service.places.addresses == 0
 
 
@@ -192,7 +192,7 @@ async def test_one_user_has_so_many_connections_and_no_more(broker: MemoryBroker
             )
             assert error.get("limit") == "connections-per-principal"
             assert await third.close_code() == 1008
-        await until(lambda: not server.service.principals.taken)
+        await until(lambda: not server.service.principals.in_use)
         async with Peer(server.url, "mallory"):
             pass
 
@@ -222,8 +222,8 @@ async def test_sockjs_sessions_are_connections_whichever_connection_they_come_ov
         refused = 'chatlab_refused_by_budget_total{budget="sockjs-sessions-per-address"}'
         assert await metric(server, refused) >= 1000
         assert await round_trip(peer) <= 2 * calm + SLACK
-        await until(lambda: not server.service.sockjs_places.taken, timeout=20)
-        assert server.service.places.taken == 1, "those that never CONNECT are soon gone"
+        await until(lambda: not server.service.sockjs_places.in_use, timeout=20)
+        assert server.service.places.in_use == 1, "those that never CONNECT are soon gone"
         writer.close()
 
 
@@ -242,7 +242,7 @@ async def test_a_session_over_a_websocket_that_never_connects_is_ended(broker: M
         websocket = await connect(f"{server.url}/0/abc/websocket", proxy=None)
         async with asyncio.timeout(10):
             await websocket.wait_closed()
-        await until(lambda: not server.service.places.taken)
+        await until(lambda: not server.service.places.in_use)
 
 
 async def test_an_instance_has_so_many_places_and_no_more(broker: MemoryBroker) -> None:

@@ -43,7 +43,7 @@ def fault(data: bytes, version: str | None = "1.2", limits: Limits | None = None
     return str(caught.value)
 
 
-# --- Frames, however they are cut ---
+# --- Frames, however they are split ---
 
 FRAMES = [
     (SEND, [A_SEND]),
@@ -73,7 +73,7 @@ FRAMES = [
 
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize(("data", "frames"), FRAMES)
-def test_frames_are_the_same_however_their_octets_are_cut(data: bytes, frames: list[Frame], split: Split) -> None:
+def test_frames_parse_alike_however_the_octets_are_split(data: bytes, frames: list[Frame], split: Split) -> None:
     assert parse_in_pieces(data, split) == frames
 
 
@@ -84,13 +84,13 @@ def test_a_frame_does_not_wait_for_what_follows_it(data: bytes, frames: list[Fra
     assert parser.feed(SEND[9:]) == [A_SEND]
 
 
-def test_the_first_of_repeated_headers_is_the_one() -> None:
+def test_the_first_of_repeated_headers_wins() -> None:
     (frame,) = parse(b"MESSAGE\nfoo:World\nfoo:Hello\n\n\0")
     assert frame.get("foo") == "World"
     assert frame.get("bar") is None
 
 
-def test_the_first_of_repeated_content_lengths_is_the_one() -> None:
+def test_the_first_of_repeated_content_lengths_wins() -> None:
     assert parse(b"SEND\ncontent-length:1\ncontent-length:9\n\nx\0")[0].body == b"x"
 
 
@@ -103,14 +103,14 @@ def test_a_line_end_between_frames_is_a_heart_beat() -> None:
     assert parser.feed(b"") == []
 
 
-def test_frames_before_a_fault_are_had_first() -> None:
+def test_frames_before_an_invalid_one_are_yielded_first() -> None:
     frames = Parser(version="1.2").frames(SEND + b"SEND\nnonsense\n\n\0")
     assert next(frames) == A_SEND
     with pytest.raises(StompError):
         next(frames)
 
 
-def test_the_version_may_be_settled_between_two_frames_of_one_message() -> None:
+def test_the_version_may_be_set_between_two_frames_of_one_message() -> None:
     parser = Parser()
     frames = parser.frames(b"CONNECT\nlogin:a\\cb\n\n\0SEND\nx:a\\cb\n\n\0")
     first = next(frames)
@@ -122,7 +122,7 @@ def test_the_version_may_be_settled_between_two_frames_of_one_message() -> None:
     assert second.get("x") == "a:b"
 
 
-# --- Escapes and line ends, version by version ---
+# --- Escapes and line ends by version ---
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_each_version_has_its_own_escapes(version: str, wire: bytes, value: str)
 @pytest.mark.parametrize(
     ("version", "wire"), [("1.1", rb"\r"), ("1.1", rb"\t"), ("1.2", rb"\t"), ("1.2", rb"a\ "), ("1.2", b"a\\")]
 )
-def test_an_escape_nobody_defined_is_a_fault(version: str, wire: bytes) -> None:
+def test_an_undefined_escape_is_an_error(version: str, wire: bytes) -> None:
     assert fault(b"SEND\nx:" + wire + b"\n\n\0", version).startswith("undefined escape sequence \\")
 
 
@@ -166,18 +166,18 @@ def test_a_cr_belongs_to_the_value_before_1_2() -> None:
         assert Frame("SEND", (("x", "a\r"),)).serialize(version) == b"SEND\nx:a\r\n\n\0"
 
 
-def test_a_cr_inside_a_line_is_a_fault_in_1_2() -> None:
+def test_a_cr_inside_a_line_is_an_error_in_1_2() -> None:
     assert fault(b"SEND\nx:a\rb\n\n\0") == r"carriage return inside a header line: in STOMP 1.2 it is written \r"
 
 
-def test_escape_and_unescape_are_public() -> None:
+def test_escape_and_unescape_follow_the_version() -> None:
     assert escape("a:b\r", "1.2") == r"a\cb\r"
     assert escape("a:b\r", "1.1") == "a\\cb\r"
     assert unescape(r"a\cb", "1.1") == "a:b"
     assert unescape(r"a\cb", "1.0") == r"a\cb"
 
 
-# --- Faults ---
+# --- Invalid frames ---
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_escape_and_unescape_are_public() -> None:
         (b"SEND\ncontent-length:2\n\nxyz\0", "no NUL after the 2 octets that content-length announced"),
     ],
 )
-def test_a_broken_frame_is_named(data: bytes, message: str) -> None:
+def test_an_invalid_frame_raises_an_error_that_describes_it(data: bytes, message: str) -> None:
     assert fault(data) == message
     for split in SPLITS:
         with pytest.raises(StompError):
@@ -217,7 +217,7 @@ def test_a_broken_frame_is_named(data: bytes, message: str) -> None:
         b"SEND\nreceipt:77\0",
     ],
 )
-def test_a_fault_names_the_receipt_the_frame_asked_for(data: bytes) -> None:
+def test_an_error_carries_the_receipt_of_an_unparsable_frame(data: bytes) -> None:
     with pytest.raises(StompError) as caught:
         parse(data)
     assert caught.value.receipt_id == "77"
@@ -281,11 +281,11 @@ def test_a_large_frame_in_tiny_pieces_takes_time_in_proportion() -> None:
 # --- Serializing ---
 
 
-def test_a_body_brings_its_content_length_in_octets() -> None:
+def test_a_body_adds_its_content_length_in_octets() -> None:
     assert Frame("SEND", (("a", "b"),), "안녕".encode()).serialize() == "SEND\na:b\ncontent-length:6\n\n안녕\0".encode()
     assert Frame("SEND", (), b"\0").serialize() == b"SEND\ncontent-length:1\n\n\0\0"
     padded = b"SEND\ncontent-length:005\n\nhello\0"
-    assert [frame.serialize() for frame in parse(padded)] == [padded]  # a number of octets all the same
+    assert [frame.serialize() for frame in parse(padded)] == [padded]  # leading zeros are allowed
     assert Frame("DISCONNECT").serialize() == b"DISCONNECT\n\n\0"
 
 
@@ -301,7 +301,7 @@ def test_a_body_brings_its_content_length_in_octets() -> None:
         ([("x:y", "z")], b"", "1.0", "header 'x:y' with the value 'z' cannot be written in STOMP 1.0"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_written_is_refused(
+def test_a_header_that_cannot_be_represented_is_refused(
     headers: list[tuple[str, str]], body: bytes, version: str, message: str
 ) -> None:
     with pytest.raises(LocalProtocolError) as caught:
@@ -310,7 +310,7 @@ def test_what_cannot_be_written_is_refused(
 
 
 @pytest.mark.parametrize("value", ["a\nb", "a\r", "a\0"])
-def test_connected_cannot_carry_line_ends(value: str) -> None:
+def test_connected_cannot_carry_line_breaks(value: str) -> None:
     with pytest.raises(LocalProtocolError):
         Frame("CONNECTED", (("user-name", value),)).serialize("1.2")
 
@@ -331,7 +331,7 @@ frames = st.builds(
 
 @given(st.lists(frames, max_size=4), st.sampled_from(["1.1", "1.2"]), st.integers(1, 50))
 @example([Frame("SEND", (("a", "\r"),))], "1.1", 1)
-def test_what_is_serialized_is_parsed_again_as_it_was(written: list[Frame], version: str, step: int) -> None:
+def test_parse_is_the_inverse_of_serialize(written: list[Frame], version: str, step: int) -> None:
     data = b"".join(frame.serialize(version) for frame in written)
     parser = Parser(version=version)
     read = [f for i in range(0, len(data), step) for f in parser.feed(data[i : i + step]) if isinstance(f, Frame)]
@@ -349,7 +349,7 @@ plain = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_chara
     st.sampled_from(VERSIONS),
     st.binary(max_size=9),
 )
-def test_the_quick_way_reads_what_the_careful_way_reads(
+def test_the_fast_path_and_the_full_parser_agree(
     headers: list[tuple[str, str]], body: bytes, version: str, rest: bytes
 ) -> None:
     lines = "".join(f"{name}:{value}\n" for name, value in headers if name != "content-length")
@@ -364,7 +364,7 @@ def test_the_quick_way_reads_what_the_careful_way_reads(
 # --- Messages for many subscribers ---
 
 
-def test_a_message_is_a_prefix_of_the_subscription_and_a_tail_all_share() -> None:
+def test_a_message_is_the_subscriptions_prefix_and_a_shared_tail() -> None:
     message = MessageFrame("/topic/a", "7-0", b'{"x":1}', [("content-type", "application/json")])
     assert subscription_prefix("sub-0") + message.tail() == (
         b"MESSAGE\nsubscription:sub-0\nmessage-id:7-0\ndestination:/topic/a\n"
@@ -383,14 +383,14 @@ def test_a_subscription_without_an_id_has_no_header_for_it() -> None:
     assert subscription_prefix("a:b", "1.1") == b"MESSAGE\nsubscription:a\\cb\n"
 
 
-def test_each_version_reads_a_message_in_its_own_escapes() -> None:
+def test_a_message_is_escaped_for_each_version() -> None:
     message = MessageFrame("/t", "1", b"", [("x", "a:b"), ("line\nend", "y"), ("z", "c\nd")])
     assert message.tail("1.2") == b"message-id:1\ndestination:/t\nx:a\\cb\nline\\nend:y\nz:c\\nd\n\n\0"
-    # 1.0 has no way to say a line feed: those headers stay behind, the message does not
+    # 1.0 cannot represent a line feed: such headers are left out of the message
     assert message.tail("1.0") == b"message-id:1\ndestination:/t\nx:a:b\n\n\0"
 
 
-def test_a_publisher_does_not_speak_for_the_server() -> None:
+def test_a_publisher_cannot_set_the_servers_headers() -> None:
     sent = [("destination", "/t"), ("message-id", "0"), ("subscription", "s"), ("ack", "1"), ("receipt", "r")]
     sent += [("transaction", "t"), ("content-length", "3"), ("redelivered", "x"), ("kept", "1"), ("kept", "2")]
     assert user_headers(sent) == (("kept", "1"),)

@@ -1,4 +1,4 @@
-"""Heart-beats: what two sides agree on, and when each is due."""
+"""Heart-beats: the agreed intervals, and when each is due."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chatlab.stomp.heartbeat import HeartBeat, agree, parse_heart_beat
     [
         ((0, 0), (0, 0), (0, 0)),
         ((10, 20), (0, 0), (0, 0)),
-        ((10, 20), (30, 40), (40, 30)),  # the larger figure, in each direction
+        ((10, 20), (30, 40), (40, 30)),  # the larger number, in each direction
         ((50, 60), (30, 40), (50, 60)),
         ((0, 20), (30, 40), (0, 30)),  # we cannot send
         ((10, 0), (30, 40), (40, 0)),  # we want nothing
@@ -21,14 +21,14 @@ from chatlab.stomp.heartbeat import HeartBeat, agree, parse_heart_beat
         ((10, 20), (30, 0), (0, 30)),  # they want nothing
     ],
 )
-def test_the_larger_figure_wins_and_zero_is_none(
+def test_the_larger_interval_wins_and_zero_means_no_heart_beats(
     ours: tuple[int, int], theirs: tuple[int, int], agreed: tuple[int, int]
 ) -> None:
     assert agree(ours, theirs) == agreed
     assert agree(theirs, ours) == agreed[::-1]  # both sides come to the same result
 
 
-def test_no_header_is_no_heart_beat() -> None:
+def test_a_missing_header_means_no_heart_beats() -> None:
     assert parse_heart_beat(None) == (0, 0)
     assert parse_heart_beat("10,2000") == (10, 2000)
 
@@ -39,17 +39,17 @@ def test_a_heart_beat_is_two_numbers(value: str) -> None:
         parse_heart_beat(value)
 
 
-def test_a_side_sends_before_its_interval_is_over_and_waits_for_the_other_beyond_it() -> None:
+def test_sending_is_due_before_the_interval_ends_and_receiving_after_it() -> None:
     beat = HeartBeat((1000, 2000), now=100.0)
     assert beat.send_by() == 100.8
     assert beat.receive_by() == 103.0
-    beat.sent(101.0)
-    beat.received(102.0)
+    beat.record_sent(101.0)
+    beat.record_received(102.0)
     assert beat.send_by() == 101.8
     assert beat.receive_by() == 105.0
 
 
-def test_without_heart_beats_nothing_is_ever_due() -> None:
+def test_without_heart_beats_no_deadline_is_due() -> None:
     beat = HeartBeat((0, 0), now=100.0)
     assert beat.send_by() == beat.receive_by() == float("inf")
 

@@ -26,7 +26,7 @@ CONNECT = b"CONNECT\naccept-version:%b\nhost:x\n\n\0"
 
 
 class Clock:
-    """Tells the time it was told."""
+    """A clock that is set by hand."""
 
     now = 1000.0
 
@@ -57,12 +57,12 @@ def subscribed(session: ServerSession, ack: str = "auto", id: str = "s", destina
 
 
 def fault(session: ServerSession, data: bytes) -> bytes:
-    """Feed a faulty frame; return the ERROR without its body."""
+    """Feed an invalid frame; return the ERROR without its body."""
     assert session.receive_data(data) == []
     (error,) = session.data_to_send()
     assert session.closing is not None
     assert session.closing.code == 1002
-    assert session.receive_data(b"SEND\ndestination:/t\n\n\0") == []  # nothing is heard any more
+    assert session.receive_data(b"SEND\ndestination:/t\n\n\0") == []  # later frames are ignored
     return error.partition(b"\n\n")[0]
 
 
@@ -78,11 +78,11 @@ def message_of(error: bytes) -> str:
     ("accept", "version"),
     [(None, "1.0"), ("1.0", "1.0"), ("1.0,1.1", "1.1"), ("1.0,1.1,1.2", "1.2"), ("1.2,1.1", "1.2"), ("1.2,2.0", "1.2")],
 )
-def test_the_highest_version_both_know_is_taken(accept: str | None, version: str) -> None:
+def test_the_highest_common_version_is_chosen(accept: str | None, version: str) -> None:
     assert choose_version(accept) == version
 
 
-def test_no_common_version_is_answered_with_ours() -> None:
+def test_without_a_common_version_the_error_lists_ours() -> None:
     session = ServerSession()
     assert session.receive_data(b"CONNECT\naccept-version:2.0,9.9\n\n\0") == []
     assert session.data_to_send() == [
@@ -100,7 +100,7 @@ def test_connect_is_answered_with_connected(command: str, split: Split) -> None:
     (event,) = [event for piece in split(data) for event in session.receive_data(piece)]
     assert isinstance(event, Connect)
     assert (event.login, event.passcode, event.host) == ("kim", "a:b", "x")
-    assert session.data_to_send() == []  # the application is asked first
+    assert session.data_to_send() == []  # the application must answer first
     session.connected("kim", "s1", (("extra", "yes"),))
     assert session.data_to_send() == [
         b"CONNECTED\nversion:1.2\nheart-beat:10000,20000\nserver:chatlab/1\nsession:s1\nuser-name:kim\nextra:yes\n\n\0"
@@ -109,7 +109,7 @@ def test_connect_is_answered_with_connected(command: str, split: Split) -> None:
     assert session.version == "1.2"
 
 
-def test_a_passcode_is_in_no_log_and_no_error() -> None:
+def test_a_passcode_never_appears_in_logs_or_errors() -> None:
     session = ServerSession()
     (event,) = session.receive_data(b"CONNECT\npasscode:sesame\n\n\0")
     assert "sesame" not in repr(event)
@@ -117,7 +117,7 @@ def test_a_passcode_is_in_no_log_and_no_error() -> None:
     assert b"sesame" not in b"".join(session.data_to_send())
 
 
-def test_a_text_message_is_as_good_as_a_binary_one() -> None:
+def test_text_messages_are_parsed_like_binary_ones() -> None:
     session = connected()
     event = one(session, "SEND\ndestination:/t\n\n안녕\0")  # type: ignore[arg-type]  # str is what is tested
     assert isinstance(event, Send)
@@ -126,7 +126,7 @@ def test_a_text_message_is_as_good_as_a_binary_one() -> None:
     assert b"message:text is not Unicode" in session.data_to_send()[0]
 
 
-def test_what_comes_right_behind_connect_waits_for_its_answer() -> None:
+def test_frames_that_follow_connect_are_answered_after_connected() -> None:
     session = ServerSession(heart_beat=(0, 0))
     first, second = session.receive_data(
         b"CONNECT\naccept-version:1.2\n\n\0SUBSCRIBE\nid:1\ndestination:/t\nreceipt:a\n\n\0BEGIN\ntransaction:t\nreceipt:b\n\n\0"
@@ -138,7 +138,7 @@ def test_what_comes_right_behind_connect_waits_for_its_answer() -> None:
     assert [frame.split(b"\n")[0] for frame in session.data_to_send()] == [b"CONNECTED", b"RECEIPT", b"RECEIPT"]
 
 
-def test_a_fault_right_behind_connect_ends_the_session_whatever_the_application_says() -> None:
+def test_an_error_right_after_connect_closes_the_session_even_if_it_is_accepted() -> None:
     session = ServerSession()
     (event,) = session.receive_data(CONNECT % b"1.2" + b"NONSENSE\n\n\0")
     session.connected()
@@ -147,7 +147,7 @@ def test_a_fault_right_behind_connect_ends_the_session_whatever_the_application_
     assert message_of(error) == "'NONSENSE' is not a command a client can send in STOMP 1.2"
 
 
-def test_connected_answers_a_connect_and_nothing_else() -> None:
+def test_connected_may_only_answer_a_connect() -> None:
     with pytest.raises(LocalProtocolError):
         ServerSession().connected()
     with pytest.raises(LocalProtocolError):
@@ -163,19 +163,19 @@ def test_connected_answers_a_connect_and_nothing_else() -> None:
         (b"CONNECT\nheart-beat:1\n\n\0", "heart-beat '1' is not two numbers of milliseconds, such as 10000,10000"),
     ],
 )
-def test_a_conversation_begins_with_a_sound_connect(data: bytes, message: str) -> None:
+def test_the_first_frame_must_be_a_valid_connect(data: bytes, message: str) -> None:
     error = fault(ServerSession(), data)
-    assert error.split(b"\n")[1] == b"message:" + message.encode()  # before the version is known nothing is escaped
+    assert error.split(b"\n")[1] == b"message:" + message.encode()  # nothing is escaped before the version is known
     assert b"version:1.2,1.1,1.0" in error
 
 
-def test_the_subprotocol_is_the_clients_first_that_is_ours() -> None:
+def test_the_clients_first_supported_subprotocol_is_chosen() -> None:
     assert choose_subprotocol(["mqtt", "v11.stomp", "v12.stomp"]) == "v11.stomp"
     assert choose_subprotocol(["mqtt"]) is None
     assert choose_subprotocol([]) is None
 
 
-# --- What each frame needs ---
+# --- What each frame requires ---
 
 FAULTS = [
     ("1.2", b"CONNECT\naccept-version:1.2\n\n\0", "CONNECT a second time: this session is connected already"),
@@ -221,7 +221,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("version", "data", "message"), FAULTS)
-def test_a_fault_is_answered_with_an_error_that_names_it(version: str, data: bytes, message: str) -> None:
+def test_an_invalid_frame_is_answered_with_an_error_that_describes_it(version: str, data: bytes, message: str) -> None:
     assert message_of(fault(connected(version), data)) == message
 
 
@@ -236,7 +236,7 @@ def test_before_connected_an_error_is_written_without_escapes() -> None:
     session.error("access refused: no", event=event)
     assert session.data_to_send() == [b"ERROR\nmessage:access refused: no\n\n\0"]
     session = ServerSession()
-    session.receive_data(CONNECT % b"1.2" + b"SEND\nreceipt:a\\nb\n\n\0")  # a receipt that 1.0 cannot say
+    session.receive_data(CONNECT % b"1.2" + b"SEND\nreceipt:a\\nb\n\n\0")  # a receipt that 1.0 cannot represent
     assert session.data_to_send()[0].startswith(b"ERROR\nmessage:SEND without the header 'destination'\ncontent-type")
 
 
@@ -247,7 +247,7 @@ def test_an_error_shows_the_head_of_the_frame_it_answers() -> None:
     assert error.endswith(b"\n\nThe frame was:\n-----\nSEND\nreceipt:7\n\n^@\n-----\n\0")
 
 
-def test_what_came_before_a_fault_is_still_asked_for() -> None:
+def test_events_before_an_invalid_frame_are_returned() -> None:
     session = connected()
     (event,) = session.receive_data(b"SEND\ndestination:/t\nreceipt:1\n\n\0SEND\n\n\0SEND\ndestination:/t\n\n\0")
     assert isinstance(event, Send)
@@ -274,14 +274,14 @@ def test_an_error_of_several_lines_is_one_line_in_its_header() -> None:
 # --- SEND and RECEIPT ---
 
 
-def test_send_has_destination_body_and_the_headers_that_travel() -> None:
+def test_send_has_its_destination_body_and_user_headers() -> None:
     event = one(connected(), b"SEND\ndestination:/t\nreceipt:1\ncontent-type:text/plain\nmine:x\nmine:y\n\nhello\0")
     assert isinstance(event, Send)
     assert (event.destination, event.body, event.receipt) == ("/t", b"hello", "1")
     assert event.headers == (("content-type", "text/plain"), ("mine", "x"))
 
 
-def test_every_frame_may_ask_for_a_receipt() -> None:
+def test_every_frame_may_request_a_receipt() -> None:
     session = connected()
     for number, frame in enumerate(
         (
@@ -301,7 +301,7 @@ def test_every_frame_may_ask_for_a_receipt() -> None:
         assert session.data_to_send() == [b"RECEIPT\nreceipt-id:r%d\n\n\0" % number]
 
 
-def test_receipts_keep_the_order_of_the_frames_whatever_is_done_first() -> None:
+def test_receipts_are_sent_in_the_order_of_the_frames() -> None:
     session = connected()
     sends = session.receive_data(b"".join(b"SEND\ndestination:/t\nreceipt:%d\n\n\0" % n for n in range(3)))
     session.done(sends[2])
@@ -311,7 +311,7 @@ def test_receipts_keep_the_order_of_the_frames_whatever_is_done_first() -> None:
     assert session.data_to_send() == [b"RECEIPT\nreceipt-id:%d\n\n\0" % n for n in range(3)]
 
 
-def test_a_receipt_waits_for_what_came_before_without_one() -> None:
+def test_a_receipt_waits_for_earlier_frames_without_a_receipt() -> None:
     session = connected()
     silent, loud = session.receive_data(b"SEND\ndestination:/t\n\n\0SEND\ndestination:/t\nreceipt:1\n\n\0")
     session.done(loud)
@@ -320,7 +320,7 @@ def test_a_receipt_waits_for_what_came_before_without_one() -> None:
     assert session.data_to_send() == [b"RECEIPT\nreceipt-id:1\n\n\0"]
 
 
-def test_what_failed_has_no_receipt_and_holds_up_nobody() -> None:
+def test_a_failed_frame_has_no_receipt_and_blocks_no_other() -> None:
     session = connected()
     first, second = session.receive_data(b"SEND\ndestination:/t\nreceipt:1\n\n\0SEND\ndestination:/t\nreceipt:2\n\n\0")
     session.done(second)
@@ -328,7 +328,7 @@ def test_what_failed_has_no_receipt_and_holds_up_nobody() -> None:
     assert session.data_to_send() == [b"RECEIPT\nreceipt-id:2\n\n\0"]
 
 
-def test_an_event_is_answered_once() -> None:
+def test_answering_an_event_twice_is_an_error() -> None:
     session = connected()
     event = one(session, b"SEND\ndestination:/t\n\n\0")
     session.done(event)
@@ -336,7 +336,7 @@ def test_an_event_is_answered_once() -> None:
         session.done(event)
 
 
-# --- DISCONNECT and the end ---
+# --- DISCONNECT and shutdown ---
 
 
 def test_disconnect_closes_after_its_receipt() -> None:
@@ -359,7 +359,7 @@ def test_disconnect_without_a_receipt_is_a_clean_close() -> None:
     assert session.closing.code == 1000
 
 
-def test_nothing_is_heard_after_disconnect() -> None:
+def test_frames_after_disconnect_are_ignored() -> None:
     session = connected()
     event = one(session, b"DISCONNECT\n\n\0")
     assert session.receive_data(b"SEND\ndestination:/t\n\n\0") == []
@@ -367,7 +367,7 @@ def test_nothing_is_heard_after_disconnect() -> None:
     assert session.data_to_send() == []
 
 
-def test_a_server_that_shuts_down_says_so_without_an_error() -> None:
+def test_shutdown_closes_with_1001_and_without_an_error() -> None:
     session = connected()
     session.shut_down("back soon")
     assert session.data_to_send() == []
@@ -378,7 +378,7 @@ def test_a_server_that_shuts_down_says_so_without_an_error() -> None:
 # --- Subscriptions and acknowledgement ---
 
 
-def test_a_subscription_is_known_until_it_is_ended() -> None:
+def test_a_subscription_is_listed_until_it_ends() -> None:
     session = connected()
     event = one(session, b"SUBSCRIBE\nid:a\ndestination:/t\nlast-id:7-0\n\n\0")
     assert isinstance(event, Subscribe)
@@ -399,7 +399,7 @@ def test_a_subscription_id_is_used_once() -> None:
     assert message_of(fault(session, b"SUBSCRIBE\nid:1\ndestination:/u\n\n\0")) == "subscription '1' exists already"
 
 
-def test_1_0_knows_a_subscription_by_its_destination() -> None:
+def test_in_1_0_a_subscription_is_identified_by_its_destination() -> None:
     session = connected("1.0")
     event = one(session, b"SUBSCRIBE\ndestination:/t\n\nignored\0")
     assert isinstance(event, Subscribe)
@@ -408,7 +408,7 @@ def test_1_0_knows_a_subscription_by_its_destination() -> None:
     assert isinstance(one(session, b"UNSUBSCRIBE\ndestination:/t\n\n\0"), Unsubscribe)
 
 
-def test_auto_needs_no_acknowledgement() -> None:
+def test_auto_mode_needs_no_acknowledgement() -> None:
     session = connected()
     subscription = subscribed(session)
     assert session.message(subscription, MessageFrame("/t", "1", b"x"))
@@ -425,7 +425,7 @@ def test_auto_needs_no_acknowledgement() -> None:
     ],
 )
 @pytest.mark.parametrize("ack", ["client", "client-individual"])
-def test_messages_wait_for_their_acknowledgement(version: str, acks: list[bytes], ack: str) -> None:
+def test_messages_are_pending_until_acknowledged(version: str, acks: list[bytes], ack: str) -> None:
     session = connected(version)
     subscription = subscribed(session, ack)
     for n in (1, 2, 3):
@@ -443,7 +443,7 @@ def test_messages_wait_for_their_acknowledgement(version: str, acks: list[bytes]
 
 
 @pytest.mark.parametrize(("ack", "refused"), [("client", ["m1", "m2"]), ("client-individual", ["m2"])])
-def test_nack_hands_back_and_redelivery_is_marked(ack: str, refused: list[str]) -> None:
+def test_nack_returns_the_delivery_and_a_redelivery_is_marked(ack: str, refused: list[str]) -> None:
     session = connected()
     subscription = subscribed(session, ack)
     for n in (1, 2):
@@ -461,7 +461,7 @@ def test_nack_hands_back_and_redelivery_is_marked(ack: str, refused: list[str]) 
     assert [delivery.attempt for delivery in subscription.pending.values()][-1] == 2
 
 
-def test_each_subscription_is_acknowledged_by_itself() -> None:
+def test_subscriptions_are_acknowledged_independently() -> None:
     session = connected()
     one_, two = subscribed(session, "client", "a"), subscribed(session, "client", "b")
     message = MessageFrame("/t", "m", b"")
@@ -473,7 +473,7 @@ def test_each_subscription_is_acknowledged_by_itself() -> None:
     assert len(one_.pending) == 1
 
 
-def test_what_was_never_acknowledged_is_handed_back_at_the_end() -> None:
+def test_unacknowledged_deliveries_are_returned_when_the_session_ends() -> None:
     session = connected()
     first, second = subscribed(session, "client", "a"), subscribed(session, "client-individual", "b")
     session.message(first, MessageFrame("/t", "1", b""))
@@ -496,7 +496,7 @@ def test_nothing_is_sent_to_a_subscription_or_a_session_that_has_ended() -> None
     assert session.data_to_send() == []
 
 
-def test_a_client_that_acknowledges_nothing_is_closed_at_the_limit() -> None:
+def test_a_client_that_never_acknowledges_is_closed_at_the_limit() -> None:
     session = connected(limits=Limits(max_unacknowledged=2))
     subscription = subscribed(session, "client")
     assert session.message(subscription, MessageFrame("/t", "1", b""))
@@ -510,7 +510,7 @@ def test_a_client_that_acknowledges_nothing_is_closed_at_the_limit() -> None:
 # --- Transactions ---
 
 
-def test_a_transaction_does_nothing_before_its_commit() -> None:
+def test_a_transaction_has_no_effect_before_its_commit() -> None:
     session = connected()
     subscription = subscribed(session, "client")
     session.message(subscription, MessageFrame("/t", "m", b""))
@@ -519,7 +519,7 @@ def test_a_transaction_does_nothing_before_its_commit() -> None:
         b"BEGIN\ntransaction:t\n\n\0SEND\ndestination:/t\ntransaction:t\nreceipt:1\n\nx\0ACK\nid:1\ntransaction:t\n\n\0"
     )
     assert session.receive_data(frames) == []
-    assert session.data_to_send() == [b"RECEIPT\nreceipt-id:1\n\n\0"]  # it is kept, and that is all it means
+    assert session.data_to_send() == [b"RECEIPT\nreceipt-id:1\n\n\0"]  # which means only that the frame is stored
     assert len(subscription.pending) == 1
     commit = one(session, b"COMMIT\ntransaction:t\nreceipt:2\n\n\0")
     assert isinstance(commit, Commit)
@@ -534,7 +534,7 @@ def test_a_transaction_does_nothing_before_its_commit() -> None:
     assert session.data_to_send() == [b"RECEIPT\nreceipt-id:2\n\n\0"]
 
 
-def test_a_commit_of_which_a_part_failed_has_no_receipt() -> None:
+def test_a_commit_with_a_failed_part_has_no_receipt() -> None:
     session = connected()
     session.receive_data(b"BEGIN\ntransaction:t\n\n\0" + b"SEND\ndestination:/t\ntransaction:t\n\nx\0" * 2)
     commit = one(session, b"COMMIT\ntransaction:t\nreceipt:2\n\n\0")
@@ -547,7 +547,7 @@ def test_a_commit_of_which_a_part_failed_has_no_receipt() -> None:
     assert session.data_to_send() == [b"RECEIPT\nreceipt-id:3\n\n\0"]
 
 
-def test_abort_forgets_the_transaction() -> None:
+def test_abort_discards_the_transaction() -> None:
     session = connected()
     subscription = subscribed(session, "client")
     session.message(subscription, MessageFrame("/t", "m", b""))
@@ -558,13 +558,13 @@ def test_abort_forgets_the_transaction() -> None:
     assert message_of(fault(session, b"COMMIT\ntransaction:t\n\n\0")) == "transaction 't' has not begun"
 
 
-def test_a_commit_settles_what_has_not_been_settled_since() -> None:
+def test_a_commit_skips_messages_acknowledged_since() -> None:
     session = connected()
     subscription = subscribed(session, "client")
     for name in ("m1", "m2"):
         session.message(subscription, MessageFrame("/t", name, b""))
     session.receive_data(b"BEGIN\ntransaction:t\n\n\0ACK\nid:1\ntransaction:t\n\n\0")
-    session.done(one(session, b"ACK\nid:2\n\n\0"))  # cumulative: it was about the first one, too
+    session.done(one(session, b"ACK\nid:2\n\n\0"))  # cumulative: it covers the first one too
     session.data_to_send()
     commit = one(session, b"COMMIT\ntransaction:t\nreceipt:1\n\n\0")
     assert isinstance(commit, Commit)
@@ -576,17 +576,17 @@ def test_a_commit_settles_what_has_not_been_settled_since() -> None:
     assert session.data_to_send() == [b"RECEIPT\nreceipt-id:1\n\n\0"]
 
 
-def test_a_commit_that_comes_too_late_for_its_ack_is_an_error() -> None:
+def test_a_commit_with_an_ack_of_an_ended_subscription_is_an_error() -> None:
     session = connected()
     session.message(subscribed(session, "client"), MessageFrame("/t", "m", b""))
     session.receive_data(b"BEGIN\ntransaction:t\n\n\0ACK\nid:1\ntransaction:t\n\n\0")
-    session.done(one(session, b"UNSUBSCRIBE\nid:s\n\n\0"))  # what was sent on it goes to another
+    session.done(one(session, b"UNSUBSCRIBE\nid:s\n\n\0"))  # its unacknowledged message is returned
     session.data_to_send()
     error = fault(session, b"COMMIT\ntransaction:t\n\n\0")
     assert message_of(error) == "ACK of id '1': no such message waits to be acknowledged"
 
 
-def test_transactions_do_not_mix() -> None:
+def test_transactions_are_independent() -> None:
     session = connected()
     for name in "ab":
         session.receive_data(f"BEGIN\ntransaction:{name}\n\n\0SEND\ndestination:/t\ntransaction:{name}\n\n{name}\0")
@@ -595,7 +595,7 @@ def test_transactions_do_not_mix() -> None:
     assert [event.body for event in commit.events if isinstance(event, Send)] == [b"b"]
 
 
-def test_a_transaction_has_a_name_of_its_own() -> None:
+def test_two_open_transactions_cannot_have_the_same_name() -> None:
     session = connected()
     error = fault(session, b"BEGIN\ntransaction:t\n\n\0BEGIN\ntransaction:t\n\n\0")
     assert message_of(error) == "transaction 't' has begun already"
@@ -644,7 +644,7 @@ def test_a_transaction_has_a_name_of_its_own() -> None:
         ),
     ],
 )
-def test_each_limit_has_an_error(limits: Limits, data: bytes, message: str) -> None:
+def test_exceeding_each_limit_has_its_own_error(limits: Limits, data: bytes, message: str) -> None:
     session = connected(limits=limits)
     subscribed(session)
     assert message_of(fault(session, data)) == message
@@ -653,7 +653,7 @@ def test_each_limit_has_an_error(limits: Limits, data: bytes, message: str) -> N
 # --- Time ---
 
 
-def test_a_client_that_never_says_connect_is_closed() -> None:
+def test_a_client_that_never_sends_connect_is_closed() -> None:
     clock = Clock()
     session = ServerSession(connect_timeout=10, clock=clock)
     assert session.deadline() == 1010
@@ -673,17 +673,17 @@ def beating(clock: Clock, client: str) -> ServerSession:
     return session
 
 
-def test_heart_beats_are_sent_when_nothing_else_was() -> None:
+def test_heart_beats_are_sent_when_nothing_else_is() -> None:
     clock = Clock()
     session = beating(clock, "0,1000")
     assert session.deadline() == pytest.approx(1000.8)
     clock.now = 1000.5
     session.done(one(session, b"SEND\ndestination:/t\nreceipt:1\n\n\0"))
     session.data_to_send()
-    assert session.deadline() == pytest.approx(1001.3)  # a frame is as good
+    assert session.deadline() == pytest.approx(1001.3)  # a frame counts as a heart-beat
     clock.now = 1000.9
-    session.sent()
-    assert session.deadline() == pytest.approx(1001.7)  # so is one that went past the session
+    session.record_sent()
+    assert session.deadline() == pytest.approx(1001.7)  # so does data sent past the session
     clock.now = 1001.7
     session.tick()
     assert session.data_to_send() == [b"\n"]
@@ -699,7 +699,7 @@ def test_a_client_that_falls_silent_is_closed_with_an_error() -> None:
     session.tick()
     assert session.closing is None
     clock.now = 1005.9
-    session.receive_data(b"SEND\ndesti")  # any octets count, half a frame too
+    session.receive_data(b"SEND\ndesti")  # any octets count, even an incomplete frame
     clock.now = 1008.9
     session.tick()
     (error,) = session.data_to_send()

@@ -1,5 +1,5 @@
-"""The library `websockets` and the connection by hand as oracles for each other: each one's client with the other's
-server, whole conversations in random pieces. What one says, the other must have heard, and both end in the same way."""
+"""The `websockets` library and our own connection as oracles for each other: each one's client with the other's
+server, whole conversations in random pieces. Each side must receive what the other sends, and both end alike."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from chatlab.websocket.handshake import make_request
 
 URL = "ws://localhost/chat"
 
-# What is said, and what is heard: ("text", "Hello"), ("binary", b"…"), ("ping", b"…"), ("close", code, reason)…
+# What is sent or received: ("text", "Hello"), ("binary", b"…"), ("ping", b"…"), ("close", code, reason)…
 Said = tuple
 
 payloads = st.binary(max_size=40) | st.integers(120, 130).map(bytes) | st.integers(65530, 65540).map(bytes)
@@ -57,10 +57,10 @@ chunks = st.lists(st.integers(1, 200), min_size=1, max_size=8)
 
 @dataclass
 class Hand:
-    """The connection by hand."""
+    """Our own connection."""
 
     connection: Connection
-    heard: list[Said]
+    received: list[Said]
 
     def say(self, what: Said) -> None:
         match what:
@@ -88,15 +88,15 @@ class Hand:
     def _note(self, event: Event) -> None:
         match event:
             case Message(str() as data):
-                self.heard.append(("text", data))
+                self.received.append(("text", data))
             case Message(data):
-                self.heard.append(("binary", data))
+                self.received.append(("binary", data))
             case Ping(data):
-                self.heard.append(("ping", data))
+                self.received.append(("ping", data))
             case Pong(data):
-                self.heard.append(("pong", data))
+                self.received.append(("pong", data))
             case CloseReceived(close):
-                self.heard.append(("close", close.code, close.reason))
+                self.received.append(("close", close.code, close.reason))
             case Refused(error) | Failed(error):
                 raise AssertionError(error)
             case Opened() | Closed():
@@ -109,10 +109,10 @@ class Hand:
 
 @dataclass
 class Library:
-    """The library, without I/O too."""
+    """The library's connection, also without I/O."""
 
     protocol: Protocol
-    heard: list[Said]
+    received: list[Said]
     parts: list[bytes]
     kind: LibraryOpcode = LibraryOpcode.TEXT
 
@@ -150,16 +150,16 @@ class Library:
         if frame.opcode is LibraryOpcode.CLOSE:
             received = self.protocol.close_rcvd
             assert received is not None
-            self.heard.append(("close", received.code, received.reason))
+            self.received.append(("close", received.code, received.reason))
         elif frame.opcode in (LibraryOpcode.PING, LibraryOpcode.PONG):
-            self.heard.append((frame.opcode.name.lower(), bytes(frame.data)))
+            self.received.append((frame.opcode.name.lower(), bytes(frame.data)))
         else:
             self.kind = frame.opcode if frame.opcode is not LibraryOpcode.CONT else self.kind
             self.parts.append(bytes(frame.data))
             if frame.fin:
                 data = b"".join(self.parts)
                 self.parts.clear()
-                self.heard.append(("text", data.decode()) if self.kind is LibraryOpcode.TEXT else ("binary", data))
+                self.received.append(("text", data.decode()) if self.kind is LibraryOpcode.TEXT else ("binary", data))
 
     @property
     def open(self) -> bool:
@@ -170,13 +170,13 @@ End = Hand | Library
 
 
 def carry(a: End, b: End, sizes: list[int]) -> None:
-    """Carry what each has said to the other, in pieces of these sizes by turns, until both are silent."""
+    """Transfer each side's output to the other, in pieces of these sizes, until neither sends any more."""
     turn = 0
     waiting = {id(a): b"", id(b): b""}
     while True:
         for speaker, listener in ((a, b), (b, a)):
             data = waiting[id(speaker)] + speaker.data_to_send()
-            size = max(sizes[turn % len(sizes)], len(data) // 500)  # a long payload would take all day in small ones
+            size = max(sizes[turn % len(sizes)], len(data) // 500)  # a long payload would take too long in small pieces
             turn += 1
             if data:
                 listener.hear(data[:size])
@@ -188,24 +188,24 @@ def carry(a: End, b: End, sizes: list[int]) -> None:
             waiting = {id(end): data for end, data in silent}
 
 
-def heard_of(said: list[Said]) -> list[Said]:
-    """What the other side hears of what one says, Pongs in answer to Pings left aside."""
-    heard: list[Said] = []
+def received_from(said: list[Said]) -> list[Said]:
+    """Return what the other side receives, without the Pongs that answer Pings."""
+    received: list[Said] = []
     for what in said:
         if what[0] == "fragments":
-            heard += [("ping", what[2])] * (len(what[1]) - 1)
-            heard.append(("text", "".join(what[1])))
+            received += [("ping", what[2])] * (len(what[1]) - 1)
+            received.append(("text", "".join(what[1])))
         elif what[0] != "pong":
-            heard.append(what)
-    return heard
+            received.append(what)
+    return received
 
 
-def without_pongs(heard: list[Said]) -> list[Said]:
-    return [what for what in heard if what[0] != "pong"]
+def without_pongs(received: list[Said]) -> list[Said]:
+    return [what for what in received if what[0] != "pong"]
 
 
-def pong_count(heard: list[Said]) -> int:
-    return sum(what[0] == "pong" for what in heard)
+def pong_count(received: list[Said]) -> int:
+    return sum(what[0] == "pong" for what in received)
 
 
 def our_client() -> Hand:
@@ -254,7 +254,7 @@ pairs = st.one_of(
 
 
 @given(pairs, conversations, conversations, closes, st.booleans(), chunks)
-def test_each_hears_what_the_other_says_and_both_end_alike(
+def test_our_side_and_the_librarys_exchange_frames_and_close_alike(
     make: Callable[[], tuple[End, End]],
     by_client: list[Said],
     by_server: list[Said],
@@ -271,15 +271,15 @@ def test_each_hears_what_the_other_says_and_both_end_alike(
     for what in by_server:
         server.say(what)
     carry(client, server, sizes)
-    assert without_pongs(server.heard) == heard_of(by_client)
-    assert without_pongs(client.heard) == heard_of(by_server)
-    pings_and_pongs = pong_count(by_server) + sum(what[0] == "ping" for what in heard_of(by_client))
-    assert pong_count(client.heard) == pings_and_pongs
+    assert without_pongs(server.received) == received_from(by_client)
+    assert without_pongs(client.received) == received_from(by_server)
+    pings_and_pongs = pong_count(by_server) + sum(what[0] == "ping" for what in received_from(by_client))
+    assert pong_count(client.received) == pings_and_pongs
     (closer, other) = (client, server) if client_closes else (server, client)
     closer.say(close)
     carry(client, server, sizes)
-    assert other.heard[-1] == close
-    assert closer.heard[-1][:2] == close[:2]
+    assert other.received[-1] == close
+    assert closer.received[-1][:2] == close[:2]
     assert not client.open
     assert not server.open
 
@@ -294,7 +294,7 @@ def test_both_servers_refuse_a_request_that_lacks_a_header(name: str) -> None:
     library = ServerProtocol()
     library.receive_data(data)
     events = library.events_received()
-    if name == "Host":  # the library leaves this one to whoever stands before it
+    if name == "Host":  # the library leaves this check to a proxy in front of it
         return
     (event,) = events
     assert isinstance(event, Request)

@@ -39,12 +39,12 @@ def test_case(case: Case, split: Split) -> None:
 
 
 class TestFailFast:
-    """6.4: text that can no longer become UTF-8 is refused at the octet that spoils it."""
+    """6.4: text that can no longer become valid UTF-8 is refused at the octet that breaks it."""
 
     good, spoils, rest = b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4", b"\x90", b"\x80\x80edited"
 
     @pytest.mark.parametrize("frames", [True, False], ids=["6.4.1 frames", "6.4.3 chops of one frame"])
-    def test_at_the_octet_that_spoils_it(self, frames: bool) -> None:
+    def test_invalid_utf8_is_refused_at_the_octet_that_breaks_it(self, frames: bool) -> None:
         server = Connection.opened(Side.SERVER)
         if frames:
             pieces = [text(self.good, fin=False), more(self.spoils, fin=False)]
@@ -57,7 +57,7 @@ class TestFailFast:
         assert close_code(parse_all(server.data_to_send())[0]) == 1007
 
     @pytest.mark.parametrize("octets", INVALID_UTF8.values(), ids=INVALID_UTF8)
-    def test_no_octet_later_than_must_be(self, octets: bytes) -> None:
+    def test_invalid_utf8_is_refused_as_early_as_possible(self, octets: bytes) -> None:
         def can_go_on(prefix: bytes) -> bool:
             """Whether some character starts with the last octets of `prefix`, and what is before them is UTF-8."""
             return any(_decodes(prefix + tail) for tail in TAILS)
@@ -112,7 +112,7 @@ class TestSizes:
 
 
 def sentences(size: int, count: int) -> list[bytes]:
-    """Text that compresses as speech does."""
+    """Return text that compresses like natural language."""
     rng = random.Random(size)
     words = ["".join(rng.choices("etaoin shrdlu", k=rng.randrange(2, 9))) for _ in range(500)]
     return ["{} ".format(" ".join(rng.choices(words, k=size // 4 + 1))).encode()[:size] for _ in range(count)]
@@ -134,9 +134,7 @@ class TestCompression:
         ],
         ids=str,
     )
-    def test_what_is_sent_compressed_comes_back_compressed(
-        self, parameters: Parameters, fragment: int, size: int
-    ) -> None:
+    def test_a_compressed_message_is_echoed_compressed(self, parameters: Parameters, fragment: int, size: int) -> None:
         client = Deflater(parameters.client_max_window_bits, parameters.client_no_context_takeover)
         theirs = Inflater(parameters.server_max_window_bits, parameters.server_no_context_takeover)
         server = Connection.opened(Side.SERVER, parameters)
@@ -153,7 +151,7 @@ class TestCompression:
             assert theirs.piece(answer.payload, 1 << 20) + theirs.end(1 << 20) == message
 
     @pytest.mark.parametrize("split", [whole, byte_by_byte])
-    def test_a_message_may_be_sent_uncompressed_all_the_same(self, split: Split) -> None:
+    def test_an_uncompressed_message_is_allowed_after_negotiating_compression(self, split: Split) -> None:
         answers, _ = echo(text(b"Hello"), split, Parameters())
         assert answers == [Frame(Opcode.TEXT, bytes.fromhex("f248cdc9c90700"), rsv1=True)]
 

@@ -51,7 +51,7 @@ def feed(connection: Connection, data: bytes, split: Split) -> list[Event]:
 
 
 def failure(connection: Connection, data: bytes) -> tuple[int, str]:
-    """The code and the reason of the Close that `data` makes the connection send."""
+    """Return the code and reason of the Close that the connection sends in response to `data`."""
     events = list(connection.receive_data(data))
     assert isinstance(events[-1], Failed)
     sent = connection.close_sent
@@ -72,7 +72,7 @@ class TestStates:
         for state in set(State) - {State.CLOSED}:
             assert TRANSITIONS[state, Cause.TCP_ENDED] is State.CLOSED
 
-    def test_the_state_and_how_it_came_about_are_told(self) -> None:
+    def test_the_state_and_its_history_are_recorded(self) -> None:
         connection = Connection(Side.SERVER)
         list(connection.receive_data(REQUEST + close(1000)))
         connection.receive_eof()
@@ -85,20 +85,20 @@ class TestStates:
         assert all(TRANSITIONS[before, cause] is after for before, (cause, after) in _steps(connection))
 
     @pytest.mark.parametrize("side", Side)
-    def test_nothing_can_be_said_before_the_handshake_is_done(self, side: Side) -> None:
+    def test_sending_before_the_handshake_is_refused(self, side: Side) -> None:
         connection = Connection(side)
         for command in (partial(connection.send, "a"), connection.ping, connection.pong, connection.close):
             with pytest.raises(LocalProtocolError, match="CONNECTING: the opening handshake is under way"):
                 command()
 
-    def test_nothing_can_be_said_after_a_close(self) -> None:
+    def test_sending_after_a_close_is_refused(self) -> None:
         connection = server()
         connection.close()
         for command in (partial(connection.send, "a"), connection.ping, connection.pong, connection.close):
             with pytest.raises(LocalProtocolError, match="state CLOSE_SENT: we sent a Close and send no more"):
                 command()
 
-    def test_nothing_is_taken_after_the_end(self) -> None:
+    def test_data_after_the_end_of_tcp_is_refused(self) -> None:
         connection = server()
         connection.receive_eof()
         assert connection.receive_eof() == []
@@ -113,7 +113,7 @@ def _steps(connection: Connection) -> list[tuple[State, tuple[Cause, State]]]:
 
 @pytest.mark.parametrize("split", SPLITS, ids=lambda split: split.__name__)
 class TestOpening:
-    """Section 4, with the octets of the first frames behind the handshake's last."""
+    """Section 4, with the first frames directly after the handshake."""
 
     def test_a_server_answers_the_request_and_reads_on(self, split: Split) -> None:
         connection = Connection(Side.SERVER)
@@ -142,7 +142,7 @@ class TestOpening:
         assert connection.state is State.ENDING
         assert connection.must_close_tcp
 
-    def test_a_client_that_is_refused_says_nothing_and_closes(self, split: Split) -> None:
+    def test_a_refused_client_sends_nothing_and_closes(self, split: Split) -> None:
         connection = Connection(Side.CLIENT)
         connection.request(make_request("ws://server.example.com/chat", key=KEY))
         connection.data_to_send()
@@ -160,7 +160,7 @@ class TestOpening:
 
 
 class TestHandshake:
-    def test_how_to_accept_is_the_servers_to_say(self) -> None:
+    def test_a_server_may_pass_its_own_accept(self) -> None:
         connection = Connection(Side.SERVER, accept=partial(handshake.accept, subprotocols=["chat"], compression=False))
         asked = make_request("ws://a/", subprotocols=["chat"])
         list(connection.receive_data(asked.serialize()))
@@ -183,7 +183,7 @@ class TestHandshake:
         with pytest.raises(LocalProtocolError, match="only once"):
             connection.request(make_request("ws://a/"))
 
-    def test_an_answer_nobody_asked_for_is_refused(self) -> None:
+    def test_an_unsolicited_response_is_refused(self) -> None:
         (refused,) = Connection(Side.CLIENT).receive_data(RESPONSE)
         assert isinstance(refused, Refused)
         assert str(refused.error) == "the server answered before it was asked"
@@ -196,7 +196,7 @@ class TestHandshake:
         assert isinstance(refused, Refused)
         assert connection.state is State.CLOSED
 
-    def test_two_of_ours_agree_on_all_they_can(self) -> None:
+    def test_our_client_and_server_negotiate_all_features(self) -> None:
         ours = Connection(Side.CLIENT)
         theirs = Connection(Side.SERVER)
         ours.request(make_request("ws://a/"))
@@ -220,7 +220,7 @@ class TestSending:
         connection.send("Hello")
         assert connection.data_to_send() == bytes.fromhex("81 85 37 fa 21 3d 7f 9f 4d 51 58")
 
-    def test_a_client_masks_each_frame_with_a_key_of_its_own(self) -> None:
+    def test_a_client_masks_each_frame_with_a_new_key(self) -> None:
         connection = Connection.opened(Side.CLIENT)
         for _ in range(20):
             connection.ping()
@@ -246,7 +246,7 @@ class TestSending:
         with pytest.raises(LocalProtocolError, match="bytes in the middle of a message of str"):
             connection.send(b"lo")
 
-    def test_compressed_when_that_was_agreed_on(self) -> None:
+    def test_messages_are_compressed_if_negotiated(self) -> None:
         connection = Connection.opened(Side.SERVER, Parameters())
         connection.send("Hello")
         connection.send("Hello")
@@ -293,7 +293,7 @@ class TestSending:
 
 @pytest.mark.parametrize("split", SPLITS, ids=lambda split: split.__name__)
 class TestReceiving:
-    """Section 5; what breaks its rules, one by one, is in test_conformance.py."""
+    """Section 5; test_conformance.py has the violations of its rules."""
 
     def test_text_and_binary(self, split: Split) -> None:
         assert feed(server(), text("한글".encode()) + binary(b"\xff"), split) == [Message("한글"), Message(b"\xff")]
@@ -338,7 +338,7 @@ class TestLimits:
             "message of 9223372036854775807 bytes or more; at most 16777216 are read",
         )
 
-    def test_a_bomb_is_refused_before_it_has_unfolded(self) -> None:
+    def test_a_decompression_bomb_is_refused_at_the_size_limit(self) -> None:
         connection = Connection.opened(Side.SERVER, Parameters(), max_message=1000)
         bomb = Deflater().piece(bytes(10_000_000))
         assert failure(connection, frame(Opcode.BINARY, bomb, rsv=4))[0] == 1009
@@ -349,14 +349,14 @@ class TestLimits:
         assert code == 1002
         assert len(reason.encode()) <= 123
 
-    def test_what_has_been_read_is_not_kept(self) -> None:
+    def test_data_that_was_read_is_not_kept(self) -> None:
         connection = server()
         for _ in range(100):
             list(connection.receive_data(binary(bytes(1000)) + binary(bytes(1000))[:500]))
             list(connection.receive_data(binary(bytes(1000))[500:]))
         assert len(connection._buffer) == 0
 
-    def test_nothing_is_kept_of_what_comes_after_a_failure(self) -> None:
+    def test_data_after_a_failure_is_discarded(self) -> None:
         connection = server()
         failure(connection, frame(3))
         assert list(connection.receive_data(text(b"a" * 1000))) == []
@@ -364,7 +364,7 @@ class TestLimits:
 
 
 class TestClosing:
-    """Section 7: both sides, both ways round."""
+    """Section 7, for both sides in both roles."""
 
     def test_the_peer_starts(self) -> None:
         connection = server()
@@ -401,7 +401,7 @@ class TestClosing:
         assert theirs.must_close_tcp
         assert not ours.must_close_tcp
 
-    def test_what_the_peer_sent_before_its_close_still_arrives_after_ours(self) -> None:
+    def test_messages_before_the_peers_close_arrive_after_our_close(self) -> None:
         connection = server()
         connection.close()
         connection.data_to_send()
@@ -409,7 +409,7 @@ class TestClosing:
         assert events == [Message("late"), Ping(b"?"), CloseReceived(Close(1000))]
         assert connection.data_to_send() == b""  # no Pong after a Close
 
-    def test_what_is_sent_for_an_event_goes_before_the_answer_to_the_next(self) -> None:
+    def test_output_for_an_event_precedes_the_answer_to_the_next(self) -> None:
         connection = server()
         for event in connection.receive_data(text(b"a") + ping(b"?") + text(b"b") + close(1000)):
             if isinstance(event, Message):
@@ -430,14 +430,14 @@ class TestClosing:
             connection.send("lo")
         assert [each.opcode for each in parse_all(connection.data_to_send())] == [Opcode.TEXT, 0, Opcode.CLOSE]
 
-    def test_the_answer_to_a_close_may_have_a_code_of_its_own(self) -> None:
+    def test_the_answer_to_a_close_may_have_another_code(self) -> None:
         connection = server()
         for _ in connection.receive_data(close(1000)):
             connection.close(4001, "mine")
         assert parse_all(connection.data_to_send()) == [Frame(Opcode.CLOSE, b"\x0f\xa1mine")]
         assert connection.state is State.ENDING
 
-    def test_events_nobody_asked_for_are_not_lost(self) -> None:
+    def test_events_that_were_not_iterated_are_not_lost(self) -> None:
         connection = server()
         connection.receive_data(text(b"a"))
         assert list(connection.receive_data(text(b"b"))) == [Message("a"), Message("b")]
@@ -464,7 +464,7 @@ class TestClosing:
         list(connection.receive_data(text(b"Hello")[:-1]))
         assert connection.receive_eof() == [Closed(1006, "", clean=False)]
 
-    def test_a_failure_is_told_to_the_peer_with_its_reason(self) -> None:
+    def test_a_failure_sends_a_close_with_its_reason(self) -> None:
         connection = server()
         assert failure(connection, frame(Opcode.TEXT, b"Hello", mask=None)) == (
             1002,
@@ -494,7 +494,7 @@ class TestClosing:
         assert isinstance(failed, Failed)
         assert connection.receive_eof() == [Closed(1006, "", clean=False)]
 
-    def test_nothing_is_read_after_a_failure_however_good(self) -> None:
+    def test_valid_frames_after_a_failure_are_ignored(self) -> None:
         connection = server()
         events = list(connection.receive_data(text(b"good") + frame(3) + text(b"good") + close(1000)))
         assert events[0] == Message("good")

@@ -116,7 +116,7 @@ class TestTheExamplesOfTheSpecification:
         assert inflate(inflater, bytes.fromhex("f2 48 cd c9 c9 07 00")) == b"Hello"
         assert inflate(inflater, bytes.fromhex("f2 00 11 00 00")) == b"Hello"
 
-    def test_no_context_takeover_forgets_it(self) -> None:
+    def test_no_context_takeover_resets_the_window(self) -> None:
         deflater = Deflater(forget=True)
         assert [deflater.piece(b"Hello").hex(" ") for _ in range(2)] == ["f2 48 cd c9 c9 07 00"] * 2
         inflater = Inflater(forget=True)
@@ -151,7 +151,7 @@ class TestTheExamplesOfTheSpecification:
     st.booleans(),
     st.integers(1, 50),
 )
-def test_what_goes_in_comes_out_however_it_is_cut(
+def test_a_message_survives_compression_however_it_is_split(
     messages: list[list[bytes]], bits: int, forget: bool, size: int
 ) -> None:
     deflater, inflater = Deflater(bits, forget), Inflater(bits, forget)
@@ -162,8 +162,8 @@ def test_what_goes_in_comes_out_however_it_is_cut(
         assert out + inflater.end(LIMIT) == b"".join(pieces)
 
 
-def test_a_window_of_eight_bits_is_kept_although_zlib_makes_none() -> None:
-    # zlib's own inflater, given a window of 256 octets and no more, must never be pointed further back than that.
+def test_output_fits_a_window_of_eight_bits_although_zlib_has_none() -> None:
+    # zlib's own inflater, given a window of 256 octets and no more, must never need to look further back than that.
     random.seed(8)
     deflater, inflater = Deflater(window_bits=8), zlib.decompressobj(wbits=-8)
     vocabulary = [random.randbytes(random.randrange(3, 40)) for _ in range(12)]
@@ -173,7 +173,7 @@ def test_a_window_of_eight_bits_is_kept_although_zlib_makes_none() -> None:
         assert b"".join(inflater.decompress(packed[i : i + 1]) for i in range(len(packed))) == data
 
 
-def test_a_bomb_unfolds_no_further_than_the_limit() -> None:
+def test_a_decompression_bomb_stops_at_the_limit() -> None:
     bomb = Deflater().piece(bytes(50_000_000))
     assert len(bomb) < 50_000
     assert len(Inflater().piece(bomb, limit=1000)) == 1001
@@ -183,7 +183,7 @@ def test_a_message_may_be_exactly_as_long_as_the_limit() -> None:
     assert inflate(Inflater(), Deflater().piece(bytes(1000)), limit=1000) == bytes(1000)
 
 
-def test_what_is_not_deflate_is_refused_with_1007() -> None:
+def test_invalid_deflate_data_is_refused_with_1007() -> None:
     with pytest.raises(WebSocketError, match="compressed message cannot be read") as raised:
         Inflater().piece(b"\xff\xff\xff", LIMIT)
     assert raised.value.code == 1007

@@ -75,16 +75,16 @@ class TestParseAndSerialize:
         ends = range(len(data)) if len(data) < 300 else (*range(20), len(data) - 1)
         assert {Frame.parse(data[:end]) for end in ends} == {None}
 
-    def test_what_follows_is_left_alone(self, wire: str, frame: Frame) -> None:
+    def test_octets_after_the_frame_are_left_unread(self, wire: str, frame: Frame) -> None:
         data = bytes.fromhex(wire)
         assert Frame.parse(data + b"\x81") == (frame, len(data))
         assert Frame.parse(data + data) == (frame, len(data))
 
-    def test_any_kind_of_buffer_will_do(self, wire: str, frame: Frame) -> None:
+    def test_every_kind_of_buffer_is_accepted(self, wire: str, frame: Frame) -> None:
         data = bytes.fromhex(wire)
         assert Frame.parse(bytearray(data)) == Frame.parse(memoryview(data)) == (frame, len(data))
 
-    def test_the_header_alone_is_read_as_soon_as_it_is_there(self, wire: str, frame: Frame) -> None:
+    def test_a_header_is_read_before_its_payload_arrives(self, wire: str, frame: Frame) -> None:
         data = bytes.fromhex(wire)
         assert Header.parse(data[: frame.header.size]) == frame.header
         assert Header.parse(data[: frame.header.size - 1]) is None
@@ -129,21 +129,21 @@ def test_the_library_writes_the_same_octets_and_refuses_the_same_frames(
 @given(
     payload=st.binary(max_size=40) | st.sampled_from([124, 125, 126, 127, 65535, 65536]).map(bytes), text=st.booleans()
 )
-def test_a_whole_message_of_the_servers_is_the_frame_it_stands_for(payload: bytes, text: bool) -> None:
+def test_server_message_equals_the_serialized_frame(payload: bytes, text: bool) -> None:
     opcode = Opcode.TEXT if text else Opcode.BINARY
     assert server_message(payload, text) == Frame(opcode, payload).serialize()
 
 
 class TestMask:
     @given(st.binary(max_size=100), st.binary(min_size=4, max_size=4), st.integers(0, 9))
-    def test_it_is_the_loop_of_the_specification(self, data: bytes, mask: bytes, offset: int) -> None:
+    def test_masking_equals_the_loop_of_the_specification(self, data: bytes, mask: bytes, offset: int) -> None:
         assert apply_mask(data, mask, offset) == bytes(d ^ mask[(i + offset) % 4] for i, d in enumerate(data))
 
     @given(st.binary(max_size=100), st.binary(min_size=4, max_size=4))
-    def test_twice_is_nothing(self, data: bytes, mask: bytes) -> None:
+    def test_masking_twice_restores_the_data(self, data: bytes, mask: bytes) -> None:
         assert apply_mask(apply_mask(data, mask), mask) == data
 
-    def test_a_mebibyte_takes_milliseconds(self) -> None:
+    def test_masking_a_mebibyte_takes_milliseconds(self) -> None:
         data = bytes(range(256)) * 4096
         took = []
         for _ in range(5):
@@ -152,7 +152,7 @@ class TestMask:
             took.append(time.perf_counter() - start)
         assert min(took) < 0.05  # about 3 ms; a loop over the octets takes longer than this on any machine
 
-    def test_each_new_key_is_another(self) -> None:
+    def test_masking_keys_differ(self) -> None:
         assert len({new_mask() for _ in range(100)}) > 95
         assert len(new_mask()) == 4
 
@@ -207,7 +207,7 @@ class TestCheck:
         assert raised.value.code == CloseCode.PROTOCOL_ERROR
 
     @pytest.mark.parametrize("wire", ["01 00", "80 00", "82 7d", "82 7e 00 7e", "88 00", "89 7d", "8a 00"])
-    def test_what_is_allowed_passes(self, wire: str) -> None:
+    def test_a_valid_header_passes_the_check(self, wire: str) -> None:
         check(wire, Side.SERVER)
 
     def test_the_largest_length_there_is_passes(self) -> None:
@@ -218,7 +218,7 @@ class TestCheck:
         check(wire, Side.SERVER, rsv1_allowed=True)
 
     @pytest.mark.parametrize("wire", ["c0 00", "c8 00", "c9 00", "ca 00"])
-    def test_rsv1_is_on_no_other_frame(self, wire: str) -> None:
+    def test_rsv1_is_refused_on_other_frames(self, wire: str) -> None:
         with pytest.raises(WebSocketError, match="only the first frame of a message may have it"):
             check(wire, Side.SERVER, rsv1_allowed=True)
 
@@ -255,7 +255,7 @@ class TestClose:
         assert raised.value.code == 1002
 
     @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535])
-    def test_a_code_that_may_not_be_sent_is_refused_both_ways(self, code: int) -> None:
+    def test_a_reserved_close_code_is_refused_in_both_directions(self, code: int) -> None:
         with pytest.raises(WebSocketError, match=f"close code {code} must not be sent") as raised:
             Close.parse(code.to_bytes(2))
         assert raised.value.code == 1002
@@ -263,7 +263,7 @@ class TestClose:
             Close(code).serialize()
 
     @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999])
-    def test_a_code_that_may_be_sent_passes(self, code: int) -> None:
+    def test_a_permitted_close_code_passes(self, code: int) -> None:
         assert Close.parse(code.to_bytes(2)) == Close(code)
 
     def test_a_reason_that_is_not_utf8_is_refused(self) -> None:
@@ -309,10 +309,10 @@ class TestSpeaking:
             (Frame(3, b"a"), 'RESERVED 3 "a" [1 byte, fin]'),
         ],
     )
-    def test_a_frame_says_what_it_is_in_one_line(self, frame: Frame, text: str) -> None:
+    def test_a_frame_is_described_on_one_line(self, frame: Frame, text: str) -> None:
         assert str(frame) == text
 
-    def test_a_close_says_what_its_code_means(self) -> None:
+    def test_a_close_is_described_with_its_codes_meaning(self) -> None:
         assert str(Close()) == "without a code"
         assert str(Close(1013)) == "1013 (the service is overloaded: try again later)"
 
@@ -364,16 +364,16 @@ class TestDescribe:
             ("88 03 03 e8 ff", "Reason", "not UTF-8"),
         ],
     )
-    def test_a_broken_rule_is_said_at_its_field(self, wire: str, name: str, problem: str) -> None:
+    def test_a_broken_rule_is_reported_at_its_field(self, wire: str, name: str, problem: str) -> None:
         assert [(f.name, f.problem) for f in describe(bytes.fromhex(wire)) if f.problem] == [(name, problem)]
 
-    def test_a_frame_is_described_as_far_as_it_goes(self) -> None:
+    def test_an_incomplete_frame_is_described_as_far_as_it_goes(self) -> None:
         data = bytes.fromhex("81 85 37 fa 21 3d 7f 9f 4d 51 58")
         assert [len(describe(data[:end])) for end in range(12)] == [0, 5, 7, 7, 7, 7, 8, 9, 9, 9, 9, 9]
         assert describe(data[:8])[-1].meaning == '"He"; 3 octets are still to come'
 
     @given(st.binary(max_size=40))
-    def test_any_octets_at_all_are_described(self, data: bytes) -> None:
+    def test_any_octets_can_be_described(self, data: bytes) -> None:
         bits = [bit for field in describe(data) for bit in range(field.bit, field.bit + field.bits)]
         assert bits == list(range(len(bits)))  # no gap, no overlap
         assert len(bits) <= len(data) * 8

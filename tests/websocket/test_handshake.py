@@ -132,7 +132,7 @@ class TestParseAndSerialize:
         )
 
     @pytest.mark.parametrize("length", [b"x", b"-1", b"99999999999999999999", b"70000", "٣".encode()])
-    def test_a_length_that_is_none_or_too_big_means_no_body(self, length: bytes) -> None:
+    def test_an_invalid_or_too_large_content_length_means_no_body(self, length: bytes) -> None:
         response = read_response(b"HTTP/1.1 500 Oops\r\nContent-Length: " + length + b"\r\n\r\nnever")
         assert response.body == b""
 
@@ -182,7 +182,7 @@ class TestParseAndSerialize:
             (b"GET / HTTP/1.1\r\n" + b"X: 1\r\n" * 129 + b"\r\n", 431),
         ],
     )
-    def test_too_much_is_refused_before_it_is_all_there(self, data: bytes, status: int) -> None:
+    def test_an_oversized_head_is_refused_before_it_is_complete(self, data: bytes, status: int) -> None:
         with pytest.raises(HandshakeError) as raised:
             Request.parse(data)
         assert raised.value.status == status
@@ -197,7 +197,7 @@ class TestParseAndSerialize:
         assert get_tokens(headers, "Connection") == ["keep-alive", "Upgrade"]
 
     @given(st.binary(max_size=200))
-    def test_any_octets_at_all_are_a_request_or_are_refused(self, data: bytes) -> None:
+    def test_any_octets_are_a_request_or_are_refused(self, data: bytes) -> None:
         for octets in (data, b"GET / HTTP/1.1\r\n" + data + b"\r\n\r\n"):
             try:
                 Request.parse(octets)
@@ -230,7 +230,7 @@ class TestExtensions:
     @pytest.mark.parametrize(
         "text", [";", "foo bar", "foo;", "foo; a=", "foo; =1", 'foo; a="b', 'foo; a="b c"', "foo; a=(", "@"]
     )
-    def test_what_does_not_parse_is_refused(self, text: str) -> None:
+    def test_malformed_extensions_are_refused(self, text: str) -> None:
         with pytest.raises(HandshakeError, match=r"does not parse|not a token"):
             parse_extensions((("Sec-WebSocket-Extensions", text),))
 
@@ -252,7 +252,7 @@ class TestAccept:
             request_with(Content_Length="0"),
         ],
     )
-    def test_what_the_rules_leave_open_is_taken(self, request_: Request) -> None:
+    def test_variations_that_the_rfc_allows_are_accepted(self, request_: Request) -> None:
         assert accept(request_)[0].status == 101
 
     @pytest.mark.parametrize(
@@ -290,9 +290,7 @@ class TestAccept:
             (request_with(Sec_WebSocket_Extensions="a b"), 400, "Sec-WebSocket-Extensions does not parse at 'b'"),
         ],
     )
-    def test_each_broken_rule_has_its_status_and_its_sentence(
-        self, request_: Request, status: int, message: str
-    ) -> None:
+    def test_each_broken_rule_has_its_status_and_message(self, request_: Request, status: int, message: str) -> None:
         error = refused(request_)
         assert (error.status, str(error)) == (status, message)
         answer = read_response(refuse(error).serialize())
@@ -300,19 +298,19 @@ class TestAccept:
         assert answer.body.decode() == f"{message}\n"
         assert answer.get("Connection") == "close"
 
-    def test_another_version_is_told_which_are_spoken(self) -> None:
+    def test_an_unsupported_version_is_answered_with_the_supported_one(self) -> None:
         answer = refuse(refused(request_with(Sec_WebSocket_Version="25")))
         assert answer.serialize().startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
         assert answer.get("Sec-WebSocket-Version") == "13"
         assert answer.get("Upgrade") == "websocket"
 
-    def test_a_plain_get_is_told_what_to_upgrade_to(self) -> None:
+    def test_a_plain_get_is_answered_with_426_and_the_protocol(self) -> None:
         assert refuse(refused(request_with(without="Upgrade"))).get("Upgrade") == "websocket"
 
-    def test_another_method_is_told_which_is_allowed(self) -> None:
+    def test_another_method_is_answered_with_the_allowed_one(self) -> None:
         assert refuse(refused(request_with(method="POST"))).get("Allow") == "GET"
 
-    def test_a_sentence_in_another_script_is_sent_as_utf8(self) -> None:
+    def test_a_refusal_in_another_script_is_sent_as_utf8(self) -> None:
         answer = refuse(HandshakeError("안 돼요", 403))
         assert read_response(answer.serialize()).body.decode() == "안 돼요\n"
 
@@ -322,17 +320,17 @@ class TestAccept:
             ("chat, superchat", ["superchat", "chat"], "superchat"),
             ("chat", ["superchat"], None),
             ("chat", [], None),
-            ("Chat", ["chat"], None),  # 4.1: the value is compared as it stands
+            ("Chat", ["chat"], None),  # 4.1: the comparison is case-sensitive
         ],
     )
-    def test_the_subprotocol_is_the_servers_first_that_was_asked_for(
+    def test_the_servers_first_requested_subprotocol_is_chosen(
         self, asked: str, ours: list[str], chosen: str | None
     ) -> None:
         response, agreement = accept(request_with(Sec_WebSocket_Protocol=asked), subprotocols=ours)
         assert agreement.subprotocol == chosen == response.get("Sec-WebSocket-Protocol")
         assert best_of_ours(asked.split(", "), ours) == chosen
 
-    def test_an_extension_nobody_knows_is_declined_in_silence(self) -> None:
+    def test_an_unknown_extension_is_declined_silently(self) -> None:
         response, agreement = accept(request_with(Sec_WebSocket_Extensions="x-foo; bar=1"))
         assert agreement.compression is None
         assert response.get("Sec-WebSocket-Extensions") is None
@@ -425,14 +423,14 @@ class TestMakeRequest:
     @pytest.mark.parametrize(
         "url", ["http://a/", "ws:///a", "ws://a/#b", "ws://a#", "ws://[/", "a", "ws://a/한", "ws://a/b c"]
     )
-    def test_another_url_is_not_for_a_websocket(self, url: str) -> None:
+    def test_an_invalid_websocket_url_is_refused(self, url: str) -> None:
         with pytest.raises(LocalProtocolError, match="not a WebSocket URL"):
             make_request(url)
 
-    def test_each_request_has_a_key_of_its_own(self) -> None:
+    def test_each_request_has_a_new_key(self) -> None:
         assert make_request("ws://a/").get("Sec-WebSocket-Key") != make_request("ws://a/").get("Sec-WebSocket-Key")
 
-    def test_more_headers_may_be_sent(self) -> None:
+    def test_a_request_may_have_further_headers(self) -> None:
         assert make_request("ws://a/", headers=(("Cookie", "a=b"),)).get("cookie") == "a=b"
 
 
@@ -454,10 +452,10 @@ class TestCheckResponse:
             response_with(Connection="keep-alive, upgrade"),
         ],
     )
-    def test_an_answer_by_the_rules_is_taken(self, response: Response) -> None:
+    def test_a_valid_response_is_accepted(self, response: Response) -> None:
         assert check_response(self.asked, response) == Agreement()
 
-    def test_what_was_agreed_on_is_returned(self) -> None:
+    def test_the_agreement_is_returned(self) -> None:
         response = response_with(
             Sec_WebSocket_Protocol="chat", Sec_WebSocket_Extensions="permessage-deflate; client_max_window_bits=9"
         )
@@ -504,14 +502,14 @@ class TestCheckResponse:
             check_response(self.asked, Response(503))
         assert raised.value.status == 503
 
-    def test_compression_that_was_not_asked_for_is_refused(self) -> None:
+    def test_unrequested_compression_is_refused(self) -> None:
         asked = make_request("ws://a/", key=KEY, compression=False)
         with pytest.raises(HandshakeError, match="extension that was not asked for"):
             check_response(asked, response_with(Sec_WebSocket_Extensions="permessage-deflate"))
 
 
 class TestAgainstTheLibrary:
-    def test_its_server_takes_our_request_and_we_its_answer(self) -> None:
+    def test_the_librarys_server_and_our_client_agree(self) -> None:
         server = ServerProtocol(subprotocols=["chat"])  # type: ignore[list-item]  # a NewType of str
         request = make_request("ws://localhost/chat", subprotocols=["chat"])
         server.receive_data(request.serialize())
@@ -521,7 +519,7 @@ class TestAgainstTheLibrary:
         response = read_response(b"".join(server.data_to_send()))
         assert check_response(request, response).subprotocol == "chat"
 
-    def test_its_client_takes_our_answer_to_its_request(self) -> None:
+    def test_the_librarys_client_and_our_server_agree(self) -> None:
         client = ClientProtocol(parse_uri("ws://localhost/chat"), subprotocols=["chat"])  # type: ignore[list-item]  # the same
         client.send_request(client.connect())
         request = read_request(b"".join(client.data_to_send()))

@@ -48,21 +48,21 @@ async def status(port: int, line: str, name: str, fields: str = UPGRADE + KEY, s
     ],
     ids=["echo", "echo by hand", "room", "chat", "chat over SockJS"],
 )
-async def test_a_name_that_may_be_anybodys_does_not_come_in_on_its_own_word(start: Start, path: str) -> None:
+async def test_an_upgrade_for_an_unknown_public_host_is_refused(start: Start, path: str) -> None:
     async with await start() as server:
         assert await status(server.port, f"GET {path}", "evil.example") == 403
         for host in ("127.0.0.1", "localhost", "192.0.2.7"):  # the last: a classroom's server, reached over its network
             assert await status(server.port, f"GET {path}", host) == 101
 
 
-async def test_nor_does_it_over_plain_http() -> None:
+async def test_a_plain_request_for_an_unknown_public_host_is_refused() -> None:
     async with await start_chat() as server:
         for name in ("xhr", "xhr_streaming", "xhr_send"):
             line, fields = f"POST /ws/0/s/{name}", "Content-Length: 0\r\n"
             assert await status(server.port, line, "evil.example", fields) == 403
 
 
-async def test_a_public_name_behind_a_proxy_comes_in_where_it_is_named() -> None:
+async def test_a_public_host_is_accepted_once_it_is_named() -> None:
     async with await start_chat(origins=["https://chat.example"]) as server:
         assert await status(server.port, "GET /ws", "chat.example", scheme="https") == 101
         assert await status(server.port, "GET /ws", "evil.example", scheme="https") == 403

@@ -40,12 +40,11 @@ from chatlab.brokers.rabbitmq.link import (
     LOST,
     PROBE_TYPE,
     Link,
-    LinkLost,
     as_lost,
     declare_reader_queue,
     on_cancel,
 )
-from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
+from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, LinkLost, SubscriptionLost
 from chatlab.retry import Backoff, Retry
 from chatlab.tasks import Tasks
 

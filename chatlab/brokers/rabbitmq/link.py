@@ -34,6 +34,8 @@ from aio_pika.exceptions import (
 )
 from yarl import URL
 
+from chatlab.errors import LinkLost
+
 EXCHANGE = "chatlab"
 PROBE = 1.0  # seconds between two probes
 PROBE_PATIENCE = 3.0  # seconds without a confirmation after which RabbitMQ counts as not answering
@@ -41,11 +43,7 @@ CLOSE_PATIENCE = 3.0  # seconds to say goodbye to a server that may be frozen
 PROBE_TYPE = "chatlab.probe"  # the AMQP property `type` of a probe, which a reader of every topic skips
 
 # What is raised when a connection or a channel has broken. TimeoutError is an OSError.
-LOST = (AMQPError, ChannelInvalidStateError, OSError)
-
-
-class LinkLost(ConnectionError):
-    """The connection or what it needs in RabbitMQ is gone; the message says why."""
+LOST = (AMQPError, ChannelInvalidStateError, OSError, LinkLost)
 
 
 class Link:

@@ -20,10 +20,10 @@ from redis.exceptions import RedisError, ResponseError
 
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Record
-from chatlab.brokers.redis.connections.link import Argument, Command, Link, LinkLost, body_of
+from chatlab.brokers.redis.connections.link import Argument, Command, Link, body_of
 from chatlab.brokers.redis.place import Place, StreamState, why_overtaken
 from chatlab.brokers.redis.queries import BACKOFF, PAGE, StreamQueries, is_before
-from chatlab.errors import SubscriptionLost
+from chatlab.errors import LinkLost, SubscriptionLost
 from chatlab.retry import Retry
 from chatlab.tasks import Tasks
 

@@ -19,8 +19,9 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from chatlab.brokers.redis.connections.link import Argument, Command, Link, LinkLost
+from chatlab.brokers.redis.connections.link import Argument, Command, Link
 from chatlab.brokers.redis.queries import BACKOFF, StreamQueries
+from chatlab.errors import LinkLost
 from chatlab.retry import Retry
 from chatlab.tasks import Tasks
 

@@ -20,12 +20,12 @@ from redis.exceptions import ResponseError
 
 from chatlab.brokers.inbox import Inbox
 from chatlab.brokers.port import BEGINNING, Record
-from chatlab.brokers.redis.connections.link import Command, LinkLost, body_of
+from chatlab.brokers.redis.connections.link import Command, body_of
 from chatlab.brokers.redis.group_reader import COUNT, Entry, GroupReader, SharedLink
 from chatlab.brokers.redis.place import StreamState
 from chatlab.brokers.redis.publisher import Publisher
 from chatlab.brokers.redis.queries import BACKOFF, is_before
-from chatlab.errors import BrokerError, SubscriptionLost
+from chatlab.errors import BrokerError, LinkLost, SubscriptionLost
 from chatlab.retry import Retry
 from chatlab.tasks import Tasks
 

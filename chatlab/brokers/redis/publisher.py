@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError
 
-from chatlab.brokers.redis.connections.link import Command, Link, LinkLost
+from chatlab.brokers.redis.connections.link import Command, Link
 from chatlab.brokers.redis.queries import BACKOFF
-from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, ChatlabError
+from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, ChatlabError, LinkLost
 from chatlab.retry import Retry
 from chatlab.tasks import Tasks
 

@@ -15,12 +15,12 @@ from typing import Self
 
 from chatlab.brokers.inbox import MAX_WAITING, Inbox
 from chatlab.brokers.port import Record
-from chatlab.brokers.redis.connections.link import Command, Link, LinkLost
+from chatlab.brokers.redis.connections.link import Command, Link
 from chatlab.brokers.redis.connections.probe import Probe
 from chatlab.brokers.redis.connections.server import examine, pubsub
 from chatlab.brokers.redis.publisher import Publisher
 from chatlab.brokers.redis.queries import BACKOFF
-from chatlab.errors import BrokerClosed, BrokerUnavailable, SubscriptionLost
+from chatlab.errors import BrokerClosed, BrokerUnavailable, LinkLost, SubscriptionLost
 from chatlab.retry import Retry
 from chatlab.tasks import Tasks
 

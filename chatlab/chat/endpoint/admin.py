@@ -26,7 +26,7 @@ from aiohttp.typedefs import Handler
 
 from chatlab.classroom import EVERYWHERE, host_to_open, in_url
 from chatlab.logs.throttled import ThrottledLog
-from chatlab.net.http.hosts import judged_by_name
+from chatlab.net.http.hosts import require_known_host
 from chatlab.net.http.server import HttpServer
 from chatlab.proxies import is_loopback
 from chatlab.websocket.handshake import known_names
@@ -78,7 +78,7 @@ class Admin:
         if settings.port is not None:
             app = web.Application()
             names = known_names((settings.host, *host_names))
-            app.middlewares.append(judged_by_name(names, (), self._refusals))
+            app.middlewares.append(require_known_host(names, (), self._refusals))
             for path, handler in routes.items():
                 app.router.add_get(path, self._for_the_key(handler) if settings.key else handler)
             self._http = HttpServer(app, log)

@@ -36,11 +36,11 @@ from chatlab.chat.session.logs import ConnectionLog
 from chatlab.classroom import EVERYWHERE, host_to_open, in_url
 from chatlab.logs.throttled import ThrottledLog
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
-from chatlab.net.gate import REMEDY, Gate, refusal_of
-from chatlab.net.http.hosts import judged_by_name
+from chatlab.net.gate import REMEDY, Gate, refusal_text
+from chatlab.net.http.hosts import require_known_host
 from chatlab.net.http.server import HttpServer
 from chatlab.net.http.upgrade import headers_of, upgrade
-from chatlab.net.places import Places, TrustedProxies, counted_as
+from chatlab.net.places import ConnectionSlots, TrustedProxies, counted_as
 from chatlab.stomp.session import choose_subprotocol
 from chatlab.websocket import connection as websocket
 from chatlab.websocket import handshake
@@ -145,7 +145,7 @@ class ChatServer:
         self.admin = Admin(pages, admin or AdminSettings(), logger, host_names)
         budgets = service.budgets
         self._gate = Gate(
-            Places(budgets.places, budgets.connections_per_address),
+            ConnectionSlots(budgets.places, budgets.connections_per_address),
             service.refusals,
             proxies,
             count_loopback=budgets.counts_loopback,
@@ -193,7 +193,7 @@ class ChatServer:
 
     def _application(self) -> web.Application:
         app = web.Application()
-        app.middlewares.append(judged_by_name(self._names, self._origins, refusals))
+        app.middlewares.append(require_known_host(self._names, self._origins, refusals))
         app.router.add_get(PATH, self._websocket)
         app.router.add_get(PATH + "/websocket", self._websocket)
         self._sockjs.add_routes(app.router, PATH)
@@ -260,28 +260,28 @@ class ChatServer:
     def _place(self, request: web.Request) -> Iterator[None]:
         """Hold a place while a WebSocket is open; 503 if there is none."""
         address = self._gate.counted_as(self._address_of(request))
-        self._require_place(self.service.places.take(address), address)
+        self._require_place(self.service.places.acquire(address), address)
         try:
             yield
         finally:
-            self.service.places.give_back(address)
+            self.service.places.release(address)
 
     def _take_sockjs_place(self, request: web.Request) -> tuple[str, str]:
         """Take a place for a SockJS session; 503 if there is none. Return the two addresses it is counted under."""
         client = self._address_of(request)
         address, sockjs_address = self._gate.counted_as(client), counted_as(client, loopback=True)
-        self._require_place(self.service.places.take(address), address)
-        if self.service.sockjs_places.take(sockjs_address):
-            self.service.places.give_back(address)
+        self._require_place(self.service.places.acquire(address), address)
+        if self.service.sockjs_places.acquire(sockjs_address):
+            self.service.places.release(address)
             self._require_place("sockjs-sessions-per-address", sockjs_address)
         return address, sockjs_address
 
     def _give_back_sockjs_place(self, taken: tuple[str, str]) -> None:
         address, sockjs_address = taken
-        self.service.places.give_back(address)
-        self.service.sockjs_places.give_back(sockjs_address)
+        self.service.places.release(address)
+        self.service.sockjs_places.release(sockjs_address)
 
     def _require_place(self, exceeded: str, address: str) -> None:
         if exceeded:
-            self.service.refusals.note(exceeded, REMEDY[exceeded], whose=address)
-            raise web.HTTPServiceUnavailable(text=refusal_of(exceeded), headers={"Retry-After": "10"})
+            self.service.refusals.count(exceeded, REMEDY[exceeded], whose=address)
+            raise web.HTTPServiceUnavailable(text=refusal_text(exceeded), headers={"Retry-After": "10"})

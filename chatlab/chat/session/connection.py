@@ -29,7 +29,7 @@ from typing import Any
 import msgspec
 
 from chatlab.chat.access import Credentials
-from chatlab.chat.app import Call, NoHandler, Outgoing, User
+from chatlab.chat.app import Call, Outgoing, User
 from chatlab.chat.budgets import Pace
 from chatlab.chat.delivery.transport import ClientTransport
 from chatlab.chat.destinations import (
@@ -50,8 +50,16 @@ from chatlab.chat.destinations import (
 from chatlab.chat.service import ChatService
 from chatlab.chat.session.logs import ConnectionLog
 from chatlab.chat.session.subscriptions import Subscriptions
-from chatlab.errors import BrokerError, BrokerUnavailable, MessageRefused, StompError, over_budget, unpublished
-from chatlab.limits import Allowance
+from chatlab.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    MessageRefused,
+    NoHandler,
+    StompError,
+    over_budget,
+    unpublished,
+)
+from chatlab.limits import TokenBucket
 from chatlab.stomp.events import (
     Ack,
     Commit,
@@ -138,7 +146,7 @@ class StompConnection:
         self._octets = 0  # since the last check
         self._check_at = CHECK_EVERY  # the count of frames and messages at which to check the budgets
         self._pause = 0.0  # seconds to pause reading
-        self._allowance = Allowance(service.rate) if service.rate is not None else None
+        self._bucket = TokenBucket(service.rate) if service.rate is not None else None
         self._sending: set[asyncio.Future[str]] = set()
         self._some_sent = asyncio.Event()
         self._reading = True  # while False, silence does not mean that the client is dead
@@ -211,7 +219,7 @@ class StompConnection:
         if not budget and self._exceeds_receipts():
             budget = "receipts"
         if budget:
-            self.service.delays.note(budget, whose=self._whose())
+            self.service.delays.count(budget, whose=self._whose())
         return not budget
 
     def _exceeds_receipts(self) -> bool:
@@ -234,7 +242,7 @@ class StompConnection:
         self._some_sent.set()
         self.service.connections.pop(self, None)
         if self._principal:
-            self.service.principals.give_back(self._principal)
+            self.service.principals.release(self._principal)
         if self.user is not None:
             self.log.info("ended")
         else:
@@ -324,7 +332,7 @@ class StompConnection:
     def _note_budget(self, error: StompError | None) -> None:
         """Count, once, a client that is disconnected for exceeding a budget."""
         if error is not None and error.budget:
-            self.service.refusals.note(error.budget, whose=self._whose())
+            self.service.refusals.count(error.budget, whose=self._whose())
             error.budget = ""
 
     def _whose(self) -> str:
@@ -371,7 +379,7 @@ class StompConnection:
         Most frames are SENDs, and most of those wait for nothing: a coroutine for each would cost more than the work.
         """
         try:
-            if event.__class__ is Send and not self._over:
+            if event.__class__ is Send and not self._failed:
                 return self._send(event)
             match event:
                 case Send() | Subscribe() if self._failed:
@@ -409,7 +417,7 @@ class StompConnection:
 
     async def _throttle_subscribe(self) -> None:
         if pause := self._paces.subscribes.spend(1):
-            self.service.delays.note("subscribes-per-second", whose=self._whose())
+            self.service.delays.count("subscribes-per-second", whose=self._whose())
             self.flush()
             with self.not_reading():
                 await asyncio.sleep(pause)
@@ -451,7 +459,7 @@ class StompConnection:
     def _take_place_for(self, user: User) -> None:
         if self._ended:
             return
-        if self.service.principals.take(user.principal):
+        if self.service.principals.acquire(user.principal):
             most = self.service.principals.per_address
             reason = f"too many connections of {user.name[:80]!r}: at most {most} are allowed; close some of the others"
             raise over_budget("connections-per-principal", reason)
@@ -461,7 +469,7 @@ class StompConnection:
 
     def _send(self, event: Send) -> bool:
         user, destination = self._user(), canonical(event.destination)
-        if self._allowance is not None and not self._allowance.take():
+        if self._bucket is not None and not self._bucket.take():
             self._refuse_over_rate(event)
             return True
         if self.service.asks_may_send:
@@ -533,7 +541,7 @@ class StompConnection:
     def _refuse_over_rate(self, event: Send) -> None:
         """Reject a message that comes too fast; disconnect clients that keep exceeding the rate."""
         self.service.metrics.limited += 1
-        if self._allowance is not None and self._allowance.exhausted:
+        if self._bucket is not None and self._bucket.exhausted:
             raise StompError("flooding: the client kept exceeding its message rate")
         self.fail(event, "not sent: too many messages a second")
 

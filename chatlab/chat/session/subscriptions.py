@@ -218,7 +218,7 @@ class Subscriptions:
 
     async def _replay_in_turn(self, event: Subscribe, subscriber: Subscriber, wanted: ReplayRequest) -> None:
         if self._may_replay.locked():
-            self._service.delays.note("replays")
+            self._service.delays.count("replays")
         async with self._may_replay:
             await self._replay(event, subscriber, wanted)
 

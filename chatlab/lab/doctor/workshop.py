@@ -139,7 +139,7 @@ async def full_room(laptops: int, port: int = ROOM_PORT) -> Check:
     """Open the room as `chatlab serve room --lan` does, fill it by way of the LAN address, and let everybody speak."""
     name, code = f"a room for {laptops}", classroom.new_code()
     try:
-        server = await room.start(host="0.0.0.0", port=port, code=code, rate=room.RateLimit(10))
+        server = await room.start(host="0.0.0.0", port=port, code=code, rate=room.RateLimit(10, burst=10, patience=50))
     except OSError:
         remedy = f"end what listens on port {port}, or use `chatlab serve room --lan --port NUMBER`"
         return Check(name, False, f"port {port} is taken", remedy)

@@ -24,8 +24,8 @@ from redis.exceptions import ResponseError
 from chatlab.brokers.port import UNKNOWN
 from chatlab.brokers.redis.connections import server as redis_server
 from chatlab.brokers.redis.connections import url as redis_url
-from chatlab.brokers.redis.connections.link import Link, LinkLost
-from chatlab.errors import BrokerUnavailable, EngineUnreachable, SetupError
+from chatlab.brokers.redis.connections.link import Link
+from chatlab.errors import BrokerUnavailable, EngineUnreachable, LinkLost, SetupError
 from chatlab.lab.engines import kafka_jars
 from chatlab.urls import without_password
 

@@ -1,1 +1,1 @@
-"""HTTP for the servers: aiohttp on our own sockets, and what is checked before a request is served."""
+"""HTTP for the servers: aiohttp on our own sockets, and the checks made before a request is served."""

@@ -1,9 +1,9 @@
-"""Close connections that never send a whole request, so that they do not pile up (the attack called slow loris).
+"""Close connections that never send a whole request, so that they do not pile up (the slow loris attack).
 
-A client that has connected has some seconds to send its first request, and as many for each further one from its first
-octet on, however busily it sends. After that, other limits apply: bodies time out, a connection between two requests
-is closed, a STOMP client must CONNECT in time, a WebSocket must answer pings. aiohttp leaves this to the proxy in
-front; a classroom has none.
+A client has a few seconds after connecting to send its first request, and the same time for each later request from
+its first octet on, even if it keeps sending. After that, other limits apply: bodies time out, idle connections are
+closed, a STOMP client must CONNECT in time, a WebSocket must answer pings. aiohttp leaves this to a proxy in front;
+a classroom has none.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from weakref import WeakKeyDictionary, WeakSet
 from chatlab.logs.throttled import ThrottledLog
 
 FIRST_REQUEST_SECONDS = 10.0
-LINES = 100  # of the log in ten seconds: each is worth one, and a flood of them is not
+LINES = 100  # log lines in ten seconds; a flood of connections is not logged in full
 ANSWER = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class FirstRequestTimeout:
-    """Watches `transports`: until the first request of each, which is to be noted by `served`, and half requests."""
+    """Watches `transports` for two things: no first request (the server reports one by `served`), and half requests."""
 
     def __init__(
         self,
@@ -38,16 +38,16 @@ class FirstRequestTimeout:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Look from now on, a few times in the time there is."""
+        """Start checking, four times per time limit."""
         self._timer = asyncio.get_running_loop().call_later(self._seconds / 4, self._look)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._timer is not None:
             self._timer.cancel()
 
     def served(self, transport: asyncio.BaseTransport) -> None:
-        """Note that a connection has sent a request."""
+        """Record that a connection has sent a request."""
         self._served.add(transport)
 
     def _look(self) -> None:
@@ -63,7 +63,7 @@ class FirstRequestTimeout:
         self.start()
 
     def _waiting_since(self, transport: asyncio.Transport, now: float) -> float | None:
-        """Return since when a connection owes us a request; None if it does not."""
+        """Return when we started waiting for a request on this connection; None if we are not waiting for one."""
         if transport not in self._served:
             return self._since.setdefault(transport, now)
         half_since: float | None = getattr(transport.get_protocol(), "half_since", None)  # net/http/runner.py

@@ -1,7 +1,6 @@
-"""The name a request asks for, judged before anything else: one rule for every route of the servers on aiohttp.
+"""The check of a request's Host, before anything else: one rule for every route of the aiohttp servers.
 
-A WebSocket's upgrade is judged by `handshake.accept`, which applies the same rule; see `handshake.check_host` for what
-it keeps out.
+`handshake.accept` applies the same rule to WebSocket upgrades; `handshake.check_host` says what it protects against.
 """
 
 from __future__ import annotations
@@ -16,21 +15,21 @@ from chatlab.logs.throttled import ThrottledLog
 from chatlab.net.http.upgrade import headers_of, refusal
 from chatlab.websocket.handshake import Request, check_host
 
-__all__ = ["judged_by_name", "request_of"]
+__all__ = ["request_of", "require_known_host"]
 
 
 def request_of(request: web.BaseRequest) -> Request:
-    """Return what the rules of `handshake` look at."""
-    # `path_qs` of an absolute target has lost the host; the target as it came has not.
+    """Return the request in the form that the rules of `handshake` check."""
+    # For an absolute target, `path_qs` lacks the host; `raw_path` has it.
     target = request.raw_path if "://" in request.raw_path else request.path_qs
     return Request(target, headers_of(request), request.method, (request.version[0], request.version[1]))
 
 
-def judged_by_name(names: Collection[str], origins: Sequence[str], log: ThrottledLog) -> Middleware:
-    """Return a middleware that answers only requests for a server of these names (`handshake.known_names`)."""
+def require_known_host(names: Collection[str], origins: Sequence[str], log: ThrottledLog) -> Middleware:
+    """Return a middleware that refuses requests whose Host is not one of `names` (see `handshake.known_names`)."""
 
     @web.middleware
-    async def judge(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             check_host(request_of(request), names, origins)
         except HandshakeError as refused:
@@ -40,4 +39,4 @@ def judged_by_name(names: Collection[str], origins: Sequence[str], log: Throttle
             return answer
         return await handler(request)
 
-    return judge
+    return check

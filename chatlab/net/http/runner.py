@@ -1,9 +1,9 @@
-"""aiohttp's server as it meets strangers: it names no versions, and what a client got wrong is no fault of ours.
+"""aiohttp's server, hardened: responses name no versions, and a client's errors are not logged as the server's.
 
-More that aiohttp does not document, held by tests/net/http/test_runner.py: `AppRunner._make_server`, which makes the
-server that makes a `RequestHandler` for each connection; its `_waiter`, pending while no whole request is here, and its
-`_messages`, those that are; `Request._prepare_hook`, called before the headers of any answer are sent, those to what
-is not HTTP among them.
+This file uses further undocumented parts of aiohttp, covered by tests/net/http/test_runner.py:
+`AppRunner._make_server`, which creates the server that creates a `RequestHandler` for each connection; the handler's
+`_waiter`, pending until a whole request has arrived, and its `_messages`, the requests that have; and
+`Request._prepare_hook`, called before the headers of any response are sent, even of responses to non-HTTP input.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from chatlab.logs.throttled import Log, ThrottledLog
 
 __all__ = ["QuietHandler", "Runner"]
 
-# What does not parse, and a body that is not as its headers announce it.
-CLIENTS_FAULT = (HttpProcessingError, web.RequestPayloadError)
+# Errors caused by the client: input that does not parse, and a body that does not match its headers.
+CLIENT_ERRORS = (HttpProcessingError, web.RequestPayloadError)
 OCTETS = re.compile(r":\s+(?:bytearray\()?b['\"]")
 
 
 class Runner(web.AppRunner):
-    """Runs an application on handlers of ours; the rest of `web.AppRunner`'s arguments are as they were."""
+    """An `AppRunner` that uses our own request handlers. `options` are the other arguments of `web.AppRunner`."""
 
     def __init__(self, app: web.Application, log: Log, **options: Any) -> None:
         super().__init__(app, access_log=None, logger=ErrorLog(log), **options)
 
     async def _make_server(self) -> web.Server:
         made: Any = await super()._make_server()
-        options = made._kwargs  # what the handlers are made with
+        options = made._kwargs  # the arguments for the handlers
         application = self.app
 
         def make_request(message: Any, payload: Any, handler: Any, writer: Any, task: Any) -> web.Request:
@@ -49,7 +49,7 @@ class Runner(web.AppRunner):
 
 
 class QuietRequest(web.Request):
-    """A request whose answer does not say what made it: `QuietServer` would hold the versions of Python and aiohttp."""
+    """A request whose response has no Server header, which would name the versions of Python and aiohttp."""
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         await super()._prepare_hook(response)
@@ -57,15 +57,15 @@ class QuietRequest(web.Request):
 
 
 class QuietServer(web.Server):
-    """Makes the handlers."""
+    """A server that creates `QuietHandler`s."""
 
     def __call__(self) -> QuietHandler:
-        """Return the protocol of one connection."""
+        """Return the protocol for one connection."""
         return QuietHandler(self, loop=self._loop, **self._kwargs)
 
 
 class QuietHandler(web.RequestHandler):
-    """One connection, which knows since when it has had half a request."""
+    """One connection, which records when an incomplete request began."""
 
     __slots__ = ("_half_since",)
 
@@ -75,28 +75,28 @@ class QuietHandler(web.RequestHandler):
 
     @property
     def half_since(self) -> float | None:
-        """When the request began that has come in part, on the loop's clock; None while one is answered, or none is."""
-        return self._half_since if self._waits() else None
+        """When the current incomplete request began, on the loop's clock; None if there is none."""
+        return self._half_since if self._is_waiting() else None
 
     def data_received(self, data: bytes) -> None:
-        """Read on; notice whether this leaves a request half read."""
+        """Parse data, and record whether it ends in an incomplete request."""
         super().data_received(data)
         whole = self._messages[-1][0] if self._messages else None
-        if self._has_more(data, whole) if whole is not None else self._waits():
+        if self._continues_after(data, whole) if whole is not None else self._is_waiting():
             if self._half_since is None or whole is not None:
                 self._half_since = self._loop.time()
         elif whole is not None:
             self._half_since = None
 
-    def _waits(self) -> bool:
+    def _is_waiting(self) -> bool:
         return self._waiter is not None and not self._waiter.done()
 
-    def _has_more(self, data: bytes, last: Any) -> bool:
-        """Say whether `data`, in which the request `last` came, goes on behind it: the parser does not tell."""
+    def _continues_after(self, data: bytes, last: Any) -> bool:
+        """Tell whether `data` continues after the request `last` that it contains. The parser does not report this."""
         if not isinstance(last, RawRequestMessage) or last.chunked or last.upgrade:
             return False
-        behind = data.rpartition(b"\r\n\r\n")[2].lstrip(b"\r\n")
-        return len(behind) > int(last.headers.get(hdrs.CONTENT_LENGTH, 0))
+        rest = data.rpartition(b"\r\n\r\n")[2].lstrip(b"\r\n")
+        return len(rest) > int(last.headers.get(hdrs.CONTENT_LENGTH, 0))
 
     def handle_error(
         self,
@@ -105,38 +105,38 @@ class QuietHandler(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer 400 to what is not HTTP, in its body too; leave the rest to aiohttp, whose faults are ours."""
-        if not isinstance(exc, CLIENTS_FAULT):
+        """Answer 400 if the request or its body is not HTTP. Let aiohttp handle other errors, which are our own."""
+        if not isinstance(exc, CLIENT_ERRORS):
             return super().handle_error(request, status, exc, message)
-        not_http(self.logger, request.remote, exc)
+        log_not_http(self.logger, request.remote, exc)
         if request.writer.output_size > 0:
-            raise ConnectionResetError("an answer is under way already: nothing can be said but goodbye")
-        response = web.Response(status=400, text=f"not HTTP: {_in_short(exc)}\n")
+            raise ConnectionResetError("the response has started already; the connection can only be closed")
+        response = web.Response(status=400, text=f"not HTTP: {_summary(exc)}\n")
         response.force_close()
         return response
 
 
 class ErrorLog(ThrottledLog):
-    """What aiohttp takes for a logger: few lines of a kind, so that a fault of ours, too, is not logged without end."""
+    """The logger given to aiohttp. It is throttled, so that even our own errors cannot flood the log."""
 
     def debug(self, *_: object, **__: object) -> None:
-        """Leave out what is nobody's fault, such as clients that go early."""
+        """Discard debug lines, such as those about clients that disconnect early."""
 
     def exception(self, message: str, *args: object, exc_info: BaseException | None = None, **_: object) -> None:
-        """Log a fault with its traceback, unless it is the client's: a body that nobody asked for is read away too."""
-        if isinstance(exc_info, CLIENTS_FAULT):
-            not_http(self, None, exc_info)
+        """Log an error with its traceback, or in short if a client caused it, even by a body that is not used."""
+        if isinstance(exc_info, CLIENT_ERRORS):
+            log_not_http(self, None, exc_info)
         else:
             self.error(message, *args, exc_info=exc_info or True)
 
 
-def not_http(log: Any, peer: str | None, error: BaseException) -> None:
-    """Log what a client got wrong."""
-    log.info("not HTTP", extra={"peer": peer or "?", "reason": _in_short(error)})
+def log_not_http(log: Any, peer: str | None, error: BaseException) -> None:
+    """Log that a client sent something that is not HTTP."""
+    log.info("not HTTP", extra={"peer": peer or "?", "reason": _summary(error)})
 
 
-def _in_short(error: BaseException) -> str:
-    """What an error says, on one line, without the octets that it shows below."""
+def _summary(error: BaseException) -> str:
+    """Return an error's message on one line, without the octets quoted below it."""
     if isinstance(error, InvalidURLError):
         return "target is no URL"  # it may hold a room code
     text = error.message if isinstance(error, HttpProcessingError) else str(error.__cause__ or error)

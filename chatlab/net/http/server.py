@@ -1,8 +1,8 @@
-"""HTTP for the room and the chat: an aiohttp application on our own sockets, which starts clean and stops in time.
+"""The HTTP server of the room and the chat: an aiohttp application on our own sockets, with a bounded shutdown.
 
-Stopping has two halves, so that a server can say goodbye in between: `stop_listening`, then `aclose` with a deadline.
-Requests under way, open WebSockets among them, may end by themselves until then; what is left is cut off. Connections
-without a request under way, idle or half-open, have nothing to wait for and are closed at once.
+Shutdown has two steps, so that a server can send Close frames in between: `stop_listening`, then `aclose` with a
+deadline. Active requests, including open WebSockets, may finish until the deadline and are then aborted. Connections
+without an active request, idle or half-open, are closed at once.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from typing import cast
 
 from aiohttp import web
 
-from chatlab.net.gate import REMEDY, Gate, refusal_of
+from chatlab.net.gate import REMEDY, Gate, refusal_text
 from chatlab.net.http.first_request import FIRST_REQUEST_SECONDS, FirstRequestTimeout
 from chatlab.net.http.runner import Runner
 from chatlab.net.http.upgrade import transports_of
-from chatlab.net.places import CONNECTIONS, PlaceLimits, Refusals
+from chatlab.net.places import CONNECTIONS, ConnectionLimits, Refusals
 
-BACKLOG = 128  # connections that wait to be accepted
-ACCEPTED_AT_ONCE = 8  # by asyncio, before the gate sees the first of them: each has a descriptor already
-IDLE_SECONDS = 75.0  # for a connection between two requests
-# For handlers to notice that their connections were cut off. aiohttp waits for that twice, and takes 0 for "for ever".
+BACKLOG = 128  # connections waiting to be accepted
+ACCEPTED_AT_ONCE = 8  # by asyncio, before the gate sees the first of them; each already uses a descriptor
+IDLE_SECONDS = 75.0  # keep-alive between two requests
+# The time handlers have to notice that their connections were aborted. aiohttp waits twice that long; 0 means forever.
 CANCEL_SECONDS = 0.1
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class HttpServer:
-    """`app` on one port. `send_buffer` is the kernel's, in bytes, for each connection; None leaves it to the kernel.
+    """`app` on one port. `send_buffer` is the kernel's buffer per connection in bytes; None leaves it to the kernel.
 
-    `gate` limits the connections; without one, to what the process's descriptors allow, and to some hundreds from one
-    address. The paths in `always` are answered in its spare places too.
+    `gate` limits the connections. The default gate allows what the process's descriptors allow, and a few hundred per
+    address. The paths in `always` are answered even in a spare slot.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class HttpServer:
         always: Collection[str] = (),
     ) -> None:
         self.host, self.port = "", 0
-        self.gate = gate or Gate.of(PlaceLimits(), Refusals(log))
+        self.gate = gate or Gate.of(ConnectionLimits(), Refusals(log))
         self._always = always
         self._send_buffer = send_buffer
         self._listening: list[asyncio.Server] = []
-        self._under_way: set[asyncio.Transport] = set()  # connections with a request that is being answered
-        self._nothing_under_way = asyncio.Event()
-        self._nothing_under_way.set()
-        app.middlewares.insert(0, self._note)  # before what may refuse a request
+        self._active: set[asyncio.Transport] = set()  # connections with a request that is being answered
+        self._idle = asyncio.Event()  # no connection is active
+        self._idle.set()
+        app.middlewares.insert(0, self._track)  # before any middleware that may refuse a request
         self._runner = Runner(
             app,
             log,
@@ -68,95 +68,95 @@ class HttpServer:
         self.first_request = FirstRequestTimeout(lambda: transports_of(self._runner), log, first_request_seconds)
 
     async def listen(self, host: str, port: int) -> None:
-        """Take connections from now on. OSError if the port is taken."""
+        """Start accepting connections. Raise OSError if the port is taken."""
         await self._runner.setup()
         make = cast(Callable[[], asyncio.Protocol], self._runner.server)
-        sockets = bound(host, port, self._send_buffer)
+        sockets = bind(host, port, self._send_buffer)
         self.host, self.port = sockets[0].getsockname()[:2]
         loop = asyncio.get_running_loop()
         for sock in sockets:
-            server = await loop.create_server(self.gate.before(make), sock=sock, backlog=ACCEPTED_AT_ONCE)
+            server = await loop.create_server(self.gate.protocol_factory(make), sock=sock, backlog=ACCEPTED_AT_ONCE)
             sock.listen(BACKLOG)
             self._listening.append(server)
         self.first_request.start()
 
     async def stop_listening(self) -> None:
-        """Take no more connections; those that are open stay."""
+        """Accept no more connections; leave open ones alone."""
         self.first_request.stop()
         for server in self._listening:
             server.close()
         self._listening.clear()
 
     async def aclose(self, deadline: float) -> None:
-        """Wait until `deadline`, on the loop's clock, for the requests under way; then cut off what is left."""
+        """Wait until `deadline`, on the loop's clock, for active requests; then abort the remaining connections."""
         await self.stop_listening()
-        await asyncio.sleep(0)  # a request that has just arrived is begun
-        self._close_those_without_a_request()
+        await asyncio.sleep(0)  # let a request that has just arrived start
+        self._close_inactive()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
-                await self._nothing_under_way.wait()
-        for transport in list(self._under_way):
+                await self._idle.wait()
+        for transport in list(self._active):
             transport.abort()
         await self._runner.cleanup()
 
-    def _close_those_without_a_request(self) -> None:
+    def _close_inactive(self) -> None:
         for transport in transports_of(self._runner):
-            if transport not in self._under_way and not transport.is_closing():
+            if transport not in self._active and not transport.is_closing():
                 transport.close()
 
     @web.middleware
-    async def _note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Keep the books of which connections have sent a request, and which have one under way."""
+    async def _track(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Track which connections have sent a request, and which have an active one."""
         transport = request.transport
-        if transport is None:  # the client has gone
+        if transport is None:  # the client has disconnected
             return await handler(request)
         self.first_request.served(transport)
         if self.gate.is_spare(transport) and request.path not in self._always:
-            return self._refuse_for_want_of_places(request)
-        self._under_way.add(transport)
-        self._nothing_under_way.clear()
+            return self._refuse_without_a_slot(request)
+        self._active.add(transport)
+        self._idle.clear()
         try:
             return await handler(request)
         finally:
-            self._under_way.discard(transport)
-            if not self._under_way:
-                self._nothing_under_way.set()
+            self._active.discard(transport)
+            if not self._active:
+                self._idle.set()
 
-    def _refuse_for_want_of_places(self, request: web.Request) -> web.Response:
-        self.gate.refusals.note(CONNECTIONS, REMEDY[CONNECTIONS], whose=request.remote or "")
-        response = web.Response(text=refusal_of(CONNECTIONS), status=503, headers={"Retry-After": "10"})
+    def _refuse_without_a_slot(self, request: web.Request) -> web.Response:
+        self.gate.refusals.count(CONNECTIONS, REMEDY[CONNECTIONS], whose=request.remote or "")
+        response = web.Response(text=refusal_text(CONNECTIONS), status=503, headers={"Retry-After": "10"})
         response.force_close()
         return response
 
 
-def let_wait(sockets: Iterable[socket.socket]) -> None:
-    """Let more connections wait to be accepted than are accepted at once (`ACCEPTED_AT_ONCE`)."""
+def extend_backlog(sockets: Iterable[socket.socket]) -> None:
+    """Set the backlog to `BACKLOG`, which may exceed the number accepted at once (`ACCEPTED_AT_ONCE`)."""
     for each in sockets:
         with each.dup() as sock:
             sock.listen(BACKLOG)
 
 
-def bound(host: str, port: int, send_buffer: int | None = None) -> list[socket.socket]:
-    """Return a socket for each address of `host`; OSError if one is taken, or none is this machine's.
+def bind(host: str, port: int, send_buffer: int | None = None) -> list[socket.socket]:
+    """Return a bound socket for each address of `host`. Raise OSError if one is taken, or none is this machine's.
 
-    The loop could look the name up, but uvloop keeps four threads from then on, and in a process with more than one
-    thread each write takes a fiftieth longer.
+    The event loop could resolve the name instead, but uvloop would then keep four threads, and in a process with more
+    than one thread each write takes 2 % longer.
     """
     addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     bound: list[socket.socket] = []
-    faults: list[OSError] = []
+    errors: list[OSError] = []
     for family, *_, address in dict.fromkeys(addresses):
         try:
             bound.append(socket.create_server(address, family=family))
         except OSError as error:
             reason = (error.strerror or str(error)).partition(" (")[0].lower()
-            faults.append(OSError(error.errno, f"cannot listen at {host}, port {port}: {reason}"))
-    taken = [error for error in faults if error.errno == errno.EADDRINUSE]
+            errors.append(OSError(error.errno, f"cannot listen at {host}, port {port}: {reason}"))
+    taken = [error for error in errors if error.errno == errno.EADDRINUSE]
     if taken or not bound:
         for sock in bound:
             sock.close()
-        raise (taken or faults)[0]
+        raise (taken or errors)[0]
     if send_buffer is not None:
-        for sock in bound:  # a connection inherits it from the socket that accepted it
+        for sock in bound:  # accepted connections inherit the setting
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     return bound

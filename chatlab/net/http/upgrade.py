@@ -1,12 +1,12 @@
-"""aiohttp up to the upgrade to a WebSocket, and past it: the one file that uses what aiohttp does not document.
+"""The upgrade of an aiohttp request to a WebSocket, which takes over aiohttp's TCP connection.
 
-aiohttp reads the request and sends the 101. Then the TCP connection is ours (endpoint.py), while aiohttp goes on
-counting it among its connections. Its own WebSocket takes frames that no client may send (not masked), and a future and
-two turns of a task for each message.
+aiohttp reads the request and sends the 101. Then the TCP connection is ours (endpoint.py), but aiohttp still counts it
+among its connections. aiohttp's own WebSocket is not used: it accepts unmasked frames, which no client may send, and it
+costs a future and two task switches per message.
 
-What is not documented, and is held by tests/net/http/test_upgrade.py: `RequestHandler.set_parser`, which hands over
-what came behind the request, and `Server.connections`, with the `transport` of each. pyproject.toml therefore names the
-minor versions of aiohttp that were tried.
+Undocumented parts of aiohttp used here, and covered by tests/net/http/test_upgrade.py: `RequestHandler.set_parser`,
+which hands over the data that followed the request, and `Server.connections`, with the `transport` of each. So
+pyproject.toml pins aiohttp to the minor versions that were tested.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ OpenEnd = Callable[[asyncio.Transport, Connection], WebSocketEnd]
 
 
 def headers_of(request: web.BaseRequest) -> Headers:
-    """Return all header lines of a request, the repeated ones too."""
+    """Return all header lines of a request, including repeated ones."""
     return tuple(request.headers.items())
 
 
 def refusal(error: HandshakeError) -> web.Response:
-    """Return the answer that says what was wrong with a request."""
+    """Return the response that refuses a request with `error`."""
     return web.Response(status=error.status, text=f"{error}\n", headers=dict(error.headers))
 
 
@@ -45,7 +45,7 @@ async def upgrade(
     *,
     max_message: int = MAX_MESSAGE,
 ) -> web.StreamResponse:
-    """Answer a request for a WebSocket as `accept` judges it. If it agrees, open its end; return when that is gone."""
+    """Answer an upgrade request as `accept` decides. If it accepts, open the WebSocket's end; return once it closes."""
     version = (request.version[0], request.version[1])
     try:
         agreed, agreement = accept(Request(request.path_qs, headers_of(request), request.method, version))
@@ -57,38 +57,39 @@ async def upgrade(
     try:
         await response.prepare(request)
     except ConnectionError:
-        return response  # the client has hung up
+        return response  # the client has disconnected
     if request.transport is not None:
         websocket = Connection.opened(Side.SERVER, agreement.compression, max_message=max_message)
         end = open_end(request.transport, websocket)
-        if tail := _take_tail(request):
-            end.data_received(tail)
-        await end.gone
+        if rest := _take_rest(request):
+            end.data_received(rest)
+        await end.closed
     return response
 
 
 def transports_of(runner: web.BaseRunner) -> list[asyncio.Transport]:
-    """Return the transports of all connections a server has, those without a request among them."""
+    """Return the transports of all of a server's connections, including those without a request."""
     connections = runner.server.connections if runner.server is not None else []
     return [each.transport for each in connections if each.transport is not None]
 
 
-class _Tail:
-    """What came in one piece with the request: aiohttp hands it to whoever is to parse what follows an upgrade."""
+class _Collector:
+    """A stand-in for a parser: aiohttp feeds it the data that arrived together with the upgrade request."""
 
     def __init__(self) -> None:
         self.data = b""
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """Keep it."""
+        """Collect data."""
         self.data += data
         return False, b""
 
     def feed_eof(self) -> None:
-        """The connection is over, which the end notices itself."""
+        """Do nothing: the WebSocket's end notices a closed connection itself."""
 
 
-def _take_tail(request: web.BaseRequest) -> bytes:
-    tail = _Tail()
-    request.protocol.set_parser(cast(Any, tail))
-    return tail.data
+def _take_rest(request: web.BaseRequest) -> bytes:
+    """Return the data that followed an upgrade request."""
+    collector = _Collector()
+    request.protocol.set_parser(cast(Any, collector))
+    return collector.data

@@ -14,7 +14,7 @@ from websockets.exceptions import InvalidStatus
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
 from chatlab.lab.until import until
-from chatlab.limits import Rate
+from chatlab.limits import RateLimit
 from chatlab.net.fanout import SlowReaderPolicy
 from chatlab.stomp.frames import Limits
 from tests.support.chat_brokers import KINDS, ChatBroker, chat_broker
@@ -115,7 +115,7 @@ async def test_headers_and_subscriptions_are_limited(broker: ChatBroker) -> None
 
 
 async def test_a_client_that_floods_is_refused_and_then_disconnected(broker: ChatBroker) -> None:
-    rate = Rate(per_second=5, burst=10, patience=20)
+    rate = RateLimit(per_second=5, burst=10, patience=20)
     async with (
         await chat_server.start(broker, rate=rate) as server,
         Peer(server.url) as flooder,

@@ -171,7 +171,7 @@ async def test_nothing_follows_a_close_frame_in_a_busy_room(server: ChatServer, 
     loop = asyncio.get_running_loop()
 
     def send_every_turn() -> None:
-        if not sink.lost:
+        if not sink.is_closed:
             server.service.fanout.send(websocket_frame(b"\n"), (sink,))
             loop.call_soon(send_every_turn)
 

@@ -1,4 +1,4 @@
-"""Who connects and never gets to the point is cut off in time, however busy it looks; whoever did is left in peace."""
+"""A connection that never sends a whole request is cut off in time, even if data arrives; others are left alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
 class Guarded:
-    """A server that cuts off who sends no request, and answers once it is let."""
+    """A server that cuts off clients that send no request, and answers once it is allowed to."""
 
     def __init__(self) -> None:
         self.answering = asyncio.Event()
@@ -48,7 +48,7 @@ class Guarded:
             writer.close()
 
     async def until_one_more_is_cut_off(self) -> None:
-        """Have somebody else come and loiter for all the time there is: whoever was here before has been longer."""
+        """Let another client connect and stay silent until it is cut off: earlier clients have waited longer."""
         async with self.client() as (reader, _), asyncio.timeout(10):
             assert await reader.read() == CUT_OFF
 
@@ -72,7 +72,7 @@ async def drip(writer: asyncio.StreamWriter, beginning: bytes) -> None:
 
 
 @pytest.mark.parametrize("beginning", [b"GET / HTTP/1.1\r\n", b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n"])
-async def test_a_head_that_drips_in_is_cut_off_when_its_time_is_up(server: Guarded, beginning: bytes) -> None:
+async def test_a_slowly_sent_request_head_is_cut_off_at_the_time_limit(server: Guarded, beginning: bytes) -> None:
     async with server.client() as (reader, writer):
         began = asyncio.get_running_loop().time()
         dripping = asyncio.create_task(drip(writer, beginning))
@@ -83,7 +83,7 @@ async def test_a_head_that_drips_in_is_cut_off_when_its_time_is_up(server: Guard
     assert server.watch.cut_off == 1
 
 
-async def test_many_who_say_nothing_are_all_cut_off_and_the_log_names_each(
+async def test_many_silent_connections_are_all_cut_off_and_each_is_logged(
     server: Guarded, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "chatlab.test")
@@ -98,7 +98,7 @@ async def test_many_who_say_nothing_are_all_cut_off_and_the_log_names_each(
 
 
 @pytest.mark.parametrize("end", ["silent", "dribbling"])
-async def test_half_a_second_request_is_cut_off_too_however_busily_it_goes_on(server: Guarded, end: str) -> None:
+async def test_an_incomplete_second_request_is_cut_off_even_while_data_arrives(server: Guarded, end: str) -> None:
     async with server.client() as (reader, writer), asyncio.timeout(10):
         writer.write(REQUEST)
         await reader.readuntil(b"here you are")
@@ -109,11 +109,11 @@ async def test_half_a_second_request_is_cut_off_too_however_busily_it_goes_on(se
                 with suppress(ConnectionError):
                     writer.write(b"x")
             await asyncio.sleep(SECONDS / 10)
-        # A reset for octets that nobody reads any more may overtake the answer.
+        # A reset for unread octets may overtake the answer.
         assert isinstance(heard.exception(), ConnectionResetError) or heard.result() == CUT_OFF
 
 
-async def test_who_has_sent_a_request_may_wait_before_the_next(server: Guarded) -> None:
+async def test_a_connection_may_idle_after_its_first_request(server: Guarded) -> None:
     async with server.client() as (reader, writer):
         for _ in range(2):
             writer.write(REQUEST)
@@ -122,7 +122,7 @@ async def test_who_has_sent_a_request_may_wait_before_the_next(server: Guarded) 
     assert server.watch.cut_off == 2
 
 
-async def test_who_waits_for_a_slow_answer_gets_it(server: Guarded) -> None:
+async def test_a_client_waiting_for_a_slow_answer_is_not_cut_off(server: Guarded) -> None:
     server.answering.clear()
     async with server.client() as (reader, writer):
         writer.write(REQUEST)
@@ -133,7 +133,7 @@ async def test_who_waits_for_a_slow_answer_gets_it(server: Guarded) -> None:
 
 
 @pytest.mark.parametrize("piece", ["\n", "CONNECT\naccept-version:1.2\n", "x:y\n"], ids=["beats", "pieces", "nonsense"])
-async def test_a_websocket_that_never_gets_to_its_connect_is_cut_off_however_much_it_says(
+async def test_a_websocket_that_never_sends_connect_is_cut_off_even_while_data_arrives(
     broker: MemoryBroker, piece: str
 ) -> None:
     async with await chat_server.start(broker, connect_timeout=SECONDS) as chat:

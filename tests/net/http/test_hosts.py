@@ -1,4 +1,4 @@
-"""Every route of a server judges by the name that was asked for, those that do not exist too."""
+"""Every route of a server checks the request's Host, even routes that do not exist."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from chatlab.logs.throttled import ThrottledLog
-from chatlab.net.http.hosts import judged_by_name
+from chatlab.net.http.hosts import require_known_host
 from chatlab.net.http.server import HttpServer
 from chatlab.websocket.handshake import known_names
 from tests.support.wire import get, say
@@ -23,14 +23,16 @@ async def served(names: list[str]) -> HttpServer:
         return web.Response(text="here")
 
     app = web.Application()
-    app.middlewares.append(judged_by_name(known_names(names), (), ThrottledLog(log)))
+    app.middlewares.append(require_known_host(known_names(names), (), ThrottledLog(log)))
     app.router.add_get("/", answer)
     http = HttpServer(app, log)
     await http.listen("127.0.0.1", 0)
     return http
 
 
-async def test_a_known_name_is_answered_and_an_unknown_one_is_not(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_request_for_a_known_host_is_answered_and_for_an_unknown_one_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
     http = await served(["Chat.Example"])
     assert (await get(http.port, "/", "Host: chat.example:443")).body == "here"
@@ -42,7 +44,7 @@ async def test_a_known_name_is_answered_and_an_unknown_one_is_not(caplog: pytest
     assert caplog.text.count("request refused") <= 11
 
 
-async def test_a_refused_connection_ends_so_that_it_cannot_go_on() -> None:
+async def test_the_connection_of_a_refused_request_is_closed() -> None:
     http = await served([])
     twice = b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n" * 2
     answer = await say(http.port, twice)
@@ -50,7 +52,7 @@ async def test_a_refused_connection_ends_so_that_it_cannot_go_on() -> None:
     assert answer.octets.count(b"HTTP/1.1 421") == 1 and b"connection: close" in answer.octets.lower()
 
 
-async def test_any_name_will_do_where_that_is_said() -> None:
+async def test_every_host_is_accepted_with_a_star() -> None:
     http = await served(["*"])
     assert (await get(http.port, "/", "Host: evil.example")).status == 200
     await http.aclose(0)

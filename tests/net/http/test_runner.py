@@ -1,4 +1,4 @@
-"""What aiohttp does not document, and we rest on: how its handlers are made, and what they say of themselves."""
+"""The undocumented parts of aiohttp that we rely on: how its handlers are created, and their attributes."""
 
 from __future__ import annotations
 
@@ -58,14 +58,16 @@ async def test_what_is_not_http_is_answered_400_and_leaves_no_traceback(
     assert [record.getMessage() for record in caplog.records if record.exc_info or record.name != "chatlab.test"] == []
 
 
-async def test_two_thousand_of_them_make_few_lines(server: HttpServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_two_thousand_malformed_requests_make_few_log_lines(
+    server: HttpServer, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     for _ in range(20):
         await asyncio.gather(*(say(server.port, b"NO HTTP\r\n\r\n") for _ in range(100)))
     assert 1 <= len(caplog.messages) <= 30
 
 
-async def test_a_fault_of_ours_keeps_its_traceback_but_not_two_thousand_times(
+async def test_our_own_errors_are_logged_with_a_traceback_and_throttled(
     server: HttpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(50):
@@ -75,7 +77,7 @@ async def test_a_fault_of_ours_keeps_its_traceback_but_not_two_thousand_times(
     assert 1 <= len(faults) <= 11 and "KeyError" in caplog.text
 
 
-async def test_a_handler_knows_whether_it_has_half_a_request(server: HttpServer) -> None:
+async def test_a_handler_reports_an_incomplete_request(server: HttpServer) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     runner = server._runner.server
     assert runner is not None
@@ -90,7 +92,7 @@ async def test_a_handler_knows_whether_it_has_half_a_request(server: HttpServer)
     await half(b"ngth: 0\r\n\r\n", False)
     await reader.readuntil(b"\r\n\r\n")
     await half(POST, True)
-    await half(b"Content-Length: 4\r\n\r\n\r\n\r\n" + POST, True)  # in one piece with what came before
+    await half(b"Content-Length: 4\r\n\r\n\r\n\r\n" + POST, True)  # together with the previous request
     await half(b"Content-Length: 0\r\n\r\n", False)
     writer.close()
 

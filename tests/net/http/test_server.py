@@ -1,4 +1,4 @@
-"""HTTP on our own sockets: what is under way may end by itself, and what cannot end is cut off in time."""
+"""HTTP on our own sockets: active requests may finish, and those that do not are aborted at the deadline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from chatlab.net.http.server import HttpServer, bound
+from chatlab.net.http.server import HttpServer, bind
 
 pytestmark = pytest.mark.every_loop
 
@@ -62,7 +62,7 @@ async def slow() -> AsyncIterator[Slow]:
     await slow.http.aclose(deadline=0)
 
 
-async def test_an_answer_under_way_still_comes_and_nobody_new_is_served(slow: Slow) -> None:
+async def test_shutdown_finishes_active_requests_and_accepts_no_connections(slow: Slow) -> None:
     reader, writer = await slow.ask(b"slow")
     stopping = asyncio.create_task(slow.seconds_to_stop(10))
     while not stopping.done():
@@ -79,16 +79,16 @@ async def test_an_answer_under_way_still_comes_and_nobody_new_is_served(slow: Sl
 
 
 @pytest.mark.parametrize("path", [b"slow", b"stubborn"])
-async def test_an_answer_that_does_not_come_is_cut_off_at_the_deadline(slow: Slow, path: bytes) -> None:
+async def test_an_unfinished_request_is_aborted_at_the_shutdown_deadline(slow: Slow, path: bytes) -> None:
     reader, writer = await slow.ask(path)
     assert 0.3 <= await slow.seconds_to_stop(0.3) < 0.8
     with pytest.raises(ConnectionError):
         assert await reader.read() == b""
-        raise ConnectionResetError  # an event loop may tell a reset as an end
+        raise ConnectionResetError  # an event loop may report a reset as an end
     writer.close()
 
 
-async def test_a_deadline_that_is_over_is_no_time_at_all(slow: Slow) -> None:
+async def test_shutdown_with_a_past_deadline_does_not_wait(slow: Slow) -> None:
     _, writer = await slow.ask(b"slow")
     assert await slow.seconds_to_stop(-1) < 0.5
     writer.close()
@@ -101,8 +101,8 @@ async def test_a_port_that_is_taken_is_an_oserror_that_names_it(slow: Slow) -> N
     await other.aclose(deadline=0)
 
 
-def test_a_connection_inherits_the_send_buffer_it_is_to_have() -> None:
-    (listening,) = bound("127.0.0.1", 0, send_buffer=4096)
+def test_accepted_connections_inherit_the_send_buffer_size() -> None:
+    (listening,) = bind("127.0.0.1", 0, send_buffer=4096)
     with listening, socket.create_connection(listening.getsockname()):
         accepted, _ = listening.accept()
         with accepted:

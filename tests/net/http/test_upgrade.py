@@ -1,4 +1,4 @@
-"""What chatlab uses of aiohttp that aiohttp does not document: if this fails, a new version has changed it."""
+"""The undocumented parts of aiohttp that chatlab uses: if a test fails, a new version has changed them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from chatlab.lab.until import until
-from chatlab.net.http.upgrade import _take_tail, transports_of
+from chatlab.net.http.upgrade import _take_rest, transports_of
 
 pytestmark = pytest.mark.every_loop
 
@@ -17,7 +17,7 @@ UPGRADE = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgra
 
 
 class Served:
-    """An aiohttp server that upgrades, and notes what came behind the request."""
+    """An aiohttp server that upgrades, and records the data that followed the request."""
 
     def __init__(self) -> None:
         self.tail: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -30,7 +30,7 @@ class Served:
         response = web.StreamResponse(status=101)
         await response.prepare(request)
         self.transport = request.transport
-        self.tail.set_result(_take_tail(request))
+        self.tail.set_result(_take_rest(request))
         return response
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -47,7 +47,7 @@ async def served() -> AsyncIterator[Served]:
 
 
 @pytest.mark.parametrize("tail", [b"", b"\x81\x80abcd", b"x" * 200_000], ids=["nothing", "a frame", "a lot"])
-async def test_what_came_behind_the_request_is_handed_over_at_once(served: Served, tail: bytes) -> None:
+async def test_data_that_follows_the_upgrade_request_is_handed_over(served: Served, tail: bytes) -> None:
     _, writer = await served.connect()
     writer.write(UPGRADE + tail)
     async with asyncio.timeout(5):
@@ -56,7 +56,7 @@ async def test_what_came_behind_the_request_is_handed_over_at_once(served: Serve
     assert tail.startswith(taken) and bool(taken) == bool(tail)
 
 
-async def test_a_connection_is_known_from_its_first_moment_to_its_last(served: Served) -> None:
+async def test_a_servers_connections_are_listed_from_accept_to_close(served: Served) -> None:
     reader, writer = await served.connect()
     await until(lambda: transports_of(served.runner))
     transports = transports_of(served.runner)
@@ -71,5 +71,5 @@ async def test_a_connection_is_known_from_its_first_moment_to_its_last(served: S
     writer.close()
 
 
-async def test_a_server_that_does_not_run_has_no_connections() -> None:
+async def test_a_stopped_server_has_no_connections() -> None:
     assert transports_of(web.AppRunner(web.Application())) == []

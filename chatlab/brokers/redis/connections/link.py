@@ -19,14 +19,10 @@ from redis.exceptions import RedisError, ResponseError
 from chatlab.brokers.redis.connections import url as redis_url
 from chatlab.brokers.redis.connections.url import RedisUrl
 from chatlab.brokers.redis.connections.watchdog import Watchdog
-from chatlab.errors import BrokerUnavailable
+from chatlab.errors import LinkLost
 
 Argument = bytes | str | int
 Command = tuple[Argument, ...]
-
-
-class LinkLost(BrokerUnavailable):
-    """The connection is gone; what was asked and not answered may or may not have been done."""
 
 
 def why(error: Exception) -> str:

@@ -36,9 +36,9 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from chatlab.brokers.port import UNKNOWN
-from chatlab.brokers.redis.connections.link import Command, Link, LinkLost
+from chatlab.brokers.redis.connections.link import Command, Link
 from chatlab.brokers.redis.connections.url import RedisUrl, parse
-from chatlab.errors import BrokerUnavailable, ChatlabError, SetupError
+from chatlab.errors import BrokerUnavailable, ChatlabError, LinkLost, SetupError, StillLoading
 from chatlab.retry import Backoff, Retry
 
 log = logging.getLogger(__name__)
@@ -202,10 +202,6 @@ async def why_refused(url: str, timeout: float, needs: Needs) -> str:
     except (SetupError, BrokerUnavailable) as error:
         return str(error)
     return ""
-
-
-class StillLoading(BrokerUnavailable):
-    """The server is there, and reads its data from the disk before it does anything else."""
 
 
 async def _examine(url: RedisUrl, timeout: float, needs: Needs) -> Server:

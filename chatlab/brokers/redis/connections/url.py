@@ -32,7 +32,7 @@ from redis.asyncio.connection import (
 )
 from redis.exceptions import RedisError
 
-from chatlab.errors import SetupError
+from chatlab.errors import SetupError, WrongAddress
 from chatlab.urls import without_password
 
 Pool = TypeVar("Pool", bound=ConnectionPool)
@@ -44,10 +44,6 @@ CONNECTIONS: Mapping[str, type[AbstractConnection]] = {
 }
 ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>[^:]*))?")
 ENCODED = "in a user's name or a password write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23, [ as %5B, % as %25"
-
-
-class WrongAddress(SetupError, ValueError):
-    """A URL that is no Redis's, whatever its options."""
 
 
 @dataclass(frozen=True, slots=True)

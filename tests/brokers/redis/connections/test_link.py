@@ -10,7 +10,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from chatlab.brokers.redis.connections.link import Link, LinkLost
+from chatlab.brokers.redis.connections.link import Link
+from chatlab.errors import LinkLost
 from chatlab.lab.engines.engine import Engine
 from tests.support.broker_cases import topic
 
