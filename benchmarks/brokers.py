@@ -60,11 +60,11 @@ async def through(broker: Broker) -> AsyncIterator[Exchange]:
     """One message through a broker of ours."""
     await broker.start()
     name = f"delay-{uuid.uuid4().hex}"
-    subscription = await broker.subscribe(name)
+    reader = await broker.subscribe(name)
 
     async def exchange() -> None:
         publishing = asyncio.create_task(broker.publish(name, BODY))
-        assert len(await subscription.batch()) == 1
+        assert len(await reader.batch()) == 1
         await publishing
 
     try:
@@ -91,12 +91,12 @@ async def throughput(broker: Broker, count: int) -> float:
         await broker.start()
         stack.push_async_callback(broker.aclose)
         name = f"throughput-{uuid.uuid4().hex}"
-        subscription = await broker.subscribe(name)
+        reader = await broker.subscribe(name)
 
         async def read() -> None:
             received = 0
             while received < count:
-                received += len(await subscription.batch())
+                received += len(await reader.batch())
 
         async def publish(share: int) -> None:
             for _ in range(share):

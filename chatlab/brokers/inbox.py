@@ -29,9 +29,9 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, deliveries: Sequence[Record]) -> None:
+    def put(self, records: Sequence[Record]) -> None:
         """Add what has arrived."""
-        self._waiting.extend(deliveries)
+        self._waiting.extend(records)
         self._changed.set()
 
     def end(self, error: Exception | None = None) -> None:
@@ -90,13 +90,13 @@ class ForwardingInbox(Inbox):
         self._deliver: Callable[[Sequence[Record]], None] | None = None
         self._fault: Exception | None = None  # what `_deliver` raised
 
-    def put(self, deliveries: Sequence[Record]) -> None:
+    def put(self, records: Sequence[Record]) -> None:
         """Add what has arrived, or hand it on."""
         if self._deliver is None:
-            super().put(deliveries)
-        elif deliveries and not self.closed:
+            super().put(records)
+        elif records and not self.closed:
             try:
-                self._deliver(deliveries)
+                self._deliver(records)
             except Exception as error:  # the reader's own: it goes to the reader, not to the engine that calls us
                 self._fault = error
                 self.end()

@@ -144,7 +144,7 @@ class Pipelines(Deduplicates, Protocol):
 class GroupConsumer(Reader, Protocol):
     """One member of a group: each record goes to one member, and comes again until somebody acknowledges it."""
 
-    async def ack(self, delivery: Record) -> None:
+    async def ack(self, record: Record) -> None:
         """The work for this record is done; it will not come again."""
 
 

@@ -44,7 +44,7 @@ async def test_a_quiet_end_ends_the_loop_of_a_waiting_reader() -> None:
     inbox = Inbox("t")
 
     async def read() -> list[Record]:
-        return [delivery async for delivery in inbox]
+        return [record async for record in inbox]
 
     reading = asyncio.create_task(read())
     await asyncio.sleep(0)
@@ -87,7 +87,7 @@ async def test_what_waits_and_then_what_arrives_is_forwarded_in_the_call_that_br
 
 async def test_forwarding_ends_with_the_reason_of_the_subscriptions_end() -> None:
     inbox = ForwardingInbox("t")
-    forwarding = asyncio.create_task(inbox.forward(lambda deliveries: None))
+    forwarding = asyncio.create_task(inbox.forward(lambda records: None))
     await asyncio.sleep(0)
     inbox.end(SubscriptionLost("the engine went away"))
     with pytest.raises(SubscriptionLost, match="the engine went away"):
@@ -95,7 +95,7 @@ async def test_forwarding_ends_with_the_reason_of_the_subscriptions_end() -> Non
 
 
 async def test_what_a_reader_raises_is_its_own_and_not_the_engines() -> None:
-    def fail(deliveries: Sequence[Record]) -> None:
+    def fail(records: Sequence[Record]) -> None:
         raise ZeroDivisionError
 
     inbox = ForwardingInbox("t")

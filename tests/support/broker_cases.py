@@ -83,19 +83,19 @@ def topic(name: str = "room") -> str:
     return f"{name}-{uuid.uuid4().hex[:12]}"
 
 
-async def read(subscription: Reader, count: int, seconds: float = 20) -> list[Record]:
+async def read(reader: Reader, count: int, seconds: float = 20) -> list[Record]:
     """The next `count` deliveries."""
     got: list[Record] = []
     async with asyncio.timeout(seconds):
         while len(got) < count:
-            batch = await subscription.batch(min(512, count - len(got)))
+            batch = await reader.batch(min(512, count - len(got)))
             assert batch, f"the subscription ended after {len(got)} of {count}"
             got += batch
     return got
 
 
-async def bodies(subscription: Reader, count: int, seconds: float = 20) -> list[bytes]:
-    return [delivery.body for delivery in await read(subscription, count, seconds)]
+async def bodies(reader: Reader, count: int, seconds: float = 20) -> list[bytes]:
+    return [record.body for record in await read(reader, count, seconds)]
 
 
 async def publish_all(broker: Broker, name: str, messages: Sequence[bytes], at_once: int = 100) -> None:

@@ -83,7 +83,7 @@ class KafkaBroker:
         self._topics: dict[str, Described] = {}  # that exist, by Kafka's name for them
         self._doubtful: set[str] = set()  # that looked different when last looked at
         self._founded: set[tuple[str, str]] = set()  # the groups joined here, by topic and name
-        self._readers: set[LogSubscription] = set()
+        self._readers: set[LogReader] = set()
         self._answers = False
         self._tasks = Tasks(log)
         self._stopping = Tasks(log)  # consumers
@@ -126,7 +126,7 @@ class KafkaBroker:
             raise BrokerUnavailable(reason, outcome_unknown=sent) from error
         return identifier(appended.offset, described.incarnation)
 
-    async def subscribe(self, topic: str, *, after: str | None = None) -> LogSubscription:
+    async def subscribe(self, topic: str, *, after: str | None = None) -> LogReader:
         """Read from now on, or what comes after the id `after`. Raises ValueError if that is no id.
 
         If records after `after` are not kept any more, or it is no id of this log, the subscription ends at once with
@@ -134,7 +134,7 @@ class KafkaBroker:
         """
         wanted = None if after is None else parse_id(after)
         described = await self._topic(topic, fresh=True)
-        reader = LogSubscription(topic, described, self._consumer(), self._leave)
+        reader = LogReader(topic, described, self._consumer(), self._leave)
         log_now = await self._start(reader.consumer, f"cannot read {topic}", described)
         start = log_now.end if wanted is None else log_now.start(wanted)
         lost = None if wanted is None or after == BEGINNING else log_now.lost(wanted)
@@ -200,7 +200,7 @@ class KafkaBroker:
         """Write down where `group` begins, if that is not known yet: at what is published from now on."""
         await self._begin_group(topic, group, await self._topic(topic, fresh=True))
 
-    async def join(self, topic: str, group: str, member: str) -> WorkerSubscription:
+    async def join(self, topic: str, group: str, member: str) -> WorkerReader:
         """Join `group`. With one partition, one member works at a time; the others stand by to take over.
 
         If records were deleted before the group has done them, the subscription ends at once with SubscriptionLost; the
@@ -215,7 +215,7 @@ class KafkaBroker:
             session_timeout_ms=session,
             heartbeat_interval_ms=session // 4,
         )
-        worker = WorkerSubscription(topic, described, consumer, self._leave)
+        worker = WorkerReader(topic, described, consumer, self._leave)
         await self._start(consumer, f"cannot join {group}")
         if lost is None:
             consumer.subscribe([described.name], listener=Rebalance(worker))
@@ -288,11 +288,11 @@ class KafkaBroker:
         """Stop a consumer, to the end even if we are cancelled: else its connections would stay."""
         await asyncio.shield(self._stopping.start(stop(consumer), name="kafka consumer's end"))
 
-    async def _leave(self, reader: LogSubscription) -> None:
+    async def _leave(self, reader: LogReader) -> None:
         self._readers.discard(reader)
         await self._stop(reader.consumer)
 
-    def _begin(self, reader: LogSubscription) -> None:
+    def _begin(self, reader: LogReader) -> None:
         self._readers.add(reader)
         if not reader.closed:
             reader.start(self._tasks)
@@ -318,7 +318,7 @@ class KafkaBroker:
         async with asyncio.timeout(self._patience) as limit:
             while await consumer.position(partition) < end:  # not every offset has a record
                 for fetched in (await consumer.getmany(timeout_ms=200, max_records=BATCH)).values():
-                    records += deliveries(topic, described, fetched)
+                    records += records_of(topic, described, fetched)
                     limit.reschedule(clock() + self._patience)
                 self._require_open()
         return [record for record in records if offset(record.id) < end]
@@ -341,7 +341,7 @@ class KafkaBroker:
         async with asyncio.timeout(self._patience) as deadline:
             while await consumer.position(partition) < end:
                 for fetched in (await consumer.getmany(timeout_ms=200, max_records=limit)).values():
-                    for record in deliveries(topic, described, fetched):
+                    for record in records_of(topic, described, fetched):
                         if offset(record.id) >= end:
                             return Page(page, False)
                         if len(page) == limit or (page and size >= octets):
@@ -464,7 +464,7 @@ class KafkaBroker:
         return BrokerUnavailable(f"{what}: {error!r}")
 
 
-class LogSubscription(Inbox):
+class LogReader(Inbox):
     """A place in the log. A pump fetches more when all it fetched has been handed out."""
 
     def __init__(
@@ -520,12 +520,12 @@ class LogSubscription(Inbox):
     async def _fetch(self) -> None:
         fetched = await self.consumer.getmany(timeout_ms=1000, max_records=BATCH)
         for records in fetched.values():
-            self.put(deliveries(self.topic, self._described, records))
+            self.put(records_of(self.topic, self._described, records))
         if not fetched and (error := fetching_failed(self.consumer)) is not None:
             raise KafkaError(f"the consumer has stopped fetching: {error!r}")
 
 
-class WorkerSubscription(LogSubscription):
+class WorkerReader(LogReader):
     """A member of a group. Kafka keeps one offset: what is acknowledged out of order waits for what is before it."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -533,21 +533,21 @@ class WorkerSubscription(LogSubscription):
         self._open: deque[int] = deque()  # offsets handed to this member, oldest first
         self._done: set[int] = set()  # those among them that are acknowledged
 
-    def put(self, deliveries: Sequence[Record]) -> None:
+    def put(self, records: Sequence[Record]) -> None:
         """What Kafka gave to this member."""
-        self._open.extend(offset(delivery.id) for delivery in deliveries)
-        super().put(deliveries)
+        self._open.extend(offset(record.id) for record in records)
+        super().put(records)
 
     def lose(self, reason: str) -> None:
         """End with SubscriptionLost at once: what was not acknowledged comes again."""
         self.lose_work()
         super().lose(reason)
 
-    async def ack(self, delivery: Record) -> None:
+    async def ack(self, record: Record) -> None:
         """The work is done. Raises BrokerUnavailable if it was given to another member, or cannot be written down."""
         if self.closed:
-            raise BrokerUnavailable(f"this member has left; if {delivery.id} was not acknowledged, it comes again")
-        self._done.add(offset(delivery.id))
+            raise BrokerUnavailable(f"this member has left; if {record.id} was not acknowledged, it comes again")
+        self._done.add(offset(record.id))
         reached = None
         while self._open and self._open[0] in self._done:
             reached = self._open.popleft() + 1
@@ -568,7 +568,7 @@ class WorkerSubscription(LogSubscription):
 class Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """Tells a worker when its group changes."""
 
-    def __init__(self, worker: WorkerSubscription) -> None:
+    def __init__(self, worker: WorkerReader) -> None:
         self._worker = worker
 
     def on_partitions_revoked(self, revoked: object) -> None:
@@ -619,7 +619,7 @@ def group_settings(described: Described, group: str) -> dict[str, Any]:
     return {"group_id": f"{described.name}-{escaped(group, MAX_NAME)}", "enable_auto_commit": False}
 
 
-def deliveries(topic: str, described: Described, records: Sequence[Any]) -> list[Record]:
+def records_of(topic: str, described: Described, records: Sequence[Any]) -> list[Record]:
     """What aiokafka fetched, as the port has it."""
     return [Record(topic, identifier(each.offset, described.incarnation), each.value or b"") for each in records]
 

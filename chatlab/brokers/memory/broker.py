@@ -55,16 +55,16 @@ class Topic:
     count: int = 0
     octets: int = 0  # of the records kept
     ids: dict[str, tuple[str, float]] = field(default_factory=dict)  # by key: the record's id, and when it was stored
-    readers: set[MemorySubscription] = field(default_factory=set)
+    readers: set[MemoryReader] = field(default_factory=set)
     groups: dict[str, MemoryGroup] = field(default_factory=dict)
     used: float = 0.0  # on the monotonic clock, when it was last looked at and was in use
     looked_at: deque[tuple[float, int]] = field(default_factory=deque)  # when that was, and what `count` was then
 
 
-class MemorySubscription(ForwardingInbox):
+class MemoryReader(ForwardingInbox):
     """A reader in this process. One that falls `max_waiting` records behind is ended with `SubscriptionLost`."""
 
-    def __init__(self, topic: str, readers: set[MemorySubscription]) -> None:
+    def __init__(self, topic: str, readers: set[MemoryReader]) -> None:
         super().__init__(topic)
         self._readers = readers
         readers.add(self)
@@ -154,27 +154,27 @@ class MemoryBroker:
         return done
 
     def _publish(self, topic: str, body: bytes) -> str:
-        record = self._topic(topic)
-        if record.groups:
-            _require_room(topic, record.groups)
-        record.count += 1
-        delivery = Record(topic, f"{self._run}-{record.count}", bytes(body))
-        record.kept.append(delivery)
-        record.octets += (size := len(body) + RECORD_MEMORY)
+        stored = self._topic(topic)
+        if stored.groups:
+            _require_room(topic, stored.groups)
+        stored.count += 1
+        record = Record(topic, f"{self._run}-{stored.count}", bytes(body))
+        stored.kept.append(record)
+        stored.octets += (size := len(body) + RECORD_MEMORY)
         self.octets += size
-        if len(record.kept) > self._max_length:
-            self._drop_oldest(record)
-        if record.octets > self._topic_octets or self.octets > self._max_octets:
-            self._keep_within_octets(record)
-        for reader in list(record.readers):
+        if len(stored.kept) > self._max_length:
+            self._drop_oldest(stored)
+        if stored.octets > self._topic_octets or self.octets > self._max_octets:
+            self._keep_within_octets(stored)
+        for reader in list(stored.readers):
             if len(reader) >= self._max_waiting:
-                record.readers.discard(reader)
+                stored.readers.discard(reader)
                 reader.end(SubscriptionLost(f"the reader of {topic} fell {self._max_waiting} records behind"))
             else:
-                reader.put([delivery])
-        for group in record.groups.values():
-            group.put(delivery)
-        return delivery.id
+                reader.put([record])
+        for group in stored.groups.values():
+            group.put(record)
+        return record.id
 
     def _publish_once(self, topic: str, body: bytes, key: str) -> str:
         ids, now = self._topic(topic).ids, time.monotonic()
@@ -190,37 +190,37 @@ class MemoryBroker:
     def _has_too_many(self, keys: Mapping[str, object]) -> bool:
         return len(keys) > self._max_keys or self._keys > IN_ALL * self._max_keys
 
-    def _keep_within_octets(self, record: Topic) -> None:
+    def _keep_within_octets(self, topic: Topic) -> None:
         """Let go of the oldest records: of the topic that has got one, of others too if all together are too large."""
-        while record.octets > self._topic_octets and len(record.kept) > 1:
-            self._drop_oldest(record)
+        while topic.octets > self._topic_octets and len(topic.kept) > 1:
+            self._drop_oldest(topic)
         if self.octets > self._max_octets:
-            self._make_room(record)
+            self._make_room(topic)
 
-    def _drop_oldest(self, record: Topic) -> None:
-        size = len(record.kept.popleft().body) + RECORD_MEMORY
-        record.octets -= size
+    def _drop_oldest(self, topic: Topic) -> None:
+        size = len(topic.kept.popleft().body) + RECORD_MEMORY
+        topic.octets -= size
         self.octets -= size
 
     def _make_room(self, newest: Topic) -> None:
         """Halve the largest topics, until a tenth is free."""
-        for record in sorted(self._topics.values(), key=lambda each: each.octets, reverse=True):
-            half = record.octets // 2
-            while record.octets > half and len(record.kept) > (record is newest):
-                self._drop_oldest(record)
+        for topic in sorted(self._topics.values(), key=lambda each: each.octets, reverse=True):
+            half = topic.octets // 2
+            while topic.octets > half and len(topic.kept) > (topic is newest):
+                self._drop_oldest(topic)
             if self.octets <= self._max_octets * 9 // 10:
                 return
 
-    async def subscribe(self, topic: str, *, after: str | None = None) -> MemorySubscription:
+    async def subscribe(self, topic: str, *, after: str | None = None) -> MemoryReader:
         """Read from now on, or from the record after the id `after`. Raises SubscriptionLost if that is gone."""
         kept: Sequence[Record] = []
         if after is not None:
             if (resume := await self.lost_after(topic, after)) is not None:
                 raise SubscriptionLost(f"{topic} does not keep all that came after {after}", resume=resume)
             kept = await self.history(topic, after=after)
-        subscription = MemorySubscription(topic, self._topic(topic).readers)
-        subscription.put(kept)
-        return subscription
+        reader = MemoryReader(topic, self._topic(topic).readers)
+        reader.put(kept)
+        return reader
 
     async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> Sequence[Record]:
         """The records kept after `after`; with `limit` the newest so many."""
@@ -249,14 +249,14 @@ class MemoryBroker:
 
     async def lost_after(self, topic: str, after: str) -> str | None:
         """None if all that came after `after` is kept, else the id after which reading misses no more than is gone."""
-        (run, number), record = parse_id(after), self._known(topic)
+        (run, number), stored = parse_id(after), self._known(topic)
         if after == BEGINNING:
             return None
         if run != self._run:
             return BEGINNING  # of this run, its reader has had nothing
-        if number > record.count:
-            return self._id(record.count) if record.count else BEGINNING
-        return None if number >= record.count - len(record.kept) else BEGINNING
+        if number > stored.count:
+            return self._id(stored.count) if stored.count else BEGINNING
+        return None if number >= stored.count - len(stored.kept) else BEGINNING
 
     def is_before(self, one: str, other: str) -> bool:
         """Whether the id `one` comes before `other`."""

@@ -35,22 +35,22 @@ class MemoryGroup:
         """Whether there is no room for one more record."""
         return len(self.waiting) >= self._max_waiting or self.octets >= self._max_octets
 
-    def put(self, *deliveries: Record) -> None:
+    def put(self, *records: Record) -> None:
         """Add work."""
-        self.waiting.extend(deliveries)
-        self.octets += sum(len(delivery.body) for delivery in deliveries)
+        self.waiting.extend(records)
+        self.octets += sum(len(record.body) for record in records)
         self.changed.set()
 
-    def put_back(self, deliveries: Sequence[Record]) -> None:
+    def put_back(self, records: Sequence[Record]) -> None:
         """Add work that somebody had begun: it comes first."""
-        self.waiting.extendleft(reversed(deliveries))
-        self.octets += sum(len(delivery.body) for delivery in deliveries)
+        self.waiting.extendleft(reversed(records))
+        self.octets += sum(len(record.body) for record in records)
         self.changed.set()
 
     def take(self, limit: int) -> list[Record]:
         """Take what comes first."""
         taken = [self.waiting.popleft() for _ in range(min(limit, len(self.waiting)))]
-        self.octets -= sum(len(delivery.body) for delivery in taken)
+        self.octets -= sum(len(record.body) for record in taken)
         return taken
 
     def close(self) -> None:
@@ -77,12 +77,12 @@ class MemoryMember:
         if self._over:
             return []
         taken = self._group.take(limit)
-        self._taken.update((delivery.id, delivery) for delivery in taken)
+        self._taken.update((record.id, record) for record in taken)
         return taken
 
-    async def ack(self, delivery: Record) -> None:
+    async def ack(self, record: Record) -> None:
         """The work for this record is done."""
-        self._taken.pop(delivery.id, None)
+        self._taken.pop(record.id, None)
 
     async def aclose(self) -> None:
         """Leave; what was taken and not acknowledged is the others'."""

@@ -61,7 +61,7 @@ MAX_TOPIC = 255  # octets: a routing key is a short string
 MAX_NAME = 110  # characters: two of them and a little more make the name of a queue, which may have 255
 RECONNECT = Backoff(first=0.1, longest=2.0)
 
-S = TypeVar("S", bound="QueueSubscription")
+S = TypeVar("S", bound="QueueReader")
 OnMessage = Callable[[AbstractIncomingMessage], Awaitable[None]]
 Bind = Callable[[AbstractQueue], Awaitable[object]]
 Take = Callable[[Link, AbstractChannel, OnMessage], Awaitable[None]]
@@ -87,7 +87,7 @@ class RabbitMQBroker:
         self._link: Link | None = None  # while it is up
         self._settled = asyncio.Event()  # set while the link is up, and when the broker is closed
         self._closed = True
-        self._subscriptions: set[QueueSubscription] = set()
+        self._readers: set[QueueReader] = set()
         self._shared: set[str] = set()  # topics with a group's queue, which is to be there when its members have left
         self._tasks = Tasks(log)
 
@@ -125,14 +125,14 @@ class RabbitMQBroker:
             raise BrokerUnavailable(reason, outcome_unknown=False)
         return ""
 
-    async def subscribe(self, topic: str) -> QueueSubscription:
+    async def subscribe(self, topic: str) -> QueueReader:
         """Read from now on. Raises BrokerUnavailable."""
         check(topic)
-        return await self._consume(QueueSubscription(topic, self), lambda queue: queue.bind(EXCHANGE, topic))
+        return await self._consume(QueueReader(topic, self), lambda queue: queue.bind(EXCHANGE, topic))
 
-    async def subscribe_matching(self, pattern: str) -> QueueSubscription:
+    async def subscribe_matching(self, pattern: str) -> QueueReader:
         """Read every topic that matches: words between dots, `*` for any one word, `#` for any number of words."""
-        return await self._consume(PatternSubscription(pattern, self), lambda queue: queue.bind(EXCHANGE, pattern))
+        return await self._consume(PatternReader(pattern, self), lambda queue: queue.bind(EXCHANGE, pattern))
 
     async def create_group(self, topic: str, group: str) -> None:
         """Declare the queue of `group`: it is durable, and fills whether or not a member is there."""
@@ -140,9 +140,9 @@ class RabbitMQBroker:
         async def take(_link: Link, channel: AbstractChannel, _on_message: OnMessage) -> None:
             await self._declare_group(channel, topic, group)
 
-        await (await self._read(WorkQueueSubscription(topic, self), take)).aclose()
+        await (await self._read(WorkQueueReader(topic, self), take)).aclose()
 
-    async def join(self, topic: str, group: str, member: str) -> WorkQueueSubscription:
+    async def join(self, topic: str, group: str, member: str) -> WorkQueueReader:
         """Take a share of the work of `group`, whose queue is declared if it is missing."""
 
         async def take(_link: Link, channel: AbstractChannel, on_message: OnMessage) -> None:
@@ -150,7 +150,7 @@ class RabbitMQBroker:
             queue = await self._declare_group(channel, topic, group)
             await queue.consume(on_message, consumer_tag=f"{member}-{uuid.uuid4().hex}")
 
-        return await self._read(WorkQueueSubscription(topic, self), take)
+        return await self._read(WorkQueueReader(topic, self), take)
 
     async def crash_risk(self) -> str:
         """What a crash of RabbitMQ may cost although it was confirmed."""
@@ -164,10 +164,10 @@ class RabbitMQBroker:
         self._closed = True
         link, self._link = self._link, None
         self._settled.set()
-        subscriptions = list(self._subscriptions)
-        for subscription in subscriptions:
-            subscription.discard()
-        self._subscriptions.clear()
+        readers = list(self._readers)
+        for reader in readers:
+            reader.discard()
+        self._readers.clear()
         if link is not None:
             await link.aclose()  # the queues of its readers go with it
         await self._tasks.aclose()
@@ -179,23 +179,23 @@ class RabbitMQBroker:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def close_channel(self, subscription: QueueSubscription) -> None:
+    async def close_channel(self, reader: QueueReader) -> None:
         """For a subscription that leaves: its queue goes with its channel."""
-        self._subscriptions.discard(subscription)
-        channel, subscription.channel = subscription.channel, None
+        self._readers.discard(reader)
+        channel, reader.channel = reader.channel, None
         if channel is not None and not channel.is_closed and not self._closed:
             with contextlib.suppress(*LOST), as_lost():
-                await asyncio.shield(self._begin(channel.close(), f"leaving {subscription.topic}"))
+                await asyncio.shield(self._begin(channel.close(), f"leaving {reader.topic}"))
 
-    async def _consume(self, subscription: S, bind: Bind) -> S:
+    async def _consume(self, reader: S, bind: Bind) -> S:
         async def take(link: Link, channel: AbstractChannel, on_message: OnMessage) -> None:
             await channel.set_qos(PREFETCH)
             queue = await declare_reader_queue(channel, link.watch_queue, self._max_waiting, MAX_WAITING_OCTETS)
-            subscription.queue = queue.name
+            reader.queue = queue.name
             await bind(queue)
             await queue.consume(on_message)
 
-        return await self._read(subscription, take)
+        return await self._read(reader, take)
 
     async def _declare_group(self, channel: AbstractChannel, topic: str, group: str) -> AbstractQueue:
         check(topic)
@@ -213,36 +213,36 @@ class RabbitMQBroker:
         self._shared.add(topic)
         return queue
 
-    async def _read(self, subscription: S, take: Take) -> S:
+    async def _read(self, reader: S, take: Take) -> S:
         """Give a subscription its channel, and let `take` say which queue it reads."""
-        opening = self._begin(self._open_channel(subscription, take), f"subscribing to {subscription.topic}")
+        opening = self._begin(self._open_channel(reader, take), f"subscribing to {reader.topic}")
         try:
             with as_lost():
                 error = await asyncio.shield(opening)
         except LinkLost as closed:
             error = closed
         except asyncio.CancelledError:
-            subscription.discard()
-            self._tasks.start(self._give_up(opening, subscription), name=f"giving up {subscription.topic}")
+            reader.discard()
+            self._tasks.start(self._give_up(opening, reader), name=f"giving up {reader.topic}")
             raise
         if error is not None:
-            await subscription.aclose()
-            raise self._unavailable(f"cannot read {subscription.topic}", error) from error
-        return subscription
+            await reader.aclose()
+            raise self._unavailable(f"cannot read {reader.topic}", error) from error
+        return reader
 
-    async def _open_channel(self, subscription: QueueSubscription, take: Take) -> None:
+    async def _open_channel(self, reader: QueueReader, take: Take) -> None:
         async with asyncio.timeout(self._patience):
             link = await self._open_link()
-            channel = subscription.channel = await link.channel()
-            channel.close_callbacks.add(lambda _, error: self._end(subscription, f"its channel closed: {error!r}"))
-            await on_cancel(channel, lambda: self._end(subscription, "RabbitMQ ended its consumer"))
-            self._subscriptions.add(subscription)
-            await take(link, channel, subscription.arrive)
-        subscription.reading = True
+            channel = reader.channel = await link.channel()
+            channel.close_callbacks.add(lambda _, error: self._end(reader, f"its channel closed: {error!r}"))
+            await on_cancel(channel, lambda: self._end(reader, "RabbitMQ ended its consumer"))
+            self._readers.add(reader)
+            await take(link, channel, reader.arrive)
+        reader.reading = True
 
-    async def _give_up(self, opening: asyncio.Task[Exception | None], subscription: QueueSubscription) -> None:
+    async def _give_up(self, opening: asyncio.Task[Exception | None], reader: QueueReader) -> None:
         await asyncio.wait([opening])
-        await subscription.aclose()
+        await reader.aclose()
 
     def _begin(self, work: Awaitable[None], name: str) -> asyncio.Task[Exception | None]:
         """Do what goes on if its caller is cancelled: aiormq closes the channel of a request that is cut short.
@@ -278,9 +278,9 @@ class RabbitMQBroker:
 
     def _end_unrouted(self, topic: str) -> bool:
         """End the subscriptions that a message no queue took should have reached; return whether there are any."""
-        unrouted = [reader for reader in self._subscriptions if reader.reading and reader.topic == topic]
-        for subscription in unrouted:
-            self._end(subscription, "the exchange does not route to its queue any more")
+        unrouted = [reader for reader in self._readers if reader.reading and reader.topic == topic]
+        for unreachable in unrouted:
+            self._end(unreachable, "the exchange does not route to its queue any more")
         return bool(unrouted)
 
     async def _open_link(self) -> Link:
@@ -336,19 +336,19 @@ class RabbitMQBroker:
             self._end_all(reason)
 
     def _end_all(self, reason: str) -> None:
-        for subscription in list(self._subscriptions):
-            self._end(subscription, reason)
+        for reader in list(self._readers):
+            self._end(reader, reason)
 
-    def _end(self, subscription: QueueSubscription, reason: str) -> None:
+    def _end(self, reader: QueueReader, reason: str) -> None:
         """Tell a reader that its subscription has ended, unless it has left or the broker is closed."""
-        self._subscriptions.discard(subscription)
-        if not subscription.closed and not self._closed:
-            subscription.lose(f"messages of {subscription.topic} may have been missed: {reason}")
+        self._readers.discard(reader)
+        if not reader.closed and not self._closed:
+            reader.lose(f"messages of {reader.topic} may have been missed: {reason}")
 
     def _dropped(self, queue: str, reason: str) -> None:
-        for subscription in list(self._subscriptions):
-            if subscription.queue == queue:
-                self._end(subscription, f"RabbitMQ dropped a message that waited for its reader ({reason})")
+        for reader in list(self._readers):
+            if reader.queue == queue:
+                self._end(reader, f"RabbitMQ dropped a message that waited for its reader ({reason})")
 
     def _fail(self, error: Exception) -> None:
         self._end_all(f"a background task failed: {error!r}")
@@ -357,11 +357,11 @@ class RabbitMQBroker:
         """Acknowledge what quiet readers were handed: RabbitMQ closes a channel that owes it for too long."""
         while True:
             await asyncio.sleep(ACKNOWLEDGE)
-            for subscription in list(self._subscriptions):
-                await subscription.acknowledge()
+            for reader in list(self._readers):
+                await reader.acknowledge()
 
 
-class QueueSubscription(Inbox):
+class QueueReader(Inbox):
     """A queue of our own in RabbitMQ, and the part of it that has arrived here."""
 
     def __init__(self, topic: str, broker: RabbitMQBroker) -> None:
@@ -403,7 +403,7 @@ class QueueSubscription(Inbox):
         await self._broker.close_channel(self)
 
 
-class PatternSubscription(QueueSubscription):
+class PatternReader(QueueReader):
     """A queue that may be bound for every topic there is, so that probes come to it as well."""
 
     async def arrive(self, message: AbstractIncomingMessage) -> None:
@@ -414,7 +414,7 @@ class PatternSubscription(QueueSubscription):
             await super().arrive(message)
 
 
-class WorkQueueSubscription(QueueSubscription):
+class WorkQueueReader(QueueReader):
     """A member's part of the queue its group shares.
 
     A record's id is the message's, so it is the same for each member that is handed it. A member that RabbitMQ has let
@@ -441,19 +441,17 @@ class WorkQueueSubscription(QueueSubscription):
     async def acknowledge(self) -> None:
         """Do nothing: only `ack` says that work is done."""
 
-    async def ack(self, delivery: Record) -> None:
+    async def ack(self, record: Record) -> None:
         """Report the work as done. Raises BrokerUnavailable if that is not possible: the record will come again."""
-        channel, tag = self.channel, self._tags.get(delivery.id)
+        channel, tag = self.channel, self._tags.get(record.id)
         if tag is None or channel is None or self.closed:
-            raise BrokerUnavailable(
-                f"record {delivery.id!r} is not this member's any more; if not done, it comes again"
-            )
+            raise BrokerUnavailable(f"record {record.id!r} is not this member's any more; if not done, it comes again")
         try:
             with as_lost():
                 await (await channel.get_underlay_channel()).basic_ack(tag)
         except LOST as error:
             raise BrokerUnavailable(f"the broker went away before it was told: {error!r}") from error
-        self._tags.pop(delivery.id, None)
+        self._tags.pop(record.id, None)
 
     def lose(self, reason: str) -> None:
         """End with SubscriptionLost at once."""

@@ -21,7 +21,7 @@ from redis.exceptions import RedisError, ResponseError
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Record
 from chatlab.brokers.redis.connections.link import Argument, Command, Link, LinkLost, body_of
-from chatlab.brokers.redis.place import Place, StreamState, why_overtaken
+from chatlab.brokers.redis.place import Position, StreamState, why_overtaken
 from chatlab.brokers.redis.queries import BACKOFF, PAGE, StreamQueries, is_before
 from chatlab.errors import SubscriptionLost
 from chatlab.retry import Retry
@@ -57,9 +57,9 @@ class FollowingReader(Protocol):
     """A subscription, as the follower knows it."""
 
     topic: str
-    place: Place
+    position: Position
 
-    def arrive(self, deliveries: Sequence[Record]) -> None:
+    def arrive(self, records: Sequence[Record]) -> None:
         """Take what the blocking read brought; its first records may have been in a page already."""
 
     def fall_behind(self) -> None:
@@ -73,7 +73,7 @@ class FollowingReader(Protocol):
 class FollowedStream:
     """A topic in the blocking read: how far it has come, and who gets what it brings."""
 
-    cursor: Place
+    cursor: Position
     since: float  # on the loop's clock: the stream had what comes after the cursor then, or later
     checked: int = -1  # the slow reply up to which that was checked
     readers: set[FollowingReader] = field(default_factory=set)
@@ -122,9 +122,11 @@ class Follower:
         """
         topic = self._topics.get(reader.topic)
         if topic is None:
-            topic = self._topics[reader.topic] = FollowedStream(Place(reader.place.id, reader.place.count), since)
+            topic = self._topics[reader.topic] = FollowedStream(
+                Position(reader.position.id, reader.position.count), since
+            )
             self._wake()
-        elif not regardless and is_before(reader.place.id, topic.cursor.id):
+        elif not regardless and is_before(reader.position.id, topic.cursor.id):
             return False
         topic.readers.add(reader)
         return True
@@ -205,10 +207,10 @@ class Follower:
                 self._hand_out(self._topics[name], name, entries)
 
     def _hand_out(self, topic: FollowedStream, name: str, entries: list[Entry]) -> None:
-        deliveries = [Record(name, str(id, "ascii"), body_of(fields)) for id, fields in entries]
-        topic.cursor.advance(deliveries[-1].id, len(deliveries))
+        records = [Record(name, str(id, "ascii"), body_of(fields)) for id, fields in entries]
+        topic.cursor.advance(records[-1].id, len(records))
         for reader in tuple(topic.readers):
-            reader.arrive(deliveries)
+            reader.arrive(records)
 
     def _is_doubtful(self, topic: FollowedStream, entries: list[Entry], now: float) -> bool:
         return len(entries) >= self._full or (topic.checked < self._slow and now - topic.since > SLOW)

@@ -68,7 +68,7 @@ class Waiter:
     entries: asyncio.Future[list[Entry]]
 
 
-class GroupReader:
+class SharedGroupReader:
     """The blocking read of all members that have the same group and the same name.
 
     `idle`: milliseconds after which a record that is put back may be taken over.

@@ -21,7 +21,7 @@ from redis.exceptions import ResponseError
 from chatlab.brokers.inbox import Inbox
 from chatlab.brokers.port import BEGINNING, Record
 from chatlab.brokers.redis.connections.link import Command, LinkLost, body_of
-from chatlab.brokers.redis.group_reader import COUNT, Entry, GroupReader, SharedLink
+from chatlab.brokers.redis.group_reader import COUNT, Entry, SharedGroupReader, SharedLink
 from chatlab.brokers.redis.place import StreamState
 from chatlab.brokers.redis.publisher import Publisher
 from chatlab.brokers.redis.queries import BACKOFF, is_before
@@ -59,7 +59,7 @@ class GroupMember(Inbox):
     def __init__(
         self,
         link: SharedLink,
-        reader: GroupReader,
+        reader: SharedGroupReader,
         publisher: Publisher,
         topic: str,
         group: str,
@@ -98,9 +98,9 @@ class GroupMember(Inbox):
             await self.changed()
         return here
 
-    async def ack(self, delivery: Record) -> None:
+    async def ack(self, record: Record) -> None:
         """The work is done: the record will not come again. Waits for the server, and for one that is away."""
-        await self._publisher.submit((b"XACK", self.topic, self.group, delivery.id), 0, repeatable=True)
+        await self._publisher.submit((b"XACK", self.topic, self.group, record.id), 0, repeatable=True)
 
     async def postpone(self) -> None:
         """Put back what this member holds: free for others at once, and not counted as tried."""

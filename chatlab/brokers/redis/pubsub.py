@@ -37,7 +37,7 @@ class Channel:
 
     confirmed: asyncio.Future[None]
     asked: int = 0  # SUBSCRIBEs that have not been answered
-    readers: set[PubSubSubscription] = field(default_factory=set)
+    readers: set[PubSubReader] = field(default_factory=set)
 
 
 class RedisPubSubBroker:
@@ -88,15 +88,15 @@ class RedisPubSubBroker:
         await self._publisher.submit((b"PUBLISH", topic, body), len(body))
         return ""
 
-    async def subscribe(self, topic: str) -> PubSubSubscription:
+    async def subscribe(self, topic: str) -> PubSubReader:
         """Listen from now on, as soon as the server says so. Raises BrokerUnavailable."""
-        subscription = PubSubSubscription(self, topic)
+        reader = PubSubReader(self, topic)
         try:
             async with asyncio.timeout(self._patience):
-                await self._add(subscription)
+                await self._add(reader)
         except TimeoutError:
             raise BrokerUnavailable(f"the broker did not let us listen within {self._patience:g} s") from None
-        return subscription
+        return reader
 
     async def crash_risk(self) -> str:
         """What a crash costs, whatever the server's settings: nothing is kept."""
@@ -128,34 +128,34 @@ class RedisPubSubBroker:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def remove(self, subscription: PubSubSubscription) -> None:
+    async def remove(self, reader: PubSubReader) -> None:
         """Listen no more for this one; the last of its topic tells the server."""
-        channel = self._channels.get(subscription.topic)
-        if channel is None or subscription not in channel.readers:
+        channel = self._channels.get(reader.topic)
+        if channel is None or reader not in channel.readers:
             return
-        channel.readers.remove(subscription)
+        channel.readers.remove(reader)
         if not channel.readers and self._link.is_open:
             with contextlib.suppress(LinkLost):  # then nobody listens any more
-                await self._link.send(b"UNSUBSCRIBE", subscription.topic)
+                await self._link.send(b"UNSUBSCRIBE", reader.topic)
 
-    async def _add(self, subscription: PubSubSubscription) -> None:
+    async def _add(self, reader: PubSubReader) -> None:
         if self._listening:
             await self._opened.wait()
         if not self._listening:
             raise BrokerClosed("this broker is closed")
         if self._tasks.fault:
             raise BrokerUnavailable(self._tasks.fault)
-        channel = self._channels.setdefault(subscription.topic, Channel(new_future()))
+        channel = self._channels.setdefault(reader.topic, Channel(new_future()))
         first = not channel.readers
-        channel.readers.add(subscription)
+        channel.readers.add(reader)
         try:
             if first:
                 channel.asked += 1
                 channel.confirmed = new_future()
-                await self._link.send(b"SUBSCRIBE", subscription.topic)
+                await self._link.send(b"SUBSCRIBE", reader.topic)
             await asyncio.shield(channel.confirmed)
         except BaseException:
-            await subscription.aclose()
+            await reader.aclose()
             raise
 
     async def _run(self) -> None:
@@ -204,13 +204,13 @@ class RedisPubSubBroker:
         elif push[0] == b"unsubscribe" and not channel.asked and not channel.readers:
             del self._channels[str(push[1], "utf-8")]
 
-    def _hand_out(self, channel: Channel, delivery: Record) -> None:
+    def _hand_out(self, channel: Channel, record: Record) -> None:
         for reader in list(channel.readers):
             if len(reader) >= self._max_waiting:
                 channel.readers.discard(reader)
-                reader.end(SubscriptionLost(f"the reader of {delivery.topic} fell {self._max_waiting} messages behind"))
+                reader.end(SubscriptionLost(f"the reader of {record.topic} fell {self._max_waiting} messages behind"))
             else:
-                reader.put([delivery])
+                reader.put([record])
 
     def _lose(self, error: Exception) -> None:
         """What is published from now on is missed: say so to every reader."""
@@ -223,7 +223,7 @@ class RedisPubSubBroker:
                 reader.end(SubscriptionLost(f"messages may have been missed: {error}"))
 
 
-class PubSubSubscription(Inbox):
+class PubSubReader(Inbox):
     """A listener. One that falls `max_waiting` messages behind, or loses its connection, ends with an error."""
 
     def __init__(self, broker: RedisPubSubBroker, topic: str) -> None:

@@ -21,7 +21,7 @@ from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Page, Record
 from chatlab.brokers.redis.connections import url as redis_url
 from chatlab.brokers.redis.connections.link import Argument, body_of, naming, why
-from chatlab.brokers.redis.place import Place, StreamState, why_overtaken
+from chatlab.brokers.redis.place import Position, StreamState, why_overtaken
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 from chatlab.retry import Backoff, Retry
 
@@ -113,7 +113,7 @@ class StreamQueries:
 
     async def page(self, topic: str, after: str) -> list[Record]:
         """Return the next records after an id, at most PAGE."""
-        return [delivery(topic, *entry) for entry in await self.ask("XRANGE", topic, f"({after}", "+", "COUNT", PAGE)]
+        return [record_of(topic, *entry) for entry in await self.ask("XRANGE", topic, f"({after}", "+", "COUNT", PAGE)]
 
     async def bounded_page(self, topic: str, after: str, limit: int, octets: int) -> Page:
         """Return the next records after an id, bounded in number and octets."""
@@ -137,23 +137,23 @@ class StreamQueries:
         """Return what the server knows of a stream."""
         return (await self._state_and_record(topic, BEGINNING))[0]
 
-    async def loss(self, topic: str, place: Place, known: str | None = None) -> tuple[Loss | None, StreamState]:
-        """Return what a reader at `place` has lost, if anything, and the stream's state that this was judged by.
+    async def loss(self, topic: str, position: Position, known: str | None = None) -> tuple[Loss | None, StreamState]:
+        """Return what a reader at `position` has lost, if anything, and the stream's state that this was judged by.
 
         `known`: the id of a record the reader received; if it is still there, the stream lost its end and is not new.
         """
-        state, kept = await self._state_and_record(topic, place.id)
-        reason = why_overtaken(place, state, kept=kept)
+        state, kept = await self._state_and_record(topic, position.id)
+        reason = why_overtaken(position, state, kept=kept)
         if not reason:
             return None, state
-        restarted = is_before(state.newest, place.id)
+        restarted = is_before(state.newest, position.id)
         if restarted:
             lost_its_end = known is None or state.dropped or (await self._state_and_record(topic, known))[1]
             resume = state.newest if lost_its_end else BEGINNING
-        elif state.first is None or is_before(place.id, state.first):
-            resume = BEGINNING  # all that is kept comes after the place
+        elif state.first is None or is_before(position.id, state.first):
+            resume = BEGINNING  # all that is kept comes after the position
         else:
-            before = await self.ask("XREVRANGE", topic, f"({place.id}", "-", "COUNT", 1)
+            before = await self.ask("XREVRANGE", topic, f"({position.id}", "-", "COUNT", 1)
             resume = str(before[0][0], "ascii") if before else BEGINNING
         return Loss(reason, resume, restarted), state
 
@@ -211,6 +211,6 @@ def is_before(one: str, other: str) -> bool:
     return parse_id(one) < parse_id(other)
 
 
-def delivery(topic: str, identifier: bytes, fields: dict[bytes, bytes]) -> Record:
-    """Return an entry, as redis-py gives it, as a delivery."""
+def record_of(topic: str, identifier: bytes, fields: dict[bytes, bytes]) -> Record:
+    """Return an entry, as redis-py returns it, as a record."""
     return Record(topic, str(identifier, "ascii"), fields.get(b"body", b""))

@@ -1,4 +1,4 @@
-"""Redis Streams (or Valkey's): records are kept, each reader has its own place in them, and a restart costs nothing.
+"""Redis Streams (or Valkey's): records are kept, each reader has its own position in them, and a restart costs nothing.
 
 A topic is one stream, a record one entry with the field `body`. The connections are of four kinds, so that none starves
 another: one for publishing (redis/publisher.py), one that waits in a blocking XREAD for all topics of this broker
@@ -8,7 +8,7 @@ many topics are read, and how many groups are joined, changes nothing about thei
 Topics of which there are many, and each seldom written (`APART`: one for each user), have a blocking read of their own:
 each read names all its topics, and those would make the others' messages slower.
 
-A subscription is a place in a stream. It reads pages by XRANGE until it has caught up with the blocking read, then
+A subscription is a position in a stream. It reads pages by XRANGE until it has caught up with the blocking read, then
 follows that; should it fall behind, it goes back to pages. So history, a slow reader and a restarted server are one
 case, without a gap and without a repeat. On both ways the same rule (redis/place.py) notices when records it has not
 read are gone: then the subscription ends with `SubscriptionLost`, which says where a new one can go on.
@@ -36,12 +36,12 @@ from chatlab.brokers.redis.connections.link import Command, Link
 from chatlab.brokers.redis.connections.probe import Probe
 from chatlab.brokers.redis.connections.server import CrashRisk, examine, streams
 from chatlab.brokers.redis.follower import SLOW, Follower
-from chatlab.brokers.redis.group_reader import GroupReader, SharedLink
+from chatlab.brokers.redis.group_reader import SharedGroupReader, SharedLink
 from chatlab.brokers.redis.groups import GroupMember
-from chatlab.brokers.redis.place import Place
+from chatlab.brokers.redis.place import Position
 from chatlab.brokers.redis.presence import RedisPresence
 from chatlab.brokers.redis.publisher import Publisher, as_it_is
-from chatlab.brokers.redis.queries import PAGE, PAGE_OCTETS, Loss, StreamQueries, delivery, is_before
+from chatlab.brokers.redis.queries import PAGE, PAGE_OCTETS, Loss, StreamQueries, is_before, record_of
 from chatlab.brokers.redis.retention import DAY, Retention
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SetupError
 from chatlab.tasks import Tasks
@@ -114,9 +114,9 @@ class RedisStreamsBroker(RedisPresence):
         rooms, users = Link(url, TIMEOUT, used_for="topics"), Link(url, TIMEOUT, used_for="users")
         self._follower = Follower(rooms, self._queries, block=BLOCK, full=self._full)
         self._apart = Follower(users, self._queries, block=BLOCK, full=self._full, gather=GATHER)
-        self._subscriptions: set[StreamSubscription] = set()
+        self._readers: set[StreamReader] = set()
         self._group_link = SharedLink(Link(url, TIMEOUT, used_for="groups"))
-        self._group_readers: dict[tuple[str, str], GroupReader] = {}
+        self._group_readers: dict[tuple[str, str], SharedGroupReader] = {}
         self._members: set[GroupMember] = set()
         self._tasks = Tasks(log)
         self._closed = False
@@ -163,7 +163,7 @@ class RedisStreamsBroker(RedisPresence):
             publishing.add_done_callback(lambda _: self._send_aside(self._retention.renew(topic)))
         return publishing
 
-    async def subscribe(self, topic: str, *, after: str | None = None) -> StreamSubscription:
+    async def subscribe(self, topic: str, *, after: str | None = None) -> StreamReader:
         """Read from now on, or what comes after the id `after`. Raises ValueError if that is no id, BrokerClosed.
 
         If records after `after` are gone, the first batch raises SubscriptionLost.
@@ -176,19 +176,19 @@ class RedisStreamsBroker(RedisPresence):
         self._send_aside(self._retention.renew(topic))
         after = state.newest if after is None else after
         follower = self._apart if topic.startswith(APART) else self._follower
-        subscription = StreamSubscription(self._queries, follower, topic, after, self._max_waiting, self._full)
-        subscription.place.count = state.count_at(after)
-        subscription.known = state.first
-        subscription.on_close = self._subscriptions.discard
-        self._subscriptions.add(subscription)
-        return subscription
+        reader = StreamReader(self._queries, follower, topic, after, self._max_waiting, self._full)
+        reader.position.count = state.count_at(after)
+        reader.known = state.first
+        reader.on_close = self._readers.discard
+        self._readers.add(reader)
+        return reader
 
     async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> list[Record]:
         """The records kept after `after`, oldest first; with `limit` the newest so many."""
         parse_id(after)
         if limit is not None:
             newest = await self._ask("XREVRANGE", topic, "+", f"({after}", "COUNT", limit)
-            return [delivery(topic, *entry) for entry in reversed(newest or [])]
+            return [record_of(topic, *entry) for entry in reversed(newest or [])]
         records: list[Record] = []
         while page := await self._queries.page(topic, records[-1].id if records else after):
             records += page
@@ -211,7 +211,7 @@ class RedisStreamsBroker(RedisPresence):
     async def lost_after(self, topic: str, after: str) -> str | None:
         """None if all that came after `after` is kept, else the id after which reading misses no more than is gone."""
         parse_id(after)
-        loss, _ = await self._queries.loss(topic, Place(after))
+        loss, _ = await self._queries.loss(topic, Position(after))
         return None if loss is None else loss.resume
 
     def is_before(self, one: str, other: str) -> bool:
@@ -251,12 +251,12 @@ class RedisStreamsBroker(RedisPresence):
             raise
         return joined
 
-    def _group_reader(self, group: str, member: str) -> GroupReader:
+    def _group_reader(self, group: str, member: str) -> SharedGroupReader:
         """The blocking read of all members of this group that have this name: an instance has one name."""
         reader = self._group_readers.get((group, member))
         if reader is None:
             link, idle = Link(self.url, TIMEOUT, used_for="group-reads"), int(self._takeover_after * 1000)
-            reader = self._group_readers[group, member] = GroupReader(link, self._queries, group, member, idle)
+            reader = self._group_readers[group, member] = SharedGroupReader(link, self._queries, group, member, idle)
             reader.start()
         reader.members += 1
         return reader
@@ -282,8 +282,8 @@ class RedisStreamsBroker(RedisPresence):
         self._closed = True
         self._queries.refuse()
         await self._tasks.aclose()
-        for subscription in list(self._subscriptions):
-            await subscription.aclose()
+        for reader in list(self._readers):
+            await reader.aclose()
         for member in list(self._members):
             await member.aclose()
         await self._group_link.close()
@@ -311,7 +311,7 @@ class RedisStreamsBroker(RedisPresence):
         """Keep alive what has readers, however long nothing is published to it."""
         while True:
             await asyncio.sleep(self._retention.renewal)
-            readers: set[StreamSubscription | GroupMember] = {*self._subscriptions, *self._members}
+            readers: set[StreamReader | GroupMember] = {*self._readers, *self._members}
             for topic in {reader.topic for reader in readers}:
                 self._send_aside(self._retention.renew(topic))
 
@@ -330,8 +330,8 @@ class RedisStreamsBroker(RedisPresence):
             raise BrokerClosed("this broker is closed")
 
 
-class StreamSubscription(ForwardingInbox):
-    """A place in a stream, and the two ways to read on from it: pages, and the blocking read once it has caught up.
+class StreamReader(ForwardingInbox):
+    """A position in a stream, and the two ways to read on from it: pages, and the blocking read once it has caught up.
 
     It outlives the server's restarts; it ends with SubscriptionLost once records that it has not read are gone.
     """
@@ -340,16 +340,16 @@ class StreamSubscription(ForwardingInbox):
         self, queries: StreamQueries, follower: Follower, topic: str, after: str, max_waiting: int, full: int = PAGE
     ) -> None:
         super().__init__(topic)
-        self.place = Place(after)  # of the last record that reached this inbox
+        self.position = Position(after)  # of the last record that reached this inbox
         self.known: str | None = None  # the id of a record that was there when it was last looked at
-        self.on_close: Callable[[StreamSubscription], None] = lambda subscription: None
+        self.on_close: Callable[[StreamReader], None] = lambda reader: None
         self._queries = queries
         self._follower = follower
         self._max_waiting = max_waiting
         self._full = full
         self._following = False
         self._caught_up = False
-        self._seen_whole = -SLOW  # on the loop's clock: the stream had all that comes after the place then, or later
+        self._seen_whole = -SLOW  # on the loop's clock: the stream had all that comes after the position then, or later
         self._page_came = -SLOW  # the last one, on the loop's clock
 
     async def batch(self, limit: int = 512) -> Sequence[Record]:
@@ -367,13 +367,13 @@ class StreamSubscription(ForwardingInbox):
         self._seen_whole = -SLOW
         self._changed.set()
 
-    def arrive(self, deliveries: Sequence[Record]) -> None:
+    def arrive(self, records: Sequence[Record]) -> None:
         """What the blocking read brought; its first records may have been in a page already."""
-        if not is_before(self.place.id, deliveries[0].id):
-            deliveries = [delivery for delivery in deliveries if is_before(self.place.id, delivery.id)]
-            if not deliveries:
+        if not is_before(self.position.id, records[0].id):
+            records = [record for record in records if is_before(self.position.id, record.id)]
+            if not records:
                 return
-        self._take_in(deliveries)
+        self._take_in(records)
         if len(self) > self._max_waiting:  # a slow reader: the stream is the better place to wait in
             self._follower.remove(self)
             self.fall_behind()
@@ -400,15 +400,15 @@ class StreamSubscription(ForwardingInbox):
             self._following = self._follower.add(self, since=self._seen_whole, regardless=regardless)
         return self._following
 
-    def _take_in(self, deliveries: Sequence[Record]) -> None:
-        self.place.advance(deliveries[-1].id, len(deliveries))
-        self.known = self.known or deliveries[0].id
-        self.put(deliveries)
+    def _take_in(self, records: Sequence[Record]) -> None:
+        self.position.advance(records[-1].id, len(records))
+        self.known = self.known or records[0].id
+        self.put(records)
 
     async def _read_page(self) -> None:
         asked = asyncio.get_running_loop().time()
         try:
-            read = await self._queries.bounded_page(self.topic, self.place.id, PAGE, PAGE_OCTETS)
+            read = await self._queries.bounded_page(self.topic, self.position.id, PAGE, PAGE_OCTETS)
             page = read.records
             # A full page means that a lot was written meanwhile: so much, perhaps, that what came first is gone.
             doubtful = read.more or len(page) >= self._full or asked - self._seen_whole >= SLOW
@@ -417,7 +417,7 @@ class StreamSubscription(ForwardingInbox):
             self.end()
             return
         except BrokerUnavailable:
-            return  # the place is kept, and tried again
+            return  # the position is kept, and tried again
         if loss is not None and not self.closed:
             self.end(loss.error(self.topic))
         if not self.closed:
@@ -433,11 +433,11 @@ class StreamSubscription(ForwardingInbox):
         self._caught_up = not page.more
 
     async def _loss(self, page: Sequence[Record]) -> Loss | None:
-        loss, state = await self._queries.loss(self.topic, self.place, self.known)
+        loss, state = await self._queries.loss(self.topic, self.position, self.known)
         if loss is None:
             self.known = state.first
-            if self.place.count is None and page and (added := state.count_at(page[-1].id)) is not None:
-                self.place.count = added - len(page)
+            if self.position.count is None and page and (added := state.count_at(page[-1].id)) is not None:
+                self.position.count = added - len(page)
         return loss
 
 

@@ -41,9 +41,9 @@ async def test_a_reader_that_trimming_overtakes_is_told(kafka_engine: Engine) ->
         await admin.close()
         assert await broker.oldest(name) == ids[5]
         assert [each.id for each in await broker.history(name)] == ids[5:]
-        subscription = await broker.subscribe(name, after=ids[1])
+        reader = await broker.subscribe(name, after=ids[1])
         with pytest.raises(SubscriptionLost, match="trimmed past its reader"):
-            await read(subscription, 1)
+            await read(reader, 1)
         assert await bodies(await broker.subscribe(name, after=ids[4]), 5) == [b"5", b"6", b"7", b"8", b"9"]
 
 

@@ -54,11 +54,11 @@ async def delete_records(engine: Engine, name: str, before: int) -> None:
         await admin.delete_records({TopicPartition(escaped(name, 249), 0): RecordsToDelete(before_offset=before)})
 
 
-async def lost(subscription: Reader, seconds: float = 15) -> str:
+async def lost(reader: Reader, seconds: float = 15) -> str:
     """Why a subscription ended."""
     async with asyncio.timeout(seconds):
         with pytest.raises(SubscriptionLost) as caught:
-            while batch := await subscription.batch():
+            while batch := await reader.batch():
                 assert batch
     return str(caught.value)
 
@@ -67,12 +67,12 @@ async def lost(subscription: Reader, seconds: float = 15) -> str:
 async def test_who_reads_a_topic_that_is_deleted_is_told_and_can_read_again(kafka_engine: Engine, begin: Begin) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url, takeover_after=1.5) as broker:
-        subscription = await begin(broker, name)
+        reader = await begin(broker, name)
         await broker.publish(name, b"before")
-        assert await bodies(subscription, 1) == [b"before"]
+        assert await bodies(reader, 1) == [b"before"]
         await delete_topic(kafka_engine, name)
-        await lost(subscription)
-        await subscription.aclose()
+        await lost(reader)
+        await reader.aclose()
         again = await begin(broker, name)
         await broker.publish(name, b"again")
         assert (await bodies(again, 1))[-1] == b"again"
@@ -84,12 +84,12 @@ async def test_a_topic_that_was_made_again_and_has_grown_is_not_read_on_from_som
 ) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url, takeover_after=1.5) as broker, KafkaBroker(kafka_engine.url) as other:
-        subscription = await begin(broker, name)
+        reader = await begin(broker, name)
         ids = [await broker.publish(name, b"old %d" % n) for n in range(3)]
-        assert await bodies(subscription, 3) == [b"old 0", b"old 1", b"old 2"]
+        assert await bodies(reader, 3) == [b"old 0", b"old 1", b"old 2"]
         await delete_topic(kafka_engine, name)
         await publish_all(other, name, [b"new %d" % n for n in range(10)], at_once=1)
-        await lost(subscription)
+        await lost(reader)
         assert "made again" in await lost(await broker.subscribe(name, after=ids[2]))
         assert await broker.lost_after(name, ids[2]) == "0-0"
         assert len(await broker.history(name, after=ids[2])) == 10
@@ -103,11 +103,11 @@ async def test_a_place_beyond_the_end_is_not_read_on_from_even_if_the_log_grows_
     async with KafkaBroker(kafka_engine.url) as broker:
         ids = [await broker.publish(name, body) for body in (b"1", b"2")]
         assert await broker.lost_after(name, identifier(5)) == ids[1]
-        subscription = await broker.subscribe(name, after=identifier(5))
+        reader = await broker.subscribe(name, after=identifier(5))
         await publish_all(broker, name, [b"x"] * 10)
-        assert "ends at 2" in await lost(subscription)
+        assert "ends at 2" in await lost(reader)
         with pytest.raises(SubscriptionLost) as caught:
-            await subscription.batch()
+            await reader.batch()
         assert (caught.value.resume, caught.value.restarted) == (ids[1], True)
         assert await bodies(await broker.subscribe(name, after=identifier(1)), 10) == [b"x"] * 10
 
@@ -134,7 +134,7 @@ async def test_a_stalled_reader_that_retention_overtakes_is_told(kafka_engine: E
         async with asyncio.timeout(15):
             with pytest.raises(SubscriptionLost, match="trimmed"):
                 while batch := await stalled.batch():
-                    got += [delivery.id for delivery in batch]
+                    got += [record.id for record in batch]
         assert got == ids[: len(got)]  # no hole before the end
 
 
@@ -170,16 +170,16 @@ async def test_an_engine_that_has_lost_its_data_is_noticed_by_its_readers(kafka_
     assert kafka_engine.folder is not None
     name = topic()
     async with KafkaBroker(kafka_engine.url) as broker:
-        subscription = await broker.subscribe(name)
+        reader = await broker.subscribe(name)
         ids = [await broker.publish(name, b"%d" % n) for n in range(3)]
-        assert await bodies(subscription, 3) == [b"0", b"1", b"2"]
+        assert await bodies(reader, 3) == [b"0", b"1", b"2"]
         kafka_engine.kill()
         shutil.rmtree(kafka_engine.folder / "data")
         kafka_engine._prepared = False  # it is to be formatted again
         await kafka_engine.restart()
         async with KafkaBroker(kafka_engine.url) as other:
             await publish_all(other, name, [b"new"] * 10)
-        await lost(subscription)
+        await lost(reader)
         assert "made again" in await lost(await broker.subscribe(name, after=ids[2]))
         again = await broker.subscribe(name)
         await broker.publish(name, b"again")
@@ -292,10 +292,10 @@ async def test_a_consumer_whose_fetching_has_failed_is_known(kafka_engine: Engin
     """The contract that `fetching_failed` rests on: aiokafka's consumers wait for a task that is private."""
     name = topic()
     async with KafkaBroker(kafka_engine.url) as broker:
-        subscription = await broker.subscribe(name)
-        consumer: AIOKafkaConsumer = subscription.consumer
+        reader = await broker.subscribe(name)
+        consumer: AIOKafkaConsumer = reader.consumer
         assert fetching_failed(consumer) is None
-        reading = asyncio.create_task(lost(subscription))
+        reading = asyncio.create_task(lost(reader))
         consumer._fetcher._get_actions_per_node = None  # the next turn fails
         await broker.publish(name, b"x")  # and this makes it turn
         await broker.publish(name, b"y")

@@ -40,10 +40,10 @@ async def test_a_body_is_kept_as_it_was_when_published() -> None:
 
 async def test_its_url_is_its_own_process_so_two_of_them_hear_nothing_of_each_other() -> None:
     one, other = MemoryBroker(), MemoryBroker()
-    subscription = await other.subscribe("t")
+    reader = await other.subscribe("t")
     await one.publish("t", b"x")
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(subscription.batch(), 0.05)
+        await asyncio.wait_for(reader.batch(), 0.05)
 
 
 async def test_records_that_are_too_old_are_gone() -> None:

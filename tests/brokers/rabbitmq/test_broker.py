@@ -20,7 +20,7 @@ async def test_a_pattern_reads_every_topic_that_matches(rabbitmq_engine: Engine)
             await broker.publish(name, name.encode())
         await broker.publish(f"{house}.end", b"end")
         assert await bodies(one_word, 2) == [f"{house}.방".encode(), b"end"]
-        read_from = [delivery.topic for delivery in await read(any_words, 4)]
+        read_from = [record.topic for record in await read(any_words, 4)]
         assert read_from == [f"{house}.방", f"{house}.방.sub", house, f"{house}.end"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from chatlab.brokers.port import BEGINNING, Record
-from chatlab.brokers.redis.streams import RedisStreamsBroker, StreamSubscription
+from chatlab.brokers.redis.streams import RedisStreamsBroker, StreamReader
 from chatlab.errors import SubscriptionLost
 from chatlab.lab.engines.engine import Engine
 from chatlab.lab.wire.wire import Wire
@@ -63,21 +63,21 @@ class Reading:
         self.lost: list[SubscriptionLost] = []
         self.came = asyncio.Event()
 
-    async def run(self, subscription: StreamSubscription) -> None:
+    async def run(self, reader: StreamReader) -> None:
         while True:
             try:
-                while batch := await subscription.batch():
+                while batch := await reader.batch():
                     self.take(batch)
                 return
             except SubscriptionLost as error:
                 self.lost.append(error)
                 self.came.set()
                 assert error.resume is not None
-                subscription = await self.scene.reader.subscribe(self.scene.topic, after=error.resume)
+                reader = await self.scene.reader.subscribe(self.scene.topic, after=error.resume)
 
     def take(self, batch: object) -> None:
         assert isinstance(batch, list | tuple)
-        self.got += [delivery.body for delivery in batch if isinstance(delivery, Record)]
+        self.got += [record.body for record in batch if isinstance(record, Record)]
         self.came.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -119,8 +119,8 @@ async def test_a_stalled_live_reader_is_told_what_trimming_took(scene: Scene) ->
 
 
 async def test_a_reader_that_started_at_an_empty_stream_is_told_too(scene: Scene) -> None:
-    subscription = await scene.reader.subscribe(scene.topic)
-    waiting = asyncio.create_task(subscription.batch())
+    reader = await scene.reader.subscribe(scene.topic)
+    waiting = asyncio.create_task(reader.batch())
     await asyncio.sleep(0.1)  # it is in the blocking read by now, or else reads a page: both are to notice
     scene.wire.stall()
     await scene.publish(*(b"%d" % number for number in range(3 * KEEP)))
@@ -175,8 +175,8 @@ async def make_noise(scene: Scene, name: str) -> None:
         await scene.writer.publish(name, b"noise")
 
 
-async def read_all(subscription: StreamSubscription) -> None:
-    while await subscription.batch():
+async def read_all(reader: StreamReader) -> None:
+    while await reader.batch():
         pass
 
 
@@ -229,9 +229,9 @@ async def test_a_failover_is_told_even_if_the_stream_has_grown_past_the_reader(s
 
 @pytest.mark.parametrize("path", ["pages", "live"])
 async def test_a_reader_that_does_not_read_for_a_while_is_told(scene: Scene, path: str) -> None:
-    subscription = await scene.reader.subscribe(scene.topic)
+    reader = await scene.reader.subscribe(scene.topic)
     if path == "live":
-        waiting = asyncio.create_task(subscription.batch())
+        waiting = asyncio.create_task(reader.batch())
         await asyncio.sleep(0.1)
         await scene.publish(b"first")
         await waiting
@@ -240,7 +240,7 @@ async def test_a_reader_that_does_not_read_for_a_while_is_told(scene: Scene, pat
     try:
         async with asyncio.timeout(20):
             while len(got) < 3 * KEEP:
-                got += [delivery.body for delivery in await subscription.batch()]
+                got += [record.body for record in await reader.batch()]
     except SubscriptionLost as error:
         assert error.resume is not None
     else:
@@ -253,7 +253,7 @@ async def test_a_reader_that_does_not_read_for_a_while_is_told(scene: Scene, pat
 )
 async def test_nothing_is_told_where_nothing_is_missing(scene: Scene, harmless: str) -> None:
     async with reading(scene) as reader:
-        ids = [delivery.id for delivery in await scene.writer.history(scene.topic)]
+        ids = [record.id for record in await scene.writer.history(scene.topic)]
         await asyncio.sleep(0.1)  # quiet: the next message is looked at closely
         match harmless:
             case "trimmed after it was read":
@@ -274,11 +274,11 @@ async def test_nothing_is_told_where_nothing_is_missing(scene: Scene, harmless: 
 
 async def test_a_reader_far_from_its_server_follows_the_blocking_read_too(scene: Scene) -> None:
     scene.wire.delay(0.06)  # each way: a page takes longer than what counts as slow
-    subscription = await scene.reader.subscribe(scene.topic)
-    waiting = asyncio.create_task(subscription.batch())
+    reader = await scene.reader.subscribe(scene.topic)
+    waiting = asyncio.create_task(reader.batch())
     await until(lambda: scene.topic in scene.reader._follower._topics, "the topic is in the blocking read")
     await scene.publish(b"1")
-    assert [delivery.body for delivery in await waiting] == [b"1"]
+    assert [record.body for record in await waiting] == [b"1"]
 
 
 async def test_from_the_beginning_nothing_is_missing_however_much_was_trimmed_before(scene: Scene) -> None:

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from chatlab.brokers.redis.connections.link import Argument, Command, Link
-from chatlab.brokers.redis.group_reader import COUNT, COUNT_IN_ALL, GroupReader, SharedLink
+from chatlab.brokers.redis.group_reader import COUNT, COUNT_IN_ALL, SharedGroupReader, SharedLink
 from chatlab.brokers.redis.queries import StreamQueries
 from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.lab.engines.engine import Engine
@@ -21,9 +21,9 @@ LONG = 30.0  # seconds that no test waits
 
 
 @asynccontextmanager
-async def reader_at(url: str) -> AsyncIterator[GroupReader]:
+async def reader_at(url: str) -> AsyncIterator[SharedGroupReader]:
     queries = StreamQueries(url, 5, 3)
-    reader = GroupReader(Link(url, 3), queries, "work", "me", 60_000)
+    reader = SharedGroupReader(Link(url, 3), queries, "work", "me", 60_000)
     reader.start()
     try:
         yield reader

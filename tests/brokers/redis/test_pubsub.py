@@ -43,10 +43,10 @@ async def test_a_server_that_hangs_ends_every_subscription(
     monkeypatch.setattr(redis_pubsub, "SILENCE", 0.2)
     assert fresh_redis.pid is not None
     async with RedisPubSubBroker(fresh_redis.url) as broker:
-        subscription = await broker.subscribe("t")
+        reader = await broker.subscribe("t")
         os.kill(fresh_redis.pid, signal.SIGSTOP)
         with pytest.raises(SubscriptionLost, match="was silent"):
-            await asyncio.wait_for(subscription.batch(), 10)
+            await asyncio.wait_for(reader.batch(), 10)
         assert not broker.connected
         os.kill(fresh_redis.pid, signal.SIGCONT)
         await until(lambda: broker.connected, "the server is found again")

@@ -83,7 +83,7 @@ async def test_a_name_that_nobody_uses_expires_with_its_group_and_one_that_is_re
         for name in (unused, read, worked, "public-for-expiry"):
             await broker.publish(name, b"1")
         await broker.create_group(founded, "work")
-        subscription = await broker.subscribe(read, after=BEGINNING)
+        reader = await broker.subscribe(read, after=BEGINNING)
         member = await broker.join(worked, "work", "me")
         async with asyncio.timeout(20):
             while await redis.exists(unused, founded):  # noqa: ASYNC110 (the server tells nobody)
@@ -91,7 +91,7 @@ async def test_a_name_that_nobody_uses_expires_with_its_group_and_one_that_is_re
         assert await redis.exists(read, worked, "public-for-expiry") == 3
         assert 500_000 < await redis.pttl("public-for-expiry") <= 600_000
         await broker.publish(read, b"2")
-        assert await bodies(subscription, 2) == [b"1", b"2"]
+        assert await bodies(reader, 2) == [b"1", b"2"]
         await broker.publish(worked, b"work")
         assert await bodies(member, 1) == [b"work"]
 

@@ -49,10 +49,10 @@ async def test_a_reader_that_trimming_overtakes_is_told(redis_engine: Engine) ->
     async with RedisStreamsBroker(redis_engine.url, max_length=1000) as broker:
         name = topic()
         seen = await broker.publish(name, b"seen")
-        subscription = await broker.subscribe(name, after=seen)
+        reader = await broker.subscribe(name, after=seen)
         await publish_all(broker, name, [b"x"] * 3000)
         with pytest.raises(SubscriptionLost, match=f"trimmed past its reader at {seen}"):
-            await read(subscription, 1)
+            await read(reader, 1)
         oldest = await broker.oldest(name)
         assert oldest is not None
         assert broker.is_before(seen, oldest)  # how a chat finds a possible gap
@@ -67,8 +67,8 @@ async def test_a_server_that_hangs_is_noticed_and_missed_by_nobody(
     assert fresh_redis.pid is not None
     async with RedisStreamsBroker(fresh_redis.url) as broker, RedisStreamsBroker(fresh_redis.url) as other:
         name = topic()
-        subscription = await broker.subscribe(name)
-        reading = asyncio.create_task(bodies(subscription, 200))
+        reader = await broker.subscribe(name)
+        reading = asyncio.create_task(bodies(reader, 200))
         await publish_all(other, name, [b"%d" % n for n in range(100)])
         os.kill(fresh_redis.pid, signal.SIGSTOP)
         await until(lambda: not broker.connected, "the silence is noticed")
@@ -97,23 +97,23 @@ async def test_a_key_that_is_no_stream_is_an_error_of_that_topic_alone(redis_eng
 async def test_records_of_others_without_a_body_are_delivered_empty(redis_engine: Engine) -> None:
     async with RedisStreamsBroker(redis_engine.url) as broker, Redis.from_url(redis_engine.url) as redis:
         name = topic()
-        subscription = await broker.subscribe(name)
+        reader = await broker.subscribe(name)
         await redis.xadd(name, {"message": "the article's second controller"})
         await redis.xadd(name, {"time": "12:00", "body": "with more fields"})
-        assert await bodies(subscription, 2) == [b"", b"with more fields"]
+        assert await bodies(reader, 2) == [b"", b"with more fields"]
         assert [each.body for each in await broker.history(name)] == [b"", b"with more fields"]
 
 
 async def test_a_stream_that_was_deleted_begins_anew(redis_engine: Engine) -> None:
     async with RedisStreamsBroker(redis_engine.url) as broker, Redis.from_url(redis_engine.url) as redis:
         name = topic()
-        subscription = await broker.subscribe(name)
+        reader = await broker.subscribe(name)
         await broker.publish(name, b"1")
-        assert await bodies(subscription, 1) == [b"1"]
+        assert await bodies(reader, 1) == [b"1"]
         await redis.delete(name)
         late = await broker.subscribe(name)
         await broker.publish(name, b"2")
-        assert await bodies(subscription, 1) == [b"2"]
+        assert await bodies(reader, 1) == [b"2"]
         assert await bodies(late, 1) == [b"2"]
 
 

@@ -130,9 +130,9 @@ async def test_the_rights_that_are_missing_are_named_with_the_rule_that_gives_th
         RedisStreamsBroker(url, topics=TOPICS) as broker,
     ):
         name = topic()
-        subscription = await broker.subscribe(name)
+        reader = await broker.subscribe(name)
         await broker.publish_once(name, b"x", "k")
-        assert [delivery.body for delivery in await subscription.batch()] == [b"x"]
+        assert [record.body for record in await reader.batch()] == [b"x"]
         await broker.announce(name, "kim", "here", 1)
         assert await broker.present(name) == ["here"]
         member = await broker.join(name, "jobs", "one")
@@ -357,9 +357,9 @@ async def test_a_server_that_loads_its_data_is_waited_for(caplog: pytest.LogCapt
 
 async def test_options_that_are_ignored_are_said_once(redis_engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     async with RedisStreamsBroker(f"{redis_engine.url}?protocol=2&decode_responses=true&max_connections=1") as broker:
-        subscription = await broker.subscribe("options")
+        reader = await broker.subscribe("options")
         await broker.publish("options", b"x")
-        assert [delivery.body for delivery in await subscription.batch()] == [b"x"]
+        assert [delivery.body for delivery in await reader.batch()] == [b"x"]
     (line,) = [record.getMessage() for record in caplog.records if "ignored" in record.getMessage()]
     assert line.startswith(
         f"ignored in {redis_engine.url}: protocol, for chatlab needs RESP version 3; decode_responses"
@@ -422,7 +422,7 @@ async def test_a_warning_comes_true_and_its_remedy_helps() -> None:
             assert bool(await broker.crash_risk()) == (not left)
             engine.kill()
             await engine.restart()
-            assert [delivery.body for delivery in await broker.history("t")] == left
+            assert [record.body for record in await broker.history("t")] == left
 
 
 async def test_a_server_that_comes_back_with_other_settings_is_asked_again(
