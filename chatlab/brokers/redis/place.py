@@ -23,20 +23,20 @@ from redis.exceptions import ResponseError
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING
 
-# Redis 6.2 does not count what a stream ever had. A reader that starts at an empty stream and finds this many records
+# Redis 6.2 does not count the records ever added. A reader that starts at an empty stream and finds this many records
 # may have been overtaken; with fewer, no stream of ours has been trimmed.
 UNCOUNTED = 512
 
 
 @dataclass(slots=True)
 class Position:
-    """The id of the last record a reader has, and how many records the stream ever had up to it (None: not known)."""
+    """The id of the last record a reader has, and how many records were ever added up to it (None: unknown)."""
 
     id: str
     count: int | None = None
 
     def advance(self, id: str, records: int) -> None:
-        """Move past that many records, of which `id` is the last."""
+        """Move past `records` records, the last of which is `id`."""
         self.id = id
         if self.count is not None:
             self.count += records
@@ -44,17 +44,17 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """What XINFO STREAM says of a stream; a stream that does not exist is empty and has never had a record."""
+    """What XINFO STREAM reports; a stream that does not exist counts as empty and never written."""
 
-    first: str | None = None  # of the records kept
-    newest: str = BEGINNING  # ever added: it may be gone
+    first: str | None = None  # id of the first record kept
+    newest: str = BEGINNING  # id last added; its record may be gone
     length: int = 0
     added: int | None = 0  # records ever added; None before Redis 7
     deleted: str | None = None  # the newest id that XDEL removed; None before Redis 7
 
     @classmethod
     def parse(cls, reply: Any) -> Self:
-        """Read a reply of XINFO STREAM (https://redis.io/commands/xinfo-stream/), as a map or as a flat list."""
+        """Parse a reply to XINFO STREAM (https://redis.io/commands/xinfo-stream/), as a map or as a flat list."""
         if isinstance(reply, ResponseError):
             if "no such key" in str(reply):
                 return cls()
@@ -72,21 +72,21 @@ class StreamState:
 
     @property
     def dropped(self) -> int | None:
-        """How many records the stream had that it does not keep; None if it does not count them."""
+        """Return how many records were added and are not kept; None if the server does not count them."""
         return None if self.added is None else self.added - self.length
 
     def count_at(self, id: str) -> int | None:
-        """How many records there were up to `id`, where that is certain: at the newest one, and before the first."""
+        """Return how many records were added up to `id`, where that is certain: at the newest, and before the first."""
         if id == self.newest:
             return self.added
         return self.dropped if id == BEGINNING else None
 
 
 def why_overtaken(position: Position, state: StreamState, *, kept: bool) -> str:
-    """Return why records after `position` may be gone, "" if none is.
+    """Return why records after `position` may be gone, "" if none are.
 
-    `kept`: whether the record at the position is in the stream. Ask for both after reading, so that what goes while a
-    reader reads is noticed too.
+    `kept`: whether the record at the position is in the stream. Query both after reading, so that records removed
+    during the read are noticed too.
     """
     here, newest = parse_id(position.id), parse_id(state.newest)
     if newest < here:
@@ -101,7 +101,7 @@ def why_overtaken(position: Position, state: StreamState, *, kept: bool) -> str:
 
 
 def _all_kept(position: Position, state: StreamState) -> bool:
-    """Whether all that was added after a position is still there, although the record at the position is not."""
+    """Return whether all records after a position are still there, although the one at the position is not."""
     if position.count is None or state.added is None:
         return position.id == BEGINNING and state.length < UNCOUNTED
     return state.added - position.count <= state.length
