@@ -118,7 +118,7 @@ class Follower:
     def add(self, reader: FollowingReader, *, since: float, regardless: bool) -> bool:
         """Add a reader unless the blocking read is ahead of it (or `regardless`); return whether it was added.
 
-        `since`: when, on the loop's clock, the stream was seen to have what comes after the reader's place.
+        `since`: when, on the loop's clock, the stream was known to have what comes after the reader's position.
         """
         topic = self._topics.get(reader.topic)
         if topic is None:

@@ -60,13 +60,13 @@ async def test_a_broker_closed_while_it_looks_a_topic_up_says_that_it_is_closed(
 ) -> None:
     broker = KafkaBroker(kafka_engine.url)
     await broker.start()
-    look_up = broker._looked_up
+    look_up = broker._look_up
 
     async def close_meanwhile(name: str) -> object:
         found = await look_up(name)
         await broker.aclose()
         return found
 
-    monkeypatch.setattr(broker, "_looked_up", close_meanwhile)
+    monkeypatch.setattr(broker, "_look_up", close_meanwhile)
     with pytest.raises(BrokerClosed):
         await (broker.subscribe(topic()) if call == "subscribe" else broker.publish(topic(), b"x"))
