@@ -108,7 +108,7 @@ async def test_closing_one_broker_leaves_the_others_of_its_engine_alone(case: Ca
     assert await bodies(reader, 1) == [b"still here"]
 
 
-async def test_subscribing_while_the_broker_closes_leaves_nobody_waiting(case: Case) -> None:
+async def test_subscribing_while_the_broker_closes_does_not_hang(case: Case) -> None:
     name = topic()
     for turns in range(12):
         broker = await case.broker()

@@ -61,14 +61,14 @@ async def test_every_subscription_of_every_instance_gets_every_message_once(case
     assert [await bodies(reader, 1) for reader in readers] == [[b"last"]] * 6  # and nothing twice
 
 
-async def test_two_first_subscribers_at_once_both_get_what_follows(case: Case) -> None:
+async def test_two_concurrent_first_subscribers_both_get_later_messages(case: Case) -> None:
     first, second, name = await case.broker(), await case.broker(), topic()
     readers = await asyncio.gather(*(broker.subscribe(name) for broker in (first, first, second, second)))
     await second.publish(name, b"hello")
     assert [await bodies(reader, 1) for reader in readers] == [[b"hello"]] * 4
 
 
-async def test_what_was_published_before_is_not_delivered(case: Case) -> None:
+async def test_messages_published_before_subscribing_are_not_delivered(case: Case) -> None:
     broker, name = await case.broker(), topic()
     await broker.publish(name, b"before")
     reader = await broker.subscribe(name)
@@ -116,7 +116,7 @@ async def test_topics_join_and_leave_while_others_are_read(case: Case) -> None:
     assert await following == [b"%d" % n for n in range(20) for _ in range(2)]
 
 
-async def test_topics_are_kept_apart_whatever_their_names(case: Case) -> None:
+async def test_topics_with_similar_names_are_kept_apart(case: Case) -> None:
     broker = await case.broker()
     names = [topic(name) for name in ("chat:방", "chat.방", "chat/방", "chat방 🙂", "Chat:방", "chat_방")]
     readers = [await broker.subscribe(name) for name in names]
@@ -131,7 +131,7 @@ async def test_topics_are_kept_apart_whatever_their_names(case: Case) -> None:
     [b"", bytes(range(256)), b"\r\n$0\r\n", "안녕 🙂".encode()],
     ids=["nothing", "every octet", "Redis's own syntax", "Korean"],
 )
-async def test_a_body_is_octets_and_arrives_as_it_was(case: Case, body: bytes) -> None:
+async def test_a_body_arrives_octet_for_octet(case: Case, body: bytes) -> None:
     broker, name = await case.broker(), topic()
     reader = await broker.subscribe(name)
     await broker.publish(name, body)
@@ -146,7 +146,7 @@ async def test_a_body_may_have_a_mebibyte(case: Case) -> None:
     assert await bodies(reader, 5) == sent
 
 
-async def test_a_slow_reader_holds_up_nobody_and_is_told_what_it_loses(case: Case) -> None:
+async def test_a_slow_reader_delays_no_other_and_ends_when_it_loses_records(case: Case) -> None:
     broker, other, name = await case.broker(), await case.broker(), topic()
     slow, fast = await broker.subscribe(name), await broker.subscribe(name)
     sent = [b"%d" % n for n in range(3000)]
@@ -161,7 +161,9 @@ async def test_a_slow_reader_holds_up_nobody_and_is_told_what_it_loses(case: Cas
 
 
 @pytest.mark.parametrize("path", ["batches", "one by one", "after an id", "forwarded"])
-async def test_a_stalled_reader_gets_every_record_or_is_told_on_every_read_path(case: Case, path: str) -> None:
+async def test_a_stalled_reader_gets_every_record_or_subscription_lost_on_every_read_path(
+    case: Case, path: str
+) -> None:
     broker, other, name = await case.broker(), await case.broker(), topic()
     before = await other.publish(name, b"before")
     if path == "after an id" and isinstance(broker, KeepsHistory):
@@ -205,7 +207,7 @@ async def take(reader: Reader, got: list[bytes], count: int, path: str) -> None:
             got.extend(record.body for record in await reader.batch())
 
 
-async def test_a_place_that_the_engine_does_not_have_is_told_on_return(case: Case) -> None:
+async def test_resuming_after_an_id_that_the_engine_has_lost_raises_subscription_lost(case: Case) -> None:
     broker, name = await case.broker(), topic()
     if not isinstance(broker, KeepsHistory):
         assert case.name not in KEEP_HISTORY
@@ -220,7 +222,7 @@ async def test_a_place_that_the_engine_does_not_have_is_told_on_return(case: Cas
 
 
 @pytest.mark.long
-async def test_ten_thousand_messages_from_two_instances_arrive_once_and_in_each_ones_order(case: Case) -> None:
+async def test_ten_thousand_messages_from_two_instances_arrive_once_in_each_publishers_order(case: Case) -> None:
     instances, name = [await case.broker(), await case.broker()], topic()
     reader = await instances[0].subscribe(name)
     reading = asyncio.create_task(bodies(reader, 10_000, 40))
@@ -282,7 +284,7 @@ async def steps_of_the_loop(count: int) -> None:
         await asyncio.sleep(0.0005 if n % 10 == 9 else 0)
 
 
-async def test_closing_the_broker_ends_its_subscriptions_quietly(case: Case) -> None:
+async def test_closing_the_broker_ends_its_readers_without_an_error(case: Case) -> None:
     broker, name = await case.broker(), topic()
     reader = await broker.subscribe(name)
     reading = asyncio.create_task(reader.batch())
@@ -298,7 +300,7 @@ async def test_closing_the_broker_ends_its_subscriptions_quietly(case: Case) -> 
 
 
 @pytest.mark.parametrize("name", CROSSES_PROCESSES)
-async def test_an_engine_that_is_not_there_is_named_at_start_without_its_password(name: str) -> None:
+async def test_starting_without_an_engine_names_its_url_without_the_password(name: str) -> None:
     scheme = {"rabbitmq": "amqp", "kafka": "kafka"}.get(name, "redis")
     (port,) = free_ports(1)
     broker = MAKERS[name](f"{scheme}://me:secret@127.0.0.1:{port}")

@@ -39,7 +39,7 @@ async def test_a_key_belongs_to_its_topic(deduplicator: Deduplicates) -> None:
         assert await bodies(reader, 1) == [b"x"]
 
 
-async def test_what_is_begun_is_stored_in_the_order_of_the_calls_with_a_key_or_without(
+async def test_publishes_with_and_without_keys_are_stored_in_the_order_of_the_calls(
     deduplicator: Deduplicates,
 ) -> None:
     if not isinstance(deduplicator, Pipelines):

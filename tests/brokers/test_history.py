@@ -47,7 +47,7 @@ async def test_history_is_what_was_published_oldest_first(keeper: KeepsHistory) 
     assert await keeper.history(name, limit=0) == []
 
 
-async def test_a_long_history_is_whole(keeper: KeepsHistory) -> None:
+async def test_a_long_history_is_complete(keeper: KeepsHistory) -> None:
     name = topic()
     sent = [b"%d" % n for n in range(1500)]
     await publish_all(keeper, name, sent)
@@ -55,7 +55,7 @@ async def test_a_long_history_is_whole(keeper: KeepsHistory) -> None:
     assert await bodies(await keeper.subscribe(name, after=BEGINNING), 1500) == sent
 
 
-async def test_a_reader_goes_on_after_the_last_id_it_saw(keeper: KeepsHistory) -> None:
+async def test_a_reader_resumes_after_the_last_id_it_saw(keeper: KeepsHistory) -> None:
     name = topic()
     ids = [await keeper.publish(name, b"%d" % n) for n in range(5)]
     reader = await keeper.subscribe(name, after=ids[2])
@@ -95,7 +95,7 @@ async def test_many_readers_that_start_at_different_places_all_get_the_rest(keep
 
 
 @pytest.mark.parametrize("bad", ["", "-", "1", "1-", "-1", "x-0", "1-0-0", "１-０", "1" * 50 + "-0", "$", "+"])
-async def test_what_is_no_id_is_refused(keeper: KeepsHistory, bad: str) -> None:
+async def test_an_invalid_id_is_refused(keeper: KeepsHistory, bad: str) -> None:
     with pytest.raises(ValueError, match="not a record's id"):
         await keeper.subscribe(topic(), after=bad)
     with pytest.raises(ValueError, match="not a record's id"):
@@ -125,7 +125,7 @@ async def test_pages_are_bounded_in_records_and_in_octets_and_together_are_the_h
     assert [*chain(*by_records)] == [*chain(*by_octets)] == sent
 
 
-async def test_the_place_before_the_newest_records_is_found(keeper: KeepsHistory) -> None:
+async def test_the_id_before_the_newest_records_is_found(keeper: KeepsHistory) -> None:
     name = topic()
     assert await keeper.before_newest(name, 3) is None
     ids = [await keeper.publish(name, b"%d" % number) for number in range(10)]

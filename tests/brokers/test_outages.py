@@ -173,7 +173,7 @@ async def test_publishes_with_keys_all_survive_a_kill_once_each(case: Case) -> N
 
 
 @pytest.mark.parametrize("unopened_case", ["redis-streams", "valkey-streams"], indirect=True)
-async def test_what_was_confirmed_can_still_be_read_after_a_kill(case: Case) -> None:
+async def test_confirmed_records_can_be_read_after_a_kill(case: Case) -> None:
     assert case.engine is not None
     broker, name = await case.broker(), topic()
     assert isinstance(broker, KeepsHistory)

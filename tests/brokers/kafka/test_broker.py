@@ -18,7 +18,7 @@ def test_an_id_is_the_offset_counted_from_one() -> None:
     assert [offset(identifier(at)) for at in (0, 1, 41)] == [0, 1, 41]
 
 
-async def test_work_acknowledged_out_of_order_is_done_when_what_is_before_it_is(kafka_engine: Engine) -> None:
+async def test_records_acknowledged_out_of_order_are_committed_with_the_earlier_ones(kafka_engine: Engine) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url, takeover_after=1.5) as broker:
         member = await broker.join(name, "audit", "a")
@@ -31,7 +31,7 @@ async def test_work_acknowledged_out_of_order_is_done_when_what_is_before_it_is(
         assert await read(member, 2) == [second, third]  # the third again: the second was not done
 
 
-async def test_a_reader_that_trimming_overtakes_is_told(kafka_engine: Engine) -> None:
+async def test_a_reader_overtaken_by_trimming_ends_with_subscription_lost(kafka_engine: Engine) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url) as broker:
         ids = [await broker.publish(name, b"%d" % n) for n in range(10)]

@@ -64,7 +64,7 @@ async def lost(reader: Reader, seconds: float = 15) -> str:
 
 
 @every_way
-async def test_who_reads_a_topic_that_is_deleted_is_told_and_can_read_again(kafka_engine: Engine, begin: Begin) -> None:
+async def test_a_reader_of_a_deleted_topic_ends_and_can_subscribe_again(kafka_engine: Engine, begin: Begin) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url, takeover_after=1.5) as broker:
         reader = await begin(broker, name)
@@ -79,7 +79,7 @@ async def test_who_reads_a_topic_that_is_deleted_is_told_and_can_read_again(kafk
 
 
 @every_way
-async def test_a_topic_that_was_made_again_and_has_grown_is_not_read_on_from_somewhere(
+async def test_a_recreated_topic_that_has_grown_is_not_read_from_an_old_offset(
     kafka_engine: Engine, begin: Begin
 ) -> None:
     name = topic()
@@ -98,7 +98,7 @@ async def test_a_topic_that_was_made_again_and_has_grown_is_not_read_on_from_som
         assert not broker.is_before(newest.id, ids[2])
 
 
-async def test_a_place_beyond_the_end_is_not_read_on_from_even_if_the_log_grows_past_it(kafka_engine: Engine) -> None:
+async def test_an_offset_beyond_the_end_raises_even_if_the_log_grows_past_it(kafka_engine: Engine) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url) as broker:
         ids = [await broker.publish(name, body) for body in (b"1", b"2")]
@@ -112,7 +112,7 @@ async def test_a_place_beyond_the_end_is_not_read_on_from_even_if_the_log_grows_
         assert await bodies(await broker.subscribe(name, after=identifier(1)), 10) == [b"x"] * 10
 
 
-async def test_a_place_before_the_beginning_is_told_when_the_subscription_begins(kafka_engine: Engine) -> None:
+async def test_an_offset_before_the_beginning_raises_when_reading_starts(kafka_engine: Engine) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url) as broker:
         ids = [await broker.publish(name, b"%d" % n) for n in range(10)]
@@ -124,7 +124,7 @@ async def test_a_place_before_the_beginning_is_told_when_the_subscription_begins
         assert await bodies(await broker.subscribe(name, after="0-0"), 5) == [b"5", b"6", b"7", b"8", b"9"]
 
 
-async def test_a_stalled_reader_that_retention_overtakes_is_told(kafka_engine: Engine) -> None:
+async def test_a_stalled_reader_overtaken_by_retention_ends_with_subscription_lost(kafka_engine: Engine) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url) as broker:
         stalled = await broker.subscribe(name)
@@ -138,7 +138,7 @@ async def test_a_stalled_reader_that_retention_overtakes_is_told(kafka_engine: E
         assert got == ids[: len(got)]  # no hole before the end
 
 
-async def test_work_that_retention_deletes_before_it_is_done_is_told(kafka_engine: Engine) -> None:
+async def test_a_group_whose_work_was_deleted_by_retention_gets_subscription_lost(kafka_engine: Engine) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url, takeover_after=1.5) as broker:
         await (await broker.join(name, "audit", "a")).aclose()
@@ -148,7 +148,7 @@ async def test_work_that_retention_deletes_before_it_is_done_is_told(kafka_engin
         assert await bodies(await broker.join(name, "audit", "c"), 5) == [b"5", b"6", b"7", b"8", b"9"]
 
 
-async def test_a_group_goes_on_in_a_topic_that_was_made_again(kafka_engine: Engine) -> None:
+async def test_a_group_resumes_in_a_recreated_topic(kafka_engine: Engine) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url, takeover_after=1.5) as broker:
         member = await broker.join(name, "audit", "a")
@@ -222,7 +222,7 @@ async def others() -> set[str]:
     return {str(task.get_coro()) for task in asyncio.all_tasks() - {asyncio.current_task()}}
 
 
-async def test_history_that_cannot_be_read_says_so(kafka_engine: Engine) -> None:
+async def test_history_that_cannot_be_read_raises_an_error(kafka_engine: Engine) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url, patience=2) as broker:
         await publish_all(broker, name, [b"x"] * 10)

@@ -33,7 +33,7 @@ async def test_a_topic_that_would_be_a_pattern_or_is_too_long_is_refused(rabbitm
             await broker.subscribe(bad)
 
 
-async def test_a_record_nobody_can_handle_is_set_aside(rabbitmq_engine: Engine) -> None:
+async def test_a_record_that_always_fails_is_set_aside(rabbitmq_engine: Engine) -> None:
     name = topic("t").replace("-", ".")
     async with RabbitMQBroker(rabbitmq_engine.url, tries=3) as founder:
         await founder.join(name, "audit", "a")

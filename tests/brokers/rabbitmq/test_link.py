@@ -54,7 +54,7 @@ async def operator(vhost_url: str) -> AsyncIterator[aio_pika.abc.AbstractChannel
 
 
 @every_way
-async def test_who_reads_a_queue_that_is_deleted_is_told_and_can_read_again(
+async def test_a_reader_of_a_deleted_queue_ends_and_can_subscribe_again(
     vhost_url: str, rabbitmq_node: Node, begin: Begin
 ) -> None:
     name = topic()
@@ -92,7 +92,7 @@ async def test_an_exchange_that_is_deleted_ends_all_subscriptions_on_every_insta
         assert await bodies(again, 1) == [b"again"]
 
 
-async def test_an_exchange_that_was_deleted_and_made_again_ends_subscriptions_as_well(vhost_url: str) -> None:
+async def test_a_recreated_exchange_ends_readers(vhost_url: str) -> None:
     name = topic()
     async with RabbitMQBroker(vhost_url) as broker, operator(vhost_url) as channel:
         reader = await broker.subscribe(name)
@@ -166,7 +166,7 @@ async def test_a_quiet_reader_owes_rabbitmq_nothing(
                 pass
 
 
-async def test_a_reader_that_stops_reading_is_told_that_it_lost_messages(vhost_url: str) -> None:
+async def test_a_reader_that_stops_reading_ends_when_messages_are_dropped(vhost_url: str) -> None:
     name, count = topic(), rabbitmq.PREFETCH + 200
     async with RabbitMQBroker(vhost_url, max_waiting=100) as broker:
         stalled, fast = await broker.subscribe(name), await broker.subscribe(name)
@@ -182,7 +182,7 @@ async def test_a_reader_that_stops_reading_is_told_that_it_lost_messages(vhost_u
         assert got == sent[: len(got)]  # all until the loss, in order
 
 
-async def test_a_message_that_expires_in_rabbitmq_is_not_lost_in_silence(vhost_url: str, rabbitmq_node: Node) -> None:
+async def test_a_message_that_expires_in_rabbitmq_ends_its_reader(vhost_url: str, rabbitmq_node: Node) -> None:
     name, count = topic(), rabbitmq.PREFETCH + 1
     async with RabbitMQBroker(vhost_url) as broker:
         stalled = await broker.subscribe(name)
@@ -291,7 +291,7 @@ async def test_a_record_keeps_its_id_when_another_member_is_handed_it(vhost_url:
         assert await read(third, 1) == [two]
 
 
-async def test_somebody_elses_record_has_an_id_too(vhost_url: str) -> None:
+async def test_a_message_of_another_publisher_gets_an_id(vhost_url: str) -> None:
     name = topic()
     async with RabbitMQBroker(vhost_url) as broker, operator(vhost_url) as channel:
         member = await broker.join(name, "audit", "a")
@@ -333,7 +333,9 @@ async def test_closing_ends_what_is_under_way_as_closed(vhost_url: str, rabbitmq
             await call
 
 
-async def test_what_waits_for_the_server_ends_when_the_broker_is_closed(vhost_url: str, rabbitmq_node: Node) -> None:
+async def test_calls_that_wait_for_the_server_end_when_the_broker_is_closed(
+    vhost_url: str, rabbitmq_node: Node
+) -> None:
     broker = RabbitMQBroker(vhost_url, patience=PATIENCE)
     await broker.start()
     await rabbitmq_node.delete_vhost(vhost_of(vhost_url))
@@ -353,7 +355,7 @@ async def test_a_crash_costs_what_readers_have_not_received(vhost_url: str) -> N
         assert "lost when RabbitMQ stops" in await broker.crash_risk()
 
 
-async def test_aiormq_tells_of_a_consumer_that_rabbitmq_ends(vhost_url: str) -> None:
+async def test_aiormq_reports_a_consumer_that_rabbitmq_cancels(vhost_url: str) -> None:
     """The contract that `on_cancel` rests on: aio_pika's plain channels keep it to themselves."""
     ended = asyncio.Event()
     async with operator(vhost_url) as channel, operator(vhost_url) as other:

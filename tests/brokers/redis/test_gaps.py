@@ -104,7 +104,7 @@ async def reading(scene: Scene, *, after: str | None = None) -> AsyncIterator[Re
         raise error
 
 
-async def test_a_stalled_live_reader_is_told_what_trimming_took(scene: Scene) -> None:
+async def test_a_stalled_live_reader_gets_subscription_lost_after_trimming(scene: Scene) -> None:
     async with reading(scene) as reader:
         scene.wire.stall()
         sent = [b"%d" % number for number in range(3 * KEEP)]
@@ -118,7 +118,7 @@ async def test_a_stalled_live_reader_is_told_what_trimming_took(scene: Scene) ->
         assert len(kept) >= KEEP
 
 
-async def test_a_reader_that_started_at_an_empty_stream_is_told_too(scene: Scene) -> None:
+async def test_a_reader_that_started_at_an_empty_stream_gets_subscription_lost_after_trimming(scene: Scene) -> None:
     reader = await scene.reader.subscribe(scene.topic)
     waiting = asyncio.create_task(reader.batch())
     await asyncio.sleep(0.1)  # it is in the blocking read by now, or else reads a page: both are to notice
@@ -130,7 +130,9 @@ async def test_a_reader_that_started_at_an_empty_stream_is_told_too(scene: Scene
 
 
 @pytest.mark.parametrize("written", [5, 700])
-async def test_a_stalled_live_reader_is_told_when_somebody_else_trims(scene: Scene, written: int) -> None:
+async def test_a_stalled_live_reader_gets_subscription_lost_when_another_client_trims(
+    scene: Scene, written: int
+) -> None:
     async with reading(scene) as reader:
         scene.wire.stall()
         await scene.publish(*(b"%d" % number for number in range(written)))
@@ -142,7 +144,7 @@ async def test_a_stalled_live_reader_is_told_when_somebody_else_trims(scene: Sce
         assert len(reader.lost) == 1
 
 
-async def test_a_stalled_live_reader_is_told_when_the_whole_stream_is_emptied(scene: Scene) -> None:
+async def test_a_stalled_live_reader_gets_subscription_lost_when_the_stream_is_emptied(scene: Scene) -> None:
     async with reading(scene) as reader:
         scene.wire.stall()
         await scene.publish(b"never seen")
@@ -156,7 +158,7 @@ async def test_a_stalled_live_reader_is_told_when_the_whole_stream_is_emptied(sc
 
 
 @pytest.mark.parametrize("busy", [False, True])
-async def test_a_live_reader_is_told_when_the_stream_is_removed(scene: Scene, busy: bool) -> None:
+async def test_a_live_reader_gets_subscription_lost_when_the_stream_is_removed(scene: Scene, busy: bool) -> None:
     async with reading(scene) as reader:
         other = await scene.reader.subscribe(topic())  # the blocking read serves it as well
         noise = asyncio.create_task(make_noise(scene, other.topic) if busy else asyncio.sleep(0))
@@ -180,7 +182,7 @@ async def read_all(reader: StreamReader) -> None:
         pass
 
 
-async def test_a_stream_whose_clock_is_behind_does_not_leave_its_readers_deaf(scene: Scene) -> None:
+async def test_readers_notice_a_stream_whose_clock_went_back(scene: Scene) -> None:
     ahead = "9999999999999-0"  # as if the clock had been put back since
     subscription = await scene.reader.subscribe(scene.topic)
     reader = Reading(scene)
@@ -205,7 +207,9 @@ async def reader_of_ten(scene: Scene) -> tuple[Reading, asyncio.Task[None]]:
     return reader, task
 
 
-async def test_a_failover_that_lost_the_end_of_the_stream_is_told_and_repeats_nothing(scene: Scene) -> None:
+async def test_a_failover_that_lost_the_end_of_the_stream_raises_subscription_lost_and_repeats_nothing(
+    scene: Scene,
+) -> None:
     reader, task = await reader_of_ten(scene)
     await scene.fail_over()
     await reader.until(lambda: len(reader.lost) == 1)
@@ -216,7 +220,7 @@ async def test_a_failover_that_lost_the_end_of_the_stream_is_told_and_repeats_no
     task.cancel()
 
 
-async def test_a_failover_is_told_even_if_the_stream_has_grown_past_the_reader(scene: Scene) -> None:
+async def test_a_failover_raises_subscription_lost_although_the_stream_has_grown_past_the_reader(scene: Scene) -> None:
     reader, task = await reader_of_ten(scene)
     await asyncio.sleep(0.1)  # quiet, so that nothing shields the change
     await scene.fail_over(("2-0", b"later"))
@@ -228,7 +232,7 @@ async def test_a_failover_is_told_even_if_the_stream_has_grown_past_the_reader(s
 
 
 @pytest.mark.parametrize("path", ["pages", "live"])
-async def test_a_reader_that_does_not_read_for_a_while_is_told(scene: Scene, path: str) -> None:
+async def test_a_reader_that_pauses_gets_subscription_lost_after_trimming(scene: Scene, path: str) -> None:
     reader = await scene.reader.subscribe(scene.topic)
     if path == "live":
         waiting = asyncio.create_task(reader.batch())
@@ -251,7 +255,7 @@ async def test_a_reader_that_does_not_read_for_a_while_is_told(scene: Scene, pat
     "harmless",
     ["trimmed after it was read", "the newest deleted", "one in the middle deleted", "grown old", "nothing"],
 )
-async def test_nothing_is_told_where_nothing_is_missing(scene: Scene, harmless: str) -> None:
+async def test_no_subscription_lost_is_raised_if_no_record_is_missing(scene: Scene, harmless: str) -> None:
     async with reading(scene) as reader:
         ids = [record.id for record in await scene.writer.history(scene.topic)]
         await asyncio.sleep(0.1)  # quiet: the next message is looked at closely
@@ -281,14 +285,14 @@ async def test_a_reader_far_from_its_server_follows_the_blocking_read_too(scene:
     assert [record.body for record in await waiting] == [b"1"]
 
 
-async def test_from_the_beginning_nothing_is_missing_however_much_was_trimmed_before(scene: Scene) -> None:
+async def test_reading_from_the_beginning_of_a_trimmed_stream_raises_nothing(scene: Scene) -> None:
     await scene.publish(*(b"%d" % number for number in range(2 * KEEP)))
     async with reading(scene, after=BEGINNING) as reader:
         assert reader.lost == []
         assert len(reader.got) >= KEEP
 
 
-async def test_a_place_that_is_gone_is_told_on_return(scene: Scene) -> None:
+async def test_resuming_after_a_trimmed_id_raises_subscription_lost(scene: Scene) -> None:
     async def lost(after: str) -> str | None:
         return await scene.reader.lost_after(scene.topic, after)
 
@@ -306,7 +310,7 @@ async def test_a_place_that_is_gone_is_told_on_return(scene: Scene) -> None:
     assert await lost("5-9") == BEGINNING
 
 
-async def test_a_reader_in_pages_and_a_live_one_are_both_told_by_one_loss(scene: Scene) -> None:
+async def test_one_loss_ends_both_a_paging_and_a_live_reader(scene: Scene) -> None:
     async with reading(scene) as live:
         behind = await scene.reader.subscribe(scene.topic)
         scene.wire.stall()

@@ -50,7 +50,7 @@ def state(
         (Position(BEGINNING), state("2001-0", "3000-0", 1000, None, None), False, "trimmed past its reader"),
     ],
 )
-def test_a_reader_is_overtaken_if_what_comes_after_its_place_is_not_there(
+def test_a_reader_is_overtaken_if_records_after_its_position_are_gone(
     position: Position, stream: StreamState, kept: bool, reason: str
 ) -> None:
     found = why_overtaken(position, stream, kept=kept)
@@ -62,7 +62,7 @@ def test_ids_are_compared_as_numbers() -> None:
     assert "starts over" in why_overtaken(Position("10-0"), state("9-0", "9-99", 2, 2), kept=False)
 
 
-def test_a_place_counts_the_records_it_moves_past() -> None:
+def test_a_position_counts_the_records_it_moves_past() -> None:
     position = Position("1-0", 1)
     position.advance("4-0", 3)
     assert (position.id, position.count) == ("4-0", 4)

@@ -51,7 +51,7 @@ async def test_closing_ends_a_question_that_waits_for_a_server_that_is_away() ->
     await queries.aclose()
 
 
-async def test_what_the_server_refuses_is_not_asked_again(redis_engine: Engine) -> None:
+async def test_a_refused_query_is_not_retried(redis_engine: Engine) -> None:
     queries, name = StreamQueries(redis_engine.url, patience=60, timeout=3), topic()
     await queries.ask("SET", name, "a string")
     for question in (queries.page(name, BEGINNING), queries.state(name), queries.loss(name, Position("1-0"))):

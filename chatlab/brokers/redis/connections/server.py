@@ -475,7 +475,7 @@ class CrashRisk:
         self._known, self._learned = known, True
 
     async def now(self) -> str:
-        """Return the answer: queried again after a lost connection or FRESH seconds; the last one if the server is away."""
+        """Return the answer: refreshed after a lost connection or FRESH seconds; the last one if the server is away."""
         async with self._one_at_a_time:
             if not await self._link.is_usable():
                 await self._link.close()
