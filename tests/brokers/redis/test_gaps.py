@@ -20,7 +20,7 @@ KEEP = 1000
 
 
 class Scene:
-    """A stream, its reader behind a line that can be stalled, and somebody who writes to it and breaks it."""
+    """A stream, a reader on a connection that can be stalled, and a writer that also breaks the stream."""
 
     def __init__(self, wire: Wire, reader: RedisStreamsBroker, writer: RedisStreamsBroker, redis: Redis) -> None:
         self.wire, self.reader, self.writer, self.redis = wire, reader, writer, redis
@@ -33,7 +33,7 @@ class Scene:
         await self.redis.xadd(self.topic, {"body": body}, id=id)
 
     async def fail_over(self, *since: tuple[str, bytes]) -> None:
-        """Have the stream as a promoted replica has it that lacks the records after 1-8, and was written to `since`."""
+        """Make the stream that of a promoted replica: without the records after 1-8, and with those in `since`."""
         async with self.redis.pipeline(transaction=True) as promoted:
             promoted.delete(self.topic)
             for number in range(1, 9):

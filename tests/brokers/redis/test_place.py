@@ -28,7 +28,7 @@ def state(
         (Position(BEGINNING, 0), state("1-0", "3-0", 3, 3), False, ""),
         (Position("5-0"), state(None, "5-0", 0, 5), False, ""),  # all was trimmed, after it was read
         (Position("5-0", 5), state("6-0", "9-0", 4, 9), False, ""),  # trimmed up to the position, as the counts show
-        (Position("5-0"), state("1-0", "9-0", 8, 9, "5-0"), False, ""),  # somebody deleted the record at the position
+        (Position("5-0"), state("1-0", "9-0", 8, 9, "5-0"), False, ""),  # the record at the position was deleted
         (Position("5-0"), state("1-0", "9-0", 7, 9, "7-0"), False, ""),
         # trimmed
         (Position("5-0"), state("7-0", "9-0", 3, 9), False, "trimmed past its reader at 5-0"),

@@ -53,7 +53,7 @@ async def test_a_hung_server_ends_every_reader(fresh_redis: Engine, monkeypatch:
         assert await bodies(again, 1) == [b"x"]
 
 
-async def test_subscribing_times_out_if_the_server_does_not_confirm(fresh_redis: Engine) -> None:
+async def test_subscribing_to_a_server_that_stays_away_raises(fresh_redis: Engine) -> None:
     async with RedisPubSubBroker(fresh_redis.url, patience=0.2) as broker:
         fresh_redis.kill()
         with pytest.raises(BrokerUnavailable):

@@ -1,4 +1,4 @@
-"""Questions to Redis: asked again while a server is away, for as long as somebody wants to wait, and not longer."""
+"""Queries to Redis are retried while the server is away, for at most `patience` seconds."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ async def test_fsync_is_refused_by_a_server_that_cannot_wait_for_its_disk(fresh_
         await RedisStreamsBroker(fresh_redis.url, durability="fsync").start()
 
 
-async def test_fsync_publishes_fail_while_a_restarted_server_cannot_wait_for_its_disk(fresh_valkey: Engine) -> None:
+async def test_fsync_refuses_publishes_while_the_server_cannot_sync(fresh_valkey: Engine) -> None:
     async with RedisStreamsBroker(fresh_valkey.url, durability="fsync", patience=3) as broker:
         async with Redis.from_url(fresh_valkey.url) as redis:
             await redis.config_set("appendonly", "no")
