@@ -60,9 +60,8 @@ class Publisher:
         self._tasks = Tasks(log)
         self._retry = Retry(on=(LinkLost, RedisError, ChatlabError), backoff=BACKOFF, on_failure=self._retry_later)
         self._unanswered: deque[Publication] = deque()  # by deadline; answered ones are removed from the front
-        self._alarm: asyncio.TimerHandle | None = (
-            None  # for the first deadline: one timer per publication would cost more
-        )
+        # for the first deadline: one timer per publication would cost more
+        self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def connected(self) -> bool:
