@@ -78,9 +78,8 @@ class GroupMember(Inbox):
         self._takeover_after = takeover_after
         self._tries = tries
         self._emptied = asyncio.Event()
-        self._own = (
-            BEGINNING  # up to where this member's pending records from an earlier run were read; ">" when all were
-        )
+        # up to where this member's pending records from an earlier run were read; ">" when all were
+        self._own = BEGINNING
         self._claim_from = BEGINNING
         self._next_claim = 0.0
         self._next_forget = time.monotonic() + FORGET_AFTER * takeover_after  # when to look for dead consumers
