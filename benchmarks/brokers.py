@@ -42,7 +42,7 @@ Exchange = Callable[[], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def raw_pubsub(url: str) -> AsyncIterator[Exchange]:
-    """One message through redis-py alone."""
+    """Send one message through redis-py alone."""
     async with Redis.from_url(url) as sender, Redis.from_url(url) as receiver, receiver.pubsub() as listener:
         await listener.subscribe("raw")
         await listener.get_message(timeout=5)
@@ -57,14 +57,14 @@ async def raw_pubsub(url: str) -> AsyncIterator[Exchange]:
 
 @contextlib.asynccontextmanager
 async def through(broker: Broker) -> AsyncIterator[Exchange]:
-    """One message through a broker of ours."""
+    """Send one message through one of our brokers."""
     await broker.start()
     name = f"delay-{uuid.uuid4().hex}"
-    subscription = await broker.subscribe(name)
+    reader = await broker.subscribe(name)
 
     async def exchange() -> None:
         publishing = asyncio.create_task(broker.publish(name, BODY))
-        assert len(await subscription.batch()) == 1
+        assert len(await reader.batch()) == 1
         await publishing
 
     try:
@@ -74,29 +74,29 @@ async def through(broker: Broker) -> AsyncIterator[Exchange]:
 
 
 async def delays(exchanges: dict[str, Exchange], count: int) -> dict[str, list[float]]:
-    """Milliseconds for each exchange, `count` times; they take turns, since the machine drifts."""
+    """Return milliseconds for each exchange, `count` times, interleaved because the machine's speed drifts."""
     taken: dict[str, list[float]] = {name: [] for name in exchanges}
     for turn in range(count + 50):
         for name, exchange in exchanges.items():
             started = time.perf_counter()
             await exchange()
-            if turn >= 50:  # the first ones are slower
+            if turn >= 50:  # skip the first ones: they are slower
                 taken[name].append((time.perf_counter() - started) * 1000)
     return taken
 
 
 async def throughput(broker: Broker, count: int) -> float:
-    """Messages a second from publish to reader."""
+    """Return messages per second from publish to reader."""
     async with contextlib.AsyncExitStack() as stack:
         await broker.start()
         stack.push_async_callback(broker.aclose)
         name = f"throughput-{uuid.uuid4().hex}"
-        subscription = await broker.subscribe(name)
+        reader = await broker.subscribe(name)
 
         async def read() -> None:
             received = 0
             while received < count:
-                received += len(await subscription.batch())
+                received += len(await reader.batch())
 
         async def publish(share: int) -> None:
             for _ in range(share):
@@ -108,7 +108,7 @@ async def throughput(broker: Broker, count: int) -> float:
 
 
 def makers(url: str, kind: str) -> dict[str, Callable[[], Broker]]:
-    """Our brokers on an engine of this kind; those whose client library is not installed are not named."""
+    """Return our brokers on this kind of engine, without those whose client library is not installed."""
     if kind == "rabbitmq":
         from chatlab.brokers.rabbitmq.broker import RabbitMQBroker
 

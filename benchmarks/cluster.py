@@ -485,11 +485,11 @@ def small_rooms(cluster: Cluster, args: argparse.Namespace) -> Figures:
     load = SmallRooms([instance.port for instance in cluster.instances], args.rooms, args.room_members, args.size)
     load.run(args.each_under_way, args.seconds / 10)
     before, started = [cpu_seconds(pid) for pid in pids], time.perf_counter()
-    deliveries = load.run(args.each_under_way, args.seconds / 5)
+    records = load.run(args.each_under_way, args.seconds / 5)
     elapsed = time.perf_counter() - started
     used = [cpu_seconds(pid) - first for pid, first in zip(pids, before, strict=True)]
     load.close()
-    return Figures(deliveries / elapsed, deliveries / max(used), sum(used) / deliveries * 1e6)
+    return Figures(records / elapsed, records / max(used), sum(used) / records * 1e6)
 
 
 @dataclass(frozen=True)
@@ -509,8 +509,8 @@ def throughput(cluster: Cluster, members: int, size: int, window: int, seconds: 
         before = [cpu_seconds(pid) for pid in pids]
         last, ended = run(pipes, window, seconds)
         used = [cpu_seconds(pid) - first for pid, first in zip(pids, before, strict=True)]
-    deliveries = (last - first) * members
-    return Figures(deliveries / (ended - started), deliveries / max(used), sum(used) / deliveries * 1e6)
+    records = (last - first) * members
+    return Figures(records / (ended - started), records / max(used), sum(used) / records * 1e6)
 
 
 def cpu_seconds(pid: int) -> float:

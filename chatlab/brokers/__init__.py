@@ -1,1 +1,1 @@
-"""Message brokers behind one port: `port.py` says what they can do, each other file is one engine."""
+"""Message brokers behind one port: `port.py` defines the calls; each folder is one engine."""

@@ -1,6 +1,6 @@
-"""The near end of a subscription: what has arrived and was not read yet. Every engine's subscriptions build on it.
+"""The client side of a subscription: records that have arrived and are not read yet. Every engine's readers use it.
 
-Left out: where deliveries come from. An inbox is filled and read on one event loop, and read by one task at a time.
+Left out: where records come from. An inbox is filled and read on one event loop, and read by one task at a time.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Self
 from chatlab.brokers.port import Record
 from chatlab.errors import SubscriptionLost
 
-MAX_WAITING = 10_000  # deliveries; a reader further behind than that is no reader any more
+MAX_WAITING = 10_000  # records; a reader further behind than that has stopped reading
 
 
 class Inbox:
-    """Deliveries in order, then an end: quiet if we closed it, with an error if the engine went away."""
+    """Records in order, then an end: without an error if we closed it, with one if the engine went away."""
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
@@ -29,24 +29,24 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, deliveries: Sequence[Record]) -> None:
-        """Add what has arrived."""
-        self._waiting.extend(deliveries)
+    def put(self, records: Sequence[Record]) -> None:
+        """Add records that have arrived."""
+        self._waiting.extend(records)
         self._changed.set()
 
     def end(self, error: Exception | None = None) -> None:
-        """Nothing more will come. What has arrived can be read, then comes the end."""
+        """Close the inbox: what has arrived can still be read; after that, reading ends."""
         self.closed = True
         self._error = self._error or error
         self._changed.set()
 
     def discard(self) -> None:
-        """End, and forget what was not read."""
+        """Close the inbox and drop what was not read."""
         self._waiting.clear()
         self.end()
 
     def take(self, limit: int) -> list[Record]:
-        """What is here, at most `limit`. Raises the error the subscription ended with, once all before it is read."""
+        """Return at most `limit` records that have arrived. If there are none, raise the error of the end, if any."""
         if self._waiting:
             return [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
         if self._error is not None:
@@ -60,7 +60,7 @@ class Inbox:
             await self._changed.wait()
 
     async def batch(self, limit: int = 512) -> Sequence[Record]:
-        """Wait for a delivery, then return all that are here; empty once it is closed."""
+        """Wait for a record, then return all that have arrived, at most `limit`; empty once closed."""
         while not (here := self.take(limit)) and not self.closed:
             await self.changed()
         return here
@@ -76,41 +76,41 @@ class Inbox:
 
 
 def lost_again(error: Exception) -> SubscriptionLost:
-    """Return an error to raise for each read after the end; `error` itself would gather every reader's traceback."""
+    """Return a new error for each read after the end; raising `error` itself again would pile up tracebacks."""
     if isinstance(error, SubscriptionLost):
         return SubscriptionLost(str(error), resume=error.resume, restarted=error.restarted)
     return SubscriptionLost(*error.args)
 
 
 class ForwardingInbox(Inbox):
-    """An inbox that can hand deliveries on as they arrive: a turn of the loop and a wake-up less for each batch."""
+    """An inbox that can forward records as they arrive, which saves a loop turn and a wake-up for each batch."""
 
     def __init__(self, topic: str) -> None:
         super().__init__(topic)
         self._deliver: Callable[[Sequence[Record]], None] | None = None
         self._fault: Exception | None = None  # what `_deliver` raised
 
-    def put(self, deliveries: Sequence[Record]) -> None:
-        """Add what has arrived, or hand it on."""
+    def put(self, records: Sequence[Record]) -> None:
+        """Add records that have arrived, or forward them."""
         if self._deliver is None:
-            super().put(deliveries)
-        elif deliveries and not self.closed:
+            super().put(records)
+        elif records and not self.closed:
             try:
-                self._deliver(deliveries)
-            except Exception as error:  # the reader's own: it goes to the reader, not to the engine that calls us
+                self._deliver(records)
+            except Exception as error:  # the reader's fault: raise it there, not in the engine
                 self._fault = error
                 self.end()
 
     async def forward(self, deliver: Callable[[Sequence[Record]], None]) -> None:
-        """Call `deliver` with what is here and with what arrives, until closed. Raises SubscriptionLost.
+        """Call `deliver` with what has arrived and with what arrives later, until closed. Raises SubscriptionLost.
 
-        What `deliver` raises is raised here, and ends the subscription.
+        An error raised by `deliver` is raised here and ends the subscription.
         """
         if here := self.take(len(self)):
             deliver(here)
         self._deliver = deliver
         try:
-            await self.batch()  # nothing more comes to it: it returns when the subscription has ended
+            await self.batch()  # nothing is queued any more: it returns when the subscription ends
         finally:
             self._deliver = None
         if self._fault is not None:

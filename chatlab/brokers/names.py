@@ -1,4 +1,4 @@
-"""Ids of records, and names that every engine allows."""
+"""Record ids, and names that every engine accepts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from chatlab.errors import BrokerError
 
 
 def parse_id(identifier: str) -> tuple[int, int]:
-    """The two numbers of an id such as "1526919030474-55", which compare as the ids do.
+    """Return the two numbers of an id such as "1526919030474-55"; they sort as the ids do.
 
-    Redis Streams made this form; all engines here use it. Raises ValueError for anything else: ids come from clients
-    too.
+    The form is Redis Streams'; all engines here use it. Raises ValueError for anything else: ids also come from
+    clients.
     """
     first, _, second = identifier.partition("-")
     if not (identifier.isascii() and first.isdigit() and second.isdigit() and len(identifier) <= 41):
@@ -20,9 +20,9 @@ def parse_id(identifier: str) -> tuple[int, int]:
 
 
 def escaped(name: str, longest: int) -> str:
-    """The name in letters, digits, `.` and `-`; any other octet becomes `_` and two hexadecimal digits.
+    """Return the name in letters, digits, `.` and `-`; any other octet becomes `_` and two hexadecimal digits.
 
-    Two names never become one. Raises BrokerError if nothing is left, or more than `longest` characters.
+    Different names stay different. Raises BrokerError if the result is empty or longer than `longest` characters.
     """
     safe = re.sub(rb"[^A-Za-z0-9.-]", lambda octet: b"_" + octet[0].hex().encode(), name.encode()).decode()
     if not 0 < len(safe) <= longest or safe in (".", ".."):

@@ -12,7 +12,7 @@ from tests.support.broker_cases import topic
 pytestmark = pytest.mark.long
 
 
-async def test_aio_pika_hands_out_the_channel_beneath_which_acknowledges_up_to_a_delivery(
+async def test_aio_pika_exposes_the_underlying_channel_which_acknowledges_multiple_deliveries(
     rabbitmq_engine: Engine,
 ) -> None:
     async with await aio_pika.connect(rabbitmq_engine.url) as connection:

@@ -44,36 +44,36 @@ async def test_the_type_says_what_an_engine_can_do(case: Case) -> None:
 
 async def test_messages_of_one_publisher_arrive_in_order(case: Case) -> None:
     broker, name = await case.broker(), topic()
-    subscription = await broker.subscribe(name)
+    reader = await broker.subscribe(name)
     sent = [b"%d" % n for n in range(300)]
     await publish_all(broker, name, sent, at_once=30)
-    assert await bodies(subscription, 300) == sent
+    assert await bodies(reader, 300) == sent
 
 
 async def test_every_subscription_of_every_instance_gets_every_message_once(case: Case) -> None:
     instances, name = [await case.broker() for _ in range(3)], topic()
-    subscriptions = [await instance.subscribe(name) for instance in instances for _ in range(2)]
+    readers = [await instance.subscribe(name) for instance in instances for _ in range(2)]
     sent = [b"%d" % n for n in range(60)]
     await asyncio.gather(*(publish_all(i, name, sent[n::3]) for n, i in enumerate(instances)))
-    received = [await bodies(subscription, 60) for subscription in subscriptions]
+    received = [await bodies(reader, 60) for reader in readers]
     assert all(sorted(each) == sorted(sent) for each in received)
     await instances[0].publish(name, b"last")
-    assert [await bodies(subscription, 1) for subscription in subscriptions] == [[b"last"]] * 6  # and nothing twice
+    assert [await bodies(reader, 1) for reader in readers] == [[b"last"]] * 6  # and nothing twice
 
 
-async def test_two_first_subscribers_at_once_both_get_what_follows(case: Case) -> None:
+async def test_two_concurrent_first_subscribers_both_get_later_messages(case: Case) -> None:
     first, second, name = await case.broker(), await case.broker(), topic()
-    subscriptions = await asyncio.gather(*(broker.subscribe(name) for broker in (first, first, second, second)))
+    readers = await asyncio.gather(*(broker.subscribe(name) for broker in (first, first, second, second)))
     await second.publish(name, b"hello")
-    assert [await bodies(subscription, 1) for subscription in subscriptions] == [[b"hello"]] * 4
+    assert [await bodies(reader, 1) for reader in readers] == [[b"hello"]] * 4
 
 
-async def test_what_was_published_before_is_not_delivered(case: Case) -> None:
+async def test_messages_published_before_subscribing_are_not_delivered(case: Case) -> None:
     broker, name = await case.broker(), topic()
     await broker.publish(name, b"before")
-    subscription = await broker.subscribe(name)
+    reader = await broker.subscribe(name)
     await broker.publish(name, b"after")
-    assert await bodies(subscription, 1) == [b"after"]
+    assert await bodies(reader, 1) == [b"after"]
 
 
 async def test_a_subscription_that_leaves_does_not_disturb_the_others(case: Case) -> None:
@@ -86,16 +86,16 @@ async def test_a_subscription_that_leaves_does_not_disturb_the_others(case: Case
     await broker.publish(name, b"two")
     assert await bodies(staying, 2) == [b"one", b"two"]
     assert list(await leaving.batch()) == []
-    assert [delivery async for delivery in leaving] == []
+    assert [record async for record in leaving] == []
 
 
 async def test_a_topic_can_be_left_and_joined_again(case: Case) -> None:
     broker, name = await case.broker(), topic()
     for n in range(5):
-        subscription = await broker.subscribe(name)
+        reader = await broker.subscribe(name)
         await broker.publish(name, b"%d" % n)
-        assert await bodies(subscription, 1) == [b"%d" % n]
-        await subscription.aclose()
+        assert await bodies(reader, 1) == [b"%d" % n]
+        await reader.aclose()
         await broker.publish(name, b"nobody is here")
 
 
@@ -116,14 +116,14 @@ async def test_topics_join_and_leave_while_others_are_read(case: Case) -> None:
     assert await following == [b"%d" % n for n in range(20) for _ in range(2)]
 
 
-async def test_topics_are_kept_apart_whatever_their_names(case: Case) -> None:
+async def test_topics_with_similar_names_are_kept_apart(case: Case) -> None:
     broker = await case.broker()
     names = [topic(name) for name in ("chat:방", "chat.방", "chat/방", "chat방 🙂", "Chat:방", "chat_방")]
-    subscriptions = [await broker.subscribe(name) for name in names]
+    readers = [await broker.subscribe(name) for name in names]
     for name in names:
         await broker.publish(name, name.encode())
-    received = [(await read(subscription, 1))[0] for subscription in subscriptions]
-    assert [(delivery.topic, delivery.body) for delivery in received] == [(name, name.encode()) for name in names]
+    received = [(await read(reader, 1))[0] for reader in readers]
+    assert [(record.topic, record.body) for record in received] == [(name, name.encode()) for name in names]
 
 
 @pytest.mark.parametrize(
@@ -131,22 +131,22 @@ async def test_topics_are_kept_apart_whatever_their_names(case: Case) -> None:
     [b"", bytes(range(256)), b"\r\n$0\r\n", "안녕 🙂".encode()],
     ids=["nothing", "every octet", "Redis's own syntax", "Korean"],
 )
-async def test_a_body_is_octets_and_arrives_as_it_was(case: Case, body: bytes) -> None:
+async def test_a_body_arrives_octet_for_octet(case: Case, body: bytes) -> None:
     broker, name = await case.broker(), topic()
-    subscription = await broker.subscribe(name)
+    reader = await broker.subscribe(name)
     await broker.publish(name, body)
-    assert await bodies(subscription, 1) == [body]
+    assert await bodies(reader, 1) == [body]
 
 
 async def test_a_body_may_have_a_mebibyte(case: Case) -> None:
     broker, name = await case.broker(), topic()
-    subscription = await broker.subscribe(name)
+    reader = await broker.subscribe(name)
     sent = [bytes([n]) * (1 << 20) for n in range(5)]
     await publish_all(broker, name, sent)
-    assert await bodies(subscription, 5) == sent
+    assert await bodies(reader, 5) == sent
 
 
-async def test_a_slow_reader_holds_up_nobody_and_is_told_what_it_loses(case: Case) -> None:
+async def test_a_slow_reader_delays_no_other_and_ends_when_it_loses_records(case: Case) -> None:
     broker, other, name = await case.broker(), await case.broker(), topic()
     slow, fast = await broker.subscribe(name), await broker.subscribe(name)
     sent = [b"%d" % n for n in range(3000)]
@@ -161,19 +161,21 @@ async def test_a_slow_reader_holds_up_nobody_and_is_told_what_it_loses(case: Cas
 
 
 @pytest.mark.parametrize("path", ["batches", "one by one", "after an id", "forwarded"])
-async def test_a_stalled_reader_gets_every_record_or_is_told_on_every_read_path(case: Case, path: str) -> None:
+async def test_a_stalled_reader_gets_every_record_or_subscription_lost_on_every_read_path(
+    case: Case, path: str
+) -> None:
     broker, other, name = await case.broker(), await case.broker(), topic()
     before = await other.publish(name, b"before")
     if path == "after an id" and isinstance(broker, KeepsHistory):
-        subscription = await broker.subscribe(name, after=before)
+        reader = await broker.subscribe(name, after=before)
     else:
-        subscription = await broker.subscribe(name)
+        reader = await broker.subscribe(name)
     sent = [b"%d" % n for n in range(3000)]
     await publish_all(other, name, sent)  # nobody reads meanwhile
     got: list[bytes] = []
     try:
         async with asyncio.timeout(40):
-            await take(subscription, got, len(sent), path)
+            await take(reader, got, len(sent), path)
     except SubscriptionLost:
         assert case.slow_readers_lose
         assert got == sent[: len(got)], "what came before the end is complete"
@@ -181,31 +183,31 @@ async def test_a_stalled_reader_gets_every_record_or_is_told_on_every_read_path(
         assert got == sent
 
 
-async def take(subscription: Reader, got: list[bytes], count: int, path: str) -> None:
+async def take(reader: Reader, got: list[bytes], count: int, path: str) -> None:
     """Read `count` records into `got`, in one of the ways there are."""
-    if path == "forwarded" and isinstance(subscription, Forwards):
+    if path == "forwarded" and isinstance(reader, Forwards):
         complete = asyncio.Event()
 
         def deliver(batch: Sequence[Record]) -> None:
-            got.extend(delivery.body for delivery in batch)
+            got.extend(record.body for record in batch)
             if len(got) >= count:
                 complete.set()
 
-        forwarding = asyncio.ensure_future(subscription.forward(deliver))
+        forwarding = asyncio.ensure_future(reader.forward(deliver))
         waiting = asyncio.create_task(complete.wait())
         await asyncio.wait([forwarding, waiting], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
-        await subscription.aclose()
+        await reader.aclose()
         await forwarding
     elif path == "one by one":
         while len(got) < count:
-            got.append((await anext(subscription)).body)
+            got.append((await anext(reader)).body)
     else:
         while len(got) < count:
-            got.extend(delivery.body for delivery in await subscription.batch())
+            got.extend(record.body for record in await reader.batch())
 
 
-async def test_a_place_that_the_engine_does_not_have_is_told_on_return(case: Case) -> None:
+async def test_resuming_after_an_id_that_the_engine_has_lost_raises_subscription_lost(case: Case) -> None:
     broker, name = await case.broker(), topic()
     if not isinstance(broker, KeepsHistory):
         assert case.name not in KEEP_HISTORY
@@ -220,10 +222,10 @@ async def test_a_place_that_the_engine_does_not_have_is_told_on_return(case: Cas
 
 
 @pytest.mark.long
-async def test_ten_thousand_messages_from_two_instances_arrive_once_and_in_each_ones_order(case: Case) -> None:
+async def test_ten_thousand_messages_from_two_instances_arrive_once_in_each_publishers_order(case: Case) -> None:
     instances, name = [await case.broker(), await case.broker()], topic()
-    subscription = await instances[0].subscribe(name)
-    reading = asyncio.create_task(bodies(subscription, 10_000, 40))
+    reader = await instances[0].subscribe(name)
+    reading = asyncio.create_task(bodies(reader, 10_000, 40))
     sent = [[b"%d:%d" % (who, n) for n in range(5000)] for who in (0, 1)]
     await asyncio.gather(*(publish_all(i, name, each, 250) for i, each in zip(instances, sent, strict=True)))
     received = await reading
@@ -233,16 +235,16 @@ async def test_ten_thousand_messages_from_two_instances_arrive_once_and_in_each_
 
 async def test_a_cancelled_read_loses_nothing(case: Case) -> None:
     broker, name = await case.broker(), topic()
-    subscription = await broker.subscribe(name)
+    reader = await broker.subscribe(name)
     sent = [b"%d" % n for n in range(200)]
     publishing = asyncio.create_task(publish_all(broker, name, sent, at_once=1))
     received: list[bytes] = []
     for steps in range(1_000_000):
-        reading = asyncio.create_task(subscription.batch(5))
+        reading = asyncio.create_task(reader.batch(5))
         await steps_of_the_loop(steps % 40)
         reading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            received += [delivery.body for delivery in await reading]
+            received += [record.body for record in await reading]
         if len(received) == 200:
             break
     await publishing
@@ -282,10 +284,10 @@ async def steps_of_the_loop(count: int) -> None:
         await asyncio.sleep(0.0005 if n % 10 == 9 else 0)
 
 
-async def test_closing_the_broker_ends_its_subscriptions_quietly(case: Case) -> None:
+async def test_closing_the_broker_ends_its_readers_without_an_error(case: Case) -> None:
     broker, name = await case.broker(), topic()
-    subscription = await broker.subscribe(name)
-    reading = asyncio.create_task(subscription.batch())
+    reader = await broker.subscribe(name)
+    reading = asyncio.create_task(reader.batch())
     await asyncio.sleep(0)
     await broker.aclose()
     assert list(await reading) == []
@@ -298,7 +300,7 @@ async def test_closing_the_broker_ends_its_subscriptions_quietly(case: Case) -> 
 
 
 @pytest.mark.parametrize("name", CROSSES_PROCESSES)
-async def test_an_engine_that_is_not_there_is_named_at_start_without_its_password(name: str) -> None:
+async def test_starting_without_an_engine_names_its_url_without_the_password(name: str) -> None:
     scheme = {"rabbitmq": "amqp", "kafka": "kafka"}.get(name, "redis")
     (port,) = free_ports(1)
     broker = MAKERS[name](f"{scheme}://me:secret@127.0.0.1:{port}")

@@ -51,7 +51,7 @@ async def test_every_group_gets_every_record_and_so_do_readers(workshop: HasGrou
     assert await bodies(reader, 1) == [b"x"]
 
 
-async def test_a_new_group_begins_with_what_is_published_from_now_on(workshop: HasGroups) -> None:
+async def test_a_new_group_starts_with_what_is_published_after_joining(workshop: HasGroups) -> None:
     name = topic()
     await workshop.publish(name, b"before")
     member = await workshop.join(name, "audit", "a")
@@ -67,7 +67,7 @@ async def test_work_waits_for_a_group_whose_members_are_away(workshop: HasGroups
     assert sorted(await bodies(member, 2)) == [b"1", b"2"]
 
 
-async def test_what_a_dead_member_left_undone_is_taken_over(case: Case, workshop: HasGroups) -> None:
+async def test_the_unacknowledged_records_of_a_dead_member_are_taken_over(case: Case, workshop: HasGroups) -> None:
     dying, name = await case.broker(), topic()
     assert isinstance(dying, HasGroups)
     first = await dying.join(name, "audit", "first")

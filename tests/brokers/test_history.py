@@ -22,9 +22,9 @@ async def keeper(case: Case) -> KeepsHistory:
 
 async def test_a_publish_returns_the_id_that_its_readers_see(keeper: KeepsHistory) -> None:
     name = topic()
-    subscription = await keeper.subscribe(name)
+    reader = await keeper.subscribe(name)
     ids = [await keeper.publish(name, b"%d" % n) for n in range(5)]
-    assert [delivery.id for delivery in await read(subscription, 5)] == ids
+    assert [record.id for record in await read(reader, 5)] == ids
     assert all(keeper.is_before(one, other) for one, other in zip([BEGINNING, *ids], ids, strict=False))
     assert not keeper.is_before(ids[1], ids[1])
     assert not keeper.is_before(ids[2], ids[1])
@@ -47,7 +47,7 @@ async def test_history_is_what_was_published_oldest_first(keeper: KeepsHistory) 
     assert await keeper.history(name, limit=0) == []
 
 
-async def test_a_long_history_is_whole(keeper: KeepsHistory) -> None:
+async def test_a_long_history_is_complete(keeper: KeepsHistory) -> None:
     name = topic()
     sent = [b"%d" % n for n in range(1500)]
     await publish_all(keeper, name, sent)
@@ -55,12 +55,12 @@ async def test_a_long_history_is_whole(keeper: KeepsHistory) -> None:
     assert await bodies(await keeper.subscribe(name, after=BEGINNING), 1500) == sent
 
 
-async def test_a_reader_goes_on_after_the_last_id_it_saw(keeper: KeepsHistory) -> None:
+async def test_a_reader_resumes_after_the_last_id_it_saw(keeper: KeepsHistory) -> None:
     name = topic()
     ids = [await keeper.publish(name, b"%d" % n) for n in range(5)]
-    subscription = await keeper.subscribe(name, after=ids[2])
+    reader = await keeper.subscribe(name, after=ids[2])
     await keeper.publish(name, b"5")
-    assert await bodies(subscription, 3) == [b"3", b"4", b"5"]
+    assert await bodies(reader, 3) == [b"3", b"4", b"5"]
 
 
 async def test_a_reader_that_comes_back_to_a_busy_topic_misses_nothing_and_gets_nothing_twice(
@@ -74,11 +74,11 @@ async def test_a_reader_that_comes_back_to_a_busy_topic_misses_nothing_and_gets_
     received: list[bytes] = []
     last = BEGINNING
     while len(received) < len(sent):  # come, read a little, go away, come back
-        subscription = await keeper.subscribe(name, after=last)
-        for delivery in await read(subscription, min(700, len(sent) - len(received))):
-            received.append(delivery.body)
-            last = delivery.id
-        await subscription.aclose()
+        reader = await keeper.subscribe(name, after=last)
+        for record in await read(reader, min(700, len(sent) - len(received))):
+            received.append(record.body)
+            last = record.id
+        await reader.aclose()
     await publishing
     assert received == sent
     assert await following == sent
@@ -95,7 +95,7 @@ async def test_many_readers_that_start_at_different_places_all_get_the_rest(keep
 
 
 @pytest.mark.parametrize("bad", ["", "-", "1", "1-", "-1", "x-0", "1-0-0", "１-０", "1" * 50 + "-0", "$", "+"])
-async def test_what_is_no_id_is_refused(keeper: KeepsHistory, bad: str) -> None:
+async def test_an_invalid_id_is_refused(keeper: KeepsHistory, bad: str) -> None:
     with pytest.raises(ValueError, match="not a record's id"):
         await keeper.subscribe(topic(), after=bad)
     with pytest.raises(ValueError, match="not a record's id"):
@@ -125,7 +125,7 @@ async def test_pages_are_bounded_in_records_and_in_octets_and_together_are_the_h
     assert [*chain(*by_records)] == [*chain(*by_octets)] == sent
 
 
-async def test_the_place_before_the_newest_records_is_found(keeper: KeepsHistory) -> None:
+async def test_the_id_before_the_newest_records_is_found(keeper: KeepsHistory) -> None:
     name = topic()
     assert await keeper.before_newest(name, 3) is None
     ids = [await keeper.publish(name, b"%d" % number) for number in range(10)]

@@ -14,14 +14,14 @@ from chatlab.errors import SubscriptionLost
 ONE, TWO, THREE = (Record("t", f"{n}-0", b"%d" % n) for n in (1, 2, 3))
 
 
-async def test_a_batch_is_all_that_is_here_up_to_the_limit() -> None:
+async def test_a_batch_holds_all_waiting_records_up_to_the_limit() -> None:
     inbox = Inbox("t")
     inbox.put([ONE, TWO, THREE])
     assert await inbox.batch(2) == [ONE, TWO]
     assert await inbox.batch() == [THREE]
 
 
-async def test_a_reader_waits_for_what_is_not_here_yet() -> None:
+async def test_a_reader_waits_for_the_next_record() -> None:
     inbox = Inbox("t")
     reading = asyncio.create_task(inbox.batch())
     await asyncio.sleep(0)
@@ -30,7 +30,7 @@ async def test_a_reader_waits_for_what_is_not_here_yet() -> None:
     assert await reading == [ONE]
 
 
-async def test_what_arrived_before_the_end_can_still_be_read() -> None:
+async def test_records_that_arrived_before_the_end_can_be_read() -> None:
     inbox = Inbox("t")
     inbox.put([ONE])
     inbox.end(SubscriptionLost("the engine went away"))
@@ -40,11 +40,11 @@ async def test_what_arrived_before_the_end_can_still_be_read() -> None:
             await anext(inbox)
 
 
-async def test_a_quiet_end_ends_the_loop_of_a_waiting_reader() -> None:
+async def test_closing_ends_the_loop_of_a_waiting_reader() -> None:
     inbox = Inbox("t")
 
     async def read() -> list[Record]:
-        return [delivery async for delivery in inbox]
+        return [record async for record in inbox]
 
     reading = asyncio.create_task(read())
     await asyncio.sleep(0)
@@ -53,7 +53,7 @@ async def test_a_quiet_end_ends_the_loop_of_a_waiting_reader() -> None:
     assert await reading == [ONE]
 
 
-async def test_the_first_reason_for_an_end_is_the_one_that_is_told() -> None:
+async def test_the_first_reason_for_an_end_is_raised() -> None:
     inbox = Inbox("t")
     inbox.end(SubscriptionLost("first"))
     inbox.end(SubscriptionLost("second"))
@@ -61,7 +61,7 @@ async def test_the_first_reason_for_an_end_is_the_one_that_is_told() -> None:
         await inbox.batch()
 
 
-async def test_an_end_says_where_to_go_on_each_time_it_is_read() -> None:
+async def test_each_read_after_a_loss_raises_where_to_resume() -> None:
     inbox = Inbox("t")
     inbox.end(SubscriptionLost("trimmed", resume="5-0", restarted=True))
     for _ in range(2):
@@ -70,7 +70,7 @@ async def test_an_end_says_where_to_go_on_each_time_it_is_read() -> None:
         assert (caught.value.resume, caught.value.restarted) == ("5-0", True)
 
 
-async def test_what_waits_and_then_what_arrives_is_forwarded_in_the_call_that_brings_it() -> None:
+async def test_waiting_and_arriving_records_are_forwarded_in_the_same_call() -> None:
     inbox, got = ForwardingInbox("t"), list[Record]()
     inbox.put([ONE])
     forwarding = asyncio.create_task(inbox.forward(got.extend))
@@ -87,15 +87,15 @@ async def test_what_waits_and_then_what_arrives_is_forwarded_in_the_call_that_br
 
 async def test_forwarding_ends_with_the_reason_of_the_subscriptions_end() -> None:
     inbox = ForwardingInbox("t")
-    forwarding = asyncio.create_task(inbox.forward(lambda deliveries: None))
+    forwarding = asyncio.create_task(inbox.forward(lambda records: None))
     await asyncio.sleep(0)
     inbox.end(SubscriptionLost("the engine went away"))
     with pytest.raises(SubscriptionLost, match="the engine went away"):
         await forwarding
 
 
-async def test_what_a_reader_raises_is_its_own_and_not_the_engines() -> None:
-    def fail(deliveries: Sequence[Record]) -> None:
+async def test_an_error_in_deliver_is_raised_to_the_reader_and_not_the_engine() -> None:
+    def fail(records: Sequence[Record]) -> None:
         raise ZeroDivisionError
 
     inbox = ForwardingInbox("t")

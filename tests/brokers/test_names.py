@@ -18,7 +18,7 @@ def test_ids_compare_as_numbers() -> None:
 @pytest.mark.parametrize(
     "bad", ["", "1", "-1", "1-", "1--1", "a-b", "1-1-1", " 1-1", "1-1\r\n", "²-1", "1" * 41 + "-1"]
 )
-def test_what_is_no_id_is_refused(bad: str) -> None:
+def test_an_invalid_id_is_refused(bad: str) -> None:
     with pytest.raises(ValueError, match="not a record's id"):
         parse_id(bad)
 

@@ -71,11 +71,11 @@ async def publish_through_a_kill(case: Case, broker: Broker, name: str) -> Ledge
     return ledger
 
 
-async def read_until_lost(subscription: Reader) -> list[bytes]:
+async def read_until_lost(reader: Reader) -> list[bytes]:
     got: list[bytes] = []
     with pytest.raises(SubscriptionLost):
-        while batch := await subscription.batch():
-            got += [delivery.body for delivery in batch]
+        while batch := await reader.batch():
+            got += [record.body for record in batch]
     return got
 
 
@@ -89,11 +89,11 @@ async def work_until(member: GroupConsumer, last: bytes) -> set[bytes]:
     return done
 
 
-async def read_until(subscription: Reader, last: bytes) -> list[bytes]:
+async def read_until(reader: Reader, last: bytes) -> list[bytes]:
     got: list[bytes] = []
     async with asyncio.timeout(30):
         while last not in got[-1:]:
-            got += await bodies(subscription, 1)
+            got += await bodies(reader, 1)
     return got[:-1]
 
 
@@ -125,9 +125,9 @@ async def test_an_engine_killed_among_ten_thousand_publishes_keeps_its_promise(c
 async def test_an_engine_that_is_away_is_reported_and_found_again(case: Case) -> None:
     assert case.engine is not None
     broker, name = await case.broker(), topic()
-    subscription = await broker.subscribe(name)
+    reader = await broker.subscribe(name)
     await broker.publish(name, b"before")
-    assert await bodies(subscription, 1) == [b"before"]
+    assert await bodies(reader, 1) == [b"before"]
     assert broker.connected
     case.engine.kill()
     await until(lambda: not broker.connected, "the loss is seen")
@@ -136,10 +136,10 @@ async def test_an_engine_that_is_away_is_reported_and_found_again(case: Case) ->
     await waiting
     await until(lambda: broker.connected, "the engine is found again")
     if broker.resumes:
-        assert await bodies(subscription, 1) == [b"meanwhile"]
+        assert await bodies(reader, 1) == [b"meanwhile"]
     else:
         with pytest.raises(SubscriptionLost):
-            await read(subscription, 1)
+            await read(reader, 1)
 
 
 @pytest.mark.parametrize("unopened_case", ["redis-streams", "valkey-streams"], indirect=True)
@@ -173,7 +173,7 @@ async def test_publishes_with_keys_all_survive_a_kill_once_each(case: Case) -> N
 
 
 @pytest.mark.parametrize("unopened_case", ["redis-streams", "valkey-streams"], indirect=True)
-async def test_what_was_confirmed_can_still_be_read_after_a_kill(case: Case) -> None:
+async def test_confirmed_records_can_be_read_after_a_kill(case: Case) -> None:
     assert case.engine is not None
     broker, name = await case.broker(), topic()
     assert isinstance(broker, KeepsHistory)

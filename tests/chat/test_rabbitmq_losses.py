@@ -11,7 +11,7 @@ import aio_pika
 import pytest
 from yarl import URL
 
-from chatlab.brokers.rabbitmq.broker import RabbitMQBroker, WorkQueueSubscription
+from chatlab.brokers.rabbitmq.broker import RabbitMQBroker, WorkQueueReader
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
 from chatlab.chat.jobs import audit_log
@@ -124,7 +124,7 @@ async def test_a_message_held_when_the_channel_closes_is_handled_once(
 
         def handed_both_again() -> bool:
             group = queue._group
-            return group is not before and isinstance(group, WorkQueueSubscription) and len(group._tags) == 2
+            return group is not before and isinstance(group, WorkQueueReader) and len(group._tags) == 2
 
         await until(handed_both_again, timeout=10)
         await kim.send("ACK", id=one.get("ack") or "")

@@ -1,4 +1,4 @@
-"""The engines that the conformance suite runs on: how to make a broker on each, and what each promises."""
+"""The engines of the conformance suite: how to make a broker on each, and what each guarantees."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CROSSES_PROCESSES = [name for name in MAKERS if name != "memory"]
 
 @dataclass
 class Case:
-    """One engine. `broker()` is one more instance of the chat on it; in memory there is only the one."""
+    """One engine. `broker()` returns a broker as for one more instance; in memory, always the same one."""
 
     name: str
     engine: Engine | None
@@ -65,7 +65,7 @@ class Case:
 
     @property
     def slow_readers_lose(self) -> bool:
-        """Whether the engine lets go of a reader that falls far behind: then the reader must be told."""
+        """Return whether the engine ends a reader that falls far behind, which must then get SubscriptionLost."""
         return self.name in ("memory", "redis-pubsub", "valkey-pubsub")
 
     async def aclose(self) -> None:
@@ -74,28 +74,28 @@ class Case:
 
 
 async def stored(publishing: asyncio.Future[str] | str) -> str:
-    """The id of a record whose publishing has been begun."""
+    """Return the id of an enqueued publish."""
     return publishing if isinstance(publishing, str) else await publishing
 
 
 def topic(name: str = "room") -> str:
-    """A topic that no other test has."""
+    """Return a topic that no other test uses."""
     return f"{name}-{uuid.uuid4().hex[:12]}"
 
 
-async def read(subscription: Reader, count: int, seconds: float = 20) -> list[Record]:
-    """The next `count` deliveries."""
+async def read(reader: Reader, count: int, seconds: float = 20) -> list[Record]:
+    """Return the next `count` records."""
     got: list[Record] = []
     async with asyncio.timeout(seconds):
         while len(got) < count:
-            batch = await subscription.batch(min(512, count - len(got)))
+            batch = await reader.batch(min(512, count - len(got)))
             assert batch, f"the subscription ended after {len(got)} of {count}"
             got += batch
     return got
 
 
-async def bodies(subscription: Reader, count: int, seconds: float = 20) -> list[bytes]:
-    return [delivery.body for delivery in await read(subscription, count, seconds)]
+async def bodies(reader: Reader, count: int, seconds: float = 20) -> list[bytes]:
+    return [record.body for record in await read(reader, count, seconds)]
 
 
 async def publish_all(broker: Broker, name: str, messages: Sequence[bytes], at_once: int = 100) -> None:
@@ -105,7 +105,7 @@ async def publish_all(broker: Broker, name: str, messages: Sequence[bytes], at_o
 
 
 async def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
-    """Wait for a state that nothing announces."""
+    """Poll for a condition that no event announces."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, f"not in {seconds} s: {what}"

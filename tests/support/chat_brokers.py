@@ -1,4 +1,4 @@
-"""The brokers a chat's tests run on where the engine might matter: memory, and Redis Streams on each server."""
+"""The brokers for chat tests in which the engine might matter: memory, and Redis Streams on each server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ChatBroker = MemoryBroker | RedisStreamsBroker
 
 @asynccontextmanager
 async def chat_broker(kind: str) -> AsyncIterator[ChatBroker]:
-    """A broker of that kind; its Redis is its own, because all chats use the same keys."""
+    """Provide a broker of that kind, on a separate Redis because all chats use the same keys."""
     if kind == "memory":
         async with MemoryBroker() as memory:
             yield memory

@@ -1,4 +1,4 @@
-"""A broker that keeps whoever publishes waiting, until the test lets it store."""
+"""A broker whose publishes wait until the test releases them."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from chatlab.errors import BrokerUnavailable
 
 
 class Held(MemoryBroker):
-    """Stores nothing until it is let, and never what says `refuse`."""
+    """Stores nothing until released, and refuses bodies that contain `refuse`."""
 
     def __init__(self) -> None:
         super().__init__()

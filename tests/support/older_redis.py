@@ -1,4 +1,4 @@
-"""A Redis that is older than it is: a relay to a real one, which answers some commands itself, as an old one would."""
+"""An imitation of an old Redis: a relay to a real one that answers some commands itself as an old one would."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 import hiredis
 
-Answer = Callable[[Sequence[bytes]], bytes | None]  # what is said to a command; None: ask the real server
+Answer = Callable[[Sequence[bytes]], bytes | None]  # the reply to a command; None: ask the real server
 INFO_6_0 = b"# Server\r\nredis_version:6.0.16\r\nredis_mode:standalone\r\n"
 
 
 def redis_6_0(command: Sequence[bytes]) -> bytes | None:
-    """What Redis 6.0.16 does not know, in its own words."""
+    """Return what Redis 6.0.16 replies to a command that it answers differently; None for any other."""
     name = command[0].upper()
     if name == b"INFO":
         return b"$%d\r\n%s\r\n" % (len(INFO_6_0), INFO_6_0)
@@ -27,7 +27,7 @@ def redis_6_0(command: Sequence[bytes]) -> bytes | None:
 
 
 def redis_5_0(command: Sequence[bytes]) -> bytes | None:
-    """What Redis 5.0 does not know besides."""
+    """Return what Redis 5.0 replies to a command that it answers differently; None for any other."""
     if command[0].upper() == b"HELLO":
         return b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n"
     said = redis_6_0(command)
@@ -36,7 +36,7 @@ def redis_5_0(command: Sequence[bytes]) -> bytes | None:
 
 @contextlib.asynccontextmanager
 async def relayed(url: str, answer: Answer) -> AsyncIterator[str]:
-    """Relay one command after the other to the Redis at `url`; the relay's own URL."""
+    """Relay commands one by one to the Redis at `url`; provide the relay's URL."""
     target = urlsplit(url)
     talks: set[asyncio.Task[Any]] = set()
 
@@ -72,7 +72,7 @@ async def relayed(url: str, answer: Answer) -> AsyncIterator[str]:
 
 
 async def commands(reader: asyncio.StreamReader) -> AsyncIterator[Sequence[bytes]]:
-    """What a client asks, one command at a time."""
+    """Read a client's next command."""
     parser = hiredis.Reader()
     while data := await reader.read(1 << 16):
         parser.feed(data)
@@ -81,7 +81,7 @@ async def commands(reader: asyncio.StreamReader) -> AsyncIterator[Sequence[bytes
 
 
 async def reply(reader: asyncio.StreamReader) -> bytes:
-    """One reply, as it is on the wire: https://redis.io/docs/latest/develop/reference/protocol-spec/"""
+    """Read one reply as it is on the wire: https://redis.io/docs/latest/develop/reference/protocol-spec/"""
     line = await reader.readuntil(b"\r\n")
     kind, rest = line[:1], line[1:-2]
     if kind in b"$=!":

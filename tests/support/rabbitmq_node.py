@@ -19,7 +19,7 @@ NODE = "chatlab@localhost"
 
 
 class Node:
-    """The private node behind an engine. What each method does is what `rabbitmqctl` does under that name."""
+    """The private node behind an engine. Each method does what the `rabbitmqctl` command of that name does."""
 
     def __init__(self, engine: Engine) -> None:
         program = shutil.which("erl_call")
@@ -32,7 +32,7 @@ class Node:
         self._command = [program, "-name", NODE, "-c", cookie, "-e"]
 
     async def eval(self, expression: str) -> str:
-        """Have the node evaluate an Erlang expression; return what it comes to."""
+        """Have the node evaluate an Erlang expression; return the result."""
         return await asyncio.to_thread(self._run, f"{expression}.\n")
 
     async def add_vhost(self, vhost: str) -> None:
@@ -54,14 +54,14 @@ class Node:
         )
 
     async def delete_queues(self, part: str = "", vhost: str = "/") -> None:
-        """Delete the queues whose name has this part, exclusive ones too."""
+        """Delete the queues whose name contains this, including exclusive ones."""
         found = f'binary:match(element(4, amqqueue:get_name(Q)), <<"{part}">>) =/= nomatch' if part else "true"
         queues = f'Q <- rabbit_amqqueue:list(<<"{vhost}">>)'
         # One that goes by itself, because its connection was closed meanwhile, is gone as well.
         await self.eval(f'[catch rabbit_amqqueue:delete(Q, false, false, <<"test">>) || {queues}, {found}]')
 
     async def unacknowledged(self, vhost: str) -> list[int]:
-        """How many messages of each queue were delivered and not acknowledged."""
+        """Return the number of unacknowledged messages in each queue."""
         listed = await self.eval(
             f'[N || [{{_, N}}] <- rabbit_amqqueue:info_all(<<"{vhost}">>, [messages_unacknowledged])]'
         )
@@ -72,7 +72,7 @@ class Node:
 
     @asynccontextmanager
     async def settings(self, **values: int) -> AsyncIterator[None]:
-        """Change settings of the application `rabbit`, for channels opened from now on, and change them back."""
+        """Change settings of the application `rabbit`, for channels opened from now on, and restore them at the end."""
         before = {name: await self.eval(f"{{ok, V}} = application:get_env(rabbit, {name}), V") for name in values}
         try:
             for name, value in values.items():

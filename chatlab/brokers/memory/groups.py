@@ -1,8 +1,8 @@
-"""Consumer groups inside one process: each record to one member, and again to another if that one leaves it undone.
+"""Consumer groups inside one process: each record goes to one member, and to another if that one leaves it undone.
 
-A member takes from what waits when it asks, so the quick ones do more. What it did not acknowledge goes back to the
-front when it leaves. Nobody dies here without leaving, so nothing is ever taken over from the living, and nothing is
-set aside. What waits is limited: the broker takes no record for a group that is full, and says so.
+Members take waiting records when they ask, so fast members do more. What a member did not acknowledge goes back to the
+front when it leaves. No member dies without leaving here, so nothing is taken over from a live member, and nothing is
+set aside. The number of waiting records is limited: the broker refuses a record for a group that is full.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from chatlab.brokers.port import Record
 
 
 class MemoryGroup:
-    """What is still to be done, for all members: at most `max_waiting` records, and about `max_octets` octets.
+    """The work waiting for all members: at most `max_waiting` records, and about `max_octets` octets.
 
-    What members have put back comes on top of that.
+    What members put back does not count towards these limits.
     """
 
     def __init__(self, max_waiting: int, max_octets: int) -> None:
         self.members = 0
         self.waiting: deque[Record] = deque()
-        self.octets = 0  # of what waits
+        self.octets = 0  # of the waiting records
         self.changed = asyncio.Event()
         self.closed = False
         self._max_waiting = max_waiting
@@ -32,29 +32,29 @@ class MemoryGroup:
 
     @property
     def full(self) -> bool:
-        """Whether there is no room for one more record."""
+        """Return whether the group accepts no more records."""
         return len(self.waiting) >= self._max_waiting or self.octets >= self._max_octets
 
-    def put(self, *deliveries: Record) -> None:
+    def put(self, *records: Record) -> None:
         """Add work."""
-        self.waiting.extend(deliveries)
-        self.octets += sum(len(delivery.body) for delivery in deliveries)
+        self.waiting.extend(records)
+        self.octets += sum(len(record.body) for record in records)
         self.changed.set()
 
-    def put_back(self, deliveries: Sequence[Record]) -> None:
-        """Add work that somebody had begun: it comes first."""
-        self.waiting.extendleft(reversed(deliveries))
-        self.octets += sum(len(delivery.body) for delivery in deliveries)
+    def put_back(self, records: Sequence[Record]) -> None:
+        """Add work that a member had taken; it comes first."""
+        self.waiting.extendleft(reversed(records))
+        self.octets += sum(len(record.body) for record in records)
         self.changed.set()
 
     def take(self, limit: int) -> list[Record]:
-        """Take what comes first."""
+        """Take at most `limit` records from the front."""
         taken = [self.waiting.popleft() for _ in range(min(limit, len(self.waiting)))]
-        self.octets -= sum(len(delivery.body) for delivery in taken)
+        self.octets -= sum(len(record.body) for record in taken)
         return taken
 
     def close(self) -> None:
-        """End every member: the broker is closed."""
+        """Close every member: the broker is closed."""
         self.closed = True
         self.changed.set()
 
@@ -69,30 +69,30 @@ class MemoryMember:
         self._closed = False
 
     async def batch(self, limit: int = 512) -> Sequence[Record]:
-        """Wait for work, then take what is here; empty once it or its broker is closed."""
+        """Wait for work, then take what has arrived; empty once the member or its broker is closed."""
         waiting = self._group.waiting
-        while not waiting and not self._over:
+        while not waiting and not self._is_closed:
             self._group.changed.clear()
             await self._group.changed.wait()
-        if self._over:
+        if self._is_closed:
             return []
         taken = self._group.take(limit)
-        self._taken.update((delivery.id, delivery) for delivery in taken)
+        self._taken.update((record.id, record) for record in taken)
         return taken
 
-    async def ack(self, delivery: Record) -> None:
-        """The work for this record is done."""
-        self._taken.pop(delivery.id, None)
+    async def ack(self, record: Record) -> None:
+        """Acknowledge a record."""
+        self._taken.pop(record.id, None)
 
     async def aclose(self) -> None:
-        """Leave; what was taken and not acknowledged is the others'."""
+        """Leave; unacknowledged records go to the other members."""
         self._group.members -= not self._closed
         self._closed = True
         self._group.put_back(list(self._taken.values()))
         self._taken.clear()
 
     @property
-    def _over(self) -> bool:
+    def _is_closed(self) -> bool:
         return self._closed or self._group.closed
 
     def __aiter__(self) -> Self:

@@ -1,17 +1,17 @@
 """RabbitMQ, over AMQP 0-9-1: an exchange routes, queues keep, consumers acknowledge.
 
 A publish goes to one topic exchange, `chatlab`, with the topic as routing key, and returns when RabbitMQ confirms it.
-The exchange copies it to a queue for each open subscription; `subscribe_matching` binds its queue to patterns such as
+The exchange copies it to a queue for each open reader; `subscribe_matching` binds its queue to patterns such as
 "chat.*". A group shares one durable queue.
 
-A queue goes with its subscription, so there is no history. A reader that stops reading fills its queue; when that is
-full, RabbitMQ drops the oldest message, and the subscription ends. A group's queue has no limit: it is on disk, and its
-work waits for as long as it takes.
+A queue is deleted with its reader, so there is no history. A reader that stops reading fills its queue; when that is
+full, RabbitMQ drops the oldest message, and the reader ends. A group's queue has no limit: it is on disk, and its work
+waits as long as necessary.
 
-Whatever ends a subscription in RabbitMQ ends it here, with `SubscriptionLost`: the connection breaks; RabbitMQ closes
-the channel (a record was not acknowledged for half an hour) or ends the consumer (its queue was deleted); the exchange
-is deleted; a message is dropped. What a group has not acknowledged is still in its queue, and comes again. Only if its
-queue is deleted, or the exchange while the group has no member, work is lost.
+Anything that ends a consumer in RabbitMQ ends the reader here, with `SubscriptionLost`: the connection breaks; RabbitMQ
+closes the channel (a record was not acknowledged for half an hour) or cancels the consumer (its queue was deleted); the
+exchange is deleted; a message is dropped. What a group has not acknowledged stays in its queue and is redelivered. Work
+is lost only if that queue is deleted, or the exchange while the group has no member.
 
 Left out: clusters, and stream queues.
 """
@@ -51,31 +51,31 @@ from chatlab.tasks import Tasks
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 5  # seconds
-PREFETCH = 1000  # messages on their way to a reader; the others wait in its queue
+PREFETCH = 1000  # messages on their way to a reader; the rest wait in its queue
 MAX_WAITING = 100_000  # messages in a reader's queue, and
 MAX_WAITING_OCTETS = 256 << 20  # their size: a reader further behind than that has stopped reading
-ACKNOWLEDGE = 10.0  # seconds between two acknowledgements of what quiet readers were handed
-GROUP_PREFETCH = 32  # records a member is handed before it has acknowledged one
+ACKNOWLEDGE = 10.0  # seconds between two acknowledgements for quiet readers
+GROUP_PREFETCH = 32  # unacknowledged records of a member
 MAX_TOPIC = 255  # octets: a routing key is a short string
 MAX_NAME = 110  # characters: two of them and a little more make the name of a queue, which may have 255
 RECONNECT = Backoff(first=0.1, longest=2.0)
 
-S = TypeVar("S", bound="QueueSubscription")
+S = TypeVar("S", bound="QueueReader")
 OnMessage = Callable[[AbstractIncomingMessage], Awaitable[None]]
 Bind = Callable[[AbstractQueue], Awaitable[object]]
 Take = Callable[[Link, AbstractChannel, OnMessage], Awaitable[None]]
 
 
 class RabbitMQBroker:
-    """One connection; a channel to publish on, and one for each subscription.
+    """One connection; a channel to publish on, and one for each reader.
 
-    `patience`: seconds a publish waits for a server that is away. `tries`: how often a group may be handed a record
-    before it is moved to the queue TOPIC:GROUP:set-aside. `max_waiting`: messages that may wait in RabbitMQ for a
-    subscription, besides the 1,000 that are on their way to it.
+    `patience`: seconds a publish waits for a server that is away. `tries`: how often a record is delivered to a
+    group before it is moved to the queue TOPIC:GROUP:set-aside. `max_waiting`: messages that may wait in RabbitMQ for a
+    reader, in addition to the 1,000 on their way to it.
     """
 
     resumes = False
-    few_topics = True  # each subscription has a channel, and a connection holds about 2,000 of those
+    few_topics = True  # each reader has a channel, and a connection has at most about 2,000
 
     def __init__(self, url: str, *, patience: float = 10, tries: int = 5, max_waiting: int = MAX_WAITING) -> None:
         self._url = URL(url).update_query(heartbeat=HEARTBEAT)
@@ -86,13 +86,13 @@ class RabbitMQBroker:
         self._link: Link | None = None  # while it is up
         self._settled = asyncio.Event()  # set while the link is up, and when the broker is closed
         self._closed = True
-        self._subscriptions: set[QueueSubscription] = set()
-        self._shared: set[str] = set()  # topics with a group's queue, which is to be there when its members have left
+        self._readers: set[QueueReader] = set()
+        self._shared: set[str] = set()  # topics with a group's queue, which must exist even without members
         self._tasks = Tasks(log)
 
     @property
     def connected(self) -> bool:
-        """Whether the connection is up, and the last probe through the exchange was confirmed."""
+        """Return whether the connection is up and the last probe through the exchange was confirmed."""
         return self._link is not None and self._link.answers and not self._tasks.fault
 
     async def start(self) -> None:
@@ -106,7 +106,7 @@ class RabbitMQBroker:
         self._tasks.start(self._acknowledge(), name="rabbitmq acknowledgements", on_failure=self._fail)
 
     async def publish(self, topic: str, body: bytes) -> str:
-        """Return when RabbitMQ has the message; there is no id. Raises BrokerUnavailable."""
+        """Publish; return once RabbitMQ has confirmed the message; there is no id. Raises BrokerUnavailable."""
         check(topic)
         message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
         sent = False
@@ -124,51 +124,51 @@ class RabbitMQBroker:
             raise BrokerUnavailable(reason, outcome_unknown=False)
         return ""
 
-    async def subscribe(self, topic: str) -> QueueSubscription:
+    async def subscribe(self, topic: str) -> QueueReader:
         """Read from now on. Raises BrokerUnavailable."""
         check(topic)
-        return await self._consume(QueueSubscription(topic, self), lambda queue: queue.bind(EXCHANGE, topic))
+        return await self._consume(QueueReader(topic, self), lambda queue: queue.bind(EXCHANGE, topic))
 
-    async def subscribe_matching(self, pattern: str) -> QueueSubscription:
+    async def subscribe_matching(self, pattern: str) -> QueueReader:
         """Read every topic that matches: words between dots, `*` for any one word, `#` for any number of words."""
-        return await self._consume(PatternSubscription(pattern, self), lambda queue: queue.bind(EXCHANGE, pattern))
+        return await self._consume(PatternReader(pattern, self), lambda queue: queue.bind(EXCHANGE, pattern))
 
     async def create_group(self, topic: str, group: str) -> None:
-        """Declare the queue of `group`: it is durable, and fills whether or not a member is there."""
+        """Declare the queue of `group`: it is durable, and collects records even without members."""
 
         async def take(_link: Link, channel: AbstractChannel, _on_message: OnMessage) -> None:
             await self._declare_group(channel, topic, group)
 
-        await (await self._read(WorkQueueSubscription(topic, self), take)).aclose()
+        await (await self._read(WorkQueueReader(topic, self), take)).aclose()
 
-    async def join(self, topic: str, group: str, member: str) -> WorkQueueSubscription:
-        """Take a share of the work of `group`, whose queue is declared if it is missing."""
+    async def join(self, topic: str, group: str, member: str) -> WorkQueueReader:
+        """Join `group`; declare its queue if it is missing."""
 
         async def take(_link: Link, channel: AbstractChannel, on_message: OnMessage) -> None:
             await channel.set_qos(GROUP_PREFETCH)
             queue = await self._declare_group(channel, topic, group)
             await queue.consume(on_message, consumer_tag=f"{member}-{uuid.uuid4().hex}")
 
-        return await self._read(WorkQueueSubscription(topic, self), take)
+        return await self._read(WorkQueueReader(topic, self), take)
 
     async def crash_risk(self) -> str:
-        """What a crash of RabbitMQ may cost although it was confirmed."""
+        """Return which confirmed records a crash of RabbitMQ may lose."""
         return (
             "messages that a reader has not received yet are lost when RabbitMQ stops, and its readers are told;"
             " what a group has not done is kept on disk"
         )
 
     async def aclose(self) -> None:
-        """End every subscription and the connection."""
+        """Close every reader and the connection."""
         self._closed = True
         link, self._link = self._link, None
         self._settled.set()
-        subscriptions = list(self._subscriptions)
-        for subscription in subscriptions:
-            subscription.discard()
-        self._subscriptions.clear()
+        readers = list(self._readers)
+        for reader in readers:
+            reader.discard()
+        self._readers.clear()
         if link is not None:
-            await link.aclose()  # the queues of its readers go with it
+            await link.aclose()  # this deletes the queues of its readers
         await self._tasks.aclose()
 
     async def __aenter__(self) -> Self:
@@ -178,23 +178,23 @@ class RabbitMQBroker:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def close_channel(self, subscription: QueueSubscription) -> None:
-        """For a subscription that leaves: its queue goes with its channel."""
-        self._subscriptions.discard(subscription)
-        channel, subscription.channel = subscription.channel, None
+    async def close_channel(self, reader: QueueReader) -> None:
+        """Close the channel of a reader that leaves: its queue is deleted with it."""
+        self._readers.discard(reader)
+        channel, reader.channel = reader.channel, None
         if channel is not None and not channel.is_closed and not self._closed:
             with contextlib.suppress(*LOST), as_lost():
-                await asyncio.shield(self._begin(channel.close(), f"leaving {subscription.topic}"))
+                await asyncio.shield(self._begin(channel.close(), f"leaving {reader.topic}"))
 
-    async def _consume(self, subscription: S, bind: Bind) -> S:
+    async def _consume(self, reader: S, bind: Bind) -> S:
         async def take(link: Link, channel: AbstractChannel, on_message: OnMessage) -> None:
             await channel.set_qos(PREFETCH)
             queue = await declare_reader_queue(channel, link.watch_queue, self._max_waiting, MAX_WAITING_OCTETS)
-            subscription.queue = queue.name
+            reader.queue = queue.name
             await bind(queue)
             await queue.consume(on_message)
 
-        return await self._read(subscription, take)
+        return await self._read(reader, take)
 
     async def _declare_group(self, channel: AbstractChannel, topic: str, group: str) -> AbstractQueue:
         check(topic)
@@ -212,41 +212,41 @@ class RabbitMQBroker:
         self._shared.add(topic)
         return queue
 
-    async def _read(self, subscription: S, take: Take) -> S:
-        """Give a subscription its channel, and let `take` say which queue it reads."""
-        opening = self._begin(self._open_channel(subscription, take), f"subscribing to {subscription.topic}")
+    async def _read(self, reader: S, take: Take) -> S:
+        """Open a reader's channel; `take` declares the queue and consumes from it."""
+        opening = self._begin(self._open_channel(reader, take), f"subscribing to {reader.topic}")
         try:
             with as_lost():
                 error = await asyncio.shield(opening)
         except LinkLost as closed:
             error = closed
         except asyncio.CancelledError:
-            subscription.discard()
-            self._tasks.start(self._give_up(opening, subscription), name=f"giving up {subscription.topic}")
+            reader.discard()
+            self._tasks.start(self._give_up(opening, reader), name=f"giving up {reader.topic}")
             raise
         if error is not None:
-            await subscription.aclose()
-            raise self._unavailable(f"cannot read {subscription.topic}", error) from error
-        return subscription
+            await reader.aclose()
+            raise self._unavailable(f"cannot read {reader.topic}", error) from error
+        return reader
 
-    async def _open_channel(self, subscription: QueueSubscription, take: Take) -> None:
+    async def _open_channel(self, reader: QueueReader, take: Take) -> None:
         async with asyncio.timeout(self._patience):
             link = await self._open_link()
-            channel = subscription.channel = await link.channel()
-            channel.close_callbacks.add(lambda _, error: self._end(subscription, f"its channel closed: {error!r}"))
-            await on_cancel(channel, lambda: self._end(subscription, "RabbitMQ ended its consumer"))
-            self._subscriptions.add(subscription)
-            await take(link, channel, subscription.arrive)
-        subscription.reading = True
+            channel = reader.channel = await link.channel()
+            channel.close_callbacks.add(lambda _, error: self._end(reader, f"its channel closed: {error!r}"))
+            await on_cancel(channel, lambda: self._end(reader, "RabbitMQ ended its consumer"))
+            self._readers.add(reader)
+            await take(link, channel, reader.arrive)
+        reader.reading = True
 
-    async def _give_up(self, opening: asyncio.Task[Exception | None], subscription: QueueSubscription) -> None:
+    async def _give_up(self, opening: asyncio.Task[Exception | None], reader: QueueReader) -> None:
         await asyncio.wait([opening])
-        await subscription.aclose()
+        await reader.aclose()
 
     def _begin(self, work: Awaitable[None], name: str) -> asyncio.Task[Exception | None]:
-        """Do what goes on if its caller is cancelled: aiormq closes the channel of a request that is cut short.
+        """Start a task that goes on if its caller is cancelled: aiormq closes the channel of an interrupted request.
 
-        The task's result is the error it ended with, as that is for its caller alone.
+        The task returns its error instead of raising it: the error concerns its caller alone.
         """
 
         async def outcome() -> Exception | None:
@@ -265,7 +265,7 @@ class RabbitMQBroker:
         return BrokerUnavailable(f"{what}: {error!r}")
 
     def _not_published(self, error: Exception, *, sent: bool) -> BrokerError:
-        """What to raise for a publish that ended with `error`: what is known of its message."""
+        """Return the error for a publish that ended with `error`, with what is known of its message."""
         if self._closed:
             what = f"the broker at {self._name} was closed"
         elif isinstance(error, TimeoutError):
@@ -276,14 +276,14 @@ class RabbitMQBroker:
         return BrokerClosed(what) if self._closed and not sent else BrokerUnavailable(what, outcome_unknown=sent)
 
     def _end_unrouted(self, topic: str) -> bool:
-        """End the subscriptions that a message no queue took should have reached; return whether there are any."""
-        unrouted = [reader for reader in self._subscriptions if reader.reading and reader.topic == topic]
-        for subscription in unrouted:
-            self._end(subscription, "the exchange does not route to its queue any more")
+        """End the readers that an unrouted message should have reached; return whether there are any."""
+        unrouted = [reader for reader in self._readers if reader.reading and reader.topic == topic]
+        for unreachable in unrouted:
+            self._end(unreachable, "the exchange does not route to its queue any more")
         return bool(unrouted)
 
     async def _open_link(self) -> Link:
-        """The connection, once it is up. Raises BrokerClosed."""
+        """Return the connection once it is up. Raises BrokerClosed."""
         while not self._closed:
             if self._link is not None:
                 return self._link
@@ -291,7 +291,7 @@ class RabbitMQBroker:
         raise BrokerClosed(f"the broker at {self._name} is closed")
 
     async def _publishing_link(self) -> Link:
-        """The connection, once it takes messages."""
+        """Return the connection once it accepts messages."""
         while True:
             link = await self._open_link()
             try:
@@ -328,56 +328,56 @@ class RabbitMQBroker:
         log.log(level, "the broker at %s went away: %s", self._name, error)
 
     def _lose(self, link: Link, reason: str) -> None:
-        """The link and all readers' queues are gone, or nothing is routed to them any more."""
+        """End all readers: the link and their queues are gone, or nothing is routed to them any more."""
         if link is self._link:
             self._link = None
             self._settled.clear()
             self._end_all(reason)
 
     def _end_all(self, reason: str) -> None:
-        for subscription in list(self._subscriptions):
-            self._end(subscription, reason)
+        for reader in list(self._readers):
+            self._end(reader, reason)
 
-    def _end(self, subscription: QueueSubscription, reason: str) -> None:
-        """Tell a reader that its subscription has ended, unless it has left or the broker is closed."""
-        self._subscriptions.discard(subscription)
-        if not subscription.closed and not self._closed:
-            subscription.lose(f"messages of {subscription.topic} may have been missed: {reason}")
+    def _end(self, reader: QueueReader, reason: str) -> None:
+        """End a reader with SubscriptionLost, unless it or the broker is closed."""
+        self._readers.discard(reader)
+        if not reader.closed and not self._closed:
+            reader.lose(f"messages of {reader.topic} may have been missed: {reason}")
 
     def _dropped(self, queue: str, reason: str) -> None:
-        for subscription in list(self._subscriptions):
-            if subscription.queue == queue:
-                self._end(subscription, f"RabbitMQ dropped a message that waited for its reader ({reason})")
+        for reader in list(self._readers):
+            if reader.queue == queue:
+                self._end(reader, f"RabbitMQ dropped a message that waited for its reader ({reason})")
 
     def _fail(self, error: Exception) -> None:
         self._end_all(f"a background task failed: {error!r}")
 
     async def _acknowledge(self) -> None:
-        """Acknowledge what quiet readers were handed: RabbitMQ closes a channel that owes it for too long."""
+        """Acknowledge for quiet readers: RabbitMQ closes a channel that leaves records unacknowledged for too long."""
         while True:
             await asyncio.sleep(ACKNOWLEDGE)
-            for subscription in list(self._subscriptions):
-                await subscription.acknowledge()
+            for reader in list(self._readers):
+                await reader.acknowledge()
 
 
-class QueueSubscription(Inbox):
-    """A queue of our own in RabbitMQ, and the part of it that has arrived here."""
+class QueueReader(Inbox):
+    """A reader's queue in RabbitMQ, and the part of it that has arrived here."""
 
     def __init__(self, topic: str, broker: RabbitMQBroker) -> None:
         super().__init__(topic)
         self.channel: AbstractChannel | None = None
         self.queue = ""  # its name in RabbitMQ
-        self.reading = False  # what is published from now on arrives
+        self.reading = False  # its queue is bound and consumed
         self._broker = broker
         self._handed_out = 0  # of the channel's messages, which are numbered from 1
         self._acknowledged = 0
 
     async def arrive(self, message: AbstractIncomingMessage) -> None:
-        """Take what RabbitMQ pushed."""
+        """Add a message that RabbitMQ pushed."""
         self.put([Record(message.routing_key or self.topic, "", message.body)])
 
     async def batch(self, limit: int = 512) -> Sequence[Record]:
-        """Wait for messages, then return those that are here; empty once it is closed. Raises SubscriptionLost."""
+        """Wait for messages, then return those that have arrived; empty once closed. Raises SubscriptionLost."""
         if self._handed_out - self._acknowledged >= PREFETCH // 2:
             await self.acknowledge()
         here = await super().batch(limit)
@@ -385,10 +385,10 @@ class QueueSubscription(Inbox):
         return here
 
     async def acknowledge(self) -> None:
-        """Let RabbitMQ send as many more as were handed out."""
+        """Acknowledge all that was handed out, so that RabbitMQ sends more."""
         if self._handed_out > self._acknowledged and self.channel is not None and not self.closed:
             self._acknowledged = self._handed_out
-            with contextlib.suppress(*LOST), as_lost():  # the subscription's end will say so
+            with contextlib.suppress(*LOST), as_lost():  # the reader then ends with the reason
                 channel = await self.channel.get_underlay_channel()
                 await channel.basic_ack(self._acknowledged, multiple=True, wait=False)
 
@@ -397,27 +397,27 @@ class QueueSubscription(Inbox):
         self.end(SubscriptionLost(reason))
 
     async def aclose(self) -> None:
-        """Stop reading; the queue goes."""
+        """Stop reading; the queue is deleted."""
         self.discard()
         await self._broker.close_channel(self)
 
 
-class PatternSubscription(QueueSubscription):
-    """A queue that may be bound for every topic there is, so that probes come to it as well."""
+class PatternReader(QueueReader):
+    """A reader whose queue may be bound to every topic, so that it also receives probes."""
 
     async def arrive(self, message: AbstractIncomingMessage) -> None:
-        """Take what RabbitMQ pushed, but for a probe."""
+        """Add a message that RabbitMQ pushed, unless it is a probe."""
         if message.type == PROBE_TYPE:
             self._handed_out += 1
         else:
             await super().arrive(message)
 
 
-class WorkQueueSubscription(QueueSubscription):
+class WorkQueueReader(QueueReader):
     """A member's part of the queue its group shares.
 
-    A record's id is the message's, so it is the same for each member that is handed it. A member that RabbitMQ has let
-    go hands out nothing more: all that it has not acknowledged comes again.
+    A record's id is the message's, so it is the same for each member that receives it. A member that RabbitMQ has
+    cancelled delivers nothing more: all that it has not acknowledged is redelivered.
     """
 
     def __init__(self, topic: str, broker: RabbitMQBroker) -> None:
@@ -426,33 +426,31 @@ class WorkQueueSubscription(QueueSubscription):
         self._tags: dict[str, int] = {}  # the delivery tag of each record that is not acknowledged
 
     async def arrive(self, message: AbstractIncomingMessage) -> None:
-        """Take what RabbitMQ gave to this member."""
+        """Add a message that RabbitMQ pushed to this member."""
         identifier, tag = message.message_id or "", message.delivery_tag or 0
         if not SAFE_ID.fullmatch(identifier) or identifier in self._tags:
-            identifier = f"{self._name}-{tag}"  # of somebody else's message
+            identifier = f"{self._name}-{tag}"  # a message of another publisher
         self._tags[identifier] = tag
         self.put([Record(self.topic, identifier, message.body)])
 
     async def batch(self, limit: int = 512) -> Sequence[Record]:
-        """Wait for records, then return those that are here; empty once it is closed. Raises SubscriptionLost."""
+        """Wait for records, then return those that have arrived; empty once closed. Raises SubscriptionLost."""
         return await Inbox.batch(self, limit)
 
     async def acknowledge(self) -> None:
         """Do nothing: only `ack` says that work is done."""
 
-    async def ack(self, delivery: Record) -> None:
-        """Report the work as done. Raises BrokerUnavailable if that is not possible: the record will come again."""
-        channel, tag = self.channel, self._tags.get(delivery.id)
+    async def ack(self, record: Record) -> None:
+        """Acknowledge a record. Raises BrokerUnavailable if that is not possible: the record is redelivered."""
+        channel, tag = self.channel, self._tags.get(record.id)
         if tag is None or channel is None or self.closed:
-            raise BrokerUnavailable(
-                f"record {delivery.id!r} is not this member's any more; if not done, it comes again"
-            )
+            raise BrokerUnavailable(f"record {record.id!r} is not this member's any more; if not done, it comes again")
         try:
             with as_lost():
                 await (await channel.get_underlay_channel()).basic_ack(tag)
         except LOST as error:
             raise BrokerUnavailable(f"the broker went away before it was told: {error!r}") from error
-        self._tags.pop(delivery.id, None)
+        self._tags.pop(record.id, None)
 
     def lose(self, reason: str) -> None:
         """End with SubscriptionLost at once."""
@@ -460,10 +458,10 @@ class WorkQueueSubscription(QueueSubscription):
         super().lose(reason)
 
 
-SAFE_ID = re.compile(r"[0-9A-Za-z-]{1,64}")  # what an id may be that others put into their own formats
+SAFE_ID = re.compile(r"[0-9A-Za-z-]{1,64}")  # ids that are safe inside other formats
 
 
 def check(topic: str) -> None:
-    """Raise BrokerError for a topic that is no routing key, or that would match others as a pattern."""
+    """Raise BrokerError for a topic that is not a routing key, or that would match other topics as a pattern."""
     if len(topic.encode()) > MAX_TOPIC or any(word in ("*", "#") for word in topic.split(".")):
         raise BrokerError(f"not a topic for RabbitMQ (at most {MAX_TOPIC} octets, no word `*` or `#`): {topic[:60]!r}")

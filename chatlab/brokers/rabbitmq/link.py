@@ -1,17 +1,17 @@
-"""One connection to RabbitMQ: a channel to publish on, channels for readers, and a watch over what nobody announces.
+"""One connection to RabbitMQ: a channel to publish on, channels for readers, and a watch for unannounced losses.
 
-RabbitMQ announces that a connection, a channel or a consumer has ended. Two losses it does not announce to those they
-concern: an exchange that was deleted, with every binding that led from it to a queue; and messages dropped from a queue
-that is full, or that have outlived their time. So each link has a watch queue of its own:
+RabbitMQ announces that a connection, a channel or a consumer has ended. It does not announce two losses to the readers
+concerned: an exchange that was deleted, with every binding from it to a queue; and messages that were dropped from a
+full queue or have expired. So each link has a watch queue:
 
     probe       once a second, a message goes through the exchange to the watch queue. If it comes back as
-                unroutable, the bindings are gone, and with them those of every reader: the link is lost.
+                unroutable, the bindings of every reader are gone too: the link is lost.
     drops       readers' queues have the watch queue as their dead-letter target. What arrives there names the queue
-                that has dropped it, so its reader can be told.
+                that dropped it, so its reader can be ended.
 
-The probe also shows that RabbitMQ takes messages: under a memory or disk alarm it does not.
+The probe also shows whether RabbitMQ accepts messages: under a memory or disk alarm it does not.
 
-Left out: connecting again, which is `rabbitmq.py`; noticing that an operator has purged a queue, or removed one binding
+Left out: reconnecting (`broker.py`); noticing that an operator has purged a queue, or removed one binding
 of a topic that has others.
 """
 
@@ -39,7 +39,7 @@ from chatlab.errors import LinkLost
 EXCHANGE = "chatlab"
 PROBE = 1.0  # seconds between two probes
 PROBE_PATIENCE = 3.0  # seconds without a confirmation after which RabbitMQ counts as not answering
-CLOSE_PATIENCE = 3.0  # seconds to say goodbye to a server that may be frozen
+CLOSE_PATIENCE = 3.0  # seconds for a clean close with a server that may be frozen
 PROBE_TYPE = "chatlab.probe"  # the AMQP property `type` of a probe, which a reader of every topic skips
 
 # What is raised when a connection or a channel has broken. TimeoutError is an OSError.
@@ -47,7 +47,7 @@ LOST = (AMQPError, ChannelInvalidStateError, OSError, LinkLost)
 
 
 class Link:
-    """A connection that is open, until `lost` has the reason why it is not any more.
+    """An open connection. Once it is lost, `lost` has the reason.
 
     `on_lost` is called once with that reason; `on_drop` with the name of a queue that has dropped messages, and the
     reason RabbitMQ gives ("maxlen", "expired").
@@ -75,7 +75,7 @@ class Link:
                 self._connection.close_callbacks.add(lambda _, error: self.lose(f"the connection broke: {error!r}"))
                 await self._watch()
                 await self._open_publisher()
-            await self._probe()  # under an alarm it is not confirmed, and readers are served anyway
+            await self._probe()  # not confirmed under an alarm, but readers are served anyway
             if self.lost.done():
                 raise LinkLost(self.lost.result())
         except BaseException:
@@ -83,25 +83,25 @@ class Link:
             raise
 
     async def ready(self) -> None:
-        """Wait until RabbitMQ takes messages: it blocks connections while it is short of memory or disk space."""
+        """Wait until RabbitMQ accepts messages: it blocks connections while it is short of memory or disk space."""
         assert self._connection is not None
         if (transport := self._connection.transport) is None:
             raise LinkLost("the connection is closed")
         await transport.ready()
 
     async def prepare(self) -> None:
-        """Have a channel to publish on: RabbitMQ may have closed the last one alone. Raises one of `LOST`."""
+        """Make sure there is a channel to publish on: RabbitMQ may have closed the last. Raises one of `LOST`."""
         if self._publisher is None or self._publisher.is_closed:
             async with self._opening:
                 if self._publisher is None or self._publisher.is_closed:
                     await self._open_publisher()
 
     async def publish(self, message: aio_pika.Message, topic: str) -> bool:
-        """Return once RabbitMQ has confirmed: whether any queue got it. Raises one of `LOST`, or DeliveryError."""
+        """Publish; return whether any queue got the message. Raises one of `LOST`, or DeliveryError."""
         assert self._exchange is not None
         try:
             with as_lost():
-                # If it were not mandatory, RabbitMQ would confirm a message that no queue is bound for, and drop it.
+                # Without `mandatory`, RabbitMQ would confirm and drop a message that no queue is bound for.
                 await self._exchange.publish(message, routing_key=topic, mandatory=True)
         except PublishError:
             return False
@@ -115,7 +115,7 @@ class Link:
         return await self._open_channel(publisher_confirms=False)
 
     async def watch(self) -> None:
-        """Probe once a second until the link is lost, which is raised as LinkLost."""
+        """Probe once a second until the link is lost; then raise LinkLost."""
         while not self.lost.done():
             await asyncio.wait([self.lost], timeout=PROBE)
             if not self.lost.done():
@@ -123,7 +123,7 @@ class Link:
         raise LinkLost(self.lost.result())
 
     def lose(self, reason: str) -> None:
-        """Note that what this link needs is gone."""
+        """Mark the link as lost."""
         if not self.lost.done():
             self.answers = False
             self.lost.set_result(reason)
@@ -131,7 +131,7 @@ class Link:
 
     async def aclose(self) -> None:
         """Close the connection, with what is on it."""
-        if not self.lost.done():  # a quiet end
+        if not self.lost.done():  # not a loss: `on_lost` is not called
             self.lost.set_result("closed")
         self.answers = False
         if self._connection is not None:
@@ -154,7 +154,7 @@ class Link:
                 channel = await self._open_channel(publisher_confirms=True)
                 self._exchange = await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
         except AMQPChannelError:
-            raise  # RabbitMQ refuses this: the connection lives
+            raise  # RabbitMQ refused this; the connection is still up
         except LOST as error:
             self.lose(f"the connection broke: {error!r}")
             raise
@@ -171,7 +171,7 @@ class Link:
         self.watch_queue = queue.name
 
     async def _arrive(self, message: AbstractIncomingMessage) -> None:
-        """What came to the watch queue: a probe, or what a reader's queue has dropped."""
+        """Handle a message in the watch queue: a probe, or one that a reader's queue dropped."""
         for death in dropped_by(message):
             self._on_drop(*death)
 
@@ -194,7 +194,7 @@ class Link:
         except PublishError as error:
             raise LinkLost(f"the bindings of the exchange {EXCHANGE!r} are gone") from error
         except DeliveryError:
-            self.answers = False  # it could not take this one
+            self.answers = False  # it did not accept this message
         else:
             self.answers = not self.lost.done()
 
@@ -223,26 +223,26 @@ def as_lost() -> Iterator[None]:
 async def on_cancel(channel: AbstractChannel, ended: Callable[[], None]) -> None:
     """Call `ended` when RabbitMQ ends a consumer of this channel: its queue was deleted, or has lost its leader.
 
-    aio_pika keeps this to itself in channels that do not restore themselves; aiormq, beneath it, tells.
+    aio_pika does not report this for channels that do not restore themselves; aiormq, beneath it, does.
     """
     beneath: aiormq.abc.AbstractChannel = await channel.get_underlay_channel()
     beneath.on_consumer_cancel_callbacks.add(lambda _: ended())
 
 
 def dropped_by(message: AbstractIncomingMessage) -> list[tuple[str, str]]:
-    """The queues that have dropped this message, and why, as RabbitMQ notes in the header `x-death`."""
+    """Return the queues that dropped this message, and why, from RabbitMQ's header `x-death`."""
     deaths = message.headers.get("x-death")
     noted = [death for death in deaths if isinstance(death, dict)] if isinstance(deaths, list) else []
     return [(text(death.get("queue")), text(death.get("reason"))) for death in noted]
 
 
 def text(value: object) -> str:
-    """An AMQP string, which may come as octets."""
+    """Return an AMQP string as text; it may come as octets."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 async def declare_reader_queue(channel: AbstractChannel, watch_queue: str, limit: int, octets: int) -> AbstractQueue:
-    """A queue that goes with its reader, and that reports the first message it drops to the watch queue."""
+    """Declare a queue that is deleted with its reader, and whose dropped messages go to the watch queue."""
     return await channel.declare_queue(
         exclusive=True,
         auto_delete=True,

@@ -2,10 +2,10 @@
 
     XREAD COUNT 512 BLOCK 1000 STREAMS chat-stream chat:{cats} 1763817000000-0 1763817000007-2
 
-A topic is in the read as long as somebody follows it from there. XREAD cannot tell a quiet stream from one that was
-trimmed or lost past the cursor, so the follower looks (redis/place.py) whenever that may have happened since the server
-answered last: after a full reply, after more than `SLOW` seconds, and at every stream once in `LOOK` seconds. Whoever
-may have lost something is sent back to reading pages, where it finds out what.
+A topic is in the read while it has readers that follow it. XREAD cannot tell a quiet stream from one that was trimmed
+or lost past the cursor. So the follower checks (redis/place.py) whenever that may have happened since the last reply:
+after a full reply, after more than `SLOW` seconds, and at every stream once in `CHECK` seconds. Readers that may have
+lost records go back to reading pages, where they find out which.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from redis.exceptions import RedisError, ResponseError
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Record
 from chatlab.brokers.redis.connections.link import Argument, Command, Link, body_of
-from chatlab.brokers.redis.place import Place, StreamState, why_overtaken
+from chatlab.brokers.redis.place import Position, StreamState, why_overtaken
 from chatlab.brokers.redis.queries import BACKOFF, PAGE, StreamQueries, is_before
 from chatlab.errors import LinkLost, SubscriptionLost
 from chatlab.retry import Retry
@@ -29,10 +29,10 @@ from chatlab.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-NOTHING = "chatlab:nothing"  # a stream nobody writes: waiting for it tells at once when the server goes away
-SLOW = 0.05  # seconds: in less, no stream is trimmed by more than a full reply
-LOOK = 2.0  # seconds between two looks at streams that bring nothing
-AT_ONCE = 256  # streams in one look
+NOTHING = "chatlab:nothing"  # a stream nobody writes: waiting for it shows at once when the server goes away
+SLOW = 0.05  # seconds: in less time, no stream is trimmed by more than a full reply
+CHECK = 2.0  # seconds between two checks of streams that bring nothing
+AT_ONCE = 256  # streams in one check
 
 # The last id of each stream, whether its record is kept or not; "0-0" where there is no such stream.
 NEWEST = """
@@ -54,27 +54,27 @@ Entry = tuple[bytes, list[bytes]]
 
 
 class FollowingReader(Protocol):
-    """A subscription, as the follower knows it."""
+    """A reader, as the follower sees it."""
 
     topic: str
-    place: Place
+    position: Position
 
-    def arrive(self, deliveries: Sequence[Record]) -> None:
-        """Take what the blocking read brought; its first records may have been in a page already."""
+    def arrive(self, records: Sequence[Record]) -> None:
+        """Take records from the blocking read; the first of them may already have been in a page."""
 
     def fall_behind(self) -> None:
-        """Read pages again: the blocking read brings nothing more."""
+        """Go back to pages: the blocking read delivers nothing more."""
 
     def end(self, error: Exception | None = None) -> None:
-        """Nothing more will come."""
+        """Close the reader, with an error if there is one."""
 
 
 @dataclass(slots=True)
 class FollowedStream:
-    """A topic in the blocking read: how far it has come, and who gets what it brings."""
+    """A topic in the blocking read: its cursor and its readers."""
 
-    cursor: Place
-    since: float  # on the loop's clock: the stream had what comes after the cursor then, or later
+    cursor: Position
+    since: float  # on the loop's clock: at this time or later, the stream still had what comes after the cursor
     checked: int = -1  # the slow reply up to which that was checked
     readers: set[FollowingReader] = field(default_factory=set)
 
@@ -82,9 +82,9 @@ class FollowedStream:
 class Follower:
     """Reads for all topics on one connection, woken when a topic joins.
 
-    `block`: seconds the read waits before it asks again. `full`: how many records in a reply may mean that others
-    before them were trimmed. `gather`: seconds the read under way is left alone after a topic has joined, so that
-    topics which join together cost one new read.
+    `block`: seconds the read waits before it is sent again. `full`: how many records in a reply may mean that earlier
+    ones were trimmed. `gather`: seconds to wait before interrupting the current read for a new topic, so that topics
+    that join together cost one new read.
     """
 
     def __init__(
@@ -95,42 +95,44 @@ class Follower:
         self._block = block
         self._full = full
         self._gather = gather
-        self._id = 0  # of our connection, as the server counts them
+        self._id = 0  # the server's id for our connection
         self._topics: dict[str, FollowedStream] = {}
-        self._joined = asyncio.Event()  # a topic that the read under way does not know of
+        self._joined = asyncio.Event()  # set while the current read lacks a topic
         self._tasks = Tasks(log)
         self._waker: asyncio.Task[None] | None = None
         self._replies = (0.0, 0.0)  # when the last two replies came
         self._slow = 0  # replies that came late
-        self._next_look = 0.0
-        self._retry = Retry(on=(LinkLost, ResponseError), backoff=BACKOFF, on_failure=self._waits)
+        self._next_check = 0.0
+        self._retry = Retry(on=(LinkLost, ResponseError), backoff=BACKOFF, on_failure=self._retry_later)
 
     @property
     def connected(self) -> bool:
-        """Whether the link was up when last used."""
+        """Return whether the link was up when last used."""
         return self._link.is_open and not self._tasks.fault
 
     async def start(self) -> None:
-        """Connect, and read from now on."""
+        """Connect and start reading."""
         await self._open()
         self._tasks.start(self._run(), name="redis follower", on_failure=self._fail)
 
     def add(self, reader: FollowingReader, *, since: float, regardless: bool) -> bool:
-        """Let a reader follow, unless the blocking read is ahead of it (and there is something in between).
+        """Add a reader unless the blocking read is ahead of it (or `regardless`); return whether it was added.
 
-        `since`: when, on the loop's clock, the stream was seen to have what comes after the reader's place.
+        `since`: when, on the loop's clock, the stream was known to have what comes after the reader's position.
         """
         topic = self._topics.get(reader.topic)
         if topic is None:
-            topic = self._topics[reader.topic] = FollowedStream(Place(reader.place.id, reader.place.count), since)
+            topic = self._topics[reader.topic] = FollowedStream(
+                Position(reader.position.id, reader.position.count), since
+            )
             self._wake()
-        elif not regardless and is_before(reader.place.id, topic.cursor.id):
+        elif not regardless and is_before(reader.position.id, topic.cursor.id):
             return False
         topic.readers.add(reader)
         return True
 
     def remove(self, reader: FollowingReader) -> None:
-        """Let a reader go; a topic without readers leaves with the next read."""
+        """Remove a reader; a topic without readers is not in the next read."""
         topic = self._topics.get(reader.topic)
         if topic is not None:
             topic.readers.discard(reader)
@@ -138,7 +140,7 @@ class Follower:
                 del self._topics[reader.topic]
 
     async def aclose(self) -> None:
-        """Stop."""
+        """Stop reading and close the connection."""
         await self._tasks.aclose()
         await self._link.close()
 
@@ -157,9 +159,9 @@ class Follower:
                     await self._read()
                     self._retry.reset()
 
-    def _waits(self, error: Exception, seconds: float) -> None:
+    def _retry_later(self, error: Exception, seconds: float) -> None:
         self._link.drop()
-        self._send_back(list(self._topics))  # everybody may be far behind: pages show whether something is gone
+        self._send_back(list(self._topics))  # any reader may be far behind: pages show whether records are gone
         log.warning("reading waits: %s", error)
 
     def _fail(self, error: Exception) -> None:
@@ -177,19 +179,19 @@ class Follower:
         command: Command = (b"XREAD", b"COUNT", PAGE, b"BLOCK", wait, b"STREAMS", *asked, *asked.values())
         reply = await self._link.call(*command, wait=self._block)
         now = asyncio.get_running_loop().time()
-        # The server answered the read before this one when the reply before that had come, or later.
+        # The server answered the previous read no earlier than when the reply before that one arrived.
         if now - self._replies[0] > SLOW:
             self._slow += 1
         self._replies = (self._replies[1], now)
         if reply:
             await self._take({str(name, "utf-8"): entries for name, entries in reply.items()}, asked, now)
-            await asyncio.sleep(0)  # what the readers write at the end of this turn need not wait for us
-        if now >= self._next_look:
-            self._next_look = now + LOOK
-            await self._look(asked)
+            await asyncio.sleep(0)  # let the readers write at the end of this turn
+        if now >= self._next_check:
+            self._next_check = now + CHECK
+            await self._check_idle(asked)
 
     def _is(self, name: str, asked: dict[str, str]) -> bool:
-        """Whether the topic is still followed from where it was asked for: all may have left, and others come."""
+        """Return whether the topic is still followed from the id that was read: its readers may have been replaced."""
         topic = self._topics.get(name)
         return topic is not None and topic.cursor.id == asked[name]
 
@@ -205,16 +207,16 @@ class Follower:
                 self._hand_out(self._topics[name], name, entries)
 
     def _hand_out(self, topic: FollowedStream, name: str, entries: list[Entry]) -> None:
-        deliveries = [Record(name, str(id, "ascii"), body_of(fields)) for id, fields in entries]
-        topic.cursor.advance(deliveries[-1].id, len(deliveries))
+        records = [Record(name, str(id, "ascii"), body_of(fields)) for id, fields in entries]
+        topic.cursor.advance(records[-1].id, len(records))
         for reader in tuple(topic.readers):
-            reader.arrive(deliveries)
+            reader.arrive(records)
 
     def _is_doubtful(self, topic: FollowedStream, entries: list[Entry], now: float) -> bool:
         return len(entries) >= self._full or (topic.checked < self._slow and now - topic.since > SLOW)
 
     async def _states(self, asked: dict[str, str]) -> dict[str, tuple[StreamState, bool]]:
-        """The state of each stream, and whether the record at its cursor is kept."""
+        """Return the state of each stream, and whether the record at its cursor is kept."""
         commands: list[Command] = []
         for name, cursor in asked.items():
             commands += [(b"XINFO", b"STREAM", name), (b"XRANGE", name, cursor, cursor, b"COUNT", 1)]
@@ -226,7 +228,7 @@ class Follower:
         return states
 
     def _passes(self, name: str, state: StreamState, kept: bool) -> bool:
-        """Whether what was read may be handed out; if not, the topic's readers are sent back to pages."""
+        """Return whether what was read may be handed out; if not, send the topic's readers back to pages."""
         topic = self._topics[name]
         if why_overtaken(topic.cursor, state, kept=kept):
             self._send_back([name])
@@ -236,10 +238,10 @@ class Follower:
             topic.cursor.count = state.count_at(topic.cursor.id)
         return True
 
-    # --- Streams that bring nothing ---
+    # --- Idle streams ---
 
-    async def _look(self, asked: dict[str, str]) -> None:
-        """Find the streams that have not come as far as their cursor: nothing written to them would ever arrive."""
+    async def _check_idle(self, asked: dict[str, str]) -> None:
+        """Find the streams whose newest id is before their cursor: nothing written to them would ever arrive."""
         names = [name for name in asked if name != NOTHING]
         for start in range(0, len(names), AT_ONCE):
             some = names[start : start + AT_ONCE]
@@ -254,25 +256,25 @@ class Follower:
             )
 
     def _send_back(self, names: Sequence[str]) -> None:
-        """Let the readers of these topics read pages."""
+        """Send the readers of these topics back to pages."""
         for topic in [self._topics.pop(name) for name in names if name in self._topics]:
             for reader in topic.readers:
                 reader.fall_behind()
 
-    # --- Waking the read under way ---
+    # --- Interrupting the current read ---
 
     def _wake(self) -> None:
-        """Make the read under way return, so that the next one includes the new topic."""
+        """Make the current read return, so that the next one includes the new topic."""
         self._joined.set()
         if self._waker is None or self._waker.done():
             self._waker = self._tasks.start(self._unblock(), name="redis follower's waker")
 
     async def _unblock(self) -> None:
         await asyncio.sleep(self._gather)
-        # Until the reader has taken note: the first call may come before it blocks.
+        # Repeat until the reader has noticed: the first call may come before it blocks.
         while self._joined.is_set() and self._link.is_open:
             try:
                 await self._queries.unblock(self._id)
             except (RedisError, OSError):
-                return  # then the reader will come back by itself
+                return  # the read then returns by itself
             await asyncio.sleep(0.001)

@@ -1,10 +1,10 @@
-"""Two connections for all the queues of an instance, however many it reads.
+"""Two connections for all the queues of an instance, no matter how many it reads.
 
     XREADGROUP GROUP subscribers INSTANCE COUNT 32 BLOCK 1000 STREAMS queue:{mail} queue:{jobs} > >
 
-A connection that waits in a blocking read serves every member of a group: each takes part while it wants records, and
-the read under way is woken when another joins or leaves. What does not wait (XAUTOCLAIM, XINFO, a member's own records)
-is asked on a link that all members share.
+One connection waits in a blocking read for every member of a group: each takes part while it wants records, and the
+current read is interrupted when a member joins or leaves. Commands that do not block (XAUTOCLAIM, XINFO, a member's own
+records) go over a link that all members share.
 
 Left out: what a member does with its records, and what it takes over from others (redis/groups.py).
 """
@@ -27,14 +27,14 @@ from chatlab.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-COUNT = 32  # records of one stream taken at once: from then on they are the member's, until they are done or taken over
-COUNT_IN_ALL = 256  # of all streams in one reply, as long as there are no more streams than that
+COUNT = 32  # records of one stream read at once: they then belong to the member until acknowledged or taken over
+COUNT_IN_ALL = 256  # records of all streams in one reply, unless there are more streams than that
 
 Entry = tuple[bytes, list[bytes]]
 
 
 class SharedLink:
-    """A connection on which many ask, one after the other. It opens when it is needed, and again after a loss."""
+    """A connection that many callers share, one at a time. It opens when needed, and reopens after a loss."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -69,35 +69,35 @@ class Waiter:
     entries: asyncio.Future[list[Entry]]
 
 
-class GroupReader:
+class SharedGroupReader:
     """The blocking read of all members that have the same group and the same name.
 
     `idle`: milliseconds after which a record that is put back may be taken over.
     """
 
     def __init__(self, link: Link, queries: StreamQueries, group: str, member: str, idle: int) -> None:
-        self.members = 0  # that use it
+        self.members = 0  # that use this reader
         self._link = link
         self._queries = queries
         self._group, self._member = group, member
         self._idle = idle
-        self._id = 0  # of our connection, as the server counts them
+        self._id = 0  # the server's id for our connection
         self._waiters: list[Waiter] = []
-        self._changed = asyncio.Event()  # the read under way does not know of all who want records, or of too many
+        self._changed = asyncio.Event()  # the current read lacks a waiting member, or includes one that has left
         self._tasks = Tasks(log)
         self._waker: asyncio.Task[None] | None = None
-        self._retry = Retry(on=LinkLost, backoff=BACKOFF, on_failure=self._waits)
+        self._retry = Retry(on=LinkLost, backoff=BACKOFF, on_failure=self._retry_later)
 
     def start(self) -> None:
-        """Read for whoever comes."""
+        """Start reading for the members."""
         self._tasks.start(self._run(), name=f"reader of group {self._group}", on_failure=self._fail)
 
     async def read(self, topic: str, wait: float) -> list[Entry]:
-        """Return new records of `topic`, none if none came in about `wait` seconds. Raises ResponseError, LinkLost."""
+        """Return new records of `topic`; empty after about `wait` seconds. Raises ResponseError, LinkLost."""
         if self._tasks.fault:
             raise LinkLost(f"reading for group {self._group} has failed: {self._tasks.fault}")
         loop = asyncio.get_running_loop()
-        # Whoever waits equally long stops waiting at one time: else each would end the read that all share.
+        # Members with equal waits share one deadline: else each would end the read that all share.
         until = (loop.time() // wait + 1) * wait + wait / 2
         waiter = Waiter(topic, until, loop.create_future())
         self._waiters.append(waiter)
@@ -105,11 +105,11 @@ class GroupReader:
         try:
             return await waiter.entries
         except asyncio.CancelledError:
-            self._wake()  # a record that came to the read under way would be nobody's
+            self._wake()  # otherwise a record returned by the current read would have no member
             raise
 
     async def aclose(self) -> None:
-        """Stop."""
+        """Stop reading and close the connection."""
         await self._tasks.aclose()
         self._refuse("closed")
         await self._link.close()
@@ -124,7 +124,7 @@ class GroupReader:
                     await self._read()
                     self._retry.reset()
 
-    def _waits(self, error: Exception, seconds: float) -> None:
+    def _retry_later(self, error: Exception, seconds: float) -> None:
         self._link.drop()
         log.warning("group %s waits: %s", self._group, error)
         self._refuse(str(error))
@@ -153,14 +153,14 @@ class GroupReader:
         block: tuple[Argument, ...] = (b"BLOCK", max(1, int(wait * 1000)))
         try:
             reply = await self._link.call(*self._command(topics, block), wait=wait)
-        except ResponseError:  # of one stream: the others are not to suffer
+        except ResponseError:  # it concerns one stream: read the others anyway
             await self._read_one_by_one(topics)
         else:
             await self._hand_out(reply)
         for waiter in self._waiters:
             if waiter.until <= loop.time() and not waiter.entries.done():
                 waiter.entries.set_result([])
-        await asyncio.sleep(0)  # whoever has done its work by then takes part in the next read
+        await asyncio.sleep(0)  # members that finish their work now take part in the next read
 
     def _command(self, topics: Sequence[str], block: tuple[Argument, ...] = ()) -> Command:
         count = max(1, min(COUNT, COUNT_IN_ALL // len(topics)))
@@ -178,7 +178,7 @@ class GroupReader:
                 await self._put_back(topic, entries)
 
     async def _read_one_by_one(self, topics: Sequence[str]) -> None:
-        """Read what is there. If a stream cannot be read, its waiting members get the error."""
+        """Read each stream without blocking. If a stream cannot be read, its waiting members get the error."""
         replies: list[Any] = []
         await self._link.pipeline([self._command([topic]) for topic in topics], replies)
         for topic, reply in zip(topics, replies, strict=True):
@@ -190,7 +190,7 @@ class GroupReader:
                     waiter.entries.set_exception(ResponseError(str(reply)))
 
     async def _put_back(self, topic: str, entries: Sequence[Entry]) -> None:
-        """Leave records to others at once: their member left while they were on their way."""
+        """Release records to other members at once: their member left while they were on their way."""
         free = (b"IDLE", self._idle, b"RETRYCOUNT", 0, b"JUSTID")
         ids = [identifier for identifier, _ in entries]
         try:
@@ -198,20 +198,20 @@ class GroupReader:
         except ResponseError as error:
             log.warning("%d records of %s wait to be taken over: %s", len(ids), topic, error)
 
-    # --- Waking the read under way ---
+    # --- Interrupting the current read ---
 
     def _wake(self) -> None:
-        """Make the read under way return, so that the next one includes whoever has come."""
+        """Make the current read return, so that the next one includes the new members."""
         self._changed.set()
         if self._waker is None or self._waker.done():
             self._waker = self._tasks.start(self._unblock(), name="group reader's waker")
 
     async def _unblock(self) -> None:
-        # Until the reader has taken note: the first call may come before it blocks.
+        # Repeat until the reader has noticed: the first call may come before it blocks.
         await asyncio.sleep(0)
         while self._changed.is_set() and self._link.is_open and self._id:
             try:
                 await self._queries.unblock(self._id)
             except (RedisError, OSError):
-                return  # then the read will come back by itself
+                return  # the read then returns by itself
             await asyncio.sleep(0.001)

@@ -1,11 +1,12 @@
-"""Consumer groups on Redis Streams: each record goes to one member, and comes again until somebody acknowledges it.
+"""Consumer groups on Redis Streams: each record goes to one member, and is redelivered until acknowledged.
 
 A record that its member has not acknowledged for `takeover_after` seconds goes to another (XAUTOCLAIM), so a member
-that dies loses nothing, and one that needs longer than that shares its work: at least once, not exactly once. A record
-that was tried `tries` times is poison: it is moved to the stream TOPIC:set-aside:GROUP, for a person to look at.
+that dies loses nothing, and a record that takes longer than that may be worked on twice: at least once, not exactly
+once. A record that was delivered `tries` times is poison: it is moved to the stream TOPIC:set-aside:GROUP (a
+dead-letter stream), for a person to look at.
 
-A restarted instance is a new member. The server keeps the old one's name, so the others remove it when it has been
-silent for `FORGET_AFTER` times `takeover_after` and nothing is left of its work.
+A restarted instance is a new member. The server keeps the old one's name; the others remove it once it has been silent
+for `FORGET_AFTER` times `takeover_after` and has no pending records.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from redis.exceptions import ResponseError
 from chatlab.brokers.inbox import Inbox
 from chatlab.brokers.port import BEGINNING, Record
 from chatlab.brokers.redis.connections.link import Command, body_of
-from chatlab.brokers.redis.group_reader import COUNT, Entry, GroupReader, SharedLink
+from chatlab.brokers.redis.group_reader import COUNT, Entry, SharedGroupReader, SharedLink
 from chatlab.brokers.redis.place import StreamState
 from chatlab.brokers.redis.publisher import Publisher
 from chatlab.brokers.redis.queries import BACKOFF, is_before
@@ -31,14 +32,14 @@ from chatlab.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-MAX_HELD = 1000  # records put back at once; a member takes no more before all it took is done
+MAX_HELD = 1000  # records put back at once; a member holds no more than this
 BLOCK = 1.0  # seconds
 SET_ASIDE_LENGTH = 10_000
-SET_ASIDE_SECONDS = 30 * 86_400  # since the last one: time for a person to look
+SET_ASIDE_SECONDS = 30 * 86_400  # after the last one: time for a person to look
 
 FORGET_AFTER = 10
 
-# One step, or a record that the member takes in between would be forgotten with it.
+# In one step: a record that the member takes in between would be lost with it.
 FORGET = """
 for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   local consumer = {}
@@ -51,15 +52,15 @@ end
 
 
 class GroupMember(Inbox):
-    """One member. It takes more only when all it took has been handed out.
+    """One member. It takes more records only when all it took have been handed out.
 
-    It has no connection of its own: `reader` waits for its new records, and `link` is for all that does not wait.
+    It shares its connections: `reader` waits for new records, and `link` is for commands that do not block.
     """
 
     def __init__(
         self,
         link: SharedLink,
-        reader: GroupReader,
+        reader: SharedGroupReader,
         publisher: Publisher,
         topic: str,
         group: str,
@@ -77,33 +78,34 @@ class GroupMember(Inbox):
         self._takeover_after = takeover_after
         self._tries = tries
         self._emptied = asyncio.Event()
-        self._own = BEGINNING  # how far what this member took in a former life has been read; ">" when all has
+        # up to where this member's pending records from an earlier run were read; ">" when all were
+        self._own = BEGINNING
         self._claim_from = BEGINNING
         self._next_claim = 0.0
-        self._next_look = time.monotonic() + FORGET_AFTER * takeover_after  # at who does not come back
+        self._next_forget = time.monotonic() + FORGET_AFTER * takeover_after  # when to look for dead consumers
         self._next_count = 0.0
-        self._reported = ""  # the records whose trimming has been logged
+        self._reported = ""  # the loss that was logged last
         self._tasks = Tasks(log)
-        self._retry = Retry(on=(LinkLost, ResponseError), backoff=BACKOFF, on_failure=self._waits)
+        self._retry = Retry(on=(LinkLost, ResponseError), backoff=BACKOFF, on_failure=self._retry_later)
 
     async def start(self) -> None:
-        """Create the group if it is missing: it then gets what is published from now on."""
+        """Create the group if it is missing, to get what is published from now on, and start."""
         await self._create_group("$")
         self._tasks.start(self._run(), name=f"member {self.member} of {self.group}", on_failure=self._fail)
 
     async def batch(self, limit: int = 512) -> Sequence[Record]:
-        """Wait for records, then return those that are here; empty once it is closed."""
+        """Wait for records, then return those that have arrived; empty once closed."""
         while not (here := self.take(limit)) and not self.closed:
             self._emptied.set()
             await self.changed()
         return here
 
-    async def ack(self, delivery: Record) -> None:
-        """The work is done: the record will not come again. Waits for the server, and for one that is away."""
-        await self._publisher.submit((b"XACK", self.topic, self.group, delivery.id), 0, repeatable=True)
+    async def ack(self, record: Record) -> None:
+        """Acknowledge a record. Waits for the server, also while it is away."""
+        await self._publisher.submit((b"XACK", self.topic, self.group, record.id), 0, repeatable=True)
 
     async def postpone(self) -> None:
-        """Put back what this member holds: free for others at once, and not counted as tried."""
+        """Return this member's records: other members may take them at once, and this delivery does not count."""
         self._waiting.clear()
         mine = (b"XPENDING", self.topic, self.group, b"-", b"+", MAX_HELD, self.member)
         held = [identifier for identifier, *_ in await self._publisher.submit(mine, 0, repeatable=True)]
@@ -111,10 +113,10 @@ class GroupMember(Inbox):
             free = (b"IDLE", int(self._takeover_after * 1000), b"RETRYCOUNT", 0, b"JUSTID")
             claim = (b"XCLAIM", self.topic, self.group, self.member, 0, *held, *free)
             await self._publisher.submit(claim, 0, repeatable=True)
-        self._own = BEGINNING  # what nobody else takes is read again
+        self._own = BEGINNING  # read again what no other member takes
 
     async def aclose(self) -> None:
-        """Leave. What was taken and not acknowledged is taken over by others, or by this member's next life."""
+        """Leave. Unacknowledged records are taken over by others, or read again when this member returns."""
         self.discard()
         await self._tasks.aclose()
         if self.on_close is not None:
@@ -134,8 +136,8 @@ class GroupMember(Inbox):
                 await self._take_some()
             self._retry.reset()
 
-    def _waits(self, error: Exception, seconds: float) -> None:
-        # A lost connection is all members': their reader logs it, once.
+    def _retry_later(self, error: Exception, seconds: float) -> None:
+        # A lost connection concerns all members: their reader logs it once.
         log.log(logging.DEBUG if isinstance(error, LinkLost) else logging.WARNING, "%s waits: %s", self.topic, error)
         self._emptied.set()
 
@@ -150,7 +152,7 @@ class GroupMember(Inbox):
                 raise
             log.error("%s is gone, with what group %s had not worked on; starting over", self.topic, self.group)
             self._own = BEGINNING
-            await self._create_group("0")  # all that is there now is new
+            await self._create_group("0")  # everything in the new stream is unread
             return
         self.put([Record(self.topic, str(i, "ascii"), body_of(fields)) for i, fields in entries])
 
@@ -158,11 +160,11 @@ class GroupMember(Inbox):
         try:
             await self._link.call("XGROUP", "CREATE", self.topic, self.group, start, "MKSTREAM")
         except ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):  # it exists: as well
+            if not str(error).startswith("BUSYGROUP"):  # BUSYGROUP: it exists already
                 raise BrokerError(str(error)) from error
 
     async def _report_trimmed(self) -> None:
-        """Log how many records were trimmed before the group came to them. Before Redis 7, nobody can say."""
+        """Log how many records were trimmed before the group read them. Redis before 7 does not count them."""
         if time.monotonic() < self._next_count:
             return
         self._next_count = time.monotonic() + BLOCK
@@ -170,14 +172,14 @@ class GroupMember(Inbox):
         await self._link.pipeline([(b"XINFO", b"STREAM", self.topic), (b"XINFO", b"GROUPS", self.topic)], replies)
         stream, groups = replies
         if isinstance(stream, Exception) or isinstance(groups, Exception):
-            return  # the stream is gone: reading will say so
+            return  # the stream is gone: reading it will fail with the reason
         lost = trimmed_unread(StreamState.parse(stream), groups, self.group)
         if lost and lost != self._reported:
             log.error("%s of %s were trimmed before group %s came to them", lost, self.topic, self.group)
         self._reported = lost
 
     async def _read(self) -> list[Entry]:
-        """New records; first, once, what this member took in a former life and did not acknowledge."""
+        """Return new records; on the first calls, this member's pending records from an earlier run."""
         await self._report_trimmed()
         if self._own == ">":
             wait = min(BLOCK, self._takeover_after / 4)
@@ -189,26 +191,26 @@ class GroupMember(Inbox):
         return await self._without_trimmed(entries)
 
     async def _take_over(self) -> list[Entry]:
-        """Records whose member has not acknowledged them in time, without the poison among them."""
+        """Return records that their member did not acknowledge in time; set poison aside."""
         if time.monotonic() < self._next_claim:
             return []
         idle = int(self._takeover_after * 1000)
-        await self._forget(idle * FORGET_AFTER)  # before, for what is claimed must be handed out
+        await self._forget(idle * FORGET_AFTER)  # first, because what is claimed must be handed out
         claim = (b"XAUTOCLAIM", self.topic, self.group, self.member, idle, self._claim_from, b"COUNT", COUNT)
         cursor, entries, *_ = await self._link.call(*claim)
         self._claim_from = str(cursor, "ascii")
-        if self._claim_from == BEGINNING:  # all were looked at
+        if self._claim_from == BEGINNING:  # a full round
             self._next_claim = time.monotonic() + self._takeover_after / 4
         return await self._without_poison(await self._without_trimmed(entries))
 
     async def _forget(self, silent: int) -> None:
-        """Remove members that have been silent for so many milliseconds and have nothing in hand."""
-        if time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + FORGET_AFTER * self._takeover_after
+        """Remove members that have been silent for that many milliseconds and have no pending records."""
+        if time.monotonic() >= self._next_forget:
+            self._next_forget = time.monotonic() + FORGET_AFTER * self._takeover_after
             await self._link.call(b"EVAL", FORGET, 1, self.topic, self.group, silent)
 
     async def _without_trimmed(self, entries: list[Any]) -> list[Entry]:
-        """Acknowledge what was trimmed before anybody did its work: there is nothing left to work on."""
+        """Acknowledge and leave out records that were trimmed before their work was done."""
         for identifier, fields in entries:
             if fields is None:
                 gone = str(identifier, "ascii")
@@ -244,9 +246,9 @@ class GroupMember(Inbox):
 
 
 def trimmed_unread(state: StreamState, groups: Sequence[dict[bytes, Any]], name: str) -> str:
-    """Return "7 records" if so many of a stream are gone that a group has not come to, by what XINFO GROUPS says.
+    """Return "7 records" if 7 records were trimmed before a group read them, according to XINFO GROUPS.
 
-    What a group that was made in the middle of a stream has read is not known before it reads: then "records, perhaps".
+    For a group created in the middle of a stream, the number is unknown until it reads: then "records, perhaps".
     """
     for group in groups:
         last, read = str(group[b"last-delivered-id"], "ascii"), group.get(b"entries-read")

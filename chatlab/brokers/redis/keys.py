@@ -1,11 +1,10 @@
-"""Every key that a chat writes to Redis: whose it is, what it holds, and when it ends.
+"""Every key that a chat writes to Redis: its owner, what it holds, and when it expires.
 
     kind_of("chat:{cats}").name      "rooms"
     kind_of("somebody:else")         None
 
-The table is what `chatlab doctor --redis` sorts the keys of a server by. A key that is missing here is a mistake.
-Left out: the keys of the article's own builds (article.py), which never end: that is one of their
-faults.
+`chatlab doctor --redis` sorts a server's keys by this table. A key that is missing here is a bug.
+Left out: the keys of the article's own builds (article.py), which never expire: that is one of their faults.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ AGE = "30 days after its last message (--max-age-days)"
 
 @dataclass(frozen=True, slots=True)
 class KeyKind:
-    """Some keys: a pattern for their names, the module that owns them, what they hold, and when each ends."""
+    """A kind of key: a pattern for the names, the module that owns them, what they hold, and when each expires."""
 
     name: str
     pattern: re.Pattern[str]
@@ -79,5 +78,5 @@ KINDS = (
 
 
 def kind_of(key: str) -> KeyKind | None:
-    """The first kind whose pattern is the whole key; None if it is not a chat's."""
+    """Return the first kind whose pattern matches the whole key; None if it is not a chat's."""
     return next((kind for kind in KINDS if kind.pattern.fullmatch(key)), None)

@@ -1,16 +1,16 @@
-"""A reader's place in a Redis stream, and the one rule that says whether the stream still has what comes after it.
+"""A reader's position in a Redis stream, and the one rule that says whether the stream still has what comes after it.
 
-A place is an id, which by itself cannot tell "nothing came after it" from "what came after it is gone": XRANGE and
-XREAD answer both with what is there. Records go when a stream is trimmed (by its writers or by hand), deleted, or lost
-with its server; a server that comes back without them, or with a clock that is behind, gives ids that a reader has long
-passed. XINFO STREAM knows enough to tell:
+A position is an id. An id alone cannot tell "nothing was added after it" from "what was added after it is gone":
+XRANGE and XREAD return what is there in both cases. Records disappear when a stream is trimmed (by its writers or by
+hand), when they are deleted, or when the server loses its data. A server that comes back without them, or with a slow
+clock, assigns ids that a reader has already passed. XINFO STREAM gives enough to tell the cases apart:
 
-    first ≤ place ≤ newest, and the record at the place is still there     nothing is missing
-    place < first                                                          trimmed, unless the counts say otherwise
-    newest < place                                                         the stream starts over, or has lost its end
-    the record at the place is gone, and nobody deleted it                 its end was lost, and it has grown again
+    first ≤ position ≤ newest, and its record is still there      nothing is missing
+    position < first                                              trimmed, unless the counts say otherwise
+    newest < position                                             the stream starts over, or has lost its end
+    the record at the position is gone, and was not deleted       the stream lost its end and has grown again
 
-Left out: asking (redis/queries.py) and what a reader does about it (redis/streams.py, redis/follower.py).
+Left out: asking (redis/queries.py) and what a reader does about a loss (redis/streams.py, redis/follower.py).
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from redis.exceptions import ResponseError
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING
 
-# Redis 6.2 does not count what a stream ever had. A reader that starts at an empty stream and finds this many records
+# Redis 6.2 does not count the records ever added. A reader that starts at an empty stream and finds this many records
 # may have been overtaken; with fewer, no stream of ours has been trimmed.
 UNCOUNTED = 512
 
 
 @dataclass(slots=True)
-class Place:
-    """The id of the last record a reader has, and how many records the stream ever had up to it (None: not known)."""
+class Position:
+    """The id of the last record a reader has, and how many records were ever added up to it (None: unknown)."""
 
     id: str
     count: int | None = None
 
     def advance(self, id: str, records: int) -> None:
-        """Move past that many records, of which `id` is the last."""
+        """Move past `records` records, the last of which is `id`."""
         self.id = id
         if self.count is not None:
             self.count += records
@@ -44,17 +44,17 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """What XINFO STREAM says of a stream; a stream that does not exist is empty and has never had a record."""
+    """What XINFO STREAM reports; a stream that does not exist counts as empty and never written."""
 
-    first: str | None = None  # of the records kept
-    newest: str = BEGINNING  # ever added: it may be gone
+    first: str | None = None  # id of the first record kept
+    newest: str = BEGINNING  # id last added; its record may be gone
     length: int = 0
     added: int | None = 0  # records ever added; None before Redis 7
     deleted: str | None = None  # the newest id that XDEL removed; None before Redis 7
 
     @classmethod
     def parse(cls, reply: Any) -> Self:
-        """Read a reply of XINFO STREAM (https://redis.io/commands/xinfo-stream/), as a map or as a flat list."""
+        """Parse a reply to XINFO STREAM (https://redis.io/commands/xinfo-stream/), as a map or as a flat list."""
         if isinstance(reply, ResponseError):
             if "no such key" in str(reply):
                 return cls()
@@ -72,36 +72,36 @@ class StreamState:
 
     @property
     def dropped(self) -> int | None:
-        """How many records the stream had that it does not keep; None if it does not count them."""
+        """Return how many records were added and are not kept; None if the server does not count them."""
         return None if self.added is None else self.added - self.length
 
     def count_at(self, id: str) -> int | None:
-        """How many records there were up to `id`, where that is certain: at the newest one, and before the first."""
+        """Return how many records were added up to `id`, where that is certain: at the newest, and before the first."""
         if id == self.newest:
             return self.added
         return self.dropped if id == BEGINNING else None
 
 
-def why_overtaken(place: Place, state: StreamState, *, kept: bool) -> str:
-    """Return why records after `place` may be gone, "" if none is.
+def why_overtaken(position: Position, state: StreamState, *, kept: bool) -> str:
+    """Return why records after `position` may be gone, "" if none are.
 
-    `kept`: whether the record at the place is in the stream. Ask for both after reading, so that what goes while a
-    reader reads is noticed too.
+    `kept`: whether the record at the position is in the stream. Query both after reading, so that records removed
+    during the read are noticed too.
     """
-    here, newest = parse_id(place.id), parse_id(state.newest)
+    here, newest = parse_id(position.id), parse_id(state.newest)
     if newest < here:
-        return f"it was at {place.id}, but the stream has got no further than {state.newest}: it starts over"
+        return f"it was at {position.id}, but the stream has got no further than {state.newest}: it starts over"
     if newest == here:
         return ""
     if state.first is None or here < parse_id(state.first):
-        return "" if _all_kept(place, state) else f"it was trimmed past its reader at {place.id}"
-    if kept or place.id == BEGINNING or (state.deleted is not None and parse_id(state.deleted) >= here):
+        return "" if _all_kept(position, state) else f"it was trimmed past its reader at {position.id}"
+    if kept or position.id == BEGINNING or (state.deleted is not None and parse_id(state.deleted) >= here):
         return ""
-    return f"the stream has lost the record at {place.id}, and perhaps others after it"
+    return f"the stream has lost the record at {position.id}, and perhaps others after it"
 
 
-def _all_kept(place: Place, state: StreamState) -> bool:
-    """Whether all that was added after a place is still there, although the record at the place is not."""
-    if place.count is None or state.added is None:
-        return place.id == BEGINNING and state.length < UNCOUNTED
-    return state.added - place.count <= state.length
+def _all_kept(position: Position, state: StreamState) -> bool:
+    """Return whether all records after a position are still there, although the one at the position is not."""
+    if position.count is None or state.added is None:
+        return position.id == BEGINNING and state.length < UNCOUNTED
+    return state.added - position.count <= state.length

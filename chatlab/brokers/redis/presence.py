@@ -1,9 +1,9 @@
-"""Presence on Redis: notes in keys that expire, so that nobody has to be told that an instance died.
+"""Presence on Redis: notes in keys that expire, so that a dead instance disappears without notice.
 
-    presence:{PLACE}          a set: who has announced anything here
+    presence:{PLACE}          a set of the owners of notes
     presence:{PLACE}:WHO      the note, with a time to live
 
-The set is cleaned whenever it is read, and expires with its last note.
+Reading the set removes owners whose note has expired; the set expires with its last note.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('PEXPIRE', KE
 return 1
 """
 
-# The notes' keys are in the slot of the set, by their braces, so a cluster can run this too.
+# The hash tag in braces puts the notes' keys into the slot of the set, so a cluster can run this too.
 PRESENT = """
 local notes = {}
 for _, who in ipairs(redis.call('SMEMBERS', KEYS[1])) do
@@ -28,7 +28,7 @@ end
 return notes
 """
 
-# Of a note whose first line the reader knows, that line alone: what has not changed costs next to nothing.
+# A note whose first line the reader knows is returned as that line alone: unchanged notes cost next to nothing.
 LOOK = """
 local known = {}
 for _, line in ipairs(ARGV) do known[line] = true end
@@ -54,31 +54,31 @@ return 1
 
 
 class Asks(Protocol):
-    """What presence needs of a broker on Redis."""
+    """What presence needs from a broker on Redis."""
 
     async def _ask(self, *command: Any) -> Any:
-        """Ask what may be asked twice, and wait for a server that is away."""
+        """Send a command that may be repeated; wait for a server that is away."""
 
 
 class RedisPresence:
-    """The calls of `HasPresence`, for a broker that can ask."""
+    """The calls of `HasPresence`, for a broker with `_ask`."""
 
     async def announce(self: Asks, place: str, who: str, note: str, seconds: float) -> None:
-        """Have a note stand for so many seconds."""
+        """Set `who`'s note at `place`; it expires after `seconds`."""
         key = f"presence:{{{place}}}"
         await self._ask(b"EVAL", ANNOUNCE, 2, key, f"{key}:{who}", int(seconds * 1000), note, who)
 
     async def renew(self: Asks, place: str, who: str, seconds: float) -> bool:
-        """Have a note stand for longer; False if it has expired."""
+        """Extend a note to `seconds` from now; return False if it has expired."""
         key = f"presence:{{{place}}}"
         return bool(await self._ask(b"EVAL", RENEW, 2, key, f"{key}:{who}", int(seconds * 1000), who))
 
     async def present(self: Asks, place: str) -> Sequence[str]:
-        """The notes that stand."""
+        """Return the notes that have not expired."""
         notes = await self._ask(b"EVAL", PRESENT, 1, f"presence:{{{place}}}")
         return [str(note, "utf-8", "replace") for note in notes]
 
     async def look(self: Asks, place: str, known: Collection[str]) -> Sequence[str]:
-        """As `present`, but of a note whose first line is known that line alone."""
+        """Like `present`, but return only the first line of a note if it is in `known`."""
         notes = await self._ask(b"EVAL", LOOK, 1, f"presence:{{{place}}}", *known)
         return [str(note, "utf-8", "replace") for note in notes]

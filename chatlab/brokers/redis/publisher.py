@@ -1,8 +1,8 @@
-"""The near end of publishing to Redis: publishes of one loop turn leave in one pipeline, and none is lost in silence.
+"""Publishing to Redis: all publishes of one loop turn leave in one pipeline, and none is lost silently.
 
-While a pipeline is under way the next one gathers, so batches grow with load and a lone message waits for nothing.
-When the connection breaks, what was not sent waits for the next one. What was sent but not answered is sent again if
-that can do no harm (`repeatable`), else it fails loudly: its outcome is unknown.
+The next pipeline fills while one is under way, so batches grow with load and a single message never waits. When the
+connection breaks, unsent commands wait for the next connection. A command that was sent but not answered is sent again
+if repeating is harmless (`repeatable`), else it fails: its outcome is unknown.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from chatlab.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-MAX_COMMANDS, MAX_BYTES = 1000, 1 << 20  # of one pipeline: a long one would delay its first replies
+MAX_COMMANDS, MAX_BYTES = 1000, 1 << 20  # in one pipeline: a longer one would delay its first replies
 CLOSED = "this broker is closed"
 T = TypeVar("T")
-NOT_EXECUTED = (NoScriptError, ReadOnlyError)  # the server refused because it restarted, or is a replica by now
+NOT_EXECUTED = (NoScriptError, ReadOnlyError)  # the server restarted, or has become a replica
 
 
 @dataclass(slots=True, eq=False)
 class Publication:
-    """A command, and the future that takes its reply, made into what its caller wants."""
+    """A command, and the future that gets its converted reply."""
 
     command: Command
     size: int
     convert: Callable[[Any], Any]
     repeatable: bool
-    deadline: float  # of the loop's clock
+    deadline: float  # on the loop's clock
     reply: asyncio.Future[Any]
-    sent: bool = False  # at least once: the server may have done it, whatever came of the reply
+    sent: bool = False  # at least once: the server may have executed it, even without a reply
 
 
 class Publisher:
     """Sends commands over one link, in the order they were submitted.
 
-    `prepare` is called on every new connection; it may return a command to end each pipeline with (see `durability`).
+    `prepare` is called on every new connection; it may return a command that ends each pipeline (see `durability`).
     """
 
     def __init__(self, link: Link, prepare: Callable[[Link], Awaitable[Command | None]], patience: float) -> None:
@@ -56,21 +56,22 @@ class Publisher:
         self._outbox: deque[Publication] = deque()
         self._filled = asyncio.Event()
         self._seal: Command | None = None
-        self._open_for_jobs = False  # started, and not closed
+        self._is_open = False  # started, and not closed
         self._tasks = Tasks(log)
-        self._retry = Retry(on=(LinkLost, RedisError, ChatlabError), backoff=BACKOFF, on_failure=self._waits)
-        self._unanswered: deque[Publication] = deque()  # by deadline; those that were answered leave from the front
-        self._alarm: asyncio.TimerHandle | None = None  # for the first deadline: a timer for each job would cost more
+        self._retry = Retry(on=(LinkLost, RedisError, ChatlabError), backoff=BACKOFF, on_failure=self._retry_later)
+        self._unanswered: deque[Publication] = deque()  # by deadline; answered ones are removed from the front
+        # for the first deadline: one timer per publication would cost more
+        self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def connected(self) -> bool:
-        """Whether the link was up when last used."""
+        """Return whether the link was up when last used."""
         return self._link.is_open and not self._tasks.fault
 
     async def start(self) -> None:
         """Connect, or raise LinkLost."""
         await self._open()
-        self._open_for_jobs = True
+        self._is_open = True
         self._tasks.start(self._run(), name="redis publisher", on_failure=self._fail_all)
 
     async def submit(self, command: Command, size: int, *, repeatable: bool = False) -> Any:
@@ -80,45 +81,47 @@ class Publisher:
     def begin(
         self, command: Command, size: int, convert: Callable[[Any], T], *, repeatable: bool = False
     ) -> asyncio.Future[T]:
-        """As `submit`, without waiting: the future gets what `convert` makes of the reply."""
+        """Like `submit`, without waiting: the future gets the reply converted by `convert`."""
         loop = asyncio.get_running_loop()
-        job = Publication(command, size, convert, repeatable, loop.time() + self._patience, loop.create_future())
-        if not self._open_for_jobs or self._tasks.fault:
+        publication = Publication(
+            command, size, convert, repeatable, loop.time() + self._patience, loop.create_future()
+        )
+        if not self._is_open or self._tasks.fault:
             fault = self._tasks.fault
-            fail(job, BrokerUnavailable(fault, outcome_unknown=False) if fault else BrokerClosed(CLOSED))
-            return job.reply
-        self._outbox.append(job)
+            fail(publication, BrokerUnavailable(fault, outcome_unknown=False) if fault else BrokerClosed(CLOSED))
+            return publication.reply
+        self._outbox.append(publication)
         self._filled.set()
         while self._unanswered and self._unanswered[0].reply.done():
             self._unanswered.popleft()
-        self._unanswered.append(job)
+        self._unanswered.append(publication)
         if self._alarm is None:
-            self._alarm = loop.call_at(job.deadline, self._give_up)
-        return job.reply
+            self._alarm = loop.call_at(publication.deadline, self._give_up)
+        return publication.reply
 
     async def aclose(self) -> None:
-        """Stop; what was not answered fails."""
-        self._open_for_jobs = False
+        """Stop; unanswered commands fail."""
+        self._is_open = False
         await self._tasks.aclose()
-        for job in self._outbox:
-            fail(job, BrokerUnavailable(CLOSED) if job.sent else BrokerClosed(CLOSED))
+        for publication in self._outbox:
+            fail(publication, BrokerUnavailable(CLOSED) if publication.sent else BrokerClosed(CLOSED))
         self._outbox.clear()
         if self._alarm is not None:
             self._alarm.cancel()
         await self._link.close()
 
     def _give_up(self) -> None:
-        """Fail the jobs whose time is over: those that were not sent will not be."""
+        """Fail publications past their deadline; unsent ones are never sent."""
         loop = asyncio.get_running_loop()
         self._alarm = None
         while self._unanswered:
-            job = self._unanswered[0]
-            if not job.reply.done() and job.deadline > loop.time():
-                self._alarm = loop.call_at(job.deadline, self._give_up)
+            publication = self._unanswered[0]
+            if not publication.reply.done() and publication.deadline > loop.time():
+                self._alarm = loop.call_at(publication.deadline, self._give_up)
                 return
-            did = "confirm" if job.sent else "take"
+            did = "confirm" if publication.sent else "take"
             reason = f"the broker did not {did} the message within {self._patience:g} s"
-            fail(job, BrokerUnavailable(reason, outcome_unknown=job.sent))
+            fail(publication, BrokerUnavailable(reason, outcome_unknown=publication.sent))
             self._unanswered.popleft()
 
     async def _open(self) -> None:
@@ -138,16 +141,16 @@ class Publisher:
                         log.info("publishing again")
                     await self._send_all()
 
-    def _waits(self, error: Exception, seconds: float) -> None:
+    def _retry_later(self, error: Exception, seconds: float) -> None:
         if isinstance(error, LinkLost):
             log.warning("publishing waits: %s", error)
-        else:  # the server cannot do what we are configured to promise: say so to whoever waits
+        else:  # the server cannot keep our configured promise: fail the waiting publishers
             log.error("publishing is refused: %s", error)
             self._fail_all(error)
 
     def _fail_all(self, error: Exception) -> None:
-        for job in self._outbox:
-            fail(job, error)
+        for publication in self._outbox:
+            fail(publication, error)
         self._outbox.clear()
 
     async def _send_all(self) -> None:
@@ -164,16 +167,16 @@ class Publisher:
         batch: list[Publication] = []
         size = 0
         while self._outbox and len(batch) < MAX_COMMANDS and size < MAX_BYTES:
-            job = self._outbox.popleft()
-            if not job.reply.done():  # its publisher has given up waiting: then it must not be sent either
-                job.sent = True
-                batch.append(job)
-                size += job.size
+            publication = self._outbox.popleft()
+            if not publication.reply.done():  # its publisher has given up: do not send it
+                publication.sent = True
+                batch.append(publication)
+                size += publication.size
         return batch
 
     async def _send(self, batch: list[Publication]) -> None:
         replies: list[Any] = []
-        commands = [job.command for job in batch]
+        commands = [publication.command for publication in batch]
         try:
             await self._link.pipeline(commands if self._seal is None else [*commands, self._seal], replies)
         except BaseException as error:
@@ -190,49 +193,49 @@ class Publisher:
             raise LinkLost("the server does not take writes now")
 
     def _settle(self, batch: list[Publication], replies: list[Any]) -> list[Publication]:
-        """Give each job its reply; return those that the server refused to look at."""
+        """Set each publication's reply; return those that the server did not execute."""
         refused = []
-        for job, reply in zip(batch, replies, strict=False):
+        for publication, reply in zip(batch, replies, strict=False):
             if isinstance(reply, NOT_EXECUTED):
-                refused.append(job)
+                refused.append(publication)
             elif isinstance(reply, Exception):
-                fail(job, reply)
-            elif not job.reply.done():
-                job.reply.set_result(job.convert(reply))
+                fail(publication, reply)
+            elif not publication.reply.done():
+                publication.reply.set_result(publication.convert(reply))
         return refused
 
     def _put_back(self, batch: list[Publication], reason: str) -> None:
-        """After a loss in the middle: what may be sent twice is, the rest fails."""
-        for job in batch:
-            if not job.repeatable:
-                fail(job, BrokerUnavailable(reason))
-        self._put_back_in_front([job for job in batch if job.repeatable])
+        """After a loss: requeue what may be sent twice, fail the rest."""
+        for publication in batch:
+            if not publication.repeatable:
+                fail(publication, BrokerUnavailable(reason))
+        self._put_back_in_front([publication for publication in batch if publication.repeatable])
 
-    def _put_back_in_front(self, jobs: list[Publication]) -> None:
-        self._outbox.extendleft(reversed(jobs))
-        if jobs:
+    def _put_back_in_front(self, publications: list[Publication]) -> None:
+        self._outbox.extendleft(reversed(publications))
+        if publications:
             self._filled.set()
 
 
 def as_it_is(reply: Any) -> Any:
-    """The reply itself."""
+    """Return the reply unchanged."""
     return reply
 
 
-def fail(job: Publication, error: Exception) -> None:
-    """End a job with an error of ours."""
-    if not job.reply.done():
-        job.reply.set_exception(error if isinstance(error, ChatlabError) else broker_error(error))
+def fail(publication: Publication, error: Exception) -> None:
+    """Fail a publication with one of chatlab's errors."""
+    if not publication.reply.done():
+        publication.reply.set_exception(error if isinstance(error, ChatlabError) else broker_error(error))
 
 
 def broker_error(error: Exception) -> BrokerError:
-    """A refusal for now (memory full, disk failing) is BrokerUnavailable; any other is an error in what was asked."""
+    """Return BrokerUnavailable for a temporary refusal (memory full, disk failing), else BrokerError."""
     temporary = isinstance(error, OutOfMemoryError) or str(error).startswith(("MISCONF", "NOREPLICAS", "BUSY"))
     return BrokerUnavailable(str(error), outcome_unknown=False) if temporary else BrokerError(str(error))
 
 
 def sealed(replies: list[Any]) -> list[Any]:
-    """The replies of a pipeline that ended with WAITAOF: worth nothing unless the disk has them."""
+    """Return the replies of a pipeline that ended with WAITAOF; each is an error if the disk does not have them."""
     *stored, synced = replies
     if isinstance(synced, Exception) or synced[0] < 1:
         not_synced = BrokerUnavailable(f"the server stored the message but did not sync it to disk: {synced}")

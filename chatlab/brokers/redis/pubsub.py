@@ -1,7 +1,8 @@
-"""Redis Pub/Sub: the shortest way from one process to many. Nothing is kept, so whoever is not there misses it.
+"""Redis Pub/Sub: the shortest way from one process to many. Nothing is kept: a reader that is
+not connected misses the message.
 
-A publish returns when the server has handed the message to those who listen, be that nobody. When the connection
-breaks, every subscription ends with `SubscriptionLost`, since nobody can say what came in between. Left out: patterns.
+A publish returns when the server has sent the message to its subscribers, even if there are none. When the connection
+breaks, every reader ends with `SubscriptionLost`, since there is no way to know what was missed. Left out: patterns.
 """
 
 from __future__ import annotations
@@ -26,25 +27,25 @@ from chatlab.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-SILENCE = 1.0  # seconds after which we ask whether the server is still there
+SILENCE = 1.0  # seconds of silence before a PING
 TIMEOUT = 3.0  # seconds a server may take to answer
 NOTHING_IS_KEPT = "Pub/Sub keeps no message, so a crash of the broker loses those on their way; redis:// (Streams) does"
 
 
 @dataclass(slots=True, eq=False)
 class Channel:
-    """A topic we listen to: who reads it, and whether the server has said yes."""
+    """A subscribed topic: its readers, and whether the server has confirmed the SUBSCRIBE."""
 
     confirmed: asyncio.Future[None]
-    asked: int = 0  # SUBSCRIBEs that have not been answered
-    readers: set[PubSubSubscription] = field(default_factory=set)
+    asked: int = 0  # SUBSCRIBEs not yet answered
+    readers: set[PubSubReader] = field(default_factory=set)
 
 
 class RedisPubSubBroker:
     """One connection publishes, another listens.
 
-    `patience`: seconds a publish waits for a server that is away. `topics`: some that will be used; whether their
-    channels may be is found out at the start.
+    `patience`: seconds a publish waits for a server that is away. `topics`: some that will be used; the rights
+    to their channels are checked at the start.
     """
 
     resumes = False
@@ -67,7 +68,7 @@ class RedisPubSubBroker:
 
     @property
     def connected(self) -> bool:
-        """Whether both connections are up."""
+        """Return whether both connections are up."""
         return self._publisher.connected and self._link.is_open and not self._tasks.fault
 
     async def start(self) -> None:
@@ -84,37 +85,37 @@ class RedisPubSubBroker:
         self._tasks.start(self._run(), name="redis pub/sub listener", on_failure=self._fail)
 
     async def publish(self, topic: str, body: bytes) -> str:
-        """Hand the message to those who listen now; there is no id. Raises BrokerUnavailable: it may have gone out."""
+        """Send a message to the current subscribers; there is no id. After BrokerUnavailable it may have been sent."""
         await self._publisher.submit((b"PUBLISH", topic, body), len(body))
         return ""
 
-    async def subscribe(self, topic: str) -> PubSubSubscription:
-        """Listen from now on, as soon as the server says so. Raises BrokerUnavailable."""
-        subscription = PubSubSubscription(self, topic)
+    async def subscribe(self, topic: str) -> PubSubReader:
+        """Subscribe; return once the server has confirmed it. Raises BrokerUnavailable."""
+        reader = PubSubReader(self, topic)
         try:
             async with asyncio.timeout(self._patience):
-                await self._add(subscription)
+                await self._add(reader)
         except TimeoutError:
             raise BrokerUnavailable(f"the broker did not let us listen within {self._patience:g} s") from None
-        return subscription
+        return reader
 
     async def crash_risk(self) -> str:
-        """What a crash costs, whatever the server's settings: nothing is kept."""
+        """Return what a crash may cost: nothing is kept, whatever the server's settings."""
         return NOTHING_IS_KEPT
 
     async def why_refused(self) -> str:
-        """Return "" if the server takes new connections and messages now, else why not."""
+        """Return "" if the server accepts new connections and messages now, else why not."""
         return await self._probe.why_refused()
 
     async def aclose(self) -> None:
-        """End every subscription and connection."""
+        """Close every reader and connection."""
         self._listening = False
-        self._opened.set()  # for those who wait to subscribe
+        self._opened.set()  # wake callers that wait to subscribe
         await self._tasks.aclose()
         for channel in self._channels.values():
             if not channel.confirmed.done():
                 channel.confirmed.set_exception(BrokerClosed("this broker is closed"))
-                channel.confirmed.exception()  # seen, even if nobody waits for it
+                channel.confirmed.exception()  # mark it retrieved, even if nobody waits for it
             for reader in channel.readers:
                 reader.discard()
         self._channels.clear()
@@ -128,34 +129,34 @@ class RedisPubSubBroker:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def remove(self, subscription: PubSubSubscription) -> None:
-        """Listen no more for this one; the last of its topic tells the server."""
-        channel = self._channels.get(subscription.topic)
-        if channel is None or subscription not in channel.readers:
+    async def remove(self, reader: PubSubReader) -> None:
+        """Remove a reader; the last one of its topic sends UNSUBSCRIBE."""
+        channel = self._channels.get(reader.topic)
+        if channel is None or reader not in channel.readers:
             return
-        channel.readers.remove(subscription)
+        channel.readers.remove(reader)
         if not channel.readers and self._link.is_open:
-            with contextlib.suppress(LinkLost):  # then nobody listens any more
-                await self._link.send(b"UNSUBSCRIBE", subscription.topic)
+            with contextlib.suppress(LinkLost):  # a lost connection has no subscriptions
+                await self._link.send(b"UNSUBSCRIBE", reader.topic)
 
-    async def _add(self, subscription: PubSubSubscription) -> None:
+    async def _add(self, reader: PubSubReader) -> None:
         if self._listening:
             await self._opened.wait()
         if not self._listening:
             raise BrokerClosed("this broker is closed")
         if self._tasks.fault:
             raise BrokerUnavailable(self._tasks.fault)
-        channel = self._channels.setdefault(subscription.topic, Channel(new_future()))
+        channel = self._channels.setdefault(reader.topic, Channel(new_future()))
         first = not channel.readers
-        channel.readers.add(subscription)
+        channel.readers.add(reader)
         try:
             if first:
                 channel.asked += 1
                 channel.confirmed = new_future()
-                await self._link.send(b"SUBSCRIBE", subscription.topic)
+                await self._link.send(b"SUBSCRIBE", reader.topic)
             await asyncio.shield(channel.confirmed)
         except BaseException:
-            await subscription.aclose()
+            await reader.aclose()
             raise
 
     async def _run(self) -> None:
@@ -177,7 +178,7 @@ class RedisPubSubBroker:
         self._lose(error)
 
     async def _listen(self) -> None:
-        """Hand out what comes; a server that is silent is asked whether it is there."""
+        """Hand out pushed messages; send a PING to a silent server."""
         silent = False
         while True:
             push = await self._link.receive(TIMEOUT if silent else SILENCE)
@@ -194,8 +195,8 @@ class RedisPubSubBroker:
 
     def _take(self, push: list[bytes] | bytes) -> None:
         if not isinstance(push, list) or (channel := self._channels.get(str(push[1], "utf-8"))) is None:
-            return  # the answer to a PING, or a message for readers who have left
-        if push[0] == b"message" and not channel.asked:  # else it was on its way when the readers of then had left
+            return  # the reply to a PING, or a message for readers that have left
+        if push[0] == b"message" and not channel.asked:  # else it was sent for readers that have left
             self._hand_out(channel, Record(str(push[1], "utf-8"), "", push[2]))
         elif push[0] == b"subscribe":
             channel.asked -= 1
@@ -204,43 +205,43 @@ class RedisPubSubBroker:
         elif push[0] == b"unsubscribe" and not channel.asked and not channel.readers:
             del self._channels[str(push[1], "utf-8")]
 
-    def _hand_out(self, channel: Channel, delivery: Record) -> None:
+    def _hand_out(self, channel: Channel, record: Record) -> None:
         for reader in list(channel.readers):
             if len(reader) >= self._max_waiting:
                 channel.readers.discard(reader)
-                reader.end(SubscriptionLost(f"the reader of {delivery.topic} fell {self._max_waiting} messages behind"))
+                reader.end(SubscriptionLost(f"the reader of {record.topic} fell {self._max_waiting} messages behind"))
             else:
-                reader.put([delivery])
+                reader.put([record])
 
     def _lose(self, error: Exception) -> None:
-        """What is published from now on is missed: say so to every reader."""
+        """End every reader: what is published from now on is missed."""
         channels, self._channels = self._channels, {}
         for channel in channels.values():
             if not channel.confirmed.done():
                 channel.confirmed.set_exception(BrokerUnavailable(str(error)))
-                channel.confirmed.exception()  # seen, even if whoever waited for it has left
+                channel.confirmed.exception()  # mark it retrieved, even if its waiter has left
             for reader in channel.readers:
                 reader.end(SubscriptionLost(f"messages may have been missed: {error}"))
 
 
-class PubSubSubscription(Inbox):
-    """A listener. One that falls `max_waiting` messages behind, or loses its connection, ends with an error."""
+class PubSubReader(Inbox):
+    """A reader of a channel. It ends with an error if it falls far behind or the connection breaks."""
 
     def __init__(self, broker: RedisPubSubBroker, topic: str) -> None:
         super().__init__(topic)
         self._broker = broker
 
     async def aclose(self) -> None:
-        """Stop listening."""
+        """Stop reading."""
         self.discard()
         await self._broker.remove(self)
 
 
 async def nothing_to_prepare(link: Link) -> Command | None:
-    """A connection that publishes needs no preparation."""
+    """Do nothing: a connection that publishes needs no preparation."""
     return None
 
 
 def new_future() -> asyncio.Future[None]:
-    """A promise on the running loop."""
+    """Return a future on the running loop."""
     return asyncio.get_running_loop().create_future()

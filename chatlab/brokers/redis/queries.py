@@ -1,8 +1,7 @@
-"""Questions to Redis about streams: asked on a small pool of connections, and again if a server is away.
+"""Queries about Redis streams: sent on a small pool of connections, and retried while the server is away.
 
-Each question may be asked twice without harm, so that a restart of the server costs nothing but time: at most
-`patience` seconds, then `BrokerUnavailable`. Left out: the commands that write (redis/publisher.py) and the read that
-waits (redis/follower.py).
+Each query may be repeated without harm, so a restart of the server costs only time: at most `patience` seconds, then
+`BrokerUnavailable`. Left out: the commands that write (redis/publisher.py) and the blocking read (redis/follower.py).
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Page, Record
 from chatlab.brokers.redis.connections import url as redis_url
 from chatlab.brokers.redis.connections.link import Argument, body_of, naming, why
-from chatlab.brokers.redis.place import Place, StreamState, why_overtaken
+from chatlab.brokers.redis.place import Position, StreamState, why_overtaken
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 from chatlab.retry import Backoff, Retry
 
 PAGE = 512  # entries in one read
-PAGE_OCTETS = 256 * 1024  # and in one page for a reader that is behind, its last entry aside
-# Entries after ARGV[1], at most ARGV[2], and none after their values make ARGV[3] octets: read a few at a time, so that
-# the server gathers little more than it returns. With them, whether there are more.
+PAGE_OCTETS = 256 * 1024  # and in one page for a reader that is behind, not counting its last entry
+# Return at most ARGV[2] entries after ARGV[1], stopping once their values reach ARGV[3] octets, and whether there are
+# more. They are read a few at a time, so that the server reads little more than it returns.
 READ_PAGE = """
 local page, octets, from, limit = {}, 0, '(' .. ARGV[1], tonumber(ARGV[2])
 while #page < limit do
@@ -44,8 +43,8 @@ while #page < limit do
 end
 return {page, #redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', 1)}
 """
-# From ARGV[1] back over at most ARGV[2] entries, not beyond ARGV[3], in a slice of some octets: the id of the last one
-# come to, and how many they were. Ids travel, bodies do not.
+# Walk back from ARGV[1] over at most ARGV[2] entries, not beyond ARGV[3], about 4 MiB at a time; return the id of the
+# last entry and their number. Ids travel, bodies do not.
 WALK_BACK = """
 local from, left, octets, seen = ARGV[1], tonumber(ARGV[2]), 0, 0
 local id = ''
@@ -69,19 +68,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Records that a reader can get no more: why, and the id after which it misses no further ones."""
+    """Records that a reader can no longer get: why, and the id to resume after."""
 
     reason: str
     resume: str
-    restarted: bool  # ids start over: none from before can be compared with those to come
+    restarted: bool  # ids start over: earlier ids cannot be compared with later ones
 
     def error(self, topic: str) -> SubscriptionLost:
-        """Return what a subscription ends with."""
+        """Return the error to end a reader with."""
         return SubscriptionLost(f"the stream {topic}: {self.reason}", resume=self.resume, restarted=self.restarted)
 
 
 class StreamQueries:
-    """A pool of connections to `url` for questions.
+    """A pool of connections to `url` for queries.
 
     `patience`: seconds to wait for a server that is away. `timeout`: seconds a server may take to answer.
     """
@@ -113,7 +112,7 @@ class StreamQueries:
 
     async def page(self, topic: str, after: str) -> list[Record]:
         """Return the next records after an id, at most PAGE."""
-        return [delivery(topic, *entry) for entry in await self.ask("XRANGE", topic, f"({after}", "+", "COUNT", PAGE)]
+        return [record_of(topic, *entry) for entry in await self.ask("XRANGE", topic, f"({after}", "+", "COUNT", PAGE)]
 
     async def bounded_page(self, topic: str, after: str, limit: int, octets: int) -> Page:
         """Return the next records after an id, bounded in number and octets."""
@@ -121,7 +120,7 @@ class StreamQueries:
         return Page([Record(topic, str(id, "ascii"), body_of(fields)) for id, fields in entries], bool(more))
 
     async def before_newest(self, topic: str, count: int, after: str) -> str | None:
-        """Return the id before the newest `count` records, or None if no more come after `after`."""
+        """Return the id just before the newest `count` records, or None if no more come after `after`."""
         if (await self.state(topic)).length <= count:
             return None
         at, left = "+", count + 1
@@ -134,26 +133,26 @@ class StreamQueries:
         return at[1:]
 
     async def state(self, topic: str) -> StreamState:
-        """Return what the server knows of a stream."""
+        """Return a stream's state."""
         return (await self._state_and_record(topic, BEGINNING))[0]
 
-    async def loss(self, topic: str, place: Place, known: str | None = None) -> tuple[Loss | None, StreamState]:
-        """Return what a reader at `place` has lost, if anything, and the stream's state that this was judged by.
+    async def loss(self, topic: str, position: Position, known: str | None = None) -> tuple[Loss | None, StreamState]:
+        """Return what a reader at `position` has lost, if anything, and the stream's state.
 
-        `known`: the id of a record the reader received; if it is still there, the stream lost its end and is not new.
+        `known`: the id of a record the reader received. If it is still there, the stream lost its end but is not new.
         """
-        state, kept = await self._state_and_record(topic, place.id)
-        reason = why_overtaken(place, state, kept=kept)
+        state, kept = await self._state_and_record(topic, position.id)
+        reason = why_overtaken(position, state, kept=kept)
         if not reason:
             return None, state
-        restarted = is_before(state.newest, place.id)
+        restarted = is_before(state.newest, position.id)
         if restarted:
             lost_its_end = known is None or state.dropped or (await self._state_and_record(topic, known))[1]
             resume = state.newest if lost_its_end else BEGINNING
-        elif state.first is None or is_before(place.id, state.first):
-            resume = BEGINNING  # all that is kept comes after the place
+        elif state.first is None or is_before(position.id, state.first):
+            resume = BEGINNING  # all that is kept comes after the position
         else:
-            before = await self.ask("XREVRANGE", topic, f"({place.id}", "-", "COUNT", 1)
+            before = await self.ask("XREVRANGE", topic, f"({position.id}", "-", "COUNT", 1)
             resume = str(before[0][0], "ascii") if before else BEGINNING
         return Loss(reason, resume, restarted), state
 
@@ -162,7 +161,7 @@ class StreamQueries:
         await self._client.client_unblock(client_id)
 
     def refuse(self) -> None:
-        """Raise BrokerClosed for every question from now on, also for one that waits for the server."""
+        """Raise BrokerClosed for every query from now on, also for one that waits for the server."""
         self._closed = True
 
     async def aclose(self) -> None:
@@ -172,7 +171,7 @@ class StreamQueries:
         await self._client.connection_pool.disconnect()
 
     async def _state_and_record(self, topic: str, id: str) -> tuple[StreamState, bool]:
-        """The stream's state, and whether the record `id` is in it, at one moment."""
+        """Return, from one transaction, the stream's state and whether the record `id` is in it."""
 
         async def ask() -> list[Any]:
             async with self._client.pipeline(transaction=True) as pipeline:
@@ -211,6 +210,6 @@ def is_before(one: str, other: str) -> bool:
     return parse_id(one) < parse_id(other)
 
 
-def delivery(topic: str, identifier: bytes, fields: dict[bytes, bytes]) -> Record:
-    """Return an entry, as redis-py gives it, as a delivery."""
+def record_of(topic: str, identifier: bytes, fields: dict[bytes, bytes]) -> Record:
+    """Return an entry, as redis-py returns it, as a record."""
     return Record(topic, str(identifier, "ascii"), fields.get(b"body", b""))

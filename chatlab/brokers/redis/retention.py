@@ -1,13 +1,13 @@
-"""How long Redis keeps what a broker writes: by records, by octets and by age, and no name for ever.
+"""How long Redis keeps what a broker writes: limits by records, octets and age, and an expiry for every key.
 
-    records   XADD … MAXLEN ~ N: at most a node (100 records) more than N
+    records   XADD … MAXLEN ~ N: at most one node (100 records) more than N
     octets    the same N, chosen from the mean size of the records that this broker publishes to the topic
     age       XADD … MINID ~, in place of MAXLEN, for one record in `CARE` seconds
-    a name    EXPIRE: renewed when its topic is published to, once in `CARE` seconds, and as long as anybody reads it
+    a name    EXPIRE: renewed by publishes, once in `CARE` seconds, and as long as the topic has readers
 
 Octets are an estimate. The mean follows the last records (about `MEMORY` of them), so a topic whose records grow or
-shrink holds more or less than `max_octets` for a while. In return nothing is asked of the server, and nothing is added
-to a publish but a few additions. A topic always keeps as many records as would fit if all were as large as one may be:
+shrink holds more or less than `max_octets` for a while. In return, no query is sent to the server, and a publish
+costs only a few additions more. A topic always keeps as many records as would fit if all had the largest size:
 a reader that finds fewer in one reply has not been overtaken (redis/follower.py relies on that).
 
 Left out: sending the commands (redis/streams.py).
@@ -24,13 +24,13 @@ from chatlab.brokers.redis.connections.link import Command
 DAY = 86_400.0
 CARE = 60.0  # seconds
 MEMORY = 64  # records
-OVERHEAD = 64  # octets that Redis needs for a record besides its body, about
-MAX_TOPICS = 100_000  # whose mean is remembered; a topic that was forgotten begins with its next record
+OVERHEAD = 64  # octets, about, that Redis needs for a record in addition to its body
+MAX_TOPICS = 100_000  # whose mean is remembered; a forgotten topic starts over with its next record
 
 
 @dataclass(slots=True)
 class Use:
-    """A topic that is published to: the mean size of its records, and when it is to be cared for again."""
+    """A topic that is published to: the mean size of its records, and when to trim by age and renew it next."""
 
     mean: float
     next_care: float = 0.0
@@ -57,11 +57,11 @@ class Retention:
 
     @property
     def renewal(self) -> float:
-        """Seconds between two renewals of the names that are read; 0 if no name expires."""
+        """Return the seconds between two renewals of the topics with readers; 0 if none expire."""
         return min(self._expire / 4, 3600.0)
 
     def limit(self, topic: str, size: int) -> tuple[bool, tuple[bytes, bytes, int]]:
-        """Return how the XADD of a record of `size` octets is to trim, and whether the name is to be renewed after it.
+        """Return whether to renew the topic now, and the trim arguments for the XADD of a record of `size` octets.
 
         "~" lets the server wait until a whole node can go, which makes it nearly free.
         """
@@ -80,13 +80,13 @@ class Retention:
         return use
 
     def _length(self, mean: float) -> int:
-        """How many records a topic may keep."""
+        """Return how many records a topic may keep."""
         return self._max_length if mean <= self._small else max(self.at_least, int(self._max_octets / mean))
 
     def _by_age(self) -> tuple[bytes, bytes, int]:
         return b"MINID", b"~", int((time.time() - self._max_age) * 1000)
 
     def renew(self, topic: str) -> Command | None:
-        """Return what gives a topic its time to live again."""
+        """Return the command that renews a topic's time to live; None if it does not expire."""
         seconds = self._max_age if topic in self._lasting else self._expire
         return (b"PEXPIRE", topic, int(seconds * 1000)) if seconds and self._expire else None

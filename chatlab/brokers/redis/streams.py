@@ -1,21 +1,22 @@
-"""Redis Streams (or Valkey's): records are kept, each reader has its own place in them, and a restart costs nothing.
+"""Redis Streams (or Valkey's): records are kept, each reader has its own position, and a restart loses nothing.
 
-A topic is one stream, a record one entry with the field `body`. The connections are of four kinds, so that none starves
-another: one for publishing (redis/publisher.py), one that waits in a blocking XREAD for all topics of this broker
-(redis/follower.py), a small pool for questions (redis/queries.py), and two for all groups (redis/group_reader.py). How
-many topics are read, and how many groups are joined, changes nothing about their number.
+A topic is one stream, a record one entry with the field `body`. There are four kinds of connections, so that none
+starves another: one for publishing (redis/publisher.py), one in a blocking XREAD for all topics of this broker
+(redis/follower.py), a small pool for queries (redis/queries.py), and two for all groups (redis/group_reader.py). Their
+number does not depend on how many topics are read or groups are joined.
 
-Topics of which there are many, and each seldom written (`APART`: one for each user), have a blocking read of their own:
-each read names all its topics, and those would make the others' messages slower.
+Topics that are many and seldom written (`APART`: one for each user) have a separate blocking read: each read names all
+its topics, and those would slow down the messages of the others.
 
-A subscription is a place in a stream. It reads pages by XRANGE until it has caught up with the blocking read, then
-follows that; should it fall behind, it goes back to pages. So history, a slow reader and a restarted server are one
-case, without a gap and without a repeat. On both ways the same rule (redis/place.py) notices when records it has not
-read are gone: then the subscription ends with `SubscriptionLost`, which says where a new one can go on.
+A reader is a position in a stream. It reads pages with XRANGE until it has caught up with the blocking read, then
+follows that; if it falls behind, it goes back to pages. So history, a slow reader and a restarted server are one
+case, without a gap and without a repeat. On both paths, the same rule (redis/place.py) detects when unread records are
+gone: the reader then ends with `SubscriptionLost`, which says where a new one can resume.
 
-What a confirmed publish survives is the server's setting. With `appendfsync everysec` a power cut costs up to a second;
-a mere kill of the process costs nothing as a rule, yet up to two seconds if the disk was busy syncing just then, for
-the server holds its writes back meanwhile. `durability="fsync"` waits for the disk each time, and loses neither way.
+What a confirmed publish survives depends on the server's settings. With `appendfsync everysec` a power cut costs up to
+a second. A kill of the process usually costs nothing, but up to two seconds if the disk was busy syncing at that
+moment, because the server holds back its writes meanwhile. `durability="fsync"` waits for the disk each time and loses
+nothing in either case.
 After a failover, what had not been replicated is gone. Left out: clusters (keys that belong together share a slot, but
 this talks to one server).
 """
@@ -36,24 +37,24 @@ from chatlab.brokers.redis.connections.link import Command, Link
 from chatlab.brokers.redis.connections.probe import Probe
 from chatlab.brokers.redis.connections.server import CrashRisk, examine, streams
 from chatlab.brokers.redis.follower import SLOW, Follower
-from chatlab.brokers.redis.group_reader import GroupReader, SharedLink
+from chatlab.brokers.redis.group_reader import SharedGroupReader, SharedLink
 from chatlab.brokers.redis.groups import GroupMember
-from chatlab.brokers.redis.place import Place
+from chatlab.brokers.redis.place import Position
 from chatlab.brokers.redis.presence import RedisPresence
 from chatlab.brokers.redis.publisher import Publisher, as_it_is
-from chatlab.brokers.redis.queries import PAGE, PAGE_OCTETS, Loss, StreamQueries, delivery, is_before
+from chatlab.brokers.redis.queries import PAGE, PAGE_OCTETS, Loss, StreamQueries, is_before, record_of
 from chatlab.brokers.redis.retention import DAY, Retention
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SetupError
 from chatlab.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-APART = "chat-users:"  # how topics begin that are read apart from the others
-GATHER = 0.02  # seconds after which a topic that joins those is in their read: many users come at once
-BLOCK = 1.0  # seconds a blocking read waits before it asks again: a server that hangs is noticed after BLOCK + TIMEOUT
+APART = "chat-users:"  # prefix of the topics that have a separate blocking read
+GATHER = 0.02  # seconds to gather topics that join that read: many users come at once
+BLOCK = 1.0  # seconds a blocking read waits before it is sent again: a hung server is noticed after BLOCK + TIMEOUT
 TIMEOUT = 3.0  # seconds a server may take to answer
 
-# One script, so that nothing comes between looking up the key and adding the record.
+# One script, so that looking up the key and adding the record are atomic.
 PUBLISH_ONCE = """
 local id = redis.call('GET', KEYS[2])
 if id then return id end
@@ -66,14 +67,14 @@ return id
 class RedisStreamsBroker(RedisPresence):
     """Keeps about `max_length` records and `max_octets` of each topic, and none longer than `max_age` seconds.
 
-    A topic that nobody has used for `expire` seconds is gone, with its groups and what waits for them; one of `lasting`
-    is kept until `max_age` after its last record. 0 means for ever. `max_record`: octets of the largest record, which
-    tells how many are always kept (redis/retention.py).
+    A topic unused for `expire` seconds is removed, with its groups and what waits for them; one in `lasting` is kept
+    until `max_age` after its last record. 0 means never. `max_record`: octets of the largest record, which determines
+    how many are always kept (redis/retention.py).
 
     `durability`: "server" takes the server's word; "fsync" confirms a publish when the record is on disk, or refuses to
-    start. `window`: seconds for which `publish_once` remembers a key. `patience`: seconds that a publish or a question
+    start. `window`: seconds for which `publish_once` remembers a key. `patience`: seconds that a publish or a query
     waits for a server that is away. `takeover_after`, `tries`: see `redis/groups.py`. `topics`: some that will be used;
-    whether their keys may be, and are streams, is found out at the start.
+    the rights to their keys, and their types, are checked at the start.
     """
 
     resumes = True
@@ -114,16 +115,16 @@ class RedisStreamsBroker(RedisPresence):
         rooms, users = Link(url, TIMEOUT, used_for="topics"), Link(url, TIMEOUT, used_for="users")
         self._follower = Follower(rooms, self._queries, block=BLOCK, full=self._full)
         self._apart = Follower(users, self._queries, block=BLOCK, full=self._full, gather=GATHER)
-        self._subscriptions: set[StreamSubscription] = set()
+        self._readers: set[StreamReader] = set()
         self._group_link = SharedLink(Link(url, TIMEOUT, used_for="groups"))
-        self._group_readers: dict[tuple[str, str], GroupReader] = {}
+        self._group_readers: dict[tuple[str, str], SharedGroupReader] = {}
         self._members: set[GroupMember] = set()
         self._tasks = Tasks(log)
         self._closed = False
 
     @property
     def connected(self) -> bool:
-        """Whether the connections are up: the one that publishes and the two that read."""
+        """Return whether the publishing connection and the two reading ones are up."""
         return not self._closed and self._publisher.connected and self._follower.connected and self._apart.connected
 
     async def start(self) -> None:
@@ -140,15 +141,15 @@ class RedisStreamsBroker(RedisPresence):
             raise
 
     async def publish(self, topic: str, body: bytes) -> str:
-        """Add one record; return its id when the server has it. Raises BrokerUnavailable: it may be stored or not."""
+        """Add one record; return its id once the server has it. After BrokerUnavailable it may or may not be stored."""
         return await self.begin_publish(topic, body)
 
     async def publish_once(self, topic: str, body: bytes, key: str) -> str:
-        """As `publish`; again with the same key within `window` seconds, it adds nothing and returns the first id."""
+        """Like `publish`; a repeat with the same key within `window` seconds adds nothing and returns the first id."""
         return await self.begin_publish(topic, body, key)
 
     def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
-        """Begin `publish`, or `publish_once` if there is a key. Cancelled before it was sent, it is not sent."""
+        """Enqueue a `publish`, or `publish_once` if there is a key. If cancelled before sending, it is not sent."""
         due, limit = self._retention.limit(topic, len(body))
         if key is None:
             command: Command = (b"XADD", topic, *limit, b"*", b"body", body)
@@ -163,8 +164,8 @@ class RedisStreamsBroker(RedisPresence):
             publishing.add_done_callback(lambda _: self._send_aside(self._retention.renew(topic)))
         return publishing
 
-    async def subscribe(self, topic: str, *, after: str | None = None) -> StreamSubscription:
-        """Read from now on, or what comes after the id `after`. Raises ValueError if that is no id, BrokerClosed.
+    async def subscribe(self, topic: str, *, after: str | None = None) -> StreamReader:
+        """Read from now on, or after the id `after`. Raises ValueError if that is not an id, BrokerClosed.
 
         If records after `after` are gone, the first batch raises SubscriptionLost.
         """
@@ -176,46 +177,46 @@ class RedisStreamsBroker(RedisPresence):
         self._send_aside(self._retention.renew(topic))
         after = state.newest if after is None else after
         follower = self._apart if topic.startswith(APART) else self._follower
-        subscription = StreamSubscription(self._queries, follower, topic, after, self._max_waiting, self._full)
-        subscription.place.count = state.count_at(after)
-        subscription.known = state.first
-        subscription.on_close = self._subscriptions.discard
-        self._subscriptions.add(subscription)
-        return subscription
+        reader = StreamReader(self._queries, follower, topic, after, self._max_waiting, self._full)
+        reader.position.count = state.count_at(after)
+        reader.known = state.first
+        reader.on_close = self._readers.discard
+        self._readers.add(reader)
+        return reader
 
     async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> list[Record]:
-        """The records kept after `after`, oldest first; with `limit` the newest so many."""
+        """Return the records kept after `after`, oldest first; with `limit`, only the newest `limit` of them."""
         parse_id(after)
         if limit is not None:
             newest = await self._ask("XREVRANGE", topic, "+", f"({after}", "COUNT", limit)
-            return [delivery(topic, *entry) for entry in reversed(newest or [])]
+            return [record_of(topic, *entry) for entry in reversed(newest or [])]
         records: list[Record] = []
         while page := await self._queries.page(topic, records[-1].id if records else after):
             records += page
         return records
 
     async def page(self, topic: str, *, after: str = BEGINNING, limit: int, octets: int) -> Page:
-        """The first records kept after `after`, bounded in number and octets."""
+        """Return the first records kept after `after`, bounded in number and octets."""
         parse_id(after)
         return await self._queries.bounded_page(topic, after, limit, octets)
 
     async def before_newest(self, topic: str, count: int, *, after: str = BEGINNING) -> str | None:
-        """The id after which the newest `count` records come; None if no more are kept after `after`."""
+        """Return the id just before the newest `count` records; None if no more are kept after `after`."""
         parse_id(after)
         return await self._queries.before_newest(topic, count, after)
 
     async def oldest(self, topic: str) -> str | None:
-        """The id of the first record still kept; None if there is none."""
+        """Return the id of the first record still kept; None if there is none."""
         return (await self._queries.state(topic)).first
 
     async def lost_after(self, topic: str, after: str) -> str | None:
-        """None if all that came after `after` is kept, else the id after which reading misses no more than is gone."""
+        """Return None if all records after `after` are kept, else the id to resume after."""
         parse_id(after)
-        loss, _ = await self._queries.loss(topic, Place(after))
+        loss, _ = await self._queries.loss(topic, Position(after))
         return None if loss is None else loss.resume
 
     def is_before(self, one: str, other: str) -> bool:
-        """Whether the id `one` comes before `other`."""
+        """Return whether the id `one` comes before `other`."""
         return is_before(one, other)
 
     async def create_group(self, topic: str, group: str) -> None:
@@ -228,7 +229,7 @@ class RedisStreamsBroker(RedisPresence):
         self._send_aside(self._retention.renew(topic))
 
     async def join(self, topic: str, group: str, member: str) -> GroupMember:
-        """Take a share of the work of `group`."""
+        """Join `group` as `member`."""
         self._require_open()
         joined = GroupMember(
             self._group_link,
@@ -241,7 +242,7 @@ class RedisStreamsBroker(RedisPresence):
             tries=self._tries,
         )
         joined.on_close = self._leave_group
-        self._members.add(joined)  # first: the broker may be closed while this one starts
+        self._members.add(joined)  # before it starts: the broker may be closed meanwhile
         try:
             await joined.start()
             self._require_open()
@@ -251,18 +252,18 @@ class RedisStreamsBroker(RedisPresence):
             raise
         return joined
 
-    def _group_reader(self, group: str, member: str) -> GroupReader:
-        """The blocking read of all members of this group that have this name: an instance has one name."""
+    def _group_reader(self, group: str, member: str) -> SharedGroupReader:
+        """Return the blocking read shared by all members with this group and name: an instance has one name."""
         reader = self._group_readers.get((group, member))
         if reader is None:
             link, idle = Link(self.url, TIMEOUT, used_for="group-reads"), int(self._takeover_after * 1000)
-            reader = self._group_readers[group, member] = GroupReader(link, self._queries, group, member, idle)
+            reader = self._group_readers[group, member] = SharedGroupReader(link, self._queries, group, member, idle)
             reader.start()
         reader.members += 1
         return reader
 
     async def _leave_group(self, member: GroupMember) -> None:
-        """The last one closes the connection."""
+        """Remove a member; the last one closes the connection."""
         self._members.discard(member)
         member.reader.members -= 1
         if not member.reader.members:
@@ -270,20 +271,20 @@ class RedisStreamsBroker(RedisPresence):
             await member.reader.aclose()
 
     async def crash_risk(self) -> str:
-        """Return "" if the server's settings let what is confirmed survive its crash, else what may be lost."""
+        """Return "" if, with the server's settings, a confirmed publish survives a crash, else what may be lost."""
         return await self._crash.now()
 
     async def why_refused(self) -> str:
-        """Return "" if the server takes new connections, reads and writes now, else why not."""
+        """Return "" if the server accepts new connections, reads and writes now, else why not."""
         return await self._probe.why_refused()
 
     async def aclose(self) -> None:
-        """End every subscription and connection."""
+        """Close every reader and connection."""
         self._closed = True
         self._queries.refuse()
         await self._tasks.aclose()
-        for subscription in list(self._subscriptions):
-            await subscription.aclose()
+        for reader in list(self._readers):
+            await reader.aclose()
         for member in list(self._members):
             await member.aclose()
         await self._group_link.close()
@@ -300,29 +301,29 @@ class RedisStreamsBroker(RedisPresence):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    # Inside
+    # --- Internal ---
 
     def _send_aside(self, command: Command | None) -> None:
-        """Send what nobody waits for: if it fails, it is sent again before long."""
+        """Send a command without waiting for it: if it fails, it is repeated before long anyway."""
         if command is not None:
             self._publisher.begin(command, 0, as_it_is, repeatable=True).add_done_callback(seen)
 
     async def _renew_what_is_read(self) -> None:
-        """Keep alive what has readers, however long nothing is published to it."""
+        """Keep topics with readers from expiring, however long nothing is published to them."""
         while True:
             await asyncio.sleep(self._retention.renewal)
-            readers: set[StreamSubscription | GroupMember] = {*self._subscriptions, *self._members}
+            readers: set[StreamReader | GroupMember] = {*self._readers, *self._members}
             for topic in {reader.topic for reader in readers}:
                 self._send_aside(self._retention.renew(topic))
 
     async def _prepare(self, link: Link) -> Command | None:
-        """Make a new publishing connection ready; return what each pipeline must end with."""
+        """Prepare a new publishing connection; return the command that each pipeline must end with."""
         self._script = str(await link.call("SCRIPT", "LOAD", PUBLISH_ONCE), "ascii")
         await self._crash.learn(link)
         return await wait_for_disk(link) if self._durability == "fsync" else None
 
     async def _ask(self, *command: Any) -> Any:
-        """Ask what may be asked twice, and wait for a server that is away."""
+        """Send a command that may be repeated; wait for a server that is away."""
         return await self._queries.ask(*command)
 
     def _require_open(self) -> None:
@@ -330,30 +331,30 @@ class RedisStreamsBroker(RedisPresence):
             raise BrokerClosed("this broker is closed")
 
 
-class StreamSubscription(ForwardingInbox):
-    """A place in a stream, and the two ways to read on from it: pages, and the blocking read once it has caught up.
+class StreamReader(ForwardingInbox):
+    """A position in a stream, and two ways to read on from it: pages, then the blocking read once it has caught up.
 
-    It outlives the server's restarts; it ends with SubscriptionLost once records that it has not read are gone.
+    It outlives restarts of the server. It ends with SubscriptionLost if unread records are gone.
     """
 
     def __init__(
         self, queries: StreamQueries, follower: Follower, topic: str, after: str, max_waiting: int, full: int = PAGE
     ) -> None:
         super().__init__(topic)
-        self.place = Place(after)  # of the last record that reached this inbox
-        self.known: str | None = None  # the id of a record that was there when it was last looked at
-        self.on_close: Callable[[StreamSubscription], None] = lambda subscription: None
+        self.position = Position(after)  # of the last record that reached this inbox
+        self.known: str | None = None  # the id of a record that was in the stream at the last check
+        self.on_close: Callable[[StreamReader], None] = lambda reader: None
         self._queries = queries
         self._follower = follower
         self._max_waiting = max_waiting
         self._full = full
         self._following = False
         self._caught_up = False
-        self._seen_whole = -SLOW  # on the loop's clock: the stream had all that comes after the place then, or later
-        self._page_came = -SLOW  # the last one, on the loop's clock
+        self._seen_whole = -SLOW  # on the loop's clock: the stream had all that comes after the position then, or later
+        self._page_came = -SLOW  # when the last one came, on the loop's clock
 
     async def batch(self, limit: int = 512) -> Sequence[Record]:
-        """Wait for records, then return those that are here; empty once it is closed. Raises SubscriptionLost."""
+        """Wait for records, then return those that have arrived; empty once closed. Raises SubscriptionLost."""
         while not (here := self.take(limit)) and not self.closed:
             if self._following or self._follow():
                 await self.changed()
@@ -362,19 +363,19 @@ class StreamSubscription(ForwardingInbox):
         return here
 
     def fall_behind(self) -> None:
-        """From now on, read pages again, beginning with a look at what is gone."""
+        """Go back to pages, and first check what is gone."""
         self._following = self._caught_up = False
         self._seen_whole = -SLOW
         self._changed.set()
 
-    def arrive(self, deliveries: Sequence[Record]) -> None:
-        """What the blocking read brought; its first records may have been in a page already."""
-        if not is_before(self.place.id, deliveries[0].id):
-            deliveries = [delivery for delivery in deliveries if is_before(self.place.id, delivery.id)]
-            if not deliveries:
+    def arrive(self, records: Sequence[Record]) -> None:
+        """Take records from the blocking read; the first of them may already have been in a page."""
+        if not is_before(self.position.id, records[0].id):
+            records = [record for record in records if is_before(self.position.id, record.id)]
+            if not records:
                 return
-        self._take_in(deliveries)
-        if len(self) > self._max_waiting:  # a slow reader: the stream is the better place to wait in
+        self._take_in(records)
+        if len(self) > self._max_waiting:  # a slow reader: let records wait in the stream instead
             self._follower.remove(self)
             self.fall_behind()
 
@@ -384,7 +385,7 @@ class StreamSubscription(ForwardingInbox):
         self._leave()
 
     def end(self, error: Exception | None = None) -> None:
-        """Nothing more will come."""
+        """Close the reader, with an error if there is one."""
         super().end(error)
         self._leave()
 
@@ -394,61 +395,61 @@ class StreamSubscription(ForwardingInbox):
         self.on_close(self)
 
     def _follow(self, *, regardless: bool = False) -> bool:
-        """Follow the blocking read, if this has caught up with it a moment ago."""
+        """Join the blocking read if this reader caught up with it a moment ago; return whether it did."""
         recent = asyncio.get_running_loop().time() - self._page_came < SLOW
         if self._caught_up and recent and not self.closed:
             self._following = self._follower.add(self, since=self._seen_whole, regardless=regardless)
         return self._following
 
-    def _take_in(self, deliveries: Sequence[Record]) -> None:
-        self.place.advance(deliveries[-1].id, len(deliveries))
-        self.known = self.known or deliveries[0].id
-        self.put(deliveries)
+    def _take_in(self, records: Sequence[Record]) -> None:
+        self.position.advance(records[-1].id, len(records))
+        self.known = self.known or records[0].id
+        self.put(records)
 
     async def _read_page(self) -> None:
         asked = asyncio.get_running_loop().time()
         try:
-            read = await self._queries.bounded_page(self.topic, self.place.id, PAGE, PAGE_OCTETS)
+            read = await self._queries.bounded_page(self.topic, self.position.id, PAGE, PAGE_OCTETS)
             page = read.records
-            # A full page means that a lot was written meanwhile: so much, perhaps, that what came first is gone.
+            # A full page means that a lot was written meanwhile, perhaps so much that earlier records were trimmed.
             doubtful = read.more or len(page) >= self._full or asked - self._seen_whole >= SLOW
             loss = await self._loss(page) if doubtful else None
         except BrokerClosed:
             self.end()
             return
         except BrokerUnavailable:
-            return  # the place is kept, and tried again
+            return  # try again from the same position
         if loss is not None and not self.closed:
             self.end(loss.error(self.topic))
         if not self.closed:
             self._seen_whole = asked
-            self._page_came = asyncio.get_running_loop().time()  # a slow answer is no reason to go on with pages
+            self._page_came = asyncio.get_running_loop().time()  # a slow reply is no reason to stay with pages
             self._take_page(read)
 
     def _take_page(self, page: Page) -> None:
         if page.records:
             self._take_in(page.records)
-        elif self._caught_up:  # the blocking read was ahead, but what it had more was deleted since
+        elif self._caught_up:  # the blocking read was ahead, but the records in between were deleted
             self._follow(regardless=True)
         self._caught_up = not page.more
 
     async def _loss(self, page: Sequence[Record]) -> Loss | None:
-        loss, state = await self._queries.loss(self.topic, self.place, self.known)
+        loss, state = await self._queries.loss(self.topic, self.position, self.known)
         if loss is None:
             self.known = state.first
-            if self.place.count is None and page and (added := state.count_at(page[-1].id)) is not None:
-                self.place.count = added - len(page)
+            if self.position.count is None and page and (added := state.count_at(page[-1].id)) is not None:
+                self.position.count = added - len(page)
         return loss
 
 
 async def wait_for_disk(link: Link) -> Command | None:
-    """What to end each pipeline with, so that its replies mean "on disk"; None where the server always syncs first.
+    """Return the command that makes the replies of a pipeline mean "on disk"; None if the server always syncs first.
 
-    Raises SetupError if this server cannot say so.
+    Raises SetupError if this server has no such command.
     """
     try:
         settings = await link.call("CONFIG", "GET", "*append*")
-    except ResponseError:  # a managed server may not let us look
+    except ResponseError:  # a managed server may refuse CONFIG
         settings = {}
     always = settings.get(b"appendonly") == b"yes" and settings.get(b"appendfsync") == b"always"
     if always and settings.get(b"no-appendfsync-on-rewrite") == b"no":  # else it does not sync during a rewrite
@@ -464,11 +465,11 @@ async def wait_for_disk(link: Link) -> Command | None:
 
 
 def seen(future: asyncio.Future[Any]) -> None:
-    """Take note of an error that nobody waits for."""
+    """Mark an error as retrieved."""
     if not future.cancelled():
         future.exception()
 
 
 def ascii_text(reply: bytes) -> str:
-    """An id as the server gives it."""
+    """Return an id as text."""
     return str(reply, "ascii")

@@ -18,7 +18,7 @@ def test_an_id_is_the_offset_counted_from_one() -> None:
     assert [offset(identifier(at)) for at in (0, 1, 41)] == [0, 1, 41]
 
 
-async def test_work_acknowledged_out_of_order_is_done_when_what_is_before_it_is(kafka_engine: Engine) -> None:
+async def test_records_acknowledged_out_of_order_are_committed_with_the_earlier_ones(kafka_engine: Engine) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url, takeover_after=1.5) as broker:
         member = await broker.join(name, "audit", "a")
@@ -31,7 +31,7 @@ async def test_work_acknowledged_out_of_order_is_done_when_what_is_before_it_is(
         assert await read(member, 2) == [second, third]  # the third again: the second was not done
 
 
-async def test_a_reader_that_trimming_overtakes_is_told(kafka_engine: Engine) -> None:
+async def test_a_reader_overtaken_by_trimming_ends_with_subscription_lost(kafka_engine: Engine) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url) as broker:
         ids = [await broker.publish(name, b"%d" % n) for n in range(10)]
@@ -41,9 +41,9 @@ async def test_a_reader_that_trimming_overtakes_is_told(kafka_engine: Engine) ->
         await admin.close()
         assert await broker.oldest(name) == ids[5]
         assert [each.id for each in await broker.history(name)] == ids[5:]
-        subscription = await broker.subscribe(name, after=ids[1])
+        reader = await broker.subscribe(name, after=ids[1])
         with pytest.raises(SubscriptionLost, match="trimmed past its reader"):
-            await read(subscription, 1)
+            await read(reader, 1)
         assert await bodies(await broker.subscribe(name, after=ids[4]), 5) == [b"5", b"6", b"7", b"8", b"9"]
 
 
@@ -60,13 +60,13 @@ async def test_a_broker_closed_while_it_looks_a_topic_up_says_that_it_is_closed(
 ) -> None:
     broker = KafkaBroker(kafka_engine.url)
     await broker.start()
-    look_up = broker._looked_up
+    look_up = broker._look_up
 
     async def close_meanwhile(name: str) -> object:
         found = await look_up(name)
         await broker.aclose()
         return found
 
-    monkeypatch.setattr(broker, "_looked_up", close_meanwhile)
+    monkeypatch.setattr(broker, "_look_up", close_meanwhile)
     with pytest.raises(BrokerClosed):
         await (broker.subscribe(topic()) if call == "subscribe" else broker.publish(topic(), b"x"))

@@ -54,42 +54,42 @@ async def delete_records(engine: Engine, name: str, before: int) -> None:
         await admin.delete_records({TopicPartition(escaped(name, 249), 0): RecordsToDelete(before_offset=before)})
 
 
-async def lost(subscription: Reader, seconds: float = 15) -> str:
+async def lost(reader: Reader, seconds: float = 15) -> str:
     """Why a subscription ended."""
     async with asyncio.timeout(seconds):
         with pytest.raises(SubscriptionLost) as caught:
-            while batch := await subscription.batch():
+            while batch := await reader.batch():
                 assert batch
     return str(caught.value)
 
 
 @every_way
-async def test_who_reads_a_topic_that_is_deleted_is_told_and_can_read_again(kafka_engine: Engine, begin: Begin) -> None:
+async def test_a_reader_of_a_deleted_topic_ends_and_can_subscribe_again(kafka_engine: Engine, begin: Begin) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url, takeover_after=1.5) as broker:
-        subscription = await begin(broker, name)
+        reader = await begin(broker, name)
         await broker.publish(name, b"before")
-        assert await bodies(subscription, 1) == [b"before"]
+        assert await bodies(reader, 1) == [b"before"]
         await delete_topic(kafka_engine, name)
-        await lost(subscription)
-        await subscription.aclose()
+        await lost(reader)
+        await reader.aclose()
         again = await begin(broker, name)
         await broker.publish(name, b"again")
         assert (await bodies(again, 1))[-1] == b"again"
 
 
 @every_way
-async def test_a_topic_that_was_made_again_and_has_grown_is_not_read_on_from_somewhere(
+async def test_a_recreated_topic_that_has_grown_is_not_read_from_an_old_offset(
     kafka_engine: Engine, begin: Begin
 ) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url, takeover_after=1.5) as broker, KafkaBroker(kafka_engine.url) as other:
-        subscription = await begin(broker, name)
+        reader = await begin(broker, name)
         ids = [await broker.publish(name, b"old %d" % n) for n in range(3)]
-        assert await bodies(subscription, 3) == [b"old 0", b"old 1", b"old 2"]
+        assert await bodies(reader, 3) == [b"old 0", b"old 1", b"old 2"]
         await delete_topic(kafka_engine, name)
         await publish_all(other, name, [b"new %d" % n for n in range(10)], at_once=1)
-        await lost(subscription)
+        await lost(reader)
         assert "made again" in await lost(await broker.subscribe(name, after=ids[2]))
         assert await broker.lost_after(name, ids[2]) == "0-0"
         assert len(await broker.history(name, after=ids[2])) == 10
@@ -98,21 +98,21 @@ async def test_a_topic_that_was_made_again_and_has_grown_is_not_read_on_from_som
         assert not broker.is_before(newest.id, ids[2])
 
 
-async def test_a_place_beyond_the_end_is_not_read_on_from_even_if_the_log_grows_past_it(kafka_engine: Engine) -> None:
+async def test_an_offset_beyond_the_end_raises_even_if_the_log_grows_past_it(kafka_engine: Engine) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url) as broker:
         ids = [await broker.publish(name, body) for body in (b"1", b"2")]
         assert await broker.lost_after(name, identifier(5)) == ids[1]
-        subscription = await broker.subscribe(name, after=identifier(5))
+        reader = await broker.subscribe(name, after=identifier(5))
         await publish_all(broker, name, [b"x"] * 10)
-        assert "ends at 2" in await lost(subscription)
+        assert "ends at 2" in await lost(reader)
         with pytest.raises(SubscriptionLost) as caught:
-            await subscription.batch()
+            await reader.batch()
         assert (caught.value.resume, caught.value.restarted) == (ids[1], True)
         assert await bodies(await broker.subscribe(name, after=identifier(1)), 10) == [b"x"] * 10
 
 
-async def test_a_place_before_the_beginning_is_told_when_the_subscription_begins(kafka_engine: Engine) -> None:
+async def test_an_offset_before_the_beginning_raises_when_reading_starts(kafka_engine: Engine) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url) as broker:
         ids = [await broker.publish(name, b"%d" % n) for n in range(10)]
@@ -124,7 +124,7 @@ async def test_a_place_before_the_beginning_is_told_when_the_subscription_begins
         assert await bodies(await broker.subscribe(name, after="0-0"), 5) == [b"5", b"6", b"7", b"8", b"9"]
 
 
-async def test_a_stalled_reader_that_retention_overtakes_is_told(kafka_engine: Engine) -> None:
+async def test_a_stalled_reader_overtaken_by_retention_ends_with_subscription_lost(kafka_engine: Engine) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url) as broker:
         stalled = await broker.subscribe(name)
@@ -134,11 +134,11 @@ async def test_a_stalled_reader_that_retention_overtakes_is_told(kafka_engine: E
         async with asyncio.timeout(15):
             with pytest.raises(SubscriptionLost, match="trimmed"):
                 while batch := await stalled.batch():
-                    got += [delivery.id for delivery in batch]
+                    got += [record.id for record in batch]
         assert got == ids[: len(got)]  # no hole before the end
 
 
-async def test_work_that_retention_deletes_before_it_is_done_is_told(kafka_engine: Engine) -> None:
+async def test_a_group_whose_work_was_deleted_by_retention_gets_subscription_lost(kafka_engine: Engine) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url, takeover_after=1.5) as broker:
         await (await broker.join(name, "audit", "a")).aclose()
@@ -148,7 +148,7 @@ async def test_work_that_retention_deletes_before_it_is_done_is_told(kafka_engin
         assert await bodies(await broker.join(name, "audit", "c"), 5) == [b"5", b"6", b"7", b"8", b"9"]
 
 
-async def test_a_group_goes_on_in_a_topic_that_was_made_again(kafka_engine: Engine) -> None:
+async def test_a_group_resumes_in_a_recreated_topic(kafka_engine: Engine) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url, takeover_after=1.5) as broker:
         member = await broker.join(name, "audit", "a")
@@ -170,16 +170,16 @@ async def test_an_engine_that_has_lost_its_data_is_noticed_by_its_readers(kafka_
     assert kafka_engine.folder is not None
     name = topic()
     async with KafkaBroker(kafka_engine.url) as broker:
-        subscription = await broker.subscribe(name)
+        reader = await broker.subscribe(name)
         ids = [await broker.publish(name, b"%d" % n) for n in range(3)]
-        assert await bodies(subscription, 3) == [b"0", b"1", b"2"]
+        assert await bodies(reader, 3) == [b"0", b"1", b"2"]
         kafka_engine.kill()
         shutil.rmtree(kafka_engine.folder / "data")
         kafka_engine._prepared = False  # it is to be formatted again
         await kafka_engine.restart()
         async with KafkaBroker(kafka_engine.url) as other:
             await publish_all(other, name, [b"new"] * 10)
-        await lost(subscription)
+        await lost(reader)
         assert "made again" in await lost(await broker.subscribe(name, after=ids[2]))
         again = await broker.subscribe(name)
         await broker.publish(name, b"again")
@@ -222,7 +222,7 @@ async def others() -> set[str]:
     return {str(task.get_coro()) for task in asyncio.all_tasks() - {asyncio.current_task()}}
 
 
-async def test_history_that_cannot_be_read_says_so(kafka_engine: Engine) -> None:
+async def test_history_that_cannot_be_read_raises_an_error(kafka_engine: Engine) -> None:
     name = topic()
     async with KafkaBroker(kafka_engine.url, patience=2) as broker:
         await publish_all(broker, name, [b"x"] * 10)
@@ -292,10 +292,10 @@ async def test_a_consumer_whose_fetching_has_failed_is_known(kafka_engine: Engin
     """The contract that `fetching_failed` rests on: aiokafka's consumers wait for a task that is private."""
     name = topic()
     async with KafkaBroker(kafka_engine.url) as broker:
-        subscription = await broker.subscribe(name)
-        consumer: AIOKafkaConsumer = subscription.consumer
+        reader = await broker.subscribe(name)
+        consumer: AIOKafkaConsumer = reader.consumer
         assert fetching_failed(consumer) is None
-        reading = asyncio.create_task(lost(subscription))
+        reading = asyncio.create_task(lost(reader))
         consumer._fetcher._get_actions_per_node = None  # the next turn fails
         await broker.publish(name, b"x")  # and this makes it turn
         await broker.publish(name, b"y")

@@ -12,7 +12,7 @@ from chatlab.errors import BrokerUnavailable
 from tests.support.broker_cases import bodies
 
 
-async def test_it_keeps_so_many_records_and_drops_the_oldest() -> None:
+async def test_a_topic_keeps_max_length_records_and_drops_the_oldest() -> None:
     broker = MemoryBroker(max_length=3, run=7)
     for n in range(5):
         await broker.publish("t", b"%d" % n)
@@ -38,15 +38,15 @@ async def test_a_body_is_kept_as_it_was_when_published() -> None:
     assert (await broker.history("t"))[0].body == b"hello"
 
 
-async def test_its_url_is_its_own_process_so_two_of_them_hear_nothing_of_each_other() -> None:
+async def test_two_memory_brokers_share_nothing() -> None:
     one, other = MemoryBroker(), MemoryBroker()
-    subscription = await other.subscribe("t")
+    reader = await other.subscribe("t")
     await one.publish("t", b"x")
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(subscription.batch(), 0.05)
+        await asyncio.wait_for(reader.batch(), 0.05)
 
 
-async def test_records_that_are_too_old_are_gone() -> None:
+async def test_records_older_than_max_age_are_dropped() -> None:
     async with MemoryBroker(max_age=0.2, expire=0, run=1) as broker:
         await broker.publish("t", b"old")
         async with asyncio.timeout(10):
@@ -57,7 +57,7 @@ async def test_records_that_are_too_old_are_gone() -> None:
                     await broker.publish("t", b"new")
 
 
-async def test_a_topic_that_nobody_uses_is_gone_and_its_ids_never_come_again() -> None:
+async def test_an_unused_topic_is_removed_and_its_ids_are_never_reused() -> None:
     async with MemoryBroker(expire=0.2, lasting=["public"], run=1) as broker:
         await broker.create_group("jobs", "work")
         for name in ("room", "room", "read", "jobs", "public"):
@@ -74,7 +74,7 @@ async def test_a_topic_that_nobody_uses_is_gone_and_its_ids_never_come_again() -
         assert await broker.lost_after("room", "1-1") == BEGINNING
 
 
-async def test_looking_for_what_does_not_exist_makes_nothing() -> None:
+async def test_reading_a_missing_topic_does_not_create_it() -> None:
     async with MemoryBroker() as broker:
         for number in range(100):
             name = f"made-up-{number}"
@@ -85,7 +85,7 @@ async def test_looking_for_what_does_not_exist_makes_nothing() -> None:
         assert not broker._topics
 
 
-async def test_a_topic_keeps_so_many_octets_and_the_newest_record_whatever_its_size() -> None:
+async def test_a_topic_keeps_topic_octets_and_always_its_newest_record() -> None:
     broker = MemoryBroker(topic_octets=10_000, run=7)
     for _ in range(100):
         await broker.publish("t", b"x" * 700)
@@ -95,7 +95,7 @@ async def test_a_topic_keeps_so_many_octets_and_the_newest_record_whatever_its_s
     assert [len(each.body) for each in await broker.history("t")] == [20_000]
 
 
-async def test_all_topics_together_keep_so_many_octets_and_the_largest_pay_for_it() -> None:
+async def test_all_topics_together_keep_max_octets_by_trimming_the_largest() -> None:
     broker = MemoryBroker(octets=1_000_000, run=7)
     await broker.publish("small", b"kept")
     for topic in range(50):
@@ -105,7 +105,7 @@ async def test_all_topics_together_keep_so_many_octets_and_the_largest_pay_for_i
     assert [each.body for each in await broker.history("small")] == [b"kept"]
 
 
-async def test_no_more_topics_than_that_and_none_that_somebody_needs_goes() -> None:
+async def test_topics_are_limited_and_topics_in_use_are_kept() -> None:
     broker = MemoryBroker(max_topics=10, run=7)
     reader = await broker.subscribe("read")
     await broker.create_group("queue", "g")
@@ -123,7 +123,7 @@ async def test_no_more_topics_than_that_and_none_that_somebody_needs_goes() -> N
     assert not refused.value.outcome_unknown
 
 
-async def test_no_more_keys_are_remembered_than_that() -> None:
+async def test_remembered_keys_are_limited() -> None:
     broker = MemoryBroker(max_keys=100)
     for topic in range(30):
         for n in range(150):
@@ -132,7 +132,7 @@ async def test_no_more_keys_are_remembered_than_that() -> None:
     assert await broker.publish_once("t0", b"x", "149") == (await broker.history("t0"))[-1].id
 
 
-async def test_what_waits_in_a_queue_is_bounded_in_octets() -> None:
+async def test_waiting_group_records_are_limited_in_octets() -> None:
     broker = MemoryBroker(topic_octets=10_000)
     await broker.create_group("t", "g")
     for _ in range(10):

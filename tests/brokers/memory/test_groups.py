@@ -12,7 +12,7 @@ from chatlab.errors import BrokerUnavailable
 from tests.support.broker_cases import bodies, read
 
 
-async def test_what_a_member_leaves_undone_comes_before_what_is_new() -> None:
+async def test_unacknowledged_records_of_a_member_come_before_new_ones() -> None:
     async with MemoryBroker() as broker:
         first, second = await broker.join("t", "g", "first"), await broker.join("t", "g", "second")
         assert isinstance(first, MemoryMember)
@@ -38,7 +38,7 @@ async def test_of_two_members_that_wait_one_gets_the_record() -> None:
 
 
 @pytest.mark.parametrize("how", ["member", "broker"])
-async def test_a_member_that_waits_is_let_go_when_it_or_its_broker_is_closed(how: str) -> None:
+async def test_a_waiting_member_returns_when_it_or_its_broker_is_closed(how: str) -> None:
     async with MemoryBroker() as broker:
         members = [await broker.join("t", "g", name) for name in "ab"]
         waiting = [asyncio.create_task(member.batch()) for member in members]
@@ -53,7 +53,7 @@ async def test_a_member_that_waits_is_let_go_when_it_or_its_broker_is_closed(how
             assert await members[0].batch() == []
 
 
-async def test_a_group_that_is_full_refuses_what_comes_and_loses_nothing_of_what_is_there() -> None:
+async def test_a_full_group_refuses_new_records_and_keeps_waiting_ones() -> None:
     async with MemoryBroker(max_length=3) as broker:
         member = await broker.join("t", "g", "m")
         for n in range(3):

@@ -20,7 +20,7 @@ async def test_a_pattern_reads_every_topic_that_matches(rabbitmq_engine: Engine)
             await broker.publish(name, name.encode())
         await broker.publish(f"{house}.end", b"end")
         assert await bodies(one_word, 2) == [f"{house}.방".encode(), b"end"]
-        read_from = [delivery.topic for delivery in await read(any_words, 4)]
+        read_from = [record.topic for record in await read(any_words, 4)]
         assert read_from == [f"{house}.방", f"{house}.방.sub", house, f"{house}.end"]
 
 
@@ -33,7 +33,7 @@ async def test_a_topic_that_would_be_a_pattern_or_is_too_long_is_refused(rabbitm
             await broker.subscribe(bad)
 
 
-async def test_a_record_nobody_can_handle_is_set_aside(rabbitmq_engine: Engine) -> None:
+async def test_a_record_that_always_fails_is_set_aside(rabbitmq_engine: Engine) -> None:
     name = topic("t").replace("-", ".")
     async with RabbitMQBroker(rabbitmq_engine.url, tries=3) as founder:
         await founder.join(name, "audit", "a")

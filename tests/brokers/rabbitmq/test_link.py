@@ -37,11 +37,11 @@ def vhost_of(vhost_url: str) -> str:
     return URL(vhost_url).path[1:]
 
 
-async def lost(subscription: Reader, seconds: float = 10) -> str:
+async def lost(reader: Reader, seconds: float = 10) -> str:
     """Why a subscription ended, which had nothing left to read."""
     async with asyncio.timeout(seconds):
         with pytest.raises(SubscriptionLost) as caught:
-            while batch := await subscription.batch():
+            while batch := await reader.batch():
                 assert batch
     return str(caught.value)
 
@@ -54,18 +54,18 @@ async def operator(vhost_url: str) -> AsyncIterator[aio_pika.abc.AbstractChannel
 
 
 @every_way
-async def test_who_reads_a_queue_that_is_deleted_is_told_and_can_read_again(
+async def test_a_reader_of_a_deleted_queue_ends_and_can_subscribe_again(
     vhost_url: str, rabbitmq_node: Node, begin: Begin
 ) -> None:
     name = topic()
     async with RabbitMQBroker(vhost_url) as broker:
-        subscription = await begin(broker, name)
+        reader = await begin(broker, name)
         bystander = await broker.subscribe("bystander")
         await rabbitmq_node.delete_queues(
             "audit" if begin is WAYS["member of a group"] else "amq.gen", vhost_of(vhost_url)
         )
-        assert "may have been missed" in await lost(subscription)
-        await subscription.aclose()
+        assert "may have been missed" in await lost(reader)
+        await reader.aclose()
         if begin is WAYS["member of a group"]:
             await broker.publish("bystander", b"not affected")
             assert await bodies(bystander, 1) == [b"not affected"]
@@ -81,26 +81,26 @@ async def test_an_exchange_that_is_deleted_ends_all_subscriptions_on_every_insta
 ) -> None:
     name = topic()
     async with RabbitMQBroker(vhost_url) as one, RabbitMQBroker(vhost_url) as other:
-        subscriptions = [await begin(one, name), await begin(other, name)]
+        readers = [await begin(one, name), await begin(other, name)]
         async with operator(vhost_url) as channel:
             await channel.exchange_delete(EXCHANGE)
-        for subscription in subscriptions:
-            await lost(subscription)
+        for reader in readers:
+            await lost(reader)
         await until(lambda: one.connected and other.connected, "both have found back")
         again = await begin(other, name)
         await one.publish(f"{name}.x" if begin is WAYS["reader of a pattern"] else name, b"again")
         assert await bodies(again, 1) == [b"again"]
 
 
-async def test_an_exchange_that_was_deleted_and_made_again_ends_subscriptions_as_well(vhost_url: str) -> None:
+async def test_a_recreated_exchange_ends_readers(vhost_url: str) -> None:
     name = topic()
     async with RabbitMQBroker(vhost_url) as broker, operator(vhost_url) as channel:
-        subscription = await broker.subscribe(name)
+        reader = await broker.subscribe(name)
         await channel.exchange_delete(EXCHANGE)
         await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
         with pytest.raises(BrokerUnavailable):  # confirmed, but no queue took it
             await broker.publish(name, b"nobody gets this")
-        await lost(subscription)
+        await lost(reader)
 
 
 async def test_work_for_a_group_whose_queue_was_deleted_is_not_confirmed(vhost_url: str, rabbitmq_node: Node) -> None:
@@ -140,11 +140,11 @@ async def test_a_channel_that_rabbitmq_closes_alone_ends_its_subscription(
         ),  # not half an hour, looked at once a minute
         RabbitMQBroker(vhost_url) as broker,
     ):
-        subscription = await begin(broker, name)
+        reader = await begin(broker, name)
         bystander = await broker.subscribe("bystander")
         await broker.publish(where, b"never acknowledged")  # nobody reads it
-        await until(lambda: subscription not in broker._subscriptions, "RabbitMQ has closed the channel")
-        assert "PRECONDITION" in (await lost(subscription)).upper()
+        await until(lambda: reader not in broker._readers, "RabbitMQ has closed the channel")
+        assert "PRECONDITION" in (await lost(reader)).upper()
         assert broker.connected
         await broker.publish("bystander", b"not affected")
         assert await bodies(bystander, 1) == [b"not affected"]
@@ -158,15 +158,15 @@ async def test_a_quiet_reader_owes_rabbitmq_nothing(
     monkeypatch.setattr(rabbitmq, "ACKNOWLEDGE", 0.05)
     name = topic()
     async with RabbitMQBroker(vhost_url) as broker:
-        subscription = await broker.subscribe(name)
+        reader = await broker.subscribe(name)
         await publish_all(broker, name, [b"1", b"2", b"3"])
-        assert await bodies(subscription, 3) == [b"1", b"2", b"3"]
+        assert await bodies(reader, 3) == [b"1", b"2", b"3"]
         async with asyncio.timeout(20):
             while any(await rabbitmq_node.unacknowledged(vhost_of(vhost_url))):
                 pass
 
 
-async def test_a_reader_that_stops_reading_is_told_that_it_lost_messages(vhost_url: str) -> None:
+async def test_a_reader_that_stops_reading_ends_when_messages_are_dropped(vhost_url: str) -> None:
     name, count = topic(), rabbitmq.PREFETCH + 200
     async with RabbitMQBroker(vhost_url, max_waiting=100) as broker:
         stalled, fast = await broker.subscribe(name), await broker.subscribe(name)
@@ -178,11 +178,11 @@ async def test_a_reader_that_stops_reading_is_told_that_it_lost_messages(vhost_u
         got: list[bytes] = []
         with pytest.raises(SubscriptionLost, match=r"dropped a message.*maxlen"):
             while batch := await stalled.batch():
-                got += [delivery.body for delivery in batch]
+                got += [record.body for record in batch]
         assert got == sent[: len(got)]  # all until the loss, in order
 
 
-async def test_a_message_that_expires_in_rabbitmq_is_not_lost_in_silence(vhost_url: str, rabbitmq_node: Node) -> None:
+async def test_a_message_that_expires_in_rabbitmq_ends_its_reader(vhost_url: str, rabbitmq_node: Node) -> None:
     name, count = topic(), rabbitmq.PREFETCH + 1
     async with RabbitMQBroker(vhost_url) as broker:
         stalled = await broker.subscribe(name)
@@ -198,10 +198,10 @@ async def test_a_virtual_host_that_is_deleted_ends_all_and_the_broker_comes_back
 ) -> None:
     name, vhost = topic(), vhost_of(vhost_url)
     async with RabbitMQBroker(vhost_url, patience=1) as broker:
-        subscriptions: Sequence[Reader] = [await begin(broker, name) for begin in WAYS.values()]
+        readers: Sequence[Reader] = [await begin(broker, name) for begin in WAYS.values()]
         await rabbitmq_node.delete_vhost(vhost)
-        for subscription in subscriptions:
-            await lost(subscription)
+        for reader in readers:
+            await lost(reader)
         assert not broker.connected
         with pytest.raises(BrokerUnavailable, match=r"publishing failed|did not take"):
             await broker.publish(name, b"x")
@@ -217,11 +217,11 @@ async def test_a_virtual_host_that_is_deleted_ends_all_and_the_broker_comes_back
 async def test_without_the_permission_to_write_the_broker_says_so(vhost_url: str, rabbitmq_node: Node) -> None:
     name, vhost = topic(), vhost_of(vhost_url)
     async with RabbitMQBroker(vhost_url, patience=1) as broker:
-        subscription = await broker.subscribe(name)
+        reader = await broker.subscribe(name)
         await rabbitmq_node.set_permissions(vhost, write="nothing")
         async with operator(vhost_url) as channel:  # permissions are looked up once per channel: close those there are
             await channel.exchange_delete(EXCHANGE)
-        await lost(subscription)
+        await lost(reader)
         await until(lambda: not broker.connected, "the broker has noticed")
         with pytest.raises(BrokerError):
             await broker.publish(name, b"x")
@@ -233,7 +233,7 @@ async def test_without_the_permission_to_write_the_broker_says_so(vhost_url: str
 async def test_under_a_memory_alarm_a_publish_says_what_is_known(vhost_url: str, rabbitmq_node: Node) -> None:
     name = topic()
     async with RabbitMQBroker(vhost_url, patience=2) as broker:
-        subscription = await broker.subscribe(name)
+        reader = await broker.subscribe(name)
         await rabbitmq_node.set_memory_high_watermark("{absolute, 1}")
         try:
             await until(lambda: not broker.connected, "the alarm shows")
@@ -243,7 +243,7 @@ async def test_under_a_memory_alarm_a_publish_says_what_is_known(vhost_url: str,
             await rabbitmq_node.set_memory_high_watermark("0.4")
         await until(lambda: broker.connected, "the alarm is over")
         await broker.publish(name, b"taken")
-        assert await bodies(subscription, 1) == [b"taken"]  # what was "not sent" never comes
+        assert await bodies(reader, 1) == [b"taken"]  # what was "not sent" never comes
 
 
 async def test_a_publish_that_outgrows_rabbitmq_closes_the_channel_and_the_next_one_works(
@@ -251,18 +251,18 @@ async def test_a_publish_that_outgrows_rabbitmq_closes_the_channel_and_the_next_
 ) -> None:
     name = topic()
     async with rabbitmq_node.settings(max_message_size=1000), RabbitMQBroker(vhost_url) as broker:
-        subscription = await broker.subscribe(name)
+        reader = await broker.subscribe(name)
         with pytest.raises(BrokerUnavailable, match=r"publishing failed|did not confirm"):
             await broker.publish(name, b"x" * 2000)
         await broker.publish(name, b"small")
-        assert await bodies(subscription, 1) == [b"small"]  # the reader did not notice
+        assert await bodies(reader, 1) == [b"small"]  # the reader did not notice
 
 
 async def test_a_frozen_server_is_reported_and_a_publish_does_not_hang(rabbitmq_engine: Engine, vhost_url: str) -> None:
     assert rabbitmq_engine.pid is not None
     name = topic()
     async with RabbitMQBroker(vhost_url, patience=0.5) as broker:
-        subscription = await broker.subscribe(name)
+        reader = await broker.subscribe(name)
         os.kill(rabbitmq_engine.pid, signal.SIGSTOP)
         try:
             with pytest.raises(BrokerUnavailable, match=r"did not confirm the message within 0\.5 s"):
@@ -271,7 +271,7 @@ async def test_a_frozen_server_is_reported_and_a_publish_does_not_hang(rabbitmq_
         finally:
             os.kill(rabbitmq_engine.pid, signal.SIGCONT)
         await until(lambda: broker.connected, "the server answers again")
-        assert await bodies(subscription, 1) == [b"x"]  # it was stored, and nothing is lost
+        assert await bodies(reader, 1) == [b"x"]  # it was stored, and nothing is lost
 
 
 async def test_a_record_keeps_its_id_when_another_member_is_handed_it(vhost_url: str, rabbitmq_node: Node) -> None:
@@ -291,7 +291,7 @@ async def test_a_record_keeps_its_id_when_another_member_is_handed_it(vhost_url:
         assert await read(third, 1) == [two]
 
 
-async def test_somebody_elses_record_has_an_id_too(vhost_url: str) -> None:
+async def test_a_message_of_another_publisher_gets_an_id(vhost_url: str) -> None:
     name = topic()
     async with RabbitMQBroker(vhost_url) as broker, operator(vhost_url) as channel:
         member = await broker.join(name, "audit", "a")
@@ -322,7 +322,7 @@ async def test_closing_ends_what_is_under_way_as_closed(vhost_url: str, rabbitmq
     outcomes = [each for each in outcomes if not (isinstance(each, BrokerUnavailable) and each.outcome_unknown)]
     assert all(not isinstance(each, BaseException) or isinstance(each, BrokerClosed) for each in outcomes), outcomes
     for task in reading:
-        assert all(delivery.body == b"x" for delivery in await task)
+        assert all(record.body == b"x" for record in await task)
     for call in (
         broker.publish(name, b"x"),
         broker.subscribe(name),
@@ -333,7 +333,9 @@ async def test_closing_ends_what_is_under_way_as_closed(vhost_url: str, rabbitmq
             await call
 
 
-async def test_what_waits_for_the_server_ends_when_the_broker_is_closed(vhost_url: str, rabbitmq_node: Node) -> None:
+async def test_calls_that_wait_for_the_server_end_when_the_broker_is_closed(
+    vhost_url: str, rabbitmq_node: Node
+) -> None:
     broker = RabbitMQBroker(vhost_url, patience=PATIENCE)
     await broker.start()
     await rabbitmq_node.delete_vhost(vhost_of(vhost_url))
@@ -353,7 +355,7 @@ async def test_a_crash_costs_what_readers_have_not_received(vhost_url: str) -> N
         assert "lost when RabbitMQ stops" in await broker.crash_risk()
 
 
-async def test_aiormq_tells_of_a_consumer_that_rabbitmq_ends(vhost_url: str) -> None:
+async def test_aiormq_reports_a_consumer_that_rabbitmq_cancels(vhost_url: str) -> None:
     """The contract that `on_cancel` rests on: aio_pika's plain channels keep it to themselves."""
     ended = asyncio.Event()
     async with operator(vhost_url) as channel, operator(vhost_url) as other:

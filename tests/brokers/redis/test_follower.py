@@ -34,7 +34,7 @@ async def blocked_in_xread(redis: Redis) -> int:
     return sum(client["cmd"] == "xread" for client in await redis.client_list())
 
 
-async def test_a_topic_that_joins_does_not_wait_for_the_blocking_read_under_way(redis_engine: Engine) -> None:
+async def test_a_new_topic_does_not_wait_for_the_current_blocking_read(redis_engine: Engine) -> None:
     async with RedisStreamsBroker(redis_engine.url) as broker:
         quiet = asyncio.create_task((await broker.subscribe(topic())).batch())
         slowest = 0.0
@@ -50,7 +50,7 @@ async def test_a_topic_that_joins_does_not_wait_for_the_blocking_read_under_way(
         quiet.cancel()
 
 
-async def test_blocking_reads_starve_nobody(redis_engine: Engine) -> None:
+async def test_blocking_reads_do_not_delay_other_commands(redis_engine: Engine) -> None:
     async with RedisStreamsBroker(redis_engine.url) as broker:
         names = [topic() for _ in range(30)]
         waiting = [asyncio.create_task((await broker.subscribe(name)).batch()) for name in names]
@@ -64,7 +64,7 @@ async def test_blocking_reads_starve_nobody(redis_engine: Engine) -> None:
             task.cancel()
 
 
-async def test_a_topic_whose_key_becomes_something_else_does_not_end_the_others(redis_engine: Engine) -> None:
+async def test_a_topic_whose_key_changes_its_type_does_not_end_other_topics(redis_engine: Engine) -> None:
     async with RedisStreamsBroker(redis_engine.url) as broker, Redis.from_url(redis_engine.url) as redis:
         bad, good = topic(), topic()
         spoilt, served = await broker.subscribe(bad), await broker.subscribe(good)
@@ -79,7 +79,7 @@ async def test_a_topic_whose_key_becomes_something_else_does_not_end_the_others(
         assert await following == [b"%d" % number for number in range(20)]
 
 
-async def test_a_busy_stream_is_not_looked_at_for_each_message(redis_engine: Engine) -> None:
+async def test_a_busy_stream_is_not_checked_for_each_message(redis_engine: Engine) -> None:
     async with RedisStreamsBroker(redis_engine.url) as broker, Redis.from_url(redis_engine.url) as redis:
         name = topic()
         following = asyncio.create_task(bodies(await broker.subscribe(name), 1000))

@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from chatlab.brokers.port import BEGINNING, Record
-from chatlab.brokers.redis.streams import RedisStreamsBroker, StreamSubscription
+from chatlab.brokers.redis.streams import RedisStreamsBroker, StreamReader
 from chatlab.errors import SubscriptionLost
 from chatlab.lab.engines.engine import Engine
 from chatlab.lab.wire.wire import Wire
@@ -20,7 +20,7 @@ KEEP = 1000
 
 
 class Scene:
-    """A stream, its reader behind a line that can be stalled, and somebody who writes to it and breaks it."""
+    """A stream, a reader on a connection that can be stalled, and a writer that also breaks the stream."""
 
     def __init__(self, wire: Wire, reader: RedisStreamsBroker, writer: RedisStreamsBroker, redis: Redis) -> None:
         self.wire, self.reader, self.writer, self.redis = wire, reader, writer, redis
@@ -33,7 +33,7 @@ class Scene:
         await self.redis.xadd(self.topic, {"body": body}, id=id)
 
     async def fail_over(self, *since: tuple[str, bytes]) -> None:
-        """Have the stream as a promoted replica has it that lacks the records after 1-8, and was written to `since`."""
+        """Make the stream that of a promoted replica: without the records after 1-8, and with those in `since`."""
         async with self.redis.pipeline(transaction=True) as promoted:
             promoted.delete(self.topic)
             for number in range(1, 9):
@@ -63,21 +63,21 @@ class Reading:
         self.lost: list[SubscriptionLost] = []
         self.came = asyncio.Event()
 
-    async def run(self, subscription: StreamSubscription) -> None:
+    async def run(self, reader: StreamReader) -> None:
         while True:
             try:
-                while batch := await subscription.batch():
+                while batch := await reader.batch():
                     self.take(batch)
                 return
             except SubscriptionLost as error:
                 self.lost.append(error)
                 self.came.set()
                 assert error.resume is not None
-                subscription = await self.scene.reader.subscribe(self.scene.topic, after=error.resume)
+                reader = await self.scene.reader.subscribe(self.scene.topic, after=error.resume)
 
     def take(self, batch: object) -> None:
         assert isinstance(batch, list | tuple)
-        self.got += [delivery.body for delivery in batch if isinstance(delivery, Record)]
+        self.got += [record.body for record in batch if isinstance(record, Record)]
         self.came.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -104,7 +104,7 @@ async def reading(scene: Scene, *, after: str | None = None) -> AsyncIterator[Re
         raise error
 
 
-async def test_a_stalled_live_reader_is_told_what_trimming_took(scene: Scene) -> None:
+async def test_a_stalled_live_reader_gets_subscription_lost_after_trimming(scene: Scene) -> None:
     async with reading(scene) as reader:
         scene.wire.stall()
         sent = [b"%d" % number for number in range(3 * KEEP)]
@@ -118,9 +118,9 @@ async def test_a_stalled_live_reader_is_told_what_trimming_took(scene: Scene) ->
         assert len(kept) >= KEEP
 
 
-async def test_a_reader_that_started_at_an_empty_stream_is_told_too(scene: Scene) -> None:
-    subscription = await scene.reader.subscribe(scene.topic)
-    waiting = asyncio.create_task(subscription.batch())
+async def test_a_reader_that_started_at_an_empty_stream_gets_subscription_lost_after_trimming(scene: Scene) -> None:
+    reader = await scene.reader.subscribe(scene.topic)
+    waiting = asyncio.create_task(reader.batch())
     await asyncio.sleep(0.1)  # it is in the blocking read by now, or else reads a page: both are to notice
     scene.wire.stall()
     await scene.publish(*(b"%d" % number for number in range(3 * KEEP)))
@@ -130,7 +130,9 @@ async def test_a_reader_that_started_at_an_empty_stream_is_told_too(scene: Scene
 
 
 @pytest.mark.parametrize("written", [5, 700])
-async def test_a_stalled_live_reader_is_told_when_somebody_else_trims(scene: Scene, written: int) -> None:
+async def test_a_stalled_live_reader_gets_subscription_lost_when_another_client_trims(
+    scene: Scene, written: int
+) -> None:
     async with reading(scene) as reader:
         scene.wire.stall()
         await scene.publish(*(b"%d" % number for number in range(written)))
@@ -142,7 +144,7 @@ async def test_a_stalled_live_reader_is_told_when_somebody_else_trims(scene: Sce
         assert len(reader.lost) == 1
 
 
-async def test_a_stalled_live_reader_is_told_when_the_whole_stream_is_emptied(scene: Scene) -> None:
+async def test_a_stalled_live_reader_gets_subscription_lost_when_the_stream_is_emptied(scene: Scene) -> None:
     async with reading(scene) as reader:
         scene.wire.stall()
         await scene.publish(b"never seen")
@@ -156,7 +158,7 @@ async def test_a_stalled_live_reader_is_told_when_the_whole_stream_is_emptied(sc
 
 
 @pytest.mark.parametrize("busy", [False, True])
-async def test_a_live_reader_is_told_when_the_stream_is_removed(scene: Scene, busy: bool) -> None:
+async def test_a_live_reader_gets_subscription_lost_when_the_stream_is_removed(scene: Scene, busy: bool) -> None:
     async with reading(scene) as reader:
         other = await scene.reader.subscribe(topic())  # the blocking read serves it as well
         noise = asyncio.create_task(make_noise(scene, other.topic) if busy else asyncio.sleep(0))
@@ -175,12 +177,12 @@ async def make_noise(scene: Scene, name: str) -> None:
         await scene.writer.publish(name, b"noise")
 
 
-async def read_all(subscription: StreamSubscription) -> None:
-    while await subscription.batch():
+async def read_all(reader: StreamReader) -> None:
+    while await reader.batch():
         pass
 
 
-async def test_a_stream_whose_clock_is_behind_does_not_leave_its_readers_deaf(scene: Scene) -> None:
+async def test_readers_notice_a_stream_whose_clock_went_back(scene: Scene) -> None:
     ahead = "9999999999999-0"  # as if the clock had been put back since
     subscription = await scene.reader.subscribe(scene.topic)
     reader = Reading(scene)
@@ -205,7 +207,9 @@ async def reader_of_ten(scene: Scene) -> tuple[Reading, asyncio.Task[None]]:
     return reader, task
 
 
-async def test_a_failover_that_lost_the_end_of_the_stream_is_told_and_repeats_nothing(scene: Scene) -> None:
+async def test_a_failover_that_lost_the_end_of_the_stream_raises_subscription_lost_and_repeats_nothing(
+    scene: Scene,
+) -> None:
     reader, task = await reader_of_ten(scene)
     await scene.fail_over()
     await reader.until(lambda: len(reader.lost) == 1)
@@ -216,7 +220,7 @@ async def test_a_failover_that_lost_the_end_of_the_stream_is_told_and_repeats_no
     task.cancel()
 
 
-async def test_a_failover_is_told_even_if_the_stream_has_grown_past_the_reader(scene: Scene) -> None:
+async def test_a_failover_raises_subscription_lost_although_the_stream_has_grown_past_the_reader(scene: Scene) -> None:
     reader, task = await reader_of_ten(scene)
     await asyncio.sleep(0.1)  # quiet, so that nothing shields the change
     await scene.fail_over(("2-0", b"later"))
@@ -228,10 +232,10 @@ async def test_a_failover_is_told_even_if_the_stream_has_grown_past_the_reader(s
 
 
 @pytest.mark.parametrize("path", ["pages", "live"])
-async def test_a_reader_that_does_not_read_for_a_while_is_told(scene: Scene, path: str) -> None:
-    subscription = await scene.reader.subscribe(scene.topic)
+async def test_a_reader_that_pauses_gets_subscription_lost_after_trimming(scene: Scene, path: str) -> None:
+    reader = await scene.reader.subscribe(scene.topic)
     if path == "live":
-        waiting = asyncio.create_task(subscription.batch())
+        waiting = asyncio.create_task(reader.batch())
         await asyncio.sleep(0.1)
         await scene.publish(b"first")
         await waiting
@@ -240,7 +244,7 @@ async def test_a_reader_that_does_not_read_for_a_while_is_told(scene: Scene, pat
     try:
         async with asyncio.timeout(20):
             while len(got) < 3 * KEEP:
-                got += [delivery.body for delivery in await subscription.batch()]
+                got += [record.body for record in await reader.batch()]
     except SubscriptionLost as error:
         assert error.resume is not None
     else:
@@ -251,9 +255,9 @@ async def test_a_reader_that_does_not_read_for_a_while_is_told(scene: Scene, pat
     "harmless",
     ["trimmed after it was read", "the newest deleted", "one in the middle deleted", "grown old", "nothing"],
 )
-async def test_nothing_is_told_where_nothing_is_missing(scene: Scene, harmless: str) -> None:
+async def test_no_subscription_lost_is_raised_if_no_record_is_missing(scene: Scene, harmless: str) -> None:
     async with reading(scene) as reader:
-        ids = [delivery.id for delivery in await scene.writer.history(scene.topic)]
+        ids = [record.id for record in await scene.writer.history(scene.topic)]
         await asyncio.sleep(0.1)  # quiet: the next message is looked at closely
         match harmless:
             case "trimmed after it was read":
@@ -274,21 +278,21 @@ async def test_nothing_is_told_where_nothing_is_missing(scene: Scene, harmless: 
 
 async def test_a_reader_far_from_its_server_follows_the_blocking_read_too(scene: Scene) -> None:
     scene.wire.delay(0.06)  # each way: a page takes longer than what counts as slow
-    subscription = await scene.reader.subscribe(scene.topic)
-    waiting = asyncio.create_task(subscription.batch())
+    reader = await scene.reader.subscribe(scene.topic)
+    waiting = asyncio.create_task(reader.batch())
     await until(lambda: scene.topic in scene.reader._follower._topics, "the topic is in the blocking read")
     await scene.publish(b"1")
-    assert [delivery.body for delivery in await waiting] == [b"1"]
+    assert [record.body for record in await waiting] == [b"1"]
 
 
-async def test_from_the_beginning_nothing_is_missing_however_much_was_trimmed_before(scene: Scene) -> None:
+async def test_reading_from_the_beginning_of_a_trimmed_stream_raises_nothing(scene: Scene) -> None:
     await scene.publish(*(b"%d" % number for number in range(2 * KEEP)))
     async with reading(scene, after=BEGINNING) as reader:
         assert reader.lost == []
         assert len(reader.got) >= KEEP
 
 
-async def test_a_place_that_is_gone_is_told_on_return(scene: Scene) -> None:
+async def test_resuming_after_a_trimmed_id_raises_subscription_lost(scene: Scene) -> None:
     async def lost(after: str) -> str | None:
         return await scene.reader.lost_after(scene.topic, after)
 
@@ -306,7 +310,7 @@ async def test_a_place_that_is_gone_is_told_on_return(scene: Scene) -> None:
     assert await lost("5-9") == BEGINNING
 
 
-async def test_a_reader_in_pages_and_a_live_one_are_both_told_by_one_loss(scene: Scene) -> None:
+async def test_one_loss_ends_both_a_paging_and_a_live_reader(scene: Scene) -> None:
     async with reading(scene) as live:
         behind = await scene.reader.subscribe(scene.topic)
         scene.wire.stall()

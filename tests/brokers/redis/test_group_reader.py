@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from chatlab.brokers.redis.connections.link import Argument, Command, Link
-from chatlab.brokers.redis.group_reader import COUNT, COUNT_IN_ALL, GroupReader, SharedLink
+from chatlab.brokers.redis.group_reader import COUNT, COUNT_IN_ALL, SharedGroupReader, SharedLink
 from chatlab.brokers.redis.queries import StreamQueries
 from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.lab.engines.engine import Engine
@@ -21,9 +21,9 @@ LONG = 30.0  # seconds that no test waits
 
 
 @asynccontextmanager
-async def reader_at(url: str) -> AsyncIterator[GroupReader]:
+async def reader_at(url: str) -> AsyncIterator[SharedGroupReader]:
     queries = StreamQueries(url, 5, 3)
-    reader = GroupReader(Link(url, 3), queries, "work", "me", 60_000)
+    reader = SharedGroupReader(Link(url, 3), queries, "work", "me", 60_000)
     reader.start()
     try:
         yield reader
@@ -44,7 +44,7 @@ async def is_blocked(redis: Redis, id: int) -> bool:
     return any(client["id"] == str(id) and "b" in client["flags"] for client in await redis.client_list())
 
 
-async def test_a_record_that_comes_for_a_member_that_has_left_is_put_back_for_others(redis_engine: Engine) -> None:
+async def test_a_record_read_for_a_member_that_has_left_is_released_to_others(redis_engine: Engine) -> None:
     async with (
         Redis.from_url(redis_engine.url) as redis,
         reader_at(redis_engine.url) as reader,
@@ -63,7 +63,7 @@ async def test_a_record_that_comes_for_a_member_that_has_left_is_put_back_for_ot
         assert await bodies(await broker.join(name, "work", "another"), 1, 5) == [b"1"]
 
 
-async def test_a_stream_without_the_group_is_told_to_its_member_alone(redis_engine: Engine) -> None:
+async def test_a_missing_group_is_an_error_for_its_member_only(redis_engine: Engine) -> None:
     async with Redis.from_url(redis_engine.url) as redis, reader_at(redis_engine.url) as reader:
         good, bad = await streams(redis, 2)
         reading = asyncio.create_task(reader.read(good, LONG))
@@ -75,7 +75,7 @@ async def test_a_stream_without_the_group_is_told_to_its_member_alone(redis_engi
         assert fields == [b"body", b"1"]
 
 
-async def test_a_read_ends_in_time_although_others_wait_longer(redis_engine: Engine) -> None:
+async def test_a_read_ends_at_its_deadline_although_other_members_wait_longer(redis_engine: Engine) -> None:
     async with Redis.from_url(redis_engine.url) as redis, reader_at(redis_engine.url) as reader:
         one, other = await streams(redis, 2)
         longer = asyncio.create_task(reader.read(one, LONG))
@@ -95,7 +95,7 @@ async def test_a_reply_holds_a_bounded_number_of_records_however_many_streams_ar
         assert sum(map(len, first)) <= COUNT_IN_ALL + COUNT  # the first of them may be read alone
 
 
-async def test_many_members_on_one_broker_work_while_their_link_is_lost_and_found(fresh_redis: Engine) -> None:
+async def test_many_members_on_one_broker_keep_working_when_their_link_reconnects(fresh_redis: Engine) -> None:
     async with RedisStreamsBroker(fresh_redis.url, takeover_after=60) as broker:
         names = [topic() for _ in range(20)]
         members = [await broker.join(name, "work", "me") for name in names]
@@ -120,7 +120,7 @@ async def test_a_shared_link_survives_a_call_that_was_cancelled(redis_engine: En
     await link.close()
 
 
-async def test_many_members_that_wait_end_the_read_that_they_share_together(redis_engine: Engine) -> None:
+async def test_many_waiting_members_share_one_deadline(redis_engine: Engine) -> None:
     async with Redis.from_url(redis_engine.url) as redis, reader_at(redis_engine.url) as reader:
         names = await streams(redis, 50)
 

@@ -14,7 +14,7 @@ from chatlab.lab.engines.engine import Engine
 from tests.support.broker_cases import bodies, publish_all, read, topic
 
 
-async def test_a_record_nobody_can_handle_is_set_aside(redis_engine: Engine) -> None:
+async def test_a_record_that_always_fails_is_set_aside(redis_engine: Engine) -> None:
     async with (
         RedisStreamsBroker(redis_engine.url, takeover_after=0.1, tries=3) as broker,
         Redis.from_url(redis_engine.url) as redis,
@@ -34,7 +34,7 @@ async def test_a_record_nobody_can_handle_is_set_aside(redis_engine: Engine) -> 
         assert (await redis.xpending(name, "audit"))["pending"] == 0
 
 
-async def test_a_member_that_comes_back_gets_what_it_had_not_acknowledged_at_once(redis_engine: Engine) -> None:
+async def test_a_returning_member_gets_its_unacknowledged_records_at_once(redis_engine: Engine) -> None:
     async with RedisStreamsBroker(redis_engine.url, takeover_after=60) as broker:
         name = topic()
         first_life = await broker.join(name, "audit", "a")
@@ -47,7 +47,7 @@ async def test_a_member_that_comes_back_gets_what_it_had_not_acknowledged_at_onc
         assert await bodies(second_life, 2) == [b"2", b"3"]
 
 
-async def test_a_group_whose_stream_was_deleted_is_made_again_and_the_log_says_so(
+async def test_a_group_whose_stream_was_deleted_is_recreated_and_logged(
     redis_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
@@ -64,7 +64,7 @@ async def test_a_group_whose_stream_was_deleted_is_made_again_and_the_log_says_s
         assert f"{name} is gone, with what group audit had not worked on" in caplog.text
 
 
-async def test_work_that_was_trimmed_before_it_was_done_is_let_go(redis_engine: Engine) -> None:
+async def test_records_trimmed_before_their_work_was_done_are_acknowledged(redis_engine: Engine) -> None:
     async with (
         RedisStreamsBroker(redis_engine.url, takeover_after=0.1) as broker,
         Redis.from_url(redis_engine.url) as redis,
@@ -83,7 +83,7 @@ async def test_work_that_was_trimmed_before_it_was_done_is_let_go(redis_engine: 
         assert (await redis.xpending(name, "audit"))["pending"] == 0
 
 
-async def test_the_log_says_how_many_records_were_trimmed_before_anybody_came_to_them(
+async def test_the_number_of_records_trimmed_unread_is_logged(
     redis_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with RedisStreamsBroker(redis_engine.url) as broker, Redis.from_url(redis_engine.url) as redis:
@@ -96,7 +96,7 @@ async def test_the_log_says_how_many_records_were_trimmed_before_anybody_came_to
         assert f"7 records of {name} were trimmed before group audit came to them" in caplog.text
 
 
-async def test_a_group_that_has_come_to_all_that_was_trimmed_has_lost_nothing(
+async def test_a_group_that_read_all_trimmed_records_has_lost_nothing(
     redis_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with RedisStreamsBroker(redis_engine.url) as broker, Redis.from_url(redis_engine.url) as redis:
@@ -139,7 +139,7 @@ async def test_a_member_holds_no_more_than_it_has_handed_out(redis_engine: Engin
         assert len(await read(busy, 200 - redis_group_reader.COUNT)) == 200 - redis_group_reader.COUNT
 
 
-async def test_a_member_that_does_not_come_back_is_forgotten_when_its_work_is_done_by_another(
+async def test_a_dead_member_is_removed_once_another_has_done_its_work(
     redis_engine: Engine,
 ) -> None:
     async with (

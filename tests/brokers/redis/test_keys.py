@@ -45,7 +45,7 @@ def test_private_messages_have_a_kind() -> None:
     assert kind.name == "private messages"
 
 
-def test_each_kind_says_who_owns_it_and_when_it_ends() -> None:
+def test_each_kind_of_key_has_an_owner_and_an_expiry() -> None:
     assert all(kind.owner and kind.holds and kind.end for kind in KINDS)
 
 

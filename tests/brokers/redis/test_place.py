@@ -6,7 +6,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from chatlab.brokers.port import BEGINNING
-from chatlab.brokers.redis.place import Place, StreamState, why_overtaken
+from chatlab.brokers.redis.place import Position, StreamState, why_overtaken
 
 MISSING = StreamState()
 
@@ -18,55 +18,55 @@ def state(
 
 
 @pytest.mark.parametrize(
-    ("place", "stream", "kept", "reason"),
+    ("position", "stream", "kept", "reason"),
     [
         # nothing is missing
-        (Place("5-0"), state("1-0", "5-0", 5, 5), True, ""),
-        (Place("5-0"), state("1-0", "9-0", 9, 9), True, ""),
-        (Place("5-0"), state("5-0", "9-0", 5, 9), True, ""),
-        (Place(BEGINNING), MISSING, False, ""),
-        (Place(BEGINNING, 0), state("1-0", "3-0", 3, 3), False, ""),
-        (Place("5-0"), state(None, "5-0", 0, 5), False, ""),  # all was trimmed, after it was read
-        (Place("5-0", 5), state("6-0", "9-0", 4, 9), False, ""),  # trimmed up to the place, as the counts show
-        (Place("5-0"), state("1-0", "9-0", 8, 9, "5-0"), False, ""),  # somebody deleted the record at the place
-        (Place("5-0"), state("1-0", "9-0", 7, 9, "7-0"), False, ""),
+        (Position("5-0"), state("1-0", "5-0", 5, 5), True, ""),
+        (Position("5-0"), state("1-0", "9-0", 9, 9), True, ""),
+        (Position("5-0"), state("5-0", "9-0", 5, 9), True, ""),
+        (Position(BEGINNING), MISSING, False, ""),
+        (Position(BEGINNING, 0), state("1-0", "3-0", 3, 3), False, ""),
+        (Position("5-0"), state(None, "5-0", 0, 5), False, ""),  # all was trimmed, after it was read
+        (Position("5-0", 5), state("6-0", "9-0", 4, 9), False, ""),  # trimmed up to the position, as the counts show
+        (Position("5-0"), state("1-0", "9-0", 8, 9, "5-0"), False, ""),  # the record at the position was deleted
+        (Position("5-0"), state("1-0", "9-0", 7, 9, "7-0"), False, ""),
         # trimmed
-        (Place("5-0"), state("7-0", "9-0", 3, 9), False, "trimmed past its reader at 5-0"),
-        (Place("5-0", 5), state("7-0", "9-0", 3, 9), False, "trimmed past its reader at 5-0"),
-        (Place("5-0"), state(None, "9-0", 0, 9), False, "trimmed past its reader at 5-0"),
-        (Place(BEGINNING, 0), state("2001-0", "3000-0", 1000, 3000), False, "trimmed past its reader"),
-        (Place(BEGINNING, 0), state(None, "3-0", 0, 3), False, "trimmed past its reader"),
+        (Position("5-0"), state("7-0", "9-0", 3, 9), False, "trimmed past its reader at 5-0"),
+        (Position("5-0", 5), state("7-0", "9-0", 3, 9), False, "trimmed past its reader at 5-0"),
+        (Position("5-0"), state(None, "9-0", 0, 9), False, "trimmed past its reader at 5-0"),
+        (Position(BEGINNING, 0), state("2001-0", "3000-0", 1000, 3000), False, "trimmed past its reader"),
+        (Position(BEGINNING, 0), state(None, "3-0", 0, 3), False, "trimmed past its reader"),
         # the stream was lost: removed, emptied, or it counts from an earlier id again
-        (Place("5-0"), MISSING, False, "starts over"),
-        (Place("5-0", 5), state("1-0", "2-0", 2, 2), False, "starts over"),
-        (Place("5-0", 5), state("1-0", "4-0", 4, 4), False, "starts over"),
+        (Position("5-0"), MISSING, False, "starts over"),
+        (Position("5-0", 5), state("1-0", "2-0", 2, 2), False, "starts over"),
+        (Position("5-0", 5), state("1-0", "4-0", 4, 4), False, "starts over"),
         # its end was lost, and it has grown again
-        (Place("5-0", 5), state("1-0", "9-0", 5, 5), False, "has lost the record at 5-0"),
-        (Place("5-0", 5), state("1-0", "9-0", 5, 5, "4-0"), False, "has lost the record at 5-0"),
+        (Position("5-0", 5), state("1-0", "9-0", 5, 5), False, "has lost the record at 5-0"),
+        (Position("5-0", 5), state("1-0", "9-0", 5, 5, "4-0"), False, "has lost the record at 5-0"),
         # Redis 6.2 counts nothing
-        (Place("5-0"), state("1-0", "9-0", 9, None, None), True, ""),
-        (Place("5-0"), state("7-0", "9-0", 3, None, None), False, "trimmed past its reader at 5-0"),
-        (Place(BEGINNING), state("1-0", "3-0", 3, None, None), False, ""),
-        (Place(BEGINNING), state("2001-0", "3000-0", 1000, None, None), False, "trimmed past its reader"),
+        (Position("5-0"), state("1-0", "9-0", 9, None, None), True, ""),
+        (Position("5-0"), state("7-0", "9-0", 3, None, None), False, "trimmed past its reader at 5-0"),
+        (Position(BEGINNING), state("1-0", "3-0", 3, None, None), False, ""),
+        (Position(BEGINNING), state("2001-0", "3000-0", 1000, None, None), False, "trimmed past its reader"),
     ],
 )
-def test_a_reader_is_overtaken_if_what_comes_after_its_place_is_not_there(
-    place: Place, stream: StreamState, kept: bool, reason: str
+def test_a_reader_is_overtaken_if_records_after_its_position_are_gone(
+    position: Position, stream: StreamState, kept: bool, reason: str
 ) -> None:
-    found = why_overtaken(place, stream, kept=kept)
+    found = why_overtaken(position, stream, kept=kept)
     assert (reason in found) if reason else not found
 
 
 def test_ids_are_compared_as_numbers() -> None:
-    assert not why_overtaken(Place("9-9"), state("9-1", "9-10", 10, 10), kept=True)
-    assert "starts over" in why_overtaken(Place("10-0"), state("9-0", "9-99", 2, 2), kept=False)
+    assert not why_overtaken(Position("9-9"), state("9-1", "9-10", 10, 10), kept=True)
+    assert "starts over" in why_overtaken(Position("10-0"), state("9-0", "9-99", 2, 2), kept=False)
 
 
-def test_a_place_counts_the_records_it_moves_past() -> None:
-    place = Place("1-0", 1)
-    place.advance("4-0", 3)
-    assert (place.id, place.count) == ("4-0", 4)
-    unknown = Place("1-0")
+def test_a_position_counts_the_records_it_moves_past() -> None:
+    position = Position("1-0", 1)
+    position.advance("4-0", 3)
+    assert (position.id, position.count) == ("4-0", 4)
+    unknown = Position("1-0")
     unknown.advance("4-0", 3)
     assert unknown.count is None
 

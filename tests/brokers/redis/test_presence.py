@@ -17,7 +17,7 @@ on_every_engine = pytest.mark.parametrize("unopened_case", HAVE_PRESENCE, indire
 
 
 @on_every_engine
-async def test_a_note_stands_until_its_time_is_over(case: Case) -> None:
+async def test_a_note_is_present_until_it_expires(case: Case) -> None:
     broker, other, place = await case.broker(), await case.broker(), topic("방")
     assert isinstance(broker, HasPresence)
     assert isinstance(other, HasPresence)
@@ -30,7 +30,7 @@ async def test_a_note_stands_until_its_time_is_over(case: Case) -> None:
 
 
 @on_every_engine
-async def test_a_new_note_replaces_the_old_one_in_its_own_place_alone(case: Case) -> None:
+async def test_a_new_note_replaces_the_old_one_at_its_place_only(case: Case) -> None:
     broker, here, there = await case.broker(), topic(), topic()
     assert isinstance(broker, HasPresence)
     await broker.announce(here, "a", "first", 60)
@@ -41,7 +41,7 @@ async def test_a_new_note_replaces_the_old_one_in_its_own_place_alone(case: Case
 
 
 @on_every_engine
-async def test_a_note_that_is_renewed_stands_for_longer_and_one_that_is_over_cannot_be(case: Case) -> None:
+async def test_a_renewed_note_lasts_longer_and_an_expired_one_cannot_be_renewed(case: Case) -> None:
     broker, place = await case.broker(), topic()
     assert isinstance(broker, HasPresence)
     assert not await broker.renew(place, "a", 60)
@@ -54,7 +54,7 @@ async def test_a_note_that_is_renewed_stands_for_longer_and_one_that_is_over_can
 
 
 @on_every_engine
-async def test_of_a_note_whose_first_line_is_known_that_line_alone_is_read(case: Case) -> None:
+async def test_only_the_first_line_of_a_known_note_is_read(case: Case) -> None:
     broker, place = await case.broker(), topic("방")
     assert isinstance(broker, HasPresence)
     await broker.announce(place, "a", "a 1\n하나\nand more", 60)
@@ -65,7 +65,7 @@ async def test_of_a_note_whose_first_line_is_known_that_line_alone_is_read(case:
     assert list(await broker.look(topic(), ["a 1"])) == []
 
 
-async def test_nothing_stays_in_redis_when_the_last_note_is_over(fresh_redis: Engine) -> None:
+async def test_no_key_stays_in_redis_after_the_last_note_expires(fresh_redis: Engine) -> None:
     async with RedisStreamsBroker(fresh_redis.url) as broker, Redis.from_url(fresh_redis.url) as redis:
         assert isinstance(broker, RedisPresence)
         await broker.announce("room", "a", "x", 0.5)

@@ -41,7 +41,7 @@ async def test_publishes_of_one_loop_turn_leave_in_one_pipeline(redis_engine: En
         assert pipelines == [300]
 
 
-async def test_broken_connections_cost_nothing_and_repeat_nothing(redis_engine: Engine) -> None:
+async def test_broken_connections_lose_and_repeat_no_record(redis_engine: Engine) -> None:
     async with RedisStreamsBroker(redis_engine.url) as broker, Redis.from_url(redis_engine.url) as redis:
         name = topic()
         reading = asyncio.create_task(bodies(await broker.subscribe(name), 3000))
@@ -64,7 +64,7 @@ async def test_a_publish_gives_up_after_its_patience(fresh_redis: Engine) -> Non
         assert time.monotonic() - started < 5
 
 
-async def test_what_its_publisher_gave_up_on_before_it_was_sent_is_not_sent_later(fresh_redis: Engine) -> None:
+async def test_a_publish_given_up_before_it_was_sent_is_never_sent(fresh_redis: Engine) -> None:
     async with RedisStreamsBroker(fresh_redis.url, patience=0.2) as broker:
         fresh_redis.kill()
         with pytest.raises(BrokerUnavailable):
@@ -75,7 +75,7 @@ async def test_what_its_publisher_gave_up_on_before_it_was_sent_is_not_sent_late
         assert [each.body for each in await broker.history("t")] == [b"next"]
 
 
-async def test_a_server_that_became_a_replica_is_waited_for(fresh_redis: Engine) -> None:
+async def test_publishing_waits_while_the_server_is_a_replica(fresh_redis: Engine) -> None:
     async with RedisStreamsBroker(fresh_redis.url) as broker, Redis.from_url(fresh_redis.url) as redis:
         await redis.replicaof("127.0.0.1", "1")  # as in a failover: it refuses writes
         waiting = [asyncio.create_task(broker.publish("t", b"%d" % n)) for n in range(3)]
@@ -86,7 +86,7 @@ async def test_a_server_that_became_a_replica_is_waited_for(fresh_redis: Engine)
         assert [each.body for each in await broker.history("t")] == [b"0", b"1", b"2"]
 
 
-async def test_a_server_without_memory_refuses_loudly(fresh_redis: Engine) -> None:
+async def test_publishing_to_a_server_without_memory_raises_an_error(fresh_redis: Engine) -> None:
     async with RedisStreamsBroker(fresh_redis.url) as broker, Redis.from_url(fresh_redis.url) as redis:
         await redis.config_set("maxmemory", 1)
         with pytest.raises(BrokerUnavailable, match="maxmemory"):
@@ -115,7 +115,7 @@ async def test_records_with_keys_keep_their_order_through_an_outage(fresh_redis:
         assert [each.body for each in await broker.history("t")] == [b"%d" % n for n in range(2000)]
 
 
-async def test_each_publish_gives_up_when_its_own_time_is_over(fresh_redis: Engine) -> None:
+async def test_each_publish_times_out_at_its_own_deadline(fresh_redis: Engine) -> None:
     async with RedisStreamsBroker(fresh_redis.url, patience=0.5) as broker:
         await broker.publish("t", b"answered")
         fresh_redis.kill()

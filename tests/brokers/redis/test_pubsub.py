@@ -16,13 +16,13 @@ from chatlab.lab.engines.engine import Engine
 from tests.support.broker_cases import bodies, topic, until
 
 
-async def test_a_publish_that_nobody_hears_is_no_error_and_leaves_nothing(fresh_redis: Engine) -> None:
+async def test_a_publish_without_subscribers_succeeds_and_stores_nothing(fresh_redis: Engine) -> None:
     async with RedisPubSubBroker(fresh_redis.url) as broker, Redis.from_url(fresh_redis.url) as redis:
         assert await broker.publish("t", b"x") == ""
         assert await redis.dbsize() == 0
 
 
-async def test_the_server_is_told_when_the_last_reader_of_a_topic_leaves(redis_engine: Engine) -> None:
+async def test_the_last_reader_of_a_topic_unsubscribes_on_the_server(redis_engine: Engine) -> None:
     async with RedisPubSubBroker(redis_engine.url) as broker, Redis.from_url(redis_engine.url) as redis:
         name = topic()
         first, second = await broker.subscribe(name), await broker.subscribe(name)
@@ -36,17 +36,15 @@ async def test_the_server_is_told_when_the_last_reader_of_a_topic_leaves(redis_e
         assert await redis.pubsub_numsub(name) == [(name.encode(), 0)]
 
 
-async def test_a_server_that_hangs_ends_every_subscription(
-    fresh_redis: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_hung_server_ends_every_reader(fresh_redis: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_pubsub, "TIMEOUT", 0.3)
     monkeypatch.setattr(redis_pubsub, "SILENCE", 0.2)
     assert fresh_redis.pid is not None
     async with RedisPubSubBroker(fresh_redis.url) as broker:
-        subscription = await broker.subscribe("t")
+        reader = await broker.subscribe("t")
         os.kill(fresh_redis.pid, signal.SIGSTOP)
         with pytest.raises(SubscriptionLost, match="was silent"):
-            await asyncio.wait_for(subscription.batch(), 10)
+            await asyncio.wait_for(reader.batch(), 10)
         assert not broker.connected
         os.kill(fresh_redis.pid, signal.SIGCONT)
         await until(lambda: broker.connected, "the server is found again")
@@ -55,7 +53,7 @@ async def test_a_server_that_hangs_ends_every_subscription(
         assert await bodies(again, 1) == [b"x"]
 
 
-async def test_nobody_waits_for_ever_to_listen(fresh_redis: Engine) -> None:
+async def test_subscribing_to_a_server_that_stays_away_raises(fresh_redis: Engine) -> None:
     async with RedisPubSubBroker(fresh_redis.url, patience=0.2) as broker:
         fresh_redis.kill()
         with pytest.raises(BrokerUnavailable):

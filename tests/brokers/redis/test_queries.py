@@ -1,4 +1,4 @@
-"""Questions to Redis: asked again while a server is away, for as long as somebody wants to wait, and not longer."""
+"""Queries to Redis are retried while the server is away, for at most `patience` seconds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import pytest
 
 from chatlab.brokers.port import BEGINNING
-from chatlab.brokers.redis.place import Place, StreamState
+from chatlab.brokers.redis.place import Position, StreamState
 from chatlab.brokers.redis.queries import StreamQueries, is_before
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable
 from chatlab.lab.engines.engine import Engine
@@ -51,10 +51,10 @@ async def test_closing_ends_a_question_that_waits_for_a_server_that_is_away() ->
     await queries.aclose()
 
 
-async def test_what_the_server_refuses_is_not_asked_again(redis_engine: Engine) -> None:
+async def test_a_refused_query_is_not_retried(redis_engine: Engine) -> None:
     queries, name = StreamQueries(redis_engine.url, patience=60, timeout=3), topic()
     await queries.ask("SET", name, "a string")
-    for question in (queries.page(name, BEGINNING), queries.state(name), queries.loss(name, Place("1-0"))):
+    for question in (queries.page(name, BEGINNING), queries.state(name), queries.loss(name, Position("1-0"))):
         async with asyncio.timeout(5):
             with pytest.raises(BrokerError, match="WRONGTYPE"):
                 await question
@@ -64,7 +64,7 @@ async def test_what_the_server_refuses_is_not_asked_again(redis_engine: Engine) 
 async def test_a_stream_that_does_not_exist_is_empty(redis_engine: Engine) -> None:
     queries = StreamQueries(redis_engine.url, patience=5, timeout=3)
     assert await queries.state(topic()) == StreamState()
-    assert await queries.loss(topic(), Place(BEGINNING, 0)) == (None, StreamState())
+    assert await queries.loss(topic(), Position(BEGINNING, 0)) == (None, StreamState())
     await queries.aclose()
 
 
@@ -74,9 +74,9 @@ async def test_a_stream_that_lost_its_end_is_told_from_a_new_one_by_a_record_it_
     queries, name = StreamQueries(redis_engine.url, patience=5, timeout=3), topic()
     for number in range(1, 4):
         await queries.ask("XADD", name, f"1-{number}", "body", "x")
-    lost_end, _ = await queries.loss(name, Place("5-0"), known="1-1")
+    lost_end, _ = await queries.loss(name, Position("5-0"), known="1-1")
     assert lost_end is not None and (lost_end.resume, lost_end.restarted) == ("1-3", True)
-    new, _ = await queries.loss(name, Place("5-0"), known="4-4")
+    new, _ = await queries.loss(name, Position("5-0"), known="4-4")
     assert new is not None and (new.resume, new.restarted) == (BEGINNING, True)
     await queries.aclose()
 

@@ -51,7 +51,7 @@ def test_a_few_large_records_among_small_ones_count_as_what_they_are() -> None:
 
 
 @pytest.mark.parametrize("once", [False, True])
-async def test_a_stream_of_fat_records_is_kept_by_octets(redis_engine: Engine, once: bool) -> None:
+async def test_a_stream_of_large_records_is_limited_by_octets(redis_engine: Engine, once: bool) -> None:
     async with (
         RedisStreamsBroker(redis_engine.url, max_octets=4 * MIB) as broker,
         Redis.from_url(redis_engine.url) as redis,
@@ -83,7 +83,7 @@ async def test_a_name_that_nobody_uses_expires_with_its_group_and_one_that_is_re
         for name in (unused, read, worked, "public-for-expiry"):
             await broker.publish(name, b"1")
         await broker.create_group(founded, "work")
-        subscription = await broker.subscribe(read, after=BEGINNING)
+        reader = await broker.subscribe(read, after=BEGINNING)
         member = await broker.join(worked, "work", "me")
         async with asyncio.timeout(20):
             while await redis.exists(unused, founded):  # noqa: ASYNC110 (the server tells nobody)
@@ -91,12 +91,12 @@ async def test_a_name_that_nobody_uses_expires_with_its_group_and_one_that_is_re
         assert await redis.exists(read, worked, "public-for-expiry") == 3
         assert 500_000 < await redis.pttl("public-for-expiry") <= 600_000
         await broker.publish(read, b"2")
-        assert await bodies(subscription, 2) == [b"1", b"2"]
+        assert await bodies(reader, 2) == [b"1", b"2"]
         await broker.publish(worked, b"work")
         assert await bodies(member, 1) == [b"work"]
 
 
-async def test_no_key_that_a_broker_writes_is_without_an_end(fresh_redis: Engine) -> None:
+async def test_every_key_that_a_broker_writes_expires(fresh_redis: Engine) -> None:
     async with (
         RedisStreamsBroker(fresh_redis.url, lasting=["chat-stream"], takeover_after=0.05, tries=1) as broker,
         Redis.from_url(fresh_redis.url) as redis,
@@ -116,7 +116,7 @@ async def test_no_key_that_a_broker_writes_is_without_an_end(fresh_redis: Engine
         assert endless == []
 
 
-async def test_with_expire_0_and_max_age_0_nothing_ends(redis_engine: Engine) -> None:
+async def test_with_expire_0_and_max_age_0_no_key_expires(redis_engine: Engine) -> None:
     async with (
         RedisStreamsBroker(redis_engine.url, expire=0, max_age=0) as broker,
         Redis.from_url(redis_engine.url) as redis,

@@ -45,21 +45,21 @@ async def test_a_stream_can_be_trimmed_by_age(redis_engine: Engine) -> None:
         assert (await broker.history(name, limit=1))[0].body == b"new"
 
 
-async def test_a_reader_that_trimming_overtakes_is_told(redis_engine: Engine) -> None:
+async def test_a_reader_overtaken_by_trimming_ends_with_subscription_lost(redis_engine: Engine) -> None:
     async with RedisStreamsBroker(redis_engine.url, max_length=1000) as broker:
         name = topic()
         seen = await broker.publish(name, b"seen")
-        subscription = await broker.subscribe(name, after=seen)
+        reader = await broker.subscribe(name, after=seen)
         await publish_all(broker, name, [b"x"] * 3000)
         with pytest.raises(SubscriptionLost, match=f"trimmed past its reader at {seen}"):
-            await read(subscription, 1)
+            await read(reader, 1)
         oldest = await broker.oldest(name)
         assert oldest is not None
         assert broker.is_before(seen, oldest)  # how a chat finds a possible gap
         assert len(await bodies(await broker.subscribe(name, after=BEGINNING), 1000)) == 1000
 
 
-async def test_a_server_that_hangs_is_noticed_and_missed_by_nobody(
+async def test_a_hung_server_is_noticed_and_readers_miss_nothing(
     fresh_redis: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis_streams, "TIMEOUT", 0.3)
@@ -67,8 +67,8 @@ async def test_a_server_that_hangs_is_noticed_and_missed_by_nobody(
     assert fresh_redis.pid is not None
     async with RedisStreamsBroker(fresh_redis.url) as broker, RedisStreamsBroker(fresh_redis.url) as other:
         name = topic()
-        subscription = await broker.subscribe(name)
-        reading = asyncio.create_task(bodies(subscription, 200))
+        reader = await broker.subscribe(name)
+        reading = asyncio.create_task(bodies(reader, 200))
         await publish_all(other, name, [b"%d" % n for n in range(100)])
         os.kill(fresh_redis.pid, signal.SIGSTOP)
         await until(lambda: not broker.connected, "the silence is noticed")
@@ -81,7 +81,7 @@ async def test_a_server_that_hangs_is_noticed_and_missed_by_nobody(
         assert broker.connected
 
 
-async def test_a_key_that_is_no_stream_is_an_error_of_that_topic_alone(redis_engine: Engine) -> None:
+async def test_a_key_of_another_type_is_an_error_for_its_topic_only(redis_engine: Engine) -> None:
     async with RedisStreamsBroker(redis_engine.url) as broker, Redis.from_url(redis_engine.url) as redis:
         name, other = topic(), topic()
         await redis.set(name, "a string")
@@ -94,30 +94,30 @@ async def test_a_key_that_is_no_stream_is_an_error_of_that_topic_alone(redis_eng
             await broker.subscribe(name)
 
 
-async def test_records_of_others_without_a_body_are_delivered_empty(redis_engine: Engine) -> None:
+async def test_foreign_entries_without_a_body_are_delivered_empty(redis_engine: Engine) -> None:
     async with RedisStreamsBroker(redis_engine.url) as broker, Redis.from_url(redis_engine.url) as redis:
         name = topic()
-        subscription = await broker.subscribe(name)
+        reader = await broker.subscribe(name)
         await redis.xadd(name, {"message": "the article's second controller"})
         await redis.xadd(name, {"time": "12:00", "body": "with more fields"})
-        assert await bodies(subscription, 2) == [b"", b"with more fields"]
+        assert await bodies(reader, 2) == [b"", b"with more fields"]
         assert [each.body for each in await broker.history(name)] == [b"", b"with more fields"]
 
 
-async def test_a_stream_that_was_deleted_begins_anew(redis_engine: Engine) -> None:
+async def test_a_deleted_stream_starts_over(redis_engine: Engine) -> None:
     async with RedisStreamsBroker(redis_engine.url) as broker, Redis.from_url(redis_engine.url) as redis:
         name = topic()
-        subscription = await broker.subscribe(name)
+        reader = await broker.subscribe(name)
         await broker.publish(name, b"1")
-        assert await bodies(subscription, 1) == [b"1"]
+        assert await bodies(reader, 1) == [b"1"]
         await redis.delete(name)
         late = await broker.subscribe(name)
         await broker.publish(name, b"2")
-        assert await bodies(subscription, 1) == [b"2"]
+        assert await bodies(reader, 1) == [b"2"]
         assert await bodies(late, 1) == [b"2"]
 
 
-async def test_a_forgotten_script_is_loaded_again(redis_engine: Engine) -> None:
+async def test_a_script_flushed_by_the_server_is_loaded_again(redis_engine: Engine) -> None:
     async with RedisStreamsBroker(redis_engine.url) as broker, Redis.from_url(redis_engine.url) as redis:
         name = topic()
         await redis.script_flush()
@@ -143,7 +143,7 @@ async def test_fsync_is_refused_where_the_server_cannot_promise_it(fresh_valkey:
         await broker.start()
 
 
-async def test_fsync_needs_nothing_more_of_a_server_that_always_syncs(fresh_valkey: Engine) -> None:
+async def test_fsync_adds_no_command_on_a_server_that_always_syncs(fresh_valkey: Engine) -> None:
     async with Redis.from_url(fresh_valkey.url) as redis:
         async with RedisStreamsBroker(fresh_valkey.url, durability="fsync") as broker:
             await broker.publish("t", b"x")
@@ -172,7 +172,7 @@ async def test_fsync_is_refused_by_a_server_that_cannot_wait_for_its_disk(fresh_
         await RedisStreamsBroker(fresh_redis.url, durability="fsync").start()
 
 
-async def test_fsync_survives_that_the_server_comes_back_unable(fresh_valkey: Engine) -> None:
+async def test_fsync_refuses_publishes_while_the_server_cannot_sync(fresh_valkey: Engine) -> None:
     async with RedisStreamsBroker(fresh_valkey.url, durability="fsync", patience=3) as broker:
         async with Redis.from_url(fresh_valkey.url) as redis:
             await redis.config_set("appendonly", "no")

@@ -1,6 +1,6 @@
 """One connection to Redis that one task uses: open it, call, send a pipeline, lose it, open it again.
 
-A blocking read has a link of its own, so it can starve nobody. Left out: deciding what to do after a loss.
+A blocking read has a separate link, so that it delays no other command. Left out: what to do after a loss.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Command = tuple[Argument, ...]
 
 
 def why(error: Exception) -> str:
-    """What an error says; asyncio's TimeoutError says nothing."""
+    """Return an error's text; asyncio's TimeoutError has none."""
     return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else repr(error))
 
 
 def body_of(fields: list[bytes]) -> bytes:
-    """The body in field, value, field, value; empty if somebody else wrote the entry and gave it none."""
+    """Return the body from a list field, value, field, value; empty if an entry of another writer has none."""
     if len(fields) == 2 and fields[0] == b"body":
         return fields[1]
     return dict(zip(fields[::2], fields[1::2], strict=True)).get(b"body", b"")
@@ -40,7 +40,7 @@ def body_of(fields: list[bytes]) -> bytes:
 def naming(url: RedisUrl, used_for: str) -> Mapping[str, Any]:
     """Return what makes CLIENT LIST call a pool's connections "chatlab:USED_FOR", unless the URL names them.
 
-    A server that does not allow that leaves them without a name.
+    If the server does not allow CLIENT SETNAME, they stay unnamed.
     """
 
     async def log_in(connection: AbstractConnection) -> None:
@@ -53,9 +53,9 @@ def naming(url: RedisUrl, used_for: str) -> Mapping[str, Any]:
 
 
 class Link:
-    """A connection to `url`. A server that is silent for `timeout` seconds when it should answer counts as gone.
+    """A connection to `url`. A server that does not answer for `timeout` seconds counts as lost.
 
-    Raises SetupError for a URL that says what it may not. `protocol`: the RESP version, 2 for a server without 3.
+    Raises SetupError for a URL that is not valid. `protocol`: the RESP version, 2 for a server without 3.
     `used_for`: what CLIENT LIST calls it.
     """
 
@@ -72,7 +72,7 @@ class Link:
 
     @property
     def is_open(self) -> bool:
-        """Whether it was open when last used."""
+        """Return whether the link was open when last used."""
         return self._connection is not None
 
     async def open(self) -> None:
@@ -92,7 +92,7 @@ class Link:
         self._connection = connection
 
     async def is_usable(self) -> bool:
-        """False if the server has closed an idle connection: better known before a command is sent than after."""
+        """Return False if the server has closed an idle connection: it is better to know before sending a command."""
         try:
             return self._connection is not None and not await self._connection.can_read()
         except (RedisError, OSError):
@@ -120,11 +120,11 @@ class Link:
             await self.close()
             raise LinkLost(f"the broker at {self._name} went away: {why(error)}") from error
         except BaseException:
-            await self.close()  # replies are still on their way: this connection is out of step
+            await self.close()  # replies are still on their way: the connection is out of sync
             raise
 
     async def send(self, *command: Argument) -> None:
-        """Send a command whose answer `receive` will bring. Raises LinkLost."""
+        """Send a command whose reply `receive` returns. Raises LinkLost."""
         if self._connection is None:
             raise LinkLost(f"the broker at {self._name} is away")
         try:
@@ -134,7 +134,7 @@ class Link:
             raise LinkLost(f"the broker at {self._name} went away: {why(error)}") from error
 
     async def receive(self, timeout: float) -> Any:
-        """The next reply or message the server pushes; None if it is silent for `timeout` seconds. Raises LinkLost."""
+        """Return the next reply or pushed message; None after `timeout` seconds of silence. Raises LinkLost."""
         if self._connection is None:
             raise LinkLost(f"the broker at {self._name} is away")
         try:
@@ -151,14 +151,14 @@ class Link:
             return error
 
     def drop(self) -> None:
-        """Use this connection no more: `open` makes another, and closes this one."""
+        """Stop using this connection: `open` makes another and closes this one."""
         self._watchdog.stop()
         if self._connection is not None:
             self._dropped.append(self._connection)
             self._connection = None
 
     async def close(self) -> None:
-        """Drop the connection without waiting for the other end."""
+        """Close the connection without waiting for the server."""
         self.drop()
         while self._dropped:
             await self._dropped.pop().disconnect(nowait=True)

@@ -1,8 +1,8 @@
-"""Whether Redis would serve a new client now: tried over a new connection, at most once in a while.
+"""Whether Redis would serve a new client now: tried over a new connection, at most once every `FRESH` seconds.
 
-A connection that is open says little. Redis at its `maxclients` turns every further one away; out of memory, as a
-replica, or with a full disk it refuses each write and goes on answering PING. Whoever asks whether clients should be
-sent here (`/readyz`) must know. What is tried is what was tried at the start (`server.py`): it changes no key.
+An open connection proves little. Redis at its `maxclients` rejects new connections; out of memory, as a replica, or
+with a full disk, it refuses writes and still answers PING. The readiness check (`/readyz`) must notice. The probe runs
+the same commands as the check at the start (`server.py`): it changes no key.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from chatlab.brokers.redis.connections.server import Needs, why_refused
 
 log = logging.getLogger(__name__)
 
-FRESH = 2.0  # seconds for which an answer holds: balancers ask each second, and several of them may
-PATIENCE = 2.0  # seconds that Redis has
+FRESH = 2.0  # seconds for which an answer is cached: several load balancers may ask every second
+PATIENCE = 2.0  # seconds that Redis has to answer
 
 
 class Probe:
-    """The last answer for one server, and when it was found. `needs`: what has to work."""
+    """The last answer for one server, cached. `needs`: the commands that must work."""
 
     def __init__(self, url: str, needs: Needs) -> None:
         self._url = url

@@ -1,13 +1,13 @@
-"""What a Redis server is and can: its version, the rights of our user, what it keeps in a crash. Asked at the start.
+"""What a Redis server is and can do: its version, our user's rights, what survives a crash. Checked at the start.
 
     server = await examine(url, timeout, streams("chat-stream"))    SetupError, in one line, if it will not do
     await crash_risk(link, durable=False)                           "", or what a crash of the server may cost
 
-A server that lacks a command, or a user without the right to it, would otherwise confirm what it never delivers. What
-is needed is tried, since proxies and managed servers hide their version, and ACL DRYRUN needs a right that a chat's
-user has no use for. Nothing that is tried changes a key: each command is refused for its arguments, or finds nothing.
+With a command missing, or a user without the right to it, the broker would confirm messages that it never delivers. So
+each command is tried: proxies and managed servers hide their version, and ACL DRYRUN needs a right that a chat's user
+has no other use for. No trial changes a key: each command is refused for its arguments, or finds nothing.
 
-Left out: what happens when the server is replaced later. Then its errors go to those who asked.
+Left out: a server that is replaced later. Its errors go to the callers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 FOR_STREAMS = (6, 2)  # exclusive ranges and XAUTOCLAIM: https://redis.io/docs/latest/commands/xautoclaim/
 FOR_PUBSUB = (6, 0)  # HELLO 3: https://redis.io/docs/latest/commands/hello/
-FLAVOURS = {  # what INFO calls a version; a server that speaks Redis' protocol names a redis_version besides
+FLAVOURS = {  # INFO's field for the version; servers that speak Redis's protocol have redis_version as well
     "valkey_version": "Valkey",
     "dragonfly_version": "Dragonfly",
     "garnet_version": "Garnet",
@@ -53,22 +53,22 @@ FLAVOURS = {  # what INFO calls a version; a server that speaks Redis' protocol 
     "redis_version": "Redis",
 }
 NOBODY = "chatlab:nobody"  # a group, and the last part of keys, that do not exist
-FRESH = 10.0  # seconds for which the server's settings are taken to be as they were
-PATIENCE = 0.5  # seconds that a question about them may take: who asks is a balancer, or whoever collects metrics
+FRESH = 10.0  # seconds for which the server's settings are cached
+PATIENCE = 0.5  # seconds that a query for them may take: load balancers and metrics collectors wait for it
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that will do: "Redis 7.0.15", "Valkey 9.1.0", or "a Redis" where it does not say."""
+    """A suitable server: "Redis 7.0.15", "Valkey 9.1.0", or "a Redis" where it does not say."""
 
     version: str
 
 
-# What is needed.
+# --- What is needed ---
 
 
 class Need(NamedTuple):
-    """A command to try, the ACL rules for it and for its key or channel, and what it must return if it must succeed."""
+    """A command to try, the ACL rules for it and its key or channel, and the reply's type if it must succeed."""
 
     command: Command
     rule: str
@@ -77,7 +77,7 @@ class Need(NamedTuple):
 
 
 class Needs(NamedTuple):
-    """All that a broker needs, and the oldest Redis that has it."""
+    """The commands that a broker needs, and the oldest Redis that has them."""
 
     oldest: tuple[int, int]
     commands: Sequence[Need]
@@ -93,7 +93,7 @@ def streams(topics: Iterable[str] = ()) -> Needs:
 
 def pubsub(topics: Sequence[str] = ()) -> Needs:
     """Return what the broker on Pub/Sub needs; for these topics, also the rights for their own channels."""
-    # PUBLISH to a topic would reach its readers. The right to a channel is the same for both, so SUBSCRIBE will do.
+    # PUBLISH to a topic would reach its readers. The right to a channel is the same for both, so SUBSCRIBE suffices.
     publish = Need((b"PUBLISH", NOBODY, b""), "+publish", "" if topics else pattern_of(NOBODY))
     channels = topics or (NOBODY,)
     commands = [
@@ -109,7 +109,7 @@ def _stream_commands(key: str) -> list[Need]:
     keys, member = pattern_of(key), b"nobody"
     return [
         Need((b"SCRIPT", b"LOAD", b"return 1"), "+script|load", success=bytes),
-        # An id of 0-0 is refused whatever the stream holds; "none" is no id.
+        # An id of 0-0 is always refused; "none" is not an id.
         Need((b"XADD", key, b"0-0", b"body", b""), "+xadd", keys),
         Need((b"PEXPIRE", key, b"none"), "+pexpire", keys),
         Need((b"XREAD", b"COUNT", 1, b"STREAMS", key, b"$"), "+xread", keys),
@@ -133,7 +133,7 @@ def _stream_commands(key: str) -> list[Need]:
 
 
 def _presence() -> list[Need]:
-    """What the scripts of `redis/presence.py` call, and the transaction of `redis/groups.py`."""
+    """Return what the scripts of `redis/presence.py` and the transaction of `redis/groups.py` need."""
     key = "presence:{" + NOBODY + "}"
     keys = pattern_of(key)
     return [
@@ -150,7 +150,7 @@ def _presence() -> list[Need]:
 
 
 def _topic_keys(topic: str) -> list[Need]:
-    """The keys of one topic: the stream, what `publish_once` remembers, and what a group has set aside."""
+    """Return the needs for one topic's keys: the stream, the keys of `publish_once`, and what a group sets aside."""
     tagged = topic if "{" in topic else f"{{{topic}}}"
     return [
         Need((b"XADD", topic, b"0-0", b"body", b""), "+xadd", pattern_of(topic)),
@@ -161,19 +161,19 @@ def _topic_keys(topic: str) -> list[Need]:
 
 
 def pattern_of(name: str) -> str:
-    """Return the pattern of the names of this one's kind: "chat:*" for "chat:{cats}", "room*" for "room"."""
+    """Return the pattern for names of the same kind: "chat:*" for "chat:{cats}", "room*" for "room"."""
     kind, colon, _ = name.partition(":")
     return f"{kind}{colon}*"
 
 
-# Whether it is there.
+# --- Connecting ---
 
 
 async def examine(url: str, timeout: float, needs: Needs) -> Server:
-    """Return what the server at `url` is; wait for one that is still loading its data.
+    """Check the server at `url` and return it; wait for one that is still loading its data.
 
-    Raises SetupError if it will not do, with the reason and the remedy in one line, and BrokerUnavailable if there is
-    none, or if it is silent for `timeout` seconds.
+    Raises SetupError if it is not suitable, with the reason and the remedy in one line, and BrokerUnavailable if there
+    is none, or if it is silent for `timeout` seconds.
     """
     parsed = parse(url)
     if parsed.warning:
@@ -190,9 +190,9 @@ async def examine(url: str, timeout: float, needs: Needs) -> Server:
 
 
 async def why_refused(url: str, timeout: float, needs: Needs) -> str:
-    """Return why the server at `url` would refuse a broker that came now, "" if it would take it.
+    """Return why the server at `url` would refuse a new broker, "" if it would not.
 
-    It is asked over a new connection: one that is open already may go on working when the server refuses new ones.
+    Uses a new connection: an open one may keep working while the server refuses new ones.
     """
     try:
         async with asyncio.timeout(timeout):
@@ -205,7 +205,7 @@ async def why_refused(url: str, timeout: float, needs: Needs) -> str:
 
 
 async def _examine(url: RedisUrl, timeout: float, needs: Needs) -> Server:
-    # In version 3 the answer to SUBSCRIBE is a push, which is nobody's reply.
+    # In RESP 3 the answer to SUBSCRIBE is a push, not a reply.
     pushes = [need for need in needs.commands if need.command[0] in (b"SUBSCRIBE", b"UNSUBSCRIBE")]
     plain = [need for need in needs.commands if need not in pushes]
     try:
@@ -218,14 +218,14 @@ async def _examine(url: RedisUrl, timeout: float, needs: Needs) -> Server:
         if _unknown(str(lost.__cause__)) and "HELLO" in str(lost.__cause__):
             raise await _without_hello(url, timeout, needs.oldest) from lost
         raise _why_not_connected(url, lost) from lost
-    except (AttributeError, TypeError, IndexError) as error:  # redis-py, of an answer that no Redis gives
+    except (AttributeError, TypeError, IndexError) as error:  # raised by redis-py for a reply that no Redis sends
         raise SetupError(f"what answers at {url.name} is no Redis ({error})", _other_protocol(url)) from error
     _refuse_by_replies(url, version_of(info), Needs(needs.oldest, [*plain, *pushes]), replies)
     return Server(version_of(info) or "a Redis")
 
 
 async def _try(url: RedisUrl, timeout: float, needs: Needs, *, protocol: int = 3) -> tuple[dict[str, str], list[Any]]:
-    """What INFO says, and the reply to each command, on a connection of its own. Raises LinkLost, SetupError."""
+    """Return INFO, and the reply to each command, over a new connection. Raises LinkLost, SetupError."""
     link = Link(url.url, timeout, protocol=protocol)
     replies: list[Any] = []
     try:
@@ -239,7 +239,7 @@ async def _try(url: RedisUrl, timeout: float, needs: Needs, *, protocol: int = 3
 
 
 async def _info(link: Link) -> dict[str, str]:
-    """What INFO says; nothing if this user may not ask."""
+    """Return INFO; empty if this user may not call it."""
     try:
         reply = await link.call("INFO")
     except ResponseError:
@@ -248,14 +248,14 @@ async def _info(link: Link) -> dict[str, str]:
 
 
 def parse_info(reply: bytes | str) -> dict[str, str]:
-    """The lines NAME:VALUE of an answer to INFO."""
+    """Return the lines NAME:VALUE of a reply to INFO."""
     text = reply if isinstance(reply, str) else str(reply, "utf-8", "replace")
     pairs = (line.partition(":") for line in text.splitlines())
     return {name: value for name, colon, value in pairs if colon and not name.startswith("#")}
 
 
 def version_of(info: Mapping[str, str]) -> str:
-    """ "Redis 6.0.16", "Valkey 9.1.0"; "" if the server does not say."""
+    """Return "Redis 6.0.16" or "Valkey 9.1.0"; "" if the server hides it."""
     for field, name in FLAVOURS.items():
         if version := info.get(field):
             return f"{name} {version}"
@@ -263,7 +263,7 @@ def version_of(info: Mapping[str, str]) -> str:
 
 
 def too_old(version: str, oldest: tuple[int, int] = FOR_STREAMS) -> str:
-    """Return why a server of this version ("Redis 6.0.16") will not do, "" if it may."""
+    """Return why this version ("Redis 6.0.16") is not suitable, "" if it may be."""
     found = re.fullmatch(r"Redis (\d+)\.(\d+).*", version)
     if found is None or (int(found[1]), int(found[2])) >= oldest:
         return ""
@@ -275,7 +275,7 @@ LOGIN = "the URL is redis://USER:PASSWORD@HOST:PORT, or redis://:PASSWORD@HOST:P
 
 
 async def _without_hello(url: RedisUrl, timeout: float, oldest: tuple[int, int]) -> SetupError:
-    """The error for a server that does not know RESP version 3, with its version if it says so in version 2."""
+    """Return the error for a server without RESP 3, with its version if RESP 2 shows it."""
     link = Link(url.url, timeout, protocol=2)
     try:
         await link.open()
@@ -289,11 +289,11 @@ async def _without_hello(url: RedisUrl, timeout: float, oldest: tuple[int, int])
 
 
 def _why_not_connected(url: RedisUrl, lost: LinkLost) -> ChatlabError:
-    """The reason: SetupError if waiting does not change it, BrokerUnavailable if the server may only be away."""
+    """Return a SetupError if waiting cannot help, BrokerUnavailable if the server may only be away."""
     cause = lost.__cause__
     said = str(cause)
     if isinstance(cause, AuthenticationError):
-        if "invalid" in said.lower():  # else nobody has tried to log in
+        if "invalid" in said.lower():  # else no login was tried
             return SetupError(f"the broker at {url.name} refuses this password for user {url.user!r}", LOGIN)
         return SetupError(f"the broker at {url.name} wants a password", LOGIN)
     if isinstance(cause, NoPermissionError):
@@ -302,7 +302,7 @@ def _why_not_connected(url: RedisUrl, lost: LinkLost) -> ChatlabError:
     if isinstance(cause, InvalidResponse):
         return SetupError(f"what answers at {url.name} is no Redis ({said})", _other_protocol(url))
     if isinstance(cause, ResponseError):
-        return _refused_at_the_door(url, said)
+        return _connection_refused(url, said)
     if "max number of clients" in said:
         return SetupError(f"the broker at {url.name} has as many clients as it takes", "raise its `maxclients`")
     if "SSL" in said or "certificate" in said:
@@ -326,7 +326,7 @@ def _tls_remedy(said: str) -> str:
     return "write redis:// for rediss:// if that port speaks no TLS"
 
 
-def _refused_at_the_door(url: RedisUrl, said: str) -> SetupError:
+def _connection_refused(url: RedisUrl, said: str) -> SetupError:
     if "cluster mode" in said:
         return _cluster(url)
     if "DB index" in said:
@@ -342,7 +342,7 @@ def _refused_at_the_door(url: RedisUrl, said: str) -> SetupError:
     )
 
 
-# Whether it will do.
+# --- Is it suitable? ---
 
 
 def _refuse_by_info(url: RedisUrl, info: Mapping[str, str], oldest: tuple[int, int]) -> None:
@@ -412,7 +412,7 @@ def _lacks(url: RedisUrl, version: str, missing: Sequence[str], oldest: tuple[in
 
 
 def _not_allowed(url: RedisUrl, rules: Sequence[str], patterns: Sequence[str]) -> SetupError:
-    """Name the rule that helps, to the letter."""
+    """Return the error, with the exact ACL rule that helps."""
     missing = [*dict.fromkeys(rules), *dict.fromkeys(patterns)]
     commands = ", ".join(rule[1:].replace("|", " ").upper() for rule in dict.fromkeys(rules))
     what = " and ".join(
@@ -423,7 +423,7 @@ def _not_allowed(url: RedisUrl, rules: Sequence[str], patterns: Sequence[str]) -
 
 
 def _no_writes(url: RedisUrl, reply: RedisError) -> SetupError | None:
-    """The error for a server that takes no writes now, or not from us."""
+    """Return the error for a server that accepts no writes now, or none from us."""
     said = str(reply)
     if isinstance(reply, ReadOnlyError) or said.startswith(("MASTERDOWN", "Link with MASTER")):
         return _replica(url)
@@ -448,11 +448,11 @@ def _wrong_type(url: RedisUrl, need: Need, said: str) -> SetupError | None:
     return SetupError(f"at the broker at {url.name} the key {key!r} is not what chatlab keeps there: {said}", remedy)
 
 
-# What a crash costs.
+# --- What a crash may cost ---
 
 
 class CrashRisk:
-    """What a crash of one server may cost: learned on each new connection, and again when that is a while ago."""
+    """What a crash of one server may cost: queried on each new connection, and again after a while."""
 
     def __init__(self, url: str, timeout: float, *, durable: bool) -> None:
         self._link = Link(url, timeout)
@@ -463,7 +463,7 @@ class CrashRisk:
         self._one_at_a_time = asyncio.Lock()
 
     async def learn(self, link: Link) -> None:
-        """Ask over a connection that was just made; say so if it is not as it was. Raises LinkLost."""
+        """Query over a new connection; log a change. Raises LinkLost."""
         self._asked = time.monotonic()
         known = await crash_risk(link, durable=self._durable)
         if self._learned and known != self._known:
@@ -471,7 +471,7 @@ class CrashRisk:
         self._known, self._learned = known, True
 
     async def now(self) -> str:
-        """The answer: asked anew if the server has hung up since, or after FRESH seconds; the last if it is away."""
+        """Return the answer: refreshed after a lost connection or FRESH seconds; the last one if the server is away."""
         async with self._one_at_a_time:
             if not await self._link.is_usable():
                 await self._link.close()
@@ -489,7 +489,7 @@ class CrashRisk:
             await self._link.close()
 
     async def aclose(self) -> None:
-        """Ask no more."""
+        """Close the connection."""
         await self._link.close()
 
 
@@ -511,7 +511,7 @@ async def crash_risk(link: Link, *, durable: bool) -> str:
 
 
 def what_a_crash_costs(settings: Mapping[str, str], info: Mapping[str, str], *, durable: bool = False) -> str:
-    """As `crash_risk`, from what CONFIG GET and INFO said; either may be empty, as managed servers refuse both."""
+    """Like `crash_risk`, from the replies to CONFIG GET and INFO; managed servers may refuse either."""
     if info.get("role") == "slave":
         return "this server is a replica: what it confirms is gone when it next copies its primary; name the primary"
     return "; ".join(filter(None, ["" if durable else _on_disk(settings, info), _on_replicas(info)]))

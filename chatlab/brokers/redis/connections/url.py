@@ -1,12 +1,12 @@
-"""What a Redis URL may say, for every connection that chatlab makes to a Redis.
+"""What a Redis URL may contain, for every connection that chatlab makes to a Redis.
 
     redis://USER:PASSWORD@HOST:PORT/DATABASE?OPTION=VALUE
     rediss://…                                     the same over TLS
     unix://USER:PASSWORD@/PATH/TO/SOCKET?db=DATABASE
 
-Each part may be left out. redis-py takes any option that one of its constructors has, and lets the URL win over the
-code. Here an option is used, or it is ignored with a warning since chatlab has its own setting for it, or it is
-refused. Left out: finding out whether a server is there (`redis/connections/server.py`).
+Each part may be left out. redis-py accepts any option of its constructors, and the URL overrides the code. Here an
+option is used, or ignored with a warning because chatlab has its own setting for it, or refused. Left out: finding out
+whether a server is there (`redis/connections/server.py`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ENCODED = "in a user's name or a password write @ as %40, : as %3A, / as %2F, ? 
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """A URL that was understood: `name` for logs, `url` to connect to, without the options that `warning` names."""
+    """A parsed URL: `name` for logs, `url` to connect to, without the options that `warning` names."""
 
     name: str
     url: str
@@ -58,17 +58,17 @@ class RedisUrl:
 
     @property
     def user(self) -> str:
-        """Whom the server takes us for."""
+        """Return the user we log in as."""
         return str(self.options.get("username", "default"))
 
     def pool(self, pool: type[Pool], **ours: Any) -> Pool:
-        """Return a pool of connections to this server; where an argument and the URL collide, the argument wins."""
+        """Return a pool of connections to this server; arguments override the URL."""
         return pool(connection_class=self.kind, **{**self.options, **ours})
 
 
-@lru_cache(8)  # a broker opens several connections to one URL, and looking at certificates takes its time
+@lru_cache(8)  # a broker opens several connections to one URL, and reading certificates is slow
 def parse(url: str) -> RedisUrl:
-    """Return what the URL says. Raises SetupError that names the option at fault, or WrongAddress."""
+    """Parse a Redis URL. Raises SetupError that names the option at fault, or WrongAddress."""
     name = without_password(url)
     scheme, _, rest = url.strip().partition("://")
     if scheme not in CONNECTIONS:
@@ -134,7 +134,7 @@ def _socket(name: str, address: str, path: str) -> dict[str, Any]:
     return {"path": unquote(path)}
 
 
-# The options. A check turns the text into the value, or raises ValueError.
+# The options. A check converts the text to the value, or raises ValueError.
 
 Check = Callable[[str], Any]
 
@@ -183,7 +183,7 @@ def _one_of(*words: str) -> Check:
 
 
 class Option(NamedTuple):
-    """What the value must be, and why it is not used ("" if it is); a value equal to `ours` needs no warning."""
+    """What the value must be, and why it is ignored ("" if it is used); a value equal to `ours` needs no warning."""
 
     check: Check
     must_be: str
@@ -233,7 +233,7 @@ OPTIONS = {
 
 
 def _options(name: str, scheme: str, query: str, found: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The options to use, with their values, and those to ignore, each with the reason."""
+    """Return the options to use, with their values, and those to ignore, with the reason."""
     used: dict[str, Any] = {}
     ignored: list[str] = []
     seen: dict[str, str] = {}
@@ -275,7 +275,7 @@ def _value(name: str, option: str, text: str, known: Option) -> Any:
 
 
 def _check_certificates(name: str, scheme: str, options: Mapping[str, Any]) -> None:
-    """Refuse a key that does not fit its certificate now, and not at each attempt to connect."""
+    """Refuse a key that does not match its certificate now, not at each attempt to connect."""
     given = {option: value for option, value in options.items() if option in TLS_OPTIONS}
     if scheme == "rediss" and given:
         try:

@@ -1,4 +1,4 @@
-"""A time limit for somebody who waits thousands of times a second."""
+"""A timeout for a task that waits thousands of times a second."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any, Self
 class Watchdog:
     """`asyncio.timeout` for one waiter at a time: `with watchdog(seconds): await …` raises TimeoutError in time.
 
-    asyncio's makes a timer for each wait and cancels it. This one's timer stays: when it runs out, it is set anew for
-    the wait under way, if there is one.
+    asyncio's timeout makes and cancels a timer for each wait. Here the timer stays: when it fires early, it is set
+    again for the current wait, if there is one.
     """
 
     def __init__(self) -> None:
-        self._task: asyncio.Task[Any] | None = None  # who waits
-        self._deadline = 0.0  # of the loop's clock
+        self._task: asyncio.Task[Any] | None = None  # the waiting task
+        self._deadline = 0.0  # on the loop's clock
         self._timer: asyncio.TimerHandle | None = None
-        self._cancels = 0  # how often others had asked the waiter to end, when it began to wait
-        self._bitten = False
+        self._cancels = 0  # cancellations requested before the wait began
+        self._expired = False
 
     def __call__(self, seconds: float) -> Self:
-        """The limit of the next wait."""
+        """Set the timeout of the next wait."""
         self._deadline = asyncio.get_running_loop().time() + seconds
         return self
 
     def __enter__(self) -> None:
         self._task = asyncio.current_task()
-        self._bitten = False
+        self._expired = False
         if self._task is not None:
             self._cancels = self._task.cancelling()
         if self._timer is None or self._timer.when() > self._deadline:
@@ -38,26 +38,26 @@ class Watchdog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         task, self._task = self._task, None
-        # Where somebody else has cancelled it as well, it is to end, as with `asyncio.timeout`.
-        if self._bitten and task is not None and task.uncancel() <= self._cancels and kind is asyncio.CancelledError:
+        # If another caller has cancelled the task too, it must end, as with `asyncio.timeout`.
+        if self._expired and task is not None and task.uncancel() <= self._cancels and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
     def stop(self) -> None:
-        """Nobody will wait for some time: no timer is needed."""
+        """Cancel the timer: no wait is expected soon."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _set_timer(self) -> None:
         self.stop()
-        self._timer = asyncio.get_running_loop().call_at(self._deadline, self._look)
+        self._timer = asyncio.get_running_loop().call_at(self._deadline, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         if self._task is None:
-            return  # the next wait sets it
+            return  # the next wait sets the timer
         if asyncio.get_running_loop().time() < self._deadline:
             self._set_timer()
         else:
-            self._bitten = True
+            self._expired = True
             self._task.cancel()

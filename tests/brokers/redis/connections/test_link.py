@@ -35,13 +35,13 @@ async def test_replies_come_in_the_order_of_the_commands_and_an_error_is_one_of_
     assert await link.call("GET", name) == b"2", "the connection goes on"
 
 
-async def test_octets_arrive_as_they_are_and_come_back_as_octets(link: Link) -> None:
+async def test_octets_are_sent_and_returned_unchanged(link: Link) -> None:
     name, octets = topic(), bytes(range(256))
     assert await link.call(b"SET", name, octets) == b"OK"
     assert await link.call("GET", name) == octets
 
 
-async def test_silence_is_none_and_what_the_server_pushes_comes_as_it_is(link: Link, redis_engine: Engine) -> None:
+async def test_receive_returns_none_for_silence_and_pushed_messages_unchanged(link: Link, redis_engine: Engine) -> None:
     name = topic()
     await link.send("SUBSCRIBE", name)
     assert await link.receive(5) == [b"subscribe", name.encode(), 1]
@@ -51,15 +51,13 @@ async def test_silence_is_none_and_what_the_server_pushes_comes_as_it_is(link: L
     assert await link.receive(5) == [b"message", name.encode(), b"pushed"]
 
 
-async def test_a_reply_may_take_as_long_as_it_is_given(link: Link) -> None:
+async def test_a_reply_may_take_as_long_as_wait_allows(link: Link) -> None:
     began = asyncio.get_running_loop().time()
     assert await link.call("XREAD", "BLOCK", 200, "STREAMS", topic(), "$", wait=5) is None
     assert asyncio.get_running_loop().time() - began >= 0.15
 
 
-async def test_a_connection_that_the_server_has_closed_is_seen_before_it_is_used(
-    link: Link, redis_engine: Engine
-) -> None:
+async def test_a_connection_closed_by_the_server_is_noticed_before_use(link: Link, redis_engine: Engine) -> None:
     assert await link.is_usable()
     id = await link.call("CLIENT", "ID")
     async with Redis.from_url(redis_engine.url) as other:

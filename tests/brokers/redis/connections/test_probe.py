@@ -11,14 +11,14 @@ from chatlab.brokers.redis.connections.server import streams
 from chatlab.lab.engines import engine as engines
 
 
-async def test_what_is_tried_changes_no_key(redis_engine: engines.Engine) -> None:
+async def test_the_probe_changes_no_key(redis_engine: engines.Engine) -> None:
     async with Redis.from_url(redis_engine.url) as redis:
         before = await redis.dbsize()
         assert await Probe(redis_engine.url, streams(["chat:probed"])).why_refused() == ""
         assert await redis.dbsize() == before
 
 
-async def test_those_who_ask_at_once_get_one_answer(redis_engine: engines.Engine) -> None:
+async def test_concurrent_probes_share_one_answer(redis_engine: engines.Engine) -> None:
     probe = Probe(redis_engine.url, streams())
     async with Redis.from_url(redis_engine.url) as redis:
         before = (await redis.info("stats"))["total_connections_received"]
@@ -26,13 +26,13 @@ async def test_those_who_ask_at_once_get_one_answer(redis_engine: engines.Engine
         assert (await redis.info("stats"))["total_connections_received"] - before <= 3
 
 
-async def test_nobody_there_is_a_reason() -> None:
+async def test_a_missing_server_is_a_reason_to_refuse() -> None:
     async with await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
     assert "does not answer" in await Probe(f"redis://127.0.0.1:{port}", streams()).why_refused()
 
 
-async def test_a_server_that_says_nothing_is_given_up_in_time() -> None:
+async def test_a_silent_server_times_out() -> None:
     async with await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         async with asyncio.timeout(10):

@@ -64,13 +64,13 @@ async def redis_6(fresh_redis: Engine) -> AsyncIterator[str]:
 # What a server may be.
 
 
-async def test_a_server_that_will_do_is_named_by_its_version(redis_engine: Engine, valkey_engine: Engine) -> None:
+async def test_a_suitable_server_is_returned_with_its_version(redis_engine: Engine, valkey_engine: Engine) -> None:
     for engine in (redis_engine, valkey_engine):
         server = await redis_server.examine(engine.url, 3, redis_server.streams(TOPICS))
         assert server.version == engine.version
 
 
-async def test_looking_leaves_nothing_behind(fresh_redis: Engine) -> None:
+async def test_examining_a_server_leaves_no_keys(fresh_redis: Engine) -> None:
     async with Redis.from_url(fresh_redis.url) as redis:
         await redis_server.examine(fresh_redis.url, 3, redis_server.streams(TOPICS))
         assert await redis.keys("*") == []
@@ -103,7 +103,7 @@ async def test_an_old_redis_that_hides_its_version_is_refused_for_what_it_lacks(
     assert "XAUTOCLAIM" in line
 
 
-async def test_pub_sub_is_content_with_redis_6_0(redis_6: str) -> None:
+async def test_pub_sub_works_with_redis_6_0(redis_6: str) -> None:
     async with RedisPubSubBroker(redis_6) as broker:
         assert broker.connected
 
@@ -130,9 +130,9 @@ async def test_the_rights_that_are_missing_are_named_with_the_rule_that_gives_th
         RedisStreamsBroker(url, topics=TOPICS) as broker,
     ):
         name = topic()
-        subscription = await broker.subscribe(name)
+        reader = await broker.subscribe(name)
         await broker.publish_once(name, b"x", "k")
-        assert [delivery.body for delivery in await subscription.batch()] == [b"x"]
+        assert [record.body for record in await reader.batch()] == [b"x"]
         await broker.announce(name, "kim", "here", 1)
         assert await broker.present(name) == ["here"]
         member = await broker.join(name, "jobs", "one")
@@ -145,7 +145,7 @@ COMMANDS = sorted({need.rule[1:] for need in redis_server.streams().commands})
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-async def test_each_command_alone_is_missed(redis_engine: Engine, command: str) -> None:
+async def test_each_missing_command_alone_is_noticed(redis_engine: Engine, command: str) -> None:
     async with user(redis_engine.url, "~*", "&*", "+@all", f"-{command}") as url:
         assert f"`ACL SETUSER kim +{command}` allows it" in await refusal(url)
 
@@ -181,14 +181,14 @@ async def test_the_keys_that_are_out_of_reach_are_named(
         (["+@all", "&*", "-unsubscribe", "-ping"], "+ping +unsubscribe"),
     ],
 )
-async def test_the_rights_to_channels_are_looked_at_too(redis_engine: Engine, rules: list[str], missing: str) -> None:
+async def test_the_rights_to_channels_are_checked(redis_engine: Engine, rules: list[str], missing: str) -> None:
     async with user(redis_engine.url, *rules) as url:
         assert f"`ACL SETUSER kim {missing}` allows it" in await refusal(url, TOPICS, RedisPubSubBroker)
     async with user(redis_engine.url, "&chat-stream*", "&chat:*", "+@all") as url:
         await redis_server.examine(url, 3, redis_server.pubsub(TOPICS))
 
 
-async def test_a_user_without_info_and_config_may_chat(redis_engine: Engine) -> None:
+async def test_a_user_without_info_and_config_is_accepted(redis_engine: Engine) -> None:
     async with (
         user(redis_engine.url, "~*", "&*", "+@all", "-@dangerous", "+client|unblock") as url,
         RedisStreamsBroker(url, topics=TOPICS) as broker,
@@ -196,7 +196,7 @@ async def test_a_user_without_info_and_config_may_chat(redis_engine: Engine) -> 
         assert (await broker.crash_risk()).startswith("unknown what a crash of the broker may lose")
 
 
-async def test_a_wrong_password_is_no_server_that_is_away(fresh_redis: Engine) -> None:
+async def test_a_wrong_password_is_a_setup_error(fresh_redis: Engine) -> None:
     async with Redis.from_url(fresh_redis.url) as redis:
         await redis.config_set("requirepass", "right/one")
         try:
@@ -246,7 +246,7 @@ async def test_a_replica_is_refused_with_its_primary(fresh_redis: Engine, tmp_pa
             assert "is a replica and takes no writes" in await refusal(unseen)
 
 
-async def test_what_a_failover_may_lose_is_said(fresh_valkey: Engine, tmp_path: Path) -> None:
+async def test_crash_risk_tells_what_a_failover_may_lose(fresh_valkey: Engine, tmp_path: Path) -> None:
     primary = fresh_valkey.url.removeprefix("redis://")
     async with RedisStreamsBroker(fresh_valkey.url) as broker:
         assert await broker.crash_risk() == ""
@@ -280,12 +280,12 @@ async def test_a_server_with_too_many_clients_is_named(fresh_redis: Engine) -> N
 
 
 @pytest.mark.parametrize("kind", [RedisStreamsBroker, RedisPubSubBroker])
-async def test_a_sentinel_is_no_broker(kind: type[Any], tmp_path: Path) -> None:
+async def test_a_sentinel_is_refused(kind: type[Any], tmp_path: Path) -> None:
     async with redis_program(tmp_path, "--sentinel") as url:
         assert "is a Sentinel, which keeps no messages" in await refusal(url, kind=kind)
 
 
-async def test_a_cluster_is_left_out(tmp_path: Path) -> None:
+async def test_a_cluster_is_refused(tmp_path: Path) -> None:
     ports = free_ports(2)
     config = f"cluster-enabled yes\ncluster-port {ports[1]}"
     async with redis_program(tmp_path, config=config, port=ports[0]) as url:
@@ -307,7 +307,7 @@ async def test_a_cluster_is_left_out(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("login", ["", "me:pw@"])
-async def test_what_is_no_redis_is_called_so(says: bytes, login: str) -> None:
+async def test_a_server_that_is_not_redis_is_named_as_such(says: bytes, login: str) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(says)
         with contextlib.suppress(ConnectionError):
@@ -355,11 +355,11 @@ async def test_a_server_that_loads_its_data_is_waited_for(caplog: pytest.LogCapt
     assert f"the broker at {url} is loading its data; next try in" in caplog.text
 
 
-async def test_options_that_are_ignored_are_said_once(redis_engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+async def test_ignored_options_are_logged_once(redis_engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     async with RedisStreamsBroker(f"{redis_engine.url}?protocol=2&decode_responses=true&max_connections=1") as broker:
-        subscription = await broker.subscribe("options")
+        reader = await broker.subscribe("options")
         await broker.publish("options", b"x")
-        assert [delivery.body for delivery in await subscription.batch()] == [b"x"]
+        assert [delivery.body for delivery in await reader.batch()] == [b"x"]
     (line,) = [record.getMessage() for record in caplog.records if "ignored" in record.getMessage()]
     assert line.startswith(
         f"ignored in {redis_engine.url}: protocol, for chatlab needs RESP version 3; decode_responses"
@@ -400,7 +400,7 @@ async def test_what_a_crash_may_lose_follows_from_the_servers_settings(
         assert risk.startswith("a crash of the broker may lose" if settings["appendonly"] == "no" else unseen)
 
 
-async def test_what_is_confirmed_on_disk_is_lost_by_no_crash(fresh_valkey: Engine) -> None:
+async def test_a_publish_confirmed_on_disk_survives_every_crash(fresh_valkey: Engine) -> None:
     async with Redis.from_url(fresh_valkey.url) as redis:
         await redis.config_set("appendfsync", "everysec")
     async with RedisStreamsBroker(fresh_valkey.url, durability="fsync") as broker:
@@ -422,7 +422,7 @@ async def test_a_warning_comes_true_and_its_remedy_helps() -> None:
             assert bool(await broker.crash_risk()) == (not left)
             engine.kill()
             await engine.restart()
-            assert [delivery.body for delivery in await broker.history("t")] == left
+            assert [record.body for record in await broker.history("t")] == left
 
 
 async def test_a_server_that_comes_back_with_other_settings_is_asked_again(

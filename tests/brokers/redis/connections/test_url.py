@@ -40,7 +40,7 @@ LOCAL = {"host": "localhost", "port": 6379}
         (" redis://h \n", {"host": "h", "port": 6379}),
     ],
 )  # fmt: skip  # a line for each
-def test_what_a_url_says_is_used(url: str, options: dict[str, Any]) -> None:
+def test_the_parts_of_a_url_are_used(url: str, options: dict[str, Any]) -> None:
     parsed = redis_url.parse(url)
     assert (parsed.kind, parsed.options, parsed.warning) == (Connection, options, "")
 
@@ -52,7 +52,7 @@ def test_a_unix_socket_has_its_database_in_the_query() -> None:
     assert redis_url.parse("unix:///run/a@b.sock").options == {"path": "/run/a@b.sock"}
 
 
-def test_any_character_may_stand_in_a_password_percent_encoded() -> None:
+def test_a_password_may_contain_any_character_percent_encoded() -> None:
     password = string.printable + "비밀🙂"
     parsed = redis_url.parse(f"redis://me:{quote(password, safe='')}@h:1/2")
     assert parsed.options["password"] == password
@@ -96,7 +96,7 @@ def test_an_option_that_chatlab_sets_itself_is_ignored_with_one_warning(option: 
 
 
 @pytest.mark.parametrize("option", ["protocol=3", "decode_responses=false", "encoding=UTF-8", "ssl=false"])
-def test_an_option_that_says_what_is_so_anyway_needs_no_warning(option: str) -> None:
+def test_an_option_equal_to_our_setting_needs_no_warning(option: str) -> None:
     parsed = redis_url.parse(f"redis://h?{option}")
     assert (parsed.options, parsed.warning) == ({"host": "h", "port": 6379}, "")
 
@@ -148,7 +148,7 @@ def test_an_option_that_says_what_is_so_anyway_needs_no_warning(option: str) -> 
         ("redis://:secret", "the port is no number"),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_one_line_that_names_it(url: str, words: str) -> None:
+def test_an_invalid_url_is_refused_with_one_line_that_names_the_fault(url: str, words: str) -> None:
     with pytest.raises(SetupError) as refused:
         redis_url.parse(url)
     assert words in str(refused.value)
@@ -157,7 +157,7 @@ def test_what_cannot_be_used_is_refused_with_one_line_that_names_it(url: str, wo
         assert secret not in str(refused.value).replace(words, "")
 
 
-def test_a_certificate_that_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
+def test_an_unusable_certificate_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("no key")
     with pytest.raises(SetupError, match="the options ssl_certfile, ssl_keyfile do not work"):
         redis_url.parse(f"rediss://h?ssl_certfile={tmp_path}/key.pem&ssl_keyfile={tmp_path}/key.pem")

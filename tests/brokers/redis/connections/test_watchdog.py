@@ -14,7 +14,7 @@ pytestmark = pytest.mark.every_loop
 FOREVER = 30.0
 
 
-async def test_a_wait_within_its_limit_is_left_alone_however_many_came_before() -> None:
+async def test_a_wait_within_its_timeout_is_not_interrupted_after_many_others() -> None:
     watchdog = Watchdog()
     for _ in range(1000):
         with watchdog(0.2):
@@ -37,7 +37,7 @@ async def test_a_wait_beyond_its_limit_ends_with_timeout_error_and_the_task_goes
     watchdog.stop()
 
 
-async def test_who_is_cancelled_by_others_ends_even_if_the_limit_is_over_at_the_same_moment() -> None:
+async def test_a_cancelled_task_ends_even_if_its_timeout_expires_at_the_same_moment() -> None:
     watchdog = Watchdog()
 
     async def wait() -> None:
@@ -52,7 +52,7 @@ async def test_who_is_cancelled_by_others_ends_even_if_the_limit_is_over_at_the_
     watchdog.stop()
 
 
-async def test_between_two_waits_nobody_is_bitten() -> None:
+async def test_no_timeout_is_raised_between_two_waits() -> None:
     watchdog = Watchdog()
     with watchdog(0.05):
         await asyncio.sleep(0)
@@ -62,7 +62,7 @@ async def test_between_two_waits_nobody_is_bitten() -> None:
     watchdog.stop()
 
 
-async def test_an_error_in_the_wait_comes_through() -> None:
+async def test_an_error_during_the_wait_is_raised_unchanged() -> None:
     watchdog = Watchdog()
     with pytest.raises(KeyError), watchdog(FOREVER):
         raise KeyError("its own")
