@@ -113,4 +113,4 @@ def test_without_the_qr_library_the_banner_says_how_to_get_it(monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "segno", None)
     text = classroom.banner("http://192.168.1.5:8002/")
     assert 'pip install "chatlab[lab]"' in text
-    assert "room code  none: whoever finds the address is in" in text
+    assert "room code  none: anyone who finds the address can come in" in text

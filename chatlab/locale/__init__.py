@@ -5,7 +5,7 @@
     ngettext("{count} message", "{count} messages", count).format(count=count)
 
 A message is a whole sentence with named placeholders, never glued from pieces: languages order their words differently.
-`CHATLAB_LANG` names the language, as "ko"; without a catalogue for it, the English stands. Not translated: log lines,
+`CHATLAB_LANG` names the language, as "ko"; without a catalogue for it, the text stays English. Not translated: log lines,
 what a server says on the wire, and docstrings.
 """
 
@@ -15,15 +15,20 @@ import gettext
 import os
 from pathlib import Path
 
-__all__ = ["DOMAIN", "FOLDER", "_", "language", "ngettext"]
+__all__ = ["DOMAIN", "FOLDER", "_", "language", "ngettext", "shown_language"]
 
 DOMAIN = "chatlab"
 FOLDER = Path(__file__).parent
 
 
 def language() -> str:
-    """Return the code of the language that a person reads here: "en" unless `CHATLAB_LANG` names another."""
+    """Return the code of the language asked for: "en" unless `CHATLAB_LANG` names another."""
     return os.environ.get("CHATLAB_LANG", "") or "en"
+
+
+def shown_language() -> str:
+    """Return the code of the language that texts are in: "en" if the one asked for has no catalogue."""
+    return language() if isinstance(_catalogue, gettext.GNUTranslations) else "en"
 
 
 _catalogue = gettext.translation(DOMAIN, FOLDER, [language()], fallback=True)
