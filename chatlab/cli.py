@@ -85,7 +85,7 @@ def _fail(line: str, status: int) -> NoReturn:
 
 
 def _usage_error(error: TyperException) -> str:
-    """Return one line that says what is wrong with the command line, with the value and where to find the right ones."""
+    """Return one line: what is wrong with the command line, the value, and where to find the right ones."""
     context = getattr(error, "ctx", None)
     if context is None or type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
         return error.format_message().strip()
@@ -415,8 +415,8 @@ HostNames = Annotated[
     typer.Option(
         "--host-name",
         help=_(
-            "A host name of this server, such as chat.example; repeat it for more. Not needed for addresses, localhost, "
-            "names without a dot, and hosts given with --origin."
+            "A host name of this server, such as chat.example; repeat it for more. Not needed for addresses, "
+            "localhost, names without a dot, and hosts given with --origin."
         ),
         callback=_host_names,
     ),
@@ -700,8 +700,8 @@ def chat(
             show_envvar=True,
             callback=_admin_key,
             help=_(
-                "The key that /metrics and /readyz require, as `Authorization: Bearer KEY`; at least 16 characters. Better "
-                "set in the environment: every user of this machine can read the command line."
+                "The key that /metrics and /readyz require, as `Authorization: Bearer KEY`; at least 16 characters. "
+                "Better set in the environment: every user of this machine can read the command line."
             ),
         ),
     ] = None,
@@ -709,8 +709,8 @@ def chat(
         Durability,
         typer.Option(
             help=_(
-                "When a message is confirmed (only redis://): once the server has it, as durable as its settings make it; "
-                "or once it is on the server's disk."
+                "When a message is confirmed (only redis://): once the server has it, as durable as its settings make it; or "
+                " once it is on the server's disk."
             )
         ),
     ] = Durability.SERVER,
@@ -735,8 +735,8 @@ def chat(
             min=0,
             callback=_finite,
             help=_(
-                "Hours after which an unused room, topic or queue is deleted with its messages, 0 for never; the public "
-                "room is kept as long as its messages (only redis:// and memory://)."
+                "Hours after which an unused room, topic or queue is deleted with its messages, 0 for never; the "
+                "public room is kept as long as its messages (only redis:// and memory://)."
             ),
         ),
     ] = 24.0,

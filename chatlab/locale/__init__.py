@@ -5,8 +5,8 @@
     ngettext("{count} message", "{count} messages", count).format(count=count)
 
 A message is a whole sentence with named placeholders, never glued from pieces: languages order their words differently.
-`CHATLAB_LANG` names the language, as "ko"; without a catalogue for it, the text stays English. Not translated: log lines,
-what a server says on the wire, and docstrings.
+`CHATLAB_LANG` names the language, as "ko"; without a catalogue for it, the text stays English. Not translated: log
+lines, what a server says on the wire, and docstrings.
 """
 
 from __future__ import annotations
