@@ -34,7 +34,7 @@ PAGE = {
 }
 # These files and WebSockets, nothing else; never inside a frame. In older Safaris 'self' does not cover ws: and wss:.
 PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'",  # not shown: a header
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
@@ -105,13 +105,13 @@ class CodeGuard:
         if given.strip() and (wait := self._wait(wrong, now)) > 0:
             self.braked += 1
             seconds = str(ceil(wait))
-            message = f"too many wrong room codes from this address; try again in {seconds} s"
+            message = f"too many wrong room codes from this address; try again in {seconds} s"  # not shown: on the wire
             raise HandshakeError(message, HTTPStatus.TOO_MANY_REQUESTS, (("Retry-After", seconds),))
         if same_code(given, self.code):
             wrong.count /= 2
             return
         self._count(given, wrong, now)
-        raise HandshakeError("wrong room code", HTTPStatus.FORBIDDEN)
+        raise HandshakeError("wrong room code", HTTPStatus.FORBIDDEN)  # not shown: on the wire
 
     def _of(self, network: str, now: float) -> _Wrong:
         wrong = self._by_address.pop(network, None) or _Wrong(at=now)

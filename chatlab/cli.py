@@ -487,13 +487,14 @@ def _place_limits(given: list[str] | None) -> list[str] | None:
 def _print_place_limits(wanted: bool) -> None:
     if not wanted:
         return
-    from chatlab.chat.budgets import TABLE, Budgets
+    from chatlab.chat.budgets import Budgets
 
     in_force = Budgets().by_name()
-    for budget in (TABLE["connections"], TABLE["connections-per-address"]):
-        what = budget.what.replace(", SockJS sessions among them", "").replace("an instance", "this server")
-        text = _("{what}; beyond it, 503 with the reason").format(what=what)
-        print(f"{budget.name:30} {in_force[budget.name]:>9}  {text}")
+    for name, text in {
+        "connections": _("connections to this server; beyond it, 503 with the reason"),
+        "connections-per-address": _("of these, from one address; beyond it, 503 with the reason"),
+    }.items():
+        print(f"{name:30} {in_force[name]:>9}  {text}")
     raise typer.Exit
 
 
@@ -709,8 +710,8 @@ def chat(
         Durability,
         typer.Option(
             help=_(
-                "When a message is confirmed (only redis://): once the server has it, as durable as its settings make it; or "
-                " once it is on the server's disk."
+                "When a message is confirmed (only redis://): once the server has it, as durable as its settings make "
+                "it; or once it is on the server's disk."
             )
         ),
     ] = Durability.SERVER,
@@ -882,7 +883,7 @@ def chat(
 def _warn_of_old_code(hours: float) -> None:
     import logging
 
-    message = "this room has been open for %g hours, as long as its code is meant for; start it again, or with --hours"
+    message = "this room has been open for %g hours, as long as its code is meant for; start it again, or with --hours"  # not shown: a log line
     logging.getLogger("chatlab.room").warning(message, hours)
 
 
@@ -994,9 +995,8 @@ def _listen_error(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EACCES:
         line = _("port {port} needs a privilege this user lacks; choose one above 1023 with --port")
         return line.format(port=port)
-    no_address = error.errno is None and "could not bind on any address" in str(
-        error
-    )  # not shown: asyncio, Python 3.13
+    # asyncio's message, from Python 3.13 on.
+    no_address = error.errno is None and "could not bind on any address" in str(error)  # not shown: it is compared
     if no_address or error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
         line = _("this machine has no address {host}; choose with --host: 127.0.0.1 for itself, 0.0.0.0 for all")
         return line.format(host=host)

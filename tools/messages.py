@@ -11,6 +11,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
+from chatlab.chat.budgets import TABLE
 from chatlab.locale import DOMAIN
 from chatlab.locale.pages import html_messages, javascript_messages
 
@@ -38,27 +40,37 @@ SHOWN = {
     "title",
     "what",
 }  # not headings: they name sections
-PAGES = ("chatlab/room/page",)
+PAGE = "chatlab/room/page"
 
 Message = str | tuple[str, str]
 
 
-def messages() -> Iterator[tuple[str, Message]]:
-    """Yield the file and the message of everything that is translated; a plural is a pair."""
-    for name, _line, message, _comments, _context in extract_from_dir(
-        ROOT / "chatlab", [("**.py", "python")], keywords={"_": None, "ngettext": (1, 2)}
-    ):
+@cache
+def messages() -> list[tuple[str, Message]]:
+    """Return the file and the message of everything that is translated; a plural is a pair."""
+    limits = [("chatlab/chat/budgets.py", text) for budget in TABLE.values() for text in (budget.what, budget.beyond)]
+    return [*_python(), *limits, *_toml(), *_pages()]
+
+
+def _python() -> Iterator[tuple[str, Message]]:
+    keywords = {"_": None, "ngettext": (1, 2)}
+    found = extract_from_dir(ROOT / "chatlab", [("**.py", "python")], keywords=keywords)
+    for name, _line, message, _comments, _context in found:
         yield f"chatlab/{name}", message if isinstance(message, str) else (message[0], message[1])
+
+
+def _toml() -> Iterator[tuple[str, Message]]:
     for folder in TOML_FOLDERS:
         for file in sorted((ROOT / folder).glob("*.toml")):
-            yield from (
-                (f"{folder}/{file.name}", text) for text in toml_messages(tomllib.loads(file.read_text("utf-8")))
-            )
-    for folder in PAGES:
-        for file in sorted((ROOT / folder).iterdir()):
-            read = {".html": html_messages, ".js": javascript_messages}.get(file.suffix)
-            if read is not None:
-                yield from ((f"{folder}/{file.name}", text) for text in read(file.read_text("utf-8")))
+            for text in toml_messages(tomllib.loads(file.read_text("utf-8"))):
+                yield f"{folder}/{file.name}", text
+
+
+def _pages() -> Iterator[tuple[str, Message]]:
+    for file in sorted((ROOT / PAGE).iterdir()):
+        read = {".html": html_messages, ".js": javascript_messages}.get(file.suffix)
+        if read is not None:
+            yield from ((f"{PAGE}/{file.name}", text) for text in read(file.read_text("utf-8")))
 
 
 def toml_messages(value: Any, shown: bool = False) -> Iterator[str]:

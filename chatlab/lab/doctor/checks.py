@@ -71,9 +71,9 @@ def bring_the_lab() -> str:
     if Path(sys.prefix).resolve() == clone / ".venv":
         return "`rm -rf .venv && make lab`"
     if (Path(sys.prefix) / "conda-meta").exists():
-        return "`conda env update --file environment.yml`"
+        return "`conda env update --file environment.yml`"  # not shown: a command
     source = clone if (clone / "pyproject.toml").exists() else "chatlab"
-    return f"`{Path(sys.executable).name} -m pip install '{source}[lab]'`"
+    return f"`{Path(sys.executable).name} -m pip install '{source}[lab]'`"  # not shown: a command
 
 
 def python() -> Check:

@@ -101,10 +101,8 @@ def wheelhouse(clone: Path = Path(chatlab.__file__).parents[1]) -> Check:
         remedy = _("`make wheelhouse`, if not every laptop has chatlab yet")
         return Check(_("wheelhouse"), False, found, remedy, needed=False)
     lacking = list(_lacking(clone))
-    if lacking:
-        found = _("lacks {names}").format(names=", ".join(lacking))
-    else:
-        found = _("complete for machines like this one")
+    complete = _("complete for machines like this one")
+    found = _("lacks {names}").format(names=", ".join(lacking)) if lacking else complete
     return _check(_("wheelhouse"), not lacking, found, _("`make wheelhouse`; it downloads what is missing"))
 
 
