@@ -34,7 +34,9 @@ PAGE = {
 }
 # These files and WebSockets, nothing else; never inside a frame. In older Safaris 'self' does not cover ws: and wss:.
 PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'",  # not shown: a header
+    "Content-Security-Policy": (
+        "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'"  # not shown: a header
+    ),
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",

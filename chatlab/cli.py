@@ -883,8 +883,9 @@ def chat(
 def _warn_of_old_code(hours: float) -> None:
     import logging
 
-    message = "this room has been open for %g hours, as long as its code is meant for; start it again, or with --hours"  # not shown: a log line
-    logging.getLogger("chatlab.room").warning(message, hours)
+    logging.getLogger("chatlab.room").warning(
+        "this room has been open for %g hours, as long as its code is meant for; start it again, or with --hours", hours
+    )
 
 
 async def _no_cleanup() -> None:

@@ -374,7 +374,7 @@ def test_a_wrong_broker_url_gets_one_line_that_lists_the_right_ones(url: str, he
         ("redis://127.0.0.1/1?db=2", "the option db has two values"),
         ("redis-pubsub://127.0.0.1?typo=1", "no option is called 'typo'"),
         ("redis://:sec/ret@127.0.0.1", "cannot tell where the password ends"),
-        ("redis:me:secret@127.0.0.1", "'***' is no URL"),
+        ("redis:me:secret@127.0.0.1", "'***' is not a URL"),
     ],
 )
 @pytest.mark.parametrize("server", ["chat", pytest.param("room", marks=pytest.mark.long)])
@@ -445,12 +445,12 @@ async def test_what_a_crash_may_cost_is_one_line_at_the_start(fresh_redis: Engin
     [
         (
             ["chat", "--redis", "redis://127.0.0.1", "--broker", "memory://"],
-            "--redis and --broker are two ways to say one thing",
+            "--redis and --broker mean the same",
         ),
-        (["chat", "--broker", "memory://", "--durability", "fsync"], "--durability fsync is for redis:// alone"),
-        (["chat", "--broker", "memory://", "--as-in-the-article", "first"], "--as-in-the-article wants a Redis"),
-        (["chat", "--redis", "", "--port", "0"], "'' is no URL"),
-        (["room", "--broker", "", "--port", "0"], "'' is no URL"),
+        (["chat", "--broker", "memory://", "--durability", "fsync"], "--durability fsync is only for redis://"),
+        (["chat", "--broker", "memory://", "--as-in-the-article", "first"], "--as-in-the-article needs Redis"),
+        (["chat", "--redis", "", "--port", "0"], "'' is not a URL"),
+        (["room", "--broker", "", "--port", "0"], "'' is not a URL"),
         (["room", "--as-in-the-article", "--lan"], "--as-in-the-article has no code, no limits, no broker"),
     ],
 )
@@ -474,20 +474,20 @@ def test_what_does_not_go_together_is_said_in_one_line(arguments: list[str], sai
         ("serve echo --port 99999", "99999"),
         ("serve echo --port -1", "-1"),
         ("serve echo --port web", "'web'"),
-        ("serve echo --host ", "'' is no address"),
-        (f"serve room --host {'a' * 64}.example", f"'{'a' * 64}.example' is no address"),
-        ("serve echo --origin chat.example", "'chat.example' is no origin"),
-        ("serve room --origin https://chat.example/room", "'https://chat.example/room' is no origin"),
-        ("serve room --origin https://*.example", "'https://*.example' is no origin"),
-        ("serve chat --origin https://", "'https://' is no origin"),
-        ("serve chat --origin https://a.example:99999", "'https://a.example:99999' is no origin"),
-        ("serve chat --origin https://a.example,https://b.example", "is no origin"),
-        ("serve chat --origin ", "'' is no origin"),
-        ("serve chat --host-name https://chat.example", "'https://chat.example' is no name of a host"),
-        ("serve room --host-name chat.example:8080", "'chat.example:8080' is no name of a host"),
-        ("serve echo --host-name ", "'' is no name of a host"),
+        ("serve echo --host ", "'' is not an address"),
+        (f"serve room --host {'a' * 64}.example", f"'{'a' * 64}.example' is not an address"),
+        ("serve echo --origin chat.example", "'chat.example' is not an origin"),
+        ("serve room --origin https://chat.example/room", "'https://chat.example/room' is not an origin"),
+        ("serve room --origin https://*.example", "'https://*.example' is not an origin"),
+        ("serve chat --origin https://", "'https://' is not an origin"),
+        ("serve chat --origin https://a.example:99999", "'https://a.example:99999' is not an origin"),
+        ("serve chat --origin https://a.example,https://b.example", "is not an origin"),
+        ("serve chat --origin ", "'' is not an origin"),
+        ("serve chat --host-name https://chat.example", "'https://chat.example' is not a host name"),
+        ("serve room --host-name chat.example:8080", "'chat.example:8080' is not a host name"),
+        ("serve echo --host-name ", "'' is not a host name"),
         ("serve chat --admin-port 99999", "99999"),
-        ("serve chat --admin-host ", "'' is no address"),
+        ("serve chat --admin-host ", "'' is not an address"),
         ("serve chat --admin-key hunter2", "the admin key has 7 characters; it needs 16 at least"),
         ("serve room --hours 0", "'0'"),
         ("serve room --hours nan", "nan"),
@@ -729,7 +729,7 @@ async def test_without_a_broker_the_chat_says_that_it_is_alone() -> None:
         assert (await command.url()).endswith("/ws")
         command.process.send_signal(signal.SIGTERM)
         status, _, errors = await command.ended()
-    assert "no broker named: this instance chats alone" in errors
+    assert "no broker given: this instance is on its own" in errors
     assert status == 0
 
 
@@ -787,7 +787,7 @@ async def test_progress_prints_what_is_solved_by_lesson(tmp_path: Path) -> None:
     *lessons, last = output.splitlines()
     assert "lesson 03  ○ ✔ ○ ○  1 of 4" in lessons
     assert last.startswith("1 of ")
-    assert last.endswith(f"are right; kept in {tmp_path}, on this machine alone")
+    assert last.endswith(f"are right; stored in {tmp_path}, on this machine only")
     assert status == 0
 
 
@@ -845,7 +845,7 @@ def test_edition_writes_the_notebooks_and_keeps_what_was_there(tmp_path: Path) -
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     written, kept = done.stdout.splitlines()
     assert written == f"8 files of the learner's edition are in {folder}"
-    aside = Path(kept.removeprefix("what was there and differed is in "))
+    aside = Path(kept.removeprefix("files there that differed are now in "))
     assert (aside / "handed out" / "00_start_here.ipynb").read_text() == "with remarks"
     assert (folder / "00_start_here.ipynb").read_bytes() == (ROOT / "notebooks" / "00_start_here.ipynb").read_bytes()
 

@@ -80,7 +80,7 @@ class Report:
 
 
 async def examine(url: str) -> Report:
-    """Examine the server. Raises SetupError for a wrong URL or a missing permission, BrokerUnavailable if it is down."""
+    """Examine the server. Raises SetupError for a wrong URL or a missing right, BrokerUnavailable if it is down."""
     link = Link(url, TIMEOUT, used_for="doctor")
     await link.open()
     try:

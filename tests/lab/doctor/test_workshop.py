@@ -1,4 +1,4 @@
-"""The rehearsal for a class: each line is looked at for real, and what is not well says what to do."""
+"""The rehearsal for a class: each check runs for real, and a failed one says what to do."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_without_a_wheelhouse_a_class_with_a_network_can_go_on(tmp_path: Path) -
 async def test_a_full_room_hears_everybody() -> None:
     check = await workshop.full_room(12, port=0)
     assert check.name == "a room for 12"
-    assert "all heard all within" in check.found
+    assert "all received all within" in check.found
 
 
 async def test_a_taken_port_is_told_with_what_to_do() -> None:
