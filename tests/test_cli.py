@@ -80,7 +80,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("server", "number"), [*[(server, signal.SIGTERM) for server in SERVERS], ("echo", signal.SIGINT)]
 )
-async def test_a_server_says_where_it_listens_and_ends_politely(server: str, number: signal.Signals) -> None:
+async def test_a_server_prints_its_url_and_closes_cleanly_on_a_signal(server: str, number: signal.Signals) -> None:
     arguments = SERVERS[server]
     async with chatlab(*arguments, "--port", "0") as command, connect(await command.url(), proxy=None) as client:
         command.process.send_signal(number)
@@ -96,7 +96,7 @@ async def test_a_server_says_where_it_listens_and_ends_politely(server: str, num
     assert "Traceback" not in errors
 
 
-async def test_a_second_signal_ends_it_at_once() -> None:
+async def test_a_second_signal_ends_a_server_at_once() -> None:
     async with chatlab("serve", "chat", "--broker", "memory://", "--port", "0", "--drain-seconds", "60") as command:
         url = await command.url()
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[2].split("/")[0]))
@@ -129,7 +129,7 @@ SLOW_IMPORT = """if True:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_while_a_server_still_starts_ends_it_without_a_traceback(number: signal.Signals) -> None:
+async def test_a_signal_during_start_ends_a_server_without_a_traceback(number: signal.Signals) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SLOW_IMPORT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
@@ -142,7 +142,7 @@ async def test_a_signal_while_a_server_still_starts_ends_it_without_a_traceback(
     assert process.returncode == -number
 
 
-async def test_a_server_asked_to_can_end_with_its_standard_input() -> None:
+async def test_a_server_stops_when_stdin_ends_if_asked_to() -> None:
     async with chatlab("serve", "echo", "--port", "0", "--until-stdin-ends") as command:
         await command.url()
         assert command.process.stdin is not None
@@ -151,7 +151,7 @@ async def test_a_server_asked_to_can_end_with_its_standard_input() -> None:
     assert (status, errors) == (0, "")
 
 
-async def test_a_server_that_still_waits_for_its_broker_can_be_stopped() -> None:
+async def test_a_server_waiting_for_its_broker_can_be_stopped() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
         async with chatlab("serve", "chat", "--redis", url, "--port", "0") as command:
@@ -171,14 +171,14 @@ async def test_the_echo_echoes() -> None:
         assert await client.recv() == "안녕 🙂"
 
 
-async def test_the_room_is_at_room_and_has_a_page() -> None:
+async def test_the_room_command_serves_the_room_and_its_page() -> None:
     async with chatlab("serve", "room", "--port", "0") as command:
         url = await command.url()
         assert url.endswith("/room")
         assert command.lines[0] == f"the room's page: {url.replace('ws:', 'http:').removesuffix('room')}"
 
 
-async def test_origins_are_let_in_by_name() -> None:
+async def test_only_named_origins_may_connect() -> None:
     async with chatlab("serve", "room", "--port", "0", "--origin", "https://chat.example") as command:
         url = await command.url()
         async with connect(url, origin="https://chat.example", proxy=None):  # type: ignore[arg-type]  # wants its NewType
@@ -244,7 +244,7 @@ async def test_a_room_for_the_lan_on_one_address_names_that_one() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc, which is Linux's")
-async def test_the_chat_gets_by_with_one_thread() -> None:
+async def test_the_chat_runs_in_one_thread() -> None:
     # With a second one, even asleep, the kernel counts references for each write, and a message costs a fiftieth more.
     async with (
         chatlab("serve", "chat", "--broker", "memory://", "--port", "0") as command,
@@ -263,13 +263,13 @@ async def test_the_chat_gets_by_with_one_thread() -> None:
         (["--redis", "redis://x", "--as-in-the-article", "first", "--rate", "1"], "has no limits and no jobs"),
     ],
 )
-async def test_jobs_that_cannot_be_done_are_refused_at_the_start(arguments: list[str], words: str) -> None:
+async def test_impossible_jobs_are_refused_at_the_start(arguments: list[str], words: str) -> None:
     status, _, errors = await run("serve", "chat", "--port", "0", *arguments)
     assert status in (2, 3)
     assert words in errors
 
 
-async def test_a_room_for_the_lan_shows_a_code_and_wants_it() -> None:
+async def test_a_lan_room_prints_its_code_and_requires_it() -> None:
     async with chatlab("serve", "room", "--lan", "--port", "0") as command:
         url = await command.url()
         (code,) = [line.split()[-1] for line in command.lines if "room code" in line]
@@ -294,7 +294,7 @@ async def test_the_log_can_be_read_by_programs() -> None:
 # What goes wrong.
 
 
-async def test_a_taken_port_is_named_with_what_to_do() -> None:
+async def test_a_taken_port_is_reported_with_a_remedy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         for server in ("echo", "room", "chat"):
@@ -307,7 +307,7 @@ async def test_a_taken_port_is_named_with_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("server", ["echo", "chat"])
-async def test_an_address_that_is_not_ours_is_named_with_what_to_do(server: str) -> None:
+async def test_a_foreign_address_is_reported_with_a_remedy(server: str) -> None:
     # RFC 5737: 203.0.113.0/24 is nobody's; RFC 6761: .invalid never resolves
     for host in ("203.0.113.9", "no-such-host.invalid"):
         status, _, errors = await run("serve", *SERVERS[server][1:], "--host", host)
@@ -316,7 +316,7 @@ async def test_an_address_that_is_not_ours_is_named_with_what_to_do(server: str)
         assert status == 3
 
 
-async def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
+async def test_an_unreachable_redis_is_reported_without_its_password() -> None:
     with socket.socket() as closed:  # bound but not listening: nobody answers, and nobody else takes the port
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
