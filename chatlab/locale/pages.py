@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from html import escape, unescape
 
-from chatlab.locale import _, shown_language
+from chatlab.locale.catalogue import _, shown_language
 
 __all__ = ["html_messages", "javascript_messages", "translated_html", "words_script"]
 
