@@ -9,7 +9,7 @@ import string
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -159,9 +159,9 @@ def test_every_placeholder_has_a_name() -> None:
     assert [(file, text) for file, text in sorted(found) if has_unnamed_placeholder(text)] == []
 
 
-def texts(message: messages.Message) -> tuple[str, ...]:
+def texts(message: str | Sequence[str]) -> tuple[str, ...]:
     """The singular and the plural of a message."""
-    return (message,) if isinstance(message, str) else message
+    return (message,) if isinstance(message, str) else tuple(message)
 
 
 def has_unnamed_placeholder(text: str) -> bool:
