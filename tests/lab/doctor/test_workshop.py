@@ -95,7 +95,7 @@ async def test_a_taken_room_port_is_reported_with_a_remedy() -> None:
 
 
 async def test_a_slow_room_fails_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workshop, "SECONDS_TO_HEAR", 0.0)
+    monkeypatch.setattr(workshop, "SECONDS_TO_RECEIVE", 0.0)
     check = await workshop.full_room(2, port=0)
     assert not check.well
     assert "busy" in check.remedy
