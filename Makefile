@@ -10,6 +10,7 @@
 ##   make notebooks    run all notebooks and store their outputs
 ##   make fuzz         a million random and broken inputs for each parser, and ten thousand dropped clients (minutes)
 ##   make soak         the chat on real processes that are killed and stalled, for SOAK_SECONDS (600): nothing lost, nothing grows
+##   make messages     collect the texts to translate, and bring each language's catalogue up to date
 ##   make lock         work out the locked versions anew (needs uv; LOCK_ARGS=--upgrade takes the newest)
 ##   make wheelhouse   bring all packages into wheelhouse/, for machines without a network (see tools/wheelhouse.py)
 ##   make clean        remove what tools leave behind; .venv and your own work stay
@@ -23,7 +24,7 @@ FUZZ_CASES ?= 1000000
 SOAK_SECONDS ?= 600
 WHEELHOUSE_FOR ?=
 
-.PHONY: help lab chat editions test test-code test-notebooks test-editions test-long check notebooks fuzz soak lock wheelhouse clean venv-lab venv-dev
+.PHONY: help lab chat editions test test-code test-notebooks test-editions test-long check notebooks fuzz soak messages lock wheelhouse clean venv-lab venv-dev
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -77,6 +78,9 @@ fuzz: venv-dev
 
 soak: venv-dev
 	$(PY) -m tests.soak_chat $(SOAK_SECONDS)
+
+messages: venv-dev
+	PYTHONPATH=. $(PY) tools/messages.py
 
 # No index, no local path and no file name in the locks: they hold wherever the packages come from.
 LOCK = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate \

@@ -1,8 +1,8 @@
-"""`chatlab lab | serve | doctor | claims | progress | ...`: the top floor, the only file that names broker engines.
+"""`chatlab lab | serve | doctor | claims | progress | ...`: the top layer, the only file that names broker engines.
 
 Each command imports what it needs when it runs, so that `chatlab --help` answers at once and `chatlab serve echo` needs
-no broker's library. What goes wrong for a reason the user can mend ends with one line that says what to do, and with
-exit status 2 (the command line is wrong) or 3 (this machine lacks something, or has it taken).
+no broker's library. An error that the user can fix is one line that says what to do, with exit status 2 (the command
+line is wrong) or 3 (this machine lacks something, or a port is taken).
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from typer.exceptions import TyperException
 
 from chatlab import console
 from chatlab.errors import BrokerError, ChatlabError, SetupError, StompError
+from chatlab.locale import _, ngettext
 from chatlab.urls import without_password
 
 if TYPE_CHECKING:
     from chatlab.brokers.port import Broker
 
 app = typer.Typer(
-    help="A workbook on real-time chat, from the WebSocket handshake to STOMP on Redis Streams, and the servers in it.",
+    help=_("A workbook on real-time chat, from the WebSocket handshake to STOMP on Redis Streams, and its servers."),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -45,8 +46,8 @@ serve = typer.Typer(no_args_is_help=True)
 app.add_typer(serve, name="serve")
 
 WRONG_COMMAND_LINE = 2
-SET_UP = 3
-SECONDS_TO_LEAVE = 10.0
+SETUP_NEEDED = 3
+SECONDS_TO_STOP = 10.0
 DAY = 86_400.0
 
 
@@ -58,21 +59,22 @@ def main() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except TyperException as error:
-        _fail(_what_is_wrong(error), WRONG_COMMAND_LINE)
+        _fail(_usage_error(error), WRONG_COMMAND_LINE)
     except ChatlabError as error:
-        _fail(str(error), SET_UP)
+        _fail(str(error), SETUP_NEEDED)
     except BrokenPipeError:
-        _leave_the_pipe()
+        _exit_on_broken_pipe()
     except OSError as error:
         if error.filename is None:
             raise
-        _fail(f"cannot use {error.filename}: {error.strerror}", SET_UP)
+        _fail(_("cannot use {file}: {reason}").format(file=error.filename, reason=error.strerror), SETUP_NEEDED)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] == "chatlab":
             raise
         from chatlab.lab.doctor import bring_the_lab
 
-        _fail(f"{error.name} is not installed; {bring_the_lab()}", SET_UP)
+        line = _("{package} is not installed; {remedy}")
+        _fail(line.format(package=error.name, remedy=bring_the_lab()), SETUP_NEEDED)
     raise SystemExit(status)
 
 
@@ -82,20 +84,23 @@ def _fail(line: str, status: int) -> NoReturn:
     raise SystemExit(status)
 
 
-def _what_is_wrong(error: TyperException) -> str:
-    """What is wrong with the command line, in one line that has the value and says where the right ones are."""
+def _usage_error(error: TyperException) -> str:
+    """Return one line: what is wrong with the command line, the value, and where to find the right ones."""
     context = getattr(error, "ctx", None)
     if context is None or type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
         return error.format_message().strip()
-    said = " ".join(error.format_message().split()).rstrip(".")
-    # What typer leaves out, and pydantic behind it knows: the value.
+    message = " ".join(error.format_message().split()).rstrip(".")
+    message = f"{message[:1].lower()}{message[1:]}"
+    # typer leaves out the value; the pydantic error behind it has it.
     causes: list[dict[str, Any]] = getattr(error.__cause__, "errors", list)()
-    value = f", not {causes[0]['input']!r}" if causes else ""
-    return f"{said[:1].lower()}{said[1:]}{value}; see `{context.command_path} --help`"
+    if causes:
+        line = _("{message}, not {value!r}; see `{command} --help`")
+        return line.format(message=message, value=causes[0]["input"], command=context.command_path)
+    return _("{message}; see `{command} --help`").format(message=message, command=context.command_path)
 
 
-def _leave_the_pipe() -> NoReturn:
-    """End quietly: whoever read our output has had enough, as `head` has. Python would still try to write the rest."""
+def _exit_on_broken_pipe() -> NoReturn:
+    """Exit quietly when the reader of our output has closed it, as `head` does; Python would try to flush the rest."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(1)
 
@@ -103,17 +108,21 @@ def _leave_the_pipe() -> NoReturn:
 # The workbook.
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    help=_("Open the workbook in JupyterLab. Other options go to JupyterLab: --no-browser --port 8899."),
+)
 def lab(
     context: typer.Context,
     to: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Put the notebooks there if they are not: ./chatlab-lessons, if not in a clone."
+            metavar="FOLDER",
+            help=_("Where to put the notebooks if they are not there yet; ./chatlab-lessons outside a clone."),
         ),
     ] = None,
 ) -> None:
-    """Open the workbook in JupyterLab. What else is on the line goes to JupyterLab: --no-browser --port 8899."""
+    """Open the workbook in JupyterLab. Other options go to JupyterLab: --no-browser --port 8899."""
     from importlib.util import find_spec
     from sysconfig import get_path
 
@@ -121,23 +130,23 @@ def lab(
     from chatlab.lab.editions import shipped
 
     if find_spec("jupyterlab") is None:
-        raise SetupError("JupyterLab is not installed", bring_the_lab())
+        raise SetupError(_("JupyterLab is not installed"), bring_the_lab())
     folder = _open_notebooks(to)
     shipped.remember()
-    # A workshop may have no network, and a learner no use for JupyterLab's own news.
+    # A workshop may have no network, and learners do not need JupyterLab's news.
     options = ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        print("running as root, so JupyterLab is told --allow-root", file=sys.stderr)
+        print(_("running as root, so JupyterLab is started with --allow-root"), file=sys.stderr)
         options.append("--allow-root")
-    # As the default, so that the address it prints leads to the first lesson too, not only the browser it opens.
+    # The default URL, so that the address it prints leads to the first lesson too, like the browser it opens.
     options += [f"--ServerApp.root_dir={folder}", "--LabApp.default_url=/lab/tree/00_start_here.ipynb"]
-    # The notebooks say `chatlab progress`; so a terminal of JupyterLab, or a cell, has to find us.
+    # The notebooks mention `chatlab progress`, so JupyterLab's terminals and cells have to find this command.
     os.environ["PATH"] = os.pathsep.join(filter(None, [get_path("scripts"), os.environ.get("PATH")]))
-    _become([sys.executable, "-m", "jupyterlab", *options, *context.args])
+    _replace_process([sys.executable, "-m", "jupyterlab", *options, *context.args])
 
 
 def _open_notebooks(to: Path | None) -> Path:
-    """Return the folder of the notebooks, with the package's own laid out there if it is the first time; go to it."""
+    """Return the notebooks' folder and change into it; copy the package's notebooks there the first time."""
     from chatlab.lab.editions import shipped
 
     if to is None:
@@ -148,13 +157,14 @@ def _open_notebooks(to: Path | None) -> Path:
     new = not (to / "notebooks").exists()
     folder = shipped.lay_out(to.absolute())
     if new:
-        print(f"put the notebooks into {folder}; your answers and your progress stay there", file=sys.stderr)
-    os.chdir(to)  # so that what is kept for the learner is kept beside them
+        line = _("put the notebooks into {folder}; your answers and your progress stay there")
+        print(line.format(folder=folder), file=sys.stderr)
+    os.chdir(to)  # so that progress is stored beside the notebooks
     return folder
 
 
-def _become(command: list[str]) -> NoReturn:
-    """Run `command` in our place, so that signals and the exit status are its own; Windows has no such thing."""
+def _replace_process(command: list[str]) -> NoReturn:
+    """Replace this process with `command`, so that signals and the exit status are its own; a subprocess on Windows."""
     sys.stdout.flush()
     if os.name == "posix":
         os.execv(command[0], command)
@@ -163,42 +173,46 @@ def _become(command: list[str]) -> NoReturn:
     raise SystemExit(subprocess.call(command))
 
 
-@app.command()
+@app.command(
+    help=_("Check what is installed, in which versions; for what is missing, print the command that installs it.")
+)
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print it for a program to read.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help=_("Print JSON."))] = False,
     workshop: Annotated[
         bool,
-        typer.Option("--workshop", help="The check for the day before a class: it starts what a class will start."),
+        typer.Option("--workshop", help=_("Check the day before a class: start everything that the class will start.")),
     ] = False,
-    laptops: Annotated[int, typer.Option(min=1, help="With --workshop: how many will be in the room.")] = 30,
+    laptops: Annotated[int, typer.Option(min=1, help=_("With --workshop: the number of laptops in the room."))] = 30,
     redis: Annotated[
         str | None,
-        typer.Option(help="Look at this server instead: what a chat keeps there, when it ends, who is connected."),
+        typer.Option(
+            help=_("Inspect this server instead: what a chat stores there, when it expires, who is connected.")
+        ),
     ] = None,
 ) -> None:
-    """Say what is here, which versions, and for what is missing the one command that brings it."""
+    """Check what is installed, in which versions; for what is missing, print the command that installs it."""
     from rich.console import Console
 
     if redis is not None:
-        _look_at_redis(redis, as_json=as_json)
+        _inspect_redis(redis, as_json=as_json)
         return
     from chatlab.lab import doctor as lab_doctor
 
     checks = asyncio.run(lab_doctor.examine())
     if workshop:
-        from chatlab.lab.doctor import workshop as the_day_before
+        from chatlab.lab.doctor import workshop as rehearsal
 
-        print("starting a room, an engine, JupyterLab and a kernel; they end again in a moment", file=sys.stderr)
-        checks += asyncio.run(the_day_before.examine(laptops))
+        print(_("starting a room, an engine, JupyterLab and a kernel; they stop again shortly"), file=sys.stderr)
+        checks += asyncio.run(rehearsal.examine(laptops))
     if as_json:
         print(lab_doctor.as_json(checks))
     else:
         Console().print(lab_doctor.as_table(checks))
     if not all(check.well for check in checks if check.needed):
-        raise typer.Exit(SET_UP)
+        raise typer.Exit(SETUP_NEEDED)
 
 
-def _look_at_redis(url: str, *, as_json: bool) -> None:
+def _inspect_redis(url: str, *, as_json: bool) -> None:
     from rich.console import Console
 
     from chatlab.brokers.redis.connections import url as redis_url
@@ -215,89 +229,111 @@ def _look_at_redis(url: str, *, as_json: bool) -> None:
         Console().print(redis_doctor.as_table(report), markup=False)
 
 
-@app.command()
+@app.command(help=_("Print the ledger: what the article claims, what was measured on this machine, and the verdict."))
 def claims(
-    lesson: Annotated[str | None, typer.Argument(help="One lesson alone: 01 to 07.")] = None,
+    lesson: Annotated[str | None, typer.Argument(help=_("Only this lesson: 01 to 07."))] = None,
 ) -> None:
     """Print the ledger: what the article claims, what was measured on this machine, and the verdict."""
     from chatlab.lab.claims import CLAIMS, report
 
     lessons = sorted({claim.lesson for claim in CLAIMS.values()})
     if lesson is not None and lesson not in lessons:
-        _fail(f"no lesson {lesson!r} makes a claim; there are {', '.join(lessons)}", WRONG_COMMAND_LINE)
+        line = _("no lesson {lesson!r} makes a claim; there are {lessons}")
+        _fail(line.format(lesson=lesson, lessons=", ".join(lessons)), WRONG_COMMAND_LINE)
     ledger = report(lesson)
     for claim in ledger.claims:
-        found = ledger.verdicts.get(claim.id)
-        print(found or f"  {claim.id} not tried here yet: {claim.text}")
-        if found and found.measured:
-            print(f"      measured: {found.measured}")
+        verdict = ledger.verdicts.get(claim.id)
+        print(verdict or "  " + _("{claim} not tried here yet: {text}").format(claim=claim.id, text=claim.text))
+        if verdict and verdict.measured:
+            print("      " + _("measured: {value}").format(value=verdict.measured))
 
 
-@app.command()
+@app.command(help=_("Print which exercises you have solved, lesson by lesson. This is stored on this machine only."))
 def progress() -> None:
-    """Print which exercises you have solved, lesson by lesson. It is kept on this machine, and nowhere else."""
+    """Print which exercises you have solved, lesson by lesson. This is stored on this machine only."""
     from chatlab.lab.exercises import exercise as exercises
     from chatlab.lab.home import home
 
     done = exercises.progress()
     right = list(done.marks.values()).count("right")
     print(done)
-    print(f"{right} of {len(done.marks)} are right; kept in {home()}, on this machine alone")
+    line = _("{right} of {total} are right; stored in {folder}, on this machine only")
+    print(line.format(right=right, total=len(done.marks), folder=home()))
 
 
 class EditionName(StrEnum):
-    """For whom the notebooks are."""
+    """An edition of the notebooks, by its reader."""
 
     LEARNER = "learner"
     INSTRUCTOR = "instructor"
 
 
-@app.command()
+@app.command(help=_("Write an edition of the notebooks into a folder. Files that you changed there are set aside."))
 def edition(
-    name: Annotated[EditionName, typer.Argument(help="The learner's, or the instructor's with solutions and notes.")],
-    to: Annotated[Path | None, typer.Option(help="The folder to write it into; else editions/ and its name.")] = None,
+    name: Annotated[
+        EditionName, typer.Argument(help=_("The learner's, or the instructor's with solutions and notes."))
+    ],
+    to: Annotated[
+        Path | None, typer.Option(help=_("The folder to write it into; by default editions/ and its name."))
+    ] = None,
 ) -> None:
-    """Write an edition of the notebooks into a folder. What you had changed there is kept aside."""
+    """Write an edition of the notebooks into a folder. Files that you changed there are set aside."""
     from chatlab.lab.editions import edition as lab_edition
 
     done = lab_edition.build(name.value, to or Path("editions") / name.value)
-    print(f"{len(done.names)} files of the {name.value}'s edition are in {done.folder}")
+    count = len(done.names)
+    if name is EditionName.LEARNER:
+        line = ngettext(
+            "{count} file of the learner's edition is in {folder}",
+            "{count} files of the learner's edition are in {folder}",
+            count,
+        )
+    else:
+        line = ngettext(
+            "{count} file of the instructor's edition is in {folder}",
+            "{count} files of the instructor's edition are in {folder}",
+            count,
+        )
+    print(line.format(count=count, folder=done.folder))
     if done.aside.exists():
-        print(f"what was there and differed is in {done.aside}")
+        print(_("files there that differed are now in {folder}").format(folder=done.aside))
 
 
-@app.command()
+@app.command(
+    help=_("Restore the notebooks as they were shipped. Your own copies are set aside, and their folder is printed.")
+)
 def reset(
-    lessons: Annotated[list[str] | None, typer.Argument(help="These lessons alone, such as 03; else all.")] = None,
+    lessons: Annotated[list[str] | None, typer.Argument(help=_("Only these lessons, such as 03; else all."))] = None,
 ) -> None:
-    """Put the notebooks back as they were shipped. Your own copies are kept aside, and you are told where."""
+    """Restore the notebooks as they were shipped. Your own copies are set aside, and their folder is printed."""
     from chatlab.lab.editions import shipped
 
     done = shipped.reset(lessons or [])
     if not done.restored:
-        print("nothing to do: the notebooks are as they were shipped")
+        print(_("nothing to do: the notebooks are as they were shipped"))
         return
     for name in done.restored:
-        print(f"restored {name}")
+        print(_("restored {name}").format(name=name))
     if done.aside.exists():
-        print(f"your own copies are in {done.aside}")
-    print("if JupyterLab has one of them open: File, Reload Notebook from Disk")
+        print(_("your own copies are in {folder}").format(folder=done.aside))
+    print(_("if JupyterLab has one of them open: File, Reload Notebook from Disk"))
 
 
 # The servers.
 
 LOOPBACK = "127.0.0.1"
-CLASSROOM_RATE = 10.0  # messages a second: more than anybody types, less than a script would send
+CLASSROOM_RATE = 10.0  # messages per second: more than anyone types, fewer than a script would send
 
 
 def _host(text: str) -> str:
-    """Refuse what cannot be the name or address of a host."""
+    """Reject text that cannot be a host's name or address."""
     try:
         if text.strip() and text.encode("idna"):
             return text
     except UnicodeError:  # a label too long
         pass
-    raise typer.BadParameter(f"{text!r} is no address; 127.0.0.1 is this machine alone, 0.0.0.0 every address it has")
+    line = _("{text!r} is not an address; 127.0.0.1 is this machine only, 0.0.0.0 every address it has")
+    raise typer.BadParameter(line.format(text=text))
 
 
 def _origins(given: list[str] | None) -> list[str] | None:
@@ -305,7 +341,7 @@ def _origins(given: list[str] | None) -> list[str] | None:
 
 
 def _origin(text: str) -> str:
-    """An origin as browsers send it (RFC 6454, 6.2): in small letters, its host in ASCII, without the usual port."""
+    """Return an origin as browsers send it (RFC 6454, 6.2): in lower case, host in ASCII, without the default port."""
     if text in ("*", "null"):
         return text
     try:
@@ -313,9 +349,17 @@ def _origin(text: str) -> str:
         host, port = (parts.hostname or "").encode("idna").decode(), parts.port
     except ValueError:  # UnicodeError is one
         host, port = "", None
-    rest = parts.username or parts.path.strip("/") or parts.query or parts.fragment if host else "nothing fits"
-    if rest or not parts.scheme or not host or set(host) & set(" *"):
-        raise typer.BadParameter(f"{text!r} is no origin; write it as https://chat.example, or * for every page")
+    if (
+        not host
+        or not parts.scheme
+        or parts.username
+        or parts.path.strip("/")
+        or parts.query
+        or parts.fragment
+        or set(host) & set(" *")
+    ):
+        line = _("{text!r} is not an origin; write it as https://chat.example, or * for every page")
+        raise typer.BadParameter(line.format(text=text))
     usual = {"http": 80, "https": 443}.get(parts.scheme)
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{f':{port}' if port not in (None, usual) else ''}"
 
@@ -323,7 +367,8 @@ def _origin(text: str) -> str:
 def _host_names(given: list[str] | None) -> list[str] | None:
     for each in given or ():
         if each != "*" and not re.fullmatch(r"[0-9A-Za-z._-]+", each):
-            raise typer.BadParameter(f"{each!r} is no name of a host; write it as chat.example, without a port")
+            line = _("{name!r} is not a host name; write it as chat.example, without a port")
+            raise typer.BadParameter(line.format(name=each))
     return given
 
 
@@ -339,7 +384,7 @@ def _admin_key(key: str | None) -> str | None:
 
 def _finite(value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is no number to count with")
+        raise typer.BadParameter(_("{value} is not a finite number").format(value=value))
     return value
 
 
@@ -354,14 +399,14 @@ def _heart_beat(text: str) -> str:
 
 
 Host = Annotated[
-    str, typer.Option(help="The address to listen on; 0.0.0.0 for every one this machine has.", callback=_host)
+    str, typer.Option(help=_("The address to listen on; 0.0.0.0 for all of this machine's addresses."), callback=_host)
 ]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes any free one.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help=_("The port to listen on; 0 takes any free one."))]
 Origins = Annotated[
     list[str] | None,
     typer.Option(
         "--origin",
-        help="A page's origin to let in, such as https://chat.example; repeat it for more.",
+        help=_("An origin whose pages may connect, such as https://chat.example; repeat it for more."),
         callback=_origins,
     ),
 ]
@@ -369,38 +414,44 @@ HostNames = Annotated[
     list[str] | None,
     typer.Option(
         "--host-name",
-        help="A name this server is reached by, such as chat.example; repeat it for more. Addresses, localhost, names "
-        "without a dot and those of --origin need none.",
+        help=_(
+            "A host name of this server, such as chat.example; repeat it for more. Not needed for addresses, "
+            "localhost, names without a dot, and hosts given with --origin."
+        ),
         callback=_host_names,
     ),
 ]
-Redis = Annotated[str | None, typer.Option(help="Redis Streams on this server; the same as --broker with this URL.")]
+Redis = Annotated[str | None, typer.Option(help=_("Redis Streams on this server; the same as --broker with this URL."))]
 BrokerUrl = Annotated[
     str | None,
     typer.Option(
         "--broker",
-        help="What joins the instances: memory:// (one alone), redis:// (Streams), redis-pubsub://, amqp://, kafka://",
+        help=_(
+            "What connects instances: memory:// (one instance), redis:// (Streams), redis-pubsub://, amqp://, kafka://"
+        ),
     ),
 ]
 UntilStdinEnds = Annotated[
     bool,
-    typer.Option("--until-stdin-ends", hidden=True, help="Stop when standard input ends: with the parent's death."),
+    typer.Option(
+        "--until-stdin-ends", hidden=True, help=_("Stop at the end of standard input: when the parent exits.")
+    ),
 ]
 
 
 def _trusted_proxies(given: list[str] | None) -> list[str] | None:
-    """Refuse what is neither an address nor a network."""
+    """Reject text that is neither an address nor a network."""
     from chatlab.net.places import TrustedProxies
 
     try:
         TrustedProxies(given or ())
     except ValueError as error:
-        raise typer.BadParameter(f"{error}; write it as 10.0.0.7 or 10.0.0.0/8") from None
+        raise typer.BadParameter(_("{error}; write it as 10.0.0.7 or 10.0.0.0/8").format(error=error)) from None
     return given
 
 
 def _limits(given: list[str] | None) -> list[str] | None:
-    """Refuse a limit that there is not, or a value that it cannot have."""
+    """Reject an unknown limit, or a value that it cannot have."""
     from chatlab.chat.budgets import Budgets
 
     try:
@@ -417,12 +468,13 @@ def _print_limits(wanted: bool) -> None:
 
     in_force = Budgets().by_name()
     for budget in TABLE.values():
-        print(f"{budget.name:30} {in_force[budget.name]:>9}  {budget.what}; beyond it, {budget.beyond}")
+        text = _("{what}; beyond it, {consequence}").format(what=_(budget.what), consequence=_(budget.beyond))
+        print(f"{budget.name:30} {in_force[budget.name]:>9}  {text}")
     raise typer.Exit
 
 
 def _place_limits(given: list[str] | None) -> list[str] | None:
-    """The same for the servers that limit their connections alone."""
+    """Reject an unknown limit or value, for servers that limit only their connections."""
     from chatlab.net.places import ConnectionLimits
 
     try:
@@ -435,12 +487,14 @@ def _place_limits(given: list[str] | None) -> list[str] | None:
 def _print_connection_limits(wanted: bool) -> None:
     if not wanted:
         return
-    from chatlab.chat.budgets import TABLE, Budgets
+    from chatlab.chat.budgets import Budgets
 
     in_force = Budgets().by_name()
-    for budget in (TABLE["connections"], TABLE["connections-per-address"]):
-        what = budget.what.replace(", SockJS sessions among them", "").replace("an instance", "this server")
-        print(f"{budget.name:30} {in_force[budget.name]:>9}  {what}; beyond it, 503 with the reason")
+    for name, text in {
+        "connections": _("connections to this server; beyond it, 503 with the reason"),
+        "connections-per-address": _("of these, from one address; beyond it, 503 with the reason"),
+    }.items():
+        print(f"{name:30} {in_force[name]:>9}  {text}")
     raise typer.Exit
 
 
@@ -450,12 +504,12 @@ PlaceLimit = Annotated[
         "--limit",
         metavar="NAME=VALUE",
         callback=_place_limits,
-        help="How many connections there may be; --limits prints the names. Repeat it for more.",
+        help=_("The number of connections allowed; --limits prints the names. Repeat it for more."),
     ),
 ]
 PrintConnectionLimits = Annotated[
     bool,
-    typer.Option("--limits", help="Print all limits, and leave.", callback=_print_connection_limits, is_eager=True),
+    typer.Option("--limits", help=_("Print all limits and exit."), callback=_print_connection_limits, is_eager=True),
 ]
 Proxies = Annotated[
     list[str] | None,
@@ -463,13 +517,13 @@ Proxies = Annotated[
         "--trusted-proxy",
         metavar="ADDRESS",
         callback=_trusted_proxies,
-        help="A proxy, or a network of them, whose X-Forwarded-For says who the client is; repeat it for more.",
+        help=_("A proxy, or a network of proxies, whose X-Forwarded-For is trusted; repeat it for more."),
     ),
 ]
 
 
 class Level(StrEnum):
-    """What is logged, and what is graver."""
+    """The lowest level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -478,7 +532,7 @@ class Level(StrEnum):
 
 
 class Durability(StrEnum):
-    """What a RECEIPT vouches for, as far as Redis Streams are the broker."""
+    """What a RECEIPT guarantees on Redis Streams."""
 
     SERVER = "server"
     FSYNC = "fsync"
@@ -492,42 +546,42 @@ class Build(StrEnum):
 
 
 class Server(Protocol):
-    """What every server here is, once it runs."""
+    """A running server."""
 
     @property
     def url(self) -> str:
-        """Where it is reached."""
+        """The URL that clients connect to."""
 
     async def aclose(self) -> None:
-        """Tell the members, then stop."""
+        """Close every connection, then stop."""
 
 
-@serve.callback()
-def keep_a_journal(
-    log: Annotated[Level, typer.Option(help="What is logged on standard error, and what is graver.")] = Level.INFO,
-    json_logs: Annotated[bool, typer.Option("--json-logs", help="Log as JSON, one object on each line.")] = False,
+@serve.callback(help=_("Run a server until SIGTERM or Ctrl-C; clients are closed with code 1001."))
+def configure_logging(
+    log: Annotated[Level, typer.Option(help=_("Log messages at this level and above to stderr."))] = Level.INFO,
+    json_logs: Annotated[bool, typer.Option("--json-logs", help=_("Log as JSON, one object per line."))] = False,
 ) -> None:
-    """Run one of the servers until SIGTERM or Ctrl-C; members are told with close code 1001."""
+    """Run a server until SIGTERM or Ctrl-C; clients are closed with code 1001."""
     from chatlab.logs import setup as journal
 
-    # Until the server handles signals itself, Ctrl-C ends this process at once. As KeyboardInterrupt it could be lost:
-    # Python only prints an error that comes up in some callbacks of an import.
+    # Until the server handles signals itself, Ctrl-C ends this process at once. A KeyboardInterrupt could be lost:
+    # Python only prints an exception raised in some import callbacks.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     journal.keep(level=log.value, as_json=json_logs)
 
 
-@serve.command()
+@serve.command(help=_("The smallest server: it echoes each message, in both directions at once."))
 def echo(
     host: Host = LOOPBACK,
     port: Port = 8001,
     origin: Origins = None,
     host_name: HostNames = None,
-    by_hand: Annotated[bool, typer.Option("--by-hand", help="The server written by hand in lesson 02.")] = False,
+    by_hand: Annotated[bool, typer.Option("--by-hand", help=_("Run the server written by hand in lesson 02."))] = False,
     limit: PlaceLimit = None,
     limits: PrintConnectionLimits = False,
     until_stdin_ends: UntilStdinEnds = False,
 ) -> None:
-    """The smallest server: what you say comes back, in both directions at once."""
+    """The smallest server: it echoes each message, in both directions at once."""
     from chatlab import echo as echo_server
     from chatlab.net.places import ConnectionLimits
 
@@ -536,7 +590,7 @@ def echo(
     _run(partial(start, limits=ConnectionLimits.parse(limit or ())), host, port, until_stdin_ends)
 
 
-@serve.command()
+@serve.command(help=_("The article's room at /room: every text goes to every member. Its page is at /."))
 def room(
     host: Host = LOOPBACK,
     port: Port = 8002,
@@ -545,25 +599,33 @@ def room(
     origin: Origins = None,
     host_name: HostNames = None,
     lan: Annotated[
-        bool, typer.Option("--lan", help="Open it to the local network, with a room code, and show how to come in.")
+        bool, typer.Option("--lan", help=_("Open it to the local network, with a room code, and print how to join."))
     ] = False,
     hours: Annotated[
         float,
         typer.Option(
-            min=0.1, max=1000, callback=_finite, help="With --lan: how long; a longer class has a longer code."
+            min=0.1,
+            max=1000,
+            callback=_finite,
+            help=_("With --lan: the length of the class; a longer one has a longer code."),
         ),
     ] = 2.0,
     rate: Annotated[
         float | None,
         typer.Option(
-            min=0.1, callback=_finite, help="Messages a second one member may send; 10 with --lan, else no limit."
+            min=0.1,
+            callback=_finite,
+            help=_("Messages per second that one member may send; 10 with --lan, otherwise no limit."),
         ),
     ] = None,
     trusted_proxy: Proxies = None,
     limit: PlaceLimit = None,
     limits: PrintConnectionLimits = False,
     as_in_the_article: Annotated[
-        bool, typer.Option("--as-in-the-article", help="The article's handler, faults and all; any origin may come in.")
+        bool,
+        typer.Option(
+            "--as-in-the-article", help=_("Run the article's handler, faults included; any origin may connect.")
+        ),
     ] = False,
     until_stdin_ends: UntilStdinEnds = False,
 ) -> None:
@@ -574,7 +636,7 @@ def room(
     from chatlab.room import shared as shared_room
 
     if as_in_the_article and (lan or rate or redis or broker or limit or trusted_proxy):
-        _fail("--as-in-the-article has no code, no limits, no broker: leave those options out", WRONG_COMMAND_LINE)
+        _fail(_("--as-in-the-article has no code, no limits, no broker: leave those options out"), WRONG_COMMAND_LINE)
     named = redis is not None or broker is not None
     kept = Kept(lasting=[shared_room.TOPIC])
     engine = broker_of(_broker_url(redis, broker), kept=kept, topics=[shared_room.TOPIC]) if named else None
@@ -586,7 +648,7 @@ def room(
             return await alone.start_as_in_the_article(
                 host=host, port=port, origins=origin or ("*",), host_names=host_name or ()
             )
-        server = await start_one_that_holds(
+        server = await start_complete_room(
             host=host,
             port=port,
             origins=origin or (),
@@ -599,22 +661,24 @@ def room(
         if lan:
             encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
             print(classroom.banner(server.page_url(_address_on_the_network(host)), encoding))
-            asyncio.get_running_loop().call_later(hours * 3600, _say_the_code_is_old, hours)
+            asyncio.get_running_loop().call_later(hours * 3600, _warn_of_old_code, hours)
         else:
-            print(f"the room's page: {server.page_url()}")
-            _say_on_the_network(server.page_url(), host)
+            print(_("the room's page: {url}").format(url=server.page_url()))
+            _print_network_url(server.page_url(), host)
         return server
 
-    async def start_one_that_holds(**options: Unpack[shared_room.RoomOptions]) -> alone.RoomServer:
+    async def start_complete_room(**options: Unpack[shared_room.RoomOptions]) -> alone.RoomServer:
         if engine is None:
             return await alone.start(**options)
         await engine.start()
         return await shared_room.start(engine, **options)
 
-    _run(start, host, port, until_stdin_ends, engine.aclose if engine else nothing)
+    _run(start, host, port, until_stdin_ends, engine.aclose if engine else _no_cleanup)
 
 
-@serve.command()
+@serve.command(
+    help=_("The chat: STOMP over WebSocket at /ws, shared by every instance on the same broker. Its page is at /.")
+)
 def chat(
     host: Host = LOOPBACK,
     port: Port = 8080,
@@ -624,87 +688,110 @@ def chat(
     host_name: HostNames = None,
     admin_port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="A port of its own for /metrics and /readyz; else this machine alone."),
+        typer.Option(
+            min=0,
+            max=65535,
+            help=_("A separate port for /metrics and /readyz; without it, they answer this machine only."),
+        ),
     ] = None,
-    admin_host: Annotated[str, typer.Option(help="The address that --admin-port is on.", callback=_host)] = LOOPBACK,
+    admin_host: Annotated[str, typer.Option(help=_("The address for --admin-port."), callback=_host)] = LOOPBACK,
     admin_key: Annotated[
         str | None,
         typer.Option(
             envvar="CHATLAB_ADMIN_KEY",
             show_envvar=True,
             callback=_admin_key,
-            help="What /metrics and /readyz ask for, as `Authorization: Bearer KEY`; 16 characters at least. Better in "
-            "the environment than here, where every user of the machine can read it.",
+            help=_(
+                "The key that /metrics and /readyz require, as `Authorization: Bearer KEY`; at least 16 characters. "
+                "Better set in the environment: every user of this machine can read the command line."
+            ),
         ),
     ] = None,
     durability: Annotated[
         Durability,
         typer.Option(
-            help="When a message is confirmed (redis:// alone): once the server has it, as safe as its own settings; "
-            "or once it is on the server's disk."
+            help=_(
+                "When a message is confirmed (only redis://): once the server has it, as durable as its settings make "
+                "it; or once it is on the server's disk."
+            )
         ),
     ] = Durability.SERVER,
     max_length: Annotated[
-        int, typer.Option(min=1, help="About how many messages each room keeps (redis:// and memory:// alone).")
+        int, typer.Option(min=1, help=_("Messages that each room keeps, approximately (only redis:// and memory://)."))
     ] = 100_000,
     max_octets: Annotated[
-        int, typer.Option(min=1024, help="About how many octets of messages each room keeps (redis:// and memory://).")
+        int,
+        typer.Option(
+            min=1024, help=_("Octets of messages each room keeps, approximately (only redis:// and memory://).")
+        ),
     ] = 64 << 20,
     max_age_days: Annotated[
         float,
-        typer.Option(min=0, callback=_finite, help="Days that a message is kept, 0 for ever (redis:// and memory://)."),
+        typer.Option(
+            min=0, callback=_finite, help=_("Days that a message is kept, 0 for ever (only redis:// and memory://).")
+        ),
     ] = 30.0,
     expire_hours: Annotated[
         float,
         typer.Option(
             min=0,
             callback=_finite,
-            help="Hours after which a room, topic or queue that nobody uses is gone with all in it, 0 for never; "
-            "the public room stays as long as its messages (redis:// and memory:// alone).",
+            help=_(
+                "Hours after which an unused room, topic or queue is deleted with its messages, 0 for never; the "
+                "public room is kept as long as its messages (only redis:// and memory://)."
+            ),
         ),
     ] = 24.0,
     drain_seconds: Annotated[
-        float, typer.Option(min=0, callback=_finite, help="How long clients have to leave after SIGTERM.")
+        float, typer.Option(min=0, callback=_finite, help=_("How long clients have to disconnect after SIGTERM."))
     ] = 5.0,
     rate: Annotated[
         float | None,
-        typer.Option(min=0.1, callback=_finite, help="Messages a second one connection may send; else no limit."),
+        typer.Option(
+            min=0.1, callback=_finite, help=_("Messages per second that one connection may send; otherwise no limit.")
+        ),
     ] = None,
     users: Annotated[
         Path | None,
-        typer.Option(help="Let in these alone: a file with NAME:PASSCODE on each line. Else everybody is a guest."),
+        typer.Option(
+            help=_("A file with NAME:PASSCODE on each line: admit only these users. Otherwise all are guests.")
+        ),
     ] = None,
     handle_key: Annotated[
         Path | None,
-        typer.Option(help="A file with a secret that makes users' handles unguessable: the same for all instances."),
+        typer.Option(help=_("A file with a secret that makes user handles unguessable; the same for all instances.")),
     ] = None,
     heart_beat: Annotated[
         str,
         typer.Option(
             metavar="OUT,IN",
             callback=_heart_beat,
-            help="Milliseconds between heart-beats: how often this server can send one, and how often it wants one.",
+            help=_("Milliseconds between heart-beats: how often this server can send one, and how often it wants one."),
         ),
     ] = "10000,10000",
     max_frame: Annotated[
-        int, typer.Option(min=1024, max=64 << 20, help="The largest STOMP frame a client may send, in octets.")
+        int, typer.Option(min=1024, max=64 << 20, help=_("The largest STOMP frame a client may send, in octets."))
     ] = 64 << 10,
     audit_log: Annotated[
         Path | None,
         typer.Option(
-            help="Append each message of the job rooms to this file, as a line of JSON: one instance does it."
+            help=_("Append each message of the job rooms to this file, as a line of JSON; one instance writes each.")
         ),
     ] = None,
     notify_mentions: Annotated[
-        bool, typer.Option("--notify-mentions", help="Tell who is named by @NAME, on /user/queue/notifications.")
+        bool,
+        typer.Option("--notify-mentions", help=_("Notify users mentioned as @NAME, on /user/queue/notifications.")),
     ] = False,
     job_room: Annotated[
-        list[str] | None, typer.Option(help="A room for those two, public if none is named; repeat it for more.")
+        list[str] | None,
+        typer.Option(help=_("A room for these two jobs; public if none is given. Repeat it for more.")),
     ] = None,
     takeover_seconds: Annotated[
         float,
         typer.Option(
-            min=0.1, callback=_finite, help="After how long a job's message goes to another instance (redis:// alone)."
+            min=0.1,
+            callback=_finite,
+            help=_("Seconds until another instance takes over a job's message (only redis://)."),
         ),
     ] = 30.0,
     trusted_proxy: Proxies = None,
@@ -713,18 +800,18 @@ def chat(
         typer.Option(
             metavar="NAME=VALUE",
             callback=_limits,
-            help="What one client may have, and all together; --limits prints the names. Repeat it for more.",
+            help=_("A limit for one client, or for all; --limits prints the names. Repeat it for more."),
         ),
     ] = None,
     limits: Annotated[
-        bool, typer.Option("--limits", help="Print all limits, and leave.", callback=_print_limits, is_eager=True)
+        bool, typer.Option("--limits", help=_("Print all limits and exit."), callback=_print_limits, is_eager=True)
     ] = False,
     as_in_the_article: Annotated[
-        Build | None, typer.Option(help="One of the article's builds instead, faults and all; it wants redis://.")
+        Build | None, typer.Option(help=_("Run one of the article's builds instead, faults included; needs redis://."))
     ] = None,
     until_stdin_ends: UntilStdinEnds = False,
 ) -> None:
-    """The chat: STOMP over WebSocket at /ws, in step with every instance on the same broker. Its page is at /."""
+    """The chat: STOMP over WebSocket at /ws, shared by every instance on the same broker. Its page is at /."""
     from chatlab.chat.destinations import PUBLIC, PUBLIC_DESTINATION, topic_of
 
     url = _broker_url(redis, broker)
@@ -733,15 +820,15 @@ def chat(
     )
     engine = broker_of(url, durability, kept, takeover_seconds, topics=[topic_of(each) for each in DESTINATIONS])
     if as_in_the_article and not url.startswith(REDIS_URLS):
-        _fail("--as-in-the-article wants a Redis: add --redis URL", WRONG_COMMAND_LINE)
+        _fail(_("--as-in-the-article needs Redis: add --redis URL"), WRONG_COMMAND_LINE)
     if as_in_the_article and (rate or audit_log or notify_mentions):
-        _fail("--as-in-the-article has no limits and no jobs: leave those options out", WRONG_COMMAND_LINE)
+        _fail(_("--as-in-the-article has no limits and no jobs: leave those options out"), WRONG_COMMAND_LINE)
     if as_in_the_article and users:
-        _fail("--as-in-the-article lets everybody in: leave --users out", WRONG_COMMAND_LINE)
+        _fail(_("--as-in-the-article lets everyone in: leave --users out"), WRONG_COMMAND_LINE)
     if as_in_the_article and handle_key:
-        _fail("--as-in-the-article has no handles: leave --handle-key out", WRONG_COMMAND_LINE)
+        _fail(_("--as-in-the-article has no handles: leave --handle-key out"), WRONG_COMMAND_LINE)
     if job_room and not (audit_log or notify_mentions):
-        _fail("--job-room names a room for --audit-log or --notify-mentions: give one of them", WRONG_COMMAND_LINE)
+        _fail(_("--job-room names a room for --audit-log or --notify-mentions: give one of them"), WRONG_COMMAND_LINE)
     from chatlab.chat import article, jobs
     from chatlab.chat.access import Access
     from chatlab.chat.budgets import Budgets
@@ -762,7 +849,7 @@ def chat(
     async def start() -> Server:
         await engine.start()
         if as_in_the_article:
-            await engine.aclose()  # it has seen that the server answers; the article's build does not look
+            await engine.aclose()  # it has checked that the server answers; the article's build does not
             from chatlab.brokers.redis.connections import url as redis_url
 
             return await article.start(
@@ -785,24 +872,25 @@ def chat(
             jobs=tasks,
             job_rooms=job_room or (PUBLIC,),
         )
-        print(f"the chat's page: {server.page_url}")
+        print(_("the chat's page: {url}").format(url=server.page_url))
         if server.admin.url:
-            print(f"metrics and readiness: {server.admin.url}")
-        _say_on_the_network(server.page_url, host)
+            print(_("metrics and readiness: {url}").format(url=server.admin.url))
+        _print_network_url(server.page_url, host)
         return server
 
     _run(start, host, port, until_stdin_ends, engine.aclose, _fast_loop())
 
 
-def _say_the_code_is_old(hours: float) -> None:
+def _warn_of_old_code(hours: float) -> None:
     import logging
 
-    message = "this room has been open for %g hours, as long as its code is meant for; start it again, or with --hours"
-    logging.getLogger("chatlab.room").warning(message, hours)
+    logging.getLogger("chatlab.room").warning(
+        "this room has been open for %g hours, as long as its code is meant for; start it again, or with --hours", hours
+    )
 
 
-async def nothing() -> None:
-    """What there is to close besides a server that stands alone."""
+async def _no_cleanup() -> None:
+    """Nothing to clean up: the default `afterwards` hook."""
 
 
 def _run(
@@ -810,10 +898,10 @@ def _run(
     host: str,
     port: int,
     until_stdin_ends: bool,
-    afterwards: Callable[[], Awaitable[None]] = nothing,
+    afterwards: Callable[[], Awaitable[None]] = _no_cleanup,
     new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
-    """Run one server from its start to its polite end, then `afterwards`; exit status 0 when it was asked to stop."""
+    """Run one server until it has closed, then `afterwards`; exit with status 0 if it was asked to stop."""
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(_serve(start, host, until_stdin_ends, afterwards))
@@ -822,13 +910,14 @@ def _run(
     except BrokenPipeError:
         raise  # of standard output
     except OSError as error:
-        _fail(_why_not_listening(error, host, port), SET_UP)
+        _fail(_listen_error(error, host, port), SETUP_NEEDED)
     except BrokerError as error:
-        _fail(f"{str(error).rstrip('.')}; start that server, or name another with --broker URL", SET_UP)
+        line = _("{error}; start that server, or name another with --broker URL")
+        _fail(line.format(error=str(error).rstrip(".")), SETUP_NEEDED)
 
 
 def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop, where there is one: a message alone costs a quarter less than on Python's own event loop."""
+    """Return uvloop's factory where installed: a single message costs a quarter less than on asyncio's own loop."""
     try:
         import uvloop
     except ImportError:  # Windows
@@ -842,73 +931,78 @@ async def _serve(
     until_stdin_ends: bool,
     afterwards: Callable[[], Awaitable[None]],
 ) -> None:
-    """Serve until this task is cancelled, which is what a signal does: starting or serving, it ends the same way."""
+    """Serve until this task is cancelled, as a signal does, whether it is still starting or already serving."""
     _cancel_on_signals(until_stdin_ends)
-    async with contextlib.AsyncExitStack() as until_the_end:
-        until_the_end.push_async_callback(afterwards)
+    async with contextlib.AsyncExitStack() as cleanup:
+        cleanup.push_async_callback(afterwards)
         server = await start()
-        until_the_end.push_async_callback(server.aclose)
-        _say_on_the_network(server.url, host)
-        print(f"listening on {server.url}", flush=True)
+        cleanup.push_async_callback(server.aclose)
+        _print_network_url(server.url, host)
+        print(_("listening on {url}").format(url=server.url), flush=True)
         await asyncio.Event().wait()
 
 
-def _say_on_the_network(url: str, host: str) -> None:
+def _print_network_url(url: str, host: str) -> None:
     """Print the URL for other machines, if the server listens on all addresses of this one."""
     from chatlab.classroom import in_url
 
     if address := _address_on_the_network(host):
         parts = urlsplit(url)
-        print(f"on this network: {urlunsplit(parts._replace(netloc=f'{in_url(address)}:{parts.port}'))}")
+        other = urlunsplit(parts._replace(netloc=f"{in_url(address)}:{parts.port}"))
+        print(_("on this network: {url}").format(url=other))
 
 
 def _address_on_the_network(host: str) -> str | None:
-    """This machine's address for other machines, for a server that listens on all addresses; None if it has none."""
-    from chatlab.classroom import EVERYWHERE, host_to_open, lan_address
+    """Return this machine's address for other machines if the server listens on it, else None."""
+    from chatlab.classroom import WILDCARDS, host_to_open, lan_address
 
-    with contextlib.suppress(OSError):  # no address as a number, such as localhost
+    with contextlib.suppress(OSError):  # not a numeric address, such as localhost
         host = str(socket.getaddrinfo(host, 0, flags=socket.AI_NUMERICHOST)[0][4][0])
-    address = lan_address(host) if host in EVERYWHERE else host
+    address = lan_address(host) if host in WILDCARDS else host
     return None if address == host_to_open(host) else address
 
 
 def _cancel_on_signals(until_stdin_ends: bool) -> None:
-    """Have SIGINT, SIGTERM and, if asked for, the end of standard input cancel the current task."""
+    """Cancel the current task on SIGINT, SIGTERM and, if asked for, the end of standard input."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
 
-    def ask(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_DFL)  # a second one ends us at once
+    def stop(number: int, __: object) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
         loop.call_soon_threadsafe(task.cancel)
 
     # Not loop.add_signal_handler, which Windows does not have.
-    signal.signal(signal.SIGINT, ask)
-    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
     if until_stdin_ends:
         threading.Thread(
             target=_watch_stdin, args=[lambda: loop.call_soon_threadsafe(task.cancel)], daemon=True
         ).start()
 
 
-def _watch_stdin(ask: Callable[[], object]) -> None:
-    """Leave when standard input ends: politely, and if the loop should be stuck, all the same."""
+def _watch_stdin(stop: Callable[[], object]) -> None:
+    """Stop when standard input ends; exit anyway if the loop is stuck."""
     while os.read(0, 4096):
         pass
-    with contextlib.suppress(RuntimeError):  # the loop is closed: we are leaving already
-        ask()
-    time.sleep(SECONDS_TO_LEAVE)
+    with contextlib.suppress(RuntimeError):  # the loop is closed already
+        stop()
+    time.sleep(SECONDS_TO_STOP)
     os._exit(1)
 
 
-def _why_not_listening(error: OSError, host: str, port: int) -> str:
+def _listen_error(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is taken; choose another with --port, or --port 0 for any free one"
+        line = _("port {port} on {host} is taken; choose another with --port, or --port 0 for any free one")
+        return line.format(port=port, host=host)
     if error.errno == errno.EACCES:
-        return f"port {port} needs a privilege this user lacks; choose one above 1023 with --port"
-    nowhere = error.errno is None and "could not bind on any address" in str(error)  # asyncio, from Python 3.13 on
-    if nowhere or error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-        return f"this machine has no address {host}; choose with --host: 127.0.0.1 for itself, 0.0.0.0 for all"
-    return f"cannot listen on port {port} of {host}: {error}"
+        line = _("port {port} needs a privilege this user lacks; choose one above 1023 with --port")
+        return line.format(port=port)
+    # asyncio's message, from Python 3.13 on.
+    no_address = error.errno is None and "could not bind on any address" in str(error)  # not shown: it is compared
+    if no_address or error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        line = _("this machine has no address {host}; choose with --host: 127.0.0.1 for itself, 0.0.0.0 for all")
+        return line.format(host=host)
+    return _("cannot listen on port {port} of {host}: {error}").format(port=port, host=host, error=error)
 
 
 BROKER_URLS = (
@@ -917,25 +1011,26 @@ BROKER_URLS = (
 
 
 REDIS_URLS = ("redis://", "rediss://", "unix://")
-# One destination of each kind: a broker that may not use the keys of one of them would fail later, and in part.
+# One destination of each kind: a broker without access to the keys of one of them should fail at the start.
 DESTINATIONS = ("/topic/public", "/topic/room.nobody", "/topic/nobody", "/queue/nobody", "/user/queue/nobody")
 
 
 def _broker_url(redis: str | None, broker: str | None) -> str:
-    """What the command line names; `REDIS_URL` when it names nothing, and memory when nothing does."""
+    """Return the URL on the command line, else `REDIS_URL`, else memory."""
     if redis is not None and broker is not None:
-        _fail("--redis and --broker are two ways to say one thing; give one of them", WRONG_COMMAND_LINE)
+        _fail(_("--redis and --broker mean the same; give one of them"), WRONG_COMMAND_LINE)
     given = broker if broker is not None else redis
-    if given is not None:  # an empty one too: a variable that is not set must not make an instance that chats alone
+    if given is not None:  # an empty one too: an unset variable must not start an instance on its own
         return given.strip()
     if url := os.environ.get("REDIS_URL", "").strip():
         return url
-    print("no broker named: this instance chats alone, and forgets all when it ends; see --redis", file=sys.stderr)
+    line = _("no broker given: this instance is on its own and loses all messages when it stops; see --redis")
+    print(line, file=sys.stderr)
     return "memory://"
 
 
 class Kept(NamedTuple):
-    """How much an engine that keeps messages keeps of each topic, and for how many seconds; `lasting` do not expire."""
+    """What an engine retains of each topic, and for how many seconds; topics in `lasting` do not expire."""
 
     max_length: int = 100_000
     max_octets: int = 64 << 20
@@ -948,52 +1043,53 @@ class Kept(NamedTuple):
 def broker_of(
     url: str,
     durability: Durability = Durability.SERVER,
-    kept: Kept = Kept(),  # noqa: B008 (it cannot change)
+    kept: Kept = Kept(),  # noqa: B008 (it is immutable)
     takeover_after: float = 30.0,
     topics: Sequence[str] = (),
 ) -> Broker:
-    """The broker for a URL, not yet connected; `topics`: some that it will surely serve.
+    """Return the broker for a URL, not yet connected; `topics` are some that it will serve.
 
-    A wrong URL ends with a line that lists the right ones, or names the option that is wrong in it.
+    A wrong URL exits with a line that lists the right ones, or names the wrong part.
     """
-    scheme, separator, _ = url.partition("://")
+    scheme, separator, __ = url.partition("://")
     try:
         if not separator:
-            raise ValueError(f"{without_password(url)!r} is no URL")
+            raise ValueError(_("{url!r} is not a URL").format(url=without_password(url)))
         if durability is Durability.FSYNC and not url.startswith(REDIS_URLS):
-            _fail(f"--durability fsync is for redis:// alone, not for {scheme}://", WRONG_COMMAND_LINE)
+            line = _("--durability fsync is only for redis://, not for {scheme}://")
+            _fail(line.format(scheme=scheme), WRONG_COMMAND_LINE)
         _check_address(scheme, url)
         return _engine(scheme, url, durability, kept, takeover_after, topics)
     except ValueError as error:
-        _fail(f"{error}; the brokers are {BROKER_URLS}", WRONG_COMMAND_LINE)
+        _fail(_("{error}; the brokers are {urls}").format(error=error, urls=BROKER_URLS), WRONG_COMMAND_LINE)
     except SetupError as error:
         _fail(str(error), WRONG_COMMAND_LINE)
 
 
 def _check_address(scheme: str, url: str) -> None:
-    """Raise ValueError for an address that no broker can have. `redis/connections/url.py` checks a URL of Redis."""
+    """Raise ValueError for an address that no broker can have. `redis/connections/url.py` checks Redis URLs."""
     if url.startswith((*REDIS_URLS, "redis-pubsub://")):
         return
     parts = urlsplit(url)
     if scheme == "memory" and url.removesuffix("/") != "memory:/":
-        raise ValueError("memory:// is in this process, and has no address")
+        raise ValueError(_("memory:// is in this process, and has no address"))
     if scheme in ("amqp", "amqps", "kafka") and not parts.netloc.rpartition("@")[2]:
-        raise ValueError(f"{scheme}:// names no host")
+        raise ValueError(_("{scheme}:// names no host").format(scheme=scheme))
     for address in parts.netloc.rpartition("@")[2].split(","):  # Kafka's may be several
         try:
             port = urlsplit(f"//{address}").port
         except ValueError:
-            if "@" in url[url.index(parts.netloc) + len(parts.netloc) :]:  # then what is no port is part of a password
-                raise ValueError("in a password /, ? and # are written %2F, %3F and %23") from None
+            if "@" in url[url.index(parts.netloc) + len(parts.netloc) :]:  # then the "port" is part of a password
+                raise ValueError(_("in a password /, ? and # are written %2F, %3F and %23")) from None
             raise
         if port == 0:
-            raise ValueError(f"{address} has port 0, where nothing can listen")
+            raise ValueError(_("{address} has port 0, where nothing can listen").format(address=address))
 
 
 def _engine(
     scheme: str, url: str, durability: Durability, kept: Kept, takeover_after: float, topics: Sequence[str]
 ) -> Broker:
-    """The one place that names engines. Raises ValueError for what is no broker's URL."""
+    """Return the engine for a scheme: the only place that names engines. Raises ValueError for an unknown scheme."""
     match scheme:
         case "memory":
             from chatlab.brokers.memory.broker import MemoryBroker
@@ -1023,7 +1119,7 @@ def _engine(
             from chatlab.brokers.kafka.broker import KafkaBroker
 
             return KafkaBroker(url)
-    raise ValueError(f"no broker is called {scheme!r}")
+    raise ValueError(_("no broker is called {scheme!r}").format(scheme=scheme))
 
 
 if __name__ == "__main__":

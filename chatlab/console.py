@@ -1,11 +1,11 @@
-"""Standard output and error on a console, pipe or file of any encoding: what it lacks is written another way.
+"""Standard output and error in any encoding: characters that it lacks are replaced.
 
-    keep_writing()      once, when a program starts
+    keep_writing()      # once, when a program starts
 
 Windows gives a program whose output is piped the encoding of its region (cp949, cp1252), and `LANG=C` means ASCII.
-Python raises UnicodeEncodeError there for the first ✔ or 한글. Here a symbol of ours becomes one that the encoding has
-(√ or + for ✔), and any other character its escape (\\uac00 for 가), which unlike a question mark still tells one name
-from another. The same goes for a file's name that is not text in this locale.
+Python raises UnicodeEncodeError there at the first ✔ or 한글. Here a known symbol is replaced by one that the encoding
+has (√ or + for ✔), and any other character by its escape (\\uac00 for 가), which unlike a question mark still
+distinguishes names. This includes file names that cannot be decoded in this locale.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 
 __all__ = ["can_show", "keep_writing"]
 
-# In each place the first that the encoding has.
+# The first of these that the encoding has is used.
 SUBSTITUTES = {
     "✔": "√+",
     "✘": "×x",
@@ -37,14 +37,14 @@ SUBSTITUTES = {
 
 
 def keep_writing() -> None:
-    """Have standard output and error replace what their encoding lacks, whatever the environment has set."""
+    """Make standard output and error replace the characters their encoding lacks, whatever the environment sets."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # else a notebook's, or a test's
+        if isinstance(stream, io.TextIOWrapper):  # not in a notebook or a test
             stream.reconfigure(errors=_handler_for(stream.encoding))
 
 
 def can_show(text: str, encoding: str) -> bool:
-    """Whether this encoding has every character of `text`."""
+    """Return whether this encoding has every character of `text`."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
@@ -53,7 +53,7 @@ def can_show(text: str, encoding: str) -> bool:
 
 
 def _handler_for(encoding: str) -> str:
-    """Register the error handler of one encoding. The error itself does not say which: for cp1252 it says "charmap"."""
+    """Register the error handler of one encoding. The error does not name it: for cp1252 it says "charmap"."""
 
     def replace(error: UnicodeError) -> tuple[str, int]:
         if not isinstance(error, UnicodeEncodeError):

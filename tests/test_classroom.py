@@ -26,7 +26,7 @@ async def fetch(server: room.RoomServer, path: str, method: str = "GET") -> tupl
     return await asyncio.to_thread(ask)
 
 
-async def test_the_page_and_its_two_files_are_served_on_the_rooms_own_port() -> None:
+async def test_the_page_and_its_files_are_served_on_the_rooms_port() -> None:
     async with await room.start() as server:
         for path, kind, part in [
             ("/", "text/html; charset=utf-8", b"<h1>The room</h1>"),
@@ -38,7 +38,7 @@ async def test_the_page_and_its_two_files_are_served_on_the_rooms_own_port() -> 
             assert part in body
 
 
-async def test_the_page_runs_no_script_but_its_own_and_stands_in_no_frame() -> None:
+async def test_the_page_forbids_foreign_scripts_and_frames() -> None:
     async with await room.start() as server:
         response, _ = await fetch(server, "/")
         assert response.headers["Content-Security-Policy"] == (
@@ -47,7 +47,7 @@ async def test_the_page_runs_no_script_but_its_own_and_stands_in_no_frame() -> N
         assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-async def test_the_page_needs_no_code_but_the_room_does_and_tells_the_page_why_it_refused() -> None:
+async def test_the_room_needs_the_code_and_its_page_does_not() -> None:
     async with await room.start(code="K7QX3M") as server:
         assert (await fetch(server, "/"))[0].status == 200
         response, body = await fetch(server, "/room?name=Ana&code=guess")
@@ -57,13 +57,13 @@ async def test_the_page_needs_no_code_but_the_room_does_and_tells_the_page_why_i
 
 
 @pytest.mark.parametrize("path", ["/room.py", "/../room.py", "/room_page/index.html", "/%2e%2e/room.py", "//"])
-async def test_nothing_else_is_served(path: str) -> None:
+async def test_paths_other_than_the_pages_are_404(path: str) -> None:
     async with await room.start() as server:
         response, body = await fetch(server, path)
         assert (response.status, body) == (404, b"nothing here; the room is at /room\n")
 
 
-async def test_the_page_can_only_be_asked_for() -> None:
+async def test_the_page_answers_only_get() -> None:
     async with await room.start() as server:
         response, _ = await fetch(server, "/", method="DELETE")
         assert response.status == 404
@@ -74,7 +74,7 @@ async def test_the_articles_room_has_no_page() -> None:
         assert (await fetch(server, "/"))[0].status == 404
 
 
-async def test_open_to_the_network_the_urls_still_say_where_to_go() -> None:
+async def test_urls_of_a_room_on_all_addresses_can_be_opened() -> None:
     async with await room.start(host="0.0.0.0", code="K7QX3M") as server:
         assert server.url == f"ws://127.0.0.1:{server.port}/room"
         assert server.page_url("192.168.1.5") == f"http://192.168.1.5:{server.port}/#K7QX3M"
@@ -94,7 +94,7 @@ def test_a_code_is_compared_as_people_type_it() -> None:
     assert not classroom.same_code("", "K7QX3M")
 
 
-def test_the_lan_address_is_one_that_a_phone_could_type() -> None:
+def test_the_lan_address_is_a_numeric_address() -> None:
     ipaddress.IPv4Address(classroom.lan_address())
 
 
@@ -113,4 +113,4 @@ def test_without_the_qr_library_the_banner_says_how_to_get_it(monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "segno", None)
     text = classroom.banner("http://192.168.1.5:8002/")
     assert 'pip install "chatlab[lab]"' in text
-    assert "room code  none: whoever finds the address is in" in text
+    assert "room code  none: anyone who finds the address can come in" in text

@@ -80,7 +80,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("server", "number"), [*[(server, signal.SIGTERM) for server in SERVERS], ("echo", signal.SIGINT)]
 )
-async def test_a_server_says_where_it_listens_and_ends_politely(server: str, number: signal.Signals) -> None:
+async def test_a_server_prints_its_url_and_closes_cleanly_on_a_signal(server: str, number: signal.Signals) -> None:
     arguments = SERVERS[server]
     async with chatlab(*arguments, "--port", "0") as command, connect(await command.url(), proxy=None) as client:
         command.process.send_signal(number)
@@ -96,7 +96,7 @@ async def test_a_server_says_where_it_listens_and_ends_politely(server: str, num
     assert "Traceback" not in errors
 
 
-async def test_a_second_signal_ends_it_at_once() -> None:
+async def test_a_second_signal_ends_a_server_at_once() -> None:
     async with chatlab("serve", "chat", "--broker", "memory://", "--port", "0", "--drain-seconds", "60") as command:
         url = await command.url()
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[2].split("/")[0]))
@@ -129,7 +129,7 @@ SLOW_IMPORT = """if True:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_while_a_server_still_starts_ends_it_without_a_traceback(number: signal.Signals) -> None:
+async def test_a_signal_during_start_ends_a_server_without_a_traceback(number: signal.Signals) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SLOW_IMPORT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
@@ -142,7 +142,7 @@ async def test_a_signal_while_a_server_still_starts_ends_it_without_a_traceback(
     assert process.returncode == -number
 
 
-async def test_a_server_asked_to_can_end_with_its_standard_input() -> None:
+async def test_a_server_stops_when_stdin_ends_if_asked_to() -> None:
     async with chatlab("serve", "echo", "--port", "0", "--until-stdin-ends") as command:
         await command.url()
         assert command.process.stdin is not None
@@ -151,7 +151,7 @@ async def test_a_server_asked_to_can_end_with_its_standard_input() -> None:
     assert (status, errors) == (0, "")
 
 
-async def test_a_server_that_still_waits_for_its_broker_can_be_stopped() -> None:
+async def test_a_server_waiting_for_its_broker_can_be_stopped() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
         async with chatlab("serve", "chat", "--redis", url, "--port", "0") as command:
@@ -171,14 +171,14 @@ async def test_the_echo_echoes() -> None:
         assert await client.recv() == "안녕 🙂"
 
 
-async def test_the_room_is_at_room_and_has_a_page() -> None:
+async def test_the_room_command_serves_the_room_and_its_page() -> None:
     async with chatlab("serve", "room", "--port", "0") as command:
         url = await command.url()
         assert url.endswith("/room")
         assert command.lines[0] == f"the room's page: {url.replace('ws:', 'http:').removesuffix('room')}"
 
 
-async def test_origins_are_let_in_by_name() -> None:
+async def test_only_named_origins_may_connect() -> None:
     async with chatlab("serve", "room", "--port", "0", "--origin", "https://chat.example") as command:
         url = await command.url()
         async with connect(url, origin="https://chat.example", proxy=None):  # type: ignore[arg-type]  # wants its NewType
@@ -244,7 +244,7 @@ async def test_a_room_for_the_lan_on_one_address_names_that_one() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc, which is Linux's")
-async def test_the_chat_gets_by_with_one_thread() -> None:
+async def test_the_chat_runs_in_one_thread() -> None:
     # With a second one, even asleep, the kernel counts references for each write, and a message costs a fiftieth more.
     async with (
         chatlab("serve", "chat", "--broker", "memory://", "--port", "0") as command,
@@ -263,13 +263,13 @@ async def test_the_chat_gets_by_with_one_thread() -> None:
         (["--redis", "redis://x", "--as-in-the-article", "first", "--rate", "1"], "has no limits and no jobs"),
     ],
 )
-async def test_jobs_that_cannot_be_done_are_refused_at_the_start(arguments: list[str], words: str) -> None:
+async def test_impossible_jobs_are_refused_at_the_start(arguments: list[str], words: str) -> None:
     status, _, errors = await run("serve", "chat", "--port", "0", *arguments)
     assert status in (2, 3)
     assert words in errors
 
 
-async def test_a_room_for_the_lan_shows_a_code_and_wants_it() -> None:
+async def test_a_lan_room_prints_its_code_and_requires_it() -> None:
     async with chatlab("serve", "room", "--lan", "--port", "0") as command:
         url = await command.url()
         (code,) = [line.split()[-1] for line in command.lines if "room code" in line]
@@ -294,7 +294,7 @@ async def test_the_log_can_be_read_by_programs() -> None:
 # What goes wrong.
 
 
-async def test_a_taken_port_is_named_with_what_to_do() -> None:
+async def test_a_taken_port_is_reported_with_a_remedy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         for server in ("echo", "room", "chat"):
@@ -307,7 +307,7 @@ async def test_a_taken_port_is_named_with_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("server", ["echo", "chat"])
-async def test_an_address_that_is_not_ours_is_named_with_what_to_do(server: str) -> None:
+async def test_a_foreign_address_is_reported_with_a_remedy(server: str) -> None:
     # RFC 5737: 203.0.113.0/24 is nobody's; RFC 6761: .invalid never resolves
     for host in ("203.0.113.9", "no-such-host.invalid"):
         status, _, errors = await run("serve", *SERVERS[server][1:], "--host", host)
@@ -316,7 +316,7 @@ async def test_an_address_that_is_not_ours_is_named_with_what_to_do(server: str)
         assert status == 3
 
 
-async def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
+async def test_an_unreachable_redis_is_reported_without_its_password() -> None:
     with socket.socket() as closed:  # bound but not listening: nobody answers, and nobody else takes the port
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -374,7 +374,7 @@ def test_a_wrong_broker_url_gets_one_line_that_lists_the_right_ones(url: str, he
         ("redis://127.0.0.1/1?db=2", "the option db has two values"),
         ("redis-pubsub://127.0.0.1?typo=1", "no option is called 'typo'"),
         ("redis://:sec/ret@127.0.0.1", "cannot tell where the password ends"),
-        ("redis:me:secret@127.0.0.1", "'***' is no URL"),
+        ("redis:me:secret@127.0.0.1", "'***' is not a URL"),
     ],
 )
 @pytest.mark.parametrize("server", ["chat", pytest.param("room", marks=pytest.mark.long)])
@@ -445,12 +445,12 @@ async def test_what_a_crash_may_cost_is_one_line_at_the_start(fresh_redis: Engin
     [
         (
             ["chat", "--redis", "redis://127.0.0.1", "--broker", "memory://"],
-            "--redis and --broker are two ways to say one thing",
+            "--redis and --broker mean the same",
         ),
-        (["chat", "--broker", "memory://", "--durability", "fsync"], "--durability fsync is for redis:// alone"),
-        (["chat", "--broker", "memory://", "--as-in-the-article", "first"], "--as-in-the-article wants a Redis"),
-        (["chat", "--redis", "", "--port", "0"], "'' is no URL"),
-        (["room", "--broker", "", "--port", "0"], "'' is no URL"),
+        (["chat", "--broker", "memory://", "--durability", "fsync"], "--durability fsync is only for redis://"),
+        (["chat", "--broker", "memory://", "--as-in-the-article", "first"], "--as-in-the-article needs Redis"),
+        (["chat", "--redis", "", "--port", "0"], "'' is not a URL"),
+        (["room", "--broker", "", "--port", "0"], "'' is not a URL"),
         (["room", "--as-in-the-article", "--lan"], "--as-in-the-article has no code, no limits, no broker"),
     ],
 )
@@ -474,20 +474,20 @@ def test_what_does_not_go_together_is_said_in_one_line(arguments: list[str], sai
         ("serve echo --port 99999", "99999"),
         ("serve echo --port -1", "-1"),
         ("serve echo --port web", "'web'"),
-        ("serve echo --host ", "'' is no address"),
-        (f"serve room --host {'a' * 64}.example", f"'{'a' * 64}.example' is no address"),
-        ("serve echo --origin chat.example", "'chat.example' is no origin"),
-        ("serve room --origin https://chat.example/room", "'https://chat.example/room' is no origin"),
-        ("serve room --origin https://*.example", "'https://*.example' is no origin"),
-        ("serve chat --origin https://", "'https://' is no origin"),
-        ("serve chat --origin https://a.example:99999", "'https://a.example:99999' is no origin"),
-        ("serve chat --origin https://a.example,https://b.example", "is no origin"),
-        ("serve chat --origin ", "'' is no origin"),
-        ("serve chat --host-name https://chat.example", "'https://chat.example' is no name of a host"),
-        ("serve room --host-name chat.example:8080", "'chat.example:8080' is no name of a host"),
-        ("serve echo --host-name ", "'' is no name of a host"),
+        ("serve echo --host ", "'' is not an address"),
+        (f"serve room --host {'a' * 64}.example", f"'{'a' * 64}.example' is not an address"),
+        ("serve echo --origin chat.example", "'chat.example' is not an origin"),
+        ("serve room --origin https://chat.example/room", "'https://chat.example/room' is not an origin"),
+        ("serve room --origin https://*.example", "'https://*.example' is not an origin"),
+        ("serve chat --origin https://", "'https://' is not an origin"),
+        ("serve chat --origin https://a.example:99999", "'https://a.example:99999' is not an origin"),
+        ("serve chat --origin https://a.example,https://b.example", "is not an origin"),
+        ("serve chat --origin ", "'' is not an origin"),
+        ("serve chat --host-name https://chat.example", "'https://chat.example' is not a host name"),
+        ("serve room --host-name chat.example:8080", "'chat.example:8080' is not a host name"),
+        ("serve echo --host-name ", "'' is not a host name"),
         ("serve chat --admin-port 99999", "99999"),
-        ("serve chat --admin-host ", "'' is no address"),
+        ("serve chat --admin-host ", "'' is not an address"),
         ("serve chat --admin-key hunter2", "the admin key has 7 characters; it needs at least 16"),
         ("serve room --hours 0", "'0'"),
         ("serve room --hours nan", "nan"),
@@ -729,7 +729,7 @@ async def test_without_a_broker_the_chat_says_that_it_is_alone() -> None:
         assert (await command.url()).endswith("/ws")
         command.process.send_signal(signal.SIGTERM)
         status, _, errors = await command.ended()
-    assert "no broker named: this instance chats alone" in errors
+    assert "no broker given: this instance is on its own" in errors
     assert status == 0
 
 
@@ -787,7 +787,7 @@ async def test_progress_prints_what_is_solved_by_lesson(tmp_path: Path) -> None:
     *lessons, last = output.splitlines()
     assert "lesson 03  ○ ✔ ○ ○  1 of 4" in lessons
     assert last.startswith("1 of ")
-    assert last.endswith(f"are right; kept in {tmp_path}, on this machine alone")
+    assert last.endswith(f"are right; stored in {tmp_path}, on this machine only")
     assert status == 0
 
 
@@ -845,7 +845,7 @@ def test_edition_writes_the_notebooks_and_keeps_what_was_there(tmp_path: Path) -
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     written, kept = done.stdout.splitlines()
     assert written == f"8 files of the learner's edition are in {folder}"
-    aside = Path(kept.removeprefix("what was there and differed is in "))
+    aside = Path(kept.removeprefix("files there that differed are now in "))
     assert (aside / "handed out" / "00_start_here.ipynb").read_text() == "with remarks"
     assert (folder / "00_start_here.ipynb").read_bytes() == (ROOT / "notebooks" / "00_start_here.ipynb").read_bytes()
 

@@ -33,13 +33,13 @@ def written(text: str, encoding: str, monkeypatch: pytest.MonkeyPatch) -> str:
         ("ascii", "caf\udce9", "caf\\udce9"),
     ],
 )
-def test_what_the_encoding_lacks_is_written_another_way(
+def test_characters_that_the_encoding_lacks_are_replaced(
     encoding: str, text: str, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert written(text, encoding, monkeypatch) == shown
 
 
-def test_a_stream_that_has_no_encoding_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_without_an_encoding_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)  # pythonw
     errors = io.StringIO()
     monkeypatch.setattr(sys, "stderr", errors)
@@ -48,7 +48,7 @@ def test_a_stream_that_has_no_encoding_is_left_alone(monkeypatch: pytest.MonkeyP
     assert errors.getvalue() == "✔\n"
 
 
-def test_an_encoding_can_show_what_it_has() -> None:
+def test_can_show_reports_whether_an_encoding_has_a_text() -> None:
     assert console.can_show("▀▄█", "cp437")
     assert not console.can_show("▀▄█", "cp949")
     assert not console.can_show("é", "ascii")

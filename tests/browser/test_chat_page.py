@@ -76,7 +76,7 @@ async def test_rooms_are_entered_left_and_counted_while_one_looks_elsewhere(
     ana = await join(chrome, server.page_url, "Ana")
     await ana.get_by_label("Name of the room").fill("a room!")
     await ana.get_by_role("button", name="Enter").click()
-    await expect(ana.get_by_role("alert")).to_have_text("A room's name has letters, digits, - and _ alone.")
+    await expect(ana.get_by_role("alert")).to_have_text("A room's name may only have letters, digits, - and _.")
     await ana.get_by_label("Name of the room").fill("고양이")
     await ana.keyboard.press("Enter")
     await expect(ana.get_by_role("heading", name="고양이")).to_be_visible()

@@ -128,9 +128,9 @@ async def test_what_is_no_word_is_refused_by_the_page_itself(chrome: Browser, se
     opened = server.service.metrics.opened
     for name in NOT_NAMES:
         await enter(page, name)
-        await expect(page.get_by_role("alert")).to_have_text("A room's name has letters, digits, - and _ alone.")
+        await expect(page.get_by_role("alert")).to_have_text("A room's name may only have letters, digits, - and _.")
     await enter(page, "가" * 65)
-    await expect(page.get_by_role("alert")).to_have_text("A room's name has 64 characters at most.")
+    await expect(page.get_by_role("alert")).to_have_text("A room's name may have at most 64 characters.")
     await say(page, "still connected")
     await expect_contents(page, "still connected")
     assert server.service.metrics.opened == opened

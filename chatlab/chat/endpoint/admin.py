@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from chatlab.classroom import EVERYWHERE, host_to_open, in_url
+from chatlab.classroom import WILDCARDS, host_to_open, in_url
 from chatlab.logs.throttled import ThrottledLog
 from chatlab.net.http.hosts import require_known_host
 from chatlab.net.http.server import HttpServer
@@ -99,7 +99,7 @@ class Admin:
             host = self._settings.host
             await self._http.listen(host, self._settings.port or 0)
             self.port = self._http.port
-            host = host_to_open(self._http.host if self._http.host in EVERYWHERE else host)
+            host = host_to_open(self._http.host if self._http.host in WILDCARDS else host)
             self.url = f"http://{in_url(host)}:{self.port}/"
 
     async def aclose(self, deadline: float) -> None:

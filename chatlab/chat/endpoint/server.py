@@ -33,7 +33,7 @@ from chatlab.chat.metrics import CONTENT_TYPE
 from chatlab.chat.service import ChatOptions, ChatService
 from chatlab.chat.session.connection import StompConnection
 from chatlab.chat.session.logs import ConnectionLog
-from chatlab.classroom import EVERYWHERE, host_to_open, in_url
+from chatlab.classroom import WILDCARDS, host_to_open, in_url
 from chatlab.logs.throttled import ThrottledLog
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
 from chatlab.net.gate import REMEDY, Gate, refusal_text
@@ -168,7 +168,7 @@ class ChatServer:
         await self.service.ready()
         await self.admin.listen()
         await self._http.listen(host, port)
-        self.host = in_url(host_to_open(self._http.host if self._http.host in EVERYWHERE else host))
+        self.host = in_url(host_to_open(self._http.host if self._http.host in WILDCARDS else host))
         self.port = self._http.port
         await self.service.log_crash_risk()  # only now has it started for certain
 

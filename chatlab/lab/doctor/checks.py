@@ -1,7 +1,7 @@
-"""`chatlab doctor`: what is here, which versions, and for what is missing the one command that brings it.
+"""`chatlab doctor`: what is installed, in which versions, and for what is missing the one command that installs it.
 
-It looks and asks for versions; it installs nothing and starts nothing. What each package must at least be is read from
-chatlab's own metadata, so that there is no second list to keep.
+It only looks and asks for versions; it installs nothing and starts nothing. The required versions of packages are read
+from chatlab's metadata, so that there is no second list to maintain.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from rich.table import Table
 import chatlab
 from chatlab.errors import SetupError
 from chatlab.lab.engines import engine as engines
+from chatlab.locale import _
 
 __all__ = ["Check", "as_json", "as_table", "bring_the_lab", "examine"]
 
-# Lesson 03 fills a room with a hundred members: two descriptors for each, as both ends are here, and the rest beside.
+# Lesson 03 fills a room with a hundred members: two descriptors each, as both ends are here, plus everything else.
 OPEN_FILES = 1024
-ENGINES = {"redis": "Redis or Valkey", "rabbitmq": "RabbitMQ", "kafka": "Kafka"}
+ENGINES = {"redis": _("Redis or Valkey"), "rabbitmq": "RabbitMQ", "kafka": "Kafka"}
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at: whether all is well, what was found, what to do. Only what is `needed` stops a lesson."""
+    """One check: whether it passed, what was found, and the remedy. Lessons only fail without what is `needed`."""
 
     name: str
     well: bool
@@ -41,51 +42,53 @@ class Check:
 
     @property
     def sign(self) -> str:
-        """What stands in front of it: well, missing, or missing where nothing depends on it."""
+        """The symbol in front of it: passed, failed, or failed where nothing depends on it."""
         return "✔" if self.well else "✘" if self.needed else "○"
 
 
 async def examine() -> list[Check]:
-    """Look at everything, the set-up's own parts first."""
+    """Run every check, those of the installation first."""
     checks = [python(), *packages(), widgets(), kernel(), open_files()]
     return [*checks, *[await engine(kind, name) for kind, name in ENGINES.items()]]
 
 
 def as_table(checks: Sequence[Check]) -> Table:
-    """The checks for a reader, in a terminal or a notebook."""
-    table = Table("", "what", "found", "what to do", box=None, pad_edge=False)
+    """Return the checks as a table for a terminal or a notebook."""
+    table = Table("", _("what"), _("found"), _("what to do"), box=None, pad_edge=False)
     for check in checks:
         table.add_row(check.sign, check.name, check.found, check.remedy)
     return table
 
 
 def as_json(checks: Sequence[Check]) -> str:
-    """The checks for a program."""
-    return json.dumps([asdict(check) for check in checks], indent=1)  # in ASCII, which every pipe carries
+    """Return the checks as JSON."""
+    return json.dumps([asdict(check) for check in checks], indent=1)  # in ASCII, which every encoding has
 
 
 def bring_the_lab() -> str:
-    """The one command that brings all the packages, in the way they came here."""
+    """Return the command that installs all the packages, in the way this chatlab was installed."""
     clone = Path(chatlab.__file__).resolve().parents[1]
     if Path(sys.prefix).resolve() == clone / ".venv":
         return "`rm -rf .venv && make lab`"
     if (Path(sys.prefix) / "conda-meta").exists():
-        return "`conda env update --file environment.yml`"
+        return "`conda env update --file environment.yml`"  # not shown: a command
     source = clone if (clone / "pyproject.toml").exists() else "chatlab"
-    return f"`{Path(sys.executable).name} -m pip install '{source}[lab]'`"
+    return f"`{Path(sys.executable).name} -m pip install '{source}[lab]'`"  # not shown: a command
 
 
 def python() -> Check:
-    """The interpreter, and the system under it."""
+    """Check the interpreter; report the system too."""
     well = sys.version_info >= (3, 11)
-    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    return Check("Python", well, found, "" if well else "install Python 3.11 or newer")
+    found = _("{version} on {system} {machine}").format(
+        version=platform.python_version(), system=platform.system(), machine=platform.machine()
+    )
+    return Check("Python", well, found, "" if well else _("install Python 3.11 or newer"))
 
 
 def packages() -> Iterator[Check]:
-    """Every package chatlab asks for, those of the lab too, held against the version it asks for."""
-    if find_spec("packaging") is None:  # JupyterLab has it: where it is missing, so is the whole lab
-        yield Check("the lab's packages", False, "not installed", bring_the_lab())
+    """Check each package that chatlab requires, with the lab's, against the required version."""
+    if find_spec("packaging") is None:  # JupyterLab needs it: without it, the whole lab is missing
+        yield Check(_("the lab's packages"), False, _("not installed"), bring_the_lab())
         return
     from packaging.requirements import Requirement
 
@@ -93,56 +96,64 @@ def packages() -> Iterator[Check]:
         if requirement.marker is None or requirement.marker.evaluate({"extra": "lab"}):
             version = version_of(requirement.name)
             well = version is not None and requirement.specifier.contains(version, prereleases=True)
-            found = version or "not installed"
-            yield package(requirement.name, found if well else f"{found}, wanted {requirement.specifier}", well)
+            found = version or _("not installed")
+            if not well:
+                found = _("{found}, wanted {version}").format(found=found, version=requirement.specifier)
+            yield package(requirement.name, found, well)
 
 
 def package(name: str, found: str, well: bool) -> Check:
-    """One package."""
+    """Return the check of one package."""
     return Check(name, well, found, "" if well else bring_the_lab())
 
 
 def widgets() -> Check:
-    """Whether the panels will answer to clicks.
+    """Check that the panels will respond to clicks.
 
     ipykernel before 7.4 ran widget callbacks on another thread, where a button's work never starts; JupyterLab needs
     the widgets' own extension to draw them at all.
     """
     kernel, jupyterlab, drawn = version_of("ipykernel"), version_of("jupyterlab"), _widget_extension()
-    found = f"ipykernel {kernel}, JupyterLab {jupyterlab}, extension {'there' if drawn else 'missing'}"
+    if drawn:
+        found = _("ipykernel {kernel}, JupyterLab {jupyterlab}, extension there")
+    else:
+        found = _("ipykernel {kernel}, JupyterLab {jupyterlab}, extension missing")
+    found = found.format(kernel=kernel, jupyterlab=jupyterlab)
     well = drawn and _at_least(kernel, (7, 4)) and _at_least(jupyterlab, (4,))
-    return Check("widgets are live", well, found, "" if well else bring_the_lab())
+    return Check(_("widgets are live"), well, found, "" if well else bring_the_lab())
 
 
 def kernel() -> Check:
-    """Whether the notebooks' kernel is this Python, and not one that some other project registered."""
+    """Check that the notebooks' kernel is this Python, and not one that another project registered."""
     if find_spec("jupyter_client") is None:
-        return Check("the notebooks' kernel", False, "no Jupyter here", bring_the_lab())
+        return Check(_("the notebooks' kernel"), False, _("no Jupyter here"), bring_the_lab())
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
     try:
         program = KernelSpecManager().get_kernel_spec("python3").argv[0]
     except NoSuchKernel:
-        return Check("the notebooks' kernel", False, "no kernel called python3", bring_the_lab())
-    # jupyter_client puts its own interpreter in place of a bare "python".
+        return Check(_("the notebooks' kernel"), False, _("no kernel called python3"), bring_the_lab())
+    # jupyter_client replaces a bare "python" with its own interpreter.
     well = program in {"python", "python3", f"python3.{sys.version_info.minor}"} or _same_file(program, sys.executable)
-    remedy = "`python -m ipykernel install --sys-prefix`"
-    return Check("the notebooks' kernel", well, "this Python" if well else program, "" if well else remedy)
+    remedy = "`python -m ipykernel install --sys-prefix`"  # not shown: a command, the same in every language
+    return Check(_("the notebooks' kernel"), well, _("this Python") if well else program, "" if well else remedy)
 
 
 def open_files() -> Check:
-    """How many connections this process may have."""
+    """Check how many files, and so connections, this process may open."""
     if os.name != "posix":
-        return Check("open files", True, "no limit to speak of")
+        return Check(_("open files"), True, _("no practical limit"))
     import resource
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     well = limit == resource.RLIM_INFINITY or limit >= OPEN_FILES
-    return Check("open files", well, f"{limit} allowed", "" if well else f"`ulimit -n {4 * OPEN_FILES}`")
+    return Check(
+        _("open files"), well, _("{count} allowed").format(count=limit), "" if well else f"`ulimit -n {4 * OPEN_FILES}`"
+    )
 
 
 async def engine(kind: str, name: str) -> Check:
-    """One kind of broker engine: the lessons want Redis, and go on without the others."""
+    """Check one kind of broker engine: the lessons need Redis, and work without the others."""
     try:
         found = engines.find(kind)
         running = None if found.url is None else await engines.already_running(found, found.url)
@@ -150,11 +161,13 @@ async def engine(kind: str, name: str) -> Check:
         return Check(name, False, str(error).removesuffix(f"; {error.remedy}"), error.remedy, needed=kind == "redis")
     risk = await engines.crash_risk(kind, running)
     version = found.version if running is None else running.version
-    return Check(name, True, "; ".join(filter(None, [f"{version}, {found.how}", risk])))
+    return Check(
+        name, True, "; ".join(filter(None, [_("{version}, {how}").format(version=version, how=found.how), risk]))
+    )
 
 
 def version_of(package: str) -> str | None:
-    """The installed version."""
+    """Return the installed version, None if there is none."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -1,7 +1,7 @@
-"""`chatlab doctor --redis URL`: what a chat keeps on a Redis, when it ends, and who is connected.
+"""`chatlab doctor --redis URL`: what a chat stores on a Redis, when it expires, and who is connected.
 
-It only reads. Names come by SCAN, a page at a time; each costs a PTTL, and an XLEN if it is a stream. Sizes are
-measured (MEMORY USAGE) on `SAMPLE` keys of each kind, and said of all. At most `MAX_KEYS` names are looked at.
+It only reads. Names come from SCAN, a page at a time; each costs a PTTL, and an XLEN if it is a stream. Sizes are
+measured (MEMORY USAGE) on `SAMPLE` keys of each kind and extrapolated. At most `MAX_KEYS` names are examined.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from chatlab.brokers.names import parse_id
 from chatlab.brokers.redis.connections.link import Command, Link
 from chatlab.brokers.redis.keys import KINDS, KeyKind, kind_of
 from chatlab.errors import SetupError
+from chatlab.locale import _, ngettext
 
 TIMEOUT = 5.0  # seconds a server may take to answer
 PAGE = 1000  # names in one SCAN
 SAMPLE = 200  # keys of a kind that are measured
 MAX_KEYS = 1_000_000
-MAX_GROUPS = 1000  # streams whose groups are looked at
-SHOWN = 10  # groups, those with the most undone first
-DEAD = 600.0  # seconds of silence after which a consumer is called dead
-OTHERS = KeyKind("not the chat's", KINDS[0].pattern, "", "", "", is_stream=False)
+MAX_GROUPS = 1000  # streams whose groups are examined
+SHOWN = 10  # groups, those with the most outstanding messages first
+DEAD = 600.0  # seconds of inactivity after which a consumer counts as dead
+OTHERS = KeyKind(_("not the chat's"), KINDS[0].pattern, "", "", "", is_stream=False)
 
 
 @dataclass(slots=True)
 class Keys:
-    """The keys of one kind. Octets and ids are those of the `measured` ones; `ends` are seconds from now."""
+    """The keys of one kind. `octets` and ages are of the `measured` keys; ends are in seconds from now."""
 
     keys: int = 0
     records: int = 0
@@ -50,13 +51,13 @@ class Keys:
 
     @property
     def estimated(self) -> int:
-        """The octets of all, if all are as large as those that were measured."""
+        """The octets of all keys, extrapolated from those measured."""
         return self.octets * self.keys // self.measured if self.measured else 0
 
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """A consumer group: what its members have in hand, what none has come to (None: the server cannot tell)."""
+    """A consumer group: messages pending with its consumers, and not delivered yet (None: unknown to the server)."""
 
     stream: str
     group: str
@@ -68,7 +69,7 @@ class GroupState:
 
 @dataclass(slots=True)
 class Report:
-    """What was found on a server. `more`: there are more keys than were looked at."""
+    """What was found on a server."""
 
     server: str
     kinds: dict[str, Keys]
@@ -79,17 +80,19 @@ class Report:
 
 
 async def examine(url: str) -> Report:
-    """Look at the server. Raises SetupError for a wrong URL or a missing right, BrokerUnavailable if nobody answers."""
+    """Examine the server. Raises SetupError for a wrong URL or a missing right, BrokerUnavailable if it is down."""
     link = Link(url, TIMEOUT, used_for="doctor")
     await link.open()
     try:
         report = Report(link.url.name, {}, [], {}, None, [])
-        streams = await _look_at_keys(link, report)
-        await _look_at_groups(link, report, streams)
-        await _look_at_connections(link, report)
+        streams = await _examine_keys(link, report)
+        await _examine_groups(link, report, streams)
+        await _examine_connections(link, report)
     except NoPermissionError as error:
-        remedy = f"`ACL SETUSER {link.url.user} +scan +type +pttl +xlen +memory|usage +xinfo allkeys` allows it"
-        raise SetupError(f"{link.url.name} does not let its user look: {error}", remedy) from error
+        rights = "+scan +type +pttl +xlen +memory|usage +xinfo allkeys"
+        remedy = _("`ACL SETUSER {user} {rights}` allows it").format(user=link.url.user, rights=rights)
+        line = _("{server} does not let its user look: {error}").format(server=link.url.name, error=error)
+        raise SetupError(line, remedy) from error
     finally:
         await link.close()
     return report
@@ -98,38 +101,39 @@ async def examine(url: str) -> Report:
 # --- Keys ---
 
 
-async def _look_at_keys(link: Link, report: Report) -> list[bytes]:
-    """Fill in the kinds; return the streams."""
+async def _examine_keys(link: Link, report: Report) -> list[bytes]:
+    """Fill in `report.kinds`; return the streams."""
     streams: list[bytes] = []
-    cursor, looked_at = b"0", 0
-    while looked_at < MAX_KEYS:
+    cursor, examined = b"0", 0
+    while examined < MAX_KEYS:
         cursor, found = await link.call(b"SCAN", cursor, b"COUNT", PAGE)
-        looked_at += len(found)
-        streams += await _look_at_page(link, report.kinds, found)
+        examined += len(found)
+        streams += await _examine_page(link, report.kinds, found)
         if cursor == b"0":
             return streams
-    report.notes.append(f"there are more keys; the first {looked_at} were looked at")
+    line = _("there are more keys; the first {count} were examined")
+    report.notes.append(line.format(count=examined))
     return streams
 
 
-async def _look_at_page(link: Link, kinds: dict[str, Keys], names: Sequence[bytes]) -> list[bytes]:
+async def _examine_page(link: Link, kinds: dict[str, Keys], names: Sequence[bytes]) -> list[bytes]:
     sorted_names = [(name, kind_of(readable(name)) or OTHERS) for name in names]
-    ends = await _all(link, [(b"PTTL", name) for name, _ in sorted_names])
+    ends = await _all(link, [(b"PTTL", name) for name, __ in sorted_names])
     for (name, kind), milliseconds in zip(sorted_names, ends, strict=True):
         _count(kinds.setdefault(kind.name, Keys()), readable(name), milliseconds)
     streams = [(name, kind) for name, kind in sorted_names if kind.is_stream]
-    for (_, kind), length in zip(streams, await _all(link, [(b"XLEN", name) for name, _ in streams]), strict=True):
+    for (__, kind), length in zip(streams, await _all(link, [(b"XLEN", name) for name, __ in streams]), strict=True):
         kinds[kind.name].records += length if isinstance(length, int) else 0
     for name, kind in sorted_names:
         if kinds[kind.name].measured < SAMPLE:
             await _measure(link, kinds[kind.name], name, kind)
-    return [name for name, _ in streams]
+    return [name for name, __ in streams]
 
 
 def _count(keys: Keys, name: str, milliseconds: int) -> None:
     keys.keys += 1
     if milliseconds < 0:
-        keys.endless += milliseconds == -1  # -2: it has just gone
+        keys.endless += milliseconds == -1  # -2: it has just expired
         if len(keys.examples) < 3:
             keys.examples.append(name)
         return
@@ -154,7 +158,7 @@ async def _measure(link: Link, keys: Keys, name: bytes, kind: KeyKind) -> None:
 
 
 async def _all(link: Link, commands: Sequence[Command]) -> list[Any]:
-    """The replies; NoPermissionError if one of them is that, for then all are."""
+    """Return the replies; raise NoPermissionError if one of them is that, because then all are."""
     replies: list[Any] = []
     if commands:
         await link.pipeline(commands, replies)
@@ -167,12 +171,13 @@ async def _all(link: Link, commands: Sequence[Command]) -> list[Any]:
 # --- Groups, connections ---
 
 
-async def _look_at_groups(link: Link, report: Report, streams: Sequence[bytes]) -> None:
+async def _examine_groups(link: Link, report: Report, streams: Sequence[bytes]) -> None:
     if len(streams) > MAX_GROUPS:
-        report.notes.append(f"of {len(streams)} streams, the groups of {MAX_GROUPS} were looked at")
-    looked_at = streams[:MAX_GROUPS]
+        line = _("of {total} streams, the groups of {count} were examined")
+        report.notes.append(line.format(total=len(streams), count=MAX_GROUPS))
+    examined = streams[:MAX_GROUPS]
     for stream, groups in zip(
-        looked_at, await _all(link, [(b"XINFO", b"GROUPS", stream) for stream in looked_at]), strict=True
+        examined, await _all(link, [(b"XINFO", b"GROUPS", stream) for stream in examined]), strict=True
     ):
         for group in groups if isinstance(groups, list) else ():
             consumers = await _all(link, [(b"XINFO", b"CONSUMERS", stream, group[b"name"])])
@@ -187,91 +192,102 @@ def _group(stream: bytes, group: Mapping[bytes, Any], consumers: Sequence[Mappin
     )
 
 
-async def _look_at_connections(link: Link, report: Report) -> None:
+async def _examine_connections(link: Link, report: Report) -> None:
     try:
         lines = str(await link.call(b"CLIENT", b"LIST"), "utf-8", "replace").splitlines()
     except ResponseError as error:
-        report.notes.append(f"the connections cannot be seen: {error}")
+        report.notes.append(_("the connections cannot be listed: {error}").format(error=error))
         return
     names = [dict(part.partition("=")[::2] for part in line.split(" ")).get("name") for line in lines]
-    report.connections = dict(Counter(name or "without a name" for name in names).most_common(SHOWN))
+    report.connections = dict(Counter(name or _("without a name") for name in names).most_common(SHOWN))
     try:
         allowed = await link.call(b"CONFIG", b"GET", b"maxclients")
         report.allowed = int(allowed[b"maxclients"])
     except (ResponseError, KeyError):
-        return  # a managed server does not say
+        return  # some managed servers forbid CONFIG
 
 
 # --- For a reader, and for a program ---
 
 
 def as_json(report: Report) -> str:
-    """The report for a program."""
+    """Return the report as JSON."""
     return json.dumps(asdict(report), indent=1)
 
 
 def as_table(report: Report) -> Group:
-    """The report for a reader."""
+    """Return the report as tables and lines for a terminal."""
     parts: list[Table | Text] = [Text(report.server), _kinds(report), *_endless(report)]
     if report.groups:
         parts.append(_groups(report))
     if report.connections:
-        total = f"connections: {sum(report.connections.values())}"
-        of = f" of {report.allowed}" if report.allowed is not None else ""
-        named = ", ".join(f"{count} {name}" for name, count in report.connections.items())
-        parts.append(Text(f"{total}{of} ({named})"))
+        parts.append(Text(_connections(report)))
     return Group(*parts, *(Text(note) for note in report.notes))
 
 
+def _connections(report: Report) -> str:
+    if report.allowed is None:
+        line = _("connections: {count} ({names})")
+    else:
+        line = _("connections: {count} of {allowed} ({names})")
+    names = ", ".join(f"{count} {name}" for name, count in report.connections.items())
+    return line.format(count=sum(report.connections.values()), allowed=report.allowed, names=names)
+
+
 def _kinds(report: Report) -> Table:
-    table = Table(
-        "what", "keys", "records", "octets", "oldest", "newest", "ends in", "no end", box=None, pad_edge=False
-    )
+    columns = [_("what"), _("keys"), _("records"), _("octets"), _("oldest"), _("newest"), _("ends in"), _("no end")]
+    table = Table(*columns, box=None, pad_edge=False)
     for name in [*(kind.name for kind in KINDS), OTHERS.name]:
         if (keys := report.kinds.get(name)) is not None:
             octets = f"{'' if keys.measured == keys.keys else '~'}{keys.estimated}"
-            ends = "–" if keys.first_end is None else f"{_span(keys.first_end)} to {_span(keys.last_end or 0)}"
+            ends = "–"
+            if keys.first_end is not None:
+                ends = _("{first} to {last}").format(first=_span(keys.first_end), last=_span(keys.last_end or 0))
             ages = [_age(keys.oldest), _age(keys.newest)]
             table.add_row(name, f"{keys.keys}", f"{keys.records}", octets, *ages, ends, f"{keys.endless}")
     return table
 
 
 def _endless(report: Report) -> list[Text]:
-    """Why a key has no end: each kind of the chat's should have one."""
+    """Say why keys do not expire: every kind of chat key should."""
     lines = []
     for kind in KINDS:
         keys = report.kinds.get(kind.name)
         if keys is not None and keys.endless:
             examples = ", ".join(keys.examples)
-            why = "written by an older chatlab, by another program, or with --expire-hours 0"
-            lines.append(Text(f"{kind.name}: {keys.endless} without an end ({examples}), {why}; usual: {kind.end}"))
+            line = _(
+                "{kind}: {count} without an end ({examples}), written by an older chatlab, by another program, or with "
+                "--expire-hours 0; usual: {end}"
+            )
+            lines.append(Text(line.format(kind=kind.name, count=keys.endless, examples=examples, end=kind.end)))
     return lines
 
 
 def _groups(report: Report) -> Table:
-    table = Table("stream", "group", "in hand", "waiting", "consumers", "dead", box=None, pad_edge=False)
+    columns = [_("stream"), _("group"), _("in hand"), _("waiting"), _("consumers"), _("dead")]
+    table = Table(*columns, box=None, pad_edge=False)
     for group in report.groups[:SHOWN]:
         waiting = "?" if group.waiting is None else f"{group.waiting}"
         numbers = (f"{group.pending}", waiting, f"{group.consumers}", f"{group.dead}")
         table.add_row(Text(group.stream[:60]), Text(group.group[:30]), *numbers)
-    if len(report.groups) > SHOWN:
-        table.add_row(f"… and {len(report.groups) - SHOWN} more", "", "", "", "", "")
+    if (more := len(report.groups) - SHOWN) > 0:
+        table.add_row(ngettext("… and {count} more", "… and {count} more", more).format(count=more), "", "", "", "", "")
     return table
 
 
 def readable(name: bytes) -> str:
-    """A key's name in characters that do nothing to a terminal: clients choose them."""
+    """Return a key's name with printable characters only: clients choose the names."""
     return "".join(
         each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name.decode(errors="replace")
     )
 
 
 def _age(moment: float | None) -> str:
-    return "–" if moment is None else f"{_span(max(0.0, time.time() - moment))} ago"
+    return "–" if moment is None else _("{span} ago").format(span=_span(max(0.0, time.time() - moment)))
 
 
 def _span(seconds: float) -> str:
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+    for text, length in ((_("{n:.0f} d"), 86_400), (_("{n:.0f} h"), 3600), (_("{n:.0f} min"), 60)):
         if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+            return text.format(n=seconds / length)
+    return _("{n:.0f} s").format(n=seconds)

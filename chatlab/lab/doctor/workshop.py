@@ -1,10 +1,10 @@
-"""`chatlab doctor --workshop`: the rehearsal for the day before, on your own machine and on one laptop of each kind.
+"""`chatlab doctor --workshop`: a rehearsal for the day before, on your own machine and on one laptop of each kind.
 
-The plain doctor only looks. This one does for some seconds what a class will do: it opens the room to the local network
-and fills it, starts an engine, JupyterLab and a kernel, and runs the first cell of the workbook. What it starts is told
-to reach everything else through a proxy that is not there, so that whatever would be fetched fails today and not in
-class. All of it is ended again. Left out: what stands between your machine and the others, such as a firewall or a
-Wi-Fi that keeps its guests apart; only another machine can try that, and the check says how.
+The plain doctor only looks. This one does briefly what a class will do: it opens the room to the local network and
+fills it, starts an engine, JupyterLab and a kernel, and runs the first cell of the workbook. The processes it starts
+are configured with a proxy that does not exist, so that any download fails today and not in class. Everything is
+stopped again. Left out: what is between your machine and the others, such as a firewall or a Wi-Fi that isolates its
+clients; only another machine can test that, and the check says how.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from chatlab.lab.clients import RoomClient
 from chatlab.lab.doctor.checks import Check, bring_the_lab
 from chatlab.lab.editions import shipped
 from chatlab.lab.engines import engine as engines
+from chatlab.locale import _, ngettext
 
 __all__ = ["examine"]
 
@@ -50,9 +51,9 @@ ROOM_PORT = 8002  # where `chatlab serve room --lan` listens
 # The processes of lesson 07 hold 0.3 GiB together; the rest is for JupyterLab, a browser, and lesson 05's engines.
 MEMORY = 2 << 30
 CORES = 2
-SECONDS_TO_HEAR = 3.0
+SECONDS_TO_RECEIVE = 3.0
 SECONDS_TO_FIRST_CELL = 60.0
-NOWHERE = "http://127.0.0.1:9"  # the port of "discard", where nobody listens
+NOWHERE = "http://127.0.0.1:9"  # the port of "discard", where nothing listens
 OFFLINE = {
     **dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), NOWHERE),
     **dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost"),
@@ -60,7 +61,7 @@ OFFLINE = {
 
 
 async def examine(laptops: int) -> list[Check]:
-    """Rehearse a class of `laptops`, one thing after the other, so that none slows down another."""
+    """Rehearse a class of `laptops`, one check after the other, so that none slows down another."""
     checks = [memory(), cores(), notebooks(), wheelhouse(), address()]
     return [*checks, await full_room(laptops), await engine(), *await workbook()]
 
@@ -69,41 +70,44 @@ async def examine(laptops: int) -> list[Check]:
 
 
 def memory() -> Check:
-    """What is free now is what the lessons have."""
+    """Check the free memory."""
     free = psutil.virtual_memory().available
-    remedy = "close what is not needed, the browser's other tabs first; or let two people share a laptop"
-    return _check("memory for the lessons", free >= MEMORY, f"{free / 2**30:.1f} GiB free", remedy)
+    remedy = _("close what is not needed, the browser's other tabs first; or let two people share a laptop")
+    found = _("{size:.1f} GiB free").format(size=free / 2**30)
+    return _check(_("memory for the lessons"), free >= MEMORY, found, remedy)
 
 
 def cores() -> Check:
-    """Lesson 07 runs seven processes; on one core they only wait for each other."""
+    """Check the number of processors: lesson 07 runs seven processes, which on one core only wait for each other."""
     count = os.cpu_count() or 1
-    remedy = "lessons 04, 05 and 07 will be slow: let two people share a laptop"
-    return _check("processors", count >= CORES, f"{count}", remedy)
+    remedy = _("lessons 04, 05 and 07 will be slow: let two people share a laptop")
+    return _check(_("processors"), count >= CORES, f"{count}", remedy)
 
 
 def notebooks() -> Check:
-    """Whether somebody has worked in the notebooks already."""
+    """Check that the notebooks are unchanged."""
     try:
         changed = shipped.changed()
     except SetupError as error:
-        return Check("notebooks as shipped", False, str(error).removesuffix(f"; {error.remedy}"), error.remedy)
-    found = f"changed: {', '.join(changed)}" if changed else "nothing changed"
-    return _check("notebooks as shipped", not changed, found, "`chatlab reset` keeps your copies aside")
+        return Check(_("notebooks as shipped"), False, str(error).removesuffix(f"; {error.remedy}"), error.remedy)
+    found = _("changed: {names}").format(names=", ".join(changed)) if changed else _("nothing changed")
+    return _check(_("notebooks as shipped"), not changed, found, _("`chatlab reset` sets your copies aside"))
 
 
 def wheelhouse(clone: Path = Path(chatlab.__file__).parents[1]) -> Check:
-    """Whether `make lab` could install from the folder on the stick, on a machine like this one."""
+    """Check that `make lab` can install from the wheelhouse, on a machine like this one."""
     if not (clone / "wheelhouse").is_dir():
-        found = "none: `make lab` wants the network the first time"
-        return Check("wheelhouse", False, found, "`make wheelhouse`, if not every laptop has chatlab yet", needed=False)
+        found = _("none: `make lab` needs the network the first time")
+        remedy = _("`make wheelhouse`, if not every laptop has chatlab yet")
+        return Check(_("wheelhouse"), False, found, remedy, needed=False)
     lacking = list(_lacking(clone))
-    found = f"lacks {', '.join(lacking)}" if lacking else "complete for machines like this one"
-    return _check("wheelhouse", not lacking, found, "`make wheelhouse`; it brings what is missing")
+    complete = _("complete for machines like this one")
+    found = _("lacks {names}").format(names=", ".join(lacking)) if lacking else complete
+    return _check(_("wheelhouse"), not lacking, found, _("`make wheelhouse`; it downloads what is missing"))
 
 
 def _lacking(clone: Path) -> Iterator[str]:
-    """The locked packages of which no file in the wheelhouse both has a hash of the lock and runs here."""
+    """Yield the locked packages without a file in the wheelhouse that has a locked hash and runs here."""
     runs_here = set(sys_tags())
     hashes = set()
     for file in (clone / "wheelhouse").glob("*.whl"):
@@ -129,45 +133,49 @@ def _tool(script: Path) -> ModuleType:
 
 
 def address() -> Check:
-    """Whether there is a network for the others to come from."""
+    """Check that this machine is on a network that the others can reach it through."""
     found = classroom.lan_address()
-    remedy = "join the network of the room; a phone's hotspot will do, it needs no internet"
-    return _check("address on the network", not found.startswith("127."), found, remedy)
+    remedy = _("join the network of the room; a phone's hotspot is enough, it needs no internet")
+    return _check(_("address on the network"), not found.startswith("127."), found, remedy)
 
 
 async def full_room(laptops: int, port: int = ROOM_PORT) -> Check:
-    """Open the room as `chatlab serve room --lan` does, fill it by way of the LAN address, and let everybody speak."""
-    name, code = f"a room for {laptops}", classroom.new_code()
+    """Open the room as `chatlab serve room --lan` does, fill it through the LAN address, and let every member send."""
+    name, code = _("a room for {count}").format(count=laptops), classroom.new_code()
     try:
         server = await room.start(host="0.0.0.0", port=port, code=code, rate=room.RateLimit(10, burst=10, patience=50))
     except OSError:
-        remedy = f"end what listens on port {port}, or use `chatlab serve room --lan --port NUMBER`"
-        return Check(name, False, f"port {port} is taken", remedy)
+        remedy = _("stop what listens on port {port}, or use `chatlab serve room --lan --port NUMBER`").format(
+            port=port
+        )
+        return Check(name, False, _("port {port} is taken").format(port=port), remedy)
     async with server:
         page = server.page_url(classroom.lan_address()).partition("#")[0]
         url = f"ws://{urlsplit(page).netloc}/room"
         members = [RoomClient(url, f"laptop {number}", code=code) for number in range(1, laptops + 1)]
         try:
-            seconds = await _all_speak(members)
+            seconds = await _all_send(members)
         except (OSError, TimeoutError):
-            remedy = "allow Python in this machine's firewall, for private networks; then run this again"
-            return Check(name, False, f"not all could speak and hear at {page}", remedy)
+            remedy = _("allow Python in this machine's firewall, for private networks; then run this again")
+            return Check(name, False, _("not all could send and receive at {page}").format(page=page), remedy)
         finally:
             await asyncio.gather(*(member.vanish() for member in members))
-    found = f"all heard all within {seconds * 1000:.0f} ms; while `chatlab serve room --lan` runs, try {page} elsewhere"
-    remedy = "close what keeps this machine busy, or take a stronger one for the room"
-    return _check(name, seconds < SECONDS_TO_HEAR, found, remedy)
+    found = _(
+        "all received all within {milliseconds:.0f} ms; while `chatlab serve room --lan` runs, try {page} elsewhere"
+    ).format(milliseconds=seconds * 1000, page=page)
+    remedy = _("close what keeps this machine busy, or use a faster one for the room")
+    return _check(name, seconds < SECONDS_TO_RECEIVE, found, remedy)
 
 
-async def _all_speak(members: list[RoomClient]) -> float:
-    """Each says one thing at the same moment; the time until each has heard them all."""
+async def _all_send(members: list[RoomClient]) -> float:
+    """Have every member send one message at once; return the seconds until each has received them all."""
     async with asyncio.timeout(30):
         await asyncio.gather(*(member.connect() for member in members))
         began = time.perf_counter()
-        await asyncio.gather(*(member.send(f"안녕 from {member.name}.") for member in members))
-        for listener in members:
-            for speaker in members:
-                await listener.heard(f"안녕 from {speaker.name}.", timeout=30)
+        await asyncio.gather(*(member.send(f"안녕 {member.name}.") for member in members))
+        for receiver in members:
+            for sender in members:
+                await receiver.heard(f"안녕 {sender.name}.", timeout=30)
         return time.perf_counter() - began
 
 
@@ -175,13 +183,15 @@ async def _all_speak(members: list[RoomClient]) -> float:
 
 
 async def engine() -> Check:
-    """Start the Redis that the lessons use, in a folder of its own."""
-    name = "an engine starts"
+    """Start the Redis that the lessons use, in a temporary folder."""
+    name = _("an engine starts")
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         try:
             async with await engines.start("redis", Path(folder)) as started:
-                found = f"{started.version} in {time.perf_counter() - began:.1f} s, {started.how}"
+                line = _("{version} in {seconds:.1f} s, {how}")
+                seconds = time.perf_counter() - began
+                found = line.format(version=started.version, seconds=seconds, how=started.how)
         except SetupError as error:
             return Check(name, False, str(error).removesuffix(f"; {error.remedy}"), error.remedy)
     return Check(name, True, found)
@@ -193,25 +203,33 @@ async def workbook() -> list[Check]:
     async with _jupyterlab() as (url, token):
         up = time.perf_counter() - began
         if not url:
-            return [Check("JupyterLab starts", False, "it did not", "`chatlab lab` says why")]
+            return [Check(_("JupyterLab starts"), False, _("it did not"), _("`chatlab lab` says why"))]
         local = await assets(url, token)
     began = time.perf_counter()
-    said = await _first_cell()
+    output = await _first_cell()
     took = up + time.perf_counter() - began
-    remedy = "the second time is quicker: start the workbook once on every laptop before the class"
+    remedy = _("the second time is quicker: start the workbook once on every laptop before the class")
     return [
-        Check("JupyterLab starts", True, f"in {up:.1f} s"),
+        Check(_("JupyterLab starts"), True, _("in {seconds:.1f} s").format(seconds=up)),
         local,
         _check(
-            "the first cell says ready", said == "ready", said or "nothing", "`chatlab doctor` says what is missing"
+            _("the first cell says ready"),
+            output == "ready",
+            output or _("nothing"),
+            _("`chatlab doctor` says what is missing"),
         ),
-        _check("time until the first cell", took < SECONDS_TO_FIRST_CELL, f"{took:.0f} s", remedy),
+        _check(
+            _("time until the first cell"),
+            took < SECONDS_TO_FIRST_CELL,
+            _("{seconds:.0f} s").format(seconds=took),
+            remedy,
+        ),
     ]
 
 
 @contextlib.asynccontextmanager
 async def _jupyterlab() -> AsyncIterator[tuple[str, str]]:
-    """A JupyterLab of our own: its URL, empty if it did not come up, and the token to come in with."""
+    """Run a separate JupyterLab: yield its URL, empty if it did not start, and its token."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     url, token = f"http://127.0.0.1:{port}", secrets.token_hex(16)
@@ -246,7 +264,7 @@ async def _answers(url: str, process: asyncio.subprocess.Process) -> bool:
 
 
 class Page(HTMLParser):
-    """What a page wants besides itself: the scripts and styles it names, and JupyterLab's list of extensions."""
+    """What a page loads: its scripts and style sheets, and the extensions in JupyterLab's settings."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -256,27 +274,27 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note a script, or a sheet of styles."""
+        """Record a script or a style sheet."""
         named = dict(attrs)
         if (tag == "script" and named.get("src")) or (tag == "link" and named.get("rel") == "stylesheet"):
             self.wanted.append(named.get("src") or named.get("href") or "")
         self._in_settings = named.get("id") == "jupyter-config-data"
 
     def handle_data(self, data: str) -> None:
-        """Read the settings, which name the extensions."""
+        """Read the extensions from the settings."""
         if self._in_settings and data.strip():
             self.settings = json.loads(data)
             folder = self.settings["fullLabextensionsUrl"]
             self.wanted += [f"{folder}/{each['name']}/{each['load']}" for each in self.settings["federated_extensions"]]
 
     def handle_endtag(self, tag: str) -> None:
-        """Settings end with their element."""
+        """End the settings with their element."""
         self._in_settings = False
 
 
 async def assets(url: str, token: str) -> Check:
-    """Whether a browser gets all that JupyterLab consists of from this machine."""
-    name = "JupyterLab comes from this machine"
+    """Check that a browser gets all of JupyterLab from this machine."""
+    name = _("JupyterLab comes from this machine")
     async with aiohttp.ClientSession(headers={"Authorization": f"token {token}"}) as session:
         async with session.get(f"{url}/lab") as answer:
             page = Page(await answer.text())
@@ -284,9 +302,11 @@ async def assets(url: str, token: str) -> Check:
         elsewhere = [each for each in addresses if urlsplit(each).netloc != urlsplit(url).netloc]
         missing = [each for each in addresses if each not in elsewhere and not await _is_there(session, each)]
     if elsewhere or missing or not page.settings:
-        found = f"from elsewhere: {elsewhere}; missing: {missing}"
+        found = _("from elsewhere: {elsewhere}; missing: {missing}").format(elsewhere=elsewhere, missing=missing)
         return Check(name, False, found, bring_the_lab())
-    return Check(name, True, f"{len(addresses)} scripts and styles, all local")
+    count = len(addresses)
+    found = ngettext("{count} script or style, local", "{count} scripts and styles, all local", count)
+    return Check(name, True, found.format(count=count))
 
 
 async def _is_there(session: aiohttp.ClientSession, url: str) -> bool:
@@ -295,7 +315,7 @@ async def _is_there(session: aiohttp.ClientSession, url: str) -> bool:
 
 
 async def _first_cell() -> str:
-    """Run the first cell of the workbook in a kernel of its own; what it printed, or why not."""
+    """Run the first cell of the workbook in a new kernel; return what it printed, or why it could not run."""
     from jupyter_client.manager import AsyncKernelManager
 
     first = shipped.notebooks() / "00_start_here.ipynb"
@@ -313,7 +333,7 @@ async def _first_cell() -> str:
         )
         client.stop_channels()
     except (RuntimeError, TimeoutError) as error:
-        return f"the kernel did not answer: {error}"
+        return _("the kernel did not answer: {error}").format(error=error)
     finally:
         await manager.shutdown_kernel(now=True)
     return re.sub(r"\s+", " ", "".join(printed)).strip()

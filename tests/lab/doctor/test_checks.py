@@ -27,13 +27,13 @@ def checks() -> dict[str, doctor.Check]:
     return {check.name: check for check in asyncio.run(doctor.examine())}
 
 
-def test_everything_the_package_asks_for_is_looked_at(checks: dict[str, doctor.Check]) -> None:
+def test_every_required_package_is_checked(checks: dict[str, doctor.Check]) -> None:
     assert {"Python", "websockets", "redis", "jupyterlab", "ipykernel", "ipywidgets", "Redis or Valkey"} <= set(checks)
     assert checks["Python"].found.startswith(platform.python_version())
     assert checks["websockets"] == doctor.Check("websockets", True, metadata.version("websockets"))
 
 
-def test_what_is_well_has_no_remedy_and_what_is_not_has_one(checks: dict[str, doctor.Check]) -> None:
+def test_only_failed_checks_have_a_remedy(checks: dict[str, doctor.Check]) -> None:
     for check in checks.values():
         assert bool(check.remedy) is not check.well, check
 
@@ -58,7 +58,7 @@ def test_versions_compare_by_number(monkeypatch: pytest.MonkeyPatch, version: st
     assert doctor.widgets().well
 
 
-def test_a_package_that_is_too_old_or_missing_is_named_with_what_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_or_missing_package_is_reported_with_the_required_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "version_of", {"websockets": "12.0"}.get)
     checks = {check.name: check for check in doctor.packages()}
     assert checks["websockets"].found.startswith("12.0, wanted ")
@@ -66,7 +66,7 @@ def test_a_package_that_is_too_old_or_missing_is_named_with_what_is_wanted(monke
     assert checks["redis"].remedy == doctor.bring_the_lab()
 
 
-def test_a_kernel_of_another_python_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_of_another_python_fails_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "kernels" / "python3"
     folder.mkdir(parents=True)
     spec = {"argv": ["/opt/elsewhere/bin/python"], "display_name": "Python 3", "language": "python"}
@@ -91,7 +91,7 @@ async def test_a_missing_redis_stops_the_lessons_and_a_missing_kafka_does_not(
     assert redis.remedy not in redis.found
 
 
-async def test_a_redis_that_is_named_but_does_not_answer_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_redis_that_does_not_answer_fails_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setenv("REDIS_URL", f"redis://:secret@127.0.0.1:{closed.getsockname()[1]}")
@@ -113,14 +113,14 @@ async def test_a_redis_that_is_too_old_is_named_with_its_version(
 
 
 @pytest.mark.parametrize("server", ["redis://h?typo=1", "redis://h:99999", "redis://h:port", "redis://no-such.invalid"])
-async def test_a_redis_url_that_cannot_be_used_is_not_well(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_invalid_redis_url_fails_the_check(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", server)
     check = await doctor.engine("redis", "Redis or Valkey")
     assert check.sign == "✘"
     assert check.remedy
 
 
-async def test_what_a_crash_of_the_redis_may_cost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_check_of_redis_reports_what_a_crash_may_lose(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REDIS_URL", raising=False)
     ours = await doctor.engine("redis", "Redis or Valkey")
     assert "a crash of the broker may lose the last second or two" in ours.found

@@ -25,7 +25,7 @@ def shown(report: redis_doctor.Report) -> str:
     return capture.get()
 
 
-async def test_the_report_says_how_much_of_each_kind_there_is_and_when_it_ends(fresh_redis: Engine) -> None:
+async def test_the_report_counts_each_kind_and_says_when_it_expires(fresh_redis: Engine) -> None:
     async with RedisStreamsBroker(fresh_redis.url, lasting=["chat-stream"]) as broker:
         for number in range(10):
             await broker.publish(f"chat:{{room{number}}}", b"x" * 1000)
@@ -59,7 +59,7 @@ async def test_the_report_says_how_much_of_each_kind_there_is_and_when_it_ends(f
         assert "queue:{jobs}" in text
 
 
-async def test_a_key_without_an_end_is_named_and_what_is_not_the_chats_is_counted_apart(fresh_redis: Engine) -> None:
+async def test_keys_without_expiry_are_named_and_foreign_keys_counted_separately(fresh_redis: Engine) -> None:
     async with Redis.from_url(fresh_redis.url) as redis:
         await redis.xadd("chat:{old}", {"body": "x"})
         await redis.xadd("topic:{\x1b[31mred}", {"body": "x"})
@@ -76,7 +76,7 @@ async def test_a_key_without_an_end_is_named_and_what_is_not_the_chats_is_counte
 
 
 @pytest.mark.long
-async def test_a_server_with_a_hundred_thousand_keys_is_looked_at_in_seconds(fresh_redis: Engine) -> None:
+async def test_a_server_with_a_hundred_thousand_keys_is_examined_in_seconds(fresh_redis: Engine) -> None:
     fill = "for i = 1, 100000 do redis.call('XADD', 'chat:{r' .. i .. '}', '*', 'body', 'x') end"
     async with Redis.from_url(fresh_redis.url) as redis:
         filling: Any = redis.eval(fill, 0)
@@ -89,7 +89,7 @@ async def test_a_server_with_a_hundred_thousand_keys_is_looked_at_in_seconds(fre
     assert rooms.estimated > 10_000_000
 
 
-async def test_a_user_that_may_not_look_and_a_server_that_is_not_there_are_said(fresh_redis: Engine) -> None:
+async def test_a_missing_permission_and_a_missing_server_are_reported(fresh_redis: Engine) -> None:
     async with Redis.from_url(fresh_redis.url) as redis:
         rules: Any = redis.execute_command("ACL", "SETUSER", "kim", "on", ">pw", "+@connection")  # type: ignore[no-untyped-call]  # redis-py's gap
         await rules
@@ -99,7 +99,7 @@ async def test_a_user_that_may_not_look_and_a_server_that_is_not_there_are_said(
         await redis_doctor.examine("redis://127.0.0.1:1")
 
 
-async def test_the_command_prints_the_report_and_answers_programs_too(fresh_redis: Engine) -> None:
+async def test_the_command_prints_the_report_as_text_and_json(fresh_redis: Engine) -> None:
     async with RedisStreamsBroker(fresh_redis.url) as broker:
         await broker.publish("chat:{cats}", b"x")
         status, output, errors = await run("doctor", "--redis", fresh_redis.url)
@@ -112,7 +112,7 @@ async def test_the_command_prints_the_report_and_answers_programs_too(fresh_redi
 @pytest.mark.parametrize(
     ("url", "status", "said"), [("http://h", 2, "not a Redis URL"), ("redis://127.0.0.1:1", 3, "does not answer")]
 )
-async def test_a_wrong_url_is_one_line(url: str, status: int, said: str) -> None:
+async def test_a_wrong_url_is_reported_in_one_line(url: str, status: int, said: str) -> None:
     got, output, errors = await run("doctor", "--redis", url)
     assert (got, output) == (status, "")
     assert said in errors

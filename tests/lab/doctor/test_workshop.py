@@ -1,4 +1,4 @@
-"""The rehearsal for a class: each line is looked at for real, and what is not well says what to do."""
+"""The rehearsal for a class: each check runs for real, and a failed one says what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chatlab.lab.doctor import workshop
 ROOT = Path(__file__).parents[3]
 
 
-def test_a_machine_with_too_little_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_or_too_few_cores_fail_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workshop, "MEMORY", 1 << 60)
     monkeypatch.setattr(workshop, "CORES", 1 << 20)
     for check in (workshop.memory(), workshop.cores()):
@@ -23,7 +23,7 @@ def test_a_machine_with_too_little_is_told_so(monkeypatch: pytest.MonkeyPatch) -
         assert "share a laptop" in check.remedy
 
 
-def test_notebooks_somebody_has_worked_in_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_notebooks_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder, text in (("notebooks", "my answers"), ("home/shipped", "as shipped")):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "00_start_here.ipynb").write_text(text)
@@ -54,12 +54,12 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_wheelhouse_that_has_what_this_machine_wants_is_complete(clone: Path) -> None:
+def test_a_wheelhouse_with_every_locked_package_is_complete(clone: Path) -> None:
     check = workshop.wheelhouse(clone)
     assert (check.well, check.found) == (True, "complete for machines like this one")
 
 
-def test_a_wheel_that_is_missing_or_damaged_or_for_another_machine_is_named(clone: Path) -> None:
+def test_missing_damaged_and_foreign_wheels_are_named(clone: Path) -> None:
     wheel = clone / "wheelhouse" / "chat-1.0-py3-none-any.whl"
     wheel.write_bytes(b"cut short")
     assert workshop.wheelhouse(clone).found == "lacks chat==1.0"
@@ -71,7 +71,7 @@ def test_a_wheel_that_is_missing_or_damaged_or_for_another_machine_is_named(clon
     assert "make wheelhouse" in check.remedy
 
 
-def test_without_a_wheelhouse_a_class_with_a_network_can_go_on(tmp_path: Path) -> None:
+def test_a_missing_wheelhouse_is_not_needed(tmp_path: Path) -> None:
     check = workshop.wheelhouse(tmp_path)
     assert check.sign == "○"
     assert "make wheelhouse" in check.remedy
@@ -80,13 +80,13 @@ def test_without_a_wheelhouse_a_class_with_a_network_can_go_on(tmp_path: Path) -
 # The room.
 
 
-async def test_a_full_room_hears_everybody() -> None:
+async def test_every_member_of_a_full_room_receives_every_message() -> None:
     check = await workshop.full_room(12, port=0)
     assert check.name == "a room for 12"
-    assert "all heard all within" in check.found
+    assert "all received all within" in check.found
 
 
-async def test_a_taken_port_is_told_with_what_to_do() -> None:
+async def test_a_taken_room_port_is_reported_with_a_remedy() -> None:
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = taken.getsockname()[1]
         check = await workshop.full_room(2, port=port)
@@ -94,14 +94,14 @@ async def test_a_taken_port_is_told_with_what_to_do() -> None:
     assert "--port" in check.remedy
 
 
-async def test_a_room_that_is_slow_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workshop, "SECONDS_TO_HEAR", 0.0)
+async def test_a_slow_room_fails_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workshop, "SECONDS_TO_RECEIVE", 0.0)
     check = await workshop.full_room(2, port=0)
     assert not check.well
     assert "busy" in check.remedy
 
 
-def test_a_machine_without_a_network_is_told_how_to_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_network_gets_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatlab.classroom.lan_address", lambda: "127.0.0.1")
     check = workshop.address()
     assert not check.well
@@ -136,14 +136,14 @@ async def page() -> AsyncIterator[dict[str, str]]:
     await runner.cleanup()
 
 
-async def test_a_page_whose_files_are_all_here_is_well(page: dict[str, str]) -> None:
+async def test_a_page_with_only_local_files_passes_the_check(page: dict[str, str]) -> None:
     page["lab"] = f'<script id="jupyter-config-data">{SETTINGS}</script><script src="/main.js"></script>'
     check = await workshop.assets(page["url"], "")
     assert (check.well, check.found) == (True, "2 scripts and styles, all local")
 
 
 @pytest.mark.parametrize("wanted", ["https://cdn.example/require.js", "/gone.js"])
-async def test_a_file_from_elsewhere_or_from_nowhere_is_named(page: dict[str, str], wanted: str) -> None:
+async def test_remote_and_missing_files_are_named(page: dict[str, str], wanted: str) -> None:
     page["lab"] = f'<script id="jupyter-config-data">{SETTINGS}</script><script src="{wanted}"></script>'
     check = await workshop.assets(page["url"], "")
     assert not check.well

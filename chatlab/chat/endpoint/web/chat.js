@@ -1,5 +1,5 @@
-// The page: what the link hears, shown; what the visitor does, handed to the link. Whatever anybody wrote is put in with
-// `textContent`: markup in it is text.
+// The page: it shows the events of the link, and passes the visitor's actions to it. User text is only ever set as
+// `textContent`, so that markup in it stays text.
 
 import { Link } from "./link.js";
 import { faultIn, spelled, visitor } from "./names.js";
@@ -9,19 +9,19 @@ const PUBLIC = "public";
 const TITLE = document.title;
 const SIGNS = { online: "●", connecting: "◌", offline: "▲", refused: "▲", closed: "○" };
 const MAX_SHOWN = 1000; // messages kept in a room's log
-const MAX_NAMED = 3; // people named when it is said who has come or gone
-const NEWS = 3000; // ms for which that is gathered, before it is said at once
+const MAX_NAMED = 3; // people named in an announcement of who came or left
+const NEWS = 3000; // ms for which arrivals and departures are collected into one announcement
 
 const $ = (id) => document.getElementById(id);
 const rooms = new Map(); // name -> { lines, shown, unread, called, people, count, byClientId }
-const mentions = new Set(); // message ids: what the server says of a message may come before the message
+const mentions = new Set(); // message ids: a notification may arrive before its message
 let current = PUBLIC;
 let language = navigator.language.startsWith("ko") ? "ko" : "en";
 if (Object.keys(words).includes(recall("language"))) language = recall("language");
 let me = "";
 let state = ["closed", {}];
-const news = { joined: new Map(), left: new Map(), timer: null }; // of the current room, not said yet
-let following = true; // the newest message is in sight, and is to stay so
+const news = { joined: new Map(), left: new Map(), timer: null }; // of the current room, not announced yet
+let following = true; // the newest message is in view, and the log keeps scrolling to it
 
 const link = new Link({
   state: (...now) => { state = now; showState(); },
@@ -96,7 +96,7 @@ function leave(room) {
   forget([room]);
 }
 
-// The public room stays, whatever the server says of it: the page has to show something.
+// The public room stays even if the server refuses it: the page has to show something.
 function forget(names) {
   for (const name of names) if (name !== PUBLIC) rooms.delete(name);
   rememberRooms();
@@ -136,7 +136,7 @@ function peopled(room, people, count, { joined, left }) {
   if (news.joined.size || news.left.size) news.timer ??= setTimeout(tellNews, NEWS);
 }
 
-// Who has come and gone is seen in the list; for those who do not see it, it is said, not more often than one can hear.
+// The list shows who came and left; for screen readers it is announced too, no more often than they can follow.
 function tellNews() {
   const named = (people) => [...people.values()].slice(0, MAX_NAMED);
   const { joined, left } = news;
@@ -169,7 +169,7 @@ function showPeople() {
 function received(room, message, { id, gap, afresh }) {
   const { byClientId, shown, lines } = rooms.get(room);
   const name = `${room}/${id}`;
-  if (shown.has(name)) return; // what was asked for afresh begins with what is here already
+  if (shown.has(name)) return; // a new history starts with messages that are already here
   const missed = afresh && lines.some((line) => line.dataset.id);
   const waiting = byClientId.get(message.client_id);
   if (waiting) {
@@ -216,7 +216,7 @@ function lineOf(sender, content, time) {
 
 function add(room, line) {
   const { lines, shown } = rooms.get(room);
-  // What is still being sent stays below what has arrived.
+  // Messages still being sent stay below those that have arrived.
   const place = line.classList.contains("sending") ? -1 : lines.findIndex((each) => each.classList.contains("sending"));
   if (place < 0) lines.push(line);
   else lines.splice(place, 0, line);
@@ -286,7 +286,7 @@ function rememberRooms() {
   remember("rooms", JSON.stringify([...rooms.keys()]));
 }
 
-// What an earlier visit has left: anything at all, since any page of this host can write there.
+// The rooms of an earlier visit, checked: any page of this host can write to the storage.
 function rememberedRooms() {
   try {
     const found = JSON.parse(recall("rooms"));
@@ -350,7 +350,7 @@ $("log").addEventListener("scroll", () => {
   following = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
   if (following) $("newest").hidden = true;
 });
-// A keyboard that slides in, or the list of people that is opened, takes room from the log's end.
+// An on-screen keyboard, or opening the list of people, covers the end of the log.
 new ResizeObserver(() => { if (following) scrollToNewest(); }).observe($("log"));
 document.addEventListener("visibilitychange", () => { if (!document.hidden) document.title = TITLE; });
 $("say").addEventListener("submit", (event) => {
@@ -360,7 +360,7 @@ $("say").addEventListener("submit", (event) => {
   $("text").value = "";
   send(content);
 });
-// While a word is being put together, Enter belongs to the input method. Safari ends the composition before the keydown
+// While a word is being composed, Enter belongs to the input method. Safari ends the composition before the keydown
 // of that Enter: isComposing is false then, and keyCode is 229, as for every key that an input method processes
 // (UI Events, "How to determine keyCode for keydown and keyup").
 const isComposing = (event) => event.isComposing || event.keyCode === 229;

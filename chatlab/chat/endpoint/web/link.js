@@ -1,14 +1,14 @@
-// The link to the server: STOMP over what socket.js connects; back after every break.
+// The link to the server: STOMP over the connections of socket.js, reconnecting after every break.
 //
-// For each room it keeps the id of the last message seen, and names it when it subscribes again (`last-id`), so that
-// nothing is missed and nothing comes twice. What was written and has no RECEIPT yet is sent again under the same
-// `client_id`, which the server stores once.
+// For each room it keeps the id of the last message seen, and sends it when it subscribes again (`last-id`), so that
+// nothing is lost or repeated. A message without a RECEIPT yet is sent again with the same `client_id`; the server
+// stores it once.
 //
-// Who is in a room comes as a list, and then as changes that count up. Where one is missing, or the server says that there
-// were too many, the page subscribes again for the list.
+// The members of a room arrive as a list, then as numbered changes. When a change is missing, or the server reports that
+// there were too many, the page subscribes again for the list.
 //
-// An ERROR ends the connection, and names what it refuses by its receipt. That is not asked for again, or the next
-// connection would end the same way, and so would the page after a reload.
+// An ERROR ends the connection, and identifies the refused request by its receipt. The page does not repeat that request;
+// otherwise the next connection would end the same way, even after a reload.
 
 import { HEART_BEAT, Sockets } from "./socket.js";
 
@@ -24,7 +24,7 @@ let unkept = null;
 const ASK_AGAIN = 2; // seconds within which the list of people is asked for again, unless the server says how many
 
 const CONNECT = 15000; // ms for a connection to be made and CONNECT to be answered
-const HELD = 10000; // ms: a connection that has lasted as long was a good one
+const HELD = 10000; // ms: a connection that lasted this long was a good one
 const FIRST_PAUSE = 300; // ms before connecting again; each further pause is twice as long, up to:
 const LONGEST_PAUSE = { lost: 10000, named: 5000, refused: 60000 };
 
@@ -41,7 +41,7 @@ export class Link {
     this.unsent = new Map(); // client_id -> { room, content }, in the order they were written
     this.refusals = new Set(); // receipts of subscriptions that are not asked for again
     this.client = null;
-    this.handle = null; // what others know this user by
+    this.handle = null; // identifies this user to others
     this.sockets = new Sockets(() => this.client.forceDisconnect());
     this.connectedAt = null;
     this.breaks = 0; // in a row, without a connection that has held
@@ -105,7 +105,7 @@ export class Link {
   async #pause() {
     if (!this.breaks) return;
     const longest = Math.min(LONGEST_PAUSE[this.why], FIRST_PAUSE * 2 ** (this.breaks - 1));
-    const pause = longest * (0.75 + Math.random() / 4); // not all pages at the same moment
+    const pause = longest * (0.75 + Math.random() / 4); // not all pages at once
     await new Promise((resolve) => { this.hurry = resolve; setTimeout(resolve, pause); });
   }
 
@@ -122,7 +122,7 @@ export class Link {
 
   #closed() {
     this.sockets.release();
-    // Only a connection that has lasted was a good one: one that the server ends at once was made as well.
+    // Only a connection that lasted was a good one: one that the server closes at once also connected.
     if (this.connectedAt !== null && Date.now() - this.connectedAt >= HELD) this.breaks = 0;
     this.connectedAt = null;
     this.breaks += 1;
@@ -136,7 +136,7 @@ export class Link {
     console.warn("ERROR from the server:", this.reason);
     this.why = this.#leaveOut(headers["receipt-id"] ?? "", this.reason) ? "named" : "refused";
     if (this.handle !== null || this.client.connected) return;
-    this.client.deactivate(); // it is the name that was refused, the first time it was given
+    this.client.deactivate(); // the name was refused on the first connection
     this.events.rejected(this.reason);
   }
 
@@ -144,7 +144,7 @@ export class Link {
 
   #ask(receipt, destination, hear, headers = {}) {
     if (this.refusals.has(receipt)) return [];
-    // Names of our own rather than the library's: the same for everybody, so that the server frames a message once.
+    // Our own ids rather than the library's: the same for every page, so that the server frames a message once.
     return [this.client.subscribe(destination, hear, { ...headers, id: receipt, receipt })];
   }
 
@@ -162,7 +162,7 @@ export class Link {
     state.watching = this.#ask(`who ${room}`, `/topic/who.${room}`, (frame) => this.#people(room, frame));
   }
 
-  // At a random moment, so that not all pages ask at once.
+  // At a random time, so that not all pages ask at once.
   #watchAgain(room, state, seconds = ASK_AGAIN) {
     state.asking ??= setTimeout(() => {
       state.asking = null;
@@ -184,7 +184,7 @@ export class Link {
     });
   }
 
-  // Do without what an ERROR names; false if it names nothing that can be done without.
+  // Give up the request that an ERROR names; return false if it names none that can be given up.
   #leaveOut(receipt, reason) {
     if (this.unsent.delete(receipt)) {
       this.events.refused(receipt, reason);
@@ -195,7 +195,7 @@ export class Link {
     const room = receipt.startsWith("room ") ? receipt.slice("room ".length) : null;
     const state = this.rooms.get(room);
     if (state && state.lastId !== null) {
-      state.lastId = null; // perhaps it is only the id that the server does not take
+      state.lastId = null; // perhaps the server refuses only the id
       return true;
     }
     this.refusals.add(receipt);
@@ -205,7 +205,7 @@ export class Link {
     return true;
   }
 
-  // Leave as many rooms as the server's limit demands; false if that is not what it complains of.
+  // Leave as many rooms as the server's limit demands; return false if the ERROR is about something else.
   #leaveTheLast(reason) {
     const allowed = TOO_MANY.exec(reason)?.[1];
     if (allowed === undefined) return false;
@@ -233,7 +233,7 @@ export class Link {
     if (!state) return;
     const { afresh } = state;
     state.afresh = false;
-    // The header is the server's own, ROOM/RECORD-ID. The body is anybody's who can write to the broker.
+    // The server sets the header, ROOM/RECORD-ID. Anyone who can write to the broker controls the body.
     const id = frame.headers["message-id"].slice(frame.headers["message-id"].lastIndexOf("/") + 1);
     if (RECORD_ID.test(id)) state.lastId = id;
     if (message.client_id && this.unsent.delete(message.client_id)) this.events.stored(message.client_id);
@@ -248,13 +248,13 @@ export class Link {
     const { who } = state;
     if (!who) return; // the list is on its way
     if (!people && (version !== who.version + 1 || again !== undefined)) {
-      state.who = null; // what follows says nothing without the list
+      state.who = null; // further changes mean nothing without the list
       this.#watchAgain(room, state, again);
     } else {
       who.version = version;
       left.forEach((each) => who.known.delete(keyOf(each)));
       joined.forEach((each) => who.known.set(keyOf(each), each));
-      // Of a crowd the list has the first ones alone: when half of them have left, others may be shown.
+      // The list has only the first members of a crowd: when half of them have left, others may be shown.
       if (who.known.size < Math.min(count, who.told / 2)) this.#watchAgain(room, state);
     }
     this.events.people(room, [...who.known.values()].sort(byName), count, { joined, left });
@@ -269,8 +269,7 @@ export class Link {
 const keyOf = ({ handle, name }) => `${handle} ${name}`; // one user may have two windows, and a name in each
 const byName = (one, other) => (one.name < other.name ? -1 : one.name > other.name ? 1 : 0);
 
-// crypto.randomUUID exists on https and localhost alone; a phone in a classroom comes by http.
-// A secret by which the server knows this page again after a break or a reload: what is sent again is then a repeat.
+// A secret by which the server recognizes this page after a break or a reload, so that a message sent again is a repeat.
 function clientKey() {
   let key = null;
   try {
@@ -282,6 +281,7 @@ function clientKey() {
   return key ?? (unkept ??= randomId() + randomId());
 }
 
+// crypto.randomUUID only exists on https and localhost; a phone in a classroom uses http.
 function randomId() {
   const bytes = crypto.getRandomValues(new Uint8Array(12));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");

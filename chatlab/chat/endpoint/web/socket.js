@@ -1,12 +1,12 @@
-// One connection to the server after another: a WebSocket, or SockJS where WebSocket is blocked. And whether it lives.
+// The connections to the server, one after another: a WebSocket, or SockJS where WebSocket is blocked; and their liveness.
 //
-// A connection that the network has dropped without a word stays "open" in the browser; only silence shows it. The
-// server says something every 10 s, so it is watched from here. In a tab out of sight, browsers run timers once a
-// minute; what the server sends still arrives at once, so whatever has to be on time is done when something arrives.
+// A connection that the network dropped silently stays "open" in the browser; only silence reveals it. The server sends
+// something every 10 s, so this file watches for silence. In a hidden tab, browsers run timers once a minute, but
+// messages still arrive at once, so work that has to be on time is done when a message arrives.
 
-export const HEART_BEAT = 10000; // ms between two signs of life from the server, and over SockJS from the page
-const SILENCE = 20000; // ms without a sign of life, after which the connection counts as lost
-const LOOK = 5000; // ms between two looks at that
+export const HEART_BEAT = 10000; // ms between two heart-beats of the server, and over SockJS of the page
+const SILENCE = 20000; // ms without a message, after which the connection counts as lost
+const CHECK = 5000; // ms between two checks for silence
 const PATIENCE = 5000; // ms for the server to answer over HTTP
 const ATTEMPTS_BEFORE_FALLBACK = 2;
 const SUBPROTOCOLS = ["v12.stomp", "v11.stomp", "v10.stomp"];
@@ -23,13 +23,13 @@ export class Sockets {
     this.lost = lost;
     this.failures = 0; // sockets that closed before they opened, in a row
     this.socket = null;
-    this.heardAt = 0;
+    this.receivedAt = 0;
     this.watch = null;
     this.answer = () => {};
   }
 
-  // What the page promises the server, in ms. Over a WebSocket nothing: the server's pings are answered by the browser
-  // itself, however slow the page's timers are. Over SockJS there are no pings.
+  // The heart-beat that the page offers the server, in ms. Over a WebSocket none: the browser itself answers the
+  // server's pings, however slow the page's timers are. SockJS has no pings.
   get heartBeat() {
     return this.fallback ? HEART_BEAT : 0;
   }
@@ -38,7 +38,7 @@ export class Sockets {
     const socket = this.fallback ? this.#sockJS() : this.#webSocket();
     let opened = false;
     socket.addEventListener("open", () => { opened = true; this.failures = 0; });
-    socket.addEventListener("message", () => { if (socket === this.socket) this.#heard(); });
+    socket.addEventListener("message", () => { if (socket === this.socket) this.#received(); });
     socket.addEventListener("close", () => { if (!opened) this.#failed(); });
     this.socket = socket;
     return socket;
@@ -48,22 +48,22 @@ export class Sockets {
   watchOver() {
     this.release();
     const { socket } = this;
-    let [lookedAt, spared, answeredAt] = [Date.now(), false, Date.now()];
-    this.heardAt = Date.now();
+    let [checkedAt, excused, answeredAt] = [Date.now(), false, Date.now()];
+    this.receivedAt = Date.now();
     this.answer = () => {
-      spared = false;
+      excused = false;
       if (!this.heartBeat || Date.now() - answeredAt < HEART_BEAT / 4) return;
       answeredAt = Date.now();
       socket.send("\n"); // a heart-beat, now rather than when a timer may run
     };
     this.watch = setInterval(() => {
-      const late = Date.now() - lookedAt > 2 * LOOK;
-      lookedAt = Date.now();
-      if (Date.now() - this.heardAt <= SILENCE) return;
-      // A page that has slept looks before it hears what arrived meanwhile: it looks once more.
-      if (late && !spared) spared = true;
+      const late = Date.now() - checkedAt > 2 * CHECK;
+      checkedAt = Date.now();
+      if (Date.now() - this.receivedAt <= SILENCE) return;
+      // A page that was asleep runs this check before it receives what has arrived: check once more.
+      if (late && !excused) excused = true;
       else this.lost();
-    }, LOOK);
+    }, CHECK);
   }
 
   release() {
@@ -71,8 +71,8 @@ export class Sockets {
     this.answer = () => {};
   }
 
-  #heard() {
-    this.heardAt = Date.now();
+  #received() {
+    this.receivedAt = Date.now();
     this.answer();
   }
 
@@ -86,7 +86,7 @@ export class Sockets {
     return new SockJS(address().href, null, { transports: TRANSPORTS });
   }
 
-  // To be awaited before `open`. Idle HTTP connections that the network has dropped with the others would each cost a
+  // Await this before `open`. Idle HTTP connections that the network has dropped with the others would each cost a
   // request; of six at once, the most that a browser makes to one server, one gets a new connection.
   async prepare() {
     if (this.fallback) await answersOverHttp(6);
@@ -94,7 +94,7 @@ export class Sockets {
 
   async #failed() {
     if (this.fallback) {
-      this.fallback = false; // nor does that get through: a WebSocket may, the next time
+      this.fallback = false; // SockJS fails too: try a WebSocket next
       this.failures = 0;
     } else if (++this.failures >= ATTEMPTS_BEFORE_FALLBACK && !this.asking) {
       this.asking = true;

@@ -1,4 +1,4 @@
-// What the page says, in the two languages it speaks.
+// The texts of the page, in its two languages.
 
 export const words = {
   en: {
@@ -22,7 +22,7 @@ export const words = {
     "online": "Connected",
     "online-fallback": "Connected (without WebSocket)",
     "offline": "Not connected. What you write is sent when the connection is back.",
-    "refused": (reason) => `Not connected: ${reason}. The page asks again, less and less often.`,
+    "refused": (reason) => `Not connected: ${reason}. The page tries again at growing intervals.`,
     "closed": "Not connected",
     "gap": "Some messages may be missing here.",
     "sending": "sending…",
@@ -31,8 +31,8 @@ export const words = {
     "unread": (count) => `${count} new`,
     "called": "@ you",
     "you": "you",
-    "bad-room": "A room's name has letters, digits, - and _ alone.",
-    "long-room": "A room's name has 64 characters at most.",
+    "bad-room": "A room's name may only have letters, digits, - and _.",
+    "long-room": "A room's name may have at most 64 characters.",
     "barred": (room, reason) => `The server does not let you into ${room}: ${reason}.`,
     "too-many-rooms": (most) => `At most ${most} rooms can be open. Leave one to enter another.`,
     "rejected": (reason) => `The server does not let you in: ${reason}.`,
