@@ -123,6 +123,7 @@ class MemoryBroker:
         self._topics: dict[str, Topic] = {}
         self._notes: dict[str, dict[str, tuple[str, float]]] = {}  # by place and owner: the note, and until when
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # the one that published last
 
     @property
     def connected(self) -> bool:
@@ -146,7 +147,10 @@ class MemoryBroker:
 
     def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
         """As `publish`, or `publish_once` if there is a key: over before it returns."""
-        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        loop = self._loop
+        if loop is None or not loop.is_running():
+            loop = self._loop = asyncio.get_running_loop()  # once: Python 3.11 makes a system call of it
+        done: asyncio.Future[str] = loop.create_future()
         try:
             done.set_result(self._publish(topic, body) if key is None else self._publish_once(topic, body, key))
         except BrokerError as error:
@@ -157,23 +161,25 @@ class MemoryBroker:
         record = self._topic(topic)
         if record.groups:
             _require_room(topic, record.groups)
-        record.count += 1
-        delivery = Record(topic, f"{self._run}-{record.count}", bytes(body))
-        record.kept.append(delivery)
-        record.octets += (size := len(body) + RECORD_MEMORY)
-        self.octets += size
-        if len(record.kept) > self._max_length:
-            self._drop_oldest(record)
-        if record.octets > self._topic_octets or self.octets > self._max_octets:
+        record.count = count = record.count + 1
+        delivery = Record(topic, f"{self._run}-{count}", bytes(body))
+        kept, size = record.kept, len(body) + RECORD_MEMORY
+        kept.append(delivery)
+        if len(kept) > self._max_length:
+            size -= len(kept.popleft().body) + RECORD_MEMORY
+        record.octets = octets = record.octets + size
+        self.octets = in_all = self.octets + size
+        if octets > self._topic_octets or in_all > self._max_octets:
             self._keep_within_octets(record)
-        for reader in list(record.readers):
+        for reader in tuple(record.readers):
             if len(reader) >= self._max_waiting:
                 record.readers.discard(reader)
                 reader.end(SubscriptionLost(f"the reader of {topic} fell {self._max_waiting} records behind"))
             else:
                 reader.put([delivery])
-        for group in record.groups.values():
-            group.put(delivery)
+        if record.groups:
+            for group in record.groups.values():
+                group.put(delivery)
         return delivery.id
 
     def _publish_once(self, topic: str, body: bytes, key: str) -> str:
@@ -330,7 +336,8 @@ class MemoryBroker:
         return self._topic(topic).groups.setdefault(group, MemoryGroup(self._max_length, self._topic_octets))
 
     def _topic(self, name: str) -> Topic:
-        self._require_open()
+        if self._closed:
+            self._require_open()
         if (now := time.monotonic()) >= self._next_look:
             self._look_after_topics(now)
         topic = self._topics.get(name)
