@@ -123,6 +123,7 @@ class MemoryBroker:
         self._topics: dict[str, Topic] = {}
         self._notes: dict[str, dict[str, tuple[str, float]]] = {}  # by place and owner: the note, and when it expires
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # the one that published last
 
     @property
     def connected(self) -> bool:
@@ -146,7 +147,10 @@ class MemoryBroker:
 
     def begin_publish(self, topic: str, body: bytes, key: str | None = None) -> asyncio.Future[str]:
         """Publish, or `publish_once` if there is a key; the future is done when this returns."""
-        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        loop = self._loop
+        if loop is None or not loop.is_running():
+            loop = self._loop = asyncio.get_running_loop()  # once: Python 3.11 makes a system call of it
+        done: asyncio.Future[str] = loop.create_future()
         try:
             done.set_result(self._publish(topic, body) if key is None else self._publish_once(topic, body, key))
         except BrokerError as error:
@@ -157,23 +161,25 @@ class MemoryBroker:
         stored = self._topic(topic)
         if stored.groups:
             _require_capacity(topic, stored.groups)
-        stored.count += 1
-        record = Record(topic, f"{self._run}-{stored.count}", bytes(body))
-        stored.kept.append(record)
-        stored.octets += (size := len(body) + RECORD_MEMORY)
-        self.octets += size
-        if len(stored.kept) > self._max_length:
-            self._drop_oldest(stored)
-        if stored.octets > self._topic_octets or self.octets > self._max_octets:
+        stored.count = count = stored.count + 1
+        record = Record(topic, f"{self._run}-{count}", bytes(body))
+        kept, size = stored.kept, len(body) + RECORD_MEMORY
+        kept.append(record)
+        if len(kept) > self._max_length:
+            size -= len(kept.popleft().body) + RECORD_MEMORY
+        stored.octets = octets = stored.octets + size
+        self.octets = in_all = self.octets + size
+        if octets > self._topic_octets or in_all > self._max_octets:
             self._keep_within_octets(stored)
-        for reader in list(stored.readers):
+        for reader in tuple(stored.readers):
             if len(reader) >= self._max_waiting:
                 stored.readers.discard(reader)
                 reader.end(SubscriptionLost(f"the reader of {topic} fell {self._max_waiting} records behind"))
             else:
                 reader.put([record])
-        for group in stored.groups.values():
-            group.put(record)
+        if stored.groups:
+            for group in stored.groups.values():
+                group.put(record)
         return record.id
 
     def _publish_once(self, topic: str, body: bytes, key: str) -> str:

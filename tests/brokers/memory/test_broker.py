@@ -30,6 +30,21 @@ async def test_a_key_is_remembered_for_the_window_and_no_longer() -> None:
     assert await broker.publish_once("t", b"x", "k") == "7-2"
 
 
+def test_a_broker_that_outlives_an_event_loop_reports_refusals_to_the_next_one() -> None:
+    broker = MemoryBroker(max_length=1)
+
+    async def publish_until_refused() -> str:
+        await broker.create_group("t", "g")
+        while (publishing := broker.begin_publish("t", b"x")).exception() is None:
+            pass
+        reported = asyncio.Event()
+        publishing.add_done_callback(lambda _: reported.set())
+        await asyncio.wait_for(reported.wait(), 5)
+        return str(publishing.exception())
+
+    assert asyncio.run(publish_until_refused()) == asyncio.run(publish_until_refused()) != ""
+
+
 async def test_a_body_is_kept_as_it_was_when_published() -> None:
     broker = MemoryBroker()
     body = bytearray(b"hello")
