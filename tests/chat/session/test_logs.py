@@ -38,7 +38,8 @@ class Book(logging.Handler):
 
 
 @pytest.fixture
-def book() -> Iterator[Book]:
+def book(monkeypatch: pytest.MonkeyPatch) -> Iterator[Book]:
+    monkeypatch.setattr("chatlab.chat.session.logs._throttled", {})  # other tests' lines do not use up these tests'
     book, logger = Book(), logging.getLogger("chatlab.chat")
     level = logger.level
     logger.addHandler(book)

@@ -81,7 +81,7 @@ async def test_shutdown_finishes_active_requests_and_accepts_no_connections(slow
 @pytest.mark.parametrize("path", [b"slow", b"stubborn"])
 async def test_an_unfinished_request_is_aborted_at_the_shutdown_deadline(slow: Slow, path: bytes) -> None:
     reader, writer = await slow.ask(path)
-    assert 0.3 <= await slow.seconds_to_stop(0.3) < 0.8
+    assert 0.29 <= await slow.seconds_to_stop(0.3) < 0.8  # the loop's clock is finer than its timers
     with pytest.raises(ConnectionError):
         assert await reader.read() == b""
         raise ConnectionResetError  # an event loop may report a reset as an end
