@@ -205,11 +205,11 @@ class Notebook:
     async def _press_run_all(self) -> None:
         """Press Run All until the cells wait for their turn, "[*]": without its kernel yet, JupyterLab loses it."""
         for _ in range(8):
-            if await self.page.locator(".jp-Dialog").count():  # "Select Kernel": ours is the one it proposes
-                await self.page.locator(".jp-Dialog .jp-mod-accept").click()
-            await self.page.get_by_role("menuitem", name="Run", exact=True).click()
-            await self.page.get_by_text("Run All Cells", exact=True).click()
-            with contextlib.suppress(NotSeen):
+            with contextlib.suppress(NotSeen):  # a dialog came in between: the next round accepts it
+                if await self.page.locator(".jp-Dialog").count():  # "Select Kernel": ours is the one it proposes
+                    await self.page.locator(".jp-Dialog .jp-mod-accept").first.click(timeout=5000)
+                await self.page.get_by_role("menuitem", name="Run", exact=True).click(timeout=5000)
+                await self.page.get_by_text("Run All Cells", exact=True).click(timeout=5000)
                 await self.page.get_by_text("[*]:", exact=True).first.wait_for(timeout=5000)
                 return
         raise AssertionError("Run All was pressed eight times, and no cell began to wait for its turn")
