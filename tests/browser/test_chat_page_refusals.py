@@ -300,7 +300,7 @@ async def test_an_error_that_names_nothing_is_not_answered_with_a_storm(
     async def refuse(*_: object) -> None:
         raise StompError("nobody knows why")
 
-    monkeypatch.setattr(Subscriptions, "begin", refuse)
+    monkeypatch.setattr(Subscriptions, "subscribe", refuse)
     async with await chat_server.start(broker) as server:
         # Nothing that the ERROR could name: as if every receipt were lost.
         monkeypatch.setattr(ServerSession, "error", _nameless_error)
