@@ -284,10 +284,11 @@ class SequencePicture:
         drawn = [*self._lifelines(height), *(part for row in enumerate(self.events) for part in self._arrow(*row))]
         if self.more:
             drawn.append(_text(width / 2, height - 8, _more(self.more), "#333333"))
+        title = escape(_("Sequence picture"))
         size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {size} '
-            f'font-family="sans-serif" font-size="12"><title>{escape(_("Sequence picture"))}</title>'
+            f'font-family="sans-serif" font-size="12"><title>{title}</title>'
             f"<desc>{escape(str(self))}</desc>"
             f'<rect width="100%" height="100%" fill="#ffffff"/>{"".join(drawn)}</svg>'
         )
