@@ -53,7 +53,7 @@ class StatePicture:
         left, middle = (max(len(row[column]) for row in rows) for column in (0, 1))
         lines = [f"{row[0]:{left}}  {row[1]:{middle}}  → {row[2]}" for row in rows]
         if self.history:
-            lines += ["", _("The way this connection taken:"), *self._path()]
+            lines += ["", _("The way this connection went:"), *self._path()]
         return "\n".join(lines)
 
     __repr__ = __str__

@@ -59,6 +59,7 @@ def test_the_path_of_a_connection_is_numbered() -> None:
     assert "2. a Close frame is sent" in labels
     assert "3. the TCP connection ends: possible in every state above" in labels
     assert "a Close frame arrives" in labels  # not taken, not numbered
+    assert "\nThe way this connection went:\n1. " in str(picture)
     assert "2. a Close frame is sent → CLOSE_SENT" in str(picture)
     bold = [text for text in drawn(picture).iter(f"{SVG}text") if text.get("fill") == TAKEN]
     assert {text.text for text in bold} >= {"CONNECTING", "OPEN", "CLOSE_SENT", "CLOSED"}
