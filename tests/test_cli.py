@@ -892,9 +892,7 @@ def test_lab_away_from_the_notebooks_says_where_to_go(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "chatlab", package, ignore=shutil.ignore_patterns("__pycache__"))
     environment = {**os.environ, "PYTHONPATH": str(package.parent)}
     done = subprocess.run([*CHATLAB, "lab"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.stderr == (
-        "chatlab: no notebooks/00_start_here.ipynb here; go to the folder you cloned, and call it there\n"
-    )
+    assert done.stderr == ("chatlab: no notebooks/00_start_here.ipynb here; run it in the folder you cloned\n")
     assert done.returncode == 3
 
 

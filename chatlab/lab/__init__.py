@@ -1,7 +1,7 @@
-"""What a notebook holds: engines, servers and clients to start and stop from cells, panels, traces, verdicts.
+"""The parts of a notebook: engines, servers and clients to start and stop from cells, panels, traces, verdicts.
 
-All of it runs on this machine, and so does what learners write beside it: whatever imports from here reaches loopback
-directly, whether or not the environment names a proxy.
+Everything runs on this machine, including the servers that learners write. Importing this package makes connections to
+loopback direct, whether or not the environment names a proxy.
 """
 
 from chatlab.proxies import keep_loopback_direct

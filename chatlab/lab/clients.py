@@ -1,8 +1,8 @@
-"""Chat clients a cell or a panel can hold: connect, send, and keep a log of what happened.
+"""Chat clients for a cell or a panel: connect, send, and keep a log of what happened.
 
-A client owns one task, the reader, and a log of `Line`s. It never prints: whoever wants to know looks at the log, waits
-with `heard()`, or registers in `on_change`. How a chat is spoken is the business of the subclasses: `RoomClient` sends
-plain texts over a WebSocket, and its end is its end; `StompMember` speaks STOMP, and comes back when it is cut off.
+A client owns one task, the reader, and a log of `Line`s. It never prints: read the log, wait with `heard()`, or add a
+callback to `on_change`. Subclasses speak the protocol. `RoomClient` sends plain texts over a WebSocket and stays closed
+when the connection ends; `StompMember` speaks STOMP and reconnects after it loses the connection.
 """
 
 from __future__ import annotations
@@ -24,37 +24,38 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from chatlab.clients.stomp import Backoff, ClientSubscription, StompClient
 from chatlab.clients.stomp import ClientState as StompState
 from chatlab.errors import ChatlabError, MessageRefused
+from chatlab.locale import _
 from chatlab.stomp.frames import Frame
 
 __all__ = ["ChatClient", "Line", "MemberState", "Reading", "RoomClient", "StompMember"]
 
 JSON = {"content-type": "application/json"}
 
-RECEIPT_SECONDS = 3  # before a text is sent again under the same id
-CLOSE_SECONDS = 2  # for a reader to see the end of its connection
+RECEIPT_SECONDS = 3  # to wait for a RECEIPT before a text is sent again under the same id
+CLOSE_SECONDS = 2  # to wait for a reader to see the end of its connection
 
 Way = Literal["sent", "received", "note"]
 
 
 class MemberState(enum.Enum):
-    """The state of a client's link; the sign goes before the word, so that nothing depends on colour."""
+    """The state of a client's connection; a symbol precedes the word, so that nothing depends on colour."""
 
-    CLOSED = "○ closed"
-    CONNECTING = "◌ connecting"
-    OPEN = "● open"
+    CLOSED = _("○ closed")
+    CONNECTING = _("◌ connecting")
+    OPEN = _("● open")
 
 
 class Reading(enum.Enum):
-    """How a client takes what the server sends: the fault one reader can be."""
+    """How a client reads from the server; a slow reader is one of the faults to try."""
 
-    NORMALLY = "reads"
-    SLOWLY = "one a second"
-    NOT_AT_ALL = "does not read"
+    NORMALLY = _("reads")
+    SLOWLY = _("one a second")
+    NOT_AT_ALL = _("does not read")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One entry of a log: when (seconds, `time.monotonic()`), which way, and the text."""
+    """One entry of a log: the time (seconds, `time.monotonic()`), the direction, and the text."""
 
     at: float
     way: Way
@@ -62,9 +63,9 @@ class Line:
 
 
 class ChatClient:
-    """What every client shares: a name, a state, a log, and the one task that reads.
+    """The base of all clients: a name, a state, a log, and the task that reads.
 
-    Subclasses say how to open the link, how to send a text and how to receive the next one.
+    Subclasses open the connection, send a text, and receive the next one.
     """
 
     def __init__(self, url: str, name: str) -> None:
@@ -76,7 +77,7 @@ class ChatClient:
         self._reading = Reading.NORMALLY
         self._reader: asyncio.Task[None] | None = None
 
-    # What a subclass says.
+    # For subclasses to implement.
 
     async def _open(self) -> None:
         raise NotImplementedError
@@ -85,7 +86,7 @@ class ChatClient:
         raise NotImplementedError
 
     async def _receive(self) -> str:
-        """Return the next text; raise `ConnectionClosed` or `ChatlabError` when there will be none."""
+        """Return the next text; raise `ConnectionClosed` or `ChatlabError` when there are no more."""
         raise NotImplementedError
 
     async def _close(self) -> None:
@@ -94,41 +95,41 @@ class ChatClient:
     def _abort(self) -> None:
         raise NotImplementedError
 
-    # What a cell or a panel calls.
+    # For cells and panels to call.
 
     async def connect(self) -> None:
-        """Open the link and start reading; does nothing when it is open already. Errors go into the log, and on."""
+        """Open the connection and start reading, unless it is open already. Errors are logged and raised again."""
         if self.state is not MemberState.CLOSED:
             return
         self._move_to(MemberState.CONNECTING)
         try:
             await self._open()
         except (OSError, InvalidHandshake, ConnectionClosed, ChatlabError) as error:
-            self._move_to(MemberState.CLOSED, f"could not connect: {error}")
+            self._move_to(MemberState.CLOSED, _("could not connect: {error}").format(error=error))
             raise
-        self._move_to(MemberState.OPEN, "connected")
+        self._move_to(MemberState.OPEN, _("connected"))
         self.read(self._reading)
 
     async def send(self, text: str) -> None:
-        """Send one text. Raises `ConnectionClosed` when the link is not open."""
+        """Send one text. Raises `ConnectionError` when the connection is not open."""
         if self.state is not MemberState.OPEN:
-            raise ConnectionError(f"{self.name} is not connected; connect first")
+            raise _not_connected(self.name)
         await self._send(text)
         self.note(text, "sent")
 
     async def close(self) -> None:
-        """Leave politely: the close handshake, then nothing more."""
+        """Close the connection with the closing handshake, and stop reading."""
         if self.state is MemberState.OPEN:
             self.read(Reading.NORMALLY)
             await self._close()
         await self._end_reader()
 
     async def vanish(self) -> None:
-        """Drop the connection without a close handshake, as a lost phone does."""
+        """Drop the connection without a closing handshake, as a phone does that loses its network."""
         if self.state is MemberState.OPEN:
-            self.note("vanished, without a close")
+            self.note(_("vanished, without a close"))
             self._abort()
-            self.read(Reading.NORMALLY)  # so that it notices its own end
+            self.read(Reading.NORMALLY)  # so that it notices the end of its connection
         await self._end_reader()
 
     aclose = close
@@ -141,11 +142,11 @@ class ChatClient:
                 self._reader.cancel()
                 self._reader = None
         elif self._reader is None and self.state is MemberState.OPEN:
-            self._reader = asyncio.create_task(self._read(), name=f"reader of {self.name}")
+            self._reader = asyncio.create_task(self._read(), name=f"reader-{self.name}")
         self._changed_now()
 
     def stop_reading(self) -> None:
-        """Read nothing from now on, and leave it to the sockets to fill up."""
+        """Stop reading, so that the sockets' buffers fill up."""
         self.read(Reading.NOT_AT_ALL)
 
     @property
@@ -165,10 +166,10 @@ class ChatClient:
 
     async def heard(self, text: str, *, times: int = 1, timeout: float = 5) -> None:
         """Wait until `text` has been received `times` times. Raises `TimeoutError` after `timeout` seconds."""
-        await self.until(lambda: sum(text in heard for heard in self.received) >= times, timeout=timeout)
+        await self.until(lambda: sum(text in received for received in self.received) >= times, timeout=timeout)
 
     async def until(self, condition: Callable[[], bool], *, timeout: float = 5) -> None:
-        """Wait until `condition()` holds, looking again at each change. Raises `TimeoutError`."""
+        """Wait until `condition()` holds, checked after each change. Raises `TimeoutError`."""
         changed = asyncio.Event()
         self.on_change.append(changed.set)
         try:
@@ -179,7 +180,7 @@ class ChatClient:
         finally:
             self.on_change.remove(changed.set)
 
-    # What happens by itself.
+    # In the background.
 
     async def _read(self) -> None:
         try:
@@ -190,7 +191,7 @@ class ChatClient:
         except ConnectionClosed as end:
             self._move_to(MemberState.CLOSED, _why_closed(end))
         except (OSError, ChatlabError) as error:
-            self._move_to(MemberState.CLOSED, f"closed: {error}")
+            self._move_to(MemberState.CLOSED, _("closed: {error}").format(error=error))
 
     async def _end_reader(self) -> None:
         reader, self._reader = self._reader, None
@@ -207,7 +208,7 @@ class ChatClient:
             self._changed_now()
 
     def note(self, text: str, way: Way = "note") -> None:
-        """Add a line to the log, and tell whoever listens."""
+        """Add a line to the log and notify the listeners."""
         self.lines.append(Line(time.monotonic(), way, text))
         self._changed_now()
 
@@ -217,10 +218,10 @@ class ChatClient:
 
 
 class RoomClient(ChatClient):
-    """A member of a room: plain texts over a WebSocket, without compression, so that the bytes can be read.
+    """A member of a room: plain texts over a WebSocket, without compression, so that the bytes are legible.
 
-    `receive_buffer` is the size in bytes of the socket's receive buffer; a small one lets a stalled reader be noticed
-    soon, because the kernel takes in less on its behalf. `origin` is sent as a browser would send it.
+    `receive_buffer` is the size in bytes of the socket's receive buffer. With a small one the server soon notices a
+    stalled reader, because the kernel buffers less for it. `origin` is sent as a browser would send it.
     """
 
     def __init__(
@@ -234,7 +235,7 @@ class RoomClient(ChatClient):
 
     async def _open(self) -> None:
         query = f"?name={quote(self.name)}" + (f"&code={quote(self.code)}" if self.code else "")
-        # max_queue=1: what this client has not read yet waits in the sockets, where the server can notice it.
+        # max_queue=1: texts that are not read yet wait in the sockets, where the server notices them.
         self._connection = await connect(
             self.url + query,
             compression=None,
@@ -247,7 +248,7 @@ class RoomClient(ChatClient):
     async def _small_socket(self) -> socket.socket:
         parts = urlsplit(self.url)
         sock = socket.socket(socket.AF_INET)
-        # Before connect: the window offered to the server is fixed there (listen(2), tcp(7)).
+        # Set it before connecting: the window offered to the server is fixed then (tcp(7)).
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer or 0)
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, (parts.hostname, parts.port))
@@ -269,16 +270,16 @@ class RoomClient(ChatClient):
     @property
     def _link(self) -> ClientConnection:
         if self._connection is None:
-            raise ConnectionError(f"{self.name} is not connected; connect first")
+            raise _not_connected(self.name)
         return self._connection
 
 
 class StompMember(ChatClient):
-    """A member of a chat that speaks STOMP: JSON to `/app/chat.sendMessage`, and what the room's topic brings.
+    """A chat member that speaks STOMP: it sends JSON to `/app/chat.sendMessage` and receives its room's topic.
 
-    `send` returns when the server has said that the message is stored (RECEIPT). When the connection is lost, it comes
-    back by itself and is sent what it missed, unless `reconnect` is off. A text received reads "sender: content"; what
-    the server says on `/user/queue/errors` is noted in the log. `subscribe` is for SUBSCRIBE's headers.
+    `send` returns when the server has confirmed that the message is stored (RECEIPT). When the connection is lost, the
+    client reconnects and receives the messages it missed, unless `reconnect` is False. A text received reads "sender:
+    content". Errors sent to `/user/queue/errors` are logged. `subscribe` holds the headers of SUBSCRIBE.
     """
 
     def __init__(
@@ -293,8 +294,8 @@ class StompMember(ChatClient):
     ) -> None:
         super().__init__(url, name)
         self.room = room
-        self.messages: list[Frame] = []  # as they came, headers and all
-        self.stored: list[str] = []  # texts for which a RECEIPT came: the chat has promised to keep them
+        self.messages: list[Frame] = []  # as received, with their headers
+        self.stored: list[str] = []  # texts whose RECEIPT has come: the chat has promised to keep them
         self._subscribe_headers = dict(subscribe or {})
         self._options = {
             "login": name,
@@ -314,48 +315,48 @@ class StompMember(ChatClient):
 
     @property
     def stomp(self) -> StompClient:
-        """The client behind it. Raises `ConnectionError` before the first `connect`."""
+        """The underlying STOMP client. Raises `ConnectionError` before the first `connect`."""
         if self._stomp is None:
-            raise ConnectionError(f"{self.name} is not connected; connect first")
+            raise _not_connected(self.name)
         return self._stomp
 
     async def vanish(self) -> None:
-        """Drop the connection without a goodbye, and do not come back."""
+        """Drop the connection without DISCONNECT, and do not reconnect."""
         if self._stomp is not None and self.state is not MemberState.CLOSED:
-            self.note("vanished, without a close")
+            self.note(_("vanished, without a close"))
             self._stomp.drop()
             await self._leave(timeout=0)
         await self._end_reader()
 
     def drop(self) -> None:
-        """Lose the connection, as in a tunnel; the client notices, and comes back."""
+        """Lose the connection, as a phone does in a tunnel; the client notices and reconnects."""
         self.stomp.drop()
 
     async def _open(self) -> None:
-        self._stomp = StompClient(self.url, on_change=self._follow, **self._options)
+        self._stomp = StompClient(self.url, on_change=self._follow_link, **self._options)
         await self._stomp.connect()
         errors = await self._stomp.subscribe("/user/queue/errors")
-        self._errors = asyncio.create_task(self._note_errors(errors), name=f"errors of {self.name}")
+        self._errors = asyncio.create_task(self._note_errors(errors), name=f"errors-{self.name}")
         self._subscription = await self._stomp.subscribe(self.destination, headers=self._subscribe_headers)
 
     async def send_until_stored(self, text: str) -> None:
-        """Send `text`; if its RECEIPT does not come, again under the same id, so that it is stored once."""
+        """Send `text` until its RECEIPT comes, each time under the same id, so that it is stored once."""
         client_id = uuid.uuid4().hex
         self.note(text, "sent")
         while True:
             try:
                 async with asyncio.timeout(RECEIPT_SECONDS):
                     return await self._send_once(text, client_id)
-            except (ConnectionError, TimeoutError, MessageRefused):  # stored or not: only a repeat can tell
+            except (ConnectionError, TimeoutError, MessageRefused):  # it may be stored or not: only a repeat tells
                 await asyncio.sleep(0.05)
 
     async def send(self, text: str) -> None:
         """Send one text; return when its RECEIPT has come.
 
-        Raises `ConnectionError` when the link is not open, `MessageRefused` when the chat does not take it.
+        Raises `ConnectionError` when the connection is not open, `MessageRefused` when the chat refuses the text.
         """
         if self.state is not MemberState.OPEN:
-            raise ConnectionError(f"{self.name} is not connected; connect first")
+            raise _not_connected(self.name)
         self.note(text, "sent")  # before the RECEIPT, which may come after the message itself
         await self._send_once(text, uuid.uuid4().hex)
 
@@ -369,10 +370,11 @@ class StompMember(ChatClient):
         try:
             message = await anext(self._subscription)
         except StopAsyncIteration:
-            raise ConnectionError("closed") from None
+            raise ConnectionError(_("closed")) from None
         self.messages.append(message)
-        said = json.loads(message.body)
-        return f"{said.get('sender') or 'somebody'}: {said.get('content')}"
+        body = json.loads(message.body)
+        sender = body.get("sender") or _("somebody")
+        return f"{sender}: {body.get('content')}"
 
     async def _close(self) -> None:
         await self._leave(timeout=2)
@@ -384,18 +386,22 @@ class StompMember(ChatClient):
 
     async def _note_errors(self, errors: ClientSubscription) -> None:
         async for error in errors:
-            self.note(f"error: {error.body.decode(errors='replace')}")
+            self.note(_("error: {error}").format(error=error.body.decode(errors="replace")))
 
-    def _follow(self) -> None:
-        """Show what the client underneath does by itself: lose the connection, and come back."""
+    def _follow_link(self) -> None:
+        """Show when the underlying client loses its connection, and when it is back."""
         if self.state is MemberState.OPEN and self.stomp.state is StompState.WAITING:
-            self._move_to(MemberState.CONNECTING, "connection lost; coming back")
+            self._move_to(MemberState.CONNECTING, _("connection lost; coming back"))
         elif self.state is MemberState.CONNECTING and self._subscription and self.stomp.state is StompState.OPEN:
-            self._move_to(MemberState.OPEN, "back again")
+            self._move_to(MemberState.OPEN, _("back again"))
+
+
+def _not_connected(name: str) -> ConnectionError:
+    return ConnectionError(_("{name} is not connected; connect first").format(name=name))
 
 
 def _why_closed(end: ConnectionClosed) -> str:
-    """The close code and reason in words a learner can look up (RFC 6455, section 7.4)."""
+    """Return the close code and reason, which a learner can look up (RFC 6455, section 7.4)."""
     if end.rcvd is None:
-        return "closed: the connection ended without a close frame (1006)"
-    return f"closed: {end.rcvd.code} {end.rcvd.reason}".rstrip()
+        return _("closed: the connection ended without a close frame (1006)")
+    return _("closed: {code} {reason}").format(code=end.rcvd.code, reason=end.rcvd.reason).rstrip()

@@ -1,4 +1,4 @@
-"""The one folder in which chatlab keeps what is a learner's own: verdicts, progress, notebooks put aside."""
+"""The folder in which chatlab keeps a learner's own data: verdicts, progress, notebooks set aside."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from chatlab.errors import SetupError
+from chatlab.locale import _
 
 __all__ = ["home"]
 
@@ -13,17 +14,17 @@ LANDMARK = Path("notebooks") / "00_start_here.ipynb"
 
 
 def home() -> Path:
-    """`CHATLAB_HOME` if it is set, else `.chatlab/` beside the notebooks one works in, else `~/.chatlab`.
+    """Return `CHATLAB_HOME` if it is set, else `.chatlab/` beside the notebooks in use, else `~/.chatlab`.
 
-    The folder is made if it is missing. Raises `SetupError` if it cannot be.
+    The folder is created if it is missing. Raises `SetupError` if it cannot be.
     """
     folder = Path(os.environ["CHATLAB_HOME"]) if os.environ.get("CHATLAB_HOME") else _beside_the_notebooks()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(
-            f"no folder for your own work at {folder}: {error.strerror}",
-            "set CHATLAB_HOME to a folder that you may write to",
+            _("no folder for your own work at {folder}: {error}").format(folder=folder, error=error.strerror),
+            _("set CHATLAB_HOME to a folder that you may write to"),
         ) from error
     return folder
 

@@ -1,7 +1,7 @@
-"""What servers and clients of a lesson log, kept for a later cell to show.
+"""The log of a lesson's servers and clients, kept for a later cell to show.
 
-A background task must not print: its words would land under whichever cell happens to run. So in a notebook the loggers
-`chatlab` and `websockets` write into a `LogBook`, and a cell asks for the lines it is about.
+A background task must not print: its output would appear under whichever cell is running. So in a notebook `LOGGERS`
+write into a `LogBook`, and a cell asks for the lines it is about.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class LogBook(logging.Handler):
         self.records: deque[logging.LogRecord] = deque(maxlen=size)
 
     def open(self) -> LogBook:
-        """Start to keep records; without another handler nothing is written to the cell's stderr any more."""
+        """Start keeping records; unless there is another handler, nothing is written to the cell's stderr any more."""
         for name in LOGGERS:
             logging.getLogger(name).addHandler(self)
         logging.getLogger("chatlab").setLevel(logging.INFO)
@@ -33,7 +33,7 @@ class LogBook(logging.Handler):
         self.records.append(record)
 
     def lines(self, logger: str = "", level: int = logging.INFO) -> list[str]:
-        """The messages of `logger` and those below it, of at least `level`, oldest first."""
+        """Return the messages of `logger` and the loggers below it, at `level` and above, oldest first."""
         return [
             record.getMessage()
             for record in self.records

@@ -1,4 +1,4 @@
-"""Wait for a condition of a server that runs in this kernel, without guessing how long it takes."""
+"""Wait for a condition on a server in this kernel, without guessing how long it takes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["until"]
 
 
 async def until(condition: Callable[[], object], *, timeout: float = 5, every: float = 0.01) -> None:
-    """Look `every` so many seconds whether `condition()` is true. Raises `TimeoutError` after `timeout` seconds."""
+    """Check every `every` seconds until `condition()` is true. Raises `TimeoutError` after `timeout` seconds."""
     async with asyncio.timeout(timeout):
-        while not condition():  # noqa: ASYNC110  # the condition is anybody's; nothing announces that it has come true
+        while not condition():  # noqa: ASYNC110  # any condition is allowed, so no event announces that it holds
             await asyncio.sleep(every)

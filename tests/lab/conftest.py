@@ -1,4 +1,4 @@
-"""What finds and starts a Redis by itself is tested with each that is here."""
+"""Code that finds and starts a Redis is tested with each Redis on this machine."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.support import redis_servers
 async def each_redis(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> AsyncIterator[str | None]:
-    """The name of each Redis or Valkey in turn: while the test runs it is the one that is found, by kernels too.
+    """Yield the name of each Redis or Valkey in turn; it is the one found during the test, by kernels too.
 
-    With None as its parameter, everything is left as it is.
+    With None as its parameter, leave everything as it is.
     """
     if request.param is not None:
         redis_servers.make_the_only_one(request.param, tmp_path / "server-on-path", monkeypatch)

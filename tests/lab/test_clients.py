@@ -1,4 +1,4 @@
-"""The clients a cell holds: what they send, receive and log, and how they fail to read."""
+"""The clients of a notebook cell: they send, receive and log, and read slowly or not at all."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,14 +34,14 @@ async def pair(server: room.RoomServer) -> AsyncIterator[tuple[RoomClient, RoomC
 Pair = tuple[RoomClient, RoomClient]
 
 
-async def test_what_one_sends_the_other_hears(pair: Pair) -> None:
+async def test_a_text_reaches_the_other_client(pair: Pair) -> None:
     garam, nuri = pair
     await garam.send("안녕 👋")
     await nuri.heard("Server received from 가람: 안녕 👋")
     assert garam.sent == ["안녕 👋"]
 
 
-async def test_waiting_for_what_never_comes_times_out(pair: Pair) -> None:
+async def test_waiting_for_a_text_that_never_comes_times_out(pair: Pair) -> None:
     with pytest.raises(TimeoutError):
         await pair[0].heard("nothing of the kind", timeout=0.05)
 
@@ -51,7 +51,7 @@ async def test_a_client_that_is_not_connected_cannot_send(server: room.RoomServe
         await RoomClient(server.url, "가람").send("x")
 
 
-async def test_connecting_to_nothing_is_logged_and_raised() -> None:
+async def test_a_failed_connection_is_logged_and_raised() -> None:
     client = RoomClient("ws://127.0.0.1:1/room", "가람")
     with pytest.raises(OSError):
         await client.connect()
@@ -66,7 +66,7 @@ async def test_a_refused_origin_is_logged_and_raised(server: room.RoomServer) ->
     assert "403" in client.lines[-1].text
 
 
-async def test_it_closes_and_connects_again(pair: Pair, server: room.RoomServer) -> None:
+async def test_a_closed_client_can_connect_again(pair: Pair, server: room.RoomServer) -> None:
     garam, nuri = pair
     await garam.close()
     assert garam.state is MemberState.CLOSED
@@ -76,7 +76,7 @@ async def test_it_closes_and_connects_again(pair: Pair, server: room.RoomServer)
     await garam.heard("다시 왔네요")
 
 
-async def test_one_that_does_not_read_hears_nothing_until_it_reads_again(pair: Pair) -> None:
+async def test_a_client_that_stops_reading_receives_nothing_until_it_reads_again(pair: Pair) -> None:
     garam, nuri = pair
     nuri.read(Reading.NOT_AT_ALL)
     await garam.send("읽어요?")
@@ -86,7 +86,7 @@ async def test_one_that_does_not_read_hears_nothing_until_it_reads_again(pair: P
     await nuri.heard("읽어요?")
 
 
-async def test_one_that_reads_slowly_takes_one_text_a_second(pair: Pair) -> None:
+async def test_a_slow_client_reads_one_text_a_second(pair: Pair) -> None:
     garam, nuri = pair
     nuri.read(Reading.SLOWLY)
     for number in range(20):
@@ -96,7 +96,7 @@ async def test_one_that_reads_slowly_takes_one_text_a_second(pair: Pair) -> None
     assert not any("#5" in text for text in nuri.received)
 
 
-async def test_one_that_vanishes_sends_no_close(pair: Pair, server: room.RoomServer) -> None:
+async def test_a_client_that_vanishes_sends_no_close(pair: Pair, server: room.RoomServer) -> None:
     garam, _ = pair
     await garam.vanish()
     await until(lambda: len(server.metrics().members) == 1)
@@ -104,13 +104,13 @@ async def test_one_that_vanishes_sends_no_close(pair: Pair, server: room.RoomSer
     assert server.metrics().departures[-1].code == 1006
 
 
-async def test_the_server_going_away_shows_its_code(pair: Pair, server: room.RoomServer) -> None:
+async def test_the_close_code_of_a_closing_server_is_logged(pair: Pair, server: room.RoomServer) -> None:
     await server.aclose()
     await pair[0].until(lambda: pair[0].state is MemberState.CLOSED)
     assert pair[0].lines[-1].text == "closed: 1001 the room is closing"
 
 
-async def test_one_that_does_not_read_can_still_leave(pair: Pair) -> None:
+async def test_a_client_that_does_not_read_can_still_close(pair: Pair) -> None:
     pair[0].stop_reading()
     async with asyncio.timeout(5):
         await pair[0].close()
@@ -146,7 +146,9 @@ async def test_a_stomp_members_text_reaches_everybody_once_with_its_sender(
     assert nuri.messages[0].get("message-id")
 
 
-async def test_a_stomp_member_comes_back_and_is_sent_what_it_missed(members: tuple[StompMember, StompMember]) -> None:
+async def test_a_stomp_member_reconnects_and_receives_the_messages_it_missed(
+    members: tuple[StompMember, StompMember],
+) -> None:
     garam, nuri = members
     await garam.send("하나")
     await nuri.heard("하나")
@@ -162,7 +164,7 @@ async def test_a_stomp_member_comes_back_and_is_sent_what_it_missed(members: tup
     ]
 
 
-async def test_a_stomp_member_is_told_what_the_chat_does_not_take(members: tuple[StompMember, StompMember]) -> None:
+async def test_a_refused_text_raises_and_is_not_counted_as_stored(members: tuple[StompMember, StompMember]) -> None:
     garam, _ = members
     with pytest.raises(MessageRefused, match="content"):
         await garam.send("")
@@ -170,7 +172,9 @@ async def test_a_stomp_member_is_told_what_the_chat_does_not_take(members: tuple
     assert garam.stored == ["다시"]
 
 
-async def test_a_stomp_member_that_vanished_stays_away(members: tuple[StompMember, StompMember]) -> None:
+async def test_a_stomp_member_that_vanished_connects_again_only_when_asked(
+    members: tuple[StompMember, StompMember],
+) -> None:
     await members[0].vanish()
     assert members[0].state is MemberState.CLOSED
     await members[0].connect()
@@ -178,7 +182,7 @@ async def test_a_stomp_member_that_vanished_stays_away(members: tuple[StompMembe
     await members[1].heard("가람: 다시")
 
 
-async def test_what_the_chat_refuses_is_noted(chat: ChatServer) -> None:
+async def test_an_error_from_the_chat_is_logged(chat: ChatServer) -> None:
     member = StompMember(chat.url, "가람")
     await member.connect()
     await member.stomp.send("/app/chat.sendMessage", "{", receipt=False)
@@ -186,7 +190,7 @@ async def test_what_the_chat_refuses_is_noted(chat: ChatServer) -> None:
     await member.close()
 
 
-async def test_rooms_are_apart(chat: ChatServer) -> None:
+async def test_a_member_receives_the_texts_of_its_own_room_only(chat: ChatServer) -> None:
     cats, dogs = StompMember(chat.url, "가람", room="cats"), StompMember(chat.url, "Nuri", room="dogs")
     await cats.connect()
     await dogs.connect()

@@ -1,4 +1,4 @@
-"""The client by hand talks to real servers, says what it is told to, and notices every kind of end."""
+"""The hand-written client talks to real servers, sends exact bytes, and notices every kind of end."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[echo.EchoServe
         yield server
 
 
-async def test_it_sends_a_message_and_hears_the_answer(server: echo.EchoServer) -> None:
+async def test_the_client_sends_a_message_and_receives_the_answer(server: echo.EchoServer) -> None:
     client = await HandClient.connect(server.url)
 
     await client.send("안녕 👋")
@@ -28,7 +28,7 @@ async def test_it_sends_a_message_and_hears_the_answer(server: echo.EchoServer) 
     await client.aclose()
 
 
-async def test_its_bytes_are_the_same_in_every_run() -> None:
+async def test_the_client_sends_the_same_bytes_in_every_run() -> None:
     async with await echo.start_by_hand() as server, Wire(server.url) as wire:
         client = await HandClient.connect(wire.url)
         await client.send("Hello")
@@ -40,7 +40,7 @@ async def test_its_bytes_are_the_same_in_every_run() -> None:
     assert wire.trace.first("websocket", "text").data.hex(" ") == "81 85 37 fa 21 3d 7f 9f 4d 51 58"
 
 
-async def test_next_passes_over_events_of_other_kinds(server: echo.EchoServer) -> None:
+async def test_next_skips_events_of_other_kinds(server: echo.EchoServer) -> None:
     client = await HandClient.connect(server.url)
 
     await client.ping(b"still there?")
@@ -62,7 +62,7 @@ async def test_written_bytes_go_out_as_they_are(server: echo.EchoServer) -> None
     await client.aclose()
 
 
-async def test_close_waits_for_the_end_and_tells_how_it_was(server: echo.EchoServer) -> None:
+async def test_close_waits_for_the_end_and_returns_its_code(server: echo.EchoServer) -> None:
     client = await HandClient.connect(server.url)
 
     closed = await client.close(1000, "잘 가요")
@@ -72,7 +72,7 @@ async def test_close_waits_for_the_end_and_tells_how_it_was(server: echo.EchoSer
     await client.aclose()
 
 
-async def test_it_answers_a_servers_close(server: echo.EchoServer) -> None:
+async def test_the_client_answers_a_close_from_the_server(server: echo.EchoServer) -> None:
     client = await HandClient.connect(server.url)
 
     await server.aclose()
@@ -81,7 +81,7 @@ async def test_it_answers_a_servers_close(server: echo.EchoServer) -> None:
     await client.aclose()
 
 
-async def test_a_reset_is_1006(server: echo.EchoServer) -> None:
+async def test_a_reset_is_reported_as_1006(server: echo.EchoServer) -> None:
     async with Wire(server.url) as wire:
         client = await HandClient.connect(wire.url)
         wire.reset()
@@ -90,33 +90,33 @@ async def test_a_reset_is_1006(server: echo.EchoServer) -> None:
         await client.aclose()
 
 
-async def test_a_refusal_is_raised(server: echo.EchoServer) -> None:
+async def test_a_refused_handshake_raises(server: echo.EchoServer) -> None:
     with pytest.raises(HandshakeError, match="403"):
         await HandClient.connect(server.url, origin="https://evil.example")
 
 
-async def test_a_server_that_breaks_a_rule_is_told_so() -> None:
-    heard = asyncio.get_running_loop().create_future()
+async def test_the_client_closes_with_1002_when_the_server_breaks_a_rule() -> None:
+    received = asyncio.get_running_loop().create_future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
         writer.write(b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
         writer.write(bytes.fromhex("83 00"))  # opcode 3 is reserved
-        heard.set_result(await reader.read())
+        received.set_result(await reader.read())
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         client = await HandClient.connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
         failed = await client.next(Failed)
-        frame, _ = Frame.parse(await heard) or (None, 0)
+        frame, _ = Frame.parse(await received) or (None, 0)
         await client.aclose()
 
     assert "opcode 3" in str(failed.error)
     assert frame is not None and frame.opcode == Opcode.CLOSE and frame.payload[:2] == b"\x03\xea"
 
 
-async def test_a_server_that_never_answers_the_handshake_is_given_up() -> None:
+async def test_connecting_to_a_server_that_never_answers_can_time_out() -> None:
     async with await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(TimeoutError):

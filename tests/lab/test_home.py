@@ -1,4 +1,4 @@
-"""Where chatlab keeps what is a learner's own."""
+"""The folder in which chatlab keeps a learner's own data."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ import pytest
 from chatlab.lab.home import home
 
 
-def test_the_environment_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHATLAB_HOME", str(tmp_path / "own"))
     assert home() == tmp_path / "own"
     assert home().is_dir()
 
 
-def test_it_is_beside_the_notebooks_one_works_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_is_beside_the_notebooks_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CHATLAB_HOME", raising=False)
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "00_start_here.ipynb").touch()
@@ -21,7 +21,7 @@ def test_it_is_beside_the_notebooks_one_works_in(tmp_path: Path, monkeypatch: py
     assert home() == tmp_path / ".chatlab"
 
 
-def test_elsewhere_it_is_in_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_notebooks_the_folder_is_in_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CHATLAB_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""A picture has a name, the same in words, and nothing in it that can write HTML."""
+"""A picture has a name and a text that says the same, and its texts cannot inject HTML."""
 
 import re
 from base64 import b64decode
@@ -17,13 +17,13 @@ def test_the_image_is_the_drawing_and_has_a_name() -> None:
     assert b64decode(source[1]).decode() == SVG
 
 
-def test_the_same_opens_in_words() -> None:
+def test_the_picture_is_followed_by_its_description() -> None:
     html = picture(SVG, "Sequence", "client → server: 안녕")
 
     assert "<details><summary>Sequence, in words</summary><pre>client → server: 안녕</pre></details>" in html
 
 
-def test_what_the_words_are_about_cannot_write_html() -> None:
+def test_a_name_and_a_description_cannot_inject_html() -> None:
     html = picture(SVG, '"><script>', "<script>alert(1)</script>")
 
     assert "<script>" not in html

@@ -1,4 +1,4 @@
-"""Things are started, replaced and stopped by name, on one loop or several, and nothing outlives the process."""
+"""Resources are started, replaced and stopped by name, on one loop or several; nothing outlives the process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.processes import wait_until_gone
 
 
 class Server:
-    """A TCP server that says one word and closes: as real as a server of a lesson, and smaller."""
+    """A TCP server that sends one word and closes: a real server, smaller than a lesson's."""
 
     def __init__(self, word: str) -> None:
         self.word = word
@@ -55,7 +55,7 @@ async def lab() -> AsyncIterator[Lab]:
     await lab.stop_all()
 
 
-async def test_what_is_started_runs_until_it_is_stopped(lab: Lab) -> None:
+async def test_a_server_runs_until_it_is_stopped(lab: Lab) -> None:
     server = await lab.start("greeter", Server("안녕").start())
     assert await ask(server.port) == "안녕"
     await lab.stop("greeter")
@@ -63,7 +63,7 @@ async def test_what_is_started_runs_until_it_is_stopped(lab: Lab) -> None:
         await ask(server.port)
 
 
-async def test_starting_again_under_a_name_replaces_what_ran_there(lab: Lab) -> None:
+async def test_starting_under_a_used_name_replaces_the_first_server(lab: Lab) -> None:
     first = await lab.start("greeter", Server("one").start())
     second = await lab.start("greeter", Server("two").start())
     assert first.closed
@@ -71,7 +71,7 @@ async def test_starting_again_under_a_name_replaces_what_ran_there(lab: Lab) -> 
     assert lab.names == ("greeter",)
 
 
-async def test_stopping_what_does_not_run_is_fine(lab: Lab) -> None:
+async def test_stopping_an_unused_name_does_nothing(lab: Lab) -> None:
     await lab.stop("nobody")
     await lab.stop_all()
 
@@ -91,11 +91,11 @@ async def test_stop_all_stops_the_last_started_first(lab: Lab) -> None:
     assert repr(lab) == "running: nothing"
 
 
-async def test_one_that_fails_to_stop_does_not_keep_the_others_running(lab: Lab) -> None:
+async def test_stop_all_stops_the_others_when_one_fails_to_stop(lab: Lab) -> None:
     class Stuck(Server):
         async def aclose(self) -> None:
             await super().aclose()
-            raise OSError("cannot say goodbye")
+            raise OSError("cannot close")
 
     good = await lab.start("good", Server("good").start())
     await lab.start("stuck", Stuck("stuck").start())
@@ -105,7 +105,7 @@ async def test_one_that_fails_to_stop_does_not_keep_the_others_running(lab: Lab)
     assert lab.names == ()
 
 
-async def test_a_start_that_fails_leaves_the_name_free(lab: Lab) -> None:
+async def test_a_failed_start_leaves_the_name_free(lab: Lab) -> None:
     async def fail() -> Server:
         raise OSError("port 80 is taken")
 
@@ -115,7 +115,7 @@ async def test_a_start_that_fails_leaves_the_name_free(lab: Lab) -> None:
     assert lab.names == ()
 
 
-async def test_two_starts_of_one_name_at_once_leave_one_running(lab: Lab) -> None:
+async def test_two_simultaneous_starts_of_one_name_leave_one_running(lab: Lab) -> None:
     one, two = await asyncio.gather(
         lab.start("greeter", Server("one").start()), lab.start("greeter", Server("two").start())
     )
@@ -123,12 +123,12 @@ async def test_two_starts_of_one_name_at_once_leave_one_running(lab: Lab) -> Non
     assert lab.names == ("greeter",)
 
 
-async def test_anything_that_can_be_closed_can_be_kept(lab: Lab) -> None:
+async def test_any_object_with_a_close_method_can_be_started(lab: Lab) -> None:
     async def connect(port: int) -> asyncio.StreamWriter:
         return (await asyncio.open_connection("127.0.0.1", port))[1]
 
     server = await lab.start("greeter", Server("hello").start())
-    writer = await lab.start("connection", connect(server.port))  # has close(), and it is not a coroutine
+    writer = await lab.start("connection", connect(server.port))  # its close() is not a coroutine
     await lab.stop("connection")
     assert writer.is_closing()
 
@@ -150,15 +150,15 @@ async def test_a_background_task_is_cancelled_and_awaited_when_its_name_is_stopp
     assert ended == ["cleaned up"]
 
 
-async def test_the_death_of_a_background_task_is_told_at_once(lab: Lab) -> None:
-    told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.set_result(context["message"]))
+async def test_the_failure_of_a_background_task_is_reported_at_once(lab: Lab) -> None:
+    reported: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.set_result(context["message"]))
 
-    async def die() -> None:
+    async def fail() -> None:
         raise ValueError("boom")
 
-    await lab.task("listener", die())
-    assert await asyncio.wait_for(told, 5) == "background task 'listener' died"
+    await lab.task("listener", fail())
+    assert await asyncio.wait_for(reported, 5) == "background task 'listener' died"
     await lab.stop("listener")
 
 
@@ -175,12 +175,12 @@ def test_a_name_started_on_one_loop_can_be_started_again_on_the_next() -> None:
     assert lab.names == ()
 
 
-async def test_what_runs_on_the_loop_of_another_thread_is_ended_there(lab: Lab) -> None:
-    ended_on = []
+async def test_a_server_on_the_loop_of_another_thread_is_closed_on_that_loop(lab: Lab) -> None:
+    closed_on = []
 
     class Noted(Server):
         async def aclose(self) -> None:
-            ended_on.append(asyncio.get_running_loop())
+            closed_on.append(asyncio.get_running_loop())
             await super().aclose()
 
     async def elsewhere(kernel: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
@@ -189,11 +189,11 @@ async def test_what_runs_on_the_loop_of_another_thread_is_ended_there(lab: Lab) 
         return asyncio.get_running_loop()
 
     other = await asyncio.to_thread(asyncio.run, elsewhere(asyncio.get_running_loop()))
-    assert ended_on == [other]
+    assert closed_on == [other]
 
 
 @pytest.mark.usefixtures("each_redis")
-async def test_the_kernels_redis_is_started_once_and_comes_back_after_it_was_killed(lab: Lab) -> None:
+async def test_the_kernels_redis_is_started_once_and_restarted_after_a_kill(lab: Lab) -> None:
     urls = await asyncio.gather(lab.redis(), lab.redis())
     assert urls[0] == urls[1]
     engine = await lab.engine("redis")
@@ -203,14 +203,14 @@ async def test_the_kernels_redis_is_started_once_and_comes_back_after_it_was_kil
     assert engine.pid != pid
 
 
-# What a notebook's kernel does, without Jupyter: servers and an engine by top-level await on one loop, then an end.
+# A notebook's kernel without Jupyter: servers and an engine by top-level await on one loop, then the end.
 KERNEL = """
     import asyncio, sys
     from chatlab.lab.runtime import lab
 
     class Client:
         async def aclose(self):
-            print("goodbye", flush=True)
+            print("closed", flush=True)
 
     async def client():
         return Client()
@@ -223,7 +223,7 @@ KERNEL = """
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.run_until_complete(cells())
-    sys.stdin.readline()          # until the test has seen enough; then the interpreter exits, the loop left open
+    sys.stdin.readline()          # until the test is done; then the interpreter exits with the loop still open
 """
 
 
@@ -233,16 +233,16 @@ def kernel(each_redis: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def test_at_the_kernels_exit_everything_is_ended_politely(kernel: subprocess.Popen[str]) -> None:
+def test_everything_is_closed_gracefully_when_the_kernel_exits(kernel: subprocess.Popen[str]) -> None:
     assert kernel.stdout is not None
     pid = int(kernel.stdout.readline())
     output, _ = kernel.communicate("\n", timeout=15)
-    assert output == "goodbye\n"
+    assert output == "closed\n"
     assert kernel.returncode == 0
     wait_until_gone(pid)
 
 
-def test_nothing_is_left_when_the_kernel_is_killed(kernel: subprocess.Popen[str]) -> None:
+def test_no_process_is_left_when_the_kernel_is_killed(kernel: subprocess.Popen[str]) -> None:
     assert kernel.stdout is not None
     pid = int(kernel.stdout.readline())
     kernel.send_signal(signal.SIGKILL)
@@ -265,7 +265,7 @@ CELLS = """
 
 
 @pytest.mark.usefixtures("each_redis")
-def test_it_works_in_a_notebook_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_notebook_replaces_its_servers_and_leaves_no_process_behind(tmp_path: Path) -> None:
     cells = [nbformat.v4.new_code_cell(textwrap.dedent(cell)) for cell in CELLS.split("---")]
     notebook = nbformat.v4.new_notebook(cells=cells)
     NotebookClient(notebook, timeout=30, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()

@@ -1,1 +1,1 @@
-"""Editions: the notebooks as they were shipped, to hand out, and for the instructor."""
+"""Editions: the notebooks as shipped, for learners, and for the instructor."""

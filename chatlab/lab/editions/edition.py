@@ -1,11 +1,11 @@
-"""Editions of the workbook, made from one master: the notebooks as a learner gets them.
+"""Editions of the workbook, made from one master: the learners' notebooks.
 
-    chatlab edition instructor --to FOLDER      solutions open, and notes: minutes, what to say and ask
-    chatlab edition learner --to FOLDER         as they are, once it is certain that no exercise is solved in them
+    chatlab edition instructor --to FOLDER      with solutions and notes: minutes, what to say and ask
+    chatlab edition learner --to FOLDER         unchanged, after a check that no exercise is solved in them
 
-The notes are data, `notes/LESSON.toml`, a table for each section of the lesson, under the section's heading. What is in
-the package already is not written there again: an exercise's hints and reason, a prediction's right answer. Left out:
-anything that would make the instructor's notebooks run differently; tests run both editions and compare every output.
+The notes are data: `notes/LESSON.toml` has a table for each section of the lesson, under the section's heading. They do
+not repeat the package's own data: an exercise's hints and reason, a prediction's right answer. Left out: anything that
+would make the instructor's notebooks run differently; tests run both editions and compare every output.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from chatlab.errors import SetupError
 from chatlab.lab.editions import shipped
 from chatlab.lab.exercises.exercise import SIGNS, Exercise, Outcome, exercises
 from chatlab.lab.widgets.predict import LETTERS, questions
+from chatlab.locale import _, ngettext
 
 __all__ = [
     "Built",
@@ -49,9 +50,9 @@ PREDICT = re.compile(r'\bpredict\("(\d\d)", "([\w-]+)"\)')
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Notes on one section: how long it takes a class, and in short sentences what to say, expect and ask.
+    """Notes on one section: the minutes it takes a class, what to say, what goes wrong, and what to ask.
 
-    `ask` has each question with its answer.
+    `ask` holds pairs of a question and its answer.
     """
 
     heading: str
@@ -63,7 +64,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """The notes on one lesson: what to prepare, and its sections in their order."""
+    """The notes on one lesson: the preparations, and its sections in order."""
 
     lesson: str
     prepare: tuple[str, ...]
@@ -71,20 +72,20 @@ class Notes:
 
     @property
     def minutes(self) -> int:
-        """How long the whole lesson takes."""
+        """The minutes the whole lesson takes."""
         return sum(section.minutes for section in self.sections)
 
     def section(self, heading: str) -> Section:
-        """The section under `heading`. Raises `KeyError`."""
+        """Return the section under `heading`. Raises `KeyError`."""
         for section in self.sections:
             if section.heading == heading:
                 return section
-        raise KeyError(f"lesson {self.lesson} has no section {heading!r}")
+        raise KeyError(f"lesson {self.lesson} has no section {heading!r}")  # not shown: a bug
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What was written where; `aside` is the folder that holds what would have been overwritten, if anything was."""
+    """The files written to `folder`; `aside` is the folder for those that would have been overwritten, if any."""
 
     folder: Path
     names: list[str]
@@ -93,35 +94,39 @@ class Built:
 
 @cache
 def notes(lesson: str) -> Notes:
-    """The notes on a lesson, "00" to "07". Raises `KeyError` for one without."""
+    """Return the notes on a lesson, "00" to "07". Raises `KeyError` if it has none."""
     file = files("chatlab.lab.editions") / "notes" / f"{lesson}.toml"
     if not file.is_file():
-        raise KeyError(f"lesson {lesson!r} has no notes")
+        raise KeyError(f"lesson {lesson!r} has no notes")  # not shown: a bug
     table = tomllib.loads(file.read_text(encoding="utf-8"))
-    return Notes(lesson, tuple(table.get("prepare", ())), tuple(map(_section, table["section"])))
+    return Notes(lesson, _texts(table, "prepare"), tuple(map(_section, table["section"])))
 
 
 def _section(table: dict[str, Any]) -> Section:
-    ask = tuple((question, answer) for question, answer in table.get("ask", ()))
-    return Section(table["heading"], table["minutes"], tuple(table.get("say", ())), tuple(table.get("wrong", ())), ask)
+    ask = tuple((_(question), _(answer)) for question, answer in table.get("ask", ()))
+    return Section(table["heading"], table["minutes"], _texts(table, "say"), _texts(table, "wrong"), ask)
+
+
+def _texts(table: dict[str, Any], key: str) -> tuple[str, ...]:
+    return tuple(_(text) for text in table.get(key, ()))
 
 
 def lessons() -> dict[str, Path]:
-    """The notebooks of the workbook by the two digits they begin with; a learner's other files are not among them."""
+    """Return the notebooks of the workbook by their two leading digits, without a learner's other files."""
     return {path.name[:2]: path for path in sorted(shipped.notebooks().glob("[0-9][0-9]_*.ipynb"))}
 
 
 def headings(notebook: NotebookNode) -> list[str]:
-    """The headings of a notebook's sections, its title first."""
+    """Return the headings of a notebook's sections, its title first."""
     return [
         heading for cell in notebook.cells if cell.cell_type == "markdown" for heading in HEADING.findall(cell.source)
     ]
 
 
 def build(edition: Edition, folder: Path) -> Built:
-    """Write an edition into `folder`. What is there and differs is put aside first.
+    """Write an edition into `folder`; files there that differ are set aside first.
 
-    Raises `SetupError` if a notebook is not as it was shipped: an exercise is solved in it, or missing.
+    Raises `SetupError` if a notebook is not as shipped: an exercise in it is solved, or missing.
     """
     aside = shipped.new_aside()
     texts = {path.name: _text(edition, lesson, path) for lesson, path in lessons().items()}
@@ -137,17 +142,22 @@ def _text(edition: Edition, lesson: str, path: Path) -> str:
     notebook = nbformat.read(path, as_version=4)
     unsolved = {id for id, cell in _exercise_cells(notebook) if stub_of(cell.source)}
     if lacking := [each.id for each in exercises().values() if each.lesson == lesson and each.id not in unsolved]:
-        said = f"{path.name} is not as it was shipped: there is no unsolved exercise {', '.join(lacking)}"
-        raise SetupError(said, f"`chatlab reset {lesson}` keeps your copy aside, and puts it back")
+        failure = ngettext(
+            "{notebook} is not as it was shipped: there is no unsolved exercise {exercises}",
+            "{notebook} is not as it was shipped: there are no unsolved exercises {exercises}",
+            len(lacking),
+        ).format(notebook=path.name, exercises=", ".join(lacking))
+        remedy = _("`chatlab reset {lesson}` sets your copy aside, and restores the notebook")
+        raise SetupError(failure, remedy.format(lesson=lesson))
     text: str = nbformat.writes(instructors(notebook, lesson) if edition == "instructor" else notebook)
     return f"{text}\n"
 
 
-# --- The instructor's ---
+# --- The instructor's edition ---
 
 
 def instructors(notebook: NotebookNode, lesson: str) -> NotebookNode:
-    """The instructor's form of a learner's notebook, which is left as it is."""
+    """Return the instructor's form of a learner's notebook, which is not changed."""
     made: NotebookNode = nbformat.from_dict(notebook)
     made.cells = list(_with_notes(notebook.cells, notes(lesson)))
     for number, cell in enumerate(cell for cell in made.cells if cell.id == NOTE):
@@ -155,7 +165,7 @@ def instructors(notebook: NotebookNode, lesson: str) -> NotebookNode:
     return made
 
 
-NOTE = "note"  # how the ids of added cells begin
+NOTE = "note"  # the prefix of the ids of added cells
 
 
 def _note(*paragraphs: str) -> NotebookNode:
@@ -165,7 +175,7 @@ def _note(*paragraphs: str) -> NotebookNode:
 
 
 def _with_notes(cells: Sequence[NotebookNode], lesson: Notes) -> Iterator[NotebookNode]:
-    """The cells, each followed by what there is to say about it."""
+    """Yield the cells, each followed by its notes."""
     for cell in cells:
         if cell.cell_type == "markdown":
             yield cell
@@ -180,19 +190,25 @@ def _with_notes(cells: Sequence[NotebookNode], lesson: Notes) -> Iterator[Notebo
 
 def _about(lesson: Notes, heading: str) -> NotebookNode:
     section = lesson.section(heading)
-    begun = lesson.minutes if section is lesson.sections[0] else 0
+    is_first = section is lesson.sections[0]
     return _note(
-        f"**For the instructor** · {_minutes(section.minutes)}" + (f" of {begun}" if begun else ""),
-        _listed("Before the class", lesson.prepare) if begun else "",
-        _plan(lesson) if begun else "",
-        _listed("Say", section.say),
-        _listed("What usually goes wrong", section.wrong),
-        _listed("Ask", [f"{question} *{answer}*" for question, answer in section.ask]),
+        _for_instructors(_minutes(section.minutes, lesson.minutes if is_first else None)),
+        _listed(_("Before the class"), lesson.prepare) if is_first else "",
+        _plan(lesson) if is_first else "",
+        _listed(_("Say"), section.say),
+        _listed(_("What usually goes wrong"), section.wrong),
+        _listed(_("Ask"), [f"{question} *{answer}*" for question, answer in section.ask]),
     )
 
 
-def _minutes(number: int) -> str:
-    return f"{number} minute{'s' * (number != 1)}"
+def _for_instructors(text: str) -> str:
+    return _("**For the instructor** · {text}").format(text=text)
+
+
+def _minutes(number: int, total: int | None) -> str:
+    if total is None:
+        return ngettext("{count} minute", "{count} minutes", number).format(count=number)
+    return ngettext("{count} minute of {total}", "{count} minutes of {total}", number).format(count=number, total=total)
 
 
 def _listed(title: str, points: Sequence[str]) -> str:
@@ -200,8 +216,9 @@ def _listed(title: str, points: Sequence[str]) -> str:
 
 
 def _plan(lesson: Notes) -> str:
-    """When each section begins, counted from the lesson's beginning."""
-    rows, at = ["| from minute | section | minutes |", "|---|---|---|"], 0
+    """Return a table of the minute at which each section begins."""
+    header = _("| from minute | section | minutes |")
+    rows, at = [header, "|---|---|---|"], 0
     for section in lesson.sections:
         rows.append(f"| {at} | {section.heading} | {section.minutes} |")
         at += section.minutes
@@ -214,18 +231,19 @@ def _about_prediction(lesson: str, key: str) -> NotebookNode:
         f"- {'✔' if option.right else '✘'} {letter}) {option.text} *{option.why}*"
         for letter, option in zip(LETTERS, question.options, strict=False)
     ]
-    return _note("**For the instructor** · let them vote by hand before anybody clicks", "\n".join(answers))
+    vote = _for_instructors(_("let them vote by hand before anybody clicks"))
+    return _note(vote, "\n".join(answers))
 
 
 def about_exercise(exercise: Exercise) -> NotebookNode:
+    """Return a note with an exercise's reason and hints."""
     hints = "\n".join(f"{number}. {_as_markdown(hint)}" for number, hint in enumerate(exercise.hints, start=1))
-    return _note(
-        f"**For the instructor** · {exercise.id}, why so: {_as_markdown(exercise.why)}", f"**Its hints**\n\n{hints}"
-    )
+    reason = _("{exercise}, the reason: {reason}").format(exercise=exercise.id, reason=_as_markdown(exercise.why))
+    return _note(_for_instructors(reason), _("**Its hints**") + f"\n\n{hints}")
 
 
 def _as_markdown(text: str) -> str:
-    """A plain text, with code in backticks at most: several lines as a block, one line with its signs made harmless."""
+    """Return a text, with code in backticks at most, as Markdown: escaped, or as a block if it has several lines."""
     if "\n" in text:
         return "\n".join(["", "   ```text", *(f"   {line}" for line in text.splitlines()), "   ```"])
     return re.sub(r"(`[^`]*`)|([\\<*_])", lambda found: found[1] or f"\\{found[2]}", text)
@@ -235,7 +253,7 @@ def _as_markdown(text: str) -> str:
 
 
 def _exercise_of(cell: NotebookNode) -> str:
-    """The id of the exercise that a code cell holds, "03.1"; empty if it holds none."""
+    """Return the id of a code cell's exercise, such as "03.1"; "" if it has none."""
     tags = [tag.removeprefix("exercise-") for tag in cell.metadata.get("tags", []) if tag.startswith("exercise-")]
     return tags[0] if tags else ""
 
@@ -245,7 +263,7 @@ def _exercise_cells(notebook: NotebookNode) -> Iterator[tuple[str, NotebookNode]
 
 
 def stub_of(source: str) -> ast.stmt | None:
-    """The statement in an exercise's cell to be replaced: a function or class of dots, or `answer = ...`."""
+    """Return the statement to replace in an exercise's cell: a function or class of dots, or `answer = ...`."""
     return next((statement for statement in ast.parse(source).body if _is_stub(statement)), None)
 
 
@@ -253,7 +271,7 @@ def _is_stub(statement: ast.stmt) -> bool:
     match statement:
         case ast.FunctionDef() | ast.AsyncFunctionDef():
             return all(_is_dots(each) for each in statement.body)
-        case ast.ClassDef():  # one method of dots will do: the others are given
+        case ast.ClassDef():  # one method of dots is enough: the others are given
             return any(_is_stub(each) for each in statement.body) or all(map(_is_dots, statement.body))
         case ast.Assign(value=ast.Constant(value=value)):
             return value is ...
@@ -261,7 +279,7 @@ def _is_stub(statement: ast.stmt) -> bool:
 
 
 def _is_dots(statement: ast.stmt) -> bool:
-    """Whether it does nothing: three dots, or the docstring above them."""
+    """Return whether a statement does nothing: three dots, or the docstring above them."""
     match statement:
         case ast.Expr(value=ast.Constant(value=value)):
             return value is ... or isinstance(value, str)
@@ -269,22 +287,23 @@ def _is_dots(statement: ast.stmt) -> bool:
 
 
 def solved(cell: NotebookNode, exercise: Exercise) -> NotebookNode:
-    """The cell with the reference solution in place of the stub, and the output it then has."""
+    """Return the cell with the reference solution in place of the stub, and with the output of that."""
     stub = stub_of(cell.source)
     assert stub is not None and stub.end_lineno is not None, f"{exercise.id} has no stub"
     lines = cell.source.splitlines()
     lines[stub.lineno - 1 : stub.end_lineno] = _answer(exercise, stub)
     solved: NotebookNode = nbformat.from_dict(cell)
     solved.source = "\n".join(lines)
+    not_tried = SIGNS["not tried"]  # not shown: a key
     right = Outcome(exercise.id, "right", exercise.title)
     for output in solved.outputs:
-        if output.get("data", {}).get("text/plain", "").startswith(f"{SIGNS['not tried']} {exercise.id} "):
+        if output.get("data", {}).get("text/plain", "").startswith(f"{not_tried} {exercise.id} "):
             output.data = nbformat.from_dict({"text/html": right._repr_html_(), "text/plain": repr(right)})
     return solved
 
 
 def _answer(exercise: Exercise, stub: ast.stmt) -> list[str]:
-    """The solution, under the name that the cell's `check` is given."""
+    """Return the solution, under the name that the cell passes to `check`."""
     code, called = exercise.code.splitlines(), exercise.solve.__name__
     name = stub.targets[0].id if isinstance(stub, ast.Assign) and isinstance(stub.targets[0], ast.Name) else ""
     name = name or getattr(stub, "name", "")

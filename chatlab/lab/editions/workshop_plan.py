@@ -1,8 +1,8 @@
-"""The plans of docs/workshop.md, computed: when each step of a workshop begins, from the minutes in the notes.
+"""Compute the plans of docs/workshop.md: the time at which each step of a workshop begins, from the notes' minutes.
 
-    python -m chatlab.lab.editions.workshop_plan        writes the tables anew into docs/workshop.md
+    python -m chatlab.lab.editions.workshop_plan        rewrites the tables in docs/workshop.md
 
-The steps are data, `notes/plans.toml`. The text around the tables is written by hand and left alone.
+The steps are data, `notes/plans.toml`. The text around the tables is written by hand and not changed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from importlib.resources import files
 import nbformat
 
 from chatlab.lab.editions import edition, shipped
+from chatlab.locale import _
 
 __all__ = ["Plan", "Step", "plans", "with_tables"]
 
@@ -24,10 +25,10 @@ MARKED = re.compile(r"(<!-- plan: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: what is done, the lesson it is if it is one, and how long it takes.
+    """One step: a description or a lesson, and the minutes it takes.
 
-    Of the lesson, `sections` alone are done, or all but those `without`, or all. `day` is the time at which a new
-    day begins with this step; empty where the day goes on.
+    A lesson is done in full, or only its `sections`, or all but those in `without`. `day` is the time of a new day that
+    begins with this step; "" if the day continues.
     """
 
     what: str
@@ -40,13 +41,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A workshop, step by step, of one day or more."""
+    """The steps of a workshop of one or more days."""
 
     title: str
     steps: tuple[Step, ...]
 
     def days(self) -> list[list[tuple[int, Step]]]:
-        """Each day's steps, with the minute of the day at which each begins."""
+        """Return each day's steps, with the minute of the day at which each begins."""
         days: list[list[tuple[int, Step]]] = []
         at = 0
         for step in self.steps:
@@ -59,18 +60,18 @@ class Plan:
         return days
 
     def table(self) -> str:
-        """The plan in Markdown, with links to the notebooks as they stand from docs/."""
-        lines = []
+        """Return the plan in Markdown, with links relative to docs/."""
+        lines, end = [], _("the end")
         for number, day in enumerate(self.days(), start=1):
-            lines += [f"**Day {number}**", ""] if len(self.days()) > 1 else []
-            lines += ["| from | minutes | |", "|---|---|---|"]
+            lines += [_("**Day {number}**").format(number=number), ""] if len(self.days()) > 1 else []
+            lines += [_("| from | minutes | |"), "|---|---|---|"]
             lines += [f"| {_clock(at)} | {step.minutes} | {_cell(step)} |" for at, step in day]
-            lines += [f"| {_clock(day[-1][0] + day[-1][1].minutes)} | | the end |", ""]
+            lines += [f"| {_clock(day[-1][0] + day[-1][1].minutes)} | | {end} |", ""]
         return "\n".join(lines)
 
 
 def plans() -> dict[str, Plan]:
-    """The plans by the names that docs/workshop.md has for them."""
+    """Return the plans by their names in docs/workshop.md."""
     file = files("chatlab.lab.editions") / "notes" / "plans.toml"
     tables = tomllib.loads(file.read_text(encoding="utf-8"))
     return {name: _plan(**table) for name, table in tables.items()}
@@ -78,7 +79,7 @@ def plans() -> dict[str, Plan]:
 
 def _plan(title: str, begins: str, step: list[dict[str, object]]) -> Plan:
     step[0].setdefault("day", begins)
-    return Plan(title, tuple(_step(**each) for each in step))  # type: ignore[arg-type]  # tomllib does not say what is in a table
+    return Plan(_(title), tuple(_step(**each) for each in step))  # type: ignore[arg-type]  # tomllib does not say what is in a table
 
 
 def _step(
@@ -89,7 +90,9 @@ def _step(
     without: Sequence[str] = (),
     day: str = "",
 ) -> Step:
-    """A step as it is written down; of a lesson, the notes know the minutes."""
+    """Return a step from its table in the file; the minutes of a lesson are in its notes."""
+    if what:  # the catalogue has its own header under ""
+        what = _(what)
     if not lesson:
         return Step(what, minutes, day=day)
     notes = edition.notes(lesson)
@@ -105,8 +108,12 @@ def _cell(step: Step) -> str:
     title = edition.headings(nbformat.read(path, as_version=4))[0]
     notes = edition.notes(step.lesson)
     chosen = "; ".join(f"{heading} ({notes.section(heading).minutes})" for heading in step.sections)
-    said = f": {chosen}" if chosen else f", all but {', '.join(step.without)}" if step.without else ", the whole lesson"
-    return f"[{title}](../notebooks/{path.name}){said}"
+    link = f"[{title}](../notebooks/{path.name})"
+    if chosen:
+        return _("{lesson}: {sections}").format(lesson=link, sections=chosen)
+    if step.without:
+        return _("{lesson}, all but {sections}").format(lesson=link, sections=", ".join(step.without))
+    return _("{lesson}, the whole lesson").format(lesson=link)
 
 
 def _clock(minute: int) -> str:
@@ -114,7 +121,7 @@ def _clock(minute: int) -> str:
 
 
 def with_tables(text: str) -> str:
-    """A text with the table of each plan between its marks, as it is computed now."""
+    """Return a text with the table of each plan computed again between its marks."""
     return MARKED.sub(lambda found: f"{found[1]}{plans()[found[2]].table()}{found[3]}", text)
 
 

@@ -1,4 +1,4 @@
-"""Engines and processes that a lesson starts: Redis, RabbitMQ, Kafka, and chat servers to be killed."""
+"""Engines and processes that a lesson starts: Redis, RabbitMQ, Kafka, and chat servers to kill."""
 
 from chatlab.lab.engines.cluster import Cluster
 from chatlab.lab.engines.engine import Engine

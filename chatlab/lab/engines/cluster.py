@@ -1,21 +1,23 @@
-"""Several `chatlab serve chat` processes on one broker, to be killed and brought back, and a balancer to put in front.
+"""Several `chatlab serve chat` processes on one broker, to kill and restart, and a load balancer in front of them.
 
     cluster = await lab.start("cluster", Cluster(await lab.redis(), instances=2).start())
-    cluster.kill(0)                # SIGKILL: no goodbye
+    cluster.kill(0)                # SIGKILL
     await cluster.restart(0)       # on the port it had
     balancer = await cluster.balance()
 
-They are the processes one would deploy, started by the same command line. Each ends when its standard input does, and
-the writing end of that pipe is in our hands: when we die, by whatever signal, the kernel closes it, and they go too.
+These are the processes of a deployment, started by the same command line. Each ends when its standard input ends. This
+process holds the writing end of that pipe: when it dies, by whatever signal, the kernel closes the pipe, and the
+instances end too.
 
-Left out: supervision (what was killed stays dead until `restart`), and the balancer does no health checks: it learns
-that an instance is gone, or going, when a request is refused, and asks the next one.
+Left out: supervision (a killed instance stays dead until `restart`) and health checks: the balancer notices that an
+instance is dead or stopping when a request is refused, and tries the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import socket
 import subprocess
@@ -30,6 +32,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from chatlab.errors import SetupError
+from chatlab.locale import _, ngettext
 
 __all__ = ["Balancer", "Cluster", "Instance"]
 
@@ -37,11 +40,12 @@ HOST = "127.0.0.1"
 SECONDS_TO_START = 20.0
 SECONDS_TO_STOP = 15.0
 LINES_OF_LOG = 1000
+READY = "listening on "  # not shown: how a server's line begins once it listens
 
 
 @dataclass(frozen=True, slots=True)
-class _Life:
-    """One process from its start to its end. The futures are thread-safe: a thread waits, any event loop may ask."""
+class _Run:
+    """One process from start to end. The futures are thread-safe: a thread sets them, any event loop may wait."""
 
     process: subprocess.Popen[str]
     listening: Future[str]
@@ -49,7 +53,7 @@ class _Life:
 
 
 class Instance:
-    """One server process; it keeps its number, its port and its log from one life to the next."""
+    """One server process; it keeps its number, its port and its log when it is restarted."""
 
     def __init__(self, number: int, command: Sequence[str]) -> None:
         self.number = number
@@ -57,60 +61,61 @@ class Instance:
         self.log: deque[str] = deque(maxlen=LINES_OF_LOG)
         self._command = command
         self._port = _ReservedPort()
-        self._life: _Life | None = None
+        self._run: _Run | None = None
 
     @property
     def port(self) -> int:
-        """The port it listens on, in this life and the next."""
+        """The port it listens on, kept across restarts."""
         return self._port.number
 
     @property
     def pid(self) -> int | None:
-        """The process id, or None when it is dead."""
-        return self._life.process.pid if self._life and self.alive else None
+        """The process id, or None if the process is dead."""
+        return self._run.process.pid if self._run and self.alive else None
 
     @property
     def alive(self) -> bool:
-        """Whether its process runs."""
-        return self._life is not None and self._life.process.poll() is None
+        """Whether the process is running."""
+        return self._run is not None and self._run.process.poll() is None
 
     async def start(self) -> None:
-        """Start the process and wait until it listens. Raises `SetupError` with its last words if it does not."""
-        life = self._life = self._spawn()
+        """Start the process and wait until it listens. Raises `SetupError` with its last output if it does not."""
+        run = self._run = self._spawn()
         try:
             async with asyncio.timeout(SECONDS_TO_START):
-                self.url = await asyncio.wrap_future(life.listening)
+                self.url = await asyncio.wrap_future(run.listening)
         except TimeoutError:
             self.kill()
-            raise SetupError(
-                f"instance {self.number} did not listen within {SECONDS_TO_START:g} s: {self._last_words()}"
-            ) from None
+            failure = _("instance {number} did not listen within {seconds:g} s: {output}").format(
+                number=self.number, seconds=SECONDS_TO_START, output=self._last_line()
+            )
+            raise SetupError(failure) from None
         except BaseException:
             self.kill()
             raise
 
     def kill(self) -> None:
-        """SIGKILL: it has no chance to say anything. Returns when it is dead."""
-        if self._life is not None:
-            self._life.process.kill()
-            self._life.process.wait()
+        """Send SIGKILL; return when the process is dead."""
+        if self._run is not None:
+            self._run.process.kill()
+            self._run.process.wait()
 
     async def stop(self) -> int | None:
-        """SIGTERM, then wait: it drains and leaves by itself. Returns its exit status; None if it was dead."""
-        if self._life is None or not self.alive:
+        """Send SIGTERM and wait until it has drained; return its exit status, or None if it was dead already."""
+        if self._run is None or not self.alive:
             return None
-        self._life.process.terminate()
+        self._run.process.terminate()
         try:
             async with asyncio.timeout(SECONDS_TO_STOP):
-                return await asyncio.wrap_future(self._life.ended)
+                return await asyncio.wrap_future(self._run.ended)
         finally:
-            self.kill()  # for the one that would not leave, and when the wait was cancelled
+            self.kill()  # if it did not end in time, or the wait was cancelled
 
     def release(self) -> None:
-        """Give the port back; there will be no further life."""
+        """Release the port; the instance is not started again."""
         self._port.close()
 
-    def _spawn(self) -> _Life:
+    def _spawn(self) -> _Run:
         process = subprocess.Popen(
             [*self._command, "--host", HOST, "--port", str(self.port), "--until-stdin-ends"],
             stdin=subprocess.PIPE,
@@ -118,35 +123,38 @@ class Instance:
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
+            env={**os.environ, "CHATLAB_LANG": "en"},  # `_follow` reads its output
         )
-        life = _Life(process, Future(), Future())
-        for future in (life.listening, life.ended):
-            future.set_running_or_notify_cancel()  # whoever gives up waiting must not cancel it for the others
-        threading.Thread(target=self._follow, args=[life], name=f"log of instance {self.number}", daemon=True).start()
-        return life
+        run = _Run(process, Future(), Future())
+        for future in (run.listening, run.ended):
+            future.set_running_or_notify_cancel()  # a waiter that is cancelled must not cancel the future for others
+        threading.Thread(target=self._follow, args=[run], name=f"log-{self.number}", daemon=True).start()
+        return run
 
-    def _follow(self, life: _Life) -> None:
-        """Keep what the process writes, see it become ready, see it end."""
-        with life.process as process:  # closes the pipes
+    def _follow(self, run: _Run) -> None:
+        """Keep the process's output, and set the futures when it is ready and when it ends."""
+        with run.process as process:  # closes the pipes
             assert process.stdout is not None
             for line in process.stdout:
                 self.log.append(line.rstrip())
-                if line.startswith("listening on ") and not life.listening.done():
-                    life.listening.set_result(line.split()[2])
-        if not life.listening.done():
-            words = f"instance {self.number} ended with status {process.returncode}: {self._last_words()}"
-            life.listening.set_exception(SetupError(words))
-        life.ended.set_result(process.returncode)
+                if line.startswith(READY) and not run.listening.done():
+                    run.listening.set_result(line.removeprefix(READY).split()[0])
+        if not run.listening.done():
+            failure = _("instance {number} ended with status {status}: {output}").format(
+                number=self.number, status=process.returncode, output=self._last_line()
+            )
+            run.listening.set_exception(SetupError(failure))
+        run.ended.set_result(process.returncode)
 
-    def _last_words(self) -> str:
-        return self.log[-1] if self.log else "it said nothing"
+    def _last_line(self) -> str:
+        return self.log[-1] if self.log else _("no output")
 
 
 class Cluster:
     """`instances` server processes on one broker URL; `options` go to every command line as they are."""
 
     def __init__(self, broker: str, instances: int = 2, *, serve: str = "chat", options: Sequence[str] = ()) -> None:
-        # -P: a file in the learner's folder must not be taken for a module of the same name.
+        # -P: a file in the learner's folder must not shadow a module of the same name.
         self._command = [sys.executable, "-P", "-m", "chatlab.cli", "serve", serve, "--broker", broker, *options]
         self.instances = [Instance(number, self._command) for number in range(instances)]
         self.balancer: Balancer | None = None
@@ -157,7 +165,7 @@ class Cluster:
         return [instance.url for instance in self.instances]
 
     async def start(self) -> Self:
-        """Start all instances at once and wait until each listens; if one fails, none stays."""
+        """Start all instances at once and wait until each listens; if one fails, stop them all."""
         try:
             await asyncio.gather(*(instance.start() for instance in self.instances))
         except BaseException:
@@ -166,7 +174,7 @@ class Cluster:
         return self
 
     async def add(self) -> Instance:
-        """Start one more instance; the balancer, if there is one, sends it its share from now on."""
+        """Start one more instance; the balancer, if there is one, includes it from now on."""
         instance = Instance(len(self.instances), self._command)
         try:
             await instance.start()
@@ -179,7 +187,7 @@ class Cluster:
         return instance
 
     async def scale(self, count: int) -> None:
-        """Have the first `count` instances run and no others: those missing are started, the rest stopped politely."""
+        """Run the first `count` instances only: start the missing ones, and stop the others gracefully."""
         for instance in self.instances[:count]:
             if not instance.alive:
                 await instance.start()
@@ -188,31 +196,31 @@ class Cluster:
         await asyncio.gather(*(instance.stop() for instance in self.instances[count:]))
 
     def kill(self, number: int) -> None:
-        """SIGKILL one instance."""
+        """Send SIGKILL to one instance."""
         self.instances[number].kill()
 
     async def stop(self, number: int) -> int | None:
-        """SIGTERM one instance and wait until it has drained; its exit status."""
+        """Send SIGTERM to one instance and wait until it has drained; return its exit status."""
         return await self.instances[number].stop()
 
     async def restart(self, number: int) -> None:
-        """Bring one instance back on its port; if it is alive, it is stopped politely first."""
+        """Restart one instance on its port; stop it gracefully first if it is alive."""
         await self.instances[number].stop()
         await self.instances[number].start()
 
     async def rolling_restart(self) -> None:
-        """Restart all, one after another, as a new version is rolled out."""
+        """Restart all instances one after another, as in the rollout of a new version."""
         for instance in self.instances:
             await self.restart(instance.number)
 
     async def balance(self) -> Balancer:
-        """Start a balancer in front of all instances; it ends with the cluster."""
+        """Return the balancer in front of all instances, started at first use; it ends with the cluster."""
         if self.balancer is None:
             self.balancer = await Balancer.start(self.urls)
         return self.balancer
 
     async def aclose(self) -> None:
-        """Stop every instance, politely where it can be, and the balancer."""
+        """Stop every instance, gracefully if possible, and the balancer."""
         try:
             await asyncio.gather(*(instance.stop() for instance in self.instances), return_exceptions=True)
         finally:
@@ -229,16 +237,18 @@ class Cluster:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"{sum(instance.alive for instance in self.instances)} of {len(self.instances)} instances alive"
+        alive, count = sum(instance.alive for instance in self.instances), len(self.instances)
+        text = ngettext("{alive} of {count} instance alive", "{alive} of {count} instances alive", count)
+        return text.format(alive=alive, count=count)
 
 
 class _ReservedPort:
-    """A port that stays ours while nobody listens on it.
+    """A port that stays reserved while no process listens on it.
 
-    Between `kill` and `restart` the port is free for all, and clients that try again and again would take it: TCP lets
-    a connection to a closed local port meet itself when the kernel picks that port for its own end (RFC 9293, section
-    3.5, simultaneous open). A socket that is bound but never listens keeps the port from being picked. A server that
-    sets SO_REUSEADDR may still bind it, on Linux; elsewhere it could not, so there the port is only remembered.
+    Between `kill` and `restart` the port is free, and clients that keep reconnecting could take it: a connection to a
+    closed local port connects to itself when the kernel picks that port for its own end (RFC 9293, section 3.5,
+    simultaneous open). A socket that is bound but never listens keeps the kernel from picking the port. On Linux, a
+    server that sets SO_REUSEADDR may still bind it; elsewhere it could not, so there the port is only remembered.
     """
 
     def __init__(self) -> None:
@@ -250,7 +260,7 @@ class _ReservedPort:
             self._socket.close()
 
     def close(self) -> None:
-        """Give it back."""
+        """Release the port."""
         self._socket.close()
 
 
@@ -259,17 +269,19 @@ class _ReservedPort:
 SOCKJS_SESSION = re.compile(rb"^[A-Z]+ (?:/[^/ ]+)*/([^/. ]+/[^/. ]+)/(?:xhr|xhr_send|xhr_streaming|eventsource)[? ]")
 LARGEST_HEAD = 64 * 1024
 SECONDS_FOR_HEAD = 10.0
-NOBODY_THERE = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+NO_INSTANCE = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 Address = tuple[str, int]
-Answer = tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]  # from an instance, to it, its first bytes
+Answer = tuple[
+    asyncio.StreamReader, asyncio.StreamWriter, bytes
+]  # reading from the instance, writing to it, its first bytes
 
 
 class Balancer:
-    """A small HTTP and WebSocket balancer: round robin, past the dead and the leaving; SockJS sessions stay put.
+    """A small HTTP and WebSocket balancer: round robin, without dead or stopping instances; SockJS sessions are sticky.
 
-    Each connection carries one request, because the next one on it may belong to a session elsewhere: requests that do
-    not upgrade are passed on with `Connection: close`. Start it with `await Balancer.start(urls)`.
+    Each connection carries one request, because the next request may belong to a session on another instance: requests
+    that do not upgrade are passed on with `Connection: close`. Start it with `await Balancer.start(urls)`.
     """
 
     def __init__(self, targets: Sequence[Address], path: str) -> None:
@@ -283,7 +295,7 @@ class Balancer:
 
     @classmethod
     async def start(cls, urls: Sequence[str], *, host: str = HOST, port: int = 0) -> Self:
-        """Listen on `port` and pass connections on to the servers at `urls` (their path is taken for our own URL)."""
+        """Listen on `port` and pass connections on to the servers at `urls`; the balancer's URL has their path."""
         balancer = cls([_address(url) for url in urls], urlsplit(urls[0]).path)
         balancer._server = await asyncio.start_server(balancer._accept, host, port, limit=LARGEST_HEAD)
         balancer.port = balancer._server.sockets[0].getsockname()[1]
@@ -292,7 +304,7 @@ class Balancer:
 
     @property
     def page_url(self) -> str:
-        """Where a browser opens the page of the instance whose turn it is."""
+        """The URL of the page for browsers, served by the next instance in turn."""
         return f"http://{urlsplit(self.url).netloc}/"
 
     async def aclose(self) -> None:
@@ -316,20 +328,20 @@ class Balancer:
         task.add_done_callback(self._connections.discard)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, from its request's head until the instance has said all."""
+        """Serve one connection, from its request's head until the instance has finished."""
         writers = [writer]
         try:
             async with asyncio.timeout(SECONDS_FOR_HEAD):
                 head = await reader.readuntil(b"\r\n\r\n")
             if answer := await self._ask(head):
-                there, back, first = answer
-                writers.append(back)
+                from_instance, to_instance, first = answer
+                writers.append(to_instance)
                 writer.write(first)
-                await _both_ways(reader, back, there, writer)
+                await _relay(reader, to_instance, from_instance, writer)
             else:
-                writer.write(NOBODY_THERE)
+                writer.write(NO_INSTANCE)
         except* (OSError, EOFError, asyncio.LimitOverrunError, asyncio.CancelledError):
-            # One side is gone, or we are: the other learns it at once, as it would without us in between.
+            # One side has gone, or the balancer is closing: reset both, as a direct connection would end.
             for each in writers:
                 each.transport.abort()
         finally:
@@ -337,7 +349,7 @@ class Balancer:
                 each.close()
 
     async def _ask(self, head: bytes) -> Answer | None:
-        """The first instance that takes the request, beginning with the one whose turn it is, or whose session."""
+        """Return the answer of the first instance that accepts the request, starting with `_turn`."""
         first = self._turn(head)
         for step in range(len(self.targets)):
             with contextlib.suppress(OSError):
@@ -346,6 +358,7 @@ class Balancer:
         return None
 
     def _turn(self, head: bytes) -> int:
+        """Return the number that selects the instance: by session if the request has one, else round robin."""
         if session := SOCKJS_SESSION.match(head):
             return zlib.crc32(session[1])
         self._next += 1
@@ -353,21 +366,21 @@ class Balancer:
 
 
 async def _ask_one(address: Address, head: bytes) -> Answer | None:
-    """Pass the request on to one instance; None if it is about to stop."""
-    there, back = await asyncio.open_connection(*address)
+    """Pass the request on to one instance; return None if it is stopping."""
+    from_instance, to_instance = await asyncio.open_connection(*address)
     try:
-        back.write(_as_the_only_request(head))
+        to_instance.write(_as_the_only_request(head))
         if not head.startswith(b"GET "):
-            return there, back, b""  # its body is still to come, and can be sent once only
+            return from_instance, to_instance, b""  # its body has not come yet, and can be sent only once
         # RFC 9110, section 9.2.2: a request with an idempotent method "can be repeated automatically if a communication
-        # failure occurs before the client is able to read the server's response". That is how a stop looks from here.
-        first = await there.read(64 * 1024)
+        # failure occurs before the client is able to read the server's response". A stopping instance fails so.
+        first = await from_instance.read(64 * 1024)
         if first and not first.startswith(b"HTTP/1.1 503 "):
-            return there, back, first
-        back.close()
+            return from_instance, to_instance, first
+        to_instance.close()
         return None
     except BaseException:
-        back.transport.abort()
+        to_instance.transport.abort()
         raise
 
 
@@ -378,7 +391,7 @@ def _address(url: str) -> Address:
 
 
 def _as_the_only_request(head: bytes) -> bytes:
-    """The head with `Connection: close` in place of what it says; an upgrade is left alone (RFC 9112, section 9.6)."""
+    """Return the head with `Connection: close`, unless it asks for an upgrade (RFC 9112, section 9.6)."""
     request, *fields = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
     if any(field.lower().startswith(b"upgrade:") for field in fields):
         return head
@@ -386,18 +399,21 @@ def _as_the_only_request(head: bytes) -> bytes:
     return b"\r\n".join([request, *kept, b"Connection: close", b"", b""])
 
 
-async def _both_ways(
-    reader: asyncio.StreamReader, back: asyncio.StreamWriter, there: asyncio.StreamReader, writer: asyncio.StreamWriter
+async def _relay(
+    reader: asyncio.StreamReader,
+    to_instance: asyncio.StreamWriter,
+    from_instance: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
 ) -> None:
-    """Carry bytes in both directions until the instance ends its own; what fails in one direction ends both."""
+    """Copy bytes in both directions until the instance ends its stream; an error in one direction ends both."""
     async with asyncio.TaskGroup() as directions:
-        upward = directions.create_task(_copy(reader, back))
-        await _copy(there, writer)
-        upward.cancel()
+        upstream = directions.create_task(_copy(reader, to_instance))
+        await _copy(from_instance, writer)
+        upstream.cancel()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass bytes on as they come, no faster than they are taken; pass the end on, too."""
+    """Copy bytes, no faster than they are consumed, and the end of the stream."""
     while data := await reader.read(64 * 1024):
         writer.write(data)
         await writer.drain()

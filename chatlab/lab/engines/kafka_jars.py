@@ -1,6 +1,6 @@
-"""The official jars of Kafka in a cache folder, brought there by Maven: `python -m chatlab.lab.engines.kafka_jars`.
+"""Download the official jars of Kafka into a cache folder with Maven: `python -m chatlab.lab.engines.kafka_jars`.
 
-For tests, CI and lessons where Java is there and Docker is not. Nothing is fetched unless somebody asks for it.
+For tests, CI and lessons on machines with Java and without Docker. Nothing is downloaded unless this is run.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import tempfile
 from pathlib import Path
 
 from chatlab.errors import SetupError
+from chatlab.locale import _
 
 VERSION = "4.1.1"
-OLDEST_JAVA = 17  # for a broker of Kafka 4
+OLDEST_JAVA = 17  # that runs a broker of Kafka 4
 
 POM = f"""\
 <project>
@@ -26,24 +27,24 @@ POM = f"""\
     <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
   </dependencies>
 </project>
-"""
+"""  # not shown: a file
 
 
 def folder() -> Path:
-    """Where the jars are kept, outside any checkout."""
+    """Return the folder of the jars, which is outside any checkout."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "chatlab" / f"kafka-{VERSION}"
 
 
 def fetch() -> Path:
-    """Let Maven bring Kafka and what it needs, unless they are here. Raises SetupError with what Maven said."""
+    """Download Kafka and its dependencies with Maven, unless they are here. Raises SetupError with Maven's output."""
     jars = folder()
     if jars.is_dir():
         return jars
     maven = shutil.which("mvn")
     if maven is None:
         raise SetupError(
-            "no Maven here to fetch Kafka with", "install maven, or use `docker compose --profile kafka up -d`"
+            _("no Maven here to fetch Kafka with"), _("install maven, or use `docker compose --profile kafka up -d`")
         )
     jars.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=jars.parent) as place:
@@ -58,8 +59,11 @@ def fetch() -> Path:
         ]
         done = subprocess.run(goal, cwd=place, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
-            raise SetupError(f"Maven could not fetch Kafka {VERSION}: {done.stdout.strip()[-500:]}", "see what it says")
-        Path(place, "jars").replace(jars)  # all of them or none, even if two fetch at once
+            failure = _("Maven could not fetch Kafka {version}: {output}")
+            raise SetupError(
+                failure.format(version=VERSION, output=done.stdout.strip()[-500:]), _("see Maven's message")
+            )
+        Path(place, "jars").replace(jars)  # all of them or none, even if two downloads run at once
     return jars
 
 

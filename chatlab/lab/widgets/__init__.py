@@ -1,4 +1,4 @@
-"""Widgets: what a learner sees and presses in a notebook cell."""
+"""Widgets: the panels, buttons and pictures of a notebook cell."""
 
 from chatlab.lab.widgets.chooser import Chooser
 from chatlab.lab.widgets.cluster_panel import cluster_panel

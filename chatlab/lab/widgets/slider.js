@@ -11,7 +11,7 @@ function render({ model, el }) {
   name.textContent = model.get("description");
   label.title = model.get("tooltip") ?? "";
   Object.assign(slider, { type: "range", min: 0, max: model.get("max"), step: model.get("step") });
-  figure.setAttribute("aria-hidden", "true"); // a screen reader says the value of the slider itself
+  figure.setAttribute("aria-hidden", "true"); // a screen reader reads the value of the slider itself
 
   const draw = () => {
     slider.value = model.get("value");
@@ -22,7 +22,7 @@ function render({ model, el }) {
     model.set("value", Number(slider.value));
     model.save_changes();
   });
-  // JupyterLab would walk to another cell with these.
+  // JupyterLab would move to another cell at these keys.
   slider.addEventListener("keydown", (event) => { if (MOVES.includes(event.key)) event.stopPropagation(); });
   model.on("change:value", draw);
   draw();

@@ -1,10 +1,10 @@
-"""A slider with a name, which a keyboard moves.
+"""A slider with an accessible name that works with the keyboard.
 
     Slider("Delay, ms", value=200, max=2000, step=10)
 
-The sliders of ipywidgets give the part that one moves no name, so that a screen reader says a number and not of what,
-and JupyterLab keeps the arrow keys for itself. This one is the browser's own, inside its label. `value` changes when it
-is let go. Left out: a least value other than 0, and anything but whole numbers.
+In ipywidgets the handle of a slider has no name, so a screen reader reads a number without its meaning, and JupyterLab
+takes the arrow keys. This one is the browser's slider inside a label. `value` changes when the handle is released. Left
+out: a minimum other than 0, and fractions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Slider"]
 
 
 class Slider(AnyWidget):
-    """A slider from 0 to `max`, by `step`; `description` is its name, on the page and for a screen reader."""
+    """A slider from 0 to `max` in steps of `step`; `description` is its name, for screen readers too."""
 
     _esm = files("chatlab.lab.widgets").joinpath("slider.js").read_text(encoding="utf-8")
     description = traitlets.Unicode().tag(sync=True)

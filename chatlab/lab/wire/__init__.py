@@ -1,4 +1,4 @@
-"""The wire: a relay that records and spoils what passes, and the ways to read what it saw."""
+"""The wire: a relay that records and damages traffic, and the ways to read its recording."""
 
 from chatlab.lab.wire.trace import Trace, dissect
 from chatlab.lab.wire.wire import Wire

@@ -1,14 +1,13 @@
-"""From what a wire heard to what was said: records in, events out.
+"""Decode what a wire recorded: records in, events out.
 
-A `WireRecord` is what the wire saw and nothing more: bytes of one side at one moment, or that a connection opened,
-ended or met a fault. A `Conversation` reads the records of one connection and finds the events in them, layer by
-layer: the HTTP requests and responses, after a 101 the WebSocket frames and in them the STOMP frames, or Redis
-commands and replies.
+A `WireRecord` is one observation of the wire: bytes from one side at one moment, or the opening, the end or a fault of
+a connection. A `Conversation` reads the records of one connection and finds the events in them, layer by layer: HTTP
+requests and responses, after a 101 WebSocket frames and in them STOMP frames, or Redis commands and replies.
 
-The frames are read by the same modules the lessons build, `chatlab.websocket` and `chatlab.stomp`; Redis's protocol,
-which nothing else here speaks by hand, is read below (https://redis.io/docs/latest/develop/reference/protocol-spec/).
-Nothing is refused: what breaks a rule is still an event, and says which rule. What no layer knows (TLS, AMQP, Kafka)
-is shown as bytes.
+The modules that the lessons build, `chatlab.websocket` and `chatlab.stomp`, read the frames. Redis's protocol, which no
+other module here decodes, is read below (https://redis.io/docs/latest/develop/reference/protocol-spec/). Nothing is
+refused: a frame that breaks a rule is still an event, which names the rule. Other protocols (TLS, AMQP, Kafka) are
+shown as bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from chatlab.errors import StompError, WebSocketError
+from chatlab.locale import _, ngettext
 from chatlab.stomp import frames as stomp
 from chatlab.websocket import deflate
 from chatlab.websocket import frames as websocket
@@ -30,7 +30,7 @@ METHODS: Final = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"OPTIONS ",
 MAX_HEAD: Final = 64 * 1024  # an HTTP head longer than this is shown as bytes
 MAX_INFLATED: Final = 64 * 1024 * 1024
 FIRST_STOMP_LINE: Final = re.compile(rb"(CONNECT|STOMP)\r?\n")
-TOLD_STOMP_HEADERS: Final = frozenset(
+SHOWN_STOMP_HEADERS: Final = frozenset(
     {"accept-version", "version", "heart-beat", "destination", "id", "subscription", "message-id", "receipt"}
     | {"receipt-id", "ack", "transaction", "message"}
 )
@@ -38,11 +38,11 @@ TOLD_STOMP_HEADERS: Final = frozenset(
 
 @dataclass(slots=True)
 class WireRecord:
-    """What the wire saw at `time` (seconds since it began): `data` from a peer, or a `note` such as "open" or "FIN".
+    """An observation at `time` (seconds since the trace began): `data` from a peer, or a `note` ("open", "FIN", …).
 
-    `ends`, of interest when `note` is "open", are the names of the two peers of this connection.
-    `offset` is the place of `data` in all its sender has sent on this connection. `went` of its bytes have been passed
-    on, the last of them at `passed`; what a fault holds back or loses is never counted.
+    `ends`, which matter when `note` is "open", are the names of the two peers of this connection. `offset` is the
+    position of `data` in its sender's stream. `went` of its bytes have been passed on, the last of them at `passed`;
+    bytes that a fault holds back or loses are not counted.
     """
 
     time: float
@@ -56,7 +56,7 @@ class WireRecord:
     passed: float | None = None
 
     def pass_on(self, count: int, time: float) -> None:
-        """Say that `count` more bytes have left the wire at `time`."""
+        """Note that `count` more bytes have left the wire at `time`."""
         self.went += count
         self.passed = time
 
@@ -65,11 +65,11 @@ class WireRecord:
 class Event:
     """One thing that happened: a request, a frame, a command, a reply, a connection opened or broken, a fault.
 
-    `source` and `target` are the names of the peers, "client" and "server" if they were given no others.
-    `layer` is "tcp", "http", "websocket", "stomp", "redis", "bytes" or "fault", `kind` what it is there: "request",
-    "text", "CONNECT", "XADD", "FIN". Its first byte came at `time`, its last at `until`; it takes the bytes from
-    `offset` to `end` of its sender's stream. `data` is the octets of its own layer, `content` what they carry
-    (unmasked, inflated), `value` the object they were decoded to.
+    `source` and `target` are the names of the peers, by default "client" and "server". `layer` is "tcp", "http",
+    "websocket", "stomp", "redis", "bytes" or "fault"; `kind` is the type within it: "request", "text", "CONNECT",
+    "XADD", "FIN". Its first byte came at `time`, its last at `until`; it takes the bytes from `offset` to `end` of its
+    sender's stream. `data` holds the octets of its layer, `content` their payload (unmasked, inflated), `value` the
+    object they were decoded to.
     """
 
     number: int
@@ -91,22 +91,22 @@ class Event:
 
     @property
     def passed(self) -> float | None:
-        """When the wire had passed all of it on; None while it has not, and for ever if it was lost."""
+        """The time at which the wire had passed all of it on; None until then, and for ever if it was lost."""
         if self.record is None or self.record.went < self.end - self.record.offset:
             return None
         return self.record.passed
 
     @property
     def size(self) -> int:
-        """The octets it takes on the wire."""
+        """The number of octets it takes on the wire."""
         return self.end - self.offset
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a reader made of the first `size` bytes of a stream.
+class Decoded:
+    """The first `size` bytes of a stream, as a reader decoded them.
 
-    With `size` 0 it rides on the event before it and brings the octets of its own layer as `data`.
+    With `size` 0 it is carried by the event before it, and `data` holds the octets of its layer.
     """
 
     size: int
@@ -118,26 +118,26 @@ class Found:
     value: object = None
 
 
-Reader = Callable[["Stream"], list[Found] | None]
+Reader = Callable[["Stream"], list[Decoded] | None]
 
 
 class Stream:
-    """What one peer has sent and no event has taken yet, and the records it came in."""
+    """The bytes of one peer that no event has taken yet, and the records that brought them."""
 
     def __init__(self, reader: Reader, name: Peer) -> None:
         self.reader = reader
         self.name: Peer = name
         self.buffer = bytearray()
-        self.offset = 0  # of the buffer's first byte, in all the peer has sent
+        self.offset = 0  # of the buffer's first byte, in the peer's stream
         self.records: list[WireRecord] = []
 
     def append(self, record: WireRecord) -> None:
-        """Add what came."""
+        """Add the bytes of a record."""
         self.buffer += record.data
         self.records.append(record)
 
     def take(self, size: int) -> tuple[bytes, WireRecord, WireRecord]:
-        """Remove `size` bytes; with them, the records of the first and of the last."""
+        """Remove `size` bytes; return them with the records of the first and the last of them."""
         data = bytes(self.buffer[:size])
         del self.buffer[:size]
         self.offset += size
@@ -151,7 +151,7 @@ class Stream:
 
 
 class Conversation:
-    """One connection's records, read in the order they came; `numbers` counts the events of the whole trace."""
+    """The records of one connection, read in order; `numbers` counts the events of the whole trace."""
 
     def __init__(self, connection: int, numbers: Iterator[int]) -> None:
         self.connection = connection
@@ -164,9 +164,9 @@ class Conversation:
         self.methods: list[str] = []  # of the requests not answered yet
 
     def feed(self, record: WireRecord) -> Iterator[Event]:
-        """Yield the events that are whole with this record."""
+        """Yield the events that this record completes."""
         if record.sender == "wire" or not record.data:
-            yield from self._noted(record)
+            yield from self._note_event(record)
             return
         stream = self.streams[record.sender]
         stream.append(record)
@@ -176,21 +176,22 @@ class Conversation:
                 return
             yield from self._events(stream, found)
 
-    def _noted(self, record: WireRecord) -> Iterator[Event]:
+    def _note_event(self, record: WireRecord) -> Iterator[Event]:
         if record.sender != "wire" and record.note in ("FIN", "RST"):
             yield from self._unfinished(self.streams[record.sender])
         if record.note == "open":
             self.ends = record.ends
         layer = "fault" if record.sender == "wire" else "tcp"
-        yield self._event(record, record, Found(0, layer, record.note, ""), record.offset, record.offset)
+        yield self._event(record, record, Decoded(0, layer, record.note, ""), record.offset, record.offset)
 
     def _unfinished(self, stream: Stream) -> Iterator[Event]:
-        """What is left when a stream ends: the beginning of something whose end never came."""
+        """Yield the rest of a stream that ends in the middle of a message or frame."""
         if stream.buffer:
             size = len(stream.buffer)
-            yield from self._events(stream, [Found(size, "bytes", "unfinished", f"{size} bytes of something longer")])
+            summary = ngettext("{count} byte of something longer", "{count} bytes of something longer", size)
+            yield from self._events(stream, [Decoded(size, "bytes", "unfinished", summary.format(count=size))])
 
-    def _events(self, stream: Stream, found: list[Found]) -> Iterator[Event]:
+    def _events(self, stream: Stream, found: list[Decoded]) -> Iterator[Event]:
         offset, first, last = stream.offset, stream.records[0], stream.records[0]
         for part in found:
             if part.size:
@@ -199,7 +200,7 @@ class Conversation:
                 part = replace(part, data=data)
             yield self._event(first, last, part, offset, stream.offset)
 
-    def _event(self, first: WireRecord, last: WireRecord, found: Found, offset: int, end: int) -> Event:
+    def _event(self, first: WireRecord, last: WireRecord, found: Decoded, offset: int, end: int) -> Event:
         client, server = self.ends
         names = {"client": (client, server), "server": (server, client), "wire": ("wire", "")}
         source, target = names[last.sender]
@@ -222,10 +223,10 @@ class Conversation:
             record=last,
         )
 
-    # -- which protocol is it?
+    # -- detecting the protocol
 
-    def _first_bytes(self, stream: Stream) -> list[Found] | None:
-        """The client speaks first in all we know; its first bytes tell the protocol."""
+    def _first_bytes(self, stream: Stream) -> list[Decoded] | None:
+        """Detect the protocol from the client's first bytes: in all protocols known here the client speaks first."""
         start = bytes(stream.buffer[:8])
         if start.startswith(b"*"):
             self._read_both(read_redis_command, read_redis_reply)
@@ -243,36 +244,36 @@ class Conversation:
 
     # -- HTTP
 
-    def _request(self, stream: Stream) -> list[Found] | None:
+    def _request(self, stream: Stream) -> list[Decoded] | None:
         head = read_head(stream)
         if head is None:
-            return self._endless_head(stream)
+            return self._incomplete_head(stream)
         self.methods.append(head.start.partition(" ")[0])
-        wish = head.get("Upgrade")
-        summary = head.start + (f", asks to upgrade to {wish}" if wish else "")
+        protocol = head.get("Upgrade")
+        upgrade = _("{request}, asks to upgrade to {protocol}").format(request=head.start, protocol=protocol)
         self._expect_body(stream, head, self._request, until_close=False)
-        return [Found(head.size, "http", "request", summary, value=head)]
+        return [Decoded(head.size, "http", "request", upgrade if protocol else head.start, value=head)]
 
-    def _response(self, stream: Stream) -> list[Found] | None:
+    def _response(self, stream: Stream) -> list[Decoded] | None:
         head = read_head(stream)
         if head is None:
-            return self._endless_head(stream)
+            return self._incomplete_head(stream)
         status = head.start.split(" ")[1] if " " in head.start else ""
         method = self.methods.pop(0) if self.methods and not (status.startswith("1") and status != "101") else ""
         if status == "101" and head.get("Upgrade").lower() == "websocket":
             self._switch_to_websocket(head)
         elif method != "HEAD" and status not in ("204", "304") and not status.startswith("1"):
             self._expect_body(stream, head, self._response, until_close=True)
-        return [Found(head.size, "http", "response", head.start, value=head)]
+        return [Decoded(head.size, "http", "response", head.start, value=head)]
 
-    def _endless_head(self, stream: Stream) -> list[Found] | None:
+    def _incomplete_head(self, stream: Stream) -> list[Decoded] | None:
         if len(stream.buffer) <= MAX_HEAD:
             return None
         stream.reader = _as_bytes
         return []
 
     def _expect_body(self, stream: Stream, head: Head, after: Reader, *, until_close: bool) -> None:
-        """RFC 9112, section 6.3: chunked, else so many bytes, else (a response only) until the connection closes."""
+        """Follow RFC 9112, section 6.3: chunked, else by length, else (a response only) until the connection closes."""
         length = head.get("Content-Length")
         if "chunked" in head.get("Transfer-Encoding").lower():
             stream.reader = ChunkedBody(after)
@@ -296,51 +297,51 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The start line and the headers of an HTTP message, and how many octets they took (RFC 9112)."""
+    """The start line and the headers of an HTTP message, and their size in octets (RFC 9112)."""
 
     start: str
     headers: tuple[tuple[str, str], ...]
     size: int
 
     def get(self, name: str) -> str:
-        """All values of a header, joined as RFC 9110, section 5.3 allows; "" without any."""
+        """Return all values of a header, joined as RFC 9110, section 5.3 allows; "" if there are none."""
         return ", ".join(value for key, value in self.headers if key.lower() == name.lower())
 
 
 def read_head(stream: Stream) -> Head | None:
-    """Read the head a stream begins with, None while its empty line has not come."""
+    """Return the HTTP head at the start of a stream; None until its empty line has come."""
     end = stream.buffer.find(b"\r\n\r\n")
     if end < 0:
         return None
     start, *lines = stream.buffer[:end].decode("latin-1").split("\r\n")
     pairs = (line.partition(":") for line in lines)
-    return Head(start, tuple((name.strip(), value.strip()) for name, _, value in pairs), end + 4)
+    return Head(start, tuple((name.strip(), value.strip()) for name, __, value in pairs), end + 4)
 
 
 @dataclass
 class PlainBody:
-    """Reads a body of `length` octets (RFC 9112, section 6.2), then reads on with `after`."""
+    """A reader of a body of `length` octets (RFC 9112, section 6.2); `after` reads what follows."""
 
     length: int
     after: Reader
 
-    def __call__(self, stream: Stream) -> list[Found] | None:
-        """Take the body when it is whole."""
+    def __call__(self, stream: Stream) -> list[Decoded] | None:
+        """Take the body when it is complete."""
         if len(stream.buffer) < self.length:
             return None
         stream.reader = self.after
         body = bytes(stream.buffer[: self.length])
-        return [Found(self.length, "http", "body", quoted(body), content=body)]
+        return [Decoded(self.length, "http", "body", quoted(body), content=body)]
 
 
 @dataclass
 class ChunkedBody:
-    """Reads chunks (RFC 9112, section 7.1), one event each, until the chunk of length 0, then reads on with `after`."""
+    """A reader of chunks (RFC 9112, section 7.1), one event each, up to the chunk of length 0; `after` reads on."""
 
     after: Reader
 
-    def __call__(self, stream: Stream) -> list[Found] | None:
-        """Take one chunk when it is whole."""
+    def __call__(self, stream: Stream) -> list[Decoded] | None:
+        """Take one chunk when it is complete."""
         line = stream.buffer.find(b"\r\n")
         if line < 0:
             return None
@@ -354,19 +355,20 @@ class ChunkedBody:
             return None
         if length == 0:
             stream.reader = self.after
-            return [Found(end, "http", "body", "last chunk")]
+            return [Decoded(end, "http", "body", _("last chunk"))]
         chunk = bytes(stream.buffer[line + 2 : line + 2 + length])
-        return [Found(end, "http", "body", f"chunk {quoted(chunk)}", content=chunk)]
+        summary = _("chunk {content}").format(content=quoted(chunk))
+        return [Decoded(end, "http", "body", summary, content=chunk)]
 
 
-def _as_body(stream: Stream) -> list[Found]:
+def _as_body(stream: Stream) -> list[Decoded]:
     body = bytes(stream.buffer)
-    return [Found(len(body), "http", "body", quoted(body), content=body)]
+    return [Decoded(len(body), "http", "body", quoted(body), content=body)]
 
 
-def _as_bytes(stream: Stream) -> list[Found]:
+def _as_bytes(stream: Stream) -> list[Decoded]:
     data = bytes(stream.buffer)
-    return [Found(len(data), "bytes", "bytes", quoted(data), content=data)]
+    return [Decoded(len(data), "bytes", "bytes", quoted(data), content=data)]
 
 
 # --- WebSocket -------------------------------------------------------------------------------------------------------
@@ -374,7 +376,7 @@ def _as_bytes(stream: Stream) -> list[Found]:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A WebSocket frame and its place in a message of type `opcode`; `message` is the whole, at its last frame."""
+    """A WebSocket frame of a message of type `opcode`; the last frame has the whole `message`."""
 
     frame: websocket.Frame
     opcode: int
@@ -382,7 +384,7 @@ class Part:
 
 
 class FrameReader:
-    """Reads the frames of one peer, inflates them (RFC 7692), joins fragments, and hands whole messages to `stomp`."""
+    """A reader of one peer's frames: it inflates them (RFC 7692), joins fragments, and passes messages to STOMP."""
 
     def __init__(self, sender: Peer, extensions: str, stomp_reader: StompReader) -> None:
         self.sender: Peer = sender
@@ -393,8 +395,8 @@ class FrameReader:
         self.compressed = False
         self.contents: list[bytes] = []
 
-    def __call__(self, stream: Stream) -> list[Found] | None:
-        """Take one frame when it is whole, and the STOMP frames that are whole with it."""
+    def __call__(self, stream: Stream) -> list[Decoded] | None:
+        """Take one frame when it is complete, and the STOMP frames that it completes."""
         parsed, header = websocket.Frame.parse(stream.buffer), websocket.Header.parse(stream.buffer)
         if parsed is None or header is None:
             return None
@@ -403,11 +405,11 @@ class FrameReader:
         message = b"".join(self.contents) if frame.fin and not header.is_control else None
         part = Part(frame, frame.opcode if header.is_control else self.opcode, message)
         kind = websocket.opcode_name(frame.opcode).lower()
-        found = Found(size, "websocket", kind, self._summary(frame, header, content), content=content, value=part)
+        found = Decoded(size, "websocket", kind, self._summary(frame, header, content), content=content, value=part)
         return [found, *(self.stomp_reader.read(self.sender, message) if message is not None else ())]
 
     def _content(self, frame: websocket.Frame) -> bytes:
-        """What a data frame carries, inflated."""
+        """Return the payload of a data frame, inflated."""
         if frame.opcode != websocket.Opcode.CONTINUATION:
             self.opcode, self.compressed, self.contents = frame.opcode, frame.rsv1 and self.deflates, []
         content = frame.payload
@@ -421,13 +423,13 @@ class FrameReader:
         return content
 
     def _summary(self, frame: websocket.Frame, header: websocket.Header, content: bytes) -> str:
-        notes = ["" if frame.fin else "more to come", "deflated" if frame.rsv1 and self.deflates else ""]
+        notes = ["" if frame.fin else _("more to come"), _("deflated") if frame.rsv1 and self.deflates else ""]
         side = websocket.Side(self.sender)
         notes += [f"!{problem}" for problem in header.problems(side, rsv1_allowed=self.deflates)]
-        return "; ".join([_said(frame, content), *filter(None, notes)])
+        return "; ".join([_payload(frame, content), *filter(None, notes)])
 
 
-def _said(frame: websocket.Frame, content: bytes) -> str:
+def _payload(frame: websocket.Frame, content: bytes) -> str:
     if frame.opcode != websocket.Opcode.CLOSE:
         return quoted(content)
     try:
@@ -440,79 +442,81 @@ def _said(frame: websocket.Frame, content: bytes) -> str:
 
 
 class StompReader:
-    """Reads the STOMP frames in the messages of both peers of one connection."""
+    """A reader of the STOMP frames in the messages of both peers of one connection."""
 
     def __init__(self, subprotocol: str) -> None:
         self.speaks_stomp = "stomp" in subprotocol.lower()
         limits = stomp.Limits(max_frame=MAX_INFLATED)
         self.parsers: dict[Peer, stomp.Parser] = {"client": stomp.Parser(limits), "server": stomp.Parser(limits)}
 
-    def read(self, sender: Peer, message: bytes) -> Iterator[Found]:
-        """Yield the frames a message brings to an end; what is no STOMP once, and then nothing more."""
+    def read(self, sender: Peer, message: bytes) -> Iterator[Decoded]:
+        """Yield the frames that a message completes; after a broken frame, report it once and yield nothing more."""
         if not self.speaks_stomp and not FIRST_STOMP_LINE.match(message):
             return
-        self.speaks_stomp = True  # also without a subprotocol: clients may leave it out
+        self.speaks_stomp = True  # without a subprotocol too: clients may leave it out
         try:
             for frame in self.parsers[sender].frames(message):
-                yield self._found(frame)
+                yield self._decoded(frame)
         except StompError as error:
             self.speaks_stomp = False
-            yield Found(0, "stomp", "broken", f"!{error}", data=message)
+            yield Decoded(0, "stomp", "broken", f"!{error}", data=message)
 
-    def _found(self, frame: stomp.Frame | stomp.Heartbeat) -> Found:
+    def _decoded(self, frame: stomp.Frame | stomp.Heartbeat) -> Decoded:
         if isinstance(frame, stomp.Heartbeat):
-            return Found(0, "stomp", "heart-beat", "", data=frame.value, value=frame)
+            return Decoded(0, "stomp", "heart-beat", "", data=frame.value, value=frame)
         version = self.parsers["server"].version
-        # a message may hold several frames; written anew, each has its own octets
+        # A message may hold several frames; serialized again, each has its own octets.
         data = frame.serialize(version or "1.2")
         if frame.command == "CONNECTED":
             for parser in self.parsers.values():
                 parser.version = frame.get("version") or "1.0"
-        told = [f"{name}:{value}" for name, value in frame.headers if name in TOLD_STOMP_HEADERS]
+        shown_headers = [f"{name}:{value}" for name, value in frame.headers if name in SHOWN_STOMP_HEADERS]
         body = [quoted(frame.body)] if frame.body else []
-        return Found(0, "stomp", frame.command, " ".join(told + body), data=data, content=frame.body, value=frame)
+        return Decoded(
+            0, "stomp", frame.command, " ".join(shown_headers + body), data=data, content=frame.body, value=frame
+        )
 
 
 # --- Redis (RESP2 and RESP3) -----------------------------------------------------------------------------------------
 
 
 class IncompleteError(Exception):
-    """A value whose end has not come."""
+    """The end of a value has not come yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedisError:
-    """An error reply: its text."""
+    """The text of an error reply."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """Data the server sends without having been asked (RESP3)."""
+    """Data that the server sends without a request (RESP3)."""
 
     items: list[object]
 
 
 def parse_resp(data: bytes | bytearray, start: int = 0, depth: int = 0) -> tuple[object, int]:
-    """Read the RESP value at `start`: it, and where the next begins.
+    """Return the RESP value at `start`, and the position of the next one.
 
-    Raises `IncompleteError` while its end has not come, ValueError when it is none.
-    Bulk strings come as bytes, simple ones as str, maps and attributes as lists of pairs, sets as lists.
+    Raises `IncompleteError` until its end has come, ValueError if it is not RESP. Bulk strings are returned as bytes,
+    simple strings as str, maps as lists of pairs, sets as lists; attributes are skipped.
     """
     line_end = data.find(b"\r\n", start)
     if line_end < 0:
         raise IncompleteError
-    sign, text = bytes(data[start : start + 1]), data[start + 1 : line_end].decode()
+    marker, text = bytes(data[start : start + 1]), data[start + 1 : line_end].decode()
     after = line_end + 2
-    if sign in SIMPLE:
-        return SIMPLE[sign](text), after
+    if marker in SIMPLE:
+        return SIMPLE[marker](text), after
     length = int(text)
-    if sign in (b"$", b"!", b"="):
-        return _bulk(sign, data, after, length)
-    if sign not in (b"*", b"~", b">", b"%", b"|") or depth > MAX_DEPTH:
-        raise ValueError(f"not a RESP type, or too deep: {sign!r}")
-    return _aggregate(sign, data, after, length, depth + 1)
+    if marker in (b"$", b"!", b"="):
+        return _bulk(marker, data, after, length)
+    if marker not in (b"*", b"~", b">", b"%", b"|") or depth > MAX_DEPTH:
+        raise ValueError(f"not a RESP type, or too deep: {marker!r}")  # not shown: the stream becomes bytes
+    return _aggregate(marker, data, after, length, depth + 1)
 
 
 MAX_DEPTH: Final = 32
@@ -527,44 +531,44 @@ SIMPLE: Final[dict[bytes, Callable[[str], object]]] = {
 }
 
 
-def _bulk(sign: bytes, data: bytes | bytearray, start: int, length: int) -> tuple[object, int]:
+def _bulk(marker: bytes, data: bytes | bytearray, start: int, length: int) -> tuple[object, int]:
     if length < 0:
         return None, start
     end = start + length
     if len(data) < end + 2:
         raise IncompleteError
     content = bytes(data[start:end])
-    if sign == b"!":
+    if marker == b"!":
         return RedisError(content.decode(errors="replace")), end + 2
-    return content[4:] if sign == b"=" else content, end + 2
+    return content[4:] if marker == b"=" else content, end + 2
 
 
-def _aggregate(sign: bytes, data: bytes | bytearray, start: int, length: int, depth: int) -> tuple[object, int]:
+def _aggregate(marker: bytes, data: bytes | bytearray, start: int, length: int, depth: int) -> tuple[object, int]:
     if length < 0:
         return None, start
     items: list[object] = []
-    for _ in range(2 * length if sign in (b"%", b"|") else length):
+    for __ in range(2 * length if marker in (b"%", b"|") else length):
         item, start = parse_resp(data, start, depth)
         items.append(item)
-    if sign == b">":
+    if marker == b">":
         return Push(items), start
-    if sign == b"%":
+    if marker == b"%":
         return list(zip(items[::2], items[1::2], strict=True)), start
-    # an attribute goes before the value it speaks of
-    return parse_resp(data, start, depth) if sign == b"|" else (items, start)
+    # an attribute precedes the value it describes
+    return parse_resp(data, start, depth) if marker == b"|" else (items, start)
 
 
-def read_redis_command(stream: Stream) -> list[Found] | None:
+def read_redis_command(stream: Stream) -> list[Decoded] | None:
     """Take one command: an array of bulk strings."""
     return _redis(stream, lambda value: (_command_name(value), shown(value, outer=True)))
 
 
-def read_redis_reply(stream: Stream) -> list[Found] | None:
+def read_redis_reply(stream: Stream) -> list[Decoded] | None:
     """Take one reply, or one push."""
     return _redis(stream, lambda value: (_reply_kind(value), shown(value)))
 
 
-def _redis(stream: Stream, name: Callable[[object], tuple[str, str]]) -> list[Found] | None:
+def _redis(stream: Stream, name: Callable[[object], tuple[str, str]]) -> list[Decoded] | None:
     try:
         value, size = parse_resp(stream.buffer)
     except IncompleteError:
@@ -573,7 +577,7 @@ def _redis(stream: Stream, name: Callable[[object], tuple[str, str]]) -> list[Fo
         stream.reader = _as_bytes
         return []
     kind, summary = name(value)
-    return [Found(size, "redis", kind, shortened(summary, 200), value=value)]
+    return [Decoded(size, "redis", kind, shortened(summary, 200), value=value)]
 
 
 def _command_name(value: object) -> str:
@@ -586,7 +590,7 @@ def _reply_kind(value: object) -> str:
 
 
 def shown(value: object, *, outer: bool = False) -> str:
-    """A RESP value as redis-cli might print it on one line."""
+    """Return a RESP value on one line, much as redis-cli prints it."""
     if isinstance(value, bytes):
         return quoted(value) if not re.fullmatch(rb"[!#-&(-~]+", value) else value.decode()
     if isinstance(value, RedisError):
@@ -601,24 +605,33 @@ def shown(value: object, *, outer: bool = False) -> str:
     return "(nil)" if value is None else str(value)
 
 
-# --- Words -----------------------------------------------------------------------------------------------------------
+# --- Text -----------------------------------------------------------------------------------------------------------
 
 
 def shortened(text: str, limit: int = 72) -> str:
-    """The text, cut at `limit` characters."""
+    """Return the text, cut at `limit` characters."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def quoted(data: bytes, limit: int = 60) -> str:
-    """Bytes as a person would read them: text in quotes, else hexadecimal; cut at `limit` characters, the size told."""
+    """Return bytes in legible form: text in quotes, else hexadecimal; cut at `limit` characters, with the size."""
     if not data:
-        return "empty"
-    more = f" … {len(data)} bytes" if len(data) > limit else ""
+        return _("empty")
+    cut = len(data) > limit
     try:
-        text = (data[: limit + 3] if more else data).decode(errors="ignore" if more else "strict")
+        text = (data[: limit + 3] if cut else data).decode(errors="ignore" if cut else "strict")
     except UnicodeDecodeError:
-        return data[: limit // 3].hex(" ") + (f" … {len(data)} bytes" if len(data) > limit // 3 else "")
-    if not all(letter.isprintable() or letter in "\r\n\t\0" for letter in text):
-        return data[: limit // 3].hex(" ") + (f" … {len(data)} bytes" if len(data) > limit // 3 else "")
+        return _hexadecimal(data, limit // 3)
+    if not all(character.isprintable() or character in "\r\n\t\0" for character in text):
+        return _hexadecimal(data, limit // 3)
     escaped = text[:limit].replace("\r", "\\r").replace("\n", "\\n").replace("\t", "\\t").replace("\0", "\\0")
-    return f'"{escaped}"{more}'
+    return _with_size(f'"{escaped}"', data) if cut else f'"{escaped}"'
+
+
+def _hexadecimal(data: bytes, limit: int) -> str:
+    octets = data[:limit].hex(" ")
+    return _with_size(octets, data) if len(data) > limit else octets
+
+
+def _with_size(start: str, data: bytes) -> str:
+    return _("{start} … {count} bytes").format(start=start, count=len(data))

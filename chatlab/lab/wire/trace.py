@@ -1,4 +1,4 @@
-"""What a wire saw, as one list of events in the order they happened.
+"""The recording of a wire, as one list of events in the order they happened.
 
     trace.filter(layer="websocket", sender="client").table(times=False)
     trace.hexdump(trace.first(kind="text"))
@@ -6,10 +6,10 @@
     trace.save("mine.jsonl"); Trace.load("mine.jsonl")
 
 A trace is a sequence of `Event`s: `len`, indexing and loops work. It holds the records of its wire and decodes them
-only when somebody looks, so that recording costs the wire next to nothing. A file holds the records too, one JSON
-object a line, and is decoded anew when it is loaded: an old recording gains by a better decoder.
+only when they are read, so that recording costs the wire next to nothing. A file also holds the records, one JSON
+object per line, and is decoded when it is loaded: an old recording benefits from a better decoder.
 
-What it leaves out: secrets are not blotted out. A trace of a login shows the login.
+Left out: redaction. A trace of a login shows the password.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from typing import Any, Final, Self, overload
 
 from chatlab.lab.wire.decode import Conversation, Event, Peer, Sender, WireRecord
 from chatlab.lab.wire.view import Dissection, SequencePicture, Table, dissect
+from chatlab.locale import _
 
 __all__ = ["Event", "Events", "Match", "Peer", "Sender", "Trace", "WireRecord", "dissect"]
 
-FORMAT: Final = 1  # of the file; the first line holds it
+FORMAT_KEY: Final = "chatlab trace"  # not shown: a key of the file
+FORMAT: Final = 1  # of the file, given in its first line
 NOT_IN_FILE: Final[dict[str, Any]] = {
     "data": "",
     "offset": 0,
@@ -40,9 +42,9 @@ NOT_IN_FILE: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Which events are meant: those of this layer, kind, sender, connection, and for which `where` is true.
+    """A condition on events: their layer, kind, sender and connection, and a function `where` that returns true.
 
-    `layer` and `kind` may be several: ("text", "close"). None means any.
+    `layer` and `kind` may name several: ("text", "close"). None matches any.
     """
 
     layer: str | Collection[str] | None = None
@@ -52,7 +54,7 @@ class Match:
     where: Callable[[Event], bool] | None = None
 
     def __call__(self, event: Event) -> bool:
-        """Say whether this is one of them."""
+        """Return whether `event` matches."""
         return (
             _is_one_of(event.layer, self.layer)
             and _is_one_of(event.kind, self.kind)
@@ -67,14 +69,14 @@ def _is_one_of(name: str, wanted: str | Collection[str] | None) -> bool:
 
 
 class Events(Sequence[Event]):
-    """Some events of a trace, in order, and the ways to look at them."""
+    """Some events of a trace, in order, and the ways to view them."""
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self._events = list(events)
 
     @property
     def events(self) -> list[Event]:
-        """All of them."""
+        """The events as a list."""
         return self._events
 
     @overload
@@ -116,22 +118,22 @@ class Events(Sequence[Event]):
         for event in self.events:
             if match(event):
                 return event
-        raise LookupError(f"no event of {len(self)} matches {match}")
+        raise LookupError(_("none of {count} events matches {match}").format(count=len(self), match=match))
 
     def table(self, *, times: bool = True, sizes: bool | None = None, limit: int = 200) -> Table:
         """Return the events as a table, the first `limit` of them.
 
-        With `times=False` it says nothing that differs from run to run: no times, and, unless asked for, no sizes
-        (an HTTP request changes its size with the digits of a port).
+        With `times=False` it has nothing that differs from run to run: no times and, by default, no sizes (the size of
+        an HTTP request changes with the number of digits of a port).
         """
         return Table(self.events, times=times, sizes=times if sizes is None else sizes, limit=limit)
 
     def sequence(self, *, times: bool = False, limit: int = 60) -> SequencePicture:
-        """Return the events as a sequence picture: a line for each party, an arrow for each event."""
+        """Return the events as a sequence diagram: a line for each party, an arrow for each event."""
         return SequencePicture(self.events, times=times, limit=limit)
 
     def hexdump(self, event: Event | int) -> Dissection:
-        """Return the bytes of one event (or of the one with that index), each field named with its clause."""
+        """Return the bytes of one event, or of the one with that index; each field has a name and a clause."""
         return dissect(self[event] if isinstance(event, int) else event)
 
     def __repr__(self) -> str:
@@ -166,25 +168,25 @@ class Trace(Events):
         return next(self._connections)
 
     def add(self, record: WireRecord) -> None:
-        """Add what came; beyond `keep` bytes, a note that the recording ends here, and nothing more."""
+        """Add a record; beyond `keep` bytes, add a note that the recording ends, and nothing after it."""
         if self.full:
             return
         self.keep -= len(record.data)
         if self.keep < 0:
             self.full = True
-            record = WireRecord(record.time, 0, "wire", note="the recording is full and ends here")
+            record = WireRecord(record.time, 0, "wire", note=_("the recording is full and ends here"))
         self.records.append(record)
 
     # -- reading
 
     @property
     def events(self) -> list[Event]:
-        """All events so far, decoded as far as they are whole."""
+        """All complete events so far, decoded."""
         self.decode()
         return self._events
 
     def decode(self) -> list[Event]:
-        """Decode the records that came since the last time; return the events that came of it."""
+        """Decode the records added since the last call; return their events."""
         before = len(self._events)
         for record in self.records[self._decoded :]:
             if record.connection not in self._conversations:
@@ -202,19 +204,19 @@ class Trace(Events):
     # -- files
 
     def save(self, path: str | Path) -> None:
-        """Write the records to a file, JSON objects, one a line; bytes as Latin-1 text, which keeps ASCII legible."""
+        """Write the records to a file, one JSON object per line, bytes as Latin-1 text, which keeps ASCII legible."""
         with Path(path).open("w", encoding="utf-8") as file:
-            file.write(json.dumps({"chatlab trace": FORMAT}) + "\n")
+            file.write(json.dumps({FORMAT_KEY: FORMAT}) + "\n")
             for record in self.records:
                 file.write(json.dumps(_to_json(record)) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a file that `save` wrote. Raises ValueError when it is not one."""
+        """Read a file that `save` wrote. Raises ValueError if it is another kind of file."""
         with Path(path).open(encoding="utf-8") as file:
             first, *lines = (json.loads(line) for line in file if line.strip())
-        if first != {"chatlab trace": FORMAT}:
-            raise ValueError(f"not a chatlab trace of format {FORMAT}: {path}")
+        if first != {FORMAT_KEY: FORMAT}:
+            raise ValueError(_("not a chatlab trace of format {format}: {path}").format(format=FORMAT, path=path))
         trace = cls()
         trace.records = [_from_json(line) for line in lines]
         return trace

@@ -1,7 +1,7 @@
-"""The ways to look at events: a table, an annotated hexdump, a sequence picture.
+"""Views of events: a table, an annotated hexdump, a sequence diagram.
 
-Each has a plain text, for terminals and screen readers, and a static form for notebooks (HTML) that needs no kernel
-and no script. Text and picture say the same.
+Each has a plain text, for terminals and screen readers, and a static HTML form for notebooks that needs no kernel and
+no script. Text and HTML have the same content.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 from chatlab.lab.picture import picture
 from chatlab.lab.wire.decode import Event, Part, quoted, shortened
 from chatlab.lab.wire.fields import describe_bytes, describe_http, describe_redis, describe_stomp
+from chatlab.locale import _, ngettext
 from chatlab.websocket import frames as websocket
 from chatlab.websocket.frames import Field
 
@@ -23,7 +24,7 @@ from chatlab.websocket.frames import Field
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: its title, what it shows of an event, whether it is a number."""
+    """A column of the table: its title, the text it shows for an event, whether that is a number."""
 
     title: str
     show: Callable[[Event], str]
@@ -31,7 +32,7 @@ class Column:
 
 
 class Table:
-    """Events, one a line. A layer that rides on another is written below it."""
+    """Events, one per line. An event carried by another is on the line below it."""
 
     def __init__(self, events: Sequence[Event], *, times: bool = True, sizes: bool = True, limit: int = 200) -> None:
         self.events = events[:limit]
@@ -42,7 +43,7 @@ class Table:
         rows = [[column.title for column in self.columns], *self._rows()]
         widths = [max(map(_width, cells)) for cells in zip(*rows, strict=True)]
         lines = ["  ".join(map(_padded, row, widths, self.columns)).rstrip() for row in rows]
-        return "\n".join(lines + ([f"… {self.more} more"] if self.more else []))
+        return "\n".join(lines + ([_more(self.more)] if self.more else []))
 
     __repr__ = __str__
 
@@ -52,7 +53,7 @@ class Table:
     def _repr_html_(self) -> str:
         head = "".join(f'<th scope="col" style="text-align:left">{escape(each.title)}</th>' for each in self.columns)
         body = "".join(f"<tr>{''.join(map(_cell, row, self.columns))}</tr>" for row in self._rows())
-        more = f"<p>… {self.more} more</p>" if self.more else ""
+        more = f"<p>{escape(_more(self.more))}</p>" if self.more else ""
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
@@ -61,16 +62,16 @@ class Table:
 
 def _columns(events: Sequence[Event], times: bool, sizes: bool) -> Iterator[Column]:
     if times:
-        yield Column("seconds", lambda event: f"{event.time:.6f}", number=True)
-        yield Column("held ms", _held, number=True)
+        yield Column(_("seconds"), lambda event: f"{event.time:.6f}", number=True)
+        yield Column(_("held ms"), _held, number=True)
     if len({event.connection for event in events if event.connection}) > 1:
-        yield Column("conn", lambda event: str(event.connection or ""), number=True)
-    yield Column("who", lambda event: f"{event.source} → {event.target}" if event.target else event.source)
+        yield Column(_("conn"), lambda event: str(event.connection or ""), number=True)
+    yield Column(_("who"), lambda event: f"{event.source} → {event.target}" if event.target else event.source)
     if sizes:
-        yield Column("bytes", lambda event: str(event.size) if event.size else "", number=True)
-    yield Column("layer", lambda event: event.layer)
-    yield Column("kind", lambda event: event.kind)
-    yield Column("what", what)
+        yield Column(_("bytes"), lambda event: str(event.size) if event.size else "", number=True)
+    yield Column(_("layer"), lambda event: event.layer)
+    yield Column(_("kind"), lambda event: event.kind)
+    yield Column(_("what"), what)
 
 
 def _held(event: Event) -> str:
@@ -78,24 +79,24 @@ def _held(event: Event) -> str:
 
 
 def what(event: Event) -> str:
-    """An event's summary, and whether the wire has kept it."""
-    lost = "" if arrived(event) else "✗ not passed on"
+    """Return an event's summary, and a mark if the wire has not passed it on."""
+    lost = "" if arrived(event) else _("✗ not passed on")
     return "  ".join(filter(None, [shortened(event.summary, 90), lost]))
 
 
 def in_words(kind: str, summary: str) -> str:
-    """Both, but a command of Redis, whose summary begins with its kind, is named once."""
+    """Return kind and summary; a Redis command, whose summary begins with its kind, is named once."""
     return summary if summary.split(" ", 1)[0] == kind else f"{kind} {summary}".rstrip()
 
 
 def arrived(event: Event) -> bool:
-    """Whether the wire has passed it on, if it was anything to pass on."""
+    """Return whether the wire has passed on the event's bytes; true for an event without bytes."""
     return event.passed is not None or not event.size
 
 
 def _width(text: str) -> int:
-    """How many columns a terminal gives it: a Hangul syllable takes two."""
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+    """Return the number of terminal columns that `text` takes: a Hangul syllable takes two."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def _padded(text: str, width: int, column: Column) -> str:
@@ -109,14 +110,14 @@ def _cell(text: str, column: Column) -> str:
 
 # --- Annotated hexdump -----------------------------------------------------------------------------------------------
 
-TITLES: Final = ("octets", "bits", "field", "value", "meaning", "clause")
+TITLES: Final = (_("octets"), _("bits"), _("field"), _("value"), _("meaning"), _("clause"))
 COLOURS: Final = ("#d7e8fb", "#fbe3c8", "#d9f0d3", "#f3d9ee", "#fdf3b8", "#d5efef")
 CELL: Final = "text-align:left;line-height:1.4;padding:1px 6px"
 SHOWN_OCTETS: Final = 256
 
 
 class Dissection:
-    """Octets, and the fields they are made of, bit by bit."""
+    """Octets and their fields, bit by bit."""
 
     def __init__(self, data: bytes, fields: Sequence[Field]) -> None:
         self.data = data
@@ -134,13 +135,13 @@ class Dissection:
     __repr__ = __str__
 
     def _dump(self) -> list[str]:
-        """Sixteen octets a line, as every hexdump."""
+        """Return the lines of a hexdump, sixteen octets each."""
         shown = self.data[:SHOWN_OCTETS]
         lines = [
             f"{at:04x}  {shown[at : at + 16].hex(' '):47}  {_ascii(shown[at : at + 16])}"
             for at in range(0, len(shown), 16)
         ]
-        return lines + ([f"… {len(self.data) - len(shown)} more octets"] if len(self.data) > len(shown) else [])
+        return lines + ([_more_octets(len(self.data) - len(shown))] if len(self.data) > len(shown) else [])
 
     def _row(self, field: Field) -> tuple[str, ...]:
         octets = f"{field.start}" if field.stop - field.start <= 1 else f"{field.start}-{field.stop - 1}"
@@ -148,7 +149,7 @@ class Dissection:
         return octets, self._bits(field), field.name, _value(field), meaning, field.clause
 
     def _bits(self, field: Field) -> str:
-        """The field as it stands on the wire: whole octets in hexadecimal, parts of one bit by bit."""
+        """Return the field as it is on the wire: whole octets in hexadecimal, parts of an octet bit by bit."""
         if field.bit % 8 == 0 and field.bits % 8 == 0:
             return shortened(self.data[field.start : min(field.stop, field.start + 9)].hex(" "), 24)
         bits = f"{self.data[field.start]:08b}"
@@ -158,18 +159,20 @@ class Dissection:
 
     def _repr_html_(self) -> str:
         octets = " ".join(self._octet(at) for at in range(min(len(self.data), SHOWN_OCTETS)))
-        more = f" … {len(self.data) - SHOWN_OCTETS} more octets" if len(self.data) > SHOWN_OCTETS else ""
+        hidden = len(self.data) - SHOWN_OCTETS
+        more = f" {escape(_more_octets(hidden))}" if hidden > 0 else ""
         head = "".join(f'<th scope="col" style="{CELL}">{title}</th>' for title in TITLES)
         body = "".join(self._html_row(number, field) for number, field in enumerate(self.fields))
         dump = f'<p style="font-family:monospace;line-height:1.8;color:#111">{octets}{more}</p>'
         return f"{dump}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def _octet(self, at: int) -> str:
-        """One octet with the colour of the first field in it; the names of all are in its tooltip."""
+        """Return one octet in the colour of its first field; its tooltip names all of its fields."""
         here = [number for number, field in enumerate(self.fields) if field.start <= at < field.stop]
-        names = escape(", ".join(self.fields[number].name for number in here), quote=True)
+        names = ", ".join(self.fields[number].name for number in here)
+        title = escape(_("octet {position}: {names}").format(position=at, names=names), quote=True)
         colour = COLOURS[here[0] % len(COLOURS)] if here else "transparent"
-        return f'<span title="octet {at}: {names}" style="background:{colour};padding:2px">{self.data[at]:02x}</span>'
+        return f'<span title="{title}" style="background:{colour};padding:2px">{self.data[at]:02x}</span>'
 
     def _html_row(self, number: int, field: Field) -> str:
         octets, bits, *rest = map(escape, self._row(field))
@@ -192,7 +195,7 @@ def _value(field: Field) -> str:
 
 
 def dissect(what: Event | bytes) -> Dissection:
-    """Return the octets of an event with their fields named; bytes are taken for a WebSocket frame."""
+    """Return the octets of an event with their fields named; bytes are read as a WebSocket frame."""
     if isinstance(what, bytes):
         return Dissection(what, websocket.describe(what))
     describe = {"http": describe_http, "stomp": describe_stomp, "redis": describe_redis}.get(what.layer, describe_bytes)
@@ -201,23 +204,25 @@ def dissect(what: Event | bytes) -> Dissection:
 
 
 def _frame_fields(event: Event, part: Part) -> list[Field]:
-    """Name the bits of a frame, with what only its connection tells: who sent it, and what it inflates to."""
+    """Name the bits of a frame, and add what the connection determines: masking errors, the inflated content."""
     fields = websocket.describe(event.data)
     if (part.frame.mask is not None) != (event.sender == "client"):
-        rule = "what a client sends must be masked, and what a server sends must not"
+        rule = _("frames from a client must be masked, frames from a server must not")
         fields = [replace(field, problem=rule) if field.name == "MASK" else field for field in fields]
     if event.content != part.frame.payload:
-        fields[-1] = replace(fields[-1], meaning=f"inflated: {quoted(event.content)}", clause="RFC 7692 §7.2.2")
+        fields[-1] = replace(
+            fields[-1], meaning=_("inflated: {content}").format(content=quoted(event.content)), clause="RFC 7692 §7.2.2"
+        )
     return fields
 
 
-# --- Sequence picture ------------------------------------------------------------------------------------------------
+# --- Sequence diagram ------------------------------------------------------------------------------------------------
 
-MARGIN: Final = 90  # points: the space for times, and half a party's name
+MARGIN: Final = 90  # points: space for the times and half of a party's name
 APART: Final = 360
 ROW: Final = 30
-LABEL: Final = 56  # characters: between two parties it may reach into the margins
-LABEL_BETWEEN: Final = 48  # where there are more, it would reach into the next one's
+LABEL: Final = 56  # characters: between two parties a label may reach into the margins
+LABEL_BETWEEN: Final = 48  # with more parties, it would overlap the next label
 ARROW_COLOURS: Final = {
     "tcp": "#666666",
     "http": "#8a4b00",
@@ -230,7 +235,7 @@ ARROW_COLOURS: Final = {
 
 
 class SequencePicture:
-    """Events as arrows between the parties, from top to bottom; one that was lost or held stops halfway, at a cross."""
+    """Events as arrows between the parties, from top to bottom; one that was lost or held ends halfway, at a cross."""
 
     def __init__(self, events: Sequence[Event], *, times: bool = False, limit: int = 60) -> None:
         self.events = list(events[:limit])
@@ -239,21 +244,30 @@ class SequencePicture:
         self.parties = list(dict.fromkeys(name for event in self.events for name in self._ends(event) if name))
 
     def _ends(self, event: Event) -> tuple[str, str]:
-        """The parties an event goes between, client first, so that the client's line stands to the left."""
+        """Return the two parties of an event, client first, so that the client's line is on the left."""
         if event.sender == "wire":
             return "", ""
         client, server = (event.source, event.target) if event.sender == "client" else (event.target, event.source)
         several = len({each.connection for each in self.events if each.connection}) > 1
-        return (f"client {event.connection}" if client == "client" and several else client), server
+        if client == "client" and several:
+            client = _("client {number}").format(number=event.connection)
+        return client, server
 
     def __str__(self) -> str:
         lines = [
-            f"Sequence of {len(self.events)} events between {', '.join(self.parties)}:",
+            self._heading(),
             *map(self._line, self.events),
         ]
-        return "\n".join(lines + ([f"… {self.more} more"] if self.more else []))
+        return "\n".join(lines + ([_more(self.more)] if self.more else []))
 
     __repr__ = __str__
+
+    def _heading(self) -> str:
+        count = len(self.events)
+        heading = ngettext(
+            "Sequence of {count} event between {parties}:", "Sequence of {count} events between {parties}:", count
+        )
+        return heading.format(count=count, parties=", ".join(self.parties))
 
     def _line(self, event: Event) -> str:
         time = f"{event.time:.6f}  " if self.times else ""
@@ -264,15 +278,17 @@ class SequencePicture:
     # -- SVG
 
     def svg(self) -> str:
-        """Return the picture. Its title and description say the same to those who cannot see it."""
+        """Return the diagram as SVG. Its title and description say the same for readers who cannot see it."""
         width = 2 * MARGIN + APART * max(1, len(self.parties) - 1)
         height = ROW * (len(self.events) + 2 + bool(self.more))
         drawn = [*self._lifelines(height), *(part for row in enumerate(self.events) for part in self._arrow(*row))]
         if self.more:
-            drawn.append(_text(width / 2, height - 8, f"… {self.more} more", "#333333"))
+            drawn.append(_text(width / 2, height - 8, _more(self.more), "#333333"))
+        title = escape(_("Sequence picture"))
+        size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width} {height}" width="{width}" '
-            f'height="{height}" font-family="sans-serif" font-size="12"><title>Sequence picture</title>'
+            f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {size} '
+            f'font-family="sans-serif" font-size="12"><title>{title}</title>'
             f"<desc>{escape(str(self))}</desc>"
             f'<rect width="100%" height="100%" fill="#ffffff"/>{"".join(drawn)}</svg>'
         )
@@ -300,7 +316,7 @@ class SequencePicture:
         start, end = (client, server) if event.sender == "client" else (server, client)
         yield _text((start + end) / 2, y - 4, label, colour)
         if event.layer == "stomp" and any(each.layer == "websocket" for each in self.events):
-            return  # it rides on the WebSocket frame above it, and that has the arrow
+            return  # the WebSocket frame above carries it and has the arrow
         if not arrived(event):
             end = (start + end) / 2
             yield _text(end, y + 4, "✗", colour, weight="bold")
@@ -311,10 +327,18 @@ class SequencePicture:
             yield f'<polygon points="{end},{y} {back},{y - 4} {back},{y + 4}" fill="{colour}"/>'
 
     def _repr_html_(self) -> str:
-        return picture(self.svg(), "Sequence picture", str(self))
+        return picture(self.svg(), _("Sequence picture"), str(self))
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"text/plain": str(self), "text/html": self._repr_html_()}
+
+
+def _more(count: int) -> str:
+    return ngettext("… {count} more", "… {count} more", count).format(count=count)
+
+
+def _more_octets(count: int) -> str:
+    return ngettext("… {count} more octet", "… {count} more octets", count).format(count=count)
 
 
 def _text(x: float, y: float, text: str, colour: str, *, anchor: str = "middle", weight: str = "normal") -> str:

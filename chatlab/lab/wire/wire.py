@@ -1,19 +1,19 @@
-"""A relay to stand between any client and any server: it shows what passes, and it can make a bad line of a good one.
+"""A relay between a client and a server: it records the traffic, and can make a good line bad.
 
     async with Wire(to=server.url) as wire:
         client = await connect(wire.url)          # instead of server.url
-        wire.delay(0.2, jitter=0.05)              # at once, while everything runs
+        wire.delay(0.2, jitter=0.05)              # at once, while connections are open
         wire.when(wire.reset, kind="ping")        # or at a chosen event
         await wire.wait_for(kind="close")
     wire.trace.table()
 
 Each TCP connection through the wire is a `_Link` of two `_Lane`s, one for what the client sends and one for what the
-server sends. A lane records bytes as they arrive (`Trace` decodes them, later and elsewhere) and passes them on at
-once; only when a fault is on does it queue them. What a lane may hold is bounded by `window`, as TCP bounds what may be
-in flight: beyond it the lane stops reading, and the sender feels it.
+server sends. A lane records bytes as they arrive (`Trace` decodes them later) and passes them on at once; it queues
+them only while a fault is on. `window` bounds the queue, as TCP bounds the bytes in flight: at the bound the lane stops
+reading, and backpressure reaches the sender.
 
-What it leaves out: TLS (it would see ciphertext only), UDP, and faults below TCP. A lost or reordered packet is hidden
-from both ends by TCP's own repair; all they ever see of it is delay.
+Left out: TLS (only ciphertext would be visible), UDP, and faults below TCP. TCP hides lost and reordered packets from
+both ends; they only notice the delay.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from chatlab.lab.wire.trace import Event, Match, Peer, Sender, Trace, WireRecord
+from chatlab.locale import _
 
 DEFAULT_PORTS: Final = {"ws": 80, "http": 80, "redis": 6379, "valkey": 6379, "amqp": 5672}
 PEERS: Final[tuple[Peer, Peer]] = ("client", "server")
-TICK: Final = 0.02  # seconds: a throttled lane writes this much time's worth of bytes at once
+TICK: Final = 0.02  # seconds: a throttled lane writes the bytes of this period at once
 
 
 @dataclass
 class Line:
-    """The state of the line for what one side sends, on every connection: seconds, bytes per second."""
+    """The faults of the line in one direction, on every connection: in seconds, bytes per second."""
 
     delay: float = 0.0
     jitter: float = 0.0
@@ -48,13 +49,13 @@ class Line:
 
     @property
     def clear(self) -> bool:
-        """Whether bytes may pass the moment they come."""
+        """Whether bytes pass as soon as they arrive."""
         return not (self.delay or self.jitter or self.rate or self.stalled)
 
 
 @dataclass
 class _Flip:
-    """Damage to do: after `skip` more bytes, exclusive-or `count` bytes with `mask`."""
+    """Planned damage: after `skip` more bytes, XOR `count` bytes with `mask`."""
 
     skip: int
     count: int
@@ -63,7 +64,7 @@ class _Flip:
 
 @dataclass
 class _Parcel:
-    """Bytes on their way, not to arrive before `due`; without bytes, the end of the stream (or its reset)."""
+    """Queued bytes, not to be passed on before `due`; without bytes, the end of the stream, or a reset."""
 
     due: float
     record: WireRecord | None
@@ -73,6 +74,8 @@ class _Parcel:
 
 @dataclass(eq=False)
 class _Trigger:
+    """A call of `act` at the first event that matches, before its first byte or `after` its last."""
+
     act: Callable[[], object]
     match: Match
     after: bool
@@ -81,9 +84,9 @@ class _Trigger:
 class Wire:
     """A recording TCP relay on loopback, before the server at `to` ("ws://host:port/path", "host:port", ...).
 
-    `url` is `to` with the relay's own host and port; `trace` holds what it saw; `line["client"]` and `line["server"]`
-    say how the line stands for what each side sends. A fault with no `sender` works on both directions. `reset`,
-    `cut`, `flip` and `half_open` act on the connections that are open, or, if none is, on the next to be opened.
+    `url` is `to` with the relay's host and port. `trace` holds the recording. `line["client"]` and `line["server"]` are
+    the faults in the direction of each sender. A fault without `sender` affects both directions. `reset`, `cut`, `flip`
+    and `half_open` act on the open connections or, if there is none, on the next one.
     """
 
     def __init__(
@@ -97,9 +100,9 @@ class Wire:
         window: int = 256 * 1024,
         seed: int = 0,
     ) -> None:
-        """`names` are what the trace calls the two ends; two wires may write into one `trace`, on one timeline.
+        """Name the two ends `names` in the trace; two wires may write into one `trace`, on one timeline.
 
-        `window` bounds the bytes held in one lane; `seed` makes the jitter repeatable.
+        `window` bounds the bytes queued in one lane; `seed` makes the jitter repeatable.
         """
         self.to = to
         self.host = host
@@ -113,14 +116,14 @@ class Wire:
         self._server: asyncio.Server | None = None
         self._links: set[_Link] = set()
         self._triggers: list[_Trigger] = []
-        self._checked = 0  # events of the trace that the triggers have seen
+        self._checked = 0  # events of the trace compared with the triggers
         self._armed: list[Callable[[_Link], None]] = []
         self._listeners: list[Callable[[WireRecord], None]] = []
 
-    # -- life
+    # -- start and stop
 
     async def start(self) -> Self:
-        """Listen. Raises OSError when the port is taken."""
+        """Start listening. Raises OSError if the port is in use."""
         self._loop = asyncio.get_running_loop()
         self._server = await self._loop.create_server(lambda: _Link(self).ends["client"], self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
@@ -131,11 +134,11 @@ class Wire:
         if self._server is None:
             return
         self._server.close()
-        gone = [link.gone for link in self._links]
+        closed = [link.closed for link in self._links]
         for link in list(self._links):
             link.abort()
-        if gone:
-            await asyncio.wait(gone)
+        if closed:
+            await asyncio.wait(closed)
         await self._server.wait_closed()
         self._server = None
 
@@ -149,42 +152,43 @@ class Wire:
 
     @property
     def url(self) -> str:
-        """Where to point the client: scheme, user, path and query are those of `to`."""
+        """The URL for the client; scheme, user, path and query are those of `to`."""
         if "://" not in self.to:
             return f"{self.host}:{self.port}"
         parts = urlsplit(self.to)
-        user, at, _ = parts.netloc.rpartition("@")
+        user, at, __ = parts.netloc.rpartition("@")
         return urlunsplit(parts._replace(netloc=f"{user}{at}{self.host}:{self.port}"))
 
     @property
     def connections(self) -> list[int]:
-        """The numbers of the connections that are open."""
+        """The numbers of the open connections."""
         return sorted(link.number for link in self._links)
 
-    # -- the state of the line: from now on, for every connection, until `heal`
+    # -- faults of the line, for every connection, until `heal`
 
     def delay(self, seconds: float, jitter: float = 0.0, *, sender: Peer | None = None) -> None:
-        """Hold every byte back `seconds`, give or take up to `jitter`; the order stays, as TCP promises."""
+        """Delay every byte by `seconds` ± `jitter`; the order is kept, as TCP promises."""
         self._note(f"delay {seconds * 1000:g} ms ± {jitter * 1000:g} ms", sender)
         self._set(sender, delay=seconds, jitter=jitter)
 
     def throttle(self, bytes_per_second: float | None, *, sender: Peer | None = None) -> None:
-        """Let no more than this pass, on each connection; None or 0 lifts the limit."""
-        self._note(f"throttle {bytes_per_second:g} B/s" if bytes_per_second else "throttle off", sender)
+        """Limit the rate of each connection; None or 0 removes the limit."""
+        off = "throttle off"  # not shown: an event's kind, which a program may match
+        self._note(f"throttle {bytes_per_second:g} B/s" if bytes_per_second else off, sender)
         self._set(sender, rate=bytes_per_second)
 
     def stall(self, *, sender: Peer | None = None) -> None:
-        """Let nothing pass, and lose nothing: what comes waits for `resume`, first here, then at its sender."""
+        """Pass nothing on and lose nothing: bytes wait for `resume`, first here, then at their sender."""
         self._note("stall", sender)
         self._set(sender, stalled=True)
 
     def resume(self, *, sender: Peer | None = None) -> None:
-        """End a stall: what waited goes on its way."""
+        """End a stall and pass on the bytes that waited."""
         self._note("resume", sender)
         self._set(sender, stalled=False)
 
     def heal(self) -> None:
-        """A good line again: no delay, limit or stall, nothing waiting for an event. What was cut stays cut."""
+        """Remove delay, limit, stall and all planned faults. Connections that were cut stay cut."""
         self._note("heal", None)
         self._triggers.clear()
         self._armed.clear()
@@ -192,22 +196,23 @@ class Wire:
         for link in list(self._links):
             link.each(None, _Lane.heal)
 
-    # -- what happens to a connection once
+    # -- faults that happen to a connection once
 
     def reset(self, *, to: Peer | None = None) -> None:
-        """Break the connection with RST, as a crashed host or a firewall does; towards both ends, or one of them."""
+        """Break the connection with RST, as a crashed host or a firewall does, towards both ends or one of them."""
         self._act(lambda link: link.reset(to), "reset", to and _other(to))
 
     def cut(self, after: int = 0, *, sender: Peer | None = None) -> None:
         """End the connection, both ways and with FIN, once `after` more bytes have passed from `sender`."""
-        self._act(lambda link: link.each(sender, lambda lane: lane.cut(after)), f"cut after {after} bytes", sender)
+        note = f"cut after {after} bytes"  # not shown: an event's kind, which a program may match
+        self._act(lambda link: link.each(sender, lambda lane: lane.cut(after)), note, sender)
 
     def half_open(self, *, sender: Peer | None = None) -> None:
-        """Lose whatever is sent from now on, the end of the stream too: the peer is gone and nobody was told."""
+        """Lose everything sent from now on, including the end of the stream: the peer is gone without notice."""
         self._act(lambda link: link.each(sender, lambda lane: lane.lose_all()), "half-open", sender)
 
     def flip(self, count: int = 1, *, skip: int = 0, mask: int = 0x01, sender: Peer | None = None) -> None:
-        """Exclusive-or `count` bytes with `mask`, once `skip` more have passed. The trace keeps what was sent."""
+        """XOR `count` bytes with `mask`, after `skip` more have passed. The trace keeps the original bytes."""
         note = f"flip {count} byte{'s' * (count != 1)} with {mask:#04x} after {skip}"
         self._act(
             lambda link: link.each(sender, lambda lane: lane.flips.append(_Flip(skip, count, mask))), note, sender
@@ -226,10 +231,10 @@ class Wire:
         where: Callable[[Event], bool] | None = None,
         after: bool = False,
     ) -> None:
-        """Call `act` once, at the next event that matches: when all before its first byte has passed, and no more.
+        """Call `act` once, at the next event that matches: when everything before its first byte has passed.
 
-        With `after`, when its last byte has passed too. An event is known only when it is whole: of one that came in
-        pieces, the pieces before the last have passed by then. `act` must not raise: there is nobody to catch it.
+        With `after`, call it when the event's last byte has passed too. An event is known only when it is complete: of
+        an event that came in pieces, all but the last have passed by then. `act` must not raise: nothing catches it.
         """
         self._checked = len(self.trace)
         self._triggers.append(_Trigger(act, Match(layer, kind, sender, connection, where), after))
@@ -245,25 +250,25 @@ class Wire:
         count: int = 1,
         timeout: float | None = 10.0,
     ) -> Event:
-        """Return the `count`th event that matches, as soon as it is in the trace; it may be there already."""
+        """Return the `count`th event that matches, once it is in the trace; it may be there already."""
         match = Match(layer, kind, sender, connection, where)
-        news = asyncio.Event()
+        recorded = asyncio.Event()
         seen, found = 0, 0
-        with self.listening(lambda record: news.set()):
+        with self.listening(lambda record: recorded.set()):
             async with asyncio.timeout(timeout):
                 while True:
                     for event in self.trace.events[seen:]:
                         seen, found = seen + 1, found + match(event)
                         if found == count:
                             return event
-                    news.clear()
-                    await news.wait()
+                    recorded.clear()
+                    await recorded.wait()
 
     def listening(self, listener: Callable[[WireRecord], None]) -> _Listening:
-        """A context in which `listener` is called with each new record. It must be quick and must not raise."""
+        """Return a context in which `listener` is called with each new record. It must be quick and must not raise."""
         return _Listening(self._listeners, listener)
 
-    # -- inside
+    # -- internals
 
     def _set(self, sender: Peer | None, **state: Any) -> None:
         for side in PEERS if sender is None else (sender,):
@@ -280,8 +285,9 @@ class Wire:
             act(link)
 
     def _note(self, note: str, sender: Peer | None) -> None:
-        whom = f", what the {sender} sends" if sender else ""
-        self._record(WireRecord(self.trace.now(), 0, "wire", note=note + whom))
+        if sender:
+            note = f"{note}, what the {sender} sends"  # not shown: an event's kind, which a program may match
+        self._record(WireRecord(self.trace.now(), 0, "wire", note=note))
 
     def _record(self, record: WireRecord) -> None:
         self.trace.add(record)
@@ -289,7 +295,7 @@ class Wire:
             listener(record)
 
     def _due(self, record: WireRecord) -> Iterator[tuple[int, Callable[[], object]]]:
-        """Yield what `when` asked for that comes with this record: the place in its bytes to act at, and the act."""
+        """Yield the acts that this record triggers, each with the position in its bytes at which to act."""
         if not self._triggers:
             return
         events = self.trace.events[self._checked :]
@@ -298,12 +304,12 @@ class Wire:
             for trigger in list(self._triggers):
                 if event.record is record and trigger.match(event):
                     self._triggers.remove(trigger)
-                    place = (event.end if trigger.after else event.offset) - record.offset
-                    yield max(0, place), trigger.act
+                    position = (event.end if trigger.after else event.offset) - record.offset
+                    yield max(0, position), trigger.act
 
 
 class _Listening:
-    """Adds a listener on entry, takes it away on exit."""
+    """A context that adds a listener on entry and removes it on exit."""
 
     def __init__(self, listeners: list[Callable[[WireRecord], None]], listener: Callable[[WireRecord], None]) -> None:
         self._listeners = listeners
@@ -326,11 +332,11 @@ class _Link:
         self.ends: dict[Peer, _End] = {side: _End(self, side) for side in PEERS}
         self.lanes: dict[Peer, _Lane] = {side: _Lane(self, side) for side in PEERS}
         self.was_cut = False
-        self.gone: asyncio.Future[None] = wire._loop.create_future()
-        self._connecting: asyncio.Task[None] | None = None  # while it is
+        self.closed: asyncio.Future[None] = wire._loop.create_future()
+        self._connecting: asyncio.Task[None] | None = None  # while connecting
 
     def opened(self) -> None:
-        """The client is here: note it, arm what waited for it, and connect to the server."""
+        """Record that the client has connected, apply the faults that waited for it, and connect to the server."""
         self.wire._links.add(self)
         armed, self.wire._armed = self.wire._armed, []
         for act in armed:
@@ -342,64 +348,64 @@ class _Link:
         host, port = self.wire._target
         try:
             await self.wire._loop.create_connection(lambda: self.ends["server"], host, port)
-            if self.lanes["client"].losing and self.ends["client"].transport is None:
-                self.ends["server"].abort()  # the connection was reset before there was another end to tell
+            if self.lanes["client"].discarding and self.ends["client"].transport is None:
+                self.ends["server"].abort()  # the connection was reset before the server was reached
         except OSError:
             self.note("refused", "server")
             self.ends["client"].abort()
         finally:
             self._connecting = None
-            self.lost()
+            self.end_lost()
 
     def note(self, note: str, sender: Sender) -> None:
-        """Record something of this connection that is not bytes, and do what waited for it."""
+        """Record an event of this connection that is not bytes, and perform the acts it triggers."""
         record = WireRecord(self.wire.trace.now(), self.number, sender, note=note, ends=self.wire.names)
         self.wire._record(record)
-        for _, act in self.wire._due(record):
+        for __, act in self.wire._due(record):
             act()
 
     def each(self, sender: Peer | None, act: Callable[[_Lane], None]) -> None:
-        """Do the same to both lanes, or to that of one sender."""
+        """Call `act` with both lanes, or with that of one sender."""
         for side in PEERS if sender is None else (sender,):
             act(self.lanes[side])
 
     def cut(self) -> None:
-        """Send FIN both ways behind what is under way; what comes later is read and lost."""
+        """Send FIN both ways behind the queued bytes; later bytes are read and lost."""
         self.was_cut = True
         for lane in self.lanes.values():
-            if not lane.losing:
+            if not lane.discarding:
                 lane.queue(None, b"")
-                lane.losing = True
+                lane.discarding = True
 
     def reset(self, to: Peer | None) -> None:
-        """Send RST to one end or both; the end not told is left half-open."""
+        """Send RST to one end or both; with one, the other is left half-open."""
         for side in PEERS if to is None else (to,):
             self.ends[side].abort()
         for lane in self.lanes.values():
             lane.lose_all()
 
     def abort(self) -> None:
-        """Drop everything at once."""
+        """Drop both connections at once."""
         self.reset(None)
         if self._connecting:
             self._connecting.cancel()
 
-    def closed(self) -> None:
-        """One lane has carried its sender's FIN to the other end. After both, nothing can be sent any more."""
-        if all(lane.ended for lane in self.lanes.values()):
+    def fin_passed(self) -> None:
+        """Close both ends once both lanes have passed on their sender's FIN: nothing can be sent any more."""
+        if all(lane.finished for lane in self.lanes.values()):
             for end in self.ends.values():
                 end.close()
 
-    def lost(self) -> None:
-        """An end is gone. When no end is left and none is to come, neither is the link."""
+    def end_lost(self) -> None:
+        """Close the link if no end is left and no connection attempt is pending."""
         if self._connecting is None and all(end.transport is None for end in self.ends.values()):
             self.wire._links.discard(self)
-            if not self.gone.done():
-                self.gone.set_result(None)
+            if not self.closed.done():
+                self.closed.set_result(None)
 
 
 class _Lane:
-    """One direction of one link: what `sender` sends, recorded, perhaps delayed or damaged, and passed on."""
+    """One direction of a link: it records what `sender` sends, may delay or damage it, and passes it on."""
 
     def __init__(self, link: _Link, sender: Peer) -> None:
         self.link = link
@@ -408,34 +414,34 @@ class _Lane:
         self.line = link.wire.line[sender]
         self.source = link.ends[sender]
         self.target = link.ends[_other(sender)]
-        self.heard = 0  # bytes come from the sender so far
+        self.received = 0  # bytes from the sender so far
         self.parcels: deque[_Parcel] = deque()
-        self.held = 0  # bytes in the parcels
-        self.blocked = False  # the target's own buffer is full
+        self.queued = 0  # bytes in the parcels
+        self.blocked = False  # the target's buffer is full
         self.flips: list[_Flip] = []
-        self.left: int | None = None  # bytes that may still pass before the cut
-        self.losing = False  # nothing from this sender passes any more
-        self.silent = False  # the sender has ended its stream, or is gone
-        self.ended = False  # and the other end has been told
-        self.free_at = 0.0  # loop time at which a throttled line has carried what it was given
-        self.alarm: asyncio.TimerHandle | None = None
+        self.left: int | None = None  # bytes that still pass before the cut
+        self.discarding = False  # nothing from this sender passes any more
+        self.sender_ended = False  # the sender has sent FIN or RST
+        self.finished = False  # and that has been passed on
+        self.free_at = 0.0  # loop time from which a throttled line can carry more
+        self.timer: asyncio.TimerHandle | None = None
 
     def receive(self, data: bytes) -> None:
-        """Take what the sender sent: record it, and pass it on in pieces when something is to happen between them."""
-        record = WireRecord(self.wire.trace.now(), self.link.number, self.sender, data, offset=self.heard)
-        self.heard += len(data)
+        """Record bytes from the sender and pass them on, in pieces if acts are triggered between them."""
+        record = WireRecord(self.wire.trace.now(), self.link.number, self.sender, data, offset=self.received)
+        self.received += len(data)
         self.wire._record(record)
         done = 0
-        for place, act in self.wire._due(record):
-            self.forward(record, data[done:place])
-            done = max(done, place)
+        for position, act in self.wire._due(record):
+            self.forward(record, data[done:position])
+            done = max(done, position)
             act()
         self.forward(record, data[done:] if done else data)
 
     def forward(self, record: WireRecord, data: bytes) -> None:
-        """Pass bytes on: at once when nothing stands against it, else by way of the queue."""
+        """Pass bytes on, at once if possible, else through the queue."""
         target = self.target.transport
-        if self.losing or not data or (target and target.is_closing()):
+        if self.discarding or not data or (target and target.is_closing()):
             return
         if self.flips:
             data = self._damaged(data)
@@ -454,25 +460,25 @@ class _Lane:
             self.link.cut()
 
     def queue(self, record: WireRecord | None, data: bytes, reset: bool = False) -> None:
-        """Put bytes, or the end of the stream, behind what is under way."""
+        """Append bytes, or the end of the stream, to the queue."""
         late = self.line.delay + self.wire.random.uniform(-self.line.jitter, self.line.jitter)
         due = self.wire._loop.time() + max(0.0, late)
         if self.parcels:
             due = max(due, self.parcels[-1].due)
         if data or record is None:
             self.parcels.append(_Parcel(due, record, memoryview(data), reset))
-            self.held += len(data)
+            self.queued += len(data)
         self.pump()
 
     def pump(self) -> None:
-        """Pass on all that is due; be called again when the next is."""
-        if self.alarm:
-            self.alarm.cancel()
-            self.alarm = None
+        """Pass on everything that is due, and set a timer for the next parcel."""
+        if self.timer:
+            self.timer.cancel()
+            self.timer = None
         while self.parcels and not self.line.stalled and not self.blocked and self.target.transport:
             at = max(self.parcels[0].due, self.free_at if self.line.rate else 0.0)
             if at > self.wire._loop.time():
-                self.alarm = self.wire._loop.call_at(at, self.pump)
+                self.timer = self.wire._loop.call_at(at, self.pump)
                 break
             if self.parcels[0].record is None:
                 self._finish(self.parcels[0])
@@ -481,7 +487,7 @@ class _Lane:
         self._regulate()
 
     def heal(self) -> None:
-        """Do no more damage, and let what is under way arrive now."""
+        """Cancel planned damage, and pass on queued bytes now."""
         self.flips.clear()
         self.left = None
         for parcel in self.parcels:
@@ -489,14 +495,14 @@ class _Lane:
         self.pump()
 
     def end(self, reset: bool = False) -> None:
-        """Take note that the sender has ended its stream (FIN), or is gone (RST), and pass that on too."""
-        self.silent = True
+        """Record that the sender has sent FIN or RST, and pass that on too."""
+        self.sender_ended = True
         self.link.note("RST" if reset else "FIN", self.sender)
-        if not self.losing:
+        if not self.discarding:
             self.queue(None, b"", reset)
         elif self.link.was_cut or self.target.transport is None:
             self.source.close()
-        elif self.link.lanes[self.target.side].silent:  # half-open, and now nobody is there
+        elif self.link.lanes[self.target.side].sender_ended:  # half-open, and now both have ended
             self.source.close()
             self.target.close()
 
@@ -507,14 +513,14 @@ class _Lane:
             self.link.cut()
 
     def lose_all(self) -> None:
-        """Lose what is under way and whatever comes."""
-        self.losing = True
+        """Lose the queued bytes and all later ones."""
+        self.discarding = True
         self.parcels.clear()
-        self.held = 0
+        self.queued = 0
         self.pump()
 
     def block(self, blocked: bool) -> None:
-        """The target's buffer is full, or has room again."""
+        """Note whether the target's buffer is full, and continue when it has room again."""
         self.blocked = blocked
         self.pump()
 
@@ -523,21 +529,21 @@ class _Lane:
         for flip in self.flips:
             start = min(flip.skip, len(data))
             stop = min(start + flip.count, len(data))
-            for place in range(start, stop):
-                damaged[place] ^= flip.mask
+            for position in range(start, stop):
+                damaged[position] ^= flip.mask
             flip.skip -= start
             flip.count -= stop - start
         self.flips = [flip for flip in self.flips if flip.count]
         return bytes(damaged)
 
     def _write(self, parcel: _Parcel, record: WireRecord, target: asyncio.Transport) -> None:
-        """Write the first parcel, or as much of it as a throttled line carries in one tick."""
+        """Write the first parcel, or the part of it that a throttled line carries in one tick."""
         piece = parcel.data
         if self.line.rate:
             piece = piece[: max(1, int(self.line.rate * TICK))]
             self.free_at = max(self.free_at, self.wire._loop.time()) + len(piece) / self.line.rate
         target.write(piece)
-        self.held -= len(piece)
+        self.queued -= len(piece)
         record.pass_on(len(piece), self.wire.trace.now())
         parcel.data = parcel.data[len(piece) :]
         if not parcel.data:
@@ -545,25 +551,25 @@ class _Lane:
 
     def _finish(self, parcel: _Parcel) -> None:
         self.parcels.clear()
-        self.ended = True
+        self.finished = True
         if parcel.reset:
             self.target.abort()
         else:
             self.target.write_eof()
-        self.link.closed()
+        self.link.fin_passed()
 
     def _regulate(self) -> None:
-        """Read on only while there is room: this is how a slow reader comes to slow its sender."""
+        """Read only while there is room: this is how a slow reader slows down its sender."""
         if self.source.transport is None:
             return
-        if self.blocked or self.held >= self.wire.window:
+        if self.blocked or self.queued >= self.wire.window:
             self.source.transport.pause_reading()
         else:
             self.source.transport.resume_reading()
 
 
 class _End(asyncio.Protocol):
-    """One of the two TCP connections of a link: hands what asyncio tells it to the lanes."""
+    """One of the two TCP connections of a link; it passes asyncio's callbacks to the lanes."""
 
     transport: asyncio.Transport | None = None
 
@@ -584,13 +590,13 @@ class _End(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.link.lanes[self.side].end()
-        return True  # keep our own half open: the other side may still be sending
+        return True  # keep this direction open: the other side may still be sending
 
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
         if error is not None:
             self.link.lanes[self.side].end(reset=True)
-        self.link.lost()
+        self.link.end_lost()
 
     def pause_writing(self) -> None:
         self.link.lanes[_other(self.side)].block(True)
@@ -599,17 +605,17 @@ class _End(asyncio.Protocol):
         self.link.lanes[_other(self.side)].block(False)
 
     def write_eof(self) -> None:
-        """Send FIN once what is written has gone, and go on reading."""
+        """Send FIN after the bytes written so far, and keep reading."""
         if self.transport and not self.transport.is_closing():
             self.transport.write_eof()
 
     def close(self) -> None:
-        """Close once what is written has gone."""
+        """Close after the bytes written so far have been sent."""
         if self.transport:
             self.transport.close()
 
     def abort(self) -> None:
-        """Close with RST: SO_LINGER on with a time of 0 makes close() discard and reset (socket(7))."""
+        """Close with RST: with SO_LINGER on and a time of 0, close() discards and resets (socket(7))."""
         if self.transport is None:
             return
         linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
@@ -625,23 +631,23 @@ def _host_and_port(to: str) -> tuple[str, int]:
     parts = urlsplit(to if "://" in to else f"//{to}")
     port = parts.port or DEFAULT_PORTS.get(parts.scheme)
     if not parts.hostname or port is None:
-        raise ValueError(f"no host and port in {to!r}")
+        raise ValueError(_("no host and port in {target!r}").format(target=to))
     return parts.hostname, port
 
 
 async def replay(trace: Trace, to: str, *, connection: int = 1, timeout: float = 10.0) -> Trace:
-    """Say to the server at `to` what the client of a recorded connection said; return the trace of that.
+    """Send to the server at `to` what the client of a recorded connection sent; return the new trace.
 
-    The client's bytes are sent as they were, and each waits for as many answers (events, not bytes) as it had seen.
-    Raises TimeoutError when the server does not give them in time.
+    The client's bytes are sent unchanged, each event after as many answers (events, not bytes) as in the recording.
+    Raises TimeoutError if the answers do not come in time.
     """
     async with Wire(to) as wire:
         transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, wire.host, wire.port)
         answers = 0
-        for event in trace.filter(connection=connection, where=_stands_for_itself):
+        for event in trace.filter(connection=connection, where=_is_primary):
             if event.sender == "server":
                 answers += 1
-                await wire.wait_for(sender="server", where=_stands_for_itself, count=answers, timeout=timeout)
+                await wire.wait_for(sender="server", where=_is_primary, count=answers, timeout=timeout)
             elif event.kind == "FIN":
                 transport.write_eof()
             else:
@@ -650,6 +656,6 @@ async def replay(trace: Trace, to: str, *, connection: int = 1, timeout: float =
     return wire.trace
 
 
-def _stands_for_itself(event: Event) -> bool:
-    """Whether it is bytes of its own or an end, not a note, and not what rides on another event."""
+def _is_primary(event: Event) -> bool:
+    """Return whether an event is bytes or an end, not a note, and not carried by another event."""
     return event.kind == "FIN" or event.layer not in ("tcp", "fault", "stomp")

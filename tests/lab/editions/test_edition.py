@@ -1,4 +1,4 @@
-"""Both editions come from one master: notes fit their notebooks, solutions are in the one and not in the other."""
+"""Both editions come from one master: notes match their notebooks, and only the instructor's has solutions."""
 
 import re
 import shutil
@@ -34,7 +34,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in with two of the notebooks."""
+    """Return a working folder with two of the notebooks."""
     (tmp_path / "notebooks").mkdir()
     for lesson in ("00", "03"):
         shutil.copy(LESSONS[lesson], tmp_path / "notebooks")
@@ -61,43 +61,43 @@ def exercise_cell(notebook: Any, id: str) -> Any:
 
 
 def minutes_of(lesson: str) -> int:
-    """What the lesson says of itself, at its top."""
-    said = re.search(r"(\d+) minutes", read(LESSONS[lesson]).cells[0].source)
-    assert said
-    return int(said[1])
+    """Return the minutes that the lesson states at its top."""
+    stated = re.search(r"(\d+) minutes", read(LESSONS[lesson]).cells[0].source)
+    assert stated
+    return int(stated[1])
 
 
 def of_lesson(lesson: str) -> list[Exercise]:
     return [exercise for exercise in exercises().values() if exercise.lesson == lesson]
 
 
-# Notes and notebooks keep in step.
+# Notes match their notebooks.
 
 
 @each_lesson
-def test_every_section_has_its_notes_in_the_notebooks_order(lesson: str) -> None:
+def test_every_section_has_notes_in_the_order_of_the_notebook(lesson: str) -> None:
     noted = [section.heading for section in edition.notes(lesson).sections]
-    assert noted == edition.headings(read(LESSONS[lesson])), f"mend chatlab/lab/editions/notes/{lesson}.toml"
+    assert noted == edition.headings(read(LESSONS[lesson])), f"fix chatlab/lab/editions/notes/{lesson}.toml"
 
 
 @each_lesson
-def test_the_sections_minutes_add_up_to_what_the_lesson_says(lesson: str) -> None:
+def test_the_minutes_of_the_sections_add_up_to_those_of_the_lesson(lesson: str) -> None:
     assert edition.notes(lesson).minutes == pytest.approx(minutes_of(lesson), rel=0.1)
 
 
 @each_lesson
-def test_the_same_minutes_stand_in_the_table_of_lesson_00(lesson: str) -> None:
+def test_the_table_of_lesson_00_has_the_minutes_of_each_lesson(lesson: str) -> None:
     rows = [line for line in read(LESSONS["00"]).cells[0].source.splitlines() if f"]({LESSONS[lesson].name})" in line]
     assert [int(row.split("|")[-2]) for row in rows] == [minutes_of(lesson)] * (lesson != "00")
 
 
 @each_lesson
-def test_a_lesson_says_at_its_top_what_one_can_do_at_its_end(lesson: str) -> None:
+def test_a_lesson_states_its_goals_at_the_top(lesson: str) -> None:
     assert re.search(r"^By the end you .+\n- ", read(LESSONS[lesson]).cells[0].source, re.MULTILINE)
 
 
 @each_lesson
-def test_no_note_is_empty(lesson: str) -> None:
+def test_every_section_has_a_note_and_minutes(lesson: str) -> None:
     for section in edition.notes(lesson).sections:
         assert section.say or section.wrong or section.ask, section.heading
         assert section.minutes > 0
@@ -107,7 +107,7 @@ def test_no_note_is_empty(lesson: str) -> None:
 
 
 @each_lesson
-def test_the_instructors_notebook_is_the_learners_with_notes_between_its_cells(lesson: str) -> None:
+def test_the_instructors_notebook_adds_notes_between_the_learners_cells(lesson: str) -> None:
     learners, theirs = read(LESSONS[lesson]), instructors(lesson)
     nbformat.validate(theirs)
     kept = [cell for cell in theirs.cells if not cell.id.startswith(edition.NOTE)]
@@ -118,7 +118,7 @@ def test_the_instructors_notebook_is_the_learners_with_notes_between_its_cells(l
 
 
 @each_lesson
-def test_every_exercise_is_solved_and_its_check_says_right(lesson: str) -> None:
+def test_every_exercise_is_solved_and_its_output_is_right(lesson: str) -> None:
     notebook = instructors(lesson)
     for exercise in of_lesson(lesson):
         cell = exercise_cell(notebook, exercise.id)
@@ -132,7 +132,7 @@ def test_every_exercise_is_solved_and_its_check_says_right(lesson: str) -> None:
 
 
 @each_lesson
-def test_every_prediction_is_followed_by_its_right_answer(lesson: str) -> None:
+def test_every_prediction_is_followed_by_its_correct_answer(lesson: str) -> None:
     cells = instructors(lesson).cells
     for cell, after in zip(cells, [*cells[1:], None], strict=True):
         for _, key in edition.PREDICT.findall(cell.source) if cell.cell_type == "code" else ():
@@ -147,18 +147,18 @@ def test_the_first_note_has_the_plan_of_the_lesson() -> None:
     assert "| 2 | A list of who is here | 5 |" in note
 
 
-def test_all_links_lead_somewhere(built: Path) -> None:
+def test_every_link_of_the_instructors_edition_has_a_target(built: Path) -> None:
     for path in [*built.glob("*.ipynb"), *built.glob("*.md")]:
         for link in re.findall(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
             if not link.startswith(("https://", "#")):
                 assert (built / link.split("#")[0]).exists(), f"{path.name}: {link}"
 
 
-def test_signs_in_a_hint_stay_signs_and_lines_stay_lines() -> None:
+def test_special_characters_and_line_breaks_of_a_hint_are_kept() -> None:
     hints = ("a < b, 2 * 3 * 4, `x_y * z`, __name__", "first\n    second")
     exercise = Exercise("00.1", "A greeting", lambda answer: None, hints, greeting, "see <why>")
     note = edition.about_exercise(exercise).source
-    assert r"why so: see \<why>" in note
+    assert r"the reason: see \<why>" in note
     assert r"1. a \< b, 2 \* 3 \* 4, `x_y * z`, \_\_name\_\_" in note
     assert note.endswith("> 2.\n>    ```text\n>    first\n>        second\n>    ```")
 
@@ -175,7 +175,7 @@ def test_no_solution_is_in_the_learners_notebook(lesson: str) -> None:
         assert not any(exercise.code in cell.source for cell in notebook.cells)
 
 
-def test_the_learners_edition_is_the_notebooks_as_they_are(project: Path) -> None:
+def test_the_learners_edition_has_the_unchanged_notebooks(project: Path) -> None:
     done = edition.build("learner", project / "handed out")
     assert done.names == ["00_start_here.ipynb", "03_broadcast_handler.ipynb"]
     for name in done.names:
@@ -183,7 +183,7 @@ def test_the_learners_edition_is_the_notebooks_as_they_are(project: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["learner", "instructor"])
-def test_a_notebook_with_a_solved_exercise_is_no_master(name: edition.Edition, project: Path) -> None:
+def test_a_notebook_with_a_solved_exercise_is_refused_as_a_master(name: edition.Edition, project: Path) -> None:
     path = project / "notebooks" / "03_broadcast_handler.ipynb"
     notebook = read(path)
     exercise_cell(
@@ -198,7 +198,7 @@ def test_a_notebook_with_a_solved_exercise_is_no_master(name: edition.Edition, p
 # Writing.
 
 
-def test_what_an_instructor_has_added_is_kept_aside(project: Path) -> None:
+def test_an_instructors_changes_are_set_aside(project: Path) -> None:
     folder = project / "instructor"
     assert not edition.build("instructor", folder).aside.exists()
     assert not edition.build("instructor", folder).aside.exists(), "nothing has changed"
@@ -222,7 +222,7 @@ def test_what_an_instructor_has_added_is_kept_aside(project: Path) -> None:
         "request = ...",
     ],
 )
-def test_what_is_a_stub(source: str) -> None:
+def test_a_function_class_or_answer_of_dots_is_a_stub(source: str) -> None:
     stub = edition.stub_of(f"from chatlab.lab.exercises.exercise import check\n\n{source}\n\nawait check('00.1', line)")
     assert stub is not None
     assert stub.lineno == 3
@@ -238,7 +238,7 @@ def test_what_is_a_stub(source: str) -> None:
         'class Room:\n    """A room."""\n\n    members = 0',
     ],
 )
-def test_what_is_none(source: str) -> None:
+def test_written_code_is_not_a_stub(source: str) -> None:
     assert edition.stub_of(source) is None
 
 
@@ -246,7 +246,7 @@ def greeting(name: str) -> str:
     return f"안녕 {name}"
 
 
-def test_a_solution_goes_by_the_name_the_check_is_given() -> None:
+def test_a_solution_has_the_name_that_is_passed_to_check() -> None:
     exercise = Exercise("00.1", "A greeting", lambda answer: None, (), greeting, "")
     cell = nbformat.v4.new_code_cell("import re\n\ndef hello(name):\n    ...\n\nawait check('00.1', hello)")
     namespace: dict[str, Any] = {}
@@ -258,7 +258,7 @@ def make_request() -> bytes:
     return b"GET / HTTP/1.1\r\n\r\n"
 
 
-def test_an_answer_that_is_no_function_is_made_by_one() -> None:
+def test_an_answer_that_is_a_value_is_computed_by_the_solution() -> None:
     exercise = Exercise("00.1", "A request", lambda answer: None, (), make_request, "", makes=True)
     cell = nbformat.v4.new_code_cell("request = ...\nawait check('00.1', request)")
     namespace: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""`chatlab reset` brings back the notebooks as they were shipped, and loses nothing of the learner's."""
+"""`chatlab reset` restores the notebooks as they were shipped, and keeps the learner's work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHIPPED = {"00_start_here.ipynb": '{"cells": []}\n', "03_broadcast_handler.ipynb
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project's folder one works in, with two notebooks."""
+    """Return a project's working folder with two notebooks."""
     folder = tmp_path / "project" / "notebooks"
     folder.mkdir(parents=True)
     for name, text in SHIPPED.items():
@@ -35,7 +35,7 @@ def git(folder: Path, *arguments: str) -> None:
 
 
 def cloned(folder: Path) -> None:
-    """Make the project a clone of one upstream."""
+    """Make the project a clone of an upstream repository."""
     project, upstream = folder.parent, folder.parent.with_name("upstream")
     git(project, "init", "-q", "-b", "main")
     git(project, "add", "notebooks")
@@ -47,7 +47,7 @@ def cloned(folder: Path) -> None:
 
 
 def remembered(_: Path) -> None:
-    """No git here: the copy made when the workbook was first opened."""
+    """Keep a copy instead of git, as when the workbook is first opened."""
     shipped.remember()
 
 
@@ -65,17 +65,17 @@ def test_a_changed_notebook_is_restored_and_the_learners_copy_kept(folder: Path,
 
 
 @both_ways
-def test_a_lost_notebook_comes_back(folder: Path, known: Callable[[Path], None]) -> None:
+def test_a_deleted_notebook_is_restored(folder: Path, known: Callable[[Path], None]) -> None:
     known(folder)
     (folder / "00_start_here.ipynb").rename(folder / "renamed.ipynb")
-    (folder / "00_start_here.ipynb").write_text("")  # the folder is known by this name
+    (folder / "00_start_here.ipynb").write_text("")  # this name identifies the folder
     (folder / "03_broadcast_handler.ipynb").unlink()
     shipped.reset()
     assert {name: (folder / name).read_text() for name in SHIPPED} == SHIPPED
 
 
 @both_ways
-def test_what_has_been_changed_or_lost_can_be_asked(folder: Path, known: Callable[[Path], None]) -> None:
+def test_changed_lists_changed_and_deleted_notebooks(folder: Path, known: Callable[[Path], None]) -> None:
     known(folder)
     assert shipped.changed() == []
     (folder / "00_start_here.ipynb").write_text("my answers")
@@ -85,7 +85,9 @@ def test_what_has_been_changed_or_lost_can_be_asked(folder: Path, known: Callabl
 
 
 @both_ways
-def test_what_was_solved_stays_solved(folder: Path, tmp_path: Path, known: Callable[[Path], None]) -> None:
+def test_a_reset_keeps_the_record_of_solved_exercises(
+    folder: Path, tmp_path: Path, known: Callable[[Path], None]
+) -> None:
     known(folder)
     solved = tmp_path / "home" / "progress" / "03.1.json"
     solved.parent.mkdir(parents=True)
@@ -96,7 +98,7 @@ def test_what_was_solved_stays_solved(folder: Path, tmp_path: Path, known: Calla
 
 
 @both_ways
-def test_a_second_reset_loses_nothing_of_the_first(folder: Path, known: Callable[[Path], None]) -> None:
+def test_a_second_reset_keeps_the_files_of_the_first(folder: Path, known: Callable[[Path], None]) -> None:
     known(folder)
     kept = []
     for text in ("my answers", "my second answers"):
@@ -106,7 +108,7 @@ def test_a_second_reset_loses_nothing_of_the_first(folder: Path, known: Callable
 
 
 @both_ways
-def test_files_of_the_learners_own_are_left_alone(folder: Path, known: Callable[[Path], None]) -> None:
+def test_a_reset_keeps_other_files_of_the_learner(folder: Path, known: Callable[[Path], None]) -> None:
     known(folder)
     (folder / "scratch.ipynb").write_text("mine")
     assert shipped.reset().restored == []
@@ -122,13 +124,13 @@ def test_one_lesson_can_be_reset_alone(folder: Path, known: Callable[[Path], Non
     assert (folder / "00_start_here.ipynb").read_text() == "changed"
 
 
-def test_a_lesson_that_is_not_there_is_refused_with_the_list(folder: Path) -> None:
+def test_an_unknown_lesson_is_refused_with_the_list_of_notebooks(folder: Path) -> None:
     cloned(folder)
     with pytest.raises(SetupError, match=r"no notebook begins with '99'; there are 00_start_here\.ipynb, 03_"):
         shipped.reset(["99"])
 
 
-def test_what_the_learner_has_committed_is_not_what_was_shipped(folder: Path) -> None:
+def test_a_learners_commit_does_not_count_as_shipped(folder: Path) -> None:
     cloned(folder)
     (folder / "00_start_here.ipynb").write_text("my answers")
     git(folder, "commit", "-qam", "Answer the exercises")
@@ -136,32 +138,32 @@ def test_what_the_learner_has_committed_is_not_what_was_shipped(folder: Path) ->
     assert (folder / "00_start_here.ipynb").read_text() == SHIPPED["00_start_here.ipynb"]
 
 
-def test_the_copy_is_made_once_and_only_where_git_does_not_know(folder: Path, tmp_path: Path) -> None:
+def test_without_git_the_copy_is_made_once(folder: Path, tmp_path: Path) -> None:
     shipped.remember()
     (folder / "00_start_here.ipynb").write_text("my answers")
     shipped.remember()
     assert (tmp_path / "home" / "shipped" / "00_start_here.ipynb").read_text() == SHIPPED["00_start_here.ipynb"]
 
 
-def test_in_a_clone_there_is_no_copy(folder: Path, tmp_path: Path) -> None:
+def test_in_a_clone_no_copy_is_made(folder: Path, tmp_path: Path) -> None:
     cloned(folder)
     shipped.remember()
     assert not (tmp_path / "home" / "shipped").exists()
 
 
-def test_a_project_inside_somebody_elses_clone_is_not_taken_for_one(folder: Path) -> None:
+def test_a_project_inside_another_repository_is_not_a_clone(folder: Path) -> None:
     git(folder.parent, "init", "-q")
     git(folder.parent, "commit", "-q", "--allow-empty", "-m", "Something else")
-    with pytest.raises(SetupError, match="nobody here knows what was shipped"):
+    with pytest.raises(SetupError, match="the shipped notebooks are not known here"):
         shipped.reset()
 
 
-# --- An installed package carries the notebooks ---
+# --- An installed package contains the notebooks ---
 
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, and a package that carries two notebooks."""
+    """Return an empty folder; the installed package contains two notebooks."""
     packaged = tmp_path / "site-packages" / "notebooks"
     packaged.mkdir(parents=True)
     for name, text in SHIPPED.items():
@@ -174,7 +176,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return empty
 
 
-def test_a_packages_notebooks_are_laid_out_once_and_a_learners_answers_stay(
+def test_a_packages_notebooks_are_copied_once_and_a_learners_answers_are_kept(
     installed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = shipped.lay_out(installed / "lessons")
@@ -190,13 +192,13 @@ def test_a_packages_notebooks_are_laid_out_once_and_a_learners_answers_stay(
     assert done.aside.is_relative_to(installed / "lessons" / ".chatlab")
 
 
-def test_a_folder_that_cannot_be_written_to_is_an_error_that_names_the_option(installed: Path) -> None:
+def test_the_error_for_an_unwritable_folder_names_the_option(installed: Path) -> None:
     (installed / "file").write_text("")
     with pytest.raises(SetupError, match="--to FOLDER"):
         shipped.lay_out(installed / "file")
 
 
-def test_the_wheel_carries_every_notebook() -> None:
+def test_the_wheel_contains_every_notebook() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     included = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     names = [path.name for path in (ROOT / "notebooks").glob("*.ipynb")]

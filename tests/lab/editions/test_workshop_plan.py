@@ -1,4 +1,4 @@
-"""The plans for a workshop: their minutes are those of the notes, and a class is not kept without a break."""
+"""The plans of a workshop: they use the minutes of the notes, and have enough breaks."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +20,7 @@ def is_rest(step: Step) -> bool:
     return step.what in {"Break", "Lunch"}
 
 
-def test_the_document_has_the_tables_as_they_are_computed_now() -> None:
+def test_the_tables_of_the_document_are_up_to_date() -> None:
     text = (ROOT / "docs" / "workshop.md").read_text(encoding="utf-8")
     assert set(plans()) == {"half-day", "two-days"}
     assert all(f"<!-- plan: {name} -->" in text for name in plans())
@@ -28,26 +28,26 @@ def test_the_document_has_the_tables_as_they_are_computed_now() -> None:
 
 
 @each_plan
-def test_each_step_begins_when_the_one_before_it_ends(name: str) -> None:
+def test_each_step_begins_at_the_end_of_the_previous_one(name: str) -> None:
     for day in plans()[name].days():
         for (at, step), (following, _) in pairwise(day):
             assert following == at + step.minutes
 
 
 @each_plan
-def test_sections_are_the_notebooks_own_and_come_in_their_order(name: str) -> None:
+def test_the_sections_of_a_step_are_in_the_order_of_the_notebook(name: str) -> None:
     for step in plans()[name].steps:
         if step.sections:
             headings = [section.heading for section in edition.notes(step.lesson).sections]
             assert [heading for heading in headings if heading in step.sections] == list(step.sections)
 
 
-def test_half_a_day_is_one() -> None:
+def test_the_half_day_plan_takes_half_a_day() -> None:
     (day,) = plans()["half-day"].days()
     assert 180 <= length(day) <= 270
 
 
-def test_two_days_are_two_and_leave_no_lesson_out() -> None:
+def test_the_two_day_plan_has_two_days_and_every_lesson() -> None:
     first, second = plans()["two-days"].days()
     assert max(length(first), length(second)) <= 8 * 60
     steps = [step for _, step in [*first, *second] if step.lesson]
@@ -56,7 +56,7 @@ def test_two_days_are_two_and_leave_no_lesson_out() -> None:
 
 
 @each_plan
-def test_nobody_sits_for_long_without_a_break(name: str) -> None:
+def test_no_stretch_without_a_break_is_longer_than_two_hours(name: str) -> None:
     for day in plans()[name].days():
         at_a_stretch = [0]
         for _, step in day:
@@ -75,7 +75,7 @@ def test_a_plan_in_markdown_has_the_time_the_minutes_and_the_sections() -> None:
     assert lines[3:5] == ["| 10:07 | 15 | Break |", "| 10:22 | | the end |"]
 
 
-def test_a_lesson_without_its_exercises_says_so() -> None:
+def test_a_lesson_without_its_exercises_is_marked_in_the_table() -> None:
     (line,) = (
         each
         for each in Plan("", (Step("", 9, "03", without=("Exercises",), day="09:00"),)).table().splitlines()

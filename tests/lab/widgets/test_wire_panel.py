@@ -1,4 +1,4 @@
-"""The wire panel shows what passes, explains what is picked, and does to the wire what its controls say."""
+"""The wire panel lists events, explains the selected one, and applies its controls to the wire."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -39,7 +39,7 @@ def inside(widget: widgets.Widget) -> Iterator[Any]:
 
 
 def control(panel: TraceInspector, description: str) -> Any:
-    """The widget a reader knows by that label."""
+    """Return the widget with that label."""
     return next(each for each in inside(panel.box) if getattr(each, "description", None) == description)
 
 
@@ -48,7 +48,7 @@ def text_of(panel: TraceInspector) -> str:
 
 
 async def turn() -> None:
-    """Let what was handed over to the loop happen."""
+    """Let the loop run the submitted calls."""
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 
@@ -58,7 +58,7 @@ async def redrawn(panel: WirePanel) -> None:
     await turn()
 
 
-async def test_events_appear_in_the_list_by_themselves(wire: Wire, client: ClientConnection) -> None:
+async def test_new_events_appear_in_the_list_automatically(wire: Wire, client: ClientConnection) -> None:
     panel = WirePanel(wire)
     listed = asyncio.Event()
     control(panel, "Events").observe(lambda change: listed.set(), "options")
@@ -68,7 +68,7 @@ async def test_events_appear_in_the_list_by_themselves(wire: Wire, client: Clien
     panel.close()
 
 
-async def test_the_event_that_is_picked_is_explained(wire: Wire, client: ClientConnection) -> None:
+async def test_the_selected_event_is_explained(wire: Wire, client: ClientConnection) -> None:
     await client.send("Hello")
     await client.recv()
     panel = WirePanel(wire)
@@ -80,7 +80,7 @@ async def test_the_event_that_is_picked_is_explained(wire: Wire, client: ClientC
     panel.close()
 
 
-async def test_events_are_walked_by_buttons(wire: Wire, client: ClientConnection) -> None:
+async def test_buttons_move_through_the_events(wire: Wire, client: ClientConnection) -> None:
     panel = WirePanel(wire)
     events = list(wire.trace)
     control(panel, "Newest event").click()
@@ -94,7 +94,7 @@ async def test_events_are_walked_by_buttons(wire: Wire, client: ClientConnection
     panel.close()
 
 
-async def test_what_is_picked_stays_picked_while_more_comes(wire: Wire, client: ClientConnection) -> None:
+async def test_a_selected_event_stays_selected_when_more_events_arrive(wire: Wire, client: ClientConnection) -> None:
     panel = WirePanel(wire)
     panel.pick(wire.trace.first(kind="request"))
     await client.send("Hello")
@@ -106,7 +106,7 @@ async def test_what_is_picked_stays_picked_while_more_comes(wire: Wire, client: 
     panel.close()
 
 
-async def test_a_layer_is_shown_alone(wire: Wire, client: ClientConnection) -> None:
+async def test_the_list_can_show_one_layer_only(wire: Wire, client: ClientConnection) -> None:
     panel = WirePanel(wire)
     control(panel, "Show").value = "http"
     assert [label.split(": ")[1].split()[:2] for label, _ in control(panel, "Events").options] == [
@@ -130,7 +130,7 @@ async def test_sliders_change_the_line_of_the_chosen_side(wire: Wire) -> None:
     panel.close()
 
 
-async def test_sliders_follow_what_a_cell_does_to_the_wire(wire: Wire) -> None:
+async def test_sliders_follow_changes_that_a_cell_makes_to_the_wire(wire: Wire) -> None:
     panel = WirePanel(wire)
     wire.delay(0.5)
     await redrawn(panel)
@@ -155,7 +155,7 @@ async def test_sliders_follow_what_a_cell_does_to_the_wire(wire: Wire) -> None:
         ("Cut", "cut after 7 bytes, what the client sends"),
     ],
 )
-async def test_each_button_does_its_fault(wire: Wire, button: str, note: str) -> None:
+async def test_each_button_causes_its_fault(wire: Wire, button: str, note: str) -> None:
     panel = WirePanel(wire)
     control(panel, "What is sent by").value = "client"
     control(panel, "Cut after, bytes").value = 7
@@ -165,7 +165,7 @@ async def test_each_button_does_its_fault(wire: Wire, button: str, note: str) ->
     panel.close()
 
 
-async def test_a_button_can_strike_at_the_next_event_of_a_kind(wire: Wire, client: ClientConnection) -> None:
+async def test_a_fault_can_wait_for_the_next_event_of_a_kind(wire: Wire, client: ClientConnection) -> None:
     panel = WirePanel(wire)
     control(panel, "Strike").value = "text"
     control(panel, "Reset").click()
@@ -177,7 +177,7 @@ async def test_a_button_can_strike_at_the_next_event_of_a_kind(wire: Wire, clien
     panel.close()
 
 
-async def test_a_closed_panel_follows_no_more(wire: Wire, client: ClientConnection) -> None:
+async def test_a_closed_panel_stops_following_the_wire(wire: Wire, client: ClientConnection) -> None:
     panel = WirePanel(wire)
     panel.close()
     before = control(panel, "Events").options
@@ -187,7 +187,7 @@ async def test_a_closed_panel_follows_no_more(wire: Wire, client: ClientConnecti
     assert control(panel, "Events").options == before
 
 
-async def test_every_control_has_a_label(wire: Wire) -> None:
+async def test_every_control_of_the_wire_panel_has_a_label(wire: Wire) -> None:
     panel = WirePanel(wire)
     for each in inside(panel.box):
         if not isinstance(each, widgets.Box | widgets.HTML | widgets.Layout):
@@ -196,7 +196,7 @@ async def test_every_control_has_a_label(wire: Wire) -> None:
     panel.close()
 
 
-async def test_without_a_kernel_it_is_a_table_without_what_varies(wire: Wire, client: ClientConnection) -> None:
+async def test_the_stored_form_is_a_table_that_is_the_same_in_every_run(wire: Wire, client: ClientConnection) -> None:
     panel = WirePanel(wire)
     bundle = panel._repr_mimebundle_()
     assert bundle["text/plain"] == (

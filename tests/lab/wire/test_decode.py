@@ -1,4 +1,4 @@
-"""A connection is decoded the same however its bytes were cut, and nothing it carries upsets the decoder."""
+"""A connection is decoded alike however its bytes were split, and no bytes break the decoder."""
 
 import zlib
 from typing import Any
@@ -30,7 +30,7 @@ from tests.support.heard import (
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_an_upgrade_and_its_frames_are_read(cut: str) -> None:
+def test_an_upgrade_and_its_frames_are_decoded(cut: str) -> None:
     assert told(heard(*DIALOGUE, cut=cut)) == [
         ("client", "open", ""),
         ("client", "request", "GET /chat HTTP/1.1, asks to upgrade to websocket"),
@@ -44,13 +44,13 @@ def test_an_upgrade_and_its_frames_are_read(cut: str) -> None:
     ]
 
 
-def test_everything_in_one_record_is_still_so_many_events() -> None:
+def test_several_frames_in_one_record_are_separate_events() -> None:
     trace = upgraded(("server", HELLO + HELLO + b"\x89\x00"))
     assert [event.kind for event in trace.filter("websocket")] == ["text", "text", "ping"]
     assert [event.offset - len(RESPONSE) for event in trace.filter("websocket")] == [0, 7, 14]
 
 
-def test_an_event_has_its_octets_its_content_its_place_and_its_times() -> None:
+def test_an_event_has_its_octets_content_position_and_times() -> None:
     event = heard(*DIALOGUE, cut="byte by byte").first(kind="text")
     assert (event.data, event.content, event.layer, event.connection) == (MASKED_HELLO, b"Hello", "websocket", 1)
     assert (event.offset, event.end, event.size) == (len(REQUEST), len(REQUEST) + 11, 11)
@@ -71,21 +71,21 @@ def test_fragments_are_joined_with_a_ping_in_between(cut: str) -> None:
     assert parts[2].opcode == Opcode.TEXT
 
 
-def test_compressed_messages_are_inflated_with_what_went_before() -> None:
+def test_compressed_messages_are_inflated_with_the_shared_window() -> None:
     # RFC 7692, section 7.2.3.1 and 7.2.3.2: "Hello" twice, sharing the window
     first, second = b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00", b"\xc1\x05\xf2\x00\x11\x00\x00"
     trace = upgraded(("server", first + second), extensions="permessage-deflate")
     assert told(trace.filter(kind="text")) == [("server", "text", '"Hello"; deflated')] * 2
 
 
-def test_compressed_fragments_are_inflated_as_they_come() -> None:
+def test_compressed_fragments_are_inflated_one_by_one() -> None:
     trace = upgraded(("server", b"\x41\x03\xf2\x48\xcd" + b"\x80\x04\xc9\xc9\x07\x00"), extensions="permessage-deflate")
     contents = [event.content for event in trace.filter("websocket")]
     assert b"".join(contents) == b"Hello"
     assert trace[-1].value.message == b"Hello"  # type: ignore[attr-defined]  # the value of a frame is a Part
 
 
-def test_without_context_takeover_each_message_stands_alone() -> None:
+def test_without_context_takeover_each_message_is_inflated_separately() -> None:
     packer = [zlib.compressobj(wbits=-15) for _ in range(2)]
     bodies = [(each.compress(b"Hello") + each.flush(zlib.Z_SYNC_FLUSH))[:-4] for each in packer]
     frames = b"".join(Frame(Opcode.TEXT, body, rsv1=True).serialize() for body in bodies)
@@ -93,12 +93,12 @@ def test_without_context_takeover_each_message_stands_alone() -> None:
     assert [event.content for event in trace.filter(kind="text")] == [b"Hello", b"Hello"]
 
 
-def test_what_claims_to_be_compressed_and_is_not_is_shown_as_it_is() -> None:
+def test_a_payload_that_cannot_be_inflated_is_shown_unchanged() -> None:
     trace = upgraded(("server", b"\xc1\x05\xff\xff\xff\xff\xff"), extensions="permessage-deflate")
     assert trace.first(kind="text").content == b"\xff\xff\xff\xff\xff"
 
 
-def test_a_frame_that_breaks_a_rule_is_an_event_that_says_which() -> None:
+def test_a_frame_that_breaks_a_rule_is_an_event_that_names_the_rule() -> None:
     trace = upgraded(("client", HELLO), ("server", b"\xb1\x00"), ("server", b"\x88\x01\x03"))
     assert told(trace.filter("websocket")) == [
         ("client", "text", '"Hello"; !TEXT frame from the client is not masked'),
@@ -107,7 +107,7 @@ def test_a_frame_that_breaks_a_rule_is_an_event_that_says_which() -> None:
     ]
 
 
-def test_the_beginning_of_something_longer_is_shown_when_its_stream_ends() -> None:
+def test_an_incomplete_frame_is_shown_when_its_stream_ends() -> None:
     trace = upgraded(("server", HELLO[:4]))
     assert not trace.filter("websocket")
     trace.add(WireRecord(1.0, 1, "server", note="FIN"))
@@ -115,7 +115,7 @@ def test_the_beginning_of_something_longer_is_shown_when_its_stream_ends() -> No
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_plain_http_is_read_with_its_bodies(cut: str) -> None:
+def test_plain_http_is_decoded_with_its_bodies(cut: str) -> None:
     trace = heard(
         ("client", b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nHello"),
         ("server", b"HTTP/1.1 204 No Content\r\n\r\n"),
@@ -144,7 +144,7 @@ def test_plain_http_is_read_with_its_bodies(cut: str) -> None:
     ]
 
 
-def test_a_body_without_a_length_is_read_as_it_comes() -> None:
+def test_a_body_without_a_length_is_decoded_as_it_arrives() -> None:
     trace = heard(
         ("client", b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n"),
         ("server", b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"),
@@ -154,7 +154,7 @@ def test_a_body_without_a_length_is_read_as_it_comes() -> None:
     assert [event.content for event in trace.filter(kind="body")] == [b"data: 1\n\n", b"data: 2\n\n"]
 
 
-def test_what_nobody_here_speaks_is_bytes() -> None:
+def test_an_unknown_protocol_is_shown_as_bytes() -> None:
     trace = heard(("client", b"AMQP\x00\x00\x09\x01"), ("server", b"\x01\x00\x00"), ("client", b"\x16\x03\x01"))
     assert {event.layer for event in trace} == {"tcp", "bytes"}
     assert [event.data for event in trace.filter("bytes")] == [
@@ -169,7 +169,7 @@ def test_what_nobody_here_speaks_is_bytes() -> None:
 
 @pytest.mark.parametrize("subprotocol", ["v12.stomp", ""])
 @pytest.mark.parametrize("cut", CUTS)
-def test_stomp_frames_are_read_with_a_subprotocol_and_without(subprotocol: str, cut: str) -> None:
+def test_stomp_frames_are_decoded_with_and_without_a_subprotocol(subprotocol: str, cut: str) -> None:
     trace = upgraded(
         ("client", in_frame(b"CONNECT\naccept-version:1.2\nhost:x\n\n\x00", MASK)),
         ("server", in_frame(b"CONNECTED\nversion:1.2\n\n\x00")),
@@ -201,7 +201,7 @@ def test_two_stomp_frames_in_one_message_are_two_events() -> None:
     ]
 
 
-def test_what_is_no_stomp_is_said_once() -> None:
+def test_messages_that_are_not_stomp_are_reported_once() -> None:
     trace = upgraded(("server", in_frame(b"no stomp") * 3 + in_frame(b"a\nb\n\n\0") * 2), subprotocol="v12.stomp")
     assert [event.kind for event in trace.filter("stomp")] == ["broken"]
     assert len(trace.filter("websocket")) == 5
@@ -211,7 +211,7 @@ def test_what_is_no_stomp_is_said_once() -> None:
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_redis_commands_and_replies_are_read(cut: str) -> None:
+def test_redis_commands_and_replies_are_decoded(cut: str) -> None:
     trace = heard(
         ("client", b"*5\r\n$4\r\nxadd\r\n$6\r\nroom:1\r\n$1\r\n*\r\n$4\r\nbody\r\n$9\r\nsay \xed\x95\x9c !\r\n"),
         ("server", b"$15\r\n1700000000000-0\r\n"),
@@ -258,23 +258,23 @@ def test_redis_commands_and_replies_are_read(cut: str) -> None:
         (b"|1\r\n+ttl\r\n:9\r\n+OK\r\n", "OK"),
     ],
 )
-def test_every_resp_type_is_read_at_its_last_byte_and_not_before(data: bytes, value: object) -> None:
+def test_every_resp_type_is_complete_at_its_last_byte_and_not_before(data: bytes, value: object) -> None:
     assert parse_resp(data + b"+next\r\n") == (value, len(data))
     for end in range(len(data)):
         with pytest.raises(IncompleteError):
             parse_resp(data[:end])
 
 
-def test_redis_values_nested_without_end_are_bytes() -> None:
+def test_endlessly_nested_redis_values_are_shown_as_bytes() -> None:
     trace = heard(("client", b"*1\r\n" * 10_000))
     assert [event.layer for event in trace] == ["tcp", "bytes"]
 
 
-def test_values_are_shown_on_one_line() -> None:
+def test_redis_values_are_shown_on_one_line() -> None:
     assert shown([[b"room", [(b"1-0", None), RedisError("ERR")]], True]) == "[[room, [1-0: (nil), ERR]], True]"
 
 
-# --- nothing upsets it
+# --- any bytes
 
 
 @settings(max_examples=300, deadline=None)
@@ -292,7 +292,7 @@ def test_values_are_shown_on_one_line() -> None:
         max_size=8,
     )
 )
-def test_any_bytes_are_decoded_to_something_and_none_is_lost(said: list[Said]) -> None:
+def test_any_bytes_are_decoded_and_none_is_lost(said: list[Said]) -> None:
     trace = heard(*said)
     for sender in ("client", "server"):
         trace.add(WireRecord(9.0, 1, sender, note="FIN"))

@@ -1,4 +1,4 @@
-"""Heads, STOMP frames and Redis commands are named field by field, with the clause, and no octet is left out."""
+"""Each field of a head, a STOMP frame or a Redis command has a name and a clause, and no octet is left out."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ Describe = Callable[[bytes], list[Field]]
 DESCRIBES: list[Describe] = [describe_http, describe_stomp, describe_redis, describe_bytes]
 
 
-def test_each_header_of_an_upgrade_has_its_number_in_the_rfc() -> None:
+def test_each_header_of_an_upgrade_request_has_its_number_in_the_rfc() -> None:
     assert [(field.name, field.clause) for field in describe_http(REQUEST)] == [
         ("request line", "RFC 6455 §4.1 (2)"),
         ("Host", "RFC 6455 §4.1 (4)"),
@@ -26,7 +26,7 @@ def test_each_header_of_an_upgrade_has_its_number_in_the_rfc() -> None:
     ]
 
 
-def test_each_header_of_its_answer_has_its_number_in_the_rfc() -> None:
+def test_each_header_of_an_upgrade_response_has_its_number_in_the_rfc() -> None:
     assert [(field.name, field.clause) for field in describe_http(RESPONSE)] == [
         ("status line", "RFC 6455 §4.2.2 (5.1)"),
         ("Upgrade", "RFC 6455 §4.2.2 (5.2)"),
@@ -36,7 +36,7 @@ def test_each_header_of_its_answer_has_its_number_in_the_rfc() -> None:
     ]
 
 
-def test_a_header_of_plain_http_is_plain_http() -> None:
+def test_a_header_without_an_upgrade_has_the_clause_of_plain_http() -> None:
     fields = describe_http(b"GET / HTTP/1.1\r\nHost: x\r\nX-Mine: 1\r\n\r\n")
     assert [(field.name, field.clause) for field in fields[:3]] == [
         ("request line", "RFC 9112 §3"),
@@ -46,11 +46,11 @@ def test_a_header_of_plain_http_is_plain_http() -> None:
     assert fields[2].value == b"1"
 
 
-def test_a_body_is_one_field() -> None:
+def test_an_http_body_is_one_field() -> None:
     assert [(field.name, field.value) for field in describe_http(b"Hello")] == [("body", b"Hello")]
 
 
-def test_a_stomp_frame_is_command_headers_body_and_nul() -> None:
+def test_a_stomp_frame_has_command_headers_body_and_nul() -> None:
     frame = b"SEND\ndestination:/a\nmine:1\n\nHello\x00"
     fields = describe_stomp(frame)
     assert [field.name for field in fields] == ["command", "destination", "mine", "empty line", "body", "NUL"]
@@ -66,11 +66,11 @@ def test_a_stomp_frame_is_command_headers_body_and_nul() -> None:
 
 
 @pytest.mark.parametrize("beat", [b"\n", b"\r\n"])
-def test_a_line_end_alone_is_a_heart_beat(beat: bytes) -> None:
+def test_a_single_end_of_line_is_a_heart_beat(beat: bytes) -> None:
     assert [field.name for field in describe_stomp(beat)] == ["heart-beat"]
 
 
-def test_a_redis_command_is_lengths_and_contents() -> None:
+def test_a_redis_command_has_lengths_and_contents() -> None:
     command = b"*2\r\n$3\r\nGET\r\n$1\r\nx\r\n"
     fields = describe_redis(command)
     assert [field.name for field in fields] == ["array", "bulk string", "content", "bulk string", "content"]

@@ -1,4 +1,4 @@
-"""A trace is a sequence of events that can be asked, stored and had back."""
+"""A trace is a sequence of events that can be filtered, saved and loaded."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from chatlab.lab.wire.trace import Trace, WireRecord
 from tests.support.heard import DIALOGUE, heard
 
 
-def test_it_is_a_sequence_that_can_be_filtered() -> None:
+def test_a_trace_is_a_sequence_that_can_be_filtered() -> None:
     trace = heard(*DIALOGUE)
     assert len(trace) == 9
     assert trace[3].kind == "text"
@@ -23,7 +23,7 @@ def test_it_is_a_sequence_that_can_be_filtered() -> None:
 # --- files
 
 
-def test_a_trace_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
+def test_a_trace_is_loaded_from_its_file_unchanged(tmp_path: Path) -> None:
     trace = heard(*DIALOGUE, cut="byte by byte")
     trace.add(WireRecord(1.0, 0, "wire", note="half-open"))
     trace.add(WireRecord(1.1, 2, "client", note="open", ends=("앤", "chat")))
@@ -35,7 +35,7 @@ def test_a_trace_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
     assert again[-1].source == "앤"
 
 
-def test_a_file_is_legible(tmp_path: Path) -> None:
+def test_a_saved_trace_is_legible(tmp_path: Path) -> None:
     heard(DIALOGUE[0]).save(tmp_path / "trace.jsonl")
     lines = (tmp_path / "trace.jsonl").read_text().splitlines()
     assert lines[0] == '{"chatlab trace": 1}'
@@ -43,7 +43,7 @@ def test_a_file_is_legible(tmp_path: Path) -> None:
     assert '"data": "GET /chat HTTP/1.1\\r\\nHost: example.com' in lines[2]
 
 
-def test_another_file_is_refused(tmp_path: Path) -> None:
+def test_loading_another_kind_of_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.jsonl").write_text('{"some": "thing"}\n')
     with pytest.raises(ValueError, match="not a chatlab trace"):
         Trace.load(tmp_path / "other.jsonl")

@@ -1,4 +1,4 @@
-"""The wire with no fault on: it passes everything on, records it, and can be told to say when."""
+"""The wire without faults: it passes everything on, records it, and acts at chosen events."""
 
 import asyncio
 import hashlib
@@ -23,7 +23,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 @asynccontextmanager
 async def served(handler: Handler) -> AsyncIterator[str]:
-    """A TCP server on a free port: its "host:port"."""
+    """Run a TCP server on a free port; yield its "host:port"."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -50,7 +50,7 @@ async def websocket_echo(connection: ServerConnection) -> None:
         await connection.send(message)
 
 
-# --- where to
+# --- the target
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ async def websocket_echo(connection: ServerConnection) -> None:
         ("127.0.0.1:8000", "127.0.0.1:{port}"),
     ],
 )
-async def test_its_url_is_the_targets_but_for_host_and_port(to: str, url: str) -> None:
+async def test_the_wires_url_is_the_targets_with_another_host_and_port(to: str, url: str) -> None:
     async with Wire(to) as wire:
         assert wire.url == url.format(port=wire.port)
 
@@ -74,7 +74,7 @@ def test_a_target_without_host_and_port_is_refused(to: str) -> None:
         Wire(to)
 
 
-async def test_a_port_that_is_taken_is_an_oserror() -> None:
+async def test_a_port_in_use_raises_oserror() -> None:
     async with Wire("127.0.0.1:1") as wire:
         with pytest.raises(OSError, match="in use"):
             await Wire("127.0.0.1:1", port=wire.port).start()
@@ -83,7 +83,7 @@ async def test_a_port_that_is_taken_is_an_oserror() -> None:
 # --- passing on
 
 
-async def test_five_mebibytes_in_any_pieces_come_back_unchanged() -> None:
+async def test_five_mebibytes_in_random_pieces_come_back_unchanged() -> None:
     chance = random.Random(7)
     data = chance.randbytes(5 * 1024 * 1024)
 
@@ -109,7 +109,7 @@ async def test_five_mebibytes_in_any_pieces_come_back_unchanged() -> None:
 
 
 @pytest.mark.parametrize("fault", ["delay", "jitter", "throttle", "stop and go"])
-async def test_a_bad_line_changes_no_byte_and_no_order(fault: str) -> None:
+async def test_a_bad_line_keeps_every_byte_and_the_order(fault: str) -> None:
     data = random.Random(7).randbytes(300_000)
     async with served(echo) as to, Wire(to, window=10_000) as wire:
         reader, writer = await asyncio.open_connection(wire.host, wire.port)
@@ -127,7 +127,7 @@ async def test_a_bad_line_changes_no_byte_and_no_order(fault: str) -> None:
         writer.close()
 
 
-async def test_an_end_of_stream_passes_one_way_and_leaves_the_other_open() -> None:
+async def test_a_fin_in_one_direction_leaves_the_other_open() -> None:
     async def answer_after_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         question = await reader.read(-1)
         writer.write(b"you said " + question)
@@ -157,12 +157,12 @@ async def test_a_reset_of_one_end_reaches_the_other_as_a_reset() -> None:
         with pytest.raises(ConnectionResetError):
             while await asyncio.wait_for(reader.read(100), 5):
                 pass
-            raise AssertionError("the stream ended as if all were well")
+            raise AssertionError("the stream ended without a reset")
         assert await wire.wait_for("tcp", "RST", sender="server")
         writer.close()
 
 
-async def test_a_reader_who_does_not_read_stops_the_sender() -> None:
+async def test_a_stalled_reader_stops_the_sender() -> None:
     released = asyncio.Event()
 
     async def read_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -178,7 +178,7 @@ async def test_a_reader_who_does_not_read_stops_the_sender() -> None:
         writer.transport.abort()
 
 
-async def test_what_is_sent_before_the_server_is_reached_is_not_lost() -> None:
+async def test_bytes_sent_before_the_server_is_reached_are_not_lost() -> None:
     async with served(echo) as to, Wire(to) as wire:
         reader, writer = await asyncio.open_connection(wire.host, wire.port)
         writer.write(b"first")
@@ -186,7 +186,7 @@ async def test_what_is_sent_before_the_server_is_reached_is_not_lost() -> None:
         writer.close()
 
 
-async def test_a_reset_before_the_server_is_reached_leaves_nothing_behind() -> None:
+async def test_a_reset_before_the_server_is_reached_leaves_no_connection() -> None:
     async with served(echo) as to, Wire(to) as wire:
         wire.reset()
         with pytest.raises(ConnectionResetError):
@@ -195,7 +195,7 @@ async def test_a_reset_before_the_server_is_reached_leaves_nothing_behind() -> N
         await until(lambda: not wire.connections)
 
 
-async def test_closing_drops_what_is_open_and_keeps_the_trace() -> None:
+async def test_closing_drops_open_connections_and_keeps_the_trace() -> None:
     async with served(echo) as to:
         wire = await Wire(to).start()
         reader, writer = await asyncio.open_connection(wire.host, wire.port)
@@ -214,7 +214,7 @@ async def test_closing_drops_what_is_open_and_keeps_the_trace() -> None:
 # --- recording
 
 
-async def test_beyond_its_bound_it_records_no_more_and_passes_everything_on() -> None:
+async def test_a_full_recording_ends_while_the_wire_passes_everything_on() -> None:
     async with served(echo) as to, Wire(to, trace=Trace(keep=100_000)) as wire:
         reader, writer = await asyncio.open_connection(wire.host, wire.port)
         writer.write(bytes(500_000))
@@ -244,10 +244,10 @@ async def test_two_wires_write_one_trace_with_the_names_of_their_ends() -> None:
     assert trace.sequence().parties == ["ann", "chat", "redis"]
 
 
-# --- saying when
+# --- acting at events
 
 
-async def test_it_waits_for_an_event_yet_to_come_and_for_one_already_there() -> None:
+async def test_wait_for_finds_future_events_and_earlier_ones() -> None:
     async with serve(websocket_echo, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         async with Wire(f"ws://127.0.0.1:{port}/") as wire:
@@ -258,13 +258,13 @@ async def test_it_waits_for_an_event_yet_to_come_and_for_one_already_there() -> 
                 assert (await wire.wait_for(kind="text", sender="server", timeout=0)).content == b"Hello"
 
 
-async def test_waiting_for_what_does_not_come_ends_with_a_timeout() -> None:
+async def test_waiting_for_an_event_that_never_comes_times_out() -> None:
     async with Wire("127.0.0.1:1") as wire:
         with pytest.raises(TimeoutError):
             await wire.wait_for(kind="text", timeout=0.01)
 
 
-async def test_an_act_is_done_once_though_the_event_comes_again() -> None:
+async def test_an_act_is_done_once_though_its_event_recurs() -> None:
     done = []
     async with served(echo) as to, Wire(to) as wire:
         reader, writer = await asyncio.open_connection(wire.host, wire.port)
@@ -276,7 +276,7 @@ async def test_an_act_is_done_once_though_the_event_comes_again() -> None:
     assert done == ["now"]
 
 
-async def test_an_act_is_not_missed_when_somebody_else_looks_at_the_trace_first() -> None:
+async def test_an_act_is_done_when_another_listener_reads_the_trace_first() -> None:
     done = []
     async with served(echo) as to, Wire(to) as wire:
         with wire.listening(lambda record: wire.trace.decode().clear()):
@@ -288,10 +288,10 @@ async def test_an_act_is_not_missed_when_somebody_else_looks_at_the_trace_first(
     assert done == ["now"]
 
 
-# --- before Redis
+# --- in front of Redis
 
 
-async def test_redis_commands_and_replies_are_seen_through_the_client_library(redis_engine: Engine) -> None:
+async def test_commands_and_replies_of_the_redis_client_library_are_decoded(redis_engine: Engine) -> None:
     async with Wire(redis_engine.url) as wire, Redis.from_url(wire.url) as redis:
         record = await redis.xadd("wire:test", {"body": "안녕"}, maxlen=10)
         await redis.xrange("wire:test")
@@ -324,7 +324,7 @@ async def test_a_stored_trace_is_replayed_against_a_server(tmp_path: Path) -> No
     assert [kind for kind, _ in said] == ["text", "text", "close"]
 
 
-async def test_a_replay_whose_answers_do_not_come_ends_with_a_timeout() -> None:
+async def test_a_replay_without_answers_times_out() -> None:
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(-1)
 
