@@ -63,8 +63,10 @@ def check_proof(answer: Callable[[str], object]) -> None:
     }
     for key, rule in rules.items():
         if (got := answer(key)) != (expected := proof(key)):
-            told = _("{call} returned {got!r}, not {expected!r}")
-            raise NotYet(_mistake(key, got) or rule, told.format(call=f"proof({key!r})", got=got, expected=expected))
+            evidence = _("{call} returned {got!r}, not {expected!r}")
+            raise NotYet(
+                _mistake(key, got) or rule, evidence.format(call=f"proof({key!r})", got=got, expected=expected)
+            )
 
 
 def _mistake(key: str, got: object) -> str | None:
@@ -129,8 +131,8 @@ async def _send_to_strict_server(request: bytes, key: str) -> None:
         reason = response.body.decode().strip()
         raise NotYet(refused.format(status=response.status, reason=reason), http_lines(request))
     if (got := response.get("Sec-WebSocket-Accept")) != proof(key):
-        told = _("the key was {key}; the server answered with {proof}, the proof for another key")
-        raise NotYet(_("the request sends the key you were given"), told.format(key=key, proof=got))
+        evidence = _("the key was {key}; the server answered with {proof}, the proof for another key")
+        raise NotYet(_("the request sends the key you were given"), evidence.format(key=key, proof=got))
 
 
 async def _send_to_library(request: bytes, host: str, path: str) -> None:
@@ -150,11 +152,11 @@ async def _send_to_library(request: bytes, host: str, path: str) -> None:
         refused = _("the library `websockets` refused the request with {status}").format(status=response.status)
         raise NotYet(refused, http_lines(request))
     if (got := received[0].path) != path:
-        told = _("the path was {path!r}; the server read {got!r}").format(path=path, got=got)
-        raise NotYet(_("the request asks for the path you were given"), told)
+        evidence = _("the path was {path!r}; the server read {got!r}").format(path=path, got=got)
+        raise NotYet(_("the request asks for the path you were given"), evidence)
     if (got := received[0].headers["Host"]) != host:
-        told = _("the host was {host!r}; the server read {got!r}").format(host=host, got=got)
-        raise NotYet(_("Host names the host you were given"), told)
+        evidence = _("the host was {host!r}; the server read {got!r}").format(host=host, got=got)
+        raise NotYet(_("Host names the host you were given"), evidence)
 
 
 # --- 01.3 ---
@@ -236,8 +238,8 @@ def check_judge(answer: Callable[[bytes, list[str]], object]) -> None:
         except Exception as error:
             raise NotYet(_("{rule}: {status}").format(rule=rule, status=status), http_lines(request)) from error
         if got != status:
-            told = _("{rule}: {status}, not {got!r}").format(rule=rule, status=status, got=got)
-            raise NotYet(told, http_lines(request))
+            evidence = _("{rule}: {status}, not {got!r}").format(rule=rule, status=status, got=got)
+            raise NotYet(evidence, http_lines(request))
 
 
 # --- 01.4 ---
@@ -287,8 +289,8 @@ def _expect_end(answer: Callable[[bytes], object], received: bytes, expected: in
     except Exception as error:
         raise NotYet(rule, _("heard: {octets}").format(octets=shown(received))) from error
     if got != expected:
-        told = _("heard: {octets}; that is {expected}, not {got!r}")
-        raise NotYet(rule, told.format(octets=shown(received), expected=expected, got=got))
+        evidence = _("heard: {octets}; that is {expected}, not {got!r}")
+        raise NotYet(rule, evidence.format(octets=shown(received), expected=expected, got=got))
 
 
 @contextlib.asynccontextmanager
@@ -411,11 +413,11 @@ async def _expect_news(client: ClientConnection, text: str, wire: Wire) -> None:
     try:
         got = await asyncio.wait_for(client.recv(), 2)
     except TimeoutError:
-        told = _("there was news, {text!r}; after {seconds} s your server had sent: {octets}")
+        evidence = _("there was news, {text!r}; after {seconds} s your server had sent: {octets}")
         octets = shown(sent_by_server(wire)[begin:])
         raise NotYet(
             _("news is sent as soon as there is some, without being asked for"),
-            told.format(text=text, seconds=2, octets=octets),
+            evidence.format(text=text, seconds=2, octets=octets),
         ) from None
     except Exception as error:
         got = _("nothing: {error}").format(error=error)
@@ -438,18 +440,18 @@ def _wrong_frame(text: str, frame: bytes, got: object) -> str:
 
 def _check_closing(ends: list[Event]) -> None:
     """Check how a connection ended, by the Closes and the ends of TCP that the wire saw, in order."""
-    told = seen_on_wire(ends)
+    evidence = seen_on_wire(ends)
     order = [(each.sender, each.kind == "close") for each in ends]
     if ("server", True) not in order:
-        raise NotYet(_("the server sends a Close before it ends TCP"), told)
+        raise NotYet(_("the server sends a Close before it ends TCP"), evidence)
     close = ends[order.index(("server", True))].data
     if close != bytes.fromhex("88 02 03 e8"):
         sent = _("your server sent {octets}").format(octets=shown(close))
         raise NotYet(_("the Close carries the number 1000, in two bytes, and nothing else"), sent)
     if ("server", False) not in order:
-        raise NotYet(_("after both have sent a Close, the server ends TCP"), told)
+        raise NotYet(_("after both have sent a Close, the server ends TCP"), evidence)
     if ("client", True) not in order[: order.index(("server", False))]:
-        raise NotYet(_("the server waits for the client's Close before it ends TCP"), told)
+        raise NotYet(_("the server waits for the client's Close before it ends TCP"), evidence)
 
 
 async def _send_unusual_requests(served: Served) -> None:

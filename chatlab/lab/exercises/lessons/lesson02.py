@@ -60,16 +60,16 @@ async def check_unmask(answer: Callable[[bytes, bytes], object]) -> None:
     ]
     for data, mask, expected, rule in cases:
         if (got := answer(data, mask)) != expected:
-            told = _("{call} returned {got!r}, not {expected!r}")
+            evidence = _("{call} returned {got!r}, not {expected!r}")
             call = f"unmask({shown(data)}, {shown(mask)})"
             raise NotYet(
                 _("the answer is `bytes`") if not isinstance(got, bytes) else rule,
-                told.format(call=call, got=got, expected=expected),
+                evidence.format(call=call, got=got, expected=expected),
             )
     frame = await _frame_of_a_real_client("안녕 👋")
     if (got := answer(frame[6:], frame[2:6])) != "안녕 👋".encode():
-        told = _("the frame {frame} became {got!r}").format(frame=shown(frame), got=got)
-        raise NotYet(_("the payload that a real client masked can be read again"), told)
+        evidence = _("the frame {frame} became {got!r}").format(frame=shown(frame), got=got)
+        raise NotYet(_("the payload that a real client masked can be read again"), evidence)
 
 
 async def _frame_of_a_real_client(text: str) -> bytes:
@@ -122,12 +122,12 @@ async def check_header(answer: Callable[[int, int], object]) -> None:
         try:
             got = answer(kind, length)
         except Exception as error:
-            told = _("{call} should be {expected}").format(call=f"header({kind}, {length})", expected=expected)
-            raise NotYet(rule, told) from error
+            evidence = _("{call} should be {expected}").format(call=f"header({kind}, {length})", expected=expected)
+            raise NotYet(rule, evidence) from error
         if got != bytes.fromhex(expected):
             seen = shown(got) if isinstance(got, bytes) else repr(got)
-            told = _("{call} returned {got}, not {expected}")
-            raise NotYet(rule, told.format(call=f"header({kind}, {length})", got=seen, expected=expected))
+            evidence = _("{call} returned {got}, not {expected}")
+            raise NotYet(rule, evidence.format(call=f"header({kind}, {length})", got=seen, expected=expected))
     await _let_a_real_client_read(answer)
 
 
@@ -208,8 +208,8 @@ def _expect_messages(answer: Callable[[Frames], object], frames: Frames, expecte
     except Exception as error:
         raise NotYet(rule, _("frames: {frames}").format(frames=frames)) from error
     if got != expected:
-        told = _("frames: {frames}\n{call} returned {got!r}, not {expected!r}")
-        raise NotYet(rule, told.format(frames=frames, call="messages(frames)", got=got, expected=expected))
+        evidence = _("frames: {frames}\n{call} returned {got!r}, not {expected!r}")
+        raise NotYet(rule, evidence.format(frames=frames, call="messages(frames)", got=got, expected=expected))
 
 
 async def _frames_of_a_real_client() -> Frames:
@@ -305,8 +305,8 @@ async def _expect_pings(watching: asyncio.Future[None], wire: Wire) -> None:
     await asyncio.sleep(3.5 * EVERY)
     count = len(wire.trace.filter("websocket", "ping")) - begin
     if count > 8:
-        told = _("{count} Pings were sent in the time for {due}").format(count=count, due=4)
-        raise NotYet(_("it asks every `every` seconds, not as often as it can"), told)
+        evidence = _("{count} Pings were sent in the time for {due}").format(count=count, due=4)
+        raise NotYet(_("it asks every `every` seconds, not as often as it can"), evidence)
     _expect_running(watching, rule, wire)
 
 
@@ -329,16 +329,16 @@ async def _seen(watching: asyncio.Future[None], wire: Wire, kind: str, count: in
 
 def _expect_running(watching: asyncio.Future[None], rule: str, wire: Wire) -> None:
     if watching.done():
-        told = "\n".join([_("the function ended"), seen_on_wire(wire.trace.filter("websocket"))])
-        raise NotYet(rule, told) from watching.exception()
+        evidence = "\n".join([_("the function ended"), seen_on_wire(wire.trace.filter("websocket"))])
+        raise NotYet(rule, evidence) from watching.exception()
 
 
 async def _expect_end(watching: asyncio.Future[None], rule: str, rule_if_raised: str, event: str) -> None:
     """Expect that the learner's function returns because of `event`."""
     await asyncio.wait([watching], timeout=PATIENCE + SECONDS)
     if not watching.done():
-        told = _("{event}, and {seconds:g} s later the function was still waiting")
-        raise NotYet(rule, told.format(event=event, seconds=PATIENCE + SECONDS))
+        evidence = _("{event}, and {seconds:g} s later the function was still waiting")
+        raise NotYet(rule, evidence.format(event=event, seconds=PATIENCE + SECONDS))
     if error := watching.exception():
         raise NotYet(rule_if_raised, event) from error
 
@@ -420,8 +420,8 @@ async def _expect_echo(client: ClientConnection, message: str | bytes, rule: str
     def exchange() -> str:
         records = wire.trace.records[sent:]
         frame = b"".join(record.data for record in records if record.sender == "client")
-        told = _("the client sent {sent}\nyour server sent {answer}")
-        return told.format(sent=shown(frame), answer=shown(sent_by_server(wire)[begin:]))
+        evidence = _("the client sent {sent}\nyour server sent {answer}")
+        return evidence.format(sent=shown(frame), answer=shown(sent_by_server(wire)[begin:]))
 
     await within(client.send(message), rule, exchange)
     got = await within(client.recv(), rule, exchange)
@@ -434,8 +434,8 @@ async def _ping_between_two_pieces(wire: Wire, text: str, cut: int) -> None:
     begin = len(sent_by_server(wire))
 
     def exchange() -> str:
-        told = _("the client sent {text!r} in two pieces; your server sent {answer}")
-        return told.format(text=text, answer=shown(sent_by_server(wire)[begin:]))
+        evidence = _("the client sent {text!r} in two pieces; your server sent {answer}")
+        return evidence.format(text=text, answer=shown(sent_by_server(wire)[begin:]))
 
     piece = Frame(Opcode.TEXT, text.encode()[:cut], fin=False, mask=MASK)
     ping = Frame(Opcode.PING, b"are you there?", mask=MASK)
@@ -508,12 +508,12 @@ async def _close(client: ClientConnection, wire: Wire) -> None:
     finally:
         closing.cancel()
     answer = sent_by_server(wire)[begin:]
-    told = _("the client sent a Close with 4001, 0f a1; your server sent {answer}").format(answer=shown(answer))
+    evidence = _("the client sent a Close with 4001, 0f a1; your server sent {answer}").format(answer=shown(answer))
     if answer[:1] != b"\x88" or answer[2:4] != b"\x0f\xa1":
-        raise NotYet(_("a Close is answered with a Close of the same number"), told)
+        raise NotYet(_("a Close is answered with a Close of the same number"), evidence)
     if not wire.trace.filter("tcp", ("FIN", "RST"), sender="server"):
         kept = _("then it kept the connection open")
-        raise NotYet(_("after its Close, the server ends TCP"), "\n".join([told, kept]))
+        raise NotYet(_("after its Close, the server ends TCP"), "\n".join([evidence, kept]))
 
 
 async def _send_byte_by_byte(url: str) -> None:
@@ -542,8 +542,8 @@ async def _close_without_a_number(url: str) -> None:
         rule = _("a Close without a number is answered with one, too")
         ended = await within(client.close(None), rule, lambda: _("the client sent 88 80 and a mask"))
         if not ended.clean:
-            told = _("the client sent 88 80 and a mask, and its connection ended with {code}")
-            raise NotYet(rule, told.format(code=ended.code))
+            evidence = _("the client sent 88 80 and a mask, and its connection ended with {code}")
+            raise NotYet(rule, evidence.format(code=ended.code))
     finally:
         await client.aclose()
 
@@ -563,10 +563,10 @@ async def _send_without_reading(url: str, writer: Callable[[], asyncio.StreamWri
 
         await until(over_or_steady, timeout=10)
         if waiting[-1] > LIMIT:
-            told = _("the client sent 2 MiB and read nothing; {size} KiB waited in the server's memory")
+            evidence = _("the client sent 2 MiB and read nothing; {size} KiB waited in the server's memory")
             raise NotYet(
                 _("a client that does not read must not fill the server's memory: wait until there is room"),
-                told.format(size=waiting[-1] // KIB),
+                evidence.format(size=waiting[-1] // KIB),
             )
     finally:
         client.transport.abort()
@@ -600,8 +600,8 @@ async def _vanish(url: str, task: Callable[[], asyncio.Task[None]], errors: list
         (client.transport.abort if breaks else client.close)()
         await asyncio.wait([task()], timeout=SECONDS)
         if not task().done():
-            told = _("{event}, and {seconds:g} s later the function was still waiting")
-            raise NotYet(rule, told.format(event=event, seconds=SECONDS))
+            evidence = _("{event}, and {seconds:g} s later the function was still waiting")
+            raise NotYet(rule, evidence.format(event=event, seconds=SECONDS))
         if errors:
             raise NotYet(rule, event) from errors[0]
 

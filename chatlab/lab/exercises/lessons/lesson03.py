@@ -51,8 +51,8 @@ def check_line(answer: Callable[[str, str], object]) -> None:
     ]
     for name, text, expected, rule in cases:
         if (got := answer(name, text)) != expected:
-            told = _("{call} returned {got!r}, not {expected!r}")
-            raise NotYet(rule, told.format(call=f"line({name!r}, {text!r})", got=got, expected=expected))
+            evidence = _("{call} returned {got!r}, not {expected!r}")
+            raise NotYet(rule, evidence.format(call=f"line({name!r}, {text!r})", got=got, expected=expected))
 
 
 # --- 03.2 ---
@@ -220,8 +220,8 @@ def check_allowed(answer: Callable[[str | None, list[str]], object]) -> None:
     ]
     for origin, expected, rule in cases:
         if bool(got := answer(origin, list(ours))) is not expected:
-            told = _("{call} returned {got!r}").format(call=f"allowed({origin!r}, {ours})", got=got)
-            raise NotYet(rule, told)
+            evidence = _("{call} returned {got!r}").format(call=f"allowed({origin!r}, {ours})", got=got)
+            raise NotYet(rule, evidence)
 
 
 # --- 03.4 ---

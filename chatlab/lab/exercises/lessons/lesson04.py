@@ -23,9 +23,9 @@ from chatlab.lab.exercises.support.rooms import (
     RoomWithOutbox,
     Running,
     at_work,
-    heard_by,
     in_one_order,
     must_wait,
+    received_by,
     said,
     soon,
     two_servers,
@@ -81,8 +81,8 @@ def check_missed(answer: Callable[[list[tuple[str, str]], str | None], object]) 
         except Exception as error:
             raise NotYet(rule, call) from error
         if got != expected:
-            told = _("{call} returned {got!r}, not {expected!r}")
-            raise NotYet(rule, told.format(call=call, got=got, expected=expected))
+            evidence = _("{call} returned {got!r}, not {expected!r}")
+            raise NotYet(rule, evidence.format(call=call, got=got, expected=expected))
 
 
 # --- 04.2 ---
@@ -117,7 +117,7 @@ async def check_bridge(answer: Loop) -> None:
 def _sent(sender: RoomClient, text: str, *receivers: RoomClient) -> str:
     """Return the evidence of a text that was sent, and of the texts that each receiver got."""
     sent = _("{name} sent {text!r}").format(name=sender.name, text=text)
-    return "\n".join(filter(None, [sent, heard_by(*receivers)]))
+    return "\n".join(filter(None, [sent, received_by(*receivers)]))
 
 
 def _times(client: RoomClient, line: str) -> str:
@@ -155,7 +155,7 @@ async def _expect_one_order(garam: RoomClient, nuri: RoomClient) -> None:
     await wait_or(
         lambda: has_ended(garam) and has_ended(nuri),
         _("every text reaches the members of every server"),
-        lambda: heard_by(garam, nuri),
+        lambda: received_by(garam, nuri),
         timeout=3,
     )
     for member in (garam, nuri):
@@ -176,12 +176,14 @@ async def _expect_clean_stop(stopped: Running, broker: WatchedBroker, its_room: 
     if broker.published > published:
         raise NotYet(_("a stopped bridge does nothing any more"), _("half of yours went on publishing"))
     if broker.open != 1:
-        told = ngettext(
+        evidence = ngettext(
             "one of two bridges was stopped; {count} subscription is open",
             "one of two bridges was stopped; {count} subscriptions are open",
             broker.open,
         ).format(count=broker.open)
-        raise NotYet(_("a stopped bridge has closed its subscription; otherwise the broker goes on filling it"), told)
+        raise NotYet(
+            _("a stopped bridge has closed its subscription; otherwise the broker goes on filling it"), evidence
+        )
 
 
 # --- 04.3 ---
@@ -242,8 +244,8 @@ async def check_service(answer: Loop) -> None:
             await _expect_one_group(redis, topic, names, all_done)
             for name in names:
                 if screens[name] != texts:
-                    told = _("{name} showed {texts}").format(name=name, texts=screens[name])
-                    raise NotYet(_("every server shows every text once, in order"), told)
+                    evidence = _("{name} showed {texts}").format(name=name, texts=screens[name])
+                    raise NotYet(_("every server shows every text once, in order"), evidence)
 
 
 async def _expect_one_group(redis: Redis, topic: str, names: Sequence[str], done: Callable[[], list[str]]) -> None:
@@ -263,12 +265,12 @@ async def _expect_one_group(redis: Redis, topic: str, names: Sequence[str], done
 
 
 def _work_done(done: Sequence[str]) -> str:
-    told = ngettext(
+    evidence = ngettext(
         "12 texts were published; work was done {count} time",
         "12 texts were published; work was done {count} times",
         len(done),
     )
-    return told.format(count=len(done))
+    return evidence.format(count=len(done))
 
 
 def _groups_found(groups: Sequence[str]) -> str:
@@ -294,14 +296,14 @@ async def _expect_all_acknowledged(redis: Redis, topic: str, group: str) -> None
         if not (pending := (await redis.xpending(topic, group))["pending"]):
             return
         await asyncio.sleep(0.01)
-    told = ngettext(
+    evidence = ngettext(
         "the work for all 12 texts is done; {count} record is still pending in the group",
         "the work for all 12 texts is done; {count} records are still pending in the group",
         pending,
     )
     raise NotYet(
         _("a record is acknowledged when its work is done; otherwise it stays pending for ever"),
-        told.format(count=pending),
+        evidence.format(count=pending),
     )
 
 
@@ -431,13 +433,13 @@ async def _worker_dies_at_work(answer: Loop, broker: WatchedBroker, topic: str, 
 async def _expect_successor_to_finish(
     answer: Loop, broker: WatchedBroker, topic: str, desk: Desk, done: set[str], texts: set[str]
 ) -> None:
-    told = _("the first worker died while it worked on {text!r}; in the end the work was done for {texts}")
+    evidence = _("the first worker died while it worked on {text!r}; in the end the work was done for {texts}")
     successor = await broker.join(topic, "workers", "worker 2")
     async with at_work(answer(successor, desk.work, done), what=_("the worker")):
         await wait_or(
             lambda: set(desk.finished) == texts,
             _("the work that a dead worker left is done by the next"),
-            lambda: told.format(text="📦 셋", texts=desk.finished),
+            lambda: evidence.format(text="📦 셋", texts=desk.finished),
             timeout=3,
         )
 
@@ -452,14 +454,14 @@ async def _worker_dies_before_acknowledging(answer: Loop, broker: WatchedBroker,
         await soon(share.stuck.is_set, [first], timeout=3)
         await first.stop()
         await share.aclose()
-    told = _("a worker did the work for {text!r} and died before it acknowledged it; the work was done for {texts}")
+    evidence = _("a worker did the work for {text!r} and died before it acknowledged it; the work was done for {texts}")
     successor = await broker.join(topic, "workers", "worker 2")
     async with at_work(answer(successor, desk.work, done), what=_("the worker")):
         await _expect_none_pending(
             redis,
             topic,
             _("a record whose work was done earlier is acknowledged, too; otherwise it is delivered again for ever"),
-            lambda: "\n".join([told.format(text="💳 셋", texts=desk.finished), _("its record is still pending")]),
+            lambda: "\n".join([evidence.format(text="💳 셋", texts=desk.finished), _("its record is still pending")]),
         )
     if desk.finished.count("💳 셋") != 1:
         raise NotYet(
@@ -467,7 +469,7 @@ async def _worker_dies_before_acknowledging(answer: Loop, broker: WatchedBroker,
                 "work that is done is not done again: note it in `done` before you acknowledge it, and look there "
                 "before you start"
             ),
-            told.format(text="💳 셋", texts=desk.finished),
+            evidence.format(text="💳 셋", texts=desk.finished),
         )
 
 
@@ -585,7 +587,7 @@ def _waiting(half: Half, *clients: RoomClient) -> str:
     """Return the evidence of the lines in the outbox, and of the texts that the clients received."""
     count = len(half.room.outbox)
     lines = ngettext("{count} line waits in the outbox", "{count} lines wait in the outbox", count)
-    return "\n".join(filter(None, [lines.format(count=count), heard_by(*clients)]))
+    return "\n".join(filter(None, [lines.format(count=count), received_by(*clients)]))
 
 
 async def _stop_for_a_while(half: Half, garam: RoomClient, nuri: RoomClient) -> None:
@@ -596,14 +598,14 @@ async def _stop_for_a_while(half: Half, garam: RoomClient, nuri: RoomClient) -> 
     await wait_or(
         lambda: "가람: 셋 🥁" in said(garam),
         _("one server's bridge does not wait for the other's"),
-        lambda: heard_by(garam),
+        lambda: received_by(garam),
     )
     half.start()
     stopped = _("while Nuri's bridge was stopped, 가람 sent 하나, 둘, 셋 🥁")
     await wait_or(
         lambda: {"가람: 하나", "가람: 둘", "가람: 셋 🥁"} <= set(said(nuri)),
         _("a text sent while a bridge is stopped is delivered after the bridge restarts"),
-        lambda: "\n".join([stopped, heard_by(nuri)]),
+        lambda: "\n".join([stopped, received_by(nuri)]),
     )
     await wait_or(
         lambda: "Nuri: 저는 아직 있어요" in said(garam),

@@ -28,9 +28,9 @@ __all__ = [
     "Running",
     "at_work",
     "first_few",
-    "heard_by",
     "in_one_order",
     "must_wait",
+    "received_by",
     "said",
     "soon",
     "two_servers",
@@ -164,7 +164,7 @@ def said(client: RoomClient) -> list[str]:
     return [line.removeprefix(prefix) for line in client.received if line.startswith("Server")]
 
 
-def heard_by(*clients: RoomClient) -> str:
+def received_by(*clients: RoomClient) -> str:
     """Return the texts that each client received, as evidence."""
     received = _("{name} received {texts}")
     return "\n".join(received.format(name=client.name, texts=said(client)) for client in clients)
@@ -183,8 +183,8 @@ def in_one_order(one: RoomClient, other: RoomClient) -> None:
     """Raise `NotYet` at the first text that differs between the two clients."""
     for number, (ours, theirs) in enumerate(zip_longest(said(one), said(other), fillvalue=_("nothing")), 1):
         if ours != theirs:
-            told = _("as text number {number}, {one} received {ours!r}, and {other} received {theirs!r}")
+            evidence = _("as text number {number}, {one} received {ours!r}, and {other} received {theirs!r}")
             raise NotYet(
                 _("all members receive all texts in one order, the broker's"),
-                told.format(number=number, one=one.name, ours=ours, other=other.name, theirs=theirs),
+                evidence.format(number=number, one=one.name, ours=ours, other=other.name, theirs=theirs),
             )

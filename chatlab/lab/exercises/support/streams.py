@@ -94,8 +94,8 @@ async def within(awaited: Awaitable[T], rule: str, evidence: Callable[[], object
             return await awaited
     except CONNECTION_ENDED as error:
         reason = _("the connection ended") if isinstance(error, EOFError) else str(error)
-        told = "\n" + _("the client: {reason}").format(reason=reason) if reason else ""
-        raise NotYet(rule, f"{evidence()}{told}") from None
+        ending = "\n" + _("the client: {reason}").format(reason=reason) if reason else ""
+        raise NotYet(rule, f"{evidence()}{ending}") from None
 
 
 async def upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -13,9 +13,9 @@ from chatlab.lab.exercises.support.rooms import (
     Running,
     at_work,
     first_few,
-    heard_by,
     in_one_order,
     must_wait,
+    received_by,
     said,
     soon,
     two_servers,
@@ -113,7 +113,7 @@ async def test_a_text_waits_for_the_bridge_and_reaches_members_when_it_is_delive
         await client.connect()
         boxed.room.deliver(line)
         await client.heard("안녕")
-        assert heard_by(client) == "Nuri received ['가람: 안녕']"
+        assert received_by(client) == "Nuri received ['가람: 안녕']"
         await client.vanish()
 
 
