@@ -1,12 +1,12 @@
-"""Exercises: run the learner's own code against the real thing, and say in one sentence which rule broke first.
+"""Exercises: run the learner's code against real clients and servers, and say which rule it breaks first.
 
     await check("01.1", accept_key)      not tried, not yet (with the rule and the evidence), or right
-    hint("01.1")                         the first hint; hint("01.1", 2) comes closer
-    solution("01.1")                     the code, and the reason it is so
+    hint("01.1")                         the first hint; hint("01.1", 2) says more
+    solution("01.1")                     the code, and why it is written that way
 
-A check is a function that is handed the learner's answer and raises `NotYet` at the first rule that does not hold. The
-exercises are in `lessons/`; this file runs them, shows what came out, and remembers what was solved. Left out:
-points. The only mark is that it works.
+A check is a function that takes the learner's answer and raises `NotYet` for the first rule it breaks. The exercises
+are in `lessons/`; this file runs them, shows the outcome, and remembers what is solved. Left out: points. The only
+mark is that it works.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from html import escape
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from chatlab.lab.home import home
+from chatlab.locale import _
 
 __all__ = [
     "Exercise",
@@ -43,16 +44,20 @@ __all__ = [
     "solution",
 ]
 
-SECONDS = 15.0  # for one check; an answer that waits for ever is an answer that is not right yet
-Mark = Literal["not tried", "not yet", "right"]
-SIGNS: dict[Mark, str] = {"not tried": "○", "not yet": "✘", "right": "✔"}
-COLOURS: dict[Mark, str] = {"not tried": "#888", "not yet": "#b35900", "right": "#2a7d3c"}  # never without the sign
+SECONDS = 15.0  # the time limit of a check, for answers that wait for ever
+Mark = Literal["not tried", "not yet", "right"]  # not shown: keys, which files of progress hold
+NOT_TRIED: Final = "not tried"  # not shown: a key
+NOT_YET: Final = "not yet"  # not shown: a key
+RIGHT: Final = "right"
+SIGNS: dict[Mark, str] = {NOT_TRIED: "○", NOT_YET: "✘", RIGHT: "✔"}
+COLOURS: dict[Mark, str] = {NOT_TRIED: "#888", NOT_YET: "#b35900", RIGHT: "#2a7d3c"}  # never shown without the symbol
+NAMES: dict[Mark, str] = {NOT_TRIED: _("not tried"), NOT_YET: _("not yet"), RIGHT: _("right")}
 
 
-class NotYet(Exception):  # no error: an answer on its way
+class NotYet(Exception):  # named without "Error": a wrong answer is not one
     """The first rule that an answer breaks; `evidence` is the bytes or messages that show it.
 
-    Raised `from` an error of the learner's own code, it tells that error, too.
+    Raised `from` an error in the learner's code, the outcome shows that error, too.
     """
 
     def __init__(self, rule: str, evidence: object = None) -> None:
@@ -63,11 +68,11 @@ class NotYet(Exception):  # no error: an answer on its way
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise: its check, its hints from far to near, its solution and why that is so.
+    """An exercise: its check, its hints from vague to specific, its solution and the reasons for it.
 
-    `id` is the lesson's number and the exercise's, "01.1". `check(answer)` raises `NotYet`, or anything the answer
-    itself raises. `solve` is the reference solution: a function whose source is shown, or a function without arguments
-    that returns the answer, where the answer is no function (`makes=True`).
+    `id` is the number of the lesson and of the exercise, "01.1". `check(answer)` raises `NotYet`, or whatever the
+    answer raises. `solve` is the reference solution: a function whose source is shown. If the answer is not a function,
+    `makes=True` says that `solve` takes no arguments and returns the answer.
     """
 
     id: str
@@ -85,17 +90,17 @@ class Exercise:
 
     @property
     def reference(self) -> Any:
-        """The answer that is right."""
+        """The reference answer, which is right."""
         return self.solve() if self.makes else self.solve
 
     @property
     def code(self) -> str:
-        """The source of the reference solution, as a learner would write it into the cell: without annotations."""
+        """The source of the reference solution as a learner would write it in the cell, without annotations."""
         return _plain(textwrap.dedent(inspect.getsource(self.solve)).strip())
 
 
 def _plain(source: str) -> str:
-    """A function's source without the types in its signatures, whose names a notebook has not imported."""
+    """Remove the annotations of a function's signatures, whose names a notebook has not imported."""
     lines = [re.sub(r"\s+# (type: ignore|noqa).*$", "", line).encode() for line in source.splitlines()]
     functions = [
         node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -105,7 +110,7 @@ def _plain(source: str) -> str:
         taken = function.args
         every = [*taken.posonlyargs, *taken.args, *taken.kwonlyargs, *filter(None, [taken.vararg, taken.kwarg])]
         hints += [(each.annotation, b":") for each in every if each.annotation]
-    # From the end, so that what is cut away moves nothing that is still to be cut.
+    # Backwards, so that the positions of the annotations still to be removed stay valid.
     for hint, mark in sorted(hints, key=lambda each: (each[0].lineno, each[0].col_offset), reverse=True):
         line, end = lines[hint.lineno - 1], hint.end_col_offset
         assert hint.lineno == hint.end_lineno, f"an annotation over two lines: {source}"
@@ -116,7 +121,7 @@ def _plain(source: str) -> str:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found: the mark, one sentence, and what shows it."""
+    """The outcome of a check: the mark, one sentence, and the evidence for it."""
 
     exercise: str
     mark: Mark
@@ -125,24 +130,24 @@ class Outcome:
 
     def __repr__(self) -> str:
         shown = "\n" + textwrap.indent(self.evidence, "  ") if self.evidence else ""
-        return f"{SIGNS[self.mark]} {self.exercise} {self.mark}: {self.sentence}{shown}"
+        return f"{SIGNS[self.mark]} {self.exercise} {NAMES[self.mark]}: {self.sentence}{shown}"
 
     def _repr_html_(self) -> str:
         shown = f"<pre style='margin:0.3em 0 0'>{escape(self.evidence)}</pre>" if self.evidence else ""
         return (
             f"<div role='status' style='border-left:4px solid {COLOURS[self.mark]};padding-left:0.6em'>"
-            f"{SIGNS[self.mark]} <b>{self.exercise} {self.mark}</b>: {_marked(self.sentence)}{shown}</div>"
+            f"{SIGNS[self.mark]} <b>{self.exercise} {NAMES[self.mark]}</b>: {_to_html(self.sentence)}{shown}</div>"
         )
 
 
-def _marked(text: str) -> str:
-    """A text as HTML: what stands between `backticks`, and a line four spaces in, is code."""
+def _to_html(text: str) -> str:
+    """Return a text as HTML, with the parts in `backticks` and the lines indented by four spaces as code."""
     return re.sub(r"`([^`\n]+)`|(?m:^( {4}.+)$)", lambda code: f"<code>{code[1] or code[2]}</code>", escape(text))
 
 
 @cache
 def exercises() -> dict[str, Exercise]:
-    """All exercises by id, in the order of the lessons."""
+    """Return all exercises by id, in the order of the lessons."""
     lessons = import_module("chatlab.lab.exercises.lessons")  # by name: they import this module
     names = sorted(module.name for module in iter_modules(lessons.__path__))
     modules = [import_module(f"{lessons.__name__}.{name}") for name in names]
@@ -150,62 +155,73 @@ def exercises() -> dict[str, Exercise]:
 
 
 def find(id: str) -> Exercise:
-    """The exercise `id`. Raises `KeyError` that lists those of its lesson."""
+    """Return the exercise `id`. Raises a `KeyError` that lists the exercises of its lesson."""
     try:
         return exercises()[id]
     except KeyError:
-        alike = [key for key in exercises() if key.startswith(id[:2])] or list(exercises())
-        raise KeyError(f"no exercise {id!r}; there is {', '.join(alike)}") from None
+        others = [key for key in exercises() if key.startswith(id[:2])] or list(exercises())
+        raise KeyError(_("no exercise {id!r}; there are {others}").format(id=id, others=", ".join(others))) from None
 
 
 async def check(id: str, answer: object) -> Outcome:
-    """Check a learner's answer to the exercise `id`, note it in the progress, and say how it went."""
+    """Check a learner's answer to the exercise `id`, record the progress, and return the outcome."""
     exercise = find(id)
-    outcome = await _judge(exercise, answer)
+    outcome = await _outcome_of(exercise, answer)
     _remember(outcome)
     return outcome
 
 
-_waits = inspect.iscoroutinefunction
-
-
-async def _judge(exercise: Exercise, answer: object) -> Outcome:
+async def _outcome_of(exercise: Exercise, answer: object) -> Outcome:
     if answer is ... or answer is None or is_stub(answer):
-        return Outcome(exercise.id, "not tried", f"{exercise.title}. Write your code in place of the three dots.")
-    if _waits(answer) and inspect.isfunction(exercise.reference) and not _waits(exercise.reference):
-        return Outcome(exercise.id, "not yet", "an ordinary `def` will do: nothing in it waits")
+        invitation = _("{title}. Write your code in place of the three dots.").format(title=exercise.title)
+        return Outcome(exercise.id, NOT_TRIED, invitation)
+    if _is_needlessly_async(exercise, answer):
+        return Outcome(exercise.id, NOT_YET, _("an ordinary `def` will do: nothing in it waits"))
     try:
         async with asyncio.timeout(SECONDS):
             verdict = exercise.check(answer)
             if inspect.isawaitable(verdict):
                 await verdict
     except NotYet as broken:
-        evidence = [] if broken.evidence is None else [str(broken.evidence)]
-        if isinstance(error := broken.__cause__, Exception):
-            evidence.append(f"your code raised {type(error).__name__}: {_where(error)}")
-        return Outcome(exercise.id, "not yet", broken.rule, "\n".join(evidence))
+        return Outcome(exercise.id, NOT_YET, broken.rule, _evidence_of(broken))
     except TimeoutError:
-        return Outcome(exercise.id, "not yet", f"it was not through after {SECONDS:.0f} s; does it wait for something?")
+        sentence = _("it did not finish within {seconds:.0f} s; does it wait for something?").format(seconds=SECONDS)
+        return Outcome(exercise.id, NOT_YET, sentence)
     except Exception as error:
-        return Outcome(exercise.id, "not yet", f"your code raised {type(error).__name__}", _where(error))
-    return Outcome(exercise.id, "right", exercise.title)
+        sentence = _("your code raised {error}").format(error=type(error).__name__)
+        return Outcome(exercise.id, NOT_YET, sentence, _where(error))
+    return Outcome(exercise.id, RIGHT, exercise.title)
+
+
+def _is_needlessly_async(exercise: Exercise, answer: object) -> bool:
+    waits = inspect.iscoroutinefunction
+    return waits(answer) and inspect.isfunction(exercise.reference) and not waits(exercise.reference)
+
+
+def _evidence_of(broken: NotYet) -> str:
+    """Return the evidence, and the error in the learner's code that led to the broken rule, if any."""
+    evidence = [] if broken.evidence is None else [str(broken.evidence)]
+    if isinstance(error := broken.__cause__, Exception):
+        raised = _("your code raised {error}: {message}")
+        evidence.append(raised.format(error=type(error).__name__, message=_where(error)))
+    return "\n".join(evidence)
 
 
 def _where(error: Exception) -> str:
-    """The error's words, and the learner's own line it comes from."""
+    """Return the error's message and the line of the learner's cell that raised it."""
     trace = error.__traceback__
     lines = []
     while trace is not None:
         if "ipykernel" in trace.tb_frame.f_code.co_filename or trace.tb_frame.f_code.co_filename.startswith("<"):
             lines.append(trace.tb_lineno)
         trace = trace.tb_next
-    return f"{error} (line {lines[-1]} of your cell)" if lines else str(error)
+    return _("{error} (line {line} of your cell)").format(error=error, line=lines[-1]) if lines else str(error)
 
 
 def is_stub(answer: object) -> bool:
-    """Whether a function is still the stub of the notebook: nothing in its body but `...`, `pass` or a docstring.
+    """Whether a function is still the notebook's stub: nothing in its body but `...`, `pass` or a docstring.
 
-    A class is one while all its methods are.
+    A class is a stub if all its methods are.
     """
     if isinstance(answer, type):
         methods = [each for each in vars(answer).values() if inspect.isfunction(each)]
@@ -223,7 +239,7 @@ def is_stub(answer: object) -> bool:
 
 
 class Shown:
-    """A text for the learner: plain, and as HTML."""
+    """A text for the learner, as plain text and as HTML."""
 
     def __init__(self, title: str, text: str, code: str = "") -> None:
         self.title, self.text, self.code = title, text, code
@@ -233,55 +249,57 @@ class Shown:
 
     def _repr_html_(self) -> str:
         code = f"<pre>{escape(self.code)}</pre>" if self.code else ""
-        text = f"<p style='white-space:pre-wrap;margin:0'><b>{escape(self.title)}.</b> {_marked(self.text)}</p>"
+        text = f"<p style='white-space:pre-wrap;margin:0'><b>{escape(self.title)}.</b> {_to_html(self.text)}</p>"
         return f"<div role='note' style='border-left:4px solid #888;padding-left:0.6em'>{text}{code}</div>"
 
 
 def hint(id: str, number: int = 1) -> Shown:
-    """Hint `number` of an exercise, from 1: each is nearer than the one before. Past the last, the last comes again."""
+    """Return hint `number` of an exercise, from 1; each is more specific. Any number past the last gives the last."""
     hints = find(id).hints
     number = max(1, min(number, len(hints)))
-    return Shown(f"Hint {number} of {len(hints)} for {id}", hints[number - 1])
+    title = _("Hint {number} of {count} for {id}").format(number=number, count=len(hints), id=id)
+    return Shown(title, hints[number - 1])
 
 
 def solution(id: str) -> Shown:
-    """The reference solution, and why it is so."""
+    """Return the reference solution, and the reasons for it."""
     exercise = find(id)
-    return Shown(f"One solution of {id}", exercise.why, exercise.code)
+    return Shown(_("One solution of {id}").format(id=id), exercise.why, exercise.code)
 
 
-# --- What was solved ---
+# --- Progress ---
 
 
 @dataclass(frozen=True)
 class ExerciseProgress:
-    """The exercises and how each stood at its last check."""
+    """The mark of each exercise: that of its last check, or "right" once it has been right."""
 
     marks: dict[str, Mark]
 
     def of(self, lesson: str) -> tuple[int, int]:
-        """How many exercises of a lesson are right, and how many there are."""
+        """Return the number of a lesson's exercises that are right, and the number of all."""
         marks = [mark for key, mark in self.marks.items() if key.startswith(lesson)]
-        return marks.count("right"), len(marks)
+        return marks.count(RIGHT), len(marks)
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
         for lesson in sorted({key.partition(".")[0] for key in self.marks}):
-            right, of = self.of(lesson)
+            right, total = self.of(lesson)
             signs = " ".join(SIGNS[mark] for key, mark in self.marks.items() if key.startswith(lesson))
-            yield lesson, signs, f"{right} of {of}"
+            yield lesson, signs, _("{right} of {total}").format(right=right, total=total)
 
     def __repr__(self) -> str:
-        return "\n".join(f"lesson {lesson}  {signs}  {right}" for lesson, signs, right in self._rows())
+        row = _("lesson {lesson}  {signs}  {right}")
+        return "\n".join(row.format(lesson=lesson, signs=signs, right=right) for lesson, signs, right in self._rows())
 
     def _repr_html_(self) -> str:
         cell = "style='text-align:left;padding:0.2em 1.5em 0.2em 0'>"
         rows = "".join(f"<tr>{''.join(f'<td {cell}{text}' for text in row)}</tr>" for row in self._rows())
-        head = "".join(f"<th {cell}{title}" for title in ("lesson", "exercises", "right"))
+        head = "".join(f"<th {cell}{title}" for title in (_("lesson"), _("exercises"), _("right")))
         return f"<table style='line-height:1.4'><tr>{head}</tr>{rows}</table>"
 
 
 def progress() -> ExerciseProgress:
-    """How far this learner has come; kept on this machine only."""
+    """Return this learner's progress, which is kept on this machine only."""
     return ExerciseProgress({key: _mark(key) for key in exercises()})
 
 
@@ -295,13 +313,13 @@ def _mark(id: str) -> Mark:
     try:
         mark = json.loads(_file(id).read_text(encoding="utf-8"))["mark"]
     except (OSError, ValueError, KeyError, TypeError):
-        return "not tried"  # never tried, or a file cut short: trying again mends it
-    return mark if mark in SIGNS else "not tried"
+        return NOT_TRIED  # or the file is truncated: the next check writes it again
+    return mark if mark in SIGNS else NOT_TRIED
 
 
 def _remember(outcome: Outcome) -> None:
-    # What was right once stays right: running the notebook's stub again takes nothing away.
-    if _mark(outcome.exercise) == "right" or outcome.mark == "not tried":
+    # An exercise that was right once stays right, even if the notebook's stub is run again.
+    if _mark(outcome.exercise) == RIGHT or outcome.mark == NOT_TRIED:
         return
     draft = _file(outcome.exercise).with_suffix(f".{time.monotonic_ns()}.tmp")
     draft.write_text(json.dumps({"mark": outcome.mark, "at": time.time()}), encoding="utf-8")

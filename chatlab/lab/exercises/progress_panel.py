@@ -1,9 +1,9 @@
-"""What the learner has solved, shown in a notebook once they have said that they want it shown.
+"""The learner's progress in a notebook, shown only to learners who ask for it.
 
     progress_panel()
 
-Off by default, since a notebook is often on a projector, and how far one has come is one's own business. The choice is
-kept on this machine, as the progress is. `chatlab progress` shows the same in a terminal.
+It is off by default: a notebook is often on a projector, and progress is the learner's own business. The choice is kept
+on this machine, like the progress. `chatlab progress` prints the same in a terminal.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ import ipywidgets as widgets
 
 from chatlab.lab.exercises.exercise import progress
 from chatlab.lab.home import home
+from chatlab.locale import _
 
 __all__ = ["ProgressPanel", "progress_panel"]
 
-WISH = "show here what I have solved"
+WISH = _("show here what I have solved")
 
 
 def progress_panel() -> ProgressPanel:
-    """The box to tick, and under it, if it is ticked, how far the learner has come."""
+    """Return a checkbox with, while it is ticked, the learner's progress below it."""
     return ProgressPanel(home() / "progress-is-shown")
 
 
 class ProgressPanel:
-    """A box to tick and a table. The file `mark` is there while the box is ticked."""
+    """A checkbox and a table. The file `mark` exists while the box is ticked."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -50,5 +51,5 @@ class ProgressPanel:
     def __repr__(self) -> str:
         return f"☑ {WISH}\n{progress()}" if self.wish.value else f"☐ {WISH}"
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+    def _repr_mimebundle_(self, **_kwargs: Any) -> dict[str, Any]:
         return {**self.box._repr_mimebundle_(), "text/plain": repr(self)}

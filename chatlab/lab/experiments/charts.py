@@ -1,7 +1,7 @@
-"""The lessons' charts: what was measured here and now, drawn one way throughout.
+"""The lessons' charts of live measurements, all drawn in one style.
 
-Every chart is a matplotlib figure, shown as a picture only; colours come with markers or patterns, so that none of them
-is needed to tell two lines apart.
+Every chart is a matplotlib figure, shown as a picture. Colours come with markers or patterns, so that nobody needs
+colour to tell two lines apart.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from chatlab.locale import _
+
 if TYPE_CHECKING:
     from chatlab.lab.experiments.lesson02 import Flow, Transfer, Way
     from chatlab.lab.experiments.lesson03 import Delays, Reception
     from chatlab.lab.experiments.lesson04 import Load
     from chatlab.lab.experiments.lesson07 import Share
+    from chatlab.lab.wire.trace import Peer
 
 __all__ = ["bars", "delays", "grouped", "lines", "load", "reception", "shares", "table", "transfers", "waiting", "ways"]
 
@@ -27,7 +30,7 @@ HATCHES = ("", "//", "..", "xx")
 
 
 def chart(title: str, across: str, up: str, *, width: float = 7.5, height: float = 3.4) -> tuple[Figure, Axes]:
-    """An empty chart; `across` and `up` name the axes with their units."""
+    """Return an empty chart; `across` and `up` name the axes with their units."""
     figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
     axes.set(title=title, xlabel=across, ylabel=up)
     axes.spines[["top", "right"]].set_visible(False)
@@ -35,7 +38,7 @@ def chart(title: str, across: str, up: str, *, width: float = 7.5, height: float
 
 
 def show(figure: Figure) -> None:
-    """Show a figure under the cell, once, and let go of it."""
+    """Show a figure below the cell, once, and close it."""
     from IPython.display import display
 
     display(figure)  # type: ignore[no-untyped-call]  # IPython is not typed here
@@ -43,14 +46,14 @@ def show(figure: Figure) -> None:
 
 
 def figure_of(value: float) -> str:
-    """A value as it stands above its bar: 0.0123, 4.56, 789, 12,345."""
+    """Format a value for the label above its bar: 0.0123, 4.56, 789, 12,345."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def lines(
     title: str, across: str, up: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, log: str = ""
 ) -> None:
-    """One line for each name: (x values, y values). `log` names the axes to scale by powers of ten: "x", "y", "xy"."""
+    """Draw a line for each name: (x values, y values). `log` names the logarithmic axes: "x", "y" or "xy"."""
     figure, axes = chart(title, across, up)
     for (name, (xs, ys)), marker in zip(series.items(), cycle(MARKERS), strict=False):
         axes.plot(xs, ys, marker=marker, markevery=max(1, len(xs) // 12), label=name)
@@ -63,7 +66,7 @@ def lines(
 
 
 def bars(title: str, up: str, values: Mapping[str, float], *, log: bool = False) -> None:
-    """One bar for each name, with its figure above it."""
+    """Draw a bar for each name, with its value above it."""
     figure, axes = chart(title, "", up)
     drawn = axes.bar(list(values), list(values.values()), color="tab:blue", edgecolor="black")
     for bar, hatch in zip(drawn, cycle(HATCHES), strict=False):
@@ -74,29 +77,30 @@ def bars(title: str, up: str, values: Mapping[str, float], *, log: bool = False)
 
 
 def transfers(runs: Mapping[str, Transfer]) -> None:
-    """How far each direction had come by when: a chart for each run, all on one scale."""
+    """Draw the bytes that had passed in each direction against time: a chart for each run, all on one scale."""
+    labels: dict[Peer, str] = {"client": _("from the client"), "server": _("from the server")}
     figure, places = plt.subplots(1, len(runs), figsize=(9, 3.2), layout="constrained", sharex=True, sharey=True)
     for axes, (name, run) in zip(places, runs.items(), strict=True):
         for (side, moments), marker in zip(run.passed.items(), MARKERS, strict=False):
-            passed = [at for at, _ in moments], [so_far / 2**20 for _, so_far in moments]
-            axes.plot(*passed, marker=marker, label=f"from the {side}")
-        axes.set(title=name, xlabel="seconds", ylabel="MiB that have passed")
+            passed = [at for at, __ in moments], [so_far / 2**20 for __, so_far in moments]
+            axes.plot(*passed, marker=marker, label=labels[side])
+        axes.set(title=name, xlabel=_("seconds"), ylabel=_("MiB that have passed"))
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, loc="upper left")
+        axes.legend(frameon=False, loc="upper left")  # not shown: a position
     show(figure)
 
 
 def ways(found: Sequence[Way]) -> None:
-    """What each way to hear of messages cost: delay, bytes, requests, connections, side by side."""
+    """Draw the cost of each way to receive messages side by side: delay, bytes, requests, connections."""
     measured: dict[str, list[float]] = {
-        "delay, ms (median)": [way.median * 1000 for way in found],
-        "bytes for each message": [way.octets_per_message for way in found],
-        "requests": [way.requests for way in found],
-        "connections": [way.connections for way in found],
+        _("delay, ms (median)"): [way.median * 1000 for way in found],
+        _("bytes for each message"): [way.octets_per_message for way in found],
+        _("requests"): [way.requests for way in found],
+        _("connections"): [way.connections for way in found],
     }
     figure, places = plt.subplots(1, len(measured), figsize=(11, 2.8), layout="constrained", sharey=True)
     for axes, (title, values) in zip(places, measured.items(), strict=True):
-        drawn = axes.barh([way.name for way in found], values, color="tab:blue", edgecolor="black")
+        drawn = axes.barh([way.label for way in found], values, color="tab:blue", edgecolor="black")
         axes.bar_label(drawn, fmt="{:,.3g}", padding=3)
         axes.set(title=title, xlim=(0, max(values) * 1.3))
         axes.spines[["top", "right"]].set_visible(False)
@@ -105,16 +109,16 @@ def ways(found: Sequence[Way]) -> None:
 
 
 def waiting(runs: Mapping[str, Flow]) -> None:
-    """What a server had sent by when, and what of it still stood in its own memory, a line for each run."""
+    """Draw the bytes that a server had sent and those waiting in its memory against time, a line for each run."""
     figure, (sent, kept) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharex=True)
     for (name, run), marker in zip(runs.items(), MARKERS, strict=False):
-        seconds = [at for at, _, _ in run.samples]
+        seconds = [at for at, __, __ in run.samples]
         for axes, column in ((sent, 1), (kept, 2)):
             amounts = [sample[column] / 2**20 for sample in run.samples]
             axes.plot(seconds, amounts, marker=marker, markevery=max(1, len(seconds) // 10), label=name)
-    for axes, title in ((sent, "MiB sent"), (kept, "MiB waiting in the server's memory")):
-        axes.axvline(next(iter(runs.values())).reads_at, color="black", linestyle="--", label="the client reads")
-        axes.set(title=title, xlabel="seconds")
+    for axes, title in ((sent, _("MiB sent")), (kept, _("MiB waiting in the server's memory"))):
+        axes.axvline(next(iter(runs.values())).reads_at, color="black", linestyle="--", label=_("the client reads"))
+        axes.set(title=title, xlabel=_("seconds"))
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
     kept.legend(frameon=False)
@@ -122,7 +126,7 @@ def waiting(runs: Mapping[str, Flow]) -> None:
 
 
 def grouped(title: str, up: str, groups: Mapping[str, Mapping[str, float]], *, log: bool = False) -> None:
-    """A cluster of bars for each name, one bar for each group, in the group's own pattern."""
+    """Draw a cluster of bars for each name, with a bar for each group in that group's pattern."""
     figure, axes = chart(title, "", up)
     names = list(next(iter(groups.values())))
     width = 0.8 / len(groups)
@@ -138,7 +142,7 @@ def grouped(title: str, up: str, groups: Mapping[str, Mapping[str, float]], *, l
 
 
 def table(title: str, rows: Mapping[str, Mapping[str, str]]) -> None:
-    """Facts as a picture, for those that differ from run to run: a row for each name, a column for each kind."""
+    """Draw a table as a picture, for facts that differ from run to run: a row for each name, a column for each fact."""
     columns = list(next(iter(rows.values())))
     figure, axes = plt.subplots(figsize=(9, 2.9), layout="constrained")
     axes.set_title(title)
@@ -152,39 +156,43 @@ def table(title: str, rows: Mapping[str, Mapping[str, str]]) -> None:
 
 
 def reception(runs: Mapping[str, Reception], seconds: float) -> None:
-    """How many messages had reached everybody by when, a line for each room."""
+    """Draw the number of messages that had reached everybody against time, a line for each room."""
     lines(
-        "One member does not read: what the others still receive",
-        "seconds since the first message",
-        "messages that reached all of them",
+        _("One member does not read: what the others still receive"),
+        _("seconds since the first message"),
+        _("messages that reached all of them"),
         {name: ([0, *run.times, seconds], [0, *range(1, run.reached + 1), run.reached]) for name, run in runs.items()},
     )
 
 
 def delays(runs: Mapping[str, Sequence[Delays]]) -> None:
-    """The median delay to the last member, against the number of members."""
+    """Draw the median delay until the last member has a message against the number of members."""
     lines(
-        "Until the last member has a message",
-        "members",
-        "milliseconds (median)",
-        {name: ([d.members for d in run], [d.median * 1000 for d in run]) for name, run in runs.items()},
+        _("Until the last member has a message"),
+        _("members"),
+        _("milliseconds (median)"),
+        {name: ([each.members for each in run], [each.median * 1000 for each in run]) for name, run in runs.items()},
     )
 
 
 def load(runs: Mapping[str, Sequence[Load]]) -> None:
-    """The work of the busiest instance for one text, against the number of members, a line for each number of them."""
+    """Draw the busiest instance's work for one text against the number of members, a line for each set of instances."""
     lines(
-        "What one text costs the busiest instance",
-        "members",
-        "milliseconds of processor time",
+        _("What one text costs the busiest instance"),
+        _("members"),
+        _("milliseconds of processor time"),
         {name: ([each.members for each in run], [each.busiest * 1000 for each in run]) for name, run in runs.items()},
     )
 
 
 def shares(runs: Mapping[str, Sequence[Share]]) -> None:
-    """What each instance had of one and the same load, a cluster of bars for each number of instances."""
+    """Draw each instance's share of the same load, a cluster of bars for each number of instances."""
+    titles = {
+        "connections": _("Connections, a bar for each server"),
+        "deliveries": _("Deliveries, a bar for each server"),
+    }
     figure, places = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for axes, what in zip(places, ("connections", "deliveries"), strict=True):
+    for axes, (what, title) in zip(places, titles.items(), strict=True):
         for place, run in enumerate(runs.values()):
             width = 0.8 / len(run)
             at = [place + (number - (len(run) - 1) / 2) * width for number in range(len(run))]
@@ -194,6 +202,6 @@ def shares(runs: Mapping[str, Sequence[Share]]) -> None:
                 bar.set_hatch(hatch)
             axes.bar_label(drawn, fmt=figure_of, fontsize=8)
         axes.set_xticks(range(len(runs)), list(runs))
-        axes.set_title(f"{what.capitalize()}, a bar for each server")
+        axes.set_title(title)
         axes.spines[["top", "right"]].set_visible(False)
     show(figure)

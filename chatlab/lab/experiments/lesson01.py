@@ -1,7 +1,7 @@
-"""Lesson 01's experiments: an HTTP server that has news and may not say so, another that does, handshakes to spoil.
+"""Lesson 01's experiments: an HTTP server that may not send its news, one that does anyway, and raw handshakes.
 
 `start_board` is a real HTTP server, on aiohttp. `one_unasked` runs a server that breaks HTTP's rule on purpose. `ask`
-sends a request byte for byte as it was written, so that any line of it can be spoiled.
+sends a request byte for byte, so that learners can spoil any line of it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from chatlab.locale import _, ngettext
 from chatlab.websocket.handshake import Request, Response
 
 __all__ = ["Board", "ask", "hear", "one_unasked", "start_board"]
 
 READ_SIZE = 64 * 1024
-PATIENCE = 5.0  # seconds to wait for an answer that is sure to come
+PATIENCE = 5.0  # seconds to wait for an answer that will come
 
 
 async def hear(reader: asyncio.StreamReader, *, seconds: float) -> bytes:
-    """Return the next bytes as soon as any come, or b"" when none have come after `seconds`."""
+    """Return the next bytes as soon as any arrive, or b"" if none do within `seconds`."""
     try:
         return await asyncio.wait_for(reader.read(READ_SIZE), seconds)
     except TimeoutError:
@@ -31,31 +32,39 @@ async def hear(reader: asyncio.StreamReader, *, seconds: float) -> bytes:
 
 
 async def ask(url: str, request: str | bytes) -> Response:
-    """Send `request` as it is, on a connection of its own; return the answer. Raises OSError, `TimeoutError`."""
+    """Send `request` unchanged on a new connection; return the response. Raises OSError or `TimeoutError`."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    heard = b""
+    received = b""
     try:
         writer.write(request.encode() if isinstance(request, str) else request)
         async with asyncio.timeout(PATIENCE):
-            while (parsed := Response.parse(heard)) is None:
+            while (parsed := Response.parse(received)) is None:
                 piece = await reader.read(READ_SIZE)
                 if not piece:
-                    raise ConnectionError(f"the connection ended after {len(heard)} bytes of an answer")
-                heard += piece
+                    raise ConnectionError(_unfinished(len(received)))
+                received += piece
     finally:
         writer.close()
     return parsed[0]
+
+
+def _unfinished(size: int) -> str:
+    return ngettext(
+        "the connection ended after {count} byte of the response",
+        "the connection ended after {count} bytes of the response",
+        size,
+    ).format(count=size)
 
 
 # --- A server that has news ------------------------------------------------------------------------------------------
 
 
 class Board:
-    """A notice board over HTTP: `GET /news` is answered with the newest notice."""
+    """A notice board over HTTP: `GET /news` returns the newest notice."""
 
     def __init__(self) -> None:
-        self.news = "nothing yet"
+        self.news = _("nothing yet")
         self.port = 0
         application = web.Application()
         application.router.add_get("/news", self._answer)
@@ -70,7 +79,7 @@ class Board:
         return self
 
     def post(self, news: str) -> None:
-        """Put up a new notice. Who has not asked since does not know."""
+        """Put up a new notice. Clients see it only when they ask."""
         self.news = news
 
     async def _answer(self, request: web.Request) -> web.Response:
@@ -86,28 +95,28 @@ async def start_board(*, host: str = "127.0.0.1", port: int = 0) -> Board:
     return await Board().start(host, port)
 
 
-# --- A server that cannot keep it to itself --------------------------------------------------------------------------
+# --- A server that speaks unasked ------------------------------------------------------------------------------------
 
 
 async def one_unasked(*paths: str, news: str) -> list[str]:
-    """Ask for each path in turn on one connection; return what Python's HTTP client takes for the answers.
+    """Ask for each path in turn on one connection; return the texts that Python's HTTP client takes for the answers.
 
-    After the first answer the server sends a response more, `news`, that nobody has asked for.
+    After the first answer the server sends one more response, `news`, that nobody asked for.
     """
     served: list[asyncio.StreamWriter] = []
-    over = asyncio.Event()
-    # Each answer waits until the client has what it takes for that answer. Two at once it would read in one go,
-    # and throw the second away with its buffer.
+    closed = asyncio.Event()
+    # Send an answer only when the client has read the response before it. The client would read two responses at once
+    # and drop the second with its buffer.
     may_answer = asyncio.Semaphore(1)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         served.append(writer)
-        with contextlib.suppress(asyncio.IncompleteReadError, OSError):  # the client has had enough
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):  # the client has closed the connection
             while parsed := Request.parse(await reader.readuntil(b"\r\n\r\n")):
                 await may_answer.acquire()
-                writer.write(_ok(f"the answer to {parsed[0].target}"))
+                writer.write(_ok(_("the answer to {path}").format(path=parsed[0].target)))
         writer.close()
-        over.set()
+        closed.set()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         client = http.client.HTTPConnection("127.0.0.1", server.sockets[0].getsockname()[1], timeout=PATIENCE)
@@ -117,7 +126,7 @@ async def one_unasked(*paths: str, news: str) -> list[str]:
             answers.append(await asyncio.to_thread(_get, client, path))
             may_answer.release()
         client.close()
-        await over.wait()
+        await closed.wait()
     return answers
 
 

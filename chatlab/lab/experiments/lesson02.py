@@ -1,6 +1,6 @@
-"""Lesson 02's experiments: both directions at once, one task in five ways, a line gone silent, a client not reading.
+"""Lesson 02's experiments: both directions at once, one task in five ways, a silent line, a client that does not read.
 
-What is measured is measured on a `Wire`: its trace knows what passed, when, and how much. Times are seconds.
+Measurements come from a `Wire`, whose trace records the bytes that passed and when. Times are in seconds.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed
 
 from chatlab.lab.wire.trace import Peer, Trace
 from chatlab.lab.wire.wire import Wire
+from chatlab.locale import _
 
 __all__ = [
     "Feed",
@@ -46,13 +47,13 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Transfer:
-    """When each side's bytes passed the wire: for each direction, the moments (seconds) and the bytes so far."""
+    """When the bytes of each side passed the wire: for each direction, the times (seconds) and the bytes so far."""
 
     passed: dict[Peer, list[tuple[float, int]]] = field(repr=False)
 
     @classmethod
     def of(cls, trace: Trace, *, skip: int) -> Transfer:
-        """Read it from a trace; the first `skip` bytes of each side, its handshake or headers, do not count."""
+        """Read the transfer from a trace, without the first `skip` bytes of each side, its handshake or headers."""
         passed: dict[Peer, list[tuple[float, int]]] = {"client": [], "server": []}
         total: dict[Peer, int] = {"client": 0, "server": 0}
         for record in trace.records:
@@ -67,23 +68,23 @@ class Transfer:
         return cls({side: [(at - began, so_far) for at, so_far in moments] for side, moments in passed.items()})
 
     def span(self, side: Peer) -> tuple[float, float]:
-        """When the first and the last of what `side` sent passed."""
+        """Return the times at which the first and the last byte from `side` passed."""
         return self.passed[side][0][0], self.passed[side][-1][0]
 
     @property
     def seconds(self) -> float:
-        """How long both took together."""
+        """The time from the start until both directions were done."""
         return max(self.span("client")[1], self.span("server")[1])
 
     @property
     def overlap(self) -> float:
-        """The part of that time in which both directions carried data, 0 to 1."""
+        """The fraction of that time in which both directions carried data, 0 to 1."""
         (client_from, client_to), (server_from, server_to) = self.span("client"), self.span("server")
         return max(0.0, min(client_to, server_to) - max(client_from, server_from)) / self.seconds
 
 
 async def two_at_once(*, size: int = MIB, bytes_per_second: float = 2e6) -> Transfer:
-    """A client and a server send each other `size` bytes over one WebSocket, on a line of limited speed."""
+    """Let a client and a server send each other `size` bytes over one WebSocket, on a line of limited speed."""
 
     async def handler(connection: ServerConnection) -> None:
         async with asyncio.TaskGroup() as group:
@@ -100,7 +101,7 @@ async def two_at_once(*, size: int = MIB, bytes_per_second: float = 2e6) -> Tran
 
 
 async def _send(send: Callable[[bytes], Awaitable[None]], size: int) -> None:
-    for _ in range(size // PIECE):
+    for __ in range(size // PIECE):
         await send(bytes(PIECE))
 
 
@@ -111,7 +112,7 @@ async def _receive(recv: Callable[[], Awaitable[str | bytes]], size: int) -> Non
 
 
 async def in_turns(*, size: int = MIB, bytes_per_second: float = 2e6) -> Transfer:
-    """The same exchange by one HTTP request and its response, each of `size` bytes, on a line of the same speed."""
+    """Exchange the same bytes in one HTTP request and its response, of `size` bytes each, on a line of that speed."""
 
     async def answer(request: web.Request) -> web.Response:
         await request.read()
@@ -128,10 +129,26 @@ async def in_turns(*, size: int = MIB, bytes_per_second: float = 2e6) -> Transfe
 
 # --- One task, five ways ---------------------------------------------------------------------------------------------
 
+POLLING_ANEW = "polling, a connection each"  # not shown: a key
+POLLING = "polling"
+LONG_POLLING = "long polling"  # not shown: a key
+EVENTS = "server-sent events"  # not shown: a key
+WEBSOCKET = "WebSocket"
+WAYS = {
+    POLLING_ANEW: _("polling, a connection each"),
+    POLLING: _("polling"),
+    LONG_POLLING: _("long polling"),
+    EVENTS: _("server-sent events"),
+    WEBSOCKET: _("WebSocket"),
+}
+
 
 @dataclass(frozen=True)
 class Way:
-    """What one way to hear of messages cost: the delay of each, and what its wire carried, both directions together."""
+    """The cost of one way to receive messages: the delay of each, and the traffic of both directions together.
+
+    `name` is a key, the same in every language; `label` is for people.
+    """
 
     name: str
     delays: tuple[float, ...] = field(repr=False)
@@ -146,14 +163,19 @@ class Way:
 
     @property
     def octets_per_message(self) -> float:
-        """Everything on the wire, handshakes and empty answers included, shared among the messages."""
+        """Everything on the wire, handshakes and empty answers included, divided by the number of messages."""
         return self.octets / len(self.delays)
+
+    @property
+    def label(self) -> str:
+        """The name, translated."""
+        return WAYS.get(self.name, self.name)
 
 
 class Feed:
-    """A server of numbered messages that can be heard of in four ways: /poll, /wait, /stream and /socket.
+    """A server that offers numbered messages in four ways: /poll, /wait, /stream and /socket.
 
-    The first three take `?after=N`: the messages from number N on.
+    The first three take `?after=N` and return the messages from number N on.
     """
 
     def __init__(self) -> None:
@@ -170,14 +192,14 @@ class Feed:
             self.application.router.add_get(path, handler)
 
     async def say(self, message: str) -> None:
-        """Publish one more message: a text without line ends."""
+        """Publish a message: a text without line ends."""
         async with self._news:
             self.messages.append(message)
             self.said.append(time.monotonic())
             self._news.notify_all()
 
     async def _after(self, number: int) -> list[str]:
-        """The messages from `number` on, as soon as there is one."""
+        """Return the messages from `number` on, as soon as there is one."""
         async with self._news:
             await self._news.wait_for(lambda: len(self.messages) > number)
             return self.messages[number:]
@@ -186,11 +208,11 @@ class Feed:
         return web.Response(text="\n".join(self.messages[int(request.query["after"]) :]))
 
     async def _wait(self, request: web.Request) -> web.Response:
-        """Long polling: hold the question until there is an answer."""
+        """Long polling: hold the request until there is a message."""
         return web.Response(text="\n".join(await self._after(int(request.query["after"]))))
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        """Server-sent events: one answer that never ends (https://html.spec.whatwg.org/multipage/server-sent-events)."""
+        """Server-sent events: a response without end (https://html.spec.whatwg.org/multipage/server-sent-events)."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         number = int(request.query["after"])
@@ -204,7 +226,7 @@ class Feed:
         await websocket.prepare(request)
         async with asyncio.TaskGroup() as group:
             sending = group.create_task(self._send_all(websocket))
-            async for _ in websocket:  # until the client's Close, which is answered here
+            async for __ in websocket:  # until the client's Close, which aiohttp answers
                 pass
             sending.cancel()
         return websocket
@@ -221,7 +243,7 @@ Listener = Callable[[ClientSession, str, list[float], int], Awaitable[None]]
 
 
 async def five_ways(*, messages: int = 20, poll_every: float = 0.25, seed: int = 1) -> list[Way]:
-    """Publish messages at irregular moments to five clients at once, each on a wire of its own; what each way cost."""
+    """Publish messages at irregular times to five clients, each on its own wire; return the cost of each way."""
 
     async def poll(session: ClientSession, url: str, arrived: list[float], count: int) -> None:
         while len(arrived) < count:
@@ -229,11 +251,11 @@ async def five_ways(*, messages: int = 20, poll_every: float = 0.25, seed: int =
             await asyncio.sleep(poll_every)
 
     listeners: dict[str, tuple[Listener, bool]] = {
-        "polling, a connection each": (poll, True),
-        "polling": (poll, False),
-        "long polling": (_long_poll, False),
-        "server-sent events": (_listen_to_stream, False),
-        "WebSocket": (_listen_to_socket, False),
+        POLLING_ANEW: (poll, True),
+        POLLING: (poll, False),
+        LONG_POLLING: (_long_poll, False),
+        EVENTS: (_listen_to_stream, False),
+        WEBSOCKET: (_listen_to_socket, False),
     }
     feed = Feed()
     async with _serving(feed.application) as url, contextlib.AsyncExitStack() as stack:
@@ -291,26 +313,26 @@ async def _listen_to_socket(session: ClientSession, url: str, arrived: list[floa
 def _way(name: str, trace: Trace, said: list[float], arrived: list[float]) -> Way:
     return Way(
         name,
-        tuple(heard - spoken for spoken, heard in zip(said, arrived, strict=True)),
+        tuple(received - sent for sent, received in zip(said, arrived, strict=True)),
         octets=sum(len(record.data) for record in trace.records),
         requests=len(trace.filter("http", "request")),
         connections=len(trace.filter("tcp", "open")),
     )
 
 
-# --- A line gone silent ----------------------------------------------------------------------------------------------
+# --- A silent line ---------------------------------------------------------------------------------------------------
 
 
 async def noticed_after(keepalive: float | None, *, patience: float = 2.0) -> float | None:
-    """Silence the line to a client; return when the server has noticed, or None if it has not within `patience`.
+    """Silence the line to a client; return the seconds until the server noticed, or None if `patience` was not enough.
 
-    `keepalive` is how often the server pings, and how long it waits for the Pong; None for never.
+    `keepalive` is the time between the server's Pings and also its time limit for a Pong; None means no Pings.
     """
-    gone = asyncio.Event()
+    closed = asyncio.Event()
 
     async def handler(connection: ServerConnection) -> None:
         await connection.wait_closed()
-        gone.set()
+        closed.set()
 
     server = serve(handler, HOST, 0, ping_interval=keepalive, ping_timeout=keepalive, close_timeout=0.1)
     async with server as running, Wire(_url_of(running)) as wire:
@@ -319,7 +341,7 @@ async def noticed_after(keepalive: float | None, *, patience: float = 2.0) -> fl
             wire.half_open()
             began = time.monotonic()
             async with asyncio.timeout(patience):
-                await gone.wait()
+                await closed.wait()
             return time.monotonic() - began
         except TimeoutError:
             return None
@@ -339,20 +361,20 @@ class Flow:
 
     @property
     def most_waiting(self) -> int:
-        """The most that waited in the server's memory."""
-        return max(waiting for _, _, waiting in self.samples)
+        """The largest number of bytes that waited in the server's memory."""
+        return max(waiting for __, __, waiting in self.samples)
 
     def sent_between(self, start: float, end: float) -> int:
-        """How many bytes the server sent in that time."""
-        sent = [so_far for at, so_far, _ in self.samples if start <= at <= end]
+        """Return the number of bytes that the server sent in that time."""
+        sent = [so_far for at, so_far, __ in self.samples if start <= at <= end]
         return sent[-1] - sent[0] if sent else 0
 
 
 async def nobody_reads(*, waits: bool, reads_at: float = 0.5, seconds: float = 1.0, every: float = 0.002) -> Flow:
-    """Send 64 KiB `every` so often to a client that reads nothing at first, and then all there is.
+    """Send 64 KiB every `every` seconds to a client that reads nothing at first, and from `reads_at` on everything.
 
-    With `waits` the server awaits each send, and so feels that nobody reads; without, it hands over and goes on. Both
-    sockets are given small buffers: otherwise the two kernels would take in megabytes before anybody felt anything.
+    With `waits` the server awaits each send, so it notices that the client does not read; without, it never waits. Both
+    sockets get small buffers: otherwise the two kernels would take megabytes before the server noticed anything.
     """
     piece = bytes(4 * PIECE)
     sent = 0
@@ -390,7 +412,7 @@ async def nobody_reads(*, waits: bool, reads_at: float = 0.5, seconds: float = 1
 async def _connect_with_small_buffer(url: str) -> ClientConnection:
     parts = urlsplit(url)
     sock = socket.socket()
-    # Before connect: the window offered to the server is fixed there (tcp(7)).
+    # Set it before connecting: the window offered to the server is fixed then (tcp(7)).
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, (parts.hostname, parts.port))
@@ -408,7 +430,7 @@ async def _read_all(client: ClientConnection) -> None:
 
 @contextlib.asynccontextmanager
 async def _serving(application: web.Application) -> AsyncIterator[str]:
-    """Serve an aiohttp application at the address that is yielded; requests under way at the end are dropped."""
+    """Serve an aiohttp application and yield its URL; requests in progress at the end are dropped."""
     runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:

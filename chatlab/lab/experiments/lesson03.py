@@ -1,7 +1,7 @@
-"""Lesson 03's experiments on a room: one member who stops reading, a flooder, a foreign page, more and more members.
+"""Lesson 03's experiments on a room: a member who stops reading, a flooder, a foreign page, a growing room.
 
-Each takes the address of a room and returns what its clients saw, so that the article's room and the one that holds are
-put through the same. Times are seconds.
+Each takes the URL of a room and returns its clients' observations, so that the article's room and the robust room go
+through the same experiment. Times are in seconds.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ __all__ = ["Answer", "Delays", "Reception", "delays", "flood", "knock", "one_sta
 
 @dataclass(frozen=True)
 class Reception:
-    """What the members who go on reading received: the time of each delivery to the last of them to have it."""
+    """When messages reached all the members who read: for each message, its arrival at the last of them."""
 
     sent: int
-    times: tuple[float, ...]  # since the first message was sent; one for each message that reached everybody
+    times: tuple[float, ...]  # since the start; one for each message that reached all of them
 
     @property
     def reached(self) -> int:
-        """How many messages reached all who read."""
+        """The number of messages that reached all the members who read."""
         return len(self.times)
 
 
 async def one_stalled(
     url: str, *, readers: int = 5, seconds: float = 2.0, size: int = 32 * 1024, every: float = 0.01
 ) -> Reception:
-    """One member, the first to come, stops reading; another sends a text of `size` characters `every` so often.
+    """Let the first member stop reading while another sends a text of `size` characters every `every` seconds.
 
-    `readers` more members read all they get. The stalled member's socket is given a small receive buffer: otherwise the
-    kernel would take in megabytes on its behalf, and it would be a while before anybody noticed.
+    `readers` more members read everything. The stalled member's socket gets a small receive buffer: otherwise the
+    kernel would buffer megabytes for it, and it would take a while until anybody noticed.
     """
     stalled = RoomClient(url, "stalled", receive_buffer=4096)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(stalled.vanish)
         await stalled.connect()
         stalled.stop_reading()
-        members = [await stack.enter_async_context(open_member(url)) for _ in range(readers)]
+        members = [await stack.enter_async_context(open_member(url)) for __ in range(readers)]
         sender = await stack.enter_async_context(open_member(url))
         return await _send_and_watch(sender, members, seconds, size, every)
 
@@ -77,20 +77,20 @@ async def _send_and_watch(
 
 
 def number_in(text: str) -> int | None:
-    """The number of one of our messages, whatever the room put before it; None for anything else."""
-    _, sign, rest = text.partition("#")
+    """Return the number of one of our messages, despite the room's prefix; None for other messages."""
+    _prefix, mark, rest = text.partition("#")
     digits = rest.split(" ", 1)[0]
-    return int(digits) if sign and digits.isdecimal() else None
+    return int(digits) if mark and digits.isdecimal() else None
 
 
 def stopped_after(reception: Reception, seconds: float, *, silence: float = 0.25) -> bool:
-    """Whether deliveries had stopped for good at least `silence` of the whole time before the end."""
+    """Whether the last delivery came before the final part of `seconds`, whose fraction is `silence`."""
     return not reception.times or reception.times[-1] < seconds * (1 - silence)
 
 
 @dataclass(frozen=True)
 class Delays:
-    """How long messages took to reach everybody, in a room of `members`."""
+    """The times that messages took to reach everybody in a room of `members`."""
 
     members: int
     seconds: tuple[float, ...] = field(repr=False)
@@ -107,9 +107,9 @@ class Delays:
 
 
 async def delays(url: str, members: int, *, messages: int = 30, every: float = 0.01) -> Delays:
-    """Send `messages` texts into a room of `members` who all read; the time until the last of them has each."""
+    """Send `messages` texts to a room of `members` who all read; return the time until the last of them has each."""
     async with contextlib.AsyncExitStack() as stack:
-        everybody = [await stack.enter_async_context(open_member(url)) for _ in range(members)]
+        everybody = [await stack.enter_async_context(open_member(url)) for __ in range(members)]
         took = []
         for number in range(messages):
             began = time.monotonic()
@@ -121,15 +121,15 @@ async def delays(url: str, members: int, *, messages: int = 30, every: float = 0
 
 
 async def until_number(member: ClientConnection, number: int) -> None:
-    """Read until message `number` has come."""
+    """Read until message `number` arrives."""
     while number_in(str(await member.recv())) != number:
         pass
 
 
 async def flood(url: str, *, messages: int = 500, patience: float = 1.0) -> int:
-    """One member sends `messages` texts as fast as it can; how many of them reach another before a pause of `patience`.
+    """Send `messages` texts as fast as possible; return how many reach another member before a pause of `patience`.
 
-    The flooder may be cut off by the room before it is through: that is one of the answers.
+    The room may disconnect the flooder before it has sent all; that is one of the possible outcomes.
     """
     async with open_member(url) as victim, open_member(url) as flooder:
         read = asyncio.create_task(_count_until_silence(victim, patience))
@@ -140,17 +140,17 @@ async def flood(url: str, *, messages: int = 500, patience: float = 1.0) -> int:
 
 
 async def _count_until_silence(member: ClientConnection, patience: float) -> int:
-    heard = 0
+    received = 0
     with contextlib.suppress(TimeoutError):
         while True:
             async with asyncio.timeout(patience):
-                heard += number_in(str(await member.recv())) is not None
-    return heard
+                received += number_in(str(await member.recv())) is not None
+    return received
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A server's answer to an opening handshake: the HTTP status, and the cookie it was shown."""
+    """A server's answer to an opening handshake: the HTTP status, and the origin it was sent."""
 
     status: int
     origin: str
@@ -162,7 +162,7 @@ class Answer:
 
 
 async def knock(url: str, *, origin: str, cookie: str = "") -> Answer:
-    """Ask for a WebSocket as a page of `origin` would make the visitor's browser do it, cookies and all."""
+    """Ask for a WebSocket as a visitor's browser does for a page of `origin`, with the visitor's cookies."""
     headers = {"Cookie": cookie} if cookie else None
     try:
         async with connect(url, origin=origin, additional_headers=headers, proxy=None):  # type: ignore[arg-type]  # NewType of str
@@ -173,7 +173,7 @@ async def knock(url: str, *, origin: str, cookie: str = "") -> Answer:
 
 @contextlib.asynccontextmanager
 async def open_member(url: str) -> AsyncIterator[ClientConnection]:
-    """A plain member: no name, no compression, and dropped at the end without waiting for an answer."""
+    """Yield the connection of a member without a name and without compression; abort it at the end."""
     connection = await connect(url, compression=None, proxy=None, max_queue=None)
     try:
         yield connection
@@ -182,7 +182,7 @@ async def open_member(url: str) -> AsyncIterator[ClientConnection]:
 
 
 async def cancel(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait for their ends; what ended them is of no interest any more."""
+    """Cancel tasks and wait until they have ended; ignore their errors."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,7 +1,7 @@
-"""Lesson 04's experiments: the work of each instance, a line that is cut, a handler that is slow, records left undone.
+"""Lesson 04's experiments: the work of each instance, a client that is cut off, a slow handler.
 
-`load` asks the operating system how much processor time each instance has used, so the instances must be processes of
-their own; all else runs on any server it is given. Times are seconds.
+`load` asks the operating system for the processor time of each instance, so the instances must be separate processes;
+the others run on any server. Times are in seconds.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ __all__ = ["Load", "Return", "cut_and_come_back", "load", "opened", "waits"]
 B = TypeVar("B", bound=Broker)
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
-PROBE_SECONDS = 0.05  # between two attempts to be heard by somebody who may not be listening yet
+PROBE_SECONDS = 0.05  # between two attempts to reach a client that may not be subscribed yet
 PATIENCE = 10.0
 
 
 async def opened(broker: B) -> B:
-    """Connect a broker and return it, for `lab.start` to keep."""
+    """Connect a broker and return it, for `lab.start`."""
     await broker.start()
     return broker
 
@@ -43,7 +43,7 @@ async def opened(broker: B) -> B:
 
 @dataclass(frozen=True)
 class Load:
-    """What `messages` texts to `members` members cost each instance, in seconds of processor time."""
+    """The cost to each instance of `messages` texts to `members` members, in seconds of processor time."""
 
     members: int
     messages: int
@@ -51,12 +51,12 @@ class Load:
 
     @property
     def busiest(self) -> float:
-        """Seconds of processor time for one message, of the instance that worked most."""
+        """The processor time for one message of the instance that worked most, in seconds."""
         return max(self.seconds) / self.messages
 
 
 async def load(instances: Sequence[Instance], members: int, *, messages: int = 100) -> Load:
-    """Spread `members` evenly over `instances`, let one of them send, each text once all have the one before."""
+    """Spread `members` evenly over `instances`, and let one of them send; each text waits until all have the last."""
     processes = [psutil.Process(instance.pid) for instance in instances]
     async with contextlib.AsyncExitStack() as stack:
         urls = islice(cycle([instance.url for instance in instances]), members)
@@ -69,7 +69,7 @@ async def load(instances: Sequence[Instance], members: int, *, messages: int = 1
 
 
 def processor_seconds(process: psutil.Process) -> float:
-    """The processor time a process has used so far, its own and what the kernel did for it."""
+    """Return the processor time that a process has used so far, in user mode and in the kernel."""
     times = process.cpu_times()
     return float(times.user + times.system)
 
@@ -80,7 +80,7 @@ async def _send_one_by_one(everybody: Sequence[ClientConnection], messages: int)
 
     async def read(member: ClientConnection) -> None:
         nonlocal missing
-        async for _ in member:
+        async for __ in member:
             missing -= 1
             if not missing:
                 all_have_it.set()
@@ -94,12 +94,12 @@ async def _send_one_by_one(everybody: Sequence[ClientConnection], messages: int)
     await cancel(readers)
 
 
-# --- A line that is cut ----------------------------------------------------------------------------------------------
+# --- A client that is cut off ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Return:
-    """What a client heard before its line was cut, what was said while it was away, what it heard once it was back."""
+    """The texts a client received before it was cut off, those published meanwhile, and those it received after."""
 
     before: list[str]
     away: list[str]
@@ -107,12 +107,12 @@ class Return:
 
     @property
     def missed(self) -> list[str]:
-        """What was said while it was away, and has not reached it since."""
+        """The texts that were published while it was away and never reached it."""
         return [text for text in self.away if text not in self.back]
 
 
 class _Listener:
-    """A client that reads lines of the form `ID TEXT`, and remembers the last id for when it comes again."""
+    """A client that reads lines of the form `ID TEXT`, and sends the last id when it reconnects."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -122,18 +122,18 @@ class _Listener:
         self._connection = await connect(self.url + (f"?after={self.last}" if self.last else ""), proxy=None)
 
     async def read(self) -> str:
-        identifier, _, text = str(await self._connection.recv()).partition(" ")
+        identifier, _space, text = str(await self._connection.recv()).partition(" ")
         self.last = identifier
         return text
 
     async def read_until(self, text: str) -> list[str]:
-        heard: list[str] = []
-        while not heard or heard[-1] != text:
-            heard.append(await self.read())
-        return heard
+        received: list[str] = []
+        while not received or received[-1] != text:
+            received.append(await self.read())
+        return received
 
     async def cut_off(self) -> None:
-        """Wait until it has noticed that its line is cut."""
+        """Wait until the client has noticed that its connection is cut."""
         await self._connection.wait_closed()
 
     def drop(self) -> None:
@@ -143,9 +143,9 @@ class _Listener:
 async def cut_and_come_back(
     handler: Handler, broker: Broker, topic: str, *, before: Sequence[str], away: Sequence[str]
 ) -> Return:
-    """A client hears `before`; its line is cut; `away` is published; it comes back with the last id it saw.
+    """Publish `before` to a client, cut its connection, publish `away`, and let it reconnect with the last id it saw.
 
-    `handler` serves a client what comes in on `topic`, as lines `ID TEXT`. A wire stands between them, and cuts.
+    `handler` sends a client the records of `topic` as lines `ID TEXT`. A wire between the two cuts the connection.
     """
 
     async def while_open(session: ServerConnection) -> None:
@@ -158,26 +158,26 @@ async def cut_and_come_back(
         async with Wire(f"ws://127.0.0.1:{port}/") as wire:
             client = _Listener(wire.url)
             await client.connect()
-            await _say_until_heard(broker, topic, client, "are you there?")
-            heard = await _say_and_read(broker, topic, before, client)
+            await _publish_until_received(broker, topic, client, "are you there?")  # not shown: a probe
+            received = await _publish_and_read(broker, topic, before, client)
             wire.cut()
             await client.cut_off()
             for text in away:
                 await broker.publish(topic, text.encode())
             await client.connect()
-            back = await _say_until_heard(broker, topic, client, "are you back?")
+            back = await _publish_until_received(broker, topic, client, "are you back?")  # not shown: a probe
             client.drop()
-    return Return(heard, list(away), back)
+    return Return(received, list(away), back)
 
 
-async def _say_and_read(broker: Broker, topic: str, texts: Sequence[str], client: _Listener) -> list[str]:
+async def _publish_and_read(broker: Broker, topic: str, texts: Sequence[str], client: _Listener) -> list[str]:
     for text in texts:
         await broker.publish(topic, text.encode())
     return [text for text in await client.read_until(texts[-1]) if text in texts]
 
 
-async def _say_until_heard(broker: Broker, topic: str, client: _Listener, text: str) -> list[str]:
-    """Say `text` again and again until the client has it: then it listens. Return what it heard before that."""
+async def _publish_until_received(broker: Broker, topic: str, client: _Listener, text: str) -> list[str]:
+    """Publish `text` repeatedly until the client has received it; return the texts it received before."""
     reading = asyncio.create_task(client.read_until(text))
     while not reading.done():
         await broker.publish(topic, text.encode())
@@ -185,11 +185,11 @@ async def _say_until_heard(broker: Broker, topic: str, client: _Listener, text: 
     return reading.result()[:-1]
 
 
-# --- A handler that is slow ------------------------------------------------------------------------------------------
+# --- A slow handler --------------------------------------------------------------------------------------------------
 
 
 async def waits(url: str, *, texts: int = 40) -> list[float]:
-    """Send `texts` in one go; how long the sender waits for the answer to each. Each must be answered, in order."""
+    """Send `texts` texts at once; return how long the sender waits for the answer to each, which must come in order."""
     async with open_member(url) as sender, asyncio.timeout(PATIENCE + texts):
         began = time.monotonic()
         for number in range(texts):

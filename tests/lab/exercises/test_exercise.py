@@ -1,4 +1,4 @@
-"""Exercises: the stub is not tried, the reference is right, plausible wrong answers are told what is wrong."""
+"""Exercises: the stub is not tried, the reference is right, each plausible wrong answer breaks the rule it should."""
 
 import asyncio
 from collections.abc import Callable
@@ -30,7 +30,7 @@ async def stub(*_: object) -> None: ...
 
 
 def plain_stub(*_: object) -> None:
-    """A docstring does not count."""
+    """Still a stub: a docstring does not count."""
 
 
 @pytest.mark.parametrize("id", exercises())
@@ -40,7 +40,7 @@ async def test_the_stub_is_not_tried(id: str) -> None:
 
 
 def on_each_redis(*cases: tuple[Any, ...]) -> list[Any]:
-    """Those of the lessons whose checks ask a Redis, once for each that is here; the others once."""
+    """Repeat the cases of lessons whose checks use a Redis for each server there is; take the others once."""
     return [
         pytest.param(
             id,
@@ -55,7 +55,7 @@ def on_each_redis(*cases: tuple[Any, ...]) -> list[Any]:
 
 
 def takes_long(server: str | None, answer: object = None) -> bool:
-    """`make test` uses the Valkey in the wheel, and tries one wrong answer of each exercise that asks it."""
+    """Whether a case is long: `make test` uses the wheel's Valkey only, with one wrong answer for each exercise."""
     if server is None:
         return name_of(answer) == "waits_for_ever"
     return server not in redis_servers.ENOUGH or (answer is not None and answer not in FIRST_ANSWERS)
@@ -74,14 +74,14 @@ async def test_the_reference_solution_is_right(id: str) -> None:
 
 @pytest.mark.parametrize(("id", "answer", "sentence", "each_redis"), on_each_redis(*CASES), indirect=["each_redis"])
 @pytest.mark.usefixtures("each_redis")
-async def test_a_wrong_answer_is_told_which_rule_broke(id: str, answer: Callable[..., Any], sentence: str) -> None:
+async def test_a_wrong_answer_breaks_the_rule_it_should(id: str, answer: Callable[..., Any], sentence: str) -> None:
     outcome = await check(id, answer)
     assert outcome.mark == "not yet"
     assert sentence in f"{outcome.sentence}\n{outcome.evidence}"
 
 
 @pytest.mark.parametrize("id", exercises())
-def test_each_exercise_has_three_wrong_answers_and_hints_that_lead_to_the_solution(id: str) -> None:
+def test_each_exercise_has_three_wrong_answers_two_hints_a_solution_and_its_reasons(id: str) -> None:
     exercise = find(id)
     assert len(WRONG.get(id, [])) >= 3
     assert len(exercise.hints) >= 2
@@ -97,7 +97,7 @@ def test_each_lesson_has_at_least_four_exercises() -> None:
     assert sorted(set(lessons)) == ["01", "02", "03", "04", "05", "06", "07"]
 
 
-async def test_a_function_that_need_not_wait_is_asked_for_as_one() -> None:
+async def test_a_needless_async_def_is_refused_with_a_hint_at_def() -> None:
     async def answer(name: str, text: str) -> str:
         return f"Server received from {name}: {text}"
 
@@ -105,7 +105,7 @@ async def test_a_function_that_need_not_wait_is_asked_for_as_one() -> None:
     assert (outcome.mark, outcome.sentence) == ("not yet", "an ordinary `def` will do: nothing in it waits")
 
 
-async def test_an_error_in_the_learners_code_is_told_with_its_words() -> None:
+async def test_an_error_in_the_learners_code_is_shown_with_its_message() -> None:
     def answer(name: Any, text: str) -> object:
         return name + 1
 
@@ -114,7 +114,7 @@ async def test_an_error_in_the_learners_code_is_told_with_its_words() -> None:
     assert "can only concatenate str" in outcome.evidence
 
 
-async def test_an_error_that_led_to_a_broken_rule_is_told_with_it() -> None:
+async def test_an_error_that_led_to_a_broken_rule_is_shown_with_the_rule() -> None:
     def answer(heard: bytes) -> int:
         return heard[99]
 
@@ -124,17 +124,17 @@ async def test_an_error_that_led_to_a_broken_rule_is_told_with_it() -> None:
     assert "your code raised IndexError: index out of range" in outcome.evidence
 
 
-async def test_an_answer_that_never_ends_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_that_never_ends_is_cancelled_at_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatlab.lab.exercises.exercise.SECONDS", 0.1)
 
     async def answer(session: object, sessions: set[object]) -> None:
         await asyncio.Event().wait()
 
     outcome = await check("03.2", answer)
-    assert "was not through" in outcome.sentence
+    assert "did not finish" in outcome.sentence
 
 
-async def test_what_was_right_once_stays_right() -> None:
+async def test_an_exercise_that_was_right_once_stays_right() -> None:
     await check("03.1", find("03.1").reference)
     await check("03.1", stub)
     await check("03.1", lambda name, text: "")
@@ -142,25 +142,25 @@ async def test_what_was_right_once_stays_right() -> None:
     assert progress().of("03")[0] == 1
 
 
-async def test_progress_is_kept_and_a_broken_file_does_not_matter(own_home: Path) -> None:
+async def test_progress_is_kept_in_a_file_and_a_truncated_file_counts_as_not_tried(own_home: Path) -> None:
     await check("03.1", lambda name, text: "")
     assert progress().marks["03.1"] == "not yet"
     (own_home / "progress" / "03.1.json").write_text("{")
     assert progress().marks["03.1"] == "not tried"
 
 
-def test_what_stands_between_backticks_or_four_spaces_in_is_shown_as_code() -> None:
+def test_text_in_backticks_and_lines_indented_by_four_spaces_are_shown_as_code() -> None:
     assert "<code>bytes([a, b])</code>" in hint("02.2", 2)._repr_html_()
     assert "\n<code>    async for record in share:</code>\n<code>        if" in hint("04.4", 3)._repr_html_()
     assert "`bytes([a, b])`" in repr(hint("02.2", 2))
 
 
-def test_an_exercise_that_is_not_there_names_those_that_are() -> None:
+def test_an_unknown_exercise_is_answered_with_the_exercises_of_its_lesson() -> None:
     with pytest.raises(KeyError, match=r"03\.9.*03\.1, 03\.2"):
         find("03.9")
 
 
-class Begun:
+class PartlyWritten:
     def first(self) -> None: ...
 
     def second(self) -> int:
@@ -173,9 +173,9 @@ class Untouched:
     async def first(self) -> None: ...
 
 
-def test_what_is_a_stub_and_what_is_not() -> None:
+def test_a_stub_has_an_empty_body_and_a_stub_class_has_only_such_methods() -> None:
     assert is_stub(Untouched)
-    assert not is_stub(Begun)
+    assert not is_stub(PartlyWritten)
     assert is_stub(stub)
     assert is_stub(plain_stub)
     assert not is_stub(lambda: 1)
@@ -184,17 +184,17 @@ def test_what_is_a_stub_and_what_is_not() -> None:
     assert not is_stub("text")
 
 
-def test_the_code_of_a_solution_needs_no_name_that_the_notebook_has_not() -> None:
-    async def solve(session: "Any", *others: dict[str, int], sign: str = ":", deep: "Any" = None) -> list[str]:
+def test_the_code_of_a_solution_has_no_annotations_because_the_notebook_has_not_imported_their_names() -> None:
+    async def solve(session: "Any", *others: dict[str, int], mark: str = ":", deep: "Any" = None) -> list[str]:
         """With : and -> in it."""
 
-        def inner(x: int) -> int:  # type: ignore[unused-ignore]  # said to mypy, not to the learner
+        def inner(x: int) -> int:  # type: ignore[unused-ignore]  # for mypy, not for the learner
             return x
 
-        return [sign, str(inner(1))]
+        return [mark, str(inner(1))]
 
     exercise = Exercise("00.1", "", lambda answer: None, (), solve, "")
-    assert exercise.code.splitlines()[0] == 'async def solve(session, *others, sign=":", deep=None):'
+    assert exercise.code.splitlines()[0] == 'async def solve(session, *others, mark=":", deep=None):'
     assert "        def inner(x):" not in exercise.code
     assert "    def inner(x):" in exercise.code.splitlines()
     assert '"""With : and -> in it."""' in exercise.code

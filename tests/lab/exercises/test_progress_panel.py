@@ -1,4 +1,4 @@
-"""Progress in a notebook: hidden until asked for, then kept in sight."""
+"""Progress in a notebook: hidden until the learner ticks the box, then shown each time."""
 
 import re
 from pathlib import Path
@@ -15,14 +15,14 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-async def test_nothing_is_shown_unasked() -> None:
+async def test_progress_is_hidden_until_the_box_is_ticked() -> None:
     await check("03.1", find("03.1").reference)
     panel = progress_panel()
     assert repr(panel) == "☐ show here what I have solved"
     assert panel.table.value == ""
 
 
-async def test_a_ticked_box_shows_what_is_solved_and_stays_ticked() -> None:
+async def test_a_ticked_box_shows_the_progress_and_stays_ticked() -> None:
     await check("03.1", find("03.1").reference)
     progress_panel().wish.value = True
     panel = progress_panel()
@@ -31,7 +31,7 @@ async def test_a_ticked_box_shows_what_is_solved_and_stays_ticked() -> None:
     assert re.search(r"<td [^>]*>03<td [^>]*>✔ ○", panel.table.value)
 
 
-def test_the_box_can_be_emptied_again() -> None:
+def test_unticking_the_box_hides_the_progress() -> None:
     panel = progress_panel()
     panel.wish.value = True
     panel.wish.value = False
@@ -39,5 +39,5 @@ def test_the_box_can_be_emptied_again() -> None:
     assert not progress_panel().wish.value
 
 
-def test_the_stored_form_is_text() -> None:
+def test_the_notebook_stores_the_panel_as_plain_text() -> None:
     assert progress_panel()._repr_mimebundle_()["text/plain"] == "☐ show here what I have solved"

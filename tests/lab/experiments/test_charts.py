@@ -1,4 +1,4 @@
-"""The charts: one picture each, nothing left open, a series told apart without colour."""
+"""The charts: each shows one picture, leaves no figure open, and needs no colour to tell its series apart."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,19 +20,19 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     assert plt.get_fignums() == [], "a figure was left open"
 
 
-def test_lines_differ_by_marker_and_are_named(shown: list[Any]) -> None:
+def test_each_line_has_its_own_marker_and_name(shown: list[Any]) -> None:
     charts.lines("T", "x", "y", {"하나": ([1, 2], [1, 2]), "둘": ([1, 2], [2, 1])})
     [axes] = shown[0].axes
     assert [line.get_label() for line in axes.lines] == ["하나", "둘"]
     assert len({line.get_marker() for line in axes.lines}) == 2
 
 
-def test_bars_carry_their_figures(shown: list[Any]) -> None:
+def test_each_bar_has_its_value_above_it(shown: list[Any]) -> None:
     charts.bars("T", "ms", {"polling": 50.0, "WebSocket": 0.5})
     assert [text.get_text() for text in shown[0].axes[0].texts] == ["50", "0.5"]
 
 
-def test_reception_goes_flat_where_nothing_arrived_any_more(shown: list[Any]) -> None:
+def test_the_line_of_a_reception_is_flat_after_the_last_arrival(shown: list[Any]) -> None:
     charts.reception({"room": Reception(sent=3, times=(0.1, 0.2))}, seconds=2.0)
     [line] = shown[0].axes[0].lines
     assert list(line.get_xdata()) == [0, 0.1, 0.2, 2.0]
@@ -44,7 +44,7 @@ def test_delays_are_drawn_in_milliseconds(shown: list[Any]) -> None:
     assert list(shown[0].axes[0].lines[0].get_ydata()) == [2.0]
 
 
-def test_transfers_stand_side_by_side_on_one_scale(shown: list[Any]) -> None:
+def test_transfers_are_drawn_side_by_side_on_one_scale(shown: list[Any]) -> None:
     run = Transfer({"client": [(0.0, 0), (0.5, 2**20)], "server": [(0.1, 0), (0.6, 2**19)]})
     charts.transfers({"WebSocket": run, "HTTP": run})
     left, right = shown[0].axes
@@ -55,11 +55,11 @@ def test_transfers_stand_side_by_side_on_one_scale(shown: list[Any]) -> None:
 
 def test_each_way_has_its_delay_bytes_requests_and_connections(shown: list[Any]) -> None:
     charts.ways([Way("polling", (0.1,), 300, 4, 1), Way("WebSocket", (0.001,), 30, 1, 1)])
-    told = [[text.get_text() for text in axes.texts] for axes in shown[0].axes]
-    assert told == [["100", "1"], ["300", "30"], ["4", "1"], ["1", "1"]]
+    labels = [[text.get_text() for text in axes.texts] for axes in shown[0].axes]
+    assert labels == [["100", "1"], ["300", "30"], ["4", "1"], ["1", "1"]]
 
 
-def test_waiting_shows_when_the_client_begins_to_read(shown: list[Any]) -> None:
+def test_the_chart_of_waiting_bytes_marks_when_the_client_starts_reading(shown: list[Any]) -> None:
     flow = Flow(samples=((0.0, 0, 0), (0.5, 2**21, 2**20)), reads_at=0.4)
     charts.waiting({"waits": flow, "does not": flow})
     sent, kept = shown[0].axes

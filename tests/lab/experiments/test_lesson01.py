@@ -1,4 +1,4 @@
-"""Lesson 01's experiments on real sockets: a board that is silent until asked, an answer too many, raw handshakes."""
+"""Lesson 01's experiments on real sockets: a board that is silent until asked, an extra response, raw handshakes."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ REQUEST = (
 )
 
 
-async def test_the_board_answers_with_its_newest_notice_and_says_nothing_unasked() -> None:
+async def test_the_board_answers_with_its_newest_notice_and_sends_nothing_unasked() -> None:
     board = await lesson01.start_board()
     reader, writer = await asyncio.open_connection("127.0.0.1", board.port)
     try:
@@ -30,13 +30,13 @@ async def test_the_board_answers_with_its_newest_notice_and_says_nothing_unasked
         await board.aclose()
 
 
-async def test_a_response_nobody_asked_for_is_taken_for_the_next_answer() -> None:
+async def test_an_http_client_takes_an_unrequested_response_for_its_next_answer() -> None:
     answers = await lesson01.one_unasked("/weather", "/time", "/menu", news="점심 🍜")
 
     assert answers == ["the answer to /weather", "점심 🍜", "the answer to /time"]
 
 
-async def test_ask_sends_a_request_as_it_is_and_returns_the_answer() -> None:
+async def test_ask_sends_a_request_unchanged_and_returns_the_response() -> None:
     async with await echo.start_by_hand(host_names=["server.example.com"]) as server:
         agreed = await lesson01.ask(server.url, REQUEST)
         refused = await lesson01.ask(server.url, REQUEST.replace("GET", "POST"))
@@ -45,8 +45,8 @@ async def test_ask_sends_a_request_as_it_is_and_returns_the_answer() -> None:
     assert (refused.status, refused.body) == (405, b"method is POST, not GET\n")
 
 
-async def test_a_connection_that_ends_without_an_answer_is_an_error() -> None:
+async def test_ask_raises_connection_error_if_the_connection_ends_without_a_response() -> None:
     async with await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(ConnectionError):
+        with pytest.raises(ConnectionError, match="after 0 bytes of the response"):
             await lesson01.ask(f"ws://127.0.0.1:{port}/", REQUEST)

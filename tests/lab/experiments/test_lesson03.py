@@ -1,4 +1,4 @@
-"""Lesson 03's experiments, short: what they find in the article's room and in the one that holds."""
+"""Lesson 03's experiments, with short times, on the article's room and on the robust room."""
 
 from collections.abc import AsyncIterator
 
@@ -16,36 +16,36 @@ async def article() -> AsyncIterator[room.RoomServer]:
 
 
 @pytest_asyncio.fixture
-async def holding() -> AsyncIterator[room.RoomServer]:
+async def robust() -> AsyncIterator[room.RoomServer]:
     async with await room.start(rate=room.RateLimit(per_second=5, burst=10)) as server:
         yield server
 
 
-async def test_one_who_does_not_read_stops_the_articles_room(article: room.RoomServer) -> None:
+async def test_a_member_who_does_not_read_stops_the_articles_room(article: room.RoomServer) -> None:
     found = await one_stalled(article.url, readers=2, seconds=1.5, size=64 * 1024, every=0.002)
     assert found.reached < found.sent
     assert stopped_after(found, 1.5)
 
 
-async def test_one_who_does_not_read_stops_nobody_in_the_room_that_holds() -> None:
+async def test_a_member_who_does_not_read_stops_nobody_in_the_robust_room() -> None:
     async with await room.start(max_size=1 << 17) as server:
         found = await one_stalled(server.url, readers=2, seconds=1.5, size=64 * 1024, every=0.002)
         assert not stopped_after(found, 1.5)
         assert server.metrics().slow == 1
 
 
-async def test_a_flood_reaches_everybody_in_the_articles_room_only(
-    article: room.RoomServer, holding: room.RoomServer
+async def test_a_whole_flood_reaches_a_member_in_the_articles_room_only(
+    article: room.RoomServer, robust: room.RoomServer
 ) -> None:
     assert await flood(article.url, messages=100, patience=0.5) == 100
-    assert await flood(holding.url, messages=100, patience=0.5) <= 20
+    assert await flood(robust.url, messages=100, patience=0.5) <= 20
 
 
-async def test_a_foreign_page_is_let_in_by_the_articles_room_only(
-    article: room.RoomServer, holding: room.RoomServer
+async def test_a_foreign_page_can_connect_to_the_articles_room_only(
+    article: room.RoomServer, robust: room.RoomServer
 ) -> None:
     assert (await knock(article.url, origin="https://evil.example", cookie="session=1")).let_in
-    assert (await knock(holding.url, origin="https://evil.example")).status == 403
+    assert (await knock(robust.url, origin="https://evil.example")).status == 403
 
 
 async def test_delays_are_measured_for_each_message(article: room.RoomServer) -> None:
@@ -59,11 +59,11 @@ async def test_delays_are_measured_for_each_message(article: room.RoomServer) ->
     ("text", "number"),
     [("Server received: #12 ···", 12), ("#0 ", 0), ("* Ana joined (3 here)", None), ("# x", None), ("", None)],
 )
-def test_our_own_messages_are_told_from_others(text: str, number: int | None) -> None:
+def test_only_numbered_messages_have_a_number(text: str, number: int | None) -> None:
     assert number_in(text) == number
 
 
-def test_silence_to_the_end_counts_as_stopped() -> None:
+def test_a_room_that_is_silent_in_the_last_quarter_has_stopped() -> None:
     assert stopped_after(Reception(10, ()), 2.0)
     assert stopped_after(Reception(10, (0.1, 1.4)), 2.0)
     assert not stopped_after(Reception(10, (0.1, 1.6)), 2.0)

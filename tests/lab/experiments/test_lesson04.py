@@ -1,4 +1,4 @@
-"""Lesson 04's experiments, each on real servers: what they return is what happened."""
+"""Lesson 04's experiments on real servers: they return what happened."""
 
 import asyncio
 
@@ -12,12 +12,12 @@ from chatlab.lab.engines.engine import Engine
 from chatlab.lab.experiments.lesson04 import Load, cut_and_come_back, load, opened, waits
 
 
-async def test_an_opened_broker_is_connected() -> None:
+async def test_opened_returns_a_connected_broker() -> None:
     async with await opened(MemoryBroker()) as broker:
         assert broker.connected
 
 
-async def test_the_load_of_each_instance_is_what_its_own_process_used(redis_engine: Engine) -> None:
+async def test_the_load_of_each_instance_is_the_processor_time_of_its_process(redis_engine: Engine) -> None:
     async with Cluster(redis_engine.url, 2, serve="room") as cluster:
         alone = await load(cluster.instances[:1], 60, messages=60)
         shared = await load(cluster.instances, 60, messages=60)
@@ -43,21 +43,21 @@ async def cut(broker: KeepsHistory, handler_knows_ids: bool) -> tuple[list[str],
     return result.back, result.missed
 
 
-async def test_who_comes_back_with_the_last_id_misses_nothing() -> None:
+async def test_a_client_that_reconnects_with_its_last_id_misses_nothing() -> None:
     back, missed = await cut(MemoryBroker(), handler_knows_ids=True)
 
     assert back[:2] == ["셋", "넷"]
     assert missed == []
 
 
-async def test_who_comes_back_without_one_misses_what_was_said_meanwhile() -> None:
+async def test_a_client_that_reconnects_without_an_id_misses_the_texts_published_meanwhile() -> None:
     back, missed = await cut(MemoryBroker(), handler_knows_ids=False)
 
     assert not set(back) & {"셋", "넷"}
     assert missed == ["셋", "넷"]
 
 
-async def test_the_wait_grows_when_the_work_is_done_in_line() -> None:
+async def test_each_text_waits_longer_than_the_last_if_the_handler_does_the_work_itself() -> None:
     async def slow(session: ServerConnection) -> None:
         async for text in session:
             await asyncio.sleep(0.01)
@@ -71,6 +71,6 @@ async def test_the_wait_grows_when_the_work_is_done_in_line() -> None:
     assert waited[-1] >= 0.1
 
 
-async def test_the_wait_in_a_room_is_the_time_until_ones_own_text_is_back() -> None:
+async def test_in_a_room_a_text_is_answered_when_it_comes_back_to_its_sender() -> None:
     async with await room.start() as server:
         assert len(await waits(server.url, texts=5)) == 5

@@ -1,4 +1,4 @@
-"""Lesson 03: a line to broadcast, a handler that tidies up, an origin to let in, and a room that nobody holds up."""
+"""Lesson 03: a line to broadcast, a handler that cleans up, origins to accept, and a broadcast that never blocks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from websockets.exceptions import ConnectionClosed
 from chatlab.lab.clients import MemberState, Reading, RoomClient
 from chatlab.lab.exercises.exercise import Exercise, NotYet
 from chatlab.lab.until import until
+from chatlab.locale import _, ngettext
 
 __all__ = ["EXERCISES"]
 
-LONG = 64 * 1024  # characters of a text that one write does not get rid of
+LONG = 64 * 1024  # characters, too many for one write to a socket
 
 # --- 03.1 ---
 
@@ -29,13 +30,29 @@ def line(name: str, text: str) -> str:
 
 def check_line(answer: Callable[[str, str], object]) -> None:
     cases = [
-        ("", "안녕", "Server received: 안녕", "a text from somebody without a name has the article's form"),
-        ("가람", "안녕", "Server received from 가람: 안녕", "a text from somebody with a name says who it is from"),
-        ("가람", " 둘  칸 ", "Server received from 가람:  둘  칸 ", "the text itself is passed on as it came"),
+        (
+            "",
+            "안녕",
+            "Server received: 안녕",  # not shown: text on the wire
+            _("without a name, the line has the article's form"),
+        ),
+        (
+            "가람",
+            "안녕",
+            "Server received from 가람: 안녕",  # not shown: text on the wire
+            _("with a name, the line says who sent the text"),
+        ),
+        (
+            "가람",
+            " 둘  칸 ",
+            "Server received from 가람:  둘  칸 ",  # not shown: text on the wire
+            _("the text itself is passed on unchanged"),
+        ),
     ]
     for name, text, expected, rule in cases:
         if (got := answer(name, text)) != expected:
-            raise NotYet(rule, f"line({name!r}, {text!r}) gave {got!r}, not {expected!r}")
+            evidence = _("{call} returned {got!r}, not {expected!r}")
+            raise NotYet(rule, evidence.format(call=f"line({name!r}, {text!r})", got=got, expected=expected))
 
 
 # --- 03.2 ---
@@ -53,18 +70,18 @@ async def handler(session: ServerConnection, sessions: set[ServerConnection]) ->
 
 @contextlib.asynccontextmanager
 async def room_of(handle: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIterator[str]:
-    """A server around a learner's handler; an error in it is raised when the check is through."""
+    """Serve with a learner's handler; its first error becomes the cause of a `NotYet`, or replaces a time-out."""
     errors: list[Exception] = []
     running: set[asyncio.Task[None] | None] = set()
 
-    async def handle_and_tell(session: ServerConnection) -> None:
+    async def handle_and_keep_errors(session: ServerConnection) -> None:
         running.add(asyncio.current_task())
         try:
             await handle(session)
         except Exception as error:
             errors.append(error)
 
-    async with serve(handle_and_tell, "127.0.0.1", 0, compression=None) as server:
+    async with serve(handle_and_keep_errors, "127.0.0.1", 0, compression=None) as server:
         try:
             yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         except (TimeoutError, NotYet) as broken:
@@ -74,12 +91,12 @@ async def room_of(handle: Callable[[ServerConnection], Awaitable[None]]) -> Asyn
             raise ours[0] if ours else broken from None
         finally:
             for task in filter(None, running):
-                task.cancel()  # a handler that never ends must not keep the check from ending
+                task.cancel()  # a handler that never ends must not block the check
 
 
 @contextlib.asynccontextmanager
 async def members(url: str, *names: str) -> AsyncIterator[list[RoomClient]]:
-    """Clients that are in the room, and out of it again afterwards."""
+    """Connect clients to the room, and drop their connections afterwards."""
     clients = [RoomClient(url, name) for name in names]
     try:
         for client in clients:
@@ -92,7 +109,7 @@ async def members(url: str, *names: str) -> AsyncIterator[list[RoomClient]]:
 async def wait_or(
     condition: Callable[[], bool], rule: str, evidence: Callable[[], object], *, timeout: float = 1
 ) -> None:
-    """Wait a moment for `condition`; if it does not come true, `rule` is what is broken."""
+    """Wait briefly for `condition`; raise `NotYet(rule)` if it does not come true."""
     try:
         await until(condition, timeout=timeout)
     except TimeoutError:
@@ -101,67 +118,81 @@ async def wait_or(
 
 async def check_handler(answer: Callable[[ServerConnection, set[ServerConnection]], Awaitable[None]]) -> None:
     if not inspect.iscoroutinefunction(answer):
-        raise NotYet("a handler waits for texts, so it must be an `async def`", answer)
+        raise NotYet(_("a handler waits for texts, so it must be an `async def`"), answer)
     sessions: set[ServerConnection] = set()
     async with room_of(lambda session: answer(session, sessions)) as url, members(url, "가람", "Nuri") as (garam, nuri):
-        await wait_or(lambda: len(sessions) == 2, "a session goes into `sessions` when it opens", lambda: sessions)
-        await garam.send("들려요?")
-        for client in (garam, nuri):
-            await wait_or(
-                lambda client=client: "Server received: 들려요?" in client.received,  # type: ignore[misc]  # mypy cannot infer a lambda's default
-                "every text goes to everybody, the sender too, as 'Server received: ' and the text",
-                lambda client=client: f"가람 sent '들려요?'; {client.name} received {client.received}",  # type: ignore[misc]  # as above
-            )
-        await garam.send("한 번 더")
-        await wait_or(
-            lambda: "Server received: 한 번 더" in nuri.received,
-            "a member may send more than one text",
-            lambda: f"가람 sent two; Nuri received {nuri.received}",
-        )
-        await _with_one_who_joins_meanwhile(url, sessions, garam, nuri)
+        await wait_or(lambda: len(sessions) == 2, _("a session is added to `sessions` when it opens"), lambda: sessions)
+        await _expect_broadcast(garam, nuri)
+        await _join_during_a_broadcast(url, sessions, garam, nuri)
         await nuri.vanish()
         await wait_or(
             lambda: len(sessions) == 1,
-            "a session leaves `sessions` however it ends, also when it just vanishes",
-            lambda: f"Nuri vanished, and {len(sessions)} sessions are left",
+            _("a session is removed from `sessions` however it ends, even if it just vanishes"),
+            lambda: ngettext(
+                "Nuri vanished, and {count} session is left",
+                "Nuri vanished, and {count} sessions are left",
+                len(sessions),
+            ).format(count=len(sessions)),
         )
 
 
-async def _with_one_who_joins_meanwhile(
+async def _expect_broadcast(garam: RoomClient, nuri: RoomClient) -> None:
+    await garam.send("들려요?")
+    received = _("가람 sent {text!r}; {name} received {texts}")
+    for client in (garam, nuri):
+        await wait_or(
+            lambda client=client: "Server received: 들려요?" in client.received,  # type: ignore[misc]  # not shown: text on the wire; mypy cannot infer a lambda's default
+            _("every text goes to everybody, even the sender, as 'Server received: ' and the text"),
+            lambda client=client: received.format(text="들려요?", name=client.name, texts=client.received),  # type: ignore[misc]  # as above
+        )
+    await garam.send("한 번 더")
+    await wait_or(
+        lambda: "Server received: 한 번 더" in nuri.received,  # not shown: text on the wire
+        _("a member may send more than one text"),
+        lambda: _("가람 sent two texts; Nuri received {texts}").format(texts=nuri.received),
+    )
+
+
+async def _join_during_a_broadcast(
     url: str, sessions: set[ServerConnection], garam: RoomClient, nuri: RoomClient
 ) -> None:
-    """Let somebody in while the learner's loop waits for a member who does not read for a moment."""
+    """Let a member join while the learner's loop waits for another, who stops reading for a while."""
     before = set(sessions)
     pausing = RoomClient(url, "pausing", receive_buffer=4096)
     await pausing.connect()
     await until(lambda: len(sessions) == 3)
-    [link] = sessions - before
-    link.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    [connection] = sessions - before
+    connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     pausing.stop_reading()
-    talking = asyncio.create_task(_talk(garam))
+    sending = asyncio.create_task(_send_long_texts(garam))
     try:
-        with contextlib.suppress(TimeoutError):  # who does not wait for a member has nothing to be interrupted in
-            await until(lambda: link.transport.get_write_buffer_size() > LONG // 2, timeout=5)
+        with contextlib.suppress(TimeoutError):  # a handler that never waits for a member cannot be interrupted
+            await until(lambda: connection.transport.get_write_buffer_size() > LONG // 2, timeout=5)
         async with members(url, "하늘"):
             await until(lambda: len(sessions) == 4 or garam.state is MemberState.CLOSED)
             pausing.read(Reading.NORMALLY)
-            await wait_or(
-                lambda: nuri.received[-1].rstrip("·").endswith("#5 ") or garam.state is MemberState.CLOSED,
-                "after a pause of one member everybody hears what was said meanwhile",
-                lambda: f"six long texts were sent; Nuri's last was {nuri.received[-1][:30]!r}",
-                timeout=4,
-            )
-            if garam.state is MemberState.CLOSED:
-                raise NotYet(
-                    "somebody may join while a text is on its way to the others: walk through a copy of `sessions`",
-                    "하늘 joined while a text of 가람's was on its way, and that ended 가람's connection",
-                )
+            await _expect_all_texts(garam, nuri)
     finally:
-        talking.cancel()
+        sending.cancel()
         await pausing.vanish()
 
 
-async def _talk(client: RoomClient) -> None:
+async def _expect_all_texts(garam: RoomClient, nuri: RoomClient) -> None:
+    last = _("six long texts were sent; the last that Nuri received was {text!r}")
+    await wait_or(
+        lambda: nuri.received[-1].rstrip("·").endswith("#5 ") or garam.state is MemberState.CLOSED,
+        _("after one member's pause, everybody receives what was sent during it"),
+        lambda: last.format(text=nuri.received[-1][:30]),
+        timeout=4,
+    )
+    if garam.state is MemberState.CLOSED:
+        raise NotYet(
+            _("a member may join while a text is being sent to the others: iterate over a copy of `sessions`"),
+            _("하늘 joined while a text from 가람 was being sent, and that ended 가람's connection"),
+        )
+
+
+async def _send_long_texts(client: RoomClient) -> None:
     with contextlib.suppress(ConnectionClosed):
         for number in range(6):
             await client.send(f"#{number} ".ljust(LONG, "·"))
@@ -177,19 +208,20 @@ def allowed(origin: str | None, ours: list[str]) -> bool:
 def check_allowed(answer: Callable[[str | None, list[str]], object]) -> None:
     ours = ["https://chat.example", "http://localhost:8888"]
     cases: list[tuple[str | None, bool, str]] = [
-        ("https://chat.example", True, "our own page may come in"),
-        ("http://localhost:8888", True, "every page on the list may come in, not only the first"),
-        (None, True, "who sends no Origin is no browser, and has nobody's cookies"),
-        ("https://evil.example", False, "a page that is not on the list may not"),
-        ("https://chat.example.evil.example", False, "a name that begins like ours is not ours"),
-        ("https://evil.example/?https://chat.example", False, "a name that contains ours is not ours"),
-        ("http://chat.example", False, "another scheme is another origin"),
-        ("https://chat.example:8443", False, "another port is another origin"),
-        ("null", False, "'null' is what a page without an origin says, and it is not on the list"),
+        ("https://chat.example", True, _("our own page may connect")),
+        ("http://localhost:8888", True, _("every page on the list may connect, not only the first")),
+        (None, True, _("a client without an Origin is not a browser, so it carries nobody's cookies")),
+        ("https://evil.example", False, _("a page that is not on the list may not connect")),
+        ("https://chat.example.evil.example", False, _("a name that begins like ours is not ours")),
+        ("https://evil.example/?https://chat.example", False, _("a name that contains ours is not ours")),
+        ("http://chat.example", False, _("another scheme is another origin")),
+        ("https://chat.example:8443", False, _("another port is another origin")),
+        ("null", False, _("a page without an origin sends 'null', which is not on the list")),
     ]
     for origin, expected, rule in cases:
         if bool(got := answer(origin, list(ours))) is not expected:
-            raise NotYet(rule, f"allowed({origin!r}, {ours}) gave {got!r}")
+            evidence = _("{call} returned {got!r}").format(call=f"allowed({origin!r}, {ours})", got=got)
+            raise NotYet(rule, evidence)
 
 
 # --- 03.4 ---
@@ -206,7 +238,7 @@ async def broadcast(sessions: set[ServerConnection], text: str) -> None:
 
 async def check_broadcast(answer: Callable[[set[ServerConnection], str], Awaitable[None]]) -> None:
     if not inspect.iscoroutinefunction(answer):
-        raise NotYet("it may have to wait, so it must be an `async def`", answer)
+        raise NotYet(_("it may have to wait, so it must be an `async def`"), answer)
     sessions: set[ServerConnection] = set()
 
     async def handle(session: ServerConnection) -> None:
@@ -219,107 +251,122 @@ async def check_broadcast(answer: Callable[[set[ServerConnection], str], Awaitab
 
     async with room_of(handle) as url, members(url, "가람", "Nuri") as (garam, nuri):
         await garam.send("첫째")
+        both = _("가람 sent {text!r}; 가람 received {garam}, Nuri received {nuri}")
         await wait_or(
             lambda: "첫째" in garam.received and "첫째" in nuri.received,
-            "every text goes to everybody, the sender too",
-            lambda: f"가람 sent '첫째'; 가람 received {garam.received}, Nuri {nuri.received}",
+            _("every text goes to everybody, even the sender"),
+            lambda: both.format(text="첫째", garam=garam.received, nuri=nuri.received),
         )
-        await _with_one_who_does_not_read(url, garam, nuri)
-        await _with_one_who_vanished(url, garam, nuri)
+        await _expect_that_a_stalled_member_blocks_nobody(url, garam, nuri)
+        await _expect_that_a_vanished_member_disturbs_nobody(url, garam, nuri)
 
 
-async def _with_one_who_does_not_read(url: str, garam: RoomClient, nuri: RoomClient) -> None:
+async def _expect_that_a_stalled_member_blocks_nobody(url: str, garam: RoomClient, nuri: RoomClient) -> None:
+    rule = _("a member who does not read must block nobody, least of all the sender")
     stalled = RoomClient(url, "stalled", receive_buffer=4096)
     await stalled.connect()
     stalled.stop_reading()
     try:
         for number in range(80):
             await asyncio.wait_for(garam.send(f"#{number} ".ljust(64 * 1024, "·")), 2)
+        sent = _("{total} long texts were sent; Nuri, who reads, received {count} of them")
         await wait_or(
             lambda: any(text.startswith("#79 ") for text in nuri.received),
-            "one who does not read must hold up nobody, and the sender least of all",
-            lambda: f"80 long texts were sent; Nuri, who reads, received {_numbered(nuri)} of them",
+            rule,
+            lambda: sent.format(total=80, count=len(_numbers(nuri))),
             timeout=3,
         )
     except TimeoutError:
-        raise NotYet(
-            "one who does not read must hold up nobody, and the sender least of all",
-            f"가람 could not send any more; Nuri received {_numbered(nuri)} of 80 long texts",
-        ) from None
+        blocked = _("가람 could not send any more; Nuri received {count} of {total} long texts")
+        raise NotYet(rule, blocked.format(count=len(_numbers(nuri)), total=80)) from None
     finally:
         await stalled.vanish()
-    heard = [text.split(" ", 1)[0] for text in nuri.received if text.startswith("#")]
-    if heard != [f"#{number}" for number in range(80)]:
-        raise NotYet("everybody hears every text once, in the order it was sent", f"Nuri heard {' '.join(heard)}")
+    if (numbers := _numbers(nuri)) != [f"#{number}" for number in range(80)]:
+        raise NotYet(
+            _("everybody receives every text once, in the order it was sent"),
+            _("Nuri received {texts}").format(texts=" ".join(numbers)),
+        )
 
 
-def _numbered(client: RoomClient) -> int:
-    return sum(text.startswith("#") for text in client.received)
+def _numbers(client: RoomClient) -> list[str]:
+    """Return the numbers of the long texts that a client received, as "#7"."""
+    return [text.split(" ", 1)[0] for text in client.received if text.startswith("#")]
 
 
-async def _with_one_who_vanished(url: str, garam: RoomClient, nuri: RoomClient) -> None:
-    async with members(url, "바다") as [gone]:
-        await gone.vanish()
+async def _expect_that_a_vanished_member_disturbs_nobody(url: str, garam: RoomClient, nuri: RoomClient) -> None:
+    async with members(url, "바다") as [bada]:
+        await bada.vanish()
         await garam.send("아직 있어요?")
+        last = _("바다 vanished, then 가람 sent a text; the last that Nuri received was {text!r}")
         await wait_or(
             lambda: "아직 있어요?" in nuri.received,
-            "one who has vanished must disturb nobody",
-            lambda: f"바다 vanished, then 가람 sent a text; Nuri's last was {nuri.received[-1][:20]!r}",
+            _("a member who has vanished must disturb nobody"),
+            lambda: last.format(text=nuri.received[-1][:20]),
         )
 
 
 EXERCISES = [
     Exercise(
         "03.1",
-        "The line that is broadcast",
+        _("The line that is broadcast"),
         check_line,
         (
-            "There are two forms: with a name, and without. An empty name is no name.",
-            "Build the middle first: ' from 가람' or nothing. Then put it between 'Server received' and ': '.",
-            'f"Server received{who}: {text}", where who is f" from {name}" if name else "".',
+            _("There are two forms: with a name and without. An empty name counts as no name."),
+            _("Build the middle first: ' from 가람' or nothing. Then put it between 'Server received' and ': '."),
+            _('f"Server received{who}: {text}", where who is f" from {name}" if name else "".'),
         ),
         line,
-        "The prefix is the article's; the name goes where nothing a member types can be taken for it.",
+        _("The prefix is the article's. The name comes before the text, so no text can be mistaken for a name."),
     ),
     Exercise(
         "03.2",
-        "A handler that tidies up",
+        _("A handler that tidies up"),
         check_handler,
         (
-            "In, then a loop over the texts, then out. Which word runs however a block ends?",
-            "`async for text in session:` ends when the session does; what is in `finally:` runs after it in any case.",
-            "Send with `await each.send(...)` for each of `list(sessions)`: a copy, as the set changes while you wait.",
+            _("Add the session, loop over the texts, remove the session. Which block runs however the loop ends?"),
+            _("`async for text in session:` ends when the session does; the block `finally:` always runs after it."),
+            _(
+                "Send with `await each.send(...)` to each of `list(sessions)`: a copy, because the set changes while "
+                "you wait."
+            ),
         ),
         handler,
-        "`finally` is the whole trick: a close, an error and a lost connection all end in the same line.",
+        _("`finally` is the whole trick: after a close, an error or a lost connection, the same line runs."),
     ),
     Exercise(
         "03.3",
-        "Whose page may come in",
+        _("Whose page may come in"),
         check_allowed,
         (
-            "Compare whole strings. Everything cleverer has let somebody in.",
-            "An origin is scheme, host and port together: https://chat.example is not http://chat.example.",
-            "Two ways to be let in: there is no Origin at all, or it is on the list, letter for letter.",
+            _("Compare whole strings. Every cleverer comparison has let somebody in."),
+            _("An origin is scheme, host and port together: https://chat.example is not http://chat.example."),
+            _("Two kinds of client may connect: without an Origin, or with one that is exactly as on the list."),
         ),
         allowed,
-        "`in` compares exactly. startswith, endswith and regular expressions are how real sites were broken into.",
+        _("`in` compares exactly. Real sites were broken into through startswith, endswith and regular expressions."),
     ),
     Exercise(
         "03.4",
-        "A room that nobody holds up",
+        _("A room that nobody holds up"),
         check_broadcast,
         (
-            "Who awaits `send` waits for that member. So who must not be awaited?",
-            "The library has one in websockets.asyncio.server: it hands the text to everybody and waits for nobody. "
-            "Your function has its name, so import it under another: "
-            "`from websockets.asyncio.server import broadcast as to_all`, then `to_all(sessions, text)`.",
-            "That is all the check asks for. But what a member does not read is now kept in memory, and nothing limits "
-            "it. So go one step further: `session.transport.get_write_buffer_size()` says how much waits for a member, "
-            "and `session.transport.abort()` ends the connection of one who has too much.",
+            _("If you await `send`, you wait for that member. So which members may you await?"),
+            _(
+                "The library has a function for this in websockets.asyncio.server: it sends the text to everybody and "
+                "waits for nobody. Your function has the same name, so import it under another: "
+                "`from websockets.asyncio.server import broadcast as to_all`, then `to_all(sessions, text)`."
+            ),
+            _(
+                "That is all the check asks for. But texts that a member does not read now stay in memory, without a "
+                "limit. So go one step further: `session.transport.get_write_buffer_size()` is the number of bytes "
+                "that wait for a member, and `session.transport.abort()` ends the connection of a member with too many."
+            ),
         ),
         broadcast,
-        "Nobody is awaited, so nobody can hold up anybody; and what waits for one who does not read has a limit, so "
-        "that memory has one. chatlab.net.fanout does the same, says goodbye first, and joins what goes to one member.",
+        _(
+            "Nobody is awaited, so nobody can block anybody. The bytes that wait for a slow member have a limit, so "
+            "memory does not fill up. chatlab.net.fanout does the same, but sends a Close first, and joins the texts "
+            "for one member into one write."
+        ),
     ),
 ]

@@ -1,4 +1,4 @@
-"""Lesson 04: what a reader has missed, a bridge between two servers, work that is shared and never lost."""
+"""Lesson 04: the records a reader missed, a bridge between two servers, and work that is shared and never lost."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from chatlab.lab.exercises.support.rooms import (
     RoomWithOutbox,
     Running,
     at_work,
-    heard_by,
     in_one_order,
     must_wait,
+    received_by,
     said,
     soon,
     two_servers,
 )
 from chatlab.lab.until import until
+from chatlab.locale import _, ngettext
 from chatlab.room.server import Handler
 
 __all__ = ["EXERCISES"]
 
-PATIENCE = 120  # times 10 ms, for what only the server can say
+PATIENCE = 120  # attempts, 10 ms apart, for what only Redis knows
 wait_or = partial(lesson03.wait_or, timeout=PATIENCE / 100)
 
 # --- 04.1 ---
@@ -54,14 +55,24 @@ def check_missed(answer: Callable[[list[tuple[str, str]], str | None], object]) 
     morning = [("1700-0", "하나"), ("1700-1", "둘"), ("1755-0", "셋 🥁"), ("1802-0", "넷")]
     busy = [(f"1700-{number}", f"#{number}") for number in range(8, 13)]
     cases: list[tuple[list[tuple[str, str]], str | None, list[str], str]] = [
-        (morning, "1700-1", ["셋 🥁", "넷"], "a reader gets what came after the last record it saw, and not that one"),
-        (morning, "1802-0", [], "who has seen the last record has missed nothing"),
-        (morning, None, [], "who was never here has missed nothing: it hears what is said from now on"),
-        (morning, "1644-7", ["하나", "둘", "셋 🥁", "넷"], "the last record seen need not be among those still kept"),
-        (morning, "1760-0", ["넷"], "the last record seen may have been taken out of the middle"),
-        (busy, "1700-9", ["#10", "#11", "#12"], "an id is two numbers: 1700-10 comes after 1700-9"),
-        ([("999-0", "a"), ("1000-0", "b")], "999-0", ["b"], "an id is two numbers: 1000-0 comes after 999-0"),
-        ([], "1700-1", [], "nothing may be kept at all"),
+        (
+            morning,
+            "1700-1",
+            ["셋 🥁", "넷"],
+            _("a reader gets the records after the last one it saw, but not that one"),
+        ),
+        (morning, "1802-0", [], _("a reader that saw the last record has missed nothing")),
+        (morning, None, [], _("a new reader has missed nothing: it starts with the next record")),
+        (
+            morning,
+            "1644-7",
+            ["하나", "둘", "셋 🥁", "넷"],
+            _("the last record seen need not be among those still kept"),
+        ),
+        (morning, "1760-0", ["넷"], _("the last record seen may have been deleted from the middle")),
+        (busy, "1700-9", ["#10", "#11", "#12"], _("an id is two numbers: 1700-10 comes after 1700-9")),
+        ([("999-0", "a"), ("1000-0", "b")], "999-0", ["b"], _("an id is two numbers: 1000-0 comes after 999-0")),
+        ([], "1700-1", [], _("the list may be empty")),
     ]
     for kept, last, expected, rule in cases:
         call = f"missed({kept}, {last!r})"
@@ -70,7 +81,8 @@ def check_missed(answer: Callable[[list[tuple[str, str]], str | None], object]) 
         except Exception as error:
             raise NotYet(rule, call) from error
         if got != expected:
-            raise NotYet(rule, f"{call} gave {got!r}, not {expected!r}")
+            evidence = _("{call} returned {got!r}, not {expected!r}")
+            raise NotYet(rule, evidence.format(call=call, got=got, expected=expected))
 
 
 # --- 04.2 ---
@@ -94,31 +106,45 @@ async def check_bridge(answer: Loop) -> None:
     must_wait(answer)
     async with fresh("room") as topic, watched_broker() as broker, two_servers(JoinedRoom) as servers:
         loops = [answer(server.room, broker, topic) for server in servers]
-        async with at_work(*loops, what="the bridge") as bridges:
+        async with at_work(*loops, what=_("the bridge")) as bridges:
             await soon(lambda: broker.open == 2, bridges)
             async with members(servers[0].url, "가람") as [garam], members(servers[1].url, "Nuri") as [nuri]:
-                await _two_talk(garam, nuri)
-                await _both_at_once(garam, nuri)
-            await _is_gone_when_stopped(bridges[0], broker, servers[0].room)
+                await _expect_conversation(garam, nuri)
+                await _expect_one_order(garam, nuri)
+            await _expect_clean_stop(bridges[0], broker, servers[0].room)
 
 
-async def _two_talk(garam: RoomClient, nuri: RoomClient) -> None:
+def _sent(sender: RoomClient, text: str, *receivers: RoomClient) -> str:
+    """Return the evidence of a text that was sent, and of the texts that each receiver got."""
+    sent = _("{name} sent {text!r}").format(name=sender.name, text=text)
+    return "\n".join(filter(None, [sent, received_by(*receivers)]))
+
+
+def _times(client: RoomClient, line: str) -> str:
+    """Return the evidence of a line that a client received more than once."""
+    count = said(client).count(line)
+    return ngettext("{name} received {line!r} {count} time", "{name} received {line!r} {count} times", count).format(
+        name=client.name, line=line, count=count
+    )
+
+
+async def _expect_conversation(garam: RoomClient, nuri: RoomClient) -> None:
     for sender, reader, text in ((garam, nuri, "누리 있어요? 👀"), (nuri, garam, "여기요!")):
         line = f"{sender.name}: {text}"
         await sender.send(text)
         await wait_or(
             lambda reader=reader, line=line: line in said(reader),  # type: ignore[misc]  # mypy cannot infer a lambda's default
-            "what is said on one server is heard on the other, in both directions and at any time",
-            lambda sender=sender, reader=reader, text=text: f"{sender.name} said {text!r}; {heard_by(reader)}",  # type: ignore[misc]  # as above
+            _("a text sent on one server arrives on the other, in both directions and at any time"),
+            lambda sender=sender, reader=reader, text=text: _sent(sender, text, reader),  # type: ignore[misc]  # as above
         )
         await wait_or(
             lambda sender=sender, line=line: line in said(sender),  # type: ignore[misc]  # as above
-            "who says something hears it as well, when it comes back from the broker",
-            lambda sender=sender, text=text: f"{sender.name} said {text!r}; {heard_by(sender)}",  # type: ignore[misc]  # as above
+            _("senders receive their own texts, too, when these come back from the broker"),
+            lambda sender=sender, text=text: _sent(sender, text, sender),  # type: ignore[misc]  # as above
         )
 
 
-async def _both_at_once(garam: RoomClient, nuri: RoomClient) -> None:
+async def _expect_one_order(garam: RoomClient, nuri: RoomClient) -> None:
     for number in range(10):
         await asyncio.gather(garam.send(f"#{number}"), nuri.send(f"#{number}"))
     await asyncio.gather(garam.send("끝"), nuri.send("끝"))
@@ -128,31 +154,35 @@ async def _both_at_once(garam: RoomClient, nuri: RoomClient) -> None:
 
     await wait_or(
         lambda: has_ended(garam) and has_ended(nuri),
-        "every text reaches the members of every server",
-        lambda: heard_by(garam, nuri),
+        _("every text reaches the members of every server"),
+        lambda: received_by(garam, nuri),
         timeout=3,
     )
     for member in (garam, nuri):
         if twice := sorted({line for line in said(member) if said(member).count(line) > 1}):
             raise NotYet(
-                "each text is heard once: it comes back from the broker, so nobody else need deliver it",
-                f"{member.name} heard {twice[0]!r} {said(member).count(twice[0])} times",
+                _("each text is received once: it comes back from the broker, so do not deliver it yourself"),
+                _times(member, twice[0]),
             )
     in_one_order(garam, nuri)
 
 
-async def _is_gone_when_stopped(stopped: Running, broker: WatchedBroker, its_room: Handler) -> None:
+async def _expect_clean_stop(stopped: Running, broker: WatchedBroker, its_room: Handler) -> None:
     assert isinstance(its_room, JoinedRoom)
     await stopped.stop()
     published = broker.published
-    its_room.outgoing.put_nowait("after the end")
+    its_room.outgoing.put_nowait("after the end")  # not shown: a line that must not be published
     await asyncio.sleep(0.05)
     if broker.published > published:
-        raise NotYet("a bridge that was stopped does nothing any more", "half of yours went on publishing")
+        raise NotYet(_("a stopped bridge does nothing any more"), _("half of yours went on publishing"))
     if broker.open != 1:
+        evidence = ngettext(
+            "one of two bridges was stopped; {count} subscription is open",
+            "one of two bridges was stopped; {count} subscriptions are open",
+            broker.open,
+        ).format(count=broker.open)
         raise NotYet(
-            "a bridge that was stopped has closed its subscription, or the broker goes on filling it",
-            f"one of two bridges was stopped; {broker.open} subscriptions are open",
+            _("a stopped bridge has closed its subscription; otherwise the broker goes on filling it"), evidence
         )
 
 
@@ -177,7 +207,7 @@ async def service(name: str, broker: WatchedBroker, topic: str, show: Callable[[
 
 async def check_service(answer: Loop) -> None:
     must_wait(answer)
-    names = ("server 1", "server 2", "server 3")
+    names = tuple(f"server {number}" for number in (1, 2, 3))
     texts = [f"#{number} 안녕" for number in range(12)]
     screens: dict[str, list[str]] = {name: [] for name in names}
     done: dict[str, list[str]] = {name: [] for name in names}
@@ -194,59 +224,87 @@ async def check_service(answer: Loop) -> None:
 
     async with fresh("room") as topic, watched_broker() as broker, client() as redis:
         loops = [answer(name, broker, topic, screens[name].append, worker_of(name)) for name in names]
-        async with at_work(*loops, what="the service") as running:
+        async with at_work(*loops, what=_("the service")) as running:
             await soon(lambda: broker.open == len(broker.shares) == 3, running)
             for text in texts:
                 await broker.publish(topic, text.encode())
+            showed = _("{total} texts were published; {name} showed {count} of them")
             for name in names:
                 await wait_or(
                     lambda name=name: len(screens[name]) >= 12,  # type: ignore[misc]  # mypy cannot infer a lambda's default
-                    "every server shows every text",
-                    lambda name=name: f"12 texts were published; {name} showed {len(screens[name])} of them",  # type: ignore[misc]  # as above
+                    _("every server shows every text"),
+                    lambda name=name: showed.format(total=12, name=name, count=len(screens[name])),  # type: ignore[misc]  # as above
                 )
+            worked_on = _("{total} texts were published; the work was done for {count} of them")
             await wait_or(
                 lambda: len(all_done()) >= 12,
-                "the work for each text is done, on one of the servers",
-                lambda: f"12 texts were published; {len(set(all_done()))} were worked on",
+                _("the work for each text is done, on one of the servers"),
+                lambda: worked_on.format(total=12, count=len(set(all_done()))),
             )
-            await _is_one_group(redis, topic, names, all_done)
+            await _expect_one_group(redis, topic, names, all_done)
             for name in names:
                 if screens[name] != texts:
-                    raise NotYet("every server shows every text once, in order", f"{name} showed {screens[name]}")
+                    evidence = _("{name} showed {texts}").format(name=name, texts=screens[name])
+                    raise NotYet(_("every server shows every text once, in order"), evidence)
 
 
-async def _is_one_group(redis: Redis, topic: str, names: Sequence[str], done: Callable[[], list[str]]) -> None:
-    """Ask the server itself what groups there are, who is in them, and what they think is still under way."""
-    groups = [group["name"] for group in await redis.xinfo_groups(topic)]
+async def _expect_one_group(redis: Redis, topic: str, names: Sequence[str], done: Callable[[], list[str]]) -> None:
+    """Ask Redis for the groups, their consumers, and the records that are pending."""
+    groups = [str(group["name"]) for group in await redis.xinfo_groups(topic)]
     if len(groups) != 1:
         with contextlib.suppress(TimeoutError):
             await until(lambda: len(done()) > 12, timeout=1)
         raise NotYet(
-            "the work for each text is done once: all servers are members of one and the same group",
-            f"12 texts, {len(done())} pieces of work done; the groups: {', '.join(sorted(groups)) or 'none'}",
+            _("the work for each text is done once: all servers are members of the same group"),
+            "\n".join([_work_done(done()), _groups_found(groups)]),
         )
-    for _ in range(PATIENCE):  # who has just joined may not have asked for anything yet
-        if len(consumers := [str(each["name"]) for each in await redis.xinfo_consumers(topic, groups[0])]) == len(
-            names
-        ):
-            break
-        await asyncio.sleep(0.01)
-    else:
-        raise NotYet(
-            "each server joins the group under a name of its own, or the group takes them for one",
-            f"three servers joined; the group knows {', '.join(consumers)}",
-        )
-    for _ in range(PATIENCE):
-        if not (pending := (await redis.xpending(topic, groups[0]))["pending"]):
-            break
-        await asyncio.sleep(0.01)
-    else:
-        raise NotYet(
-            "who has done a piece of work acknowledges it, or it is taken to be under way for ever",
-            f"all 12 pieces are done; the group says that {pending} are pending",
-        )
+    await _expect_consumers(redis, topic, groups[0], names)
+    await _expect_all_acknowledged(redis, topic, groups[0])
     if len(done()) != 12:
-        raise NotYet("the work for each text is done once", f"12 texts, {len(done())} pieces of work done")
+        raise NotYet(_("the work for each text is done once"), _work_done(done()))
+
+
+def _work_done(done: Sequence[str]) -> str:
+    evidence = ngettext(
+        "12 texts were published; work was done {count} time",
+        "12 texts were published; work was done {count} times",
+        len(done),
+    )
+    return evidence.format(count=len(done))
+
+
+def _groups_found(groups: Sequence[str]) -> str:
+    if not groups:
+        return _("there is no group")
+    return _("the groups: {names}").format(names=", ".join(sorted(groups)))
+
+
+async def _expect_consumers(redis: Redis, topic: str, group: str, names: Sequence[str]) -> None:
+    for __ in range(PATIENCE):  # a consumer that has just joined may not have read anything yet
+        consumers = [str(each["name"]) for each in await redis.xinfo_consumers(topic, group)]
+        if len(consumers) == len(names):
+            return
+        await asyncio.sleep(0.01)
+    raise NotYet(
+        _("each server joins the group under its own name; otherwise the group takes them for one member"),
+        _("three servers joined; the members of the group: {names}").format(names=", ".join(consumers)),
+    )
+
+
+async def _expect_all_acknowledged(redis: Redis, topic: str, group: str) -> None:
+    for __ in range(PATIENCE):
+        if not (pending := (await redis.xpending(topic, group))["pending"]):
+            return
+        await asyncio.sleep(0.01)
+    evidence = ngettext(
+        "the work for all 12 texts is done; {count} record is still pending in the group",
+        "the work for all 12 texts is done; {count} records are still pending in the group",
+        pending,
+    )
+    raise NotYet(
+        _("a record is acknowledged when its work is done; otherwise it stays pending for ever"),
+        evidence.format(count=pending),
+    )
 
 
 # --- 04.4 ---
@@ -258,32 +316,32 @@ async def worker(share: GroupConsumer, work: Work, done: set[str]) -> None:
             try:
                 await work(record.body.decode())
             except Exception:
-                continue  # not acknowledged, so it comes again
+                continue  # not acknowledged, so the record is delivered again
             done.add(record.id)
         await share.ack(record)
 
 
 class Desk:
-    """Where the work of check 04.4 is done: it counts, fails where it is told to, and can stand still."""
+    """The work of check 04.4: it records the texts, never finishes `block_at`, and fails once at `fail_once_at`."""
 
     def __init__(self) -> None:
-        self.did: list[str] = []
-        self.begun: list[str] = []
-        self.stand_still_at = ""
+        self.finished: list[str] = []
+        self.started: list[str] = []
+        self.block_at = ""
         self.fail_once_at = ""
 
     async def work(self, text: str) -> None:
-        self.begun.append(text)
+        self.started.append(text)
         await asyncio.sleep(0)
-        if text == self.stand_still_at:
+        if text == self.block_at:
             await asyncio.Event().wait()
-        if text == self.fail_once_at and self.begun.count(text) == 1:
-            raise ValueError(f"{text} cannot be read")
-        self.did.append(text)
+        if text == self.fail_once_at and self.started.count(text) == 1:
+            raise ValueError(_("{text} cannot be read").format(text=text))
+        self.finished.append(text)
 
 
 class Share:
-    """A share of a group's work, as it is; only that an acknowledgement can get stuck on its way."""
+    """A share of a group's work whose acknowledgement of one text, `stuck_at`, never returns."""
 
     def __init__(self, share: GroupConsumer) -> None:
         self._share = share
@@ -311,116 +369,131 @@ class Share:
 
 async def check_worker(answer: Loop) -> None:
     must_wait(answer)
-    for case in (_works, _dies_at_work, _dies_before_it_says_so, _meets_what_fails):
+    for case in (_worker_works, _worker_dies_at_work, _worker_dies_before_acknowledging, _work_fails):
         async with fresh("work") as topic, watched_broker(takeover_after=0.1) as broker, client() as redis:
             await case(answer, broker, topic, redis)
 
 
 async def _pending(redis: Redis, topic: str) -> list[str]:
-    """What the group takes to be under way: the ids."""
+    """Return the ids of the records that are pending in the group."""
     return [str(each["message_id"]) for each in await redis.xpending_range(topic, "workers", "-", "+", 100)]
 
 
-async def _nothing_pending(redis: Redis, topic: str, rule: str, evidence: Callable[[], str]) -> None:
-    for _ in range(PATIENCE):
+async def _expect_none_pending(redis: Redis, topic: str, rule: str, evidence: Callable[[], str]) -> None:
+    for __ in range(PATIENCE):
         if not await _pending(redis, topic):
             return
         await asyncio.sleep(0.01)
     raise NotYet(rule, evidence())
 
 
-async def _works(answer: Loop, broker: WatchedBroker, topic: str, redis: Redis) -> None:
+async def _worker_works(answer: Loop, broker: WatchedBroker, topic: str, redis: Redis) -> None:
     desk, done = Desk(), set[str]()
+    finished = _("{count} records were published; the work was done for {texts}")
     share = await broker.join(topic, "workers", "worker 1")
     for number in range(5):
         await broker.publish(topic, f"📦 {number}".encode())
-    async with at_work(answer(share, desk.work, done), what="the worker"):
+    async with at_work(answer(share, desk.work, done), what=_("the worker")):
         await wait_or(
-            lambda: len(set(desk.did)) == 5,
-            "the work for every record is done",
-            lambda: f"5 records; the work was done for {desk.did}",
+            lambda: len(set(desk.finished)) == 5,
+            _("the work for every record is done"),
+            lambda: finished.format(count=5, texts=desk.finished),
         )
-        await _nothing_pending(
+        await _expect_none_pending(
             redis,
             topic,
-            "a record whose work is done is acknowledged, or it comes again for ever",
-            lambda: "5 pieces of work are done, and the group still takes some to be under way",
+            _("a record whose work is done is acknowledged; otherwise it is delivered again for ever"),
+            lambda: _("the work for all 5 records is done, but some are still pending in the group"),
         )
-    if len(desk.did) != 5:
-        raise NotYet("work that is done is not done again", f"5 records; the work was done for {desk.did}")
+    if len(desk.finished) != 5:
+        raise NotYet(_("work that is done is not done again"), finished.format(count=5, texts=desk.finished))
 
 
-async def _dies_at_work(answer: Loop, broker: WatchedBroker, topic: str, redis: Redis) -> None:
+async def _worker_dies_at_work(answer: Loop, broker: WatchedBroker, topic: str, redis: Redis) -> None:
     desk, done = Desk(), set[str]()
-    desk.stand_still_at = "📦 셋"
+    desk.block_at = "📦 셋"
     share = await broker.join(topic, "workers", "worker 1")
     ids = {text: await broker.publish(topic, text.encode()) for text in ("📦 하나", "📦 둘", "📦 셋", "📦 넷")}
-    async with at_work(answer(share, desk.work, done), what="the worker") as [first]:
+    started = _("{count} records were published; the work was started for {texts}")
+    async with at_work(answer(share, desk.work, done), what=_("the worker")) as [first]:
         await wait_or(
-            lambda: "📦 셋" in desk.begun,
-            "the work for every record is begun, in order",
-            lambda: f"4 records; the work was begun for {desk.begun}",
+            lambda: "📦 셋" in desk.started,
+            _("the work for every record is started, in order"),
+            lambda: started.format(count=4, texts=desk.started),
         )
         await first.stop()
         await share.aclose()
     if ids["📦 셋"] not in await _pending(redis, topic) or ids["📦 셋"] in done:
-        raise NotYet(
-            "a record is acknowledged when its work is done, and not before",
-            "the worker died while it worked on '📦 셋', which had been acknowledged: nobody will do it now",
-        )
-    desk.stand_still_at = ""
-    heir = await broker.join(topic, "workers", "worker 2")
-    async with at_work(answer(heir, desk.work, done), what="the worker"):
+        lost = _("the worker died while it worked on {text!r}, which was acknowledged already: now nobody will do it")
+        raise NotYet(_("a record is acknowledged when its work is done, and not before"), lost.format(text="📦 셋"))
+    desk.block_at = ""
+    await _expect_successor_to_finish(answer, broker, topic, desk, done, set(ids))
+
+
+async def _expect_successor_to_finish(
+    answer: Loop, broker: WatchedBroker, topic: str, desk: Desk, done: set[str], texts: set[str]
+) -> None:
+    evidence = _("the first worker died while it worked on {text!r}; in the end the work was done for {texts}")
+    successor = await broker.join(topic, "workers", "worker 2")
+    async with at_work(answer(successor, desk.work, done), what=_("the worker")):
         await wait_or(
-            lambda: set(desk.did) == set(ids),
-            "what a dead worker left undone is done by the next",
-            lambda: f"the first died while it worked on '📦 셋'; afterwards {desk.did} are done",
+            lambda: set(desk.finished) == texts,
+            _("the work that a dead worker left is done by the next"),
+            lambda: evidence.format(text="📦 셋", texts=desk.finished),
             timeout=3,
         )
 
 
-async def _dies_before_it_says_so(answer: Loop, broker: WatchedBroker, topic: str, redis: Redis) -> None:
+async def _worker_dies_before_acknowledging(answer: Loop, broker: WatchedBroker, topic: str, redis: Redis) -> None:
     desk, done = Desk(), set[str]()
     share = Share(await broker.join(topic, "workers", "worker 1"))
     share.stuck_at = "💳 셋"
     for text in ("💳 하나", "💳 둘", "💳 셋"):
         await broker.publish(topic, text.encode())
-    async with at_work(answer(share, desk.work, done), what="the worker") as [first]:
+    async with at_work(answer(share, desk.work, done), what=_("the worker")) as [first]:
         await soon(share.stuck.is_set, [first], timeout=3)
         await first.stop()
         await share.aclose()
-    heir = await broker.join(topic, "workers", "worker 2")
-    async with at_work(answer(heir, desk.work, done), what="the worker"):
-        await _nothing_pending(
+    evidence = _("a worker did the work for {text!r} and died before it acknowledged it; the work was done for {texts}")
+    successor = await broker.join(topic, "workers", "worker 2")
+    async with at_work(answer(successor, desk.work, done), what=_("the worker")):
+        await _expect_none_pending(
             redis,
             topic,
-            "a record whose work was done before is acknowledged all the same, or it comes again for ever",
-            lambda: f"'💳 셋' was done by a worker that died before it said so; done: {desk.did}, and it is pending",
+            _("a record whose work was done earlier is acknowledged, too; otherwise it is delivered again for ever"),
+            lambda: "\n".join([evidence.format(text="💳 셋", texts=desk.finished), _("its record is still pending")]),
         )
-    if desk.did.count("💳 셋") != 1:
+    if desk.finished.count("💳 셋") != 1:
         raise NotYet(
-            "work that is done is not done again: note it in `done` before anybody is told, and look there before work",
-            f"the worker died after it had done '💳 셋' and before that was acknowledged; done: {desk.did}",
+            _(
+                "work that is done is not done again: note it in `done` before you acknowledge it, and look there "
+                "before you start"
+            ),
+            evidence.format(text="💳 셋", texts=desk.finished),
         )
 
 
-async def _meets_what_fails(answer: Loop, broker: WatchedBroker, topic: str, redis: Redis) -> None:
+async def _work_fails(answer: Loop, broker: WatchedBroker, topic: str, redis: Redis) -> None:
     desk, done = Desk(), set[str]()
     desk.fail_once_at = "💥"
     share = await broker.join(topic, "workers", "worker 1")
-    ids = {text: await broker.publish(topic, text.encode()) for text in ("하나", "💥", "셋")}
-    running = Running(answer(share, desk.work, done), "the worker")
+    texts = ["하나", "💥", "셋"]
+    for text in texts:
+        await broker.publish(topic, text.encode())
+    failed = _("the work for {text!r} raised an error; of {texts}, the work was done for {finished}")
+
+    def evidence() -> str:
+        return failed.format(text="💥", texts=texts, finished=desk.finished)
+
+    running = Running(answer(share, desk.work, done), _("the worker"))
     try:
-        await soon(lambda: "셋" in desk.did, [running])
-        if running.task.done() or "셋" not in desk.did:
-            raise NotYet(
-                "a piece of work that fails does not end the worker: the next one is waiting",
-                f"the work for '💥' raised an error; done: {desk.did}, of {list(ids)}",
-            )
+        await soon(lambda: "셋" in desk.finished, [running])
+        if running.task.done() or "셋" not in desk.finished:
+            raise NotYet(_("an error in the work does not end the worker: the next record is waiting"), evidence())
         await wait_or(
-            lambda: "💥" in desk.did,
-            "a piece of work that failed comes again, for it was neither done nor acknowledged",
-            lambda: f"the work for '💥' raised an error, the first time; it was never tried again; done: {desk.did}",
+            lambda: "💥" in desk.finished,
+            _("a record whose work failed is delivered again: it was neither done nor acknowledged"),
+            lambda: "\n".join([evidence(), _("it was never tried again")]),
             timeout=2,
         )
     finally:
@@ -449,7 +522,7 @@ async def lasting_bridge(room: RoomWithOutbox, broker: WatchedBroker, topic: str
 
 
 class Half:
-    """One of the two servers of check 04.5: its room and its place in the stream last, its bridge comes and goes."""
+    """One of the two servers of check 04.5: its room and its place in the stream outlive its bridges."""
 
     def __init__(self, answer: Loop, server: room.RoomServer, broker: WatchedBroker, topic: str) -> None:
         assert isinstance(server.room, RoomWithOutbox)
@@ -459,8 +532,8 @@ class Half:
         self.start()
 
     def start(self) -> None:
-        """A new bridge, that finds the room, the outbox and the place as the last one left them."""
-        self.bridge = Running(self._answer(self.room, self.broker, self._topic, self.place), "the bridge")
+        """Start a new bridge with the room, the outbox and the place that the last one left."""
+        self.bridge = Running(self._answer(self.room, self.broker, self._topic, self.place), _("the bridge"))
 
     async def stop(self) -> None:
         self.bridge.look()
@@ -492,217 +565,270 @@ async def check_lasting_bridge(answer: Loop) -> None:
         members(theirs.url, "Nuri") as [nuri],
     ):
         await soon(lambda: ours.broker.open == theirs.broker.open == 1, [ours.bridge, theirs.bridge])
-        await _two_talk(garam, nuri)
-        await _notes_its_place_at_once(topic, theirs)
-        await _one_is_away(theirs, garam, nuri)
-        await _stops_before_the_engine_has_it(theirs, garam, nuri)
-        await _stops_before_the_confirmation(theirs, garam, nuri)
-        await _stops_at_any_moment(theirs, garam, nuri)
+        await _expect_conversation(garam, nuri)
+        await _expect_place_at_once(topic, theirs)
+        await _stop_for_a_while(theirs, garam, nuri)
+        await _stop_before_the_record_is_added(theirs, garam, nuri)
+        await _stop_before_the_confirmation(theirs, garam, nuri)
+        await _stop_at_random_moments(theirs, garam, nuri)
 
 
-async def _notes_its_place_at_once(topic: str, half: Half) -> None:
+async def _expect_place_at_once(topic: str, half: Half) -> None:
     async with client() as redis:
         newest = str((await redis.xinfo_stream(topic))["last-generated-id"])
     await wait_or(
         lambda: half.place["last"] == newest,
-        "the place is noted with each record that was delivered: a crash leaves no time for it",
-        lambda: f"the last record has the id {newest}, and place is {half.place}",
+        _("the place is noted for each record as it is delivered: a crash leaves no time for it later"),
+        lambda: _("the last record has the id {id}, and place is {place}").format(id=newest, place=half.place),
     )
 
 
-async def _one_is_away(half: Half, garam: RoomClient, nuri: RoomClient) -> None:
+def _waiting(half: Half, *clients: RoomClient) -> str:
+    """Return the evidence of the lines in the outbox, and of the texts that the clients received."""
+    count = len(half.room.outbox)
+    lines = ngettext("{count} line waits in the outbox", "{count} lines wait in the outbox", count)
+    return "\n".join(filter(None, [lines.format(count=count), received_by(*clients)]))
+
+
+async def _stop_for_a_while(half: Half, garam: RoomClient, nuri: RoomClient) -> None:
     await half.stop()
     for text in ("하나", "둘", "셋 🥁"):
         await garam.send(text)
     await nuri.send("저는 아직 있어요")
     await wait_or(
         lambda: "가람: 셋 🥁" in said(garam),
-        "one server's bridge does not wait for the other's",
-        lambda: heard_by(garam),
+        _("one server's bridge does not wait for the other's"),
+        lambda: received_by(garam),
     )
     half.start()
+    stopped = _("while Nuri's bridge was stopped, 가람 sent 하나, 둘, 셋 🥁")
     await wait_or(
         lambda: {"가람: 하나", "가람: 둘", "가람: 셋 🥁"} <= set(said(nuri)),
-        "what was said while a bridge was stopped is delivered when it is back",
-        lambda: f"Nuri's bridge was stopped, 가람 said 하나, 둘, 셋 🥁, the bridge came back; {heard_by(nuri)}",
+        _("a text sent while a bridge is stopped is delivered after the bridge restarts"),
+        lambda: "\n".join([stopped, received_by(nuri)]),
     )
     await wait_or(
         lambda: "Nuri: 저는 아직 있어요" in said(garam),
-        "what waits in the outbox while a bridge is stopped is published when it is back",
-        lambda: f"{len(half.room.outbox)} lines wait in the outbox; {heard_by(garam)}",
+        _("a line that waits in the outbox while a bridge is stopped is published after the bridge restarts"),
+        lambda: _waiting(half, garam),
     )
-    _nothing_twice("a bridge that comes back goes on after the last record it delivered: nothing comes again", nuri)
+    rule = _("a restarted bridge continues after the last record it delivered: nothing is delivered again")
+    _expect_nothing_twice(rule, nuri)
 
 
-async def _stops_before_the_engine_has_it(half: Half, garam: RoomClient, nuri: RoomClient) -> None:
-    await _stops_in_the_middle(half, nuri, "before", "안 사라졌죠?")
+async def _stop_before_the_record_is_added(half: Half, garam: RoomClient, nuri: RoomClient) -> None:
+    await _stop_while_publishing(half, nuri, "before", "안 사라졌죠?")
+    stopped = _("the bridge was stopped while it published {text!r}, and restarted").format(text="안 사라졌죠?")
     await wait_or(
         lambda: "Nuri: 안 사라졌죠?" in said(garam),
-        "a line leaves the outbox when the broker has confirmed it, and not before",
-        lambda: (
-            f"the bridge was stopped while it published '안 사라졌죠?', and came back; "
-            f"{len(half.room.outbox)} lines wait in the outbox; {heard_by(garam)}"
-        ),
+        _("a line is removed from the outbox when the broker has confirmed it, and not before"),
+        lambda: "\n".join([stopped, _waiting(half, garam)]),
     )
 
 
-async def _stops_before_the_confirmation(half: Half, garam: RoomClient, nuri: RoomClient) -> None:
-    await _stops_in_the_middle(half, nuri, "after", "한 번만!")
+async def _stop_before_the_confirmation(half: Half, garam: RoomClient, nuri: RoomClient) -> None:
+    await _stop_while_publishing(half, nuri, "after", "한 번만!")
     await nuri.send("들었어요?")
     await wait_or(
         lambda: "Nuri: 들었어요?" in said(garam) and "Nuri: 들었어요?" in said(nuri),
-        "a line leaves the outbox when it is confirmed, also if that was at the second try",
-        lambda: f"{len(half.room.outbox)} lines wait in the outbox; {heard_by(garam)}",
+        _("a line is removed from the outbox when it is confirmed, even if that took two attempts"),
+        lambda: _waiting(half, garam),
     )
-    _nothing_twice(
-        "a line that the engine had when its confirmation was lost is not added again: its key is the same", garam, nuri
-    )
+    rule = _("a line that was added, but whose confirmation was lost, is not added again: its key is the same")
+    _expect_nothing_twice(rule, garam, nuri)
 
 
-async def _stops_in_the_middle(half: Half, nuri: RoomClient, moment: Moment, text: str) -> None:
+async def _stop_while_publishing(half: Half, nuri: RoomClient, moment: Moment, text: str) -> None:
     half.broker.stand_still(moment)
     await nuri.send(text)
     await wait_or(
         half.broker.standing.is_set,
-        "what a member says is taken from the outbox to the broker",
-        lambda: f"Nuri said {text!r}; {len(half.room.outbox)} lines wait in the outbox, and nothing was published",
+        _("a member's text is taken from the outbox and published"),
+        lambda: "\n".join([_sent(nuri, text), _("nothing was published"), _waiting(half)]),
     )
     await half.stop()
     half.start()
 
 
-async def _stops_at_any_moment(half: Half, garam: RoomClient, nuri: RoomClient) -> None:
+async def _stop_at_random_moments(half: Half, garam: RoomClient, nuri: RoomClient) -> None:
     for number in range(16):
         await asyncio.gather(*(each.send(f"#{number}.{part}") for part in range(3) for each in (garam, nuri)))
-        for _ in range(number % 8):
+        for __ in range(number % 8):
             await asyncio.sleep(0.0005)
         await half.stop()
         half.start()
     await asyncio.gather(garam.send("끝"), nuri.send("끝"))
-    wanted = {f"{who}: #{number}.{part}" for who in ("가람", "Nuri") for number in range(16) for part in range(3)}
+    wanted = {f"{name}: #{number}.{part}" for name in ("가람", "Nuri") for number in range(16) for part in range(3)}
     wanted |= {"가람: 끝", "Nuri: 끝"}
+    missing = _("{name} never received {texts}")
     await wait_or(
         lambda: wanted <= set(said(garam)) and wanted <= set(said(nuri)),
-        "however often a bridge is stopped and comes back, nothing is lost",
-        lambda: "\n".join(f"{each.name} never heard {sorted(wanted - set(said(each)))[:5]}" for each in (garam, nuri)),
+        _("however often a bridge is stopped and restarted, nothing is lost"),
+        lambda: "\n".join(
+            missing.format(name=each.name, texts=sorted(wanted - set(said(each)))[:5]) for each in (garam, nuri)
+        ),
         timeout=4,
     )
-    _nothing_twice("however often a bridge is stopped and comes back, nothing comes twice", garam, nuri)
+    _expect_nothing_twice(_("however often a bridge is stopped and restarted, nothing is delivered twice"), garam, nuri)
     in_one_order(garam, nuri)
 
 
-def _nothing_twice(rule: str, *clients: RoomClient) -> None:
+def _expect_nothing_twice(rule: str, *clients: RoomClient) -> None:
     for each in clients:
         if twice := [line for line in dict.fromkeys(said(each)) if said(each).count(line) > 1]:
-            raise NotYet(rule, f"{each.name} heard {twice[0]!r} {said(each).count(twice[0])} times")
+            raise NotYet(rule, _times(each, twice[0]))
 
 
 EXERCISES = [
     Exercise(
         "04.1",
-        "What a reader has missed",
+        _("What a reader has missed"),
         check_missed,
         (
-            "Go through what is kept and take the texts whose id comes after the last one. Somebody who was never here "
-            "has no last one: give an empty list.",
-            "Do not look for the last id in the list: it may be gone. Compare. But '10' comes before '9' when texts "
-            "are compared; an id is two numbers with a hyphen between them.",
-            "Make a list of numbers of an id, [int(part) for part in id.split('-')]: lists of numbers compare as you "
-            "need it. Then: [text for id, text in kept if numbers(id) > numbers(last)].",
+            _(
+                "Go through `kept` and take the texts whose id comes after the last one. A new reader has no last id: "
+                "return an empty list."
+            ),
+            _(
+                "Do not search the list for the last id, because it may have been deleted. Compare ids instead. But as "
+                "texts, '10' comes before '9'; an id is two numbers with a hyphen between them."
+            ),
+            _(
+                "Turn an id into a list of numbers, [int(part) for part in id.split('-')]: such lists compare the way "
+                "you need. Then: [text for id, text in kept if numbers(id) > numbers(last)]."
+            ),
         ),
         missed,
-        "A place in a stream is nothing but an id, and reading on is a comparison. Nobody has to remember who was "
-        "away: the reader says where it was. Redis compares ids in the same way when it is asked for what comes after.",
+        _(
+            "A place in a stream is just an id, and reading on is a comparison. No server has to remember which "
+            "readers were away: the reader says where it was. Redis compares ids in the same way when it returns the "
+            "records after one."
+        ),
     ),
     Exercise(
         "04.2",
-        "A bridge between two servers",
+        _("A bridge between two servers"),
         check_bridge,
         (
-            "Two loops that never end have to run at the same time: one takes from `room.outgoing` and publishes, the "
-            "other reads from the broker and delivers. Do not deliver what you take from `outgoing` yourself: it comes "
-            "back from the broker.",
-            "The loops are the lesson's `speak` and `hear`: write them as inner functions, `async def speak():` and "
-            "`async def hear(subscription):`. Lines are text, records are bytes: `await broker.publish(topic, "
-            "line.encode())` in the one, `room.deliver(record.body.decode())` in the other.",
-            "`aclosing` closes the subscription when the bridge is stopped, and a TaskGroup ends both loops together:\n"
-            "    from contextlib import aclosing\n"
-            "    async with aclosing(await broker.subscribe(topic)) as subscription:\n"
-            "        async with asyncio.TaskGroup() as both:\n"
-            "            both.create_task(speak())\n"
-            "            both.create_task(hear(subscription))",
+            _(
+                "Two endless loops have to run at the same time: one takes lines from `room.outgoing` and publishes "
+                "them, the other reads from the broker and delivers. Do not deliver the lines from `outgoing` "
+                "yourself: they come back from the broker."
+            ),
+            _(
+                "The loops are the lesson's `speak` and `hear`. Write them as inner functions, `async def speak():` "
+                "and `async def hear(subscription):`. Lines are text and records are bytes: use `await "
+                "broker.publish(topic, line.encode())` in the one and `room.deliver(record.body.decode())` in the "
+                "other."
+            ),
+            _(
+                "`aclosing` closes the subscription when the bridge is stopped, and a TaskGroup ends both loops "
+                "together:\n"
+                "    from contextlib import aclosing\n"
+                "    async with aclosing(await broker.subscribe(topic)) as subscription:\n"
+                "        async with asyncio.TaskGroup() as both:\n"
+                "            both.create_task(speak())\n"
+                "            both.create_task(hear(subscription))"
+            ),
         ),
         bridge,
-        "One way for every text, out to the broker and back: so it comes once, and in one order for all. The two loops "
-        "begin and end together, because a bridge of which half is missing is worse than none: nobody notices.",
+        _(
+            "Every text goes the same way, out to the broker and back, so it arrives once, and in one order for all. "
+            "The two loops start and end together, because half a bridge is worse than none: nobody notices."
+        ),
     ),
     Exercise(
         "04.3",
-        "Everybody shows it, one does the work",
+        _("Everybody shows it, one does the work"),
         check_service,
         (
-            "Two kinds of reading: a subscription gets everything, a member of a group gets its share. Here each "
-            "server needs one of each, on the same topic, at the same time.",
-            "One loop over `await broker.subscribe(topic)`, which calls `show`. Another over `share = await broker."
-            "join(topic, group, member)`, which awaits `work` and then `share.ack(record)`. The group's name is the "
-            "same on all servers, the member's name is not.",
-            "Write the loops as two inner functions and run both with `await asyncio.gather(show_all(), "
-            "do_a_share())`. A record's text is `record.body.decode()`. The second one:\n"
-            "    async def do_a_share():\n"
-            "        share = await broker.join(topic, 'workers', name)\n"
-            "        async for record in share:\n"
-            "            await work(record.body.decode())\n"
-            "            await share.ack(record)",
+            _(
+                "There are two kinds of reading: a subscription gets everything, a member of a group gets its share. "
+                "Here each server needs both, on the same topic, at the same time."
+            ),
+            _(
+                "Write one loop over `await broker.subscribe(topic)` that calls `show`. Write another over `share = "
+                "await broker.join(topic, group, member)` that awaits `work` and then `share.ack(record)`. The group's "
+                "name is the same on all servers; the member's name is not."
+            ),
+            _(
+                "Write the loops as two inner functions and run both with `await asyncio.gather(show_all(), "
+                "do_a_share())`. A record's text is `record.body.decode()`. The second one:\n"
+                "    async def do_a_share():\n"
+                "        share = await broker.join(topic, 'workers', name)\n"
+                "        async for record in share:\n"
+                "            await work(record.body.decode())\n"
+                "            await share.ack(record)"
+            ),
         ),
         service,
-        "The article's code has only the second kind of reading, and so its conversation is torn in pieces (fault F1). "
-        "With only the first, three servers would send three notifications for one text.",
+        _(
+            "The article's code has only the second kind of reading, so each server sees only part of the conversation "
+            "(fault F1). With only the first, three servers would send three notifications for one text."
+        ),
     ),
     Exercise(
         "04.4",
-        "A worker that may die",
+        _("A worker that may die"),
         check_worker,
         (
-            "Work first, then `await share.ack(record)`: what is not acknowledged comes again, to another if need be. "
-            "An error in the work must not end the loop, and what failed must not be acknowledged.",
-            "At least once can be twice: a worker may die when the work is done and the acknowledgement is not. So "
-            "write `done.add(record.id)` after the work, before the acknowledgement; and skip the work, but not "
-            "the acknowledgement, for a record that is in `done`.",
-            "The loop, but for its last line, which is for all records: `await share.ack(record)`.\n"
-            "    async for record in share:\n"
-            "        if record.id not in done:\n"
-            "            try:\n"
-            "                await work(record.body.decode())\n"
-            "            except Exception:\n"
-            "                continue\n"
-            "            done.add(record.id)",
+            _(
+                "Work first, then `await share.ack(record)`: a record that is not acknowledged is delivered again, if "
+                "need be to another worker. An error in the work must not end the loop, and a record whose work failed "
+                "must not be acknowledged."
+            ),
+            _(
+                "At least once can mean twice: a worker may die after the work and before the acknowledgement. So call "
+                "`done.add(record.id)` after the work and before the acknowledgement. For a record that is in `done`, "
+                "skip the work, but not the acknowledgement."
+            ),
+            _(
+                "The loop without its last line, which applies to all records: `await share.ack(record)`.\n"
+                "    async for record in share:\n"
+                "        if record.id not in done:\n"
+                "            try:\n"
+                "                await work(record.body.decode())\n"
+                "            except Exception:\n"
+                "                continue\n"
+                "            done.add(record.id)"
+            ),
         ),
         worker,
-        "Before the work is too early to acknowledge, and after it there is always a moment in which the worker may "
-        "die. So a record can come twice, and it is the worker who has to know it. `done` is a set here; in a real "
-        "service it is a table, written in the same transaction as the work itself.",
+        _(
+            "Before the work it is too early to acknowledge, and after the work there is always a moment in which the "
+            "worker may die. So a record can be delivered twice, and the worker must recognise it. `done` is a set "
+            "here; in a real service it is a table, written in the same transaction as the work itself."
+        ),
     ),
     Exercise(
         "04.5",
-        "A bridge that loses nothing and repeats nothing",
+        _("A bridge that loses nothing and repeats nothing"),
         check_lasting_bridge,
         (
-            "Begin with your bridge of 04.2. To read on where the last bridge stopped, subscribe with "
-            "`after=place['last']`, and note `place['last'] = record.id` as soon as a record is delivered.",
-            "The other half: `key, line = await room.outbox.first()` leaves the line in the box. Take it out with "
-            "`room.outbox.remove(key)` only when the broker has confirmed it. Then nothing is lost; but if the bridge "
-            "stops in between, the next one publishes the line again.",
-            "`await broker.publish_once(topic, line.encode(), key)` adds a record only if there was none under this "
-            "key. So speak is `first`, `publish_once`, `remove`, in an endless loop, and the other loop is\n"
-            "    async for record in subscription:\n"
-            "        room.deliver(record.body.decode())\n"
-            "        place['last'] = record.id\n"
-            "with no `await` between the two lines, at which it could be stopped.",
+            _(
+                "Start with your bridge from 04.2. To continue where the last bridge stopped, subscribe with "
+                "`after=place['last']`, and set `place['last'] = record.id` as soon as a record is delivered."
+            ),
+            _(
+                "The other half: `key, line = await room.outbox.first()` leaves the line in the outbox. Remove it with "
+                "`room.outbox.remove(key)` only when the broker has confirmed it. Then nothing is lost; but if the "
+                "bridge stops in between, the next one publishes the line again."
+            ),
+            _(
+                "`await broker.publish_once(topic, line.encode(), key)` adds a record only if there is none under this "
+                "key. So `speak` is `first`, `publish_once`, `remove`, in an endless loop, and the other loop is\n"
+                "    async for record in subscription:\n"
+                "        room.deliver(record.body.decode())\n"
+                "        place['last'] = record.id\n"
+                "with no `await` between the two lines, where it could be stopped."
+            ),
         ),
         lasting_bridge,
-        "Each half keeps something that outlives it, and lets go of it only when the other side has it: the outbox its "
-        "line until the confirmation, the place its id until the delivery. Trying again makes sure that nothing is "
-        "lost, the key and the id make sure that nothing comes twice. This is what is meant by 'exactly once', and "
-        "chatlab's own chat does it so.",
+        _(
+            "Each half keeps something that outlives it, and lets go of it only when the other side has it: the outbox "
+            "keeps a line until it is confirmed, the place keeps an id until the next record is delivered. Retries "
+            "make sure that nothing is lost; the key and the id make sure that nothing arrives twice. This is what "
+            "'exactly once' means, and chatlab's own chat works this way."
+        ),
     ),
 ]

@@ -19,7 +19,7 @@ from chatlab.lab.exercises.exercise import Exercise, NotYet
 from chatlab.lab.exercises.lessons import lesson03
 from chatlab.lab.exercises.lessons.lesson03 import members
 from chatlab.lab.exercises.support.redis import Moment, Taps, break_off, client, fresh
-from chatlab.lab.exercises.support.rooms import at_work, first_few, heard_by, in_one_order, must_wait, said
+from chatlab.lab.exercises.support.rooms import at_work, first_few, in_one_order, must_wait, received_by, said
 from chatlab.room import shared as shared_room
 
 __all__ = ["EXERCISES"]
@@ -566,7 +566,7 @@ async def _carries_the_chat(one: Any, two: Any, topic: str) -> None:
         await wait_or(
             lambda: len(said(garam)) >= 20 and len(said(nuri)) >= 20,
             "the chat runs on it: two servers, each with a broker of yours, and everybody hears everybody",
-            lambda: heard_by(garam, nuri),
+            lambda: received_by(garam, nuri),
             timeout=3,
         )
         in_one_order(garam, nuri)

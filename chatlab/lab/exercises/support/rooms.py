@@ -1,7 +1,7 @@
-"""What stands around a learner's loop while it is checked: its task, the room it serves, the members who talk.
+"""The surroundings of a learner's loop under test: its task, the room it serves, the members who talk.
 
-The rooms are those of lesson 04: what a member says waits, in a queue or in an outbox, for a bridge to take it to the
-broker. Left out: the broker (`exercises/support/redis.py`), and what is right or wrong (`lessons/`).
+The rooms are those of lesson 04: lines that members send wait in a queue or an outbox until a bridge publishes them.
+Left out: the broker (`exercises/support/redis.py`) and the rules (`lessons/`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from chatlab import room
 from chatlab.lab.clients import RoomClient
 from chatlab.lab.exercises.exercise import NotYet
 from chatlab.lab.until import until
+from chatlab.locale import _, ngettext
 
 __all__ = [
     "JoinedRoom",
@@ -27,9 +28,9 @@ __all__ = [
     "Running",
     "at_work",
     "first_few",
-    "heard_by",
     "in_one_order",
     "must_wait",
+    "received_by",
     "said",
     "soon",
     "two_servers",
@@ -39,32 +40,33 @@ Loop = Callable[..., Coroutine[Any, Any, None]]
 
 
 class Running:
-    """A learner's endless loop at work: started, stopped, and asked what has become of it."""
+    """A learner's endless loop, running in a task. `what` names it in rules: "the bridge"."""
 
     def __init__(self, loop: Coroutine[Any, Any, None], what: str) -> None:
         self.what = what
         self.task = asyncio.create_task(loop, name=what)
 
     def look(self) -> None:
-        """Raise the error that ended it, or `NotYet` if it just came to an end."""
+        """Raise the error that ended the loop, or `NotYet` if it ended without one."""
         if self.task.done() and not self.task.cancelled():
             if error := self.task.exception():
-                while isinstance(error, BaseExceptionGroup):  # what a TaskGroup says is of no help, what it holds is
+                while isinstance(error, BaseExceptionGroup):  # a TaskGroup's own message does not help a learner
                     error = error.exceptions[0]
                 raise error
-            raise NotYet(f"{self.what} runs until it is stopped", "yours came to its end by itself")
+            raise NotYet(_("{what} runs until it is stopped").format(what=self.what), _("yours ended by itself"))
 
     async def stop(self) -> None:
-        """End it as a kernel or a restart would: with a cancellation."""
+        """Cancel the loop, as a kernel or a restart would."""
         self.task.cancel()
         await asyncio.wait([self.task], timeout=1)
         if not self.task.done():
-            raise NotYet(f"{self.what} ends when it is cancelled", "yours was still running a second later")
+            rule = _("{what} ends when it is cancelled").format(what=self.what)
+            raise NotYet(rule, _("yours was still running a second later"))
 
 
 @contextlib.asynccontextmanager
 async def at_work(*loops: Coroutine[Any, Any, None], what: str) -> AsyncIterator[list[Running]]:
-    """Run learners' loops. If something is not as it should be, the error that ended a loop comes before the rest."""
+    """Run learners' loops. An error that ended a loop is raised in preference to the rule that it broke."""
     running = [Running(loop, what) for loop in loops]
     try:
         yield running
@@ -81,56 +83,56 @@ async def at_work(*loops: Coroutine[Any, Any, None], what: str) -> AsyncIterator
 
 
 async def soon(condition: Callable[[], bool], running: Sequence[Running], *, timeout: float = 1.2) -> None:
-    """Wait a moment for what should come true; whatever is true then will be seen by what follows."""
+    """Wait briefly for `condition`, or for a loop to end; return either way, for the caller to check."""
     with contextlib.suppress(TimeoutError):
         await until(lambda: condition() or any(each.task.done() for each in running), timeout=timeout)
 
 
 def must_wait(answer: object) -> None:
-    """Raise `NotYet` if the answer is no `async def`."""
+    """Raise `NotYet` if the answer is not an `async def`."""
     if not inspect.iscoroutinefunction(answer):
-        raise NotYet("it has to wait for others, so it must be an `async def`", answer)
+        raise NotYet(_("it has to wait for others, so it must be an `async def`"), answer)
 
 
 # --- Rooms ---
 
 
 class JoinedRoom(room.Room):
-    """The lesson's room: what a member says waits in `outgoing` for whoever carries it to the broker."""
+    """The lesson's room: lines that members send wait in `outgoing` for the bridge to publish them."""
 
     def __init__(self, *settings: Any) -> None:
         super().__init__(*settings)
         self.outgoing: asyncio.Queue[str] = asyncio.Queue()
 
     def pass_on(self, member: room.Member, line: str) -> None:
-        """Let it wait."""
+        """Keep the line for the bridge."""
         self.outgoing.put_nowait(line)
 
 
 class Outbox:
-    """What members said and nobody has taken to the broker yet: each line under a key of its own, oldest first.
+    """The lines that are not published yet: each under its own key, oldest first.
 
-    It outlives the bridge, as a file would.
+    An outbox outlives the bridge, as a file would.
     """
 
     def __init__(self) -> None:
         self._lines: dict[str, str] = {}
-        self._something = asyncio.Event()
+        self._not_empty = asyncio.Event()
 
     def put(self, line: str) -> None:
         """Add a line."""
         self._lines[uuid.uuid4().hex] = line
-        self._something.set()
+        self._not_empty.set()
 
     async def first(self) -> tuple[str, str]:
-        """Wait for a line; return the oldest, and its key. It stays in the box."""
+        """Wait for a line; return the key and the text of the oldest, which stays in the outbox."""
         while not self._lines:
-            self._something.clear()
-            await self._something.wait()
+            self._not_empty.clear()
+            await self._not_empty.wait()
         return next(iter(self._lines.items()))
 
     def remove(self, key: str) -> None:
-        """Take a line out of the box."""
+        """Remove a line, if it is there."""
         self._lines.pop(key, None)
 
     def __len__(self) -> int:
@@ -145,37 +147,44 @@ class RoomWithOutbox(room.Room):
         self.outbox = Outbox()
 
     def pass_on(self, member: room.Member, line: str) -> None:
-        """Let it wait."""
+        """Keep the line for the bridge."""
         self.outbox.put(line)
 
 
 @contextlib.asynccontextmanager
 async def two_servers(kind: type[room.Room]) -> AsyncIterator[list[room.RoomServer]]:
-    """Two servers, each with a room of that kind."""
+    """Start two servers, each with a room of the class `kind`."""
     async with await room.start(room=kind) as one, await room.start(room=kind) as two:
         yield [one, two]
 
 
 def said(client: RoomClient) -> list[str]:
-    """What members said, as this client heard it: without what the server says by itself."""
-    return [line.removeprefix("Server received from ") for line in client.received if line.startswith("Server")]
+    """Return the texts of members that this client received, without the server's own announcements."""
+    prefix = "Server received from "  # not shown: text on the wire
+    return [line.removeprefix(prefix) for line in client.received if line.startswith("Server")]
 
 
-def heard_by(*clients: RoomClient) -> str:
-    """The same for several, as evidence."""
-    return "\n".join(f"{client.name} heard {said(client)}" for client in clients)
+def received_by(*clients: RoomClient) -> str:
+    """Return the texts that each client received, as evidence."""
+    received = _("{name} received {texts}")
+    return "\n".join(received.format(name=client.name, texts=said(client)) for client in clients)
 
 
 def first_few(texts: Sequence[str]) -> str:
-    """A list as evidence. A loop that begins again and again is shown thousands: twenty of them say it."""
-    return f"{list(texts)}" if len(texts) <= 20 else f"{list(texts[:20])} and {len(texts) - 20} more"
+    """Return a list as evidence, cut after twenty texts: a loop that keeps starting over receives thousands."""
+    if (more := len(texts) - 20) <= 0:
+        return f"{list(texts)}"
+    return ngettext("{texts} and {count} more", "{texts} and {count} more", more).format(
+        texts=list(texts[:20]), count=more
+    )
 
 
 def in_one_order(one: RoomClient, other: RoomClient) -> None:
-    """Raise `NotYet` where the two begin to disagree about what was said."""
-    for number, (ours, theirs) in enumerate(zip_longest(said(one), said(other), fillvalue="nothing"), 1):
+    """Raise `NotYet` at the first text that differs between the two clients."""
+    for number, (ours, theirs) in enumerate(zip_longest(said(one), said(other), fillvalue=_("nothing")), 1):
         if ours != theirs:
+            evidence = _("as text number {number}, {one} received {ours!r}, and {other} received {theirs!r}")
             raise NotYet(
-                "all members hear all texts in one order, the broker's",
-                f"as text number {number}, {one.name} heard {ours!r}, and {other.name} {theirs!r}",
+                _("all members receive all texts in one order, the broker's"),
+                evidence.format(number=number, one=one.name, ours=ours, other=other.name, theirs=theirs),
             )

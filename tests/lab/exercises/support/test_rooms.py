@@ -1,4 +1,4 @@
-"""What stands around a learner's loop: it is watched, stopped, and told of by its own error."""
+"""The surroundings of a learner's loop: it is watched and stopped, and its own error is raised first."""
 
 import asyncio
 
@@ -13,9 +13,9 @@ from chatlab.lab.exercises.support.rooms import (
     Running,
     at_work,
     first_few,
-    heard_by,
     in_one_order,
     must_wait,
+    received_by,
     said,
     soon,
     two_servers,
@@ -38,35 +38,35 @@ async def lives() -> None:
     await asyncio.Event().wait()
 
 
-async def test_a_loop_that_comes_to_its_end_is_not_yet_a_loop() -> None:
+async def test_a_loop_that_ends_by_itself_breaks_a_rule() -> None:
     with pytest.raises(NotYet, match="the bridge runs until it is stopped"):
         async with at_work(ends(), what="the bridge") as running:
             await soon(lambda: False, running)
 
 
-async def test_an_error_of_the_learners_comes_before_what_it_led_to_and_without_its_wrapping() -> None:
+async def test_an_error_in_the_learners_loop_is_raised_unwrapped_instead_of_the_rule_that_it_broke() -> None:
     with pytest.raises(ValueError, match="the learner's own"):
         async with at_work(lives(), fails(), what="the bridge") as running:
             await soon(lambda: False, running)
-            raise NotYet("nobody heard anything")
+            raise NotYet("nobody received anything")
 
 
-async def test_whatever_comes_of_a_check_no_loop_outlives_it() -> None:
+async def test_no_loop_outlives_a_failed_check() -> None:
     with pytest.raises(NotYet):
         async with at_work(lives(), lives(), what="the bridge") as running:
             raise NotYet("something else")
     assert all(each.task.cancelled() for each in running)
 
 
-async def test_a_loop_that_will_not_end_is_told_so() -> None:
-    async def clings() -> None:
+async def test_a_loop_that_ignores_its_cancellation_breaks_a_rule() -> None:
+    async def ignores_cancellation() -> None:
         for _ in range(2):
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 continue
 
-    running = Running(clings(), "the bridge")
+    running = Running(ignores_cancellation(), "the bridge")
     await asyncio.sleep(0)
     with pytest.raises(NotYet, match="ends when it is cancelled"):
         await running.stop()
@@ -74,7 +74,7 @@ async def test_a_loop_that_will_not_end_is_told_so() -> None:
     await asyncio.wait([running.task])
 
 
-def test_who_must_wait_must_be_a_coroutine_function() -> None:
+def test_an_answer_that_must_wait_must_be_a_coroutine_function() -> None:
     must_wait(lives)
     with pytest.raises(NotYet, match="`async def`"):
         must_wait(lambda: None)
@@ -96,7 +96,7 @@ async def test_an_outbox_keeps_a_line_until_it_is_removed() -> None:
     assert again != key
 
 
-async def test_what_members_say_waits_for_a_bridge_and_is_heard_when_it_is_delivered() -> None:
+async def test_a_text_waits_for_the_bridge_and_reaches_members_when_it_is_delivered() -> None:
     async with two_servers(JoinedRoom) as (queued, _), two_servers(RoomWithOutbox) as (boxed, _):
         assert isinstance(queued.room, JoinedRoom)
         assert isinstance(boxed.room, RoomWithOutbox)
@@ -113,20 +113,20 @@ async def test_what_members_say_waits_for_a_bridge_and_is_heard_when_it_is_deliv
         await client.connect()
         boxed.room.deliver(line)
         await client.heard("안녕")
-        assert heard_by(client) == "Nuri heard ['가람: 안녕']"
+        assert received_by(client) == "Nuri received ['가람: 안녕']"
         await client.vanish()
 
 
-def test_where_two_begin_to_disagree_is_told_by_its_number() -> None:
+def test_the_first_difference_between_two_clients_is_shown_with_its_number() -> None:
     one, other = RoomClient("ws://", "가람"), RoomClient("ws://", "Nuri")
     for client, texts in ((one, ("하나", "둘")), (other, ("하나", "셋"))):
         for text in texts:
             client.note(f"Server received from 하늘: {text}", "received")
     with pytest.raises(NotYet, match="in one order") as caught:
         in_one_order(one, other)
-    assert caught.value.evidence == "as text number 2, 가람 heard '하늘: 둘', and Nuri '하늘: 셋'"
+    assert caught.value.evidence == "as text number 2, 가람 received '하늘: 둘', and Nuri received '하늘: 셋'"
 
 
-def test_of_many_texts_twenty_are_evidence_enough() -> None:
+def test_a_long_list_of_texts_is_cut_after_twenty() -> None:
     assert first_few(["안녕", "👋"]) == "['안녕', '👋']"
     assert first_few(["again"] * 2000).endswith("'again'] and 1980 more")

@@ -1,4 +1,4 @@
-"""A learner's server under test: what it is told, and that lessons 01 and 02 take other right answers for right."""
+"""A learner's server under test: its evidence, and that the checks of lessons 01 and 02 accept other right answers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,8 +13,9 @@ from websockets.exceptions import ConnectionClosed
 from chatlab.errors import HandshakeError
 from chatlab.lab.exercises.exercise import NotYet, check
 from chatlab.lab.exercises.lessons.lesson02 import header, unmask
-from chatlab.lab.exercises.support.streams import http_lines, serving, shown, upgrade, within
+from chatlab.lab.exercises.support.streams import http_lines, seen_on_wire, serving, shown, upgrade, within
 from chatlab.lab.until import until
+from chatlab.lab.wire.trace import Event
 from chatlab.websocket import handshake
 
 Reader = asyncio.StreamReader
@@ -29,7 +30,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # The server around an answer.
 
 
-async def test_an_answer_is_served_after_a_real_handshake() -> None:
+async def test_an_answer_serves_a_client_after_a_real_handshake() -> None:
     async def greet(reader: Reader, writer: Writer) -> None:
         await upgrade(reader, writer)
         writer.write(b"\x81\x05Hello")
@@ -40,7 +41,7 @@ async def test_an_answer_is_served_after_a_real_handshake() -> None:
         client.transport.abort()
 
 
-async def test_a_broken_rule_is_told_with_the_error_of_the_answer_that_broke_it() -> None:
+async def test_a_broken_rule_has_the_error_in_the_answer_as_its_cause() -> None:
     async def fail(reader: Reader, writer: Writer) -> None:
         raise ValueError("mine")
 
@@ -51,7 +52,7 @@ async def test_a_broken_rule_is_told_with_the_error_of_the_answer_that_broke_it(
     assert str(broken.value.evidence).startswith("nothing came\nthe client: ")
 
 
-async def test_the_end_of_a_connection_is_no_mistake_of_the_answer() -> None:
+async def test_the_end_of_a_connection_does_not_count_as_an_error_in_the_answer() -> None:
     async def read_two(reader: Reader, writer: Writer) -> None:
         await reader.readexactly(2)
 
@@ -66,13 +67,13 @@ async def test_the_end_of_a_connection_is_no_mistake_of_the_answer() -> None:
     assert broken.value.__cause__ is None
 
 
-async def test_an_answer_that_never_ends_does_not_keep_the_check_from_ending() -> None:
+async def test_an_answer_that_never_ends_does_not_block_the_check() -> None:
     async def wait(reader: Reader, writer: Writer) -> None:
         await asyncio.Event().wait()
 
-    with pytest.raises(NotYet, match="is let in"):
+    with pytest.raises(NotYet, match="can connect"):
         async with serving(wait) as served:
-            await within(connect(served.url, proxy=None), "is let in", lambda: "", seconds=0.1)
+            await within(connect(served.url, proxy=None), "can connect", lambda: "", seconds=0.1)
     assert all(task.cancelled() for task in served.tasks)
 
 
@@ -83,6 +84,14 @@ def test_bytes_are_shown_in_hexadecimal_and_http_line_by_line() -> None:
     assert http_lines(b"GET / HTTP/1.1\r\nHost: a\n") == r"'GET / HTTP/1.1\r\n'" + "\n" + r"'Host: a\n'"
 
 
+def test_eight_events_are_shown_as_evidence() -> None:
+    assert seen_on_wire([]) == "seen on the wire: nothing"
+    pings = [Event(1, 0.0, 0.0, 1, "client", "client", "server", "websocket", "ping", "")] * 9
+    assert seen_on_wire(pings[:1]) == "seen on the wire: ping from the client"
+    assert seen_on_wire(pings).endswith("ping from the client, …")
+    assert seen_on_wire(pings).count("ping") == 8
+
+
 # Other right answers.
 
 
@@ -91,7 +100,7 @@ async def is_right(id: str, answer: object) -> None:
     assert outcome.mark == "right", outcome
 
 
-async def test_the_judge_of_the_package_is_right() -> None:
+async def test_a_judge_that_uses_the_package_is_right() -> None:
     def judge(request: bytes, ours: list[str]) -> int:
         parsed = handshake.Request.parse(request)
         assert parsed is not None
@@ -103,7 +112,7 @@ async def test_the_judge_of_the_package_is_right() -> None:
     await is_right("01.3", judge)
 
 
-async def test_the_request_of_the_package_is_right() -> None:
+async def test_a_request_made_by_the_package_is_right() -> None:
     def request(host: str, path: str, key: str) -> bytes:
         return handshake.make_request(f"ws://{host}{path}", key=key, origin=None).serialize()
 
@@ -133,7 +142,7 @@ async def test_a_newsroom_that_reads_line_by_line_is_right() -> None:
     await is_right("01.5", serve_one)
 
 
-async def test_a_watch_with_a_timeout_around_its_question_is_right() -> None:
+async def test_a_watch_with_a_timeout_around_its_ping_is_right() -> None:
     async def until_silent(connection: ServerConnection, every: float, patience: float) -> None:
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Plausible wrong answers to lesson 01's exercises, each with a piece of the sentence it must be met with."""
+"""Plausible wrong answers to lesson 01's exercises, each with part of the sentence that its check must give."""
 
 import asyncio
 import re
@@ -40,22 +40,22 @@ def hexadecimal(key: str) -> str:
     return sha1((key + GUID).encode()).hexdigest()
 
 
-@wrong("01.1", "not of its hexadecimal digits")
-def letters_of_the_hexadecimal(key: str) -> str:
+@wrong("01.1", "not its hexadecimal digits")
+def base64_of_the_hexadecimal(key: str) -> str:
     return b64encode(sha1((key + GUID).encode()).hexdigest().encode()).decode()
 
 
-@wrong("01.1", "hashed as the letters it came in")
+@wrong("01.1", "hashed as it came, still in base64")
 def key_decoded(key: str) -> str:
     return b64encode(sha1(b64decode(key) + GUID.encode()).digest()).decode()
 
 
-@wrong("01.1", "no line end either")
+@wrong("01.1", "not even a line end")
 def with_a_line_end(key: str) -> str:
     return encodebytes(sha1((key + GUID).encode()).digest()).decode()
 
 
-@wrong("01.1", "each key has a proof of its own")
+@wrong("01.1", "each key has its own proof")
 def the_one_of_the_lesson(key: str) -> str:
     return "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
@@ -63,7 +63,7 @@ def the_one_of_the_lesson(key: str) -> str:
 # --- 01.2 ---
 
 
-@wrong("01.2", "what goes on the wire is `bytes`")
+@wrong("01.2", "the wire carries `bytes`")
 def request_as_text(host: str, path: str, key: str) -> str:
     return upgrade_request(host, path, key).decode()
 
@@ -73,7 +73,7 @@ def line_feeds_only(host: str, path: str, key: str) -> bytes:
     return upgrade_request(host, path, key).replace(b"\r\n", b"\n")
 
 
-@wrong("01.2", "an empty line says that the request is complete")
+@wrong("01.2", "an empty line ends the request")
 def no_empty_line(host: str, path: str, key: str) -> bytes:
     return upgrade_request(host, path, key)[:-2]
 
@@ -83,22 +83,22 @@ def one_line_end_too_many(host: str, path: str, key: str) -> bytes:
     return upgrade_request(host, path, key) + b"\r\n"
 
 
-@wrong("01.2", "refused it with 426: Connection is None")
+@wrong("01.2", "refused the request with 426: Connection is None")
 def without_connection(host: str, path: str, key: str) -> bytes:
     return upgrade_request(host, path, key).replace(b"Connection: Upgrade\r\n", b"")
 
 
-@wrong("01.2", "refused it with 400: 0 Sec-WebSocket-Version headers")
+@wrong("01.2", "refused the request with 400: 0 Sec-WebSocket-Version headers")
 def without_version(host: str, path: str, key: str) -> bytes:
     return upgrade_request(host, path, key).replace(b"Sec-WebSocket-Version: 13\r\n", b"")
 
 
-@wrong("01.2", "the key that is sent is the one you were given")
+@wrong("01.2", "the request sends the key you were given")
 def the_key_of_the_lesson(host: str, path: str, key: str) -> bytes:
     return upgrade_request(host, path, "dGhlIHNhbXBsZSBub25jZQ==")
 
 
-@wrong("01.2", "it asks for the path you were given")
+@wrong("01.2", "the request asks for the path you were given")
 def the_path_of_the_lesson(host: str, path: str, key: str) -> bytes:
     return upgrade_request(host, "/chat", key)
 
@@ -111,13 +111,13 @@ def the_host_of_the_lesson(host: str, path: str, key: str) -> bytes:
 # --- 01.3 ---
 
 
-@wrong("01.3", "the method is GET: 405, not 101")
+@wrong("01.3", "the method must be GET: 405, not 101")
 def lets_everybody_in(request: bytes, ours: list[str]) -> int:
     return 101
 
 
-@wrong("01.3", "capitals do not matter, in names nor in these words: 101, not 426")
-def capitals_matter(request: bytes, ours: list[str]) -> int:
+@wrong("01.3", "case does not matter, in the name or in this value: 101, not 426")
+def case_matters(request: bytes, ours: list[str]) -> int:
     return 426 if b"\r\nUpgrade: websocket" not in request else judge(request, ours)
 
 
@@ -140,12 +140,12 @@ def connection_is_one_word(request: bytes, ours: list[str]) -> int:
     return 426 if b"Connection: keep-alive, Upgrade" in request else judge(request, ours)
 
 
-@wrong("01.3", "another word in Connection is another wish: 426, not 101")
+@wrong("01.3", "`no-upgrade` in Connection is not `Upgrade`: 426, not 101")
 def connection_has_it_somewhere(request: bytes, ours: list[str]) -> int:
     return judge(re.sub(rb"(?i)(\r\nConnection:)[^\r]*upgrade[^\r]*", rb"\1 Upgrade", request), ours)
 
 
-@wrong("01.3", "our own page may come in")
+@wrong("01.3", "our own page may connect")
 def no_pages_at_all(request: bytes, ours: list[str]) -> int:
     return judge(request, [])
 
@@ -163,7 +163,7 @@ def names_that_begin_alike(request: bytes, ours: list[str]) -> int:
 # --- 01.4 ---
 
 
-@wrong("01.4", "what stands inside a message is no Close")
+@wrong("01.4", "bytes inside a message are not a Close")
 def searches_for_a_close(heard: bytes) -> int:
     at = heard.find(b"\x88")
     if at < 0 or len(heard) < at + 2:
@@ -171,7 +171,7 @@ def searches_for_a_close(heard: bytes) -> int:
     return int.from_bytes(heard[at + 2 : at + 4]) if heard[at + 1] else 1005
 
 
-@wrong("01.4", "a reason, which is not part of it")
+@wrong("01.4", "it is not part of the number")
 def the_last_two_bytes(heard: bytes) -> int:
     return int.from_bytes(heard[-2:])
 
@@ -181,19 +181,19 @@ def always_a_number(heard: bytes) -> int:
     return 0 if heard.endswith(b"\x88\x00") else how_it_ended(heard)
 
 
-@wrong("01.4", "the number of each Close is its own")
-def always_a_good_end(heard: bytes) -> int:
+@wrong("01.4", "read the number from the Close: 03 e9 is 1001")
+def always_1000(heard: bytes) -> int:
     return 1000 if b"\x88" in heard else 1006
 
 
 @wrong("01.4", "your code raised IndexError")
-def looks_where_nothing_is(heard: bytes) -> int:
+def reads_past_the_end(heard: bytes) -> int:
     while heard[0] != 0x88:
         heard = heard[2 + heard[1] :]
     return int.from_bytes(heard[2:4]) if heard[1] else 1005
 
 
-@wrong("01.4", "of which only half has come is none")
+@wrong("01.4", "half a Close does not count")
 def takes_half_a_close(heard: bytes) -> int:
     while heard:
         if heard[0] == 0x88:
@@ -208,7 +208,7 @@ News = AsyncIterator[str]
 
 
 async def welcome(reader: Any, writer: Any) -> bool:
-    """The first half of the exercise, done right: whether the client is in."""
+    """Do the first half of the exercise right; return whether the client is connected."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head.splitlines())}
     if "upgrade" not in headers:
@@ -248,7 +248,7 @@ async def writes_text(reader: Any, writer: Any, news: News) -> None:
     writer.write("HTTP/1.1 101 Switching Protocols\r\n\r\n")
 
 
-@wrong("01.5", "nobody has to ask")
+@wrong("01.5", "without being asked for")
 async def collects_the_news_first(reader: Any, writer: Any, news: News) -> None:
     if await welcome(reader, writer):
         for text in [text async for text in news]:
@@ -256,21 +256,21 @@ async def collects_the_news_first(reader: Any, writer: Any, news: News) -> None:
 
 
 @wrong("01.5", "the length of the text in bytes")
-async def counts_letters(reader: Any, writer: Any, news: News) -> None:
+async def counts_characters(reader: Any, writer: Any, news: News) -> None:
     if await welcome(reader, writer):
         async for text in news:
             writer.write(bytes([0x81, len(text)]) + text.encode())
 
 
-@wrong("01.5", "says goodbye with a Close before TCP ends")
-async def just_hangs_up(reader: Any, writer: Any, news: News) -> None:
+@wrong("01.5", "the server sends a Close before it ends TCP")
+async def ends_tcp_without_a_close(reader: Any, writer: Any, news: News) -> None:
     if await welcome(reader, writer):
         await tell(writer, news)
         writer.close()
 
 
 @wrong("01.5", "carries the number 1000")
-async def goodbye_without_a_number(reader: Any, writer: Any, news: News) -> None:
+async def close_without_a_number(reader: Any, writer: Any, news: News) -> None:
     if await welcome(reader, writer):
         await tell(writer, news)
         writer.write(b"\x88\x00")
@@ -279,14 +279,14 @@ async def goodbye_without_a_number(reader: Any, writer: Any, news: News) -> None
 
 
 @wrong("01.5", "waits for the client's Close")
-async def hangs_up_after_its_own_close(reader: Any, writer: Any, news: News) -> None:
+async def ends_tcp_after_its_own_close(reader: Any, writer: Any, news: News) -> None:
     if await welcome(reader, writer):
         await tell(writer, news)
         writer.write(b"\x88\x02\x03\xe8")
         writer.close()
 
 
-@wrong("01.5", "it is the server that ends TCP")
+@wrong("01.5", "after both have sent a Close, the server ends TCP")
 async def leaves_tcp_to_the_client(reader: Any, writer: Any, news: News) -> None:
     if await welcome(reader, writer):
         await tell(writer, news)
@@ -295,7 +295,7 @@ async def leaves_tcp_to_the_client(reader: Any, writer: Any, news: News) -> None
 
 
 async def serve_after(head: bytes, reader: Any, writer: Any, news: News) -> None:
-    """The rest of the exercise, done right, for a request that was read in some way of its own."""
+    """Do the rest of the exercise right, for a request that has been read already."""
     whole = asyncio.StreamReader()
     whole.feed_data(head)
     if await welcome(whole, writer):
@@ -305,8 +305,8 @@ async def serve_after(head: bytes, reader: Any, writer: Any, news: News) -> None
         writer.close()
 
 
-@wrong("01.5", "may be written small")
-async def names_as_in_the_book(reader: Any, writer: Any, news: News) -> None:
+@wrong("01.5", "may be in lower case")
+async def names_as_in_the_rfc(reader: Any, writer: Any, news: News) -> None:
     head = await reader.readuntil(b"\r\n\r\n")
     key = re.search(rb"Sec-WebSocket-Key: (\S+)", head)
     assert key is not None or b"Upgrade" not in head
@@ -330,7 +330,7 @@ async def lets_pages_in(reader: Any, writer: Any, news: News) -> None:
 
 
 @wrong("01.5", "after the 426 the connection is closed")
-async def keeps_who_is_refused(reader: Any, writer: Any, news: News) -> None:
+async def keeps_a_refused_connection_open(reader: Any, writer: Any, news: News) -> None:
     head = await reader.readuntil(b"\r\n\r\n")
     if b"pgrade" in head:
         await serve_after(head, reader, writer, news)

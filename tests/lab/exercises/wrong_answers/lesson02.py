@@ -1,4 +1,4 @@
-"""Plausible wrong answers to lesson 02's exercises, each with a piece of the sentence it must be met with."""
+"""Plausible wrong answers to lesson 02's exercises, each with part of the sentence that its check must give."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def one_byte_of_the_mask(data: bytes, mask: bytes) -> bytes:
     return bytes(byte ^ mask[0] for byte in data)
 
 
-@wrong("02.1", "after four bytes the mask begins anew")
+@wrong("02.1", "after four bytes the mask starts over")
 def as_far_as_the_mask_goes(data: bytes, mask: bytes) -> bytes:
     return bytes(byte ^ key for byte, key in zip(data, mask, strict=False))
 
@@ -36,7 +36,7 @@ def unmasked_as_text(data: bytes, mask: bytes) -> str:
     return unmask(data, mask).decode()
 
 
-@wrong("02.1", "any byte may come out")
+@wrong("02.1", "the result may contain any byte")
 def or_instead_of_xor(data: bytes, mask: bytes) -> bytes:
     return bytes((byte ^ mask[i % 4]) & 0x7F for i, byte in enumerate(data))
 
@@ -44,7 +44,7 @@ def or_instead_of_xor(data: bytes, mask: bytes) -> bytes:
 # --- 02.2 ---
 
 
-@wrong("02.2", "the kind stands in the last four bits")
+@wrong("02.2", "the kind is in the last four bits")
 def always_text(kind: int, length: int) -> bytes:
     return header(1, length)
 
@@ -54,21 +54,21 @@ def seven_bits_only(kind: int, length: int) -> bytes:
     return bytes([0x80 | kind, length])
 
 
-@wrong("02.2", "two bytes of length follow, the larger first")
-def the_smaller_first(kind: int, length: int) -> bytes:
+@wrong("02.2", "two bytes of length follow, the more significant first")
+def little_endian(kind: int, length: int) -> bytes:
     if length <= 125:
         return bytes([0x80 | kind, length])
     return bytes([0x80 | kind, 126]) + length.to_bytes(2, "little")
 
 
-@wrong("02.2", "up to 125 the length stands in the second byte")
+@wrong("02.2", "up to 125, the second byte is the length")
 def two_bytes_too_early(kind: int, length: int) -> bytes:
     if length < 125:
         return bytes([0x80 | kind, length])
     return bytes([0x80 | kind, 126]) + length.to_bytes(2)
 
 
-@wrong("02.2", "the shortest form is the one to use")
+@wrong("02.2", "the shortest form must be used")
 def eight_bytes_too_early(kind: int, length: int) -> bytes:
     return header(kind, length) if length < 65_535 else bytes([0x80 | kind, 127]) + length.to_bytes(8)
 
@@ -86,7 +86,7 @@ def four_bytes(kind: int, length: int) -> bytes:
 # --- 02.3 ---
 
 
-@wrong("02.3", "what is not text stays `bytes`")
+@wrong("02.3", "a message of other data stays `bytes`")
 def all_is_text(frames: Frames) -> list[str]:
     return [payload.decode("latin-1") for fin, kind, payload in frames if kind < 8]
 
@@ -96,8 +96,8 @@ def a_frame_is_a_message(frames: Frames) -> list[Any]:
     return [payload.decode() if kind == 1 else payload for fin, kind, payload in frames]
 
 
-@wrong("02.3", "the next begins with nothing of it")
-def never_begins_anew(frames: Frames) -> list[Any]:
+@wrong("02.3", "the next message starts empty")
+def never_starts_over(frames: Frames) -> list[Any]:
     whole: list[Any] = []
     pieces, is_text, former = b"", False, 1
     for fin, kind, payload in frames:
@@ -138,7 +138,7 @@ def decodes_each_piece(frames: Frames) -> list[Any]:
     return whole
 
 
-@wrong("02.3", "stands in its first piece alone")
+@wrong("02.3", "only the first piece says what kind of message it is")
 def the_last_piece_says_what_it_is(frames: Frames) -> list[Any]:
     whole: list[Any] = []
     pieces, text = b"", 0
@@ -152,7 +152,7 @@ def the_last_piece_says_what_it_is(frames: Frames) -> list[Any]:
     return whole
 
 
-@wrong("02.3", "whose last piece has not come")
+@wrong("02.3", "incomplete until its last piece has come")
 def does_not_wait_for_the_end(frames: Frames) -> list[Any]:
     whole: list[Any] = []
     pieces, is_text, open_ = b"", False, False
@@ -183,7 +183,7 @@ async def asks_once(connection: Any, every: float, patience: float) -> None:
     await connection.wait_closed()
 
 
-@wrong("02.4", "one who answers is left alone")
+@wrong("02.4", "a client that answers is left alone")
 async def asks_once_and_returns(connection: Any, every: float, patience: float) -> None:
     pong = await connection.ping()
     await asyncio.wait_for(pong, patience)
@@ -220,8 +220,8 @@ async def raises_instead(connection: Any, every: float, patience: float) -> None
         await asyncio.wait_for(await connection.ping(), patience)
 
 
-@wrong("02.4", "when the connection ends by itself")
-async def forgets_that_it_may_end(connection: Any, every: float, patience: float) -> None:
+@wrong("02.4", "when the client closes the connection, the function returns and raises nothing")
+async def forgets_that_the_client_may_close(connection: Any, every: float, patience: float) -> None:
     try:
         while True:
             await asyncio.sleep(every)
@@ -234,11 +234,11 @@ async def forgets_that_it_may_end(connection: Any, every: float, patience: float
 
 
 def echo(**changed: Any) -> Callable[..., Any]:
-    """An echo done right but for what is changed: small functions for the parts of it."""
+    """Return an echo that is right except for the parts in `changed`."""
 
     async def answer(reader: Any, writer: Any) -> None:
         read = changed.get("read", type(reader).readexactly)
-        gone = changed.get("gone", (EOFError, OSError))
+        caught = changed.get("caught", (EOFError, OSError))
         first = 0
         try:
             while first != 0x88:
@@ -253,7 +253,7 @@ def echo(**changed: Any) -> Callable[..., Any]:
                     writer.write(frame)
                     if changed.get("drain", True):
                         await writer.drain()
-        except gone:
+        except caught:
             pass
         if changed.get("close", True):
             writer.close()
@@ -288,7 +288,7 @@ async def sends_the_bytes_back(reader: Any, writer: Any) -> None:
 @wrong("02.5", "your code raised NameError")
 async def misspells(reader: Any, writer: Any) -> None:
     first, second = await reader.readexactly(2)
-    writer.write(bytes([first & 0x8F, secnd & 0x7F]) + second)  # type: ignore[name-defined]  # noqa: F821  # the very mistake
+    writer.write(bytes([first & 0x8F, secnd & 0x7F]) + second)  # type: ignore[name-defined]  # noqa: F821  # the mistake under test
 
 
 @wrong("02.5", "a message of 126 bytes")
@@ -307,7 +307,7 @@ async def read_what_there_is(reader: Any, count: int) -> bytes:
 wrong_echo("leaves_it_masked", "unmasked, and in a frame without a mask", unmask=lambda data, mask: data)
 wrong_echo(
     "all_is_text",
-    "what is not text comes back as what it was",
+    "other data comes back as other data, not as text",
     answers=lambda first, payload: [header(1, len(payload)) + payload],
 )
 wrong_echo(
@@ -316,7 +316,7 @@ wrong_echo(
     answers=lambda first, payload: [bytes([first]) + header(1, len(payload))[1:] + payload],
 )
 wrong_echo(
-    "a_pong_of_its_own",
+    "a_pong_without_the_content",
     "a Pong of the same content",
     answers=lambda first, payload: [b"\x8a\x00"] if first == 0x89 else answers(first, payload),
 )
@@ -330,7 +330,7 @@ wrong_echo(
 )
 wrong_echo("reads_what_there_is", "bytes comes back", read=read_what_there_is)
 wrong_echo(
-    "says_no_goodbye",
+    "never_sends_a_close",
     "answered with a Close of the same number",
     answers=lambda first, payload: [] if first == 0x88 else answers(first, payload),
 )
@@ -347,8 +347,8 @@ wrong_echo(
         [b"\x88\x02" + int.from_bytes(payload[:2]).to_bytes(2)] if first == 0x88 else answers(first, payload)
     ),
 )
-wrong_echo("never_waits_for_room", "must not fill the memory", drain=False)
-wrong_echo("lets_the_error_out", "your code raised IncompleteReadError", gone=())
+wrong_echo("never_waits_for_room", "must not fill the server's memory", drain=False)
+wrong_echo("lets_the_error_out", "your code raised IncompleteReadError", caught=())
 
 
 @wrong("02.5", "may arrive byte by byte")

@@ -1,4 +1,4 @@
-"""Plausible wrong answers to lesson 03's exercises, each with a piece of the sentence it must be met with."""
+"""Plausible wrong answers to lesson 03's exercises, each with part of the sentence that its check must give."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,12 +22,12 @@ def always_from(name: str, text: str) -> str:
     return f"Server received from {name}: {text}"
 
 
-@wrong("03.1", "says who it is from")
+@wrong("03.1", "says who sent the text")
 def never_from(name: str, text: str) -> str:
     return f"Server received: {text}"
 
 
-@wrong("03.1", "passed on as it came")
+@wrong("03.1", "passed on unchanged")
 def trimmed(name: str, text: str) -> str:
     return f"Server received{f' from {name}' if name else ''}: {text.strip()}"
 
@@ -37,7 +37,7 @@ def not_async(session: Any, sessions: set[Any]) -> None:
     sessions.add(session)
 
 
-@wrong("03.2", "the sender too")
+@wrong("03.2", "even the sender")
 async def not_to_the_sender(session: Any, sessions: set[Any]) -> None:
     sessions.add(session)
     async for text in session:
@@ -55,8 +55,8 @@ async def one_text_only(session: Any, sessions: set[Any]) -> None:
     sessions.discard(session)
 
 
-@wrong("03.2", "leaves `sessions` however it ends")
-async def leaves_only_after_a_polite_close(session: Any, sessions: set[Any]) -> None:
+@wrong("03.2", "removed from `sessions` however it ends")
+async def leaves_only_after_a_clean_close(session: Any, sessions: set[Any]) -> None:
     sessions.add(session)
     async for text in session:
         for each in list(sessions):
@@ -64,8 +64,8 @@ async def leaves_only_after_a_polite_close(session: Any, sessions: set[Any]) -> 
     sessions.discard(session)
 
 
-@wrong("03.2", "somebody may join while a text is on its way")
-async def walks_through_the_set_itself(session: Any, sessions: set[Any]) -> None:
+@wrong("03.2", "iterate over a copy of `sessions`")
+async def iterates_over_the_set_itself(session: Any, sessions: set[Any]) -> None:
     sessions.add(session)
     try:
         async for text in session:
@@ -80,7 +80,7 @@ def the_first_only(origin: str | None, ours: list[str]) -> bool:
     return origin is None or origin == ours[0]
 
 
-@wrong("03.3", "who sends no Origin")
+@wrong("03.3", "a client without an Origin")
 def browsers_only(origin: str | None, ours: list[str]) -> bool:
     return origin in ours
 
@@ -96,24 +96,24 @@ def host_only(origin: str | None, ours: list[str]) -> bool:
     return origin is None or (origin.split("//")[-1] in hosts and "?" not in origin)
 
 
-@wrong("03.4", "must hold up nobody")
+@wrong("03.4", "must block nobody")
 async def one_after_another(sessions: set[Any], text: str) -> None:
     for session in list(sessions):
         await session.send(text)
 
 
-@wrong("03.4", "must hold up nobody")
+@wrong("03.4", "must block nobody")
 async def all_at_once_but_awaited(sessions: set[Any], text: str) -> None:
     await asyncio.gather(*(session.send(text) for session in sessions), return_exceptions=True)
 
 
-@wrong("03.4", "the sender too")
+@wrong("03.4", "even the sender")
 async def to_one_only(sessions: set[Any], text: str) -> None:
     await next(iter(sessions)).send("")
 
 
 @wrong("03.4", "once, in the order it was sent")
-async def drops_what_comes_while_somebody_is_slow(sessions: set[Any], text: str) -> None:
+async def drops_texts_while_a_member_is_slow(sessions: set[Any], text: str) -> None:
     if text.startswith("#") and not text.startswith("#79 ") and any(_waiting(each) for each in sessions):
         return
     broadcast(sessions, text)

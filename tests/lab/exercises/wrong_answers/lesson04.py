@@ -1,4 +1,4 @@
-"""Plausible wrong answers to lesson 04's exercises, each with a piece of the sentence it must be met with."""
+"""Plausible wrong answers to lesson 04's exercises, each with part of the sentence that its check must give."""
 
 import asyncio
 import uuid
@@ -22,12 +22,12 @@ def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[...
 # --- 04.1 ---
 
 
-@wrong("04.1", "and not that one")
+@wrong("04.1", "but not that one")
 def with_the_last_seen(kept: list[tuple[str, str]], last: str | None) -> list[str]:
     return [text for id, text in kept if last is not None and id >= last]
 
 
-@wrong("04.1", "hears what is said from now on")
+@wrong("04.1", "a new reader has missed nothing")
 def everything_for_newcomers(kept: list[tuple[str, str]], last: str | None) -> list[str]:
     return [text for id, text in kept if last is None or id > last]
 
@@ -41,7 +41,7 @@ def looks_for_the_last_seen(kept: list[tuple[str, str]], last: str | None) -> li
 
 
 @wrong("04.1", "1700-10 comes after 1700-9")
-def compares_letters(kept: list[tuple[str, str]], last: str | None) -> list[str]:
+def compares_characters(kept: list[tuple[str, str]], last: str | None) -> list[str]:
     return [text for id, text in kept if last is not None and id > last]
 
 
@@ -80,7 +80,7 @@ async def takes_turns(room: Any, broker: Any, topic: str) -> None:
         room.deliver((await anext(subscription)).body.decode())
 
 
-@wrong("04.2", "each text is heard once")
+@wrong("04.2", "each text is received once")
 async def delivers_at_once_as_well(room: Any, broker: Any, topic: str) -> None:
     async def speak() -> None:
         while True:
@@ -95,7 +95,7 @@ async def delivers_at_once_as_well(room: Any, broker: Any, topic: str) -> None:
 
 
 @wrong("04.2", "runs until it is stopped")
-async def starts_two_tasks_and_goes(room: Any, broker: Any, topic: str) -> None:
+async def starts_two_tasks_and_returns(room: Any, broker: Any, topic: str) -> None:
     async def speak() -> None:
         while True:
             await broker.publish(topic, (await room.outgoing.get()).encode())
@@ -110,7 +110,7 @@ async def starts_two_tasks_and_goes(room: Any, broker: Any, topic: str) -> None:
 
 
 @wrong("04.2", "does nothing any more")
-async def leaves_a_half_behind(room: Any, broker: Any, topic: str) -> None:
+async def leaves_a_loop_running(room: Any, broker: Any, topic: str) -> None:
     async def speak() -> None:
         while True:
             await broker.publish(topic, (await room.outgoing.get()).encode())
@@ -147,14 +147,14 @@ async def joins_only(name: str, broker: Any, topic: str, show: Any, work: Any) -
         await share.ack(record)
 
 
-@wrong("04.3", "members of one and the same group")
+@wrong("04.3", "members of the same group")
 async def subscribes_only(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
     async for record in await broker.subscribe(topic):
         show(record.body.decode())
         await work(record.body.decode())
 
 
-@wrong("04.3", "members of one and the same group")
+@wrong("04.3", "members of the same group")
 async def a_group_for_each_server(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
     async def show_all() -> None:
         async for record in await broker.subscribe(topic):
@@ -169,12 +169,12 @@ async def a_group_for_each_server(name: str, broker: Any, topic: str, show: Any,
     await asyncio.gather(show_all(), do_a_share())
 
 
-@wrong("04.3", "under a name of its own")
+@wrong("04.3", "under its own name")
 async def one_name_for_all(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
     await right_service("consumer-1", broker, topic, show, work)
 
 
-@wrong("04.3", "is taken to be under way for ever")
+@wrong("04.3", "stays pending for ever")
 async def never_acknowledges(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
     async def show_all() -> None:
         async for record in await broker.subscribe(topic):
@@ -209,7 +209,7 @@ async def acknowledges_first(share: Any, work: Any, done: set[str]) -> None:
             done.add(record.id)
 
 
-@wrong("04.4", "or it comes again for ever")
+@wrong("04.4", "is acknowledged; otherwise it is delivered again for ever")
 async def does_not_acknowledge(share: Any, work: Any, done: set[str]) -> None:
     async for record in share:
         if record.id not in done:
@@ -233,7 +233,7 @@ async def notes_it_last(share: Any, work: Any, done: set[str]) -> None:
         done.add(record.id)
 
 
-@wrong("04.4", "is acknowledged all the same")
+@wrong("04.4", "whose work was done earlier is acknowledged, too")
 async def skips_the_acknowledgement_too(share: Any, work: Any, done: set[str]) -> None:
     async for record in share:
         if record.id not in done:
@@ -267,7 +267,7 @@ async def calls_a_failure_done(share: Any, work: Any, done: set[str]) -> None:
 
 
 def lasting(name: str, **changed: Any) -> Callable[..., Any]:
-    """A bridge as it should be, but for one thing."""
+    """Return a bridge that is right except for what is in `changed`."""
     after = changed.get("after", lambda place: place["last"])
     speak = changed.get("speak", speak_well)
     note = changed.get("note", lambda place, record: place.update(last=record.id))
@@ -321,10 +321,10 @@ def nothing(*_: object) -> None:
     return None
 
 
-wrong("04.5", "is delivered when it is back")(lasting("begins_now", after=nothing))
-wrong("04.5", "is noted with each record")(lasting("never_notes_its_place", note=nothing))
-wrong("04.5", "is noted with each record")(lasting("notes_its_place_at_the_end", note=nothing, at_the_end=True))
-wrong("04.5", "goes on after the last record")(lasting("begins_at_the_beginning", after=lambda place: "0-0"))
+wrong("04.5", "is delivered after the bridge restarts")(lasting("starts_with_the_next_record", after=nothing))
+wrong("04.5", "is noted for each record")(lasting("never_notes_its_place", note=nothing))
+wrong("04.5", "is noted for each record")(lasting("notes_its_place_at_the_end", note=nothing, at_the_end=True))
+wrong("04.5", "continues after the last record")(lasting("starts_at_the_first_record", after=lambda place: "0-0"))
 wrong("04.5", "and not before")(lasting("removes_first", speak=removes_first))
 wrong("04.5", "its key is the same")(lasting("publishes_without_a_key", speak=publishes_without_a_key))
 wrong("04.5", "its key is the same")(lasting("makes_a_key_each_time", speak=makes_a_key_each_time))
