@@ -166,7 +166,7 @@ def texts(message: str | Sequence[str]) -> tuple[str, ...]:
 
 def has_unnamed_placeholder(text: str) -> bool:
     """Whether a placeholder of `text` is `{}`, `{0}` or `%s`, which a translator cannot move or understand."""
-    if PLACEHOLDER.search(text):
+    if PLACEHOLDER.search(re.sub("`[^`]*`", "", text)):  # in backticks, % is Python's operator
         return True
     try:
         names = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]

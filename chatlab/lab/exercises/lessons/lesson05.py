@@ -650,8 +650,9 @@ EXERCISES = [
                 "Only what those have in common may decide."
             ),
             _(
-                "Turn the room's name into a number and take the remainder: number % count is from 0 to count - 1. The "
-                "number must be the same on every server. Python's hash() is not: each process seeds it differently."
+                "Turn the room's name into a number and take the remainder: `number % count` is from 0 to count - 1. "
+                "The number must be the same on every server. Python's hash() is not: each process seeds it "
+                "differently."
             ),
             _("`import zlib`, then `zlib.crc32(message['room'].encode()) % count`. A checksum is the same everywhere."),
         ),
