@@ -1,4 +1,4 @@
-"""What lesson 07's checks stand on: a Redis that dies and returns, members who repeat themselves and come back."""
+"""Support of lesson 07's checks: a Redis that can be killed and restarted, members that repeat and reconnect."""
 
 import asyncio
 import json
@@ -7,45 +7,45 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from websockets.asyncio.server import ServerConnection
 
-from chatlab.lab.exercises.support.members import Member, members, mortal_redis, serving, without_retries
+from chatlab.lab.exercises.support.members import Member, killable_redis, members, serving, without_retries
 
 
 @pytest.mark.usefixtures("each_redis")
-async def test_a_redis_that_was_killed_comes_back_with_what_it_had() -> None:
-    async with mortal_redis() as mortal, without_retries(mortal.wire.url) as redis:
+async def test_a_killed_redis_restarts_with_its_data() -> None:
+    async with killable_redis() as killable, without_retries(killable.wire.url) as redis:
         await redis.xadd("chat", {"text": "안녕"})
-        mortal.kill()
+        killable.kill()
         with pytest.raises(RedisConnectionError):
             await redis.xlen("chat")
-        attempts = mortal.attempts
-        await mortal.restart()
-        assert await redis.xlen("chat") == await mortal.direct.xlen("chat") == 1
-        assert mortal.attempts > attempts
+        attempts = killable.attempts
+        await killable.restart()
+        assert await redis.xlen("chat") == await killable.direct.xlen("chat") == 1
+        assert killable.attempts > attempts
 
 
-async def test_a_member_says_it_again_under_the_same_id_and_comes_back_with_the_last_id_it_saw() -> None:
-    heard: list[tuple[str, str]] = []
+async def test_a_member_sends_again_with_the_same_id_and_reconnects_with_the_last_id_it_received() -> None:
+    received: list[tuple[str, str]] = []
 
     async def handle(socket: ServerConnection, after: str) -> None:
         async for message in socket:
-            said = json.loads(message)
-            heard.append((after, said["client_id"]))
-            if len(heard) == 1:
+            sent = json.loads(message)
+            received.append((after, sent["client_id"]))
+            if len(received) == 1:
                 await socket.send(json.dumps({"id": "5-1", "text": "하나"}))
                 await socket.close()
             else:
-                await socket.send(json.dumps({"stored": said["client_id"]}))
+                await socket.send(json.dumps({"stored": sent["client_id"]}))
 
     async with serving(handle) as server:
         garam = Member("가람", server.url)
         async with members(garam):
             await garam.say("들려요?")
-        assert [after for after, _ in heard] == ["0-0", "5-1"]
-        assert len({client_id for _, client_id in heard}) == 1
-        assert (garam.texts, garam.kept, garam.returns) == (["하나"], ["들려요?"], 1)
+        assert [after for after, _ in received] == ["0-0", "5-1"]
+        assert len({client_id for _, client_id in received}) == 1
+        assert (garam.texts, garam.confirmed, garam.reconnections) == (["하나"], ["들려요?"], 1)
 
 
-async def test_what_a_handler_raised_is_kept_unless_an_outage_explains_it() -> None:
+async def test_errors_of_a_handler_are_kept_unless_an_outage_explains_them() -> None:
     async def handle(socket: ServerConnection, after: str) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(fail(ConnectionError("gone") if after == "0-0" else KeyError("id")))
@@ -55,6 +55,6 @@ async def test_what_a_handler_raised_is_kept_unless_an_outage_explains_it() -> N
 
     async with serving(handle) as server:
         async with members(first := Member("가람", server.url), second := Member("Nuri", server.url, after="5-1")):
-            assert await first.until(lambda: first.returns > 0)
-            assert await second.until(lambda: second.returns > 0)
+            assert await first.until(lambda: first.reconnections > 0)
+            assert await second.until(lambda: second.reconnections > 0)
         assert {type(error) for error in server.errors} == {KeyError}
