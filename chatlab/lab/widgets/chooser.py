@@ -3,8 +3,9 @@
     Chooser({"Redis Streams": {"is quick": Score(3, "among the quickest")}, ...}, {"is quick": 2})
 
 Each criterion has a slider for its weight, from 0 (does not matter) to 5. Candidates are ranked by the sum of grade
-times weight, as a share of the perfect sum. Without a live kernel, a table shows the ranking for the initial weights.
-Left out: where the grades come from, which is the lesson's own measurement.
+times weight, as a share of the perfect sum. The names of criteria are keys; the chooser shows their translations.
+Without a live kernel, a table shows the ranking for the initial weights. Left out: where the grades come from, which is
+the lesson's own measurement.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Chooser:
         return Ranked(name, total / perfect if perfect else 0.0, pro, con)
 
     def _slider(self, what: str, weight: int) -> widgets.HBox:
-        slider = Slider(what, value=weight, max=HEAVIEST)
+        slider = Slider(_(what), value=weight, max=HEAVIEST)
         word = widgets.Label(WORDS[weight])
         slider.observe(lambda change: self._weigh(what, change["new"], word), "value")
         return widgets.HBox([slider, word])
@@ -94,12 +95,14 @@ class Chooser:
     # Without a live kernel.
 
     def __repr__(self) -> str:
-        weighed = ", ".join(f"{what} {weight}" for what, weight in self.weights.items() if weight)
+        weighed = ", ".join(f"{_(what)} {weight}" for what, weight in self.weights.items() if weight)
         lines = [f"{place}. {each.name}" for place, each in enumerate(self.ranking(), 1)]
         return "\n".join([_("With these weights: {weights}").format(weights=weighed), *lines])
 
     def _repr_html_(self) -> str:
-        weighed = "; ".join(f"{escape(what)}: <b>{escape(WORDS[weight])}</b>" for what, weight in self.weights.items())
+        weighed = "; ".join(
+            f"{escape(_(what))}: <b>{escape(WORDS[weight])}</b>" for what, weight in self.weights.items()
+        )
         matters = escape(_("How much it matters: {weights}.")).format(weights=weighed)
         return f"<p>{matters}</p>{self._as_table()}"
 

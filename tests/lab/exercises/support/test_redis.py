@@ -1,4 +1,4 @@
-"""What checks stand on: keys that vanish, a connection that breaks where it is told to, a broker that is watched."""
+"""Support of the checks of lessons 04 and 05: unique names, connections that break on demand, a watched broker."""
 
 import asyncio
 from contextlib import aclosing
@@ -13,16 +13,16 @@ from chatlab.lab.runtime import lab
 pytestmark = pytest.mark.usefixtures("each_redis")
 
 
-async def test_what_was_stored_under_a_fresh_name_is_deleted_and_nothing_else_is() -> None:
+async def test_only_keys_under_a_fresh_name_are_deleted() -> None:
     async with Redis.from_url(await lab.redis()) as redis:
-        await redis.set("somebody else's", "stays")
+        await redis.set("another key", "stays")
         async with fresh("topic") as topic, fresh("topic") as other:
             assert topic != other
             await redis.set(topic, "1")
             await redis.set(f"{{{topic}}}:once:key", "2")
         assert await redis.keys(f"*{topic}*") == []
-        assert await redis.get("somebody else's") == b"stays"
-        await redis.delete("somebody else's")
+        assert await redis.get("another key") == b"stays"
+        await redis.delete("another key")
 
 
 async def test_an_exchange_is_one_command_or_one_pipeline() -> None:
@@ -39,23 +39,23 @@ async def test_an_exchange_is_one_command_or_one_pipeline() -> None:
 
 
 @pytest.mark.parametrize(("moment", "stored"), [("before", 1), ("after", 2)])
-async def test_a_connection_breaks_before_or_after_the_server_has_done_its_work(moment: Moment, stored: int) -> None:
+async def test_a_connection_breaks_before_or_after_the_server_executes_a_command(moment: Moment, stored: int) -> None:
     taps = Taps()
     taps.at(2, moment, break_off)
     async with fresh("key") as key, client(taps) as redis:
         await redis.incr(key)
         with pytest.raises(RedisConnectionError, match="the connection broke"):
             await redis.incr(key)
-        assert await redis.get(key) == str(stored)  # and the client is as good as new
+        assert await redis.get(key) == str(stored)  # the client has reconnected
 
 
-async def test_a_client_gives_bytes_or_text() -> None:
+async def test_a_client_returns_bytes_or_text() -> None:
     async with fresh("key") as key, client() as text, client(decode=False) as octets:
         await octets.set(key, b"1")
         assert (await text.get(key), await octets.get(key)) == ("1", b"1")
 
 
-async def test_a_watched_broker_counts_who_reads_and_what_is_published() -> None:
+async def test_a_watched_broker_counts_readers_and_published_records() -> None:
     async with fresh("topic") as topic, watched_broker() as broker:
         async with aclosing(await broker.subscribe(topic)) as subscription:
             assert broker.open == 1
@@ -67,7 +67,7 @@ async def test_a_watched_broker_counts_who_reads_and_what_is_published() -> None
 
 
 @pytest.mark.parametrize(("moment", "stored"), [("before", 0), ("after", 1)])
-async def test_a_publish_can_be_made_to_stand_still(moment: Moment, stored: int) -> None:
+async def test_a_publish_can_be_blocked(moment: Moment, stored: int) -> None:
     async with fresh("topic") as topic, watched_broker() as broker, client() as redis:
         broker.stand_still(moment)
         publishing = asyncio.create_task(broker.publish_once(topic, b"one", "key"))
