@@ -1,4 +1,4 @@
-"""A bar says what is being done, and a stored notebook keeps nothing that changes."""
+"""The bar shows the current work; what a stored notebook keeps of it is the same in every run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from chatlab.lab.progress import Progress
 
 
-async def test_it_says_what_is_being_done_and_how_far_it_has_come() -> None:
+async def test_the_bar_shows_the_current_work_and_counts_finished_steps() -> None:
     with Progress("trying", 2) as step:
         step("Redis")
         assert "trying: <b>Redis</b>" in step._line.value
@@ -19,7 +19,7 @@ async def test_it_says_what_is_being_done_and_how_far_it_has_come() -> None:
     assert "<b>done</b>" in step._line.value
 
 
-async def test_several_things_may_be_under_way() -> None:
+async def test_the_bar_shows_work_done_in_parallel() -> None:
     with Progress("starting", 2) as progress:
         progress.begin("redis")
         progress.begin("kafka")
@@ -29,7 +29,7 @@ async def test_several_things_may_be_under_way() -> None:
         progress.done("kafka")
 
 
-async def test_what_failed_is_not_called_done() -> None:
+async def test_work_that_failed_is_not_shown_as_done() -> None:
     with pytest.raises(OSError), Progress("starting", 1) as progress:
         progress("kafka")
         raise OSError
@@ -37,7 +37,7 @@ async def test_what_failed_is_not_called_done() -> None:
     assert progress._bar.value == 0
 
 
-async def test_the_stored_form_is_the_same_each_time() -> None:
+async def test_the_plain_text_is_the_same_in_every_run() -> None:
     with Progress("starting", 1) as progress:
         before = repr(progress)
         progress("redis")

@@ -12,11 +12,13 @@ from typing import Any
 import nbformat
 import pytest
 
-from chatlab.lab.claims import CLAIMS, SIGNS
+from chatlab.lab.claims import CLAIMS, WORDS
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LESSONS = sorted({claim.lesson for claim in CLAIMS.values()})
-VERDICT = re.compile(rf"^[{''.join(set(SIGNS.values()))}] ([CF]\d+) ({'|'.join(SIGNS)})\b", re.MULTILINE)
+MARKS = "".join({words.mark for words in WORDS.values()})
+WORDED = "|".join(words.alone for words in WORDS.values())
+VERDICT = re.compile(rf"^[{MARKS}] ([CF]\d+) ({WORDED})\b", re.MULTILINE)
 
 
 def code_cells(lesson: str) -> list[Any]:

@@ -1,9 +1,9 @@
-"""Lesson 05's experiments: every engine that is there, put through the same.
+"""Lesson 05's experiments: the same tests on every installed engine.
 
-A `Candidate` is one broker on one engine. `line_up` starts the engines, `with_each` runs an experiment on all, one
-after another; the shorter experiments are cells of the lesson. What needs to kill an engine, or to look at its process,
-can be done only with an engine that was started here. Times are seconds. Left out: what an engine can do for routing
-and which protocols it speaks, which is `lesson05_abilities.py`.
+A `Candidate` is one broker on one engine. `line_up` starts the engines, `with_each` runs an experiment on all of them,
+one after another; the shorter experiments are cells of the lesson. Killing an engine, or looking at its process, works
+only with an engine that was started here. Times are in seconds. Left out: routing and protocols
+(`lesson05_abilities.py`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from chatlab.lab.engines import engine as engines
 from chatlab.lab.engines.engine import Engine
 from chatlab.lab.progress import Progress
 from chatlab.lab.runtime import Lab
+from chatlab.locale import _
 
 __all__ = [
     "Candidate",
@@ -49,47 +50,47 @@ __all__ = [
 
 T = TypeVar("T")
 
-SILENCE = 0.5  # seconds without a message after which nothing more is expected
+SILENCE = 0.5  # seconds without a message after which no more are expected
 PATIENCE = 30.0
 IN_FLIGHT = 256
-TICK = 0.01  # seconds: the system counts processor time in steps of this
-# A quorum queue that is younger than about a second when its RabbitMQ (3.10) is killed has no leader afterwards, and
-# whoever wants to read it waits for ever. That is a fault of its own; what is asked here is what a queue in use keeps.
+TICK = 0.01  # seconds: the resolution of the system's processor times
+# A quorum queue that is less than about a second old when its RabbitMQ (3.10) is killed has no leader afterwards, and
+# its readers wait forever. That is a separate fault; this experiment is about what a queue in use keeps.
 SETTLE_SECONDS = 2.0
 
 
 @dataclass
 class Candidate:
-    """One broker on one engine; `memory` has none, and lives in this process alone."""
+    """One broker on one engine; `memory` has no engine and exists only in this process."""
 
     name: str
     connect: Callable[[], Broker]
     engine: Engine | None = None
-    seconds_to_start: float | None = None  # None: not known, for it was running before us
-    used: float | None = None  # seconds of processor time of the engine in the experiment that was run last
+    seconds_to_start: float | None = None  # None: unknown, because it was already running
+    used: float | None = None  # the engine's processor time in the last experiment, in seconds
 
     @property
     def ours(self) -> bool:
-        """Whether the engine was started here, so that we may kill it and look at its process."""
+        """Whether the engine was started here, so that it can be killed and its process inspected."""
         return self.engine is not None and self.engine.pid is not None
 
     async def open(self, number: int = 1) -> list[Broker]:
-        """`number` brokers as so many servers would have them; without an engine, all of them the same one."""
-        brokers = [self.connect() for _ in range(number)] if self.engine else [self.connect()] * number
+        """Start `number` brokers, as that many servers would; without an engine, all are the same broker."""
+        brokers = [self.connect() for __ in range(number)] if self.engine else [self.connect()] * number
         for broker in brokers if self.engine else brokers[:1]:
             await broker.start()
         return brokers
 
     async def broker(self) -> Broker:
-        """One broker, started."""
+        """Start one broker."""
         return (await self.open())[0]
 
     def memory(self) -> int | None:
-        """Bytes of memory that the engine holds now (its resident set, helpers it started included)."""
+        """Return the engine's resident memory in bytes, including the processes it started."""
         return sum(process.memory_info().rss for process in self._processes()) if self.ours else None
 
     def processor_seconds(self) -> float | None:
-        """The processor time the engine has used so far."""
+        """Return the processor time that the engine has used so far."""
         if not self.ours:
             return None
         times = [process.cpu_times() for process in self._processes()]
@@ -106,31 +107,31 @@ class Candidate:
 
 BROKERS: Mapping[str, tuple[str, Callable[[str], Broker]]] = {
     "Redis Pub/Sub": ("redis", RedisPubSubBroker),
-    "Redis Streams": ("redis", lambda url: RedisStreamsBroker(url, takeover_after=0.5)),
+    "Redis Streams": ("redis", lambda url: RedisStreamsBroker(url, takeover_after=0.5)),  # not shown: a product's name
     "RabbitMQ": ("rabbitmq", RabbitMQBroker),
     "Kafka": ("kafka", lambda url: KafkaBroker(url, takeover_after=2)),
 }
 KINDS = ("redis", "rabbitmq", "kafka")
 
 
-# --- Who is there ----------------------------------------------------------------------------------------------------
+# --- The engines -----------------------------------------------------------------------------------------------------
 
 
 def looked_for() -> dict[str, str]:
-    """For each kind of engine: which one is here and how it was found, or the command that brings it."""
+    """Return for each kind of engine which one was found and how, or the command to get it."""
     found = {}
     for kind in KINDS:
         try:
             engine = engines.find(kind)
             found[kind] = f"✔ {engine.version or engine.url}: {engine.how}"
         except EngineMissing as missing:
-            found[kind] = f"✘ not here; {missing.remedy} brings it"
+            found[kind] = "✘ " + _("not here; to get it: {command}").format(command=missing.remedy)
     return found
 
 
 async def line_up(lab: Lab) -> list[Candidate]:
-    """Start every engine there is, all at once; one candidate for each broker that has an engine, and `memory`."""
-    with Progress("starting", len(KINDS)) as progress:
+    """Start all installed engines at once; return a candidate for each broker that has an engine, and for `memory`."""
+    with Progress(_("starting"), len(KINDS)) as progress:
         started = await asyncio.gather(*(_start(lab, kind, progress) for kind in KINDS))
     running = dict(zip(KINDS, started, strict=True))
     candidates = [Candidate("memory", MemoryBroker, seconds_to_start=0.0)]
@@ -156,7 +157,7 @@ async def _start(lab: Lab, kind: str, progress: Progress) -> tuple[Engine, float
 async def with_each(
     candidates: Iterable[Candidate], experiment: Callable[[Broker], Awaitable[T]], title: str
 ) -> dict[str, T]:
-    """Run `experiment` on a fresh broker of each candidate in turn; what it returned, by name."""
+    """Run `experiment` on a new broker of each candidate in turn; return the results by the candidates' names."""
     chosen = list(candidates)
     results = {}
     with Progress(title, len(chosen)) as step:
@@ -177,28 +178,28 @@ async def with_each(
 
 
 def fresh(topic: str) -> str:
-    """A topic nobody has used, so that an experiment may be run again."""
+    """Return an unused topic, so that an experiment can be repeated."""
     return f"{topic}.{uuid.uuid4().hex[:8]}"
 
 
 async def publish_all(broker: Broker, topic: str, messages: int) -> None:
-    """Publish the numbers from 0 on, in order."""
+    """Publish the numbers 0, 1, 2, … in order."""
     await _publish_each(broker, topic, (b"%d" % number for number in range(messages)))
 
 
 async def publish_for(seconds: float, broker: Broker, topic: str, *, last: bytes = b"end") -> None:
-    """Publish numbers, in order, for so many seconds, and then `last`."""
+    """Publish numbers, in order, for that many seconds, and then `last`."""
     end = time.monotonic() + seconds
 
     def bodies() -> Iterator[bytes]:
-        yield from (b"%d" % number for number in takewhile(lambda _: time.monotonic() < end, count_up()))
+        yield from (b"%d" % number for number in takewhile(lambda __: time.monotonic() < end, count_up()))
         yield last
 
     await _publish_each(broker, topic, bodies())
 
 
 async def _publish_each(broker: Broker, topic: str, bodies: Iterable[bytes]) -> None:
-    """Publish in order, with at most `IN_FLIGHT` of them not yet confirmed."""
+    """Publish in order, with at most `IN_FLIGHT` unconfirmed messages."""
     free = asyncio.Semaphore(IN_FLIGHT)
 
     async def publish(body: bytes) -> None:
@@ -214,24 +215,24 @@ async def _publish_each(broker: Broker, topic: str, bodies: Iterable[bytes]) -> 
 
 
 async def take(reader: Reader, messages: int) -> list[bytes]:
-    """The bodies of the next `messages` records. Raises TimeoutError."""
+    """Return the bodies of the next `messages` records. Raises TimeoutError after `PATIENCE` seconds."""
     bodies: list[bytes] = []
     async with asyncio.timeout(PATIENCE):
         while len(bodies) < messages:
-            bodies += [delivery.body for delivery in await reader.batch(messages - len(bodies))]
+            bodies += [record.body for record in await reader.batch(messages - len(bodies))]
     return bodies
 
 
 async def count(reader: Reader, *, at_most: int = 1 << 30, silence: float = SILENCE) -> int:
-    """How many records come before a pause of `silence`, or until there are `at_most`."""
-    heard = 0
-    while heard < at_most:
+    """Count records until none arrives for `silence` seconds, or until there are `at_most`."""
+    received = 0
+    while received < at_most:
         try:
             async with asyncio.timeout(silence):
-                heard += len(await reader.batch())
+                received += len(await reader.batch())
         except TimeoutError:
             break
-    return heard
+    return received
 
 
 async def close_all(brokers: Sequence[Broker]) -> None:
@@ -245,7 +246,7 @@ async def close_all(brokers: Sequence[Broker]) -> None:
 
 @dataclass(frozen=True)
 class FanOut:
-    """What it took to bring `messages` records to each of `readers` servers."""
+    """The cost of delivering `messages` records to each of `readers` servers."""
 
     readers: int
     messages: int
@@ -254,12 +255,12 @@ class FanOut:
 
     @property
     def each(self) -> float | None:
-        """The engine's processor time for one record, to all readers; what is less than a tick counts as one."""
+        """The engine's processor time for one record to all readers; less than a tick in total counts as a tick."""
         return None if self.engine is None else max(self.engine, TICK) / self.messages
 
 
 async def fan_out(candidate: Candidate, readers: int, *, messages: int = 300) -> FanOut:
-    """As many servers as `readers`, each with a connection of its own, read what one of them publishes."""
+    """Let `readers` servers, each with its own connection, read what one of them publishes."""
     brokers = await candidate.open(readers)
     topic = fresh("everybody")
     try:
@@ -280,14 +281,14 @@ async def fan_out(candidate: Candidate, readers: int, *, messages: int = 300) ->
 
 @dataclass(frozen=True)
 class Order:
-    """Whether each publisher's records came in its own order, and whether two readers saw all in one same order."""
+    """Whether each publisher's records arrived in its order, and whether two readers received the same order."""
 
     own: bool
     shared: bool
 
 
 async def order(candidate: Candidate, *, messages: int = 200) -> Order:
-    """Two servers publish at once, two read."""
+    """Let two servers publish at the same time and two read."""
     brokers = await candidate.open(2)
     topic = fresh("order")
     try:
@@ -323,28 +324,35 @@ async def _publish(broker: Broker, topic: str, body: str) -> None:
 async def kept_after_kill(
     candidates: Iterable[Candidate], *, messages: int = 200, while_down: Callable[[Engine], object] | None = None
 ) -> dict[str, int]:
-    """Publish `messages` to each candidate, all confirmed; kill every engine with SIGKILL; restart it; what is left.
+    """Publish `messages` to each candidate, kill every engine with SIGKILL, restart it; return how many are left.
 
-    What can be read again is read (`KeepsHistory`); else what waits for a group of workers that was away (`HasGroups`);
-    else what still comes to somebody who subscribes again. `memory` dies with its process: a new one stands for that.
+    All messages are confirmed before the kill. What is left is read from the history (`KeepsHistory`); without one, by
+    a worker of a group that was absent (`HasGroups`); else by a new subscriber. `memory` dies with its process: a new
+    broker takes its place.
     """
     topic = fresh("kept")
     chosen = [candidate for candidate in candidates if candidate.ours or candidate.engine is None]
     killed = {id(each.engine): each.engine for each in chosen if each.engine is not None}.values()
     with Progress("kill -9", 2 * len(chosen) + len(killed)) as progress:
         for candidate in chosen:
-            await _step(progress, f"publishing to {candidate.name}", _fill(candidate, topic, messages))
+            await _step(
+                progress, _("publishing to {broker}").format(broker=candidate.name), _fill(candidate, topic, messages)
+            )
         if killed:
-            progress.now = ["a moment for what is new to settle"]
+            progress.now = [_("waiting a moment for new queues to settle")]
             await asyncio.sleep(SETTLE_SECONDS)
             progress.now = []
         for engine in killed:
             engine.kill()
             if while_down is not None:
                 while_down(engine)
-        await asyncio.gather(*(_step(progress, f"{each.kind} starts again", each.restart()) for each in killed))
+        await asyncio.gather(
+            *(_step(progress, _("restarting {engine}").format(engine=each.kind), each.restart()) for each in killed)
+        )
         return {
-            candidate.name: await _step(progress, f"reading from {candidate.name}", _left(candidate, topic, messages))
+            candidate.name: await _step(
+                progress, _("reading from {broker}").format(broker=candidate.name), _left(candidate, topic, messages)
+            )
             for candidate in chosen
         }
 
@@ -360,7 +368,7 @@ async def _step(progress: Progress, what: str, work: Awaitable[T]) -> T:
 async def _fill(candidate: Candidate, topic: str, messages: int) -> None:
     broker = await candidate.broker()
     if isinstance(broker, HasGroups):
-        worker = await broker.join(topic, "workers", "one")  # from now on there is a group, and work waits for it
+        worker = await broker.join(topic, "workers", "one")  # from now on the group exists, and work is kept for it
         await worker.aclose()
     await publish_all(broker, topic, messages)
     await broker.aclose()
@@ -379,7 +387,7 @@ async def _left(candidate: Candidate, topic: str, messages: int) -> int:
 
 
 async def _work(worker: GroupConsumer, at_most: int, *, silence: float = 3) -> int:
-    """As `count`, and acknowledge each: an engine hands out only so much that is not."""
+    """Count as `count` does, and acknowledge each record: an engine limits how many may be unacknowledged."""
     done = 0
     while done < at_most:
         try:
@@ -387,7 +395,7 @@ async def _work(worker: GroupConsumer, at_most: int, *, silence: float = 3) -> i
                 batch = await worker.batch()
         except TimeoutError:
             break
-        for delivery in batch:
-            await worker.ack(delivery)
+        for record in batch:
+            await worker.ack(record)
         done += len(batch)
     return done

@@ -1,7 +1,7 @@
-"""What an engine can do with a message besides passing it on, and in which protocols it answers. Each is tried.
+"""How an engine can route messages, and which protocols it speaks; each is tried.
 
-Where the port (`brokers/port.py`) has no call for something that an engine can do all the same, the engine's own client
-is used, so that no engine is blamed for the port's choice.
+If the port (`brokers/port.py`) has no call for something that an engine can do, the engine's own client is used, so
+that no engine is judged by the port's limits.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ from chatlab.lab.engines import engine as engines
 from chatlab.lab.engines.engine import Engine
 from chatlab.lab.engines.kinds import free_ports
 from chatlab.lab.experiments.lesson05 import Candidate, fresh, take
+from chatlab.locale import _
 
 __all__ = ["ROUTES", "enable_protocols", "protocols", "routes"]
 
 PATIENCE = 10.0
 ANSWER_SECONDS = 1.5
 
-EVERYBODY = "to everybody who reads"
-WORKERS = "to one of several workers"
-PATTERN = "to readers of a pattern of topics"
-PAST = "once more, from a place in the past"
+EVERYBODY = _("to all readers")
+WORKERS = _("to one of several workers")
+PATTERN = _("to readers of a pattern of topics")
+PAST = _("again, from a position in the past")
 ROUTES = (EVERYBODY, WORKERS, PATTERN, PAST)
 
 
 async def routes(candidate: Candidate) -> dict[str, bool]:
-    """Which of the `ROUTES` a message can take."""
+    """Return which of the `ROUTES` a message can take."""
     (broker,) = await candidate.open()
     try:
         return {
@@ -53,23 +54,23 @@ async def routes(candidate: Candidate) -> dict[str, bool]:
 
 
 async def reaches_everybody(broker: Broker) -> bool:
-    """Two readers, one message."""
+    """Return whether two readers both receive a message."""
     topic = fresh("all")
-    readers = [await broker.subscribe(topic) for _ in range(2)]
+    readers = [await broker.subscribe(topic) for __ in range(2)]
     await broker.publish(topic, b"for all")
     return [await take(reader, 1) for reader in readers] == [[b"for all"], [b"for all"]]
 
 
 async def shares_work(broker: Broker) -> bool:
-    """Two workers of one group: while one has a record in hand, the other is given the next."""
+    """Return whether, while one worker of a group processes a record, another worker receives the next."""
     if not isinstance(broker, HasGroups):
         return False
     topic = fresh("work")
     seen: dict[str, set[bytes]] = {"one": set(), "two": set()}
 
     async def work(name: str, member: GroupConsumer) -> None:
-        async for delivery in member:
-            seen[name].add(delivery.body)  # and never acknowledged: it stays in hand
+        async for record in member:
+            seen[name].add(record.body)  # never acknowledged: it is still being processed
 
     members = [(name, await broker.join(topic, "workers", name)) for name in seen]
     working = [asyncio.create_task(work(*member)) for member in members]
@@ -86,12 +87,12 @@ async def shares_work(broker: Broker) -> bool:
 
 async def _until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  # what fills the sets is engine after engine; none announces it
+        while not condition():  # noqa: ASYNC110  # each engine fills the sets in its own way; none signals it
             await asyncio.sleep(0.02)
 
 
 async def matches_patterns(candidate: Candidate, broker: Broker) -> bool:
-    """One reader of `chat.*`; messages to chat.seoul, news.seoul and chat.busan: it gets the first and the last."""
+    """Return whether a reader of `chat.*` receives messages to chat.seoul and chat.busan, and not to news.seoul."""
     if candidate.engine is None:
         return False
     chat = f"chat{uuid.uuid4().hex[:8]}"
@@ -108,45 +109,45 @@ async def matches_patterns(candidate: Candidate, broker: Broker) -> bool:
     if isinstance(broker, RedisPubSubBroker):
         return await _redis_pattern(candidate.engine.url, f"{chat}.*", publish)
     if isinstance(broker, KafkaBroker):
-        await publish()  # before: Kafka's pattern picks topics by their names, from those that are there
+        await publish()  # before subscribing: Kafka's pattern selects existing topics by name
         return await _kafka_pattern(candidate.engine.url, f"^{chat}\\.")
     return False
 
 
 async def _redis_pattern(url: str, pattern: str, publish: Callable[[], Awaitable[None]]) -> bool:
-    """PSUBSCRIBE, which takes glob patterns."""
+    """Subscribe with PSUBSCRIBE, which takes glob patterns."""
     async with Redis.from_url(url) as client, client.pubsub() as listener:
         await listener.psubscribe(pattern)
-        await listener.get_message(timeout=PATIENCE)  # the server's yes
+        await listener.get_message(timeout=PATIENCE)  # the server's confirmation
         await publish()
-        heard = [await listener.get_message(timeout=PATIENCE) for _ in range(2)]
-    return [message and message["data"] for message in heard] == [b"1", b"3"]
+        received = [await listener.get_message(timeout=PATIENCE) for __ in range(2)]
+    return [message and message["data"] for message in received] == [b"1", b"3"]
 
 
 async def _kafka_pattern(url: str, pattern: str) -> bool:
-    """A consumer that takes all topics whose names match a regular expression."""
+    """Consume all topics whose names match a regular expression."""
     consumer = AIOKafkaConsumer(bootstrap_servers=urlsplit(url).netloc, auto_offset_reset="earliest")
     consumer.subscribe(pattern=pattern)
     await consumer.start()
-    heard: list[bytes] = []
+    received: list[bytes] = []
     try:
         async with asyncio.timeout(PATIENCE):
-            while len(heard) < 2:
+            while len(received) < 2:
                 fetched = await consumer.getmany(timeout_ms=200)
-                heard += [record.value for records in fetched.values() for record in records]
+                received += [record.value for records in fetched.values() for record in records]
     except TimeoutError:
         return False
     finally:
         await consumer.stop()
-    return sorted(heard) == [b"1", b"3"]
+    return sorted(received) == [b"1", b"3"]
 
 
 async def goes_back(broker: Broker) -> bool:
-    """A reader that names the first of three messages gets the other two."""
+    """Return whether a reader that names the first of three messages receives the other two."""
     if not isinstance(broker, KeepsHistory):
         return False
     topic = fresh("past")
-    first, *_ = [await broker.publish(topic, body) for body in (b"1", b"2", b"3")]
+    first, *__ = [await broker.publish(topic, body) for body in (b"1", b"2", b"3")]
     return await take(await broker.subscribe(topic, after=first), 2) == [b"2", b"3"]
 
 
@@ -157,7 +158,7 @@ MQTT_CONNECT = b"\x00\x04MQTT\x04\xc2\x00\x3c" + b"".join(
     struct.pack("!H", len(word)) + word for word in (b"lab", b"guest", b"guest")
 )
 
-# What a client of each protocol says first, and how to know an answer in the same protocol.
+# What a client of each protocol sends first, and how to recognize an answer in the same protocol.
 PROBES: Mapping[str, tuple[bytes, Callable[[bytes], bool]]] = {
     # AMQP 0-9-1, 4.2.2: the protocol header; the answer is a method frame (type 1) on channel 0: connection.start
     "AMQP 0-9-1": (b"AMQP\x00\x00\x09\x01", lambda answer: answer[:3] == b"\x01\x00\x00"),
@@ -169,22 +170,22 @@ PROBES: Mapping[str, tuple[bytes, Callable[[bytes], bool]]] = {
         b"CONNECT\naccept-version:1.2\nhost:/\nlogin:guest\npasscode:guest\n\n\x00",
         lambda answer: answer.startswith(b"CONNECTED\n"),
     ),
-    "Redis's own (RESP)": (b"*1\r\n$4\r\nPING\r\n", lambda answer: answer == b"+PONG\r\n"),
+    _("Redis's own (RESP)"): (b"*1\r\n$4\r\nPING\r\n", lambda answer: answer == b"+PONG\r\n"),
     # ApiVersions (key 18), version 0, correlation id 7, no client id
-    "Kafka's own": (
+    _("Kafka's own"): (
         b"\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x07\xff\xff",
         lambda answer: answer[4:8] == b"\x00\x00\x00\x07",
     ),
 }
 
-# Plugins that RabbitMQ comes with, and the setting for the port of each that has one of its own.
+# Plugins that RabbitMQ includes, and for each that listens on a port the setting for that port.
 PLUGINS = {"rabbitmq_amqp1_0": "", "rabbitmq_mqtt": "mqtt.listeners.tcp.1", "rabbitmq_stomp": "stomp.listeners.tcp.1"}
 
 
 def enable_protocols(engine: Engine) -> None:
-    """Have a RabbitMQ that was started here speak, from its next start on, what its plugins can.
+    """Enable the protocol plugins of a RabbitMQ that was started here, from its next start on.
 
-    Other engines have none: nothing is done.
+    Does nothing for other engines.
     """
     if engine.kind != "rabbitmq" or engine.folder is None:
         return
@@ -201,7 +202,7 @@ def _plugins_folder() -> Path:
 
 
 async def protocols(candidates: Sequence[Candidate]) -> dict[str, list[str]]:
-    """For each candidate the protocols in which its engine answers, on any of its ports."""
+    """Return for each candidate the protocols in which its engine answers on any of its ports."""
     spoken = await asyncio.gather(*(_spoken(candidate.engine) for candidate in candidates))
     return {candidate.name: names for candidate, names in zip(candidates, spoken, strict=True)}
 
@@ -214,8 +215,8 @@ async def _spoken(engine: Engine | None) -> list[str]:
     return [name for name, yes in zip(PROBES, answered, strict=True) if yes]
 
 
-async def _answers(ports: Sequence[int], said: bytes, understood: Callable[[bytes], bool]) -> bool:
-    return any(map(understood, await asyncio.gather(*(_answer(port, said) for port in ports))))
+async def _answers(ports: Sequence[int], probe: bytes, understood: Callable[[bytes], bool]) -> bool:
+    return any(map(understood, await asyncio.gather(*(_answer(port, probe) for port in ports))))
 
 
 def _ports(engine: Engine) -> list[int]:
@@ -226,11 +227,11 @@ def _ports(engine: Engine) -> list[int]:
     return ports
 
 
-async def _answer(port: int, said: bytes) -> bytes:
-    """The first bytes that come back; none if the server hangs up or is silent."""
+async def _answer(port: int, probe: bytes) -> bytes:
+    """Return the first bytes of the answer; none if the server disconnects or does not answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        writer.write(said)
+        writer.write(probe)
         async with asyncio.timeout(ANSWER_SECONDS):
             return await reader.read(4096)
     except (TimeoutError, OSError):

@@ -1,8 +1,8 @@
-"""What lesson 05 has measured, in one place, and what follows from it: verdicts on the article's claims, and grades.
+"""What lesson 05 has measured, and what follows from it: verdicts on the article's claims, and grades.
 
-A claim about engines is a list of parts, each of them a question the figures answer with yes or no; it holds if all of
-them do. A claim about an engine that is not here is not judged. Grades compare each engine with the best one here, in
-steps wide enough to be the same on the next run. Left out: the measuring (`lesson05.py`, `lesson05_abilities.py`).
+A claim about engines consists of parts; the figures decide whether each part is true. The claim holds if all parts are.
+A claim about an engine that is not installed is not judged. Grades compare each engine with the best one, in steps so
+wide that the next run gives the same grades. Left out: the measuring (`lesson05.py`, `lesson05_abilities.py`).
 """
 
 from __future__ import annotations
@@ -16,113 +16,131 @@ from chatlab.lab.claims import CLAIMS, Verdict, verdict
 from chatlab.lab.experiments.lesson05 import FanOut, Order
 from chatlab.lab.experiments.lesson05_abilities import PATTERN, WORKERS
 from chatlab.lab.widgets.chooser import BEST, Score
+from chatlab.locale import _, ngettext
 
 __all__ = ["Findings", "p99"]
 
-PUBSUB, STREAMS, RABBIT, KAFKA = "Redis Pub/Sub", "Redis Streams", "RabbitMQ", "Kafka"
+PUBSUB, STREAMS, RABBIT, KAFKA = "Redis Pub/Sub", "Redis Streams", "RabbitMQ", "Kafka"  # not shown: products' names
 NAMES = (PUBSUB, STREAMS, RABBIT, KAFKA)
-FIRST_RANK = 0.4  # of the most: two runs on one machine may differ by as much
+TOP = 0.4  # of the highest throughput: two runs on one machine may differ by that much
+
+# The criteria of the chooser by key. A notebook names the keys; the chooser shows their translations.
+CRITERIA: Mapping[str, str] = {
+    "many messages": _("many messages"),  # not shown: a key
+    "little delay": _("little delay"),  # not shown: a key
+    "nothing is lost": _("nothing is lost"),  # not shown: a key
+    "late readers": _("late readers"),  # not shown: a key
+    "simple to run": _("simple to run"),  # not shown: a key
+    "ways to route": _("ways to route"),  # not shown: a key
+    "many protocols": _("many protocols"),  # not shown: a key
+}
 
 
 def p99(seconds: Sequence[float]) -> float:
-    """What one in a hundred exceeds."""
+    """Return the 99th percentile: one in a hundred is higher."""
     return statistics.quantiles(seconds, n=100)[-1]
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything that was measured, by the candidates' names."""
+    """Everything that was measured, by the names of the candidates."""
 
-    delay: Mapping[str, Sequence[float]]  # seconds from publish to reader, one for each message
-    rate: Mapping[str, float]  # messages a second
+    delay: Mapping[str, Sequence[float]]  # seconds from publish to reader, for each message
+    rate: Mapping[str, float]  # messages per second
     wide: Mapping[str, FanOut]  # one publisher, eight readers
-    started: Mapping[str, float]  # seconds until the engine answered, where it was started here
-    memory: Mapping[str, float]  # bytes, where the engine was started here
-    late: Mapping[str, int]  # of 100 messages, how many a late reader could read
-    kept: Mapping[str, int]  # of 200 messages, how many were left after kill -9, where it was started here
+    started: Mapping[str, float]  # seconds until the engine answered, if it was started here
+    memory: Mapping[str, float]  # bytes, if the engine was started here
+    late: Mapping[str, int]  # how many of 100 messages a late reader could read
+    kept: Mapping[str, int]  # how many of 200 messages were left after kill -9, if the engine was started here
     orders: Mapping[str, Order]
     ways: Mapping[str, Mapping[str, bool]]
     spoken: Mapping[str, Sequence[str]]
 
     @property
     def here(self) -> list[str]:
-        """The engines that could be put through everything: those that were started here."""
+        """The engines on which every experiment could be run: those that were started here."""
         return [name for name in NAMES if name in self.kept]
 
     def median(self, name: str) -> float:
-        """The middle one of an engine's delays."""
+        """Return the median of an engine's delays."""
         return statistics.median(self.delay[name])
 
     def fastest(self) -> str:
-        """The engine with the lowest median delay."""
+        """Return the engine with the lowest median delay."""
         return min(self.here, key=self.median)
 
     def busiest(self) -> str:
-        """The engine that carried most messages a second."""
+        """Return the engine with the highest throughput."""
         return max(self.here, key=lambda name: self.rate[name])
 
-    def in_the_first_rank(self, name: str) -> bool:
-        """Whether it carried as many messages as any, give or take what differs from one run to the next."""
-        return self.rate[name] >= FIRST_RANK * self.rate[self.busiest()]
+    def has_top_throughput(self, name: str) -> bool:
+        """Return whether an engine has the highest throughput, within the variation from run to run."""
+        return self.rate[name] >= TOP * self.rate[self.busiest()]
 
     def heavier(self, name: str, times: float = 3) -> bool:
-        """Whether an engine needs `times` as long to start, and as much memory, as the one that needs least."""
+        """Return whether an engine needs over `times` the minimum of both start time and memory."""
         by_time = self.started[name] > times * min(self.started.values())
         return by_time and self.memory[name] > times * min(self.memory.values())
 
     # The article's claims.
 
     def judge(self, claim: str) -> Verdict | None:
-        """The verdict on a claim, written into the ledger; None if it speaks of an engine that is not here."""
-        asked = CLAIMS_OF_ENGINES[claim]
-        if not asked.needs <= set(self.here):
+        """Store the verdict on a claim in the ledger and return it; None if an engine is missing."""
+        test = CLAIMS_OF_ENGINES[claim]
+        if not test.needs <= set(self.here):
             return None
-        parts = asked.parts(self)
-        absent = [part for part, shown in parts.items() if not shown]
-        because = f"{' and '.join(absent)} did not show here"
+        failed = [part for part, holds in test.parts(self).items() if not holds]
+        because = ngettext("this part failed here: {parts}", "these parts failed here: {parts}", len(failed)).format(
+            parts="; ".join(failed)
+        )
         return verdict(
-            claim, holds=not absent, when=asked.when(self), because=because, measured=self._figures(asked.needs)
+            claim, holds=not failed, when=test.when(self), because=because, measured=self._figures(test.needs)
         )
 
     def answers(self, *claims: str) -> Answers:
-        """The verdict on each claim, and what each of its parts came to."""
+        """Return the verdict on each claim, with its parts."""
         return Answers([self._answer(claim) for claim in claims])
 
     def _answer(self, claim: str) -> Answer:
-        asked = CLAIMS_OF_ENGINES[claim]
+        test = CLAIMS_OF_ENGINES[claim]
         found = self.judge(claim)
-        return Answer(claim, found, asked.parts(self) if found else {}, sorted(asked.needs - set(self.here)))
+        return Answer(claim, found, test.parts(self) if found else {}, sorted(test.needs - set(self.here)))
 
     def _figures(self, names: Iterable[str]) -> str:
+        text = _("{engine}: median {ms:.2f} ms, {rate:.0f}/s, {kept} of 200 left after kill -9, {mib:.0f} MiB")
         return "; ".join(
-            f"{name}: median {self.median(name) * 1000:.2f} ms, {self.rate[name]:.0f}/s, "
-            f"{self.kept[name]} of 200 left after kill -9, {self.memory[name] / 2**20:.0f} MiB"
+            text.format(
+                engine=name,
+                ms=self.median(name) * 1000,
+                rate=self.rate[name],
+                kept=self.kept[name],
+                mib=self.memory[name] / 2**20,
+            )
             for name in sorted(names)
         )
 
     # For the chooser.
 
     def scores(self) -> dict[str, dict[str, Score]]:
-        """Every engine's grade for each thing that can matter."""
+        """Return every engine's score for each of the `CRITERIA`."""
         here = self.here
         medians = {name: self.median(name) for name in here}
-        columns = {
-            "many messages": graded("messages a second", {name: self.rate[name] for name in here}),
-            "little delay": graded("delay", medians, low=True),
-            "nothing is lost": counted("{} of 200 left after a crash", {name: self.kept[name] for name in here}, 200),
-            "late readers": counted("{} of 100 for a late reader", {name: self.late[name] for name in here}, 100),
-            "simple to run": graded("memory", {name: self.memory[name] for name in here}, low=True),
-            "ways to route": counted(
-                "{} of the 4 ways to route", {name: sum(self.ways[name].values()) for name in here}, 4
-            ),
-            "many protocols": counted("protocols spoken: {}", {name: len(self.spoken[name]) for name in here}, 3),
-        }
-        return {name: {what: column[name] for what, column in columns.items()} for name in here}
+        ways = {name: sum(self.ways[name].values()) for name in here}
+        columns = (
+            graded(_("messages a second"), {name: self.rate[name] for name in here}),
+            graded(_("delay"), medians, low=True),
+            counted(_("{count} of 200 left after a crash"), {name: self.kept[name] for name in here}, 200),
+            counted(_("{count} of 100 for a late reader"), {name: self.late[name] for name in here}, 100),
+            graded(_("memory"), {name: self.memory[name] for name in here}, low=True),
+            counted(_("{count} of the 4 ways to route"), ways, 4),
+            counted(_("protocols spoken: {count}"), {name: len(self.spoken[name]) for name in here}, 3),
+        )
+        return {name: {key: column[name] for key, column in zip(CRITERIA, columns, strict=True)} for name in here}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A claim, its verdict and its parts; or the engines without which it cannot be tried."""
+    """A claim with its verdict and its parts, or with the engines that are missing for a test."""
 
     claim: str
     verdict: Verdict | None
@@ -130,24 +148,24 @@ class Answer:
     missing: Sequence[str]
 
     def __str__(self) -> str:
-        parts = [f"      {'✔' if shown else '✘'} {part}" for part, shown in self.parts.items()]
+        parts = [f"      {'✔' if holds else '✘'} {part}" for part, holds in self.parts.items()]
         return "\n".join([str(self.verdict or f"  {self.claim} {self._not_tried}: {CLAIMS[self.claim].text}"), *parts])
 
     def as_html(self) -> str:
-        """The verdict in its usual form, its parts as a list below it."""
+        """Return the verdict as HTML with its parts below it."""
         if self.verdict is None:
-            return f"<p><b>{self.claim}</b> <i>{escape(CLAIMS[self.claim].text)}</i><br>{self._not_tried}</p>"
-        parts = "".join(f"<br>{'✔' if shown else '✘'} {escape(part)}" for part, shown in self.parts.items())
+            return f"<p><b>{self.claim}</b> <i>{escape(CLAIMS[self.claim].text)}</i><br>{escape(self._not_tried)}</p>"
+        parts = "".join(f"<br>{'✔' if holds else '✘'} {escape(part)}" for part, holds in self.parts.items())
         return f"{self.verdict._repr_html_()}<p style='margin:-0.6em 0 1em 2em'>{parts.removeprefix('<br>')}</p>"
 
     @property
     def _not_tried(self) -> str:
-        return f"cannot be tried without {', '.join(self.missing)}"
+        return _("cannot be tried without {engines}").format(engines=", ".join(self.missing))
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Several answers, as a cell shows them."""
+    """Several answers, as displayed by a cell."""
 
     answers: Sequence[Answer]
 
@@ -158,118 +176,121 @@ class Answers:
         return "".join(answer.as_html() for answer in self.answers)
 
 
-# --- What the article's claims come down to --------------------------------------------------------------------------
+# --- The parts of the article's claims --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A claim: the engines it cannot do without, its parts, and the condition it holds under."""
+class ClaimTest:
+    """How a claim is tested: the engines it needs, its parts, and the condition under which it holds."""
 
     needs: frozenset[str]
     parts: Callable[[Findings], dict[str, bool]]
-    when: Callable[[Findings], str] = lambda _: ""
+    when: Callable[[Findings], str] = lambda found: ""
 
 
 def rabbitmq_portrait(found: Findings) -> dict[str, bool]:
-    """C23."""
+    """Return the parts of C23."""
     return {
-        "reliable: all that was confirmed is there after a crash": found.kept[RABBIT] == 200,
-        "it speaks several protocols": len(found.spoken[RABBIT]) > 1,
-        "it routes by pattern and shares out work": found.ways[RABBIT][PATTERN] and found.ways[RABBIT][WORKERS],
-        "heavier to set up: start and memory": found.heavier(RABBIT),
-        "slower at volume than another engine here": found.busiest() != RABBIT,
+        _("reliable: everything confirmed is there after a crash"): found.kept[RABBIT] == 200,
+        _("it speaks several protocols"): len(found.spoken[RABBIT]) > 1,
+        _("it routes by pattern and distributes work"): found.ways[RABBIT][PATTERN] and found.ways[RABBIT][WORKERS],
+        _("heavier to set up: start and memory"): found.heavier(RABBIT),
+        _("slower at volume than another engine here"): found.busiest() != RABBIT,
     }
 
 
 def pubsub_portrait(found: Findings) -> dict[str, bool]:
-    """C24."""
+    """Return the parts of C24."""
     return {
-        "low delay: within three times the lowest here": found.median(PUBSUB) <= 3 * found.median(found.fastest()),
-        "fast: at least a third of the most here": found.rate[PUBSUB] * 3 >= found.rate[found.busiest()],
-        "keeps nothing": found.late[PUBSUB] == found.kept[PUBSUB] == 0,
-        "no rich routing: no workers, no past": sum(found.ways[PUBSUB].values()) <= 2,
+        _("low delay: within three times the lowest here"): found.median(PUBSUB) <= 3 * found.median(found.fastest()),
+        _("fast: at least a third of the highest throughput here"): found.rate[PUBSUB] * 3
+        >= found.rate[found.busiest()],
+        _("keeps nothing"): found.late[PUBSUB] == found.kept[PUBSUB] == 0,
+        _("no rich routing: no workers, no history"): sum(found.ways[PUBSUB].values()) <= 2,
     }
 
 
 def kafka_portrait(found: Findings) -> dict[str, bool]:
-    """C25. Replication needs a second machine, and is not among the parts."""
+    """Return the parts of C25. Replication needs a second machine and is not tested."""
     return {
-        "a throughput of the first rank": found.in_the_first_rank(KAFKA),
-        "low delay: under a tenth of a second": found.median(KAFKA) < 0.1,
-        "kept: all that was confirmed is there after a crash": found.kept[KAFKA] == 200,
-        "heavier to set up: start and memory": found.heavier(KAFKA),
+        _("high throughput: among the highest here"): found.has_top_throughput(KAFKA),
+        _("low delay: under a tenth of a second"): found.median(KAFKA) < 0.1,
+        _("kept: everything confirmed is there after a crash"): found.kept[KAFKA] == 200,
+        _("heavier to set up: start and memory"): found.heavier(KAFKA),
     }
 
 
 def speed(found: Findings) -> dict[str, bool]:
-    """C26."""
+    """Return the parts of C26."""
     return {
-        "Kafka in the first rank of throughput": found.in_the_first_rank(KAFKA),
-        "Redis or RabbitMQ first in delay": found.fastest() in (PUBSUB, STREAMS, RABBIT),
+        _("Kafka is among the engines with the highest throughput"): found.has_top_throughput(KAFKA),
+        _("Redis or RabbitMQ has the lowest delay"): found.fastest() in (PUBSUB, STREAMS, RABBIT),
     }
 
 
 def not_alone(found: Findings) -> str:
-    """The condition on C26: one topic and one machine are no race that Kafka wins by itself."""
-    return "it need not be Kafka alone: here Redis carries as many" if found.in_the_first_rank(STREAMS) else ""
+    """Return the condition on C26: with one topic on one machine, Kafka is not the only engine at the top."""
+    return _("Redis Streams counts too: it carries as many messages here") if found.has_top_throughput(STREAMS) else ""
 
 
 def scale(found: Findings) -> dict[str, bool]:
-    """C27, as far as one machine goes."""
-    return {f"{name}: eight servers read everything, in order": found.wide[name].complete for name in (RABBIT, KAFKA)}
+    """Return the parts of C27, as far as one machine can test it."""
+    part = _("{engine}: eight servers read everything, in order")
+    return {part.format(engine=name): found.wide[name].complete for name in (RABBIT, KAFKA)}
 
 
 def persistence(found: Findings) -> dict[str, bool]:
-    """C28."""
-    return {
-        f"{name}: nothing confirmed is lost in a crash": found.kept[name] == 200 for name in (KAFKA, RABBIT, STREAMS)
-    }
+    """Return the parts of C28."""
+    part = _("{engine}: nothing confirmed is lost in a crash")
+    return {part.format(engine=name): found.kept[name] == 200 for name in (KAFKA, RABBIT, STREAMS)}
 
 
 def simplicity(found: Findings) -> dict[str, bool]:
-    """C29."""
+    """Return the parts of C29."""
     least = min(found.memory.values())
-    possible = {name: sum(found.ways[name].values()) for name in found.here}
+    ways = {name: sum(found.ways[name].values()) for name in found.here}
     return {
-        "Redis Pub/Sub needs the least memory": found.memory[PUBSUB] <= least * 1.5,
-        "RabbitMQ can do as many of the four ways as any": possible[RABBIT] == max(possible.values()),
+        _("Redis Pub/Sub needs the least memory"): found.memory[PUBSUB] <= least * 1.5,
+        _("RabbitMQ has as many of the four ways as any other"): ways[RABBIT] == max(ways.values()),
     }
 
 
 def languages(found: Findings) -> dict[str, bool]:
-    """C30."""
+    """Return the parts of C30."""
     others = max(len(found.spoken[name]) for name in found.here if name != RABBIT)
-    return {"RabbitMQ answers in more protocols than any other": len(found.spoken[RABBIT]) > others}
+    return {_("RabbitMQ answers in more protocols than any other"): len(found.spoken[RABBIT]) > others}
 
 
-CLAIMS_OF_ENGINES: Mapping[str, Asked] = {
-    "C23": Asked(frozenset({RABBIT, PUBSUB}), rabbitmq_portrait),
-    "C24": Asked(frozenset({PUBSUB, STREAMS}), pubsub_portrait),
-    "C25": Asked(frozenset({KAFKA, PUBSUB}), kafka_portrait, when=lambda _: "replication is taken on trust"),
-    "C26": Asked(frozenset(NAMES), speed, when=not_alone),
-    "C27": Asked(frozenset({RABBIT, KAFKA}), scale, when=lambda _: "eight servers are large"),
-    "C28": Asked(frozenset({KAFKA, RABBIT, STREAMS}), persistence),
-    "C29": Asked(
-        frozenset({PUBSUB, RABBIT}), simplicity, when=lambda _: "nobody needs the past, which RabbitMQ does not have"
+CLAIMS_OF_ENGINES: Mapping[str, ClaimTest] = {
+    "C23": ClaimTest(frozenset({RABBIT, PUBSUB}), rabbitmq_portrait),
+    "C24": ClaimTest(frozenset({PUBSUB, STREAMS}), pubsub_portrait),
+    "C25": ClaimTest(frozenset({KAFKA, PUBSUB}), kafka_portrait, when=lambda found: _("replication is taken on trust")),
+    "C26": ClaimTest(frozenset(NAMES), speed, when=not_alone),
+    "C27": ClaimTest(frozenset({RABBIT, KAFKA}), scale, when=lambda found: _("eight servers count as large")),
+    "C28": ClaimTest(frozenset({KAFKA, RABBIT, STREAMS}), persistence),
+    "C29": ClaimTest(
+        frozenset({PUBSUB, RABBIT}),
+        simplicity,
+        when=lambda found: _("nobody needs the history, which RabbitMQ does not keep"),
     ),
-    "C30": Asked(frozenset({RABBIT, PUBSUB}), languages, when=lambda _: "its plugins are switched on"),
+    "C30": ClaimTest(frozenset({RABBIT, PUBSUB}), languages, when=lambda found: _("its plugins are enabled")),
 }
 
 
 # --- Grades ----------------------------------------------------------------------------------------------------------
 
-STEPS = ((5, BEST, "among the best"), (100, 1, "far from the best"))  # few and wide: the next run shall grade alike
+STEPS = ((5, BEST, _("among the best")), (100, 1, _("far from the best")))  # few and wide: stable from run to run
 
 
 def graded(what: str, values: Mapping[str, float], *, low: bool = False) -> dict[str, Score]:
-    """A grade for each value by how many times it is from the best: the highest, or with `low` the lowest."""
+    """Grade each value by its ratio to the best one: the highest, or with `low` the lowest."""
     best = (min if low else max)(values.values(), default=0.0)
     factors = {name: value / best if low else best / value for name, value in values.items()}
-    last = (float("inf"), 0, "last by far")
+    last = (float("inf"), 0, _("last by far"))
     found = {name: next(step for step in (*STEPS, last) if factor <= step[0]) for name, factor in factors.items()}
     return {name: Score(grade, f"{what}: {words}") for name, (_, grade, words) in found.items()}
 
 
 def counted(what: str, values: Mapping[str, int], best: int) -> dict[str, Score]:
-    """A grade for each count, `best` or more being the best grade, none the worst; `what` has {} for the count."""
-    return {name: Score(BEST * min(number, best) // best, what.format(number)) for name, number in values.items()}
+    """Grade each count: `best` or more gets the best grade, 0 the worst. `what` is a text with {count}."""
+    return {name: Score(BEST * min(number, best) // best, what.format(count=number)) for name, number in values.items()}

@@ -1,4 +1,4 @@
-"""Lesson 06's experiments: mistakes and what a server says of them, and clients that nobody here wrote."""
+"""Lesson 06's experiments: mistakes and the server's answers to them, and clients from other projects."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import stomp
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from chatlab.locale import _
 from chatlab.stomp.frames import Frame, Parser
 
 __all__ = ["CONNECT", "MISTAKES", "error_for", "over_plain_http", "with_stomp_py"]
@@ -21,17 +22,17 @@ __all__ = ["CONNECT", "MISTAKES", "error_for", "over_plain_http", "with_stomp_py
 CONNECT = "CONNECT\naccept-version:1.2\nhost:chat.example\n\n\0"
 
 MISTAKES: dict[str, list[str]] = {
-    "speaks before CONNECT": ["SEND\ndestination:/topic/a\n\nx\0"],
-    "a version nobody has": ["CONNECT\naccept-version:9.9\nhost:x\n\n\0"],
-    "no destination": [CONNECT, "SEND\n\nx\0"],
-    "no such command": [CONNECT, "SHOUT\n\n\0"],
-    "no such escape": [CONNECT, "SEND\ndestination:/topic/a\\t\n\nx\0"],
-    "somebody else's letters": [CONNECT, "SUBSCRIBE\nid:1\ndestination:/user/nuri/queue/private\n\n\0"],
+    _("sends before CONNECT"): ["SEND\ndestination:/topic/a\n\nx\0"],
+    _("a version that does not exist"): ["CONNECT\naccept-version:9.9\nhost:x\n\n\0"],
+    _("no destination"): [CONNECT, "SEND\n\nx\0"],
+    _("no such command"): [CONNECT, "SHOUT\n\n\0"],
+    _("no such escape"): [CONNECT, "SEND\ndestination:/topic/a\\t\n\nx\0"],
+    _("another user's queue"): [CONNECT, "SUBSCRIBE\nid:1\ndestination:/user/nuri/queue/private\n\n\0"],
 }
 
 
 async def error_for(url: str, frames: Sequence[str]) -> str:
-    """Send these frames as they are; the message of the ERROR that comes back."""
+    """Send these frames as they are; return the message of the ERROR that comes back."""
     async with connect(url, subprotocols=["v12.stomp"], compression=None, proxy=None) as socket:  # type: ignore[list-item]  # websockets wants its NewType of str
         for frame in frames:
             await socket.send(frame)
@@ -42,19 +43,19 @@ async def error_for(url: str, frames: Sequence[str]) -> str:
                     [answer] = parser.feed(await socket.recv(decode=False))
                     if isinstance(answer, Frame) and answer.command == "ERROR":
                         return answer.get("message") or ""
-                    parser.version = "1.2"  # CONNECTED has settled it: from here on, headers are escaped
-        return "no ERROR came"
+                    parser.version = "1.2"  # CONNECTED has agreed on it: from now on, headers are escaped
+        return _("no ERROR came")
 
 
 async def over_plain_http(url: str, frames: Sequence[str], *, answers: int = 2) -> list[str]:
-    """Bring STOMP frames to a SockJS endpoint with ordinary requests; the first `answers` frames that come back.
+    """Send STOMP frames to a SockJS endpoint in ordinary requests; return the first `answers` frames that come back.
 
-    The xhr-polling transport of the SockJS protocol: a session is a path, a request to `/xhr` waits for what the server
-    says ("o" opened, "h" a heart-beat, 'a[…]' an array of messages), and `/xhr_send` takes an array of ours.
+    This is SockJS's xhr-polling transport: a session is a path, a request to `/xhr` waits for the server's next message
+    ("o": opened, "h": a heart-beat, 'a[…]': an array of messages), and `/xhr_send` takes an array of the client's.
     """
     parts = urlsplit(url)
     session = f"http://{parts.netloc}{parts.path}/000/{uuid.uuid4().hex}"
-    heard: list[str] = []
+    received: list[str] = []
     async with aiohttp.ClientSession() as http:
 
         async def poll() -> str:
@@ -62,24 +63,24 @@ async def over_plain_http(url: str, frames: Sequence[str], *, answers: int = 2) 
                 return await answer.text()
 
         if (opened := await poll()) != "o\n":
-            raise ConnectionError(f"no SockJS session: {opened[:80]!r}")
+            raise ConnectionError(_("no SockJS session: {answer!r}").format(answer=opened[:80]))
         async with http.post(f"{session}/xhr_send", data=json.dumps(list(frames))) as answer:
             answer.raise_for_status()
-        while len(heard) < answers:
-            if (said := await poll()).startswith("a"):
-                heard += json.loads(said[1:])
-    return heard
+        while len(received) < answers:
+            if (answered := await poll()).startswith("a"):
+                received += json.loads(answered[1:])
+    return received
 
 
 async def with_stomp_py(url: str, destination: str, text: str) -> str:
-    """Let the client `stomp-py` connect, subscribe and send; the body of the message it is shown."""
+    """Let the client `stomp-py` connect, subscribe and send; return the body of the message it receives."""
     loop = asyncio.get_running_loop()
-    shown: asyncio.Future[str] = loop.create_future()
+    received: asyncio.Future[str] = loop.create_future()
     parts = urlsplit(url)
 
     class Listener(stomp.ConnectionListener):  # type: ignore[misc]  # stomp-py is not typed
         def on_message(self, frame: stomp.utils.Frame) -> None:
-            loop.call_soon_threadsafe(_settle, shown, frame.body)
+            loop.call_soon_threadsafe(_settle, received, frame.body)
 
     client = stomp.WSStompConnection([(parts.hostname, parts.port)], ws_path=parts.path, vhost="chat.example")
     client.set_listener("", Listener())
@@ -88,7 +89,7 @@ async def with_stomp_py(url: str, destination: str, text: str) -> str:
         await asyncio.to_thread(client.subscribe, destination, id="1")
         await asyncio.to_thread(client.send, destination, text)
         async with asyncio.timeout(10):
-            return await shown
+            return await received
     finally:
         await asyncio.to_thread(client.disconnect)
 

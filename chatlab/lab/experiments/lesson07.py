@@ -1,6 +1,6 @@
-"""Lesson 07's experiments: what becomes of a message in the article's build and in the one that holds.
+"""Lesson 07's experiments: what happens to messages in the article's build and in the fixed one.
 
-The chats are real, on a real Redis; the members are `StompMember`s. Times are seconds.
+The chats are real, on a real Redis; the members are `StompMember`s. Times are in seconds.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 
 
 async def member(url: str, name: str, **options: Any) -> StompMember:
-    """One member, connected."""
+    """Connect a member."""
     client = StompMember(url, name, **options)
     await client.connect()
     return client
@@ -51,7 +51,7 @@ async def member(url: str, name: str, **options: Any) -> StompMember:
 async def delays(
     say: Callable[[str], Awaitable[object]], reader: StompMember, *, messages: int = 30, every: float = 0.02
 ) -> list[float]:
-    """`say` one text after another; for each, the time until `reader` was shown it."""
+    """Pass one text after another to `say`; return for each the time until `reader` received it."""
     took = []
     for number in range(messages):
         text = f"delay {number} {time.monotonic_ns()}"
@@ -60,13 +60,13 @@ async def delays(
         await reader.heard(text, timeout=10)
         took.append(time.monotonic() - began)
         await saying
-        # An even pace would fall into step with a poll; the golden ratio never does.
+        # A constant interval could synchronize with polling; multiples of the golden ratio never do.
         await asyncio.sleep(every + 0.1 * (number * 0.618 % 1))
     return took
 
 
 async def burst(say: Callable[[str], Awaitable[object]], reader: StompMember, *, messages: int = 60) -> float:
-    """`say` many texts at once; the time until `reader` was shown all of them."""
+    """Pass many texts to `say` at once; return the time until `reader` received all of them."""
     began = time.monotonic()
     already = len(reader.received)
     await asyncio.gather(*(say(f"burst {number}") for number in range(messages)))
@@ -77,33 +77,33 @@ async def burst(say: Callable[[str], Awaitable[object]], reader: StompMember, *,
 async def talk_while(
     clients: Sequence[StompMember], trouble: Callable[[], Awaitable[None]], *, messages: int = 20, every: float = 0.05
 ) -> Ledger:
-    """Everybody sends `messages` texts while `trouble` happens; then the ledger, once all that was promised is shown.
+    """Let every client send `messages` texts while `trouble` runs; return the ledger once every confirmed text arrived.
 
-    A text whose RECEIPT did not come is sent again under the same id, as a good client does, until it came.
+    A text without a RECEIPT is sent again with the same id until its RECEIPT arrives, as a good client does.
     """
     talking = [asyncio.create_task(_talk(client, messages, every)) for client in clients]
     await trouble()
     await asyncio.gather(*talking)
-    promised = {text for client in clients for text in client.stored}
-    with contextlib.suppress(TimeoutError):  # what is still missing then is lost, and the ledger says so
+    confirmed = {text for client in clients for text in client.stored}
+    with contextlib.suppress(TimeoutError):  # what is still missing then is lost, and counted in the ledger
         await asyncio.gather(
-            *(c.until(lambda c=c: promised <= set(said(c)), timeout=20) for c in clients)  # type: ignore[misc]  # as above
+            *(c.until(lambda c=c: confirmed <= set(said(c)), timeout=20) for c in clients)  # type: ignore[misc]  # mypy cannot infer a lambda's default
         )
     return ledger_of(clients)
 
 
 async def _talk(client: StompMember, messages: int, every: float) -> None:
-    for _ in range(messages):
-        # A number of its own for every text: only so can the ledger tell a repeat from somebody who says it again.
+    for __ in range(messages):
+        # Every text has its own number, so that the ledger can tell a repeat from the same text sent again.
         await client.send_until_stored(f"{client.name} {len(client.sent) + 1}")
         await asyncio.sleep(every)
 
 
-# --- One message's way ---
+# --- The path of one message ---
 
 
 async def way_of_one_message(url: str, trace: Trace) -> Events:
-    """A member says one thing through the wires that write into `trace`; the events from then on."""
+    """Let a member send one text through the wires that write to `trace`; return the events from the SEND on."""
     client = await member(url, "가람")
     try:
         await _silence(trace)
@@ -112,17 +112,17 @@ async def way_of_one_message(url: str, trace: Trace) -> Events:
         await client.heard("한 메시지의 길")
         await until(lambda: any(event.kind == "MESSAGE" for event in trace.events[before:]))
         new = {id(event) for event in trace.events[before:] if event.layer in ("stomp", "redis")}
-        shown = [event for event in _without_looks(trace.events) if id(event) in new]
+        shown = [event for event in _without_checks(trace.events) if id(event) in new]
         return Events(shown[next(i for i, event in enumerate(shown) if event.kind == "SEND") :])
     finally:
         await client.close()
 
 
-# What moves a message. Whatever else the chat asks Redis is to see whether it has missed anything.
+# Commands that move a message. With all its other commands the chat checks whether it has missed anything.
 MOVES = ("EVALSHA", "XADD", "XREAD")
 
 
-def _without_looks(events: Iterable[Event]) -> Iterator[Event]:
+def _without_checks(events: Iterable[Event]) -> Iterator[Event]:
     """Leave out the commands that move nothing, and their replies: Redis answers a connection's commands in order."""
     asked: defaultdict[int, deque[bool]] = defaultdict(deque)  # by connection: whether the command is shown
     for event in events:
@@ -138,16 +138,16 @@ def _without_looks(events: Iterable[Event]) -> Iterator[Event]:
 
 
 async def _silence(trace: Trace, seconds: float = 0.3, patience: int = 20) -> None:
-    """Wait until nothing more is said about what was before: who has come, and whose streams are read."""
-    for _ in range(patience):
-        heard = len(trace.events)
+    """Wait until earlier traffic has ended: the announcement of a member, and the start of reading its streams."""
+    for __ in range(patience):
+        before = len(trace.events)
         await asyncio.sleep(seconds)
-        if len(trace.events) == heard:
+        if len(trace.events) == before:
             return
 
 
 def stored_before_receipt(way: Events) -> bool:
-    """Whether Redis had answered the XADD before the RECEIPT went out."""
+    """Return whether Redis had answered the XADD before the RECEIPT was sent."""
     kinds = [event.kind for event in way if event.layer == "stomp"]
     added = next(i for i, event in enumerate(way) if event.layer == "redis" and "chat-stream" in event.summary)
     receipt = next(i for i, event in enumerate(way) if event.kind == "RECEIPT")
@@ -160,17 +160,17 @@ def stored_before_receipt(way: Events) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one instance had of a load: how many of the members, and how many messages it handed to members."""
+    """One instance's share of a load: the number of members, and of messages delivered to members."""
 
     connections: int
     deliveries: int
 
 
 async def load(cluster: Cluster, members: int, *, messages: int = 10) -> list[Share]:
-    """Bring `members` in through the balancer and let one of them talk; what each living instance had of it.
+    """Connect `members` through the balancer and let one of them send; return each running instance's share.
 
-    Both figures are the instances' own, from their page `/metrics`, less what they were before. Returns when every
-    member was shown every message; raises `TimeoutError` if one was not.
+    Both figures come from the instances' page `/metrics`: the values after the load minus those before. Returns when
+    every member has received the last message; raises `TimeoutError` if one does not.
     """
     balancer = await cluster.balance()
     urls = [instance.url for instance in cluster.instances if instance.alive]
@@ -195,7 +195,7 @@ def _share(before: Mapping[str, float], after: Mapping[str, float]) -> Share:
 
 
 async def _metrics(url: str) -> dict[str, float]:
-    # Not urllib, which would ask a proxy named in the environment for this machine; aiohttp does so only if told to.
+    # Not urllib, which would use the environment's proxy even for this machine; aiohttp does so only on request.
     page = f"http://{urlsplit(url).netloc}/metrics"
     async with ClientSession(timeout=ClientTimeout(5), raise_for_status=True) as http, http.get(page) as answer:
         rows = [line.rsplit(" ", 1) for line in (await answer.text()).splitlines() if line and line[0] != "#"]
@@ -203,5 +203,5 @@ async def _metrics(url: str) -> dict[str, float]:
 
 
 async def memory_of(redis: Redis, stream: str) -> int:
-    """The bytes a stream takes in Redis; 0 if there is none."""
+    """Return the bytes that a stream takes in Redis; 0 if it does not exist."""
     return int(await redis.memory_usage(stream) or 0)

@@ -1,10 +1,11 @@
-"""A chooser: say what matters to you, see the ranking and the reason.
+"""A chooser: set what matters to you, see the ranking and the reasons.
 
     Chooser({"Redis Streams": {"is quick": Score(3, "among the quickest")}, ...}, {"is quick": 2})
 
-Each thing that can matter has a slider, from 0 (no matter) to 5. The ranking is the sum of grade times weight, as a
-share of what would be perfect. Without a live kernel it shows as a table for the weights it was made with. Left out:
-where the grades come from; that is the lesson's own measurement.
+Each criterion has a slider for its weight, from 0 (does not matter) to 5. Candidates are ranked by the sum of grade
+times weight, as a share of the perfect sum. The names of criteria are keys; the chooser shows their translations.
+Without a live kernel, a table shows the ranking for the initial weights. Left out: where the grades come from, which is
+the lesson's own measurement.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ from typing import Any
 import ipywidgets as widgets
 
 from chatlab.lab.widgets.slider import Slider
+from chatlab.locale import _
 
 __all__ = ["BEST", "Chooser", "Ranked", "Score"]
 
 BEST = 3  # the highest grade
 HEAVIEST = 5  # the highest weight
-WORDS = ("no matter", "a little", "somewhat", "much", "very much", "above all")
+WORDS = (_("no matter"), _("a little"), _("somewhat"), _("much"), _("very much"), _("above all"))  # by weight
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How well one candidate does one thing: a grade from 0 to `BEST`, and what was seen."""
+    """How well a candidate meets a criterion: a grade from 0 to `BEST`, and the reason for it."""
 
     grade: int
     reason: str
@@ -35,7 +37,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A candidate in the ranking: its share of a perfect score (0 to 1), what speaks for it and what against."""
+    """A candidate in the ranking: its share of a perfect score (0 to 1), reasons for it and against it."""
 
     name: str
     share: float
@@ -44,7 +46,7 @@ class Ranked:
 
 
 class Chooser:
-    """Candidates by name, each with a score for each thing that can matter; `weights` is where the sliders stand."""
+    """Candidates by name, each with a score for each criterion; `weights` has the initial positions of the sliders."""
 
     def __init__(self, scores: Mapping[str, Mapping[str, Score]], weights: Mapping[str, int]) -> None:
         self.scores = scores
@@ -55,7 +57,7 @@ class Chooser:
         self._draw()
 
     def ranking(self) -> list[Ranked]:
-        """The candidates, best first, for the weights as they stand; of equals, the first given is first."""
+        """Return the candidates, best first, for the current weights; equal candidates stay in the given order."""
         perfect = BEST * sum(self.weights.values())
         return sorted(
             (self._ranked(name, scores, perfect) for name, scores in self.scores.items()), key=lambda each: -each.share
@@ -69,7 +71,7 @@ class Chooser:
         return Ranked(name, total / perfect if perfect else 0.0, pro, con)
 
     def _slider(self, what: str, weight: int) -> widgets.HBox:
-        slider = Slider(what, value=weight, max=HEAVIEST)
+        slider = Slider(_(what), value=weight, max=HEAVIEST)
         word = widgets.Label(WORDS[weight])
         slider.observe(lambda change: self._weigh(what, change["new"], word), "value")
         return widgets.HBox([slider, word])
@@ -80,27 +82,31 @@ class Chooser:
         self._draw()
 
     def _draw(self) -> None:
-        self._table.value = f"<div role='status' aria-label='ranking'>{self._as_table()}</div>"
+        self._table.value = f"<div role='status' aria-label='{escape(_('ranking'))}'>{self._as_table()}</div>"
 
     def _as_table(self) -> str:
         if not any(self.weights.values()):
-            return "<p>Nothing matters yet: give one of them a number.</p>"
+            return f"<p>{escape(_('Nothing matters yet: give one of them a number.'))}</p>"
         rows = "".join(_row(place, each) for place, each in enumerate(self.ranking(), 1))
-        head = "".join(f"<th style='text-align:left'>{title}" for title in ("fits", "for it", "against it"))
+        titles = (_("fits"), _("for it"), _("against it"))
+        head = "".join(f"<th style='text-align:left'>{escape(title)}" for title in titles)
         return f"<table style='line-height:1.4'><tr><td><td>{head}</tr>{rows}</table>"
 
     # Without a live kernel.
 
     def __repr__(self) -> str:
-        weighed = ", ".join(f"{what} {weight}" for what, weight in self.weights.items() if weight)
+        weighed = ", ".join(f"{_(what)} {weight}" for what, weight in self.weights.items() if weight)
         lines = [f"{place}. {each.name}" for place, each in enumerate(self.ranking(), 1)]
-        return "\n".join([f"With these weights: {weighed}", *lines])
+        return "\n".join([_("With these weights: {weights}").format(weights=weighed), *lines])
 
     def _repr_html_(self) -> str:
-        weighed = "; ".join(f"{escape(what)}: <b>{WORDS[weight]}</b>" for what, weight in self.weights.items())
-        return f"<p>How much it matters: {weighed}.</p>{self._as_table()}"
+        weighed = "; ".join(
+            f"{escape(_(what))}: <b>{escape(WORDS[weight])}</b>" for what, weight in self.weights.items()
+        )
+        matters = escape(_("How much it matters: {weights}.")).format(weights=weighed)
+        return f"<p>{matters}</p>{self._as_table()}"
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         return {**self.box._repr_mimebundle_(), "text/html": self._repr_html_(), "text/plain": repr(self)}
 
 
@@ -112,5 +118,5 @@ def _row(place: int, ranked: Ranked) -> str:
     )
 
 
-def _list(sign: str, reasons: tuple[str, ...]) -> str:
-    return "<br>".join(f"{sign} {escape(reason)}" for reason in reasons)
+def _list(mark: str, reasons: tuple[str, ...]) -> str:
+    return "<br>".join(f"{mark} {escape(reason)}" for reason in reasons)

@@ -1,4 +1,4 @@
-"""Lesson 05's experiments, on real engines: what they return is what happened."""
+"""Lesson 05's experiments on real engines: their results are what happened."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def candidate(name: str, engine: Engine) -> Candidate:
 MEMORY = Candidate("memory", MemoryBroker)
 
 
-def test_every_kind_is_here_or_named_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_kind_of_engine_is_found_or_shown_with_the_command_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMQP_URL", "amqp://127.0.0.1:1/")
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("KAFKA_URL", raising=False)
@@ -33,12 +33,12 @@ def test_every_kind_is_here_or_named_with_what_brings_it(monkeypatch: pytest.Mon
     found = lesson05.looked_for()
 
     assert found["rabbitmq"].startswith("✔")
-    assert found["kafka"].startswith("✘ not here; ")
+    assert found["kafka"].startswith("✘ not here; to get it: ")
     assert "docker compose --profile kafka up -d" in found["kafka"]
 
 
 @pytest.mark.usefixtures("each_redis")
-async def test_the_line_up_has_a_candidate_for_every_broker_whose_engine_is_here(
+async def test_the_line_up_has_a_candidate_for_every_broker_whose_engine_is_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(lesson05, "KINDS", ("redis",))
@@ -56,7 +56,7 @@ async def test_the_line_up_has_a_candidate_for_every_broker_whose_engine_is_here
         await lab.stop_all()
 
 
-async def test_an_experiment_is_run_on_a_fresh_broker_of_each(redis_engine: Engine) -> None:
+async def test_an_experiment_runs_on_a_new_broker_of_each_candidate(redis_engine: Engine) -> None:
     seen: list[Broker] = []
 
     async def experiment(broker: Broker) -> bool:
@@ -70,7 +70,7 @@ async def test_an_experiment_is_run_on_a_fresh_broker_of_each(redis_engine: Engi
     assert redis.used is None or redis.used >= 0
 
 
-async def test_all_that_is_published_arrives_in_order() -> None:
+async def test_published_numbers_arrive_in_order() -> None:
     async with MemoryBroker() as broker:
         reader = await broker.subscribe("flood")
         await lesson05.publish_all(broker, "flood", 100)
@@ -78,16 +78,16 @@ async def test_all_that_is_published_arrives_in_order() -> None:
         assert await lesson05.count(reader, silence=0.01) == 0
 
 
-async def test_a_flood_ends_with_its_last_word() -> None:
+async def test_publishing_for_some_seconds_ends_with_the_last_message() -> None:
     async with MemoryBroker() as broker:
         reader = await broker.subscribe("flood")
-        await lesson05.publish_for(0.02, broker, "flood", last=b"over")
-        bodies = [delivery.body for delivery in await reader.batch(1 << 30)]
-        assert bodies == [*(b"%d" % number for number in range(len(bodies) - 1)), b"over"]
+        await lesson05.publish_for(0.02, broker, "flood", last=b"end")
+        bodies = [record.body for record in await reader.batch(1 << 30)]
+        assert bodies == [*(b"%d" % number for number in range(len(bodies) - 1)), b"end"]
         assert len(bodies) > 1
 
 
-async def test_counting_stops_at_the_number_asked_for() -> None:
+async def test_counting_stops_at_the_given_number() -> None:
     async with MemoryBroker() as broker:
         reader = await broker.subscribe("few")
         await lesson05.publish_all(broker, "few", 3)
@@ -95,18 +95,18 @@ async def test_counting_stops_at_the_number_asked_for() -> None:
 
 
 @pytest.mark.parametrize("name", ["Redis Pub/Sub", "Redis Streams"])
-async def test_several_servers_read_all_in_order(name: str, redis_engine: Engine) -> None:
+async def test_several_servers_read_every_message_in_order(name: str, redis_engine: Engine) -> None:
     run = await lesson05.fan_out(candidate(name, redis_engine), 4, messages=50)
 
     assert (run.readers, run.messages, run.complete) == (4, 50, True)
     assert run.each is None or run.each >= lesson05.TICK / 50
 
 
-async def test_redis_has_one_order_for_all(redis_engine: Engine) -> None:
+async def test_all_readers_of_redis_streams_see_one_order(redis_engine: Engine) -> None:
     assert await lesson05.order(candidate("Redis Streams", redis_engine), messages=50) == Order(own=True, shared=True)
 
 
-async def test_after_a_kill_streams_have_all_and_pubsub_and_memory_nothing(fresh_redis: Engine) -> None:
+async def test_after_a_kill_streams_have_every_message_and_pubsub_and_memory_none(fresh_redis: Engine) -> None:
     if fresh_redis.pid is None:
         pytest.skip("the engine was not started here, so it cannot be killed")
     candidates = [MEMORY, candidate("Redis Pub/Sub", fresh_redis), candidate("Redis Streams", fresh_redis)]
@@ -118,7 +118,7 @@ async def test_after_a_kill_streams_have_all_and_pubsub_and_memory_nothing(fresh
     assert down == ["redis"]
 
 
-async def test_after_a_kill_rabbitmq_and_kafka_have_what_they_confirmed(
+async def test_after_a_kill_rabbitmq_and_kafka_have_every_confirmed_message(
     rabbitmq_engine: Engine, kafka_engine: Engine
 ) -> None:
     if rabbitmq_engine.pid is None or kafka_engine.pid is None:
@@ -128,11 +128,11 @@ async def test_after_a_kill_rabbitmq_and_kafka_have_what_they_confirmed(
     assert await lesson05.kept_after_kill(candidates, messages=50) == {"RabbitMQ": 50, "Kafka": 50}
 
 
-async def test_memory_goes_two_ways() -> None:
+async def test_memory_reaches_all_readers_and_keeps_history() -> None:
     assert await routes(MEMORY) == {EVERYBODY: True, WORKERS: False, PATTERN: False, PAST: True}
 
 
-async def test_pubsub_and_streams_go_different_ways(redis_engine: Engine) -> None:
+async def test_pubsub_has_patterns_and_streams_have_workers_and_history(redis_engine: Engine) -> None:
     pubsub = await routes(candidate("Redis Pub/Sub", redis_engine))
     streams = await routes(candidate("Redis Streams", redis_engine))
 
@@ -140,32 +140,32 @@ async def test_pubsub_and_streams_go_different_ways(redis_engine: Engine) -> Non
     assert streams == {EVERYBODY: True, WORKERS: True, PATTERN: False, PAST: True}
 
 
-async def test_rabbitmq_goes_all_ways_but_back(rabbitmq_engine: Engine) -> None:
+async def test_rabbitmq_has_every_route_except_history(rabbitmq_engine: Engine) -> None:
     found = await routes(candidate("RabbitMQ", rabbitmq_engine))
 
     assert found == {EVERYBODY: True, WORKERS: True, PATTERN: True, PAST: False}
 
 
-async def test_kafka_takes_topics_by_pattern_and_needs_a_partition_for_each_worker(kafka_engine: Engine) -> None:
+async def test_kafka_has_patterns_and_history_and_needs_a_partition_for_each_worker(kafka_engine: Engine) -> None:
     found = await routes(candidate("Kafka", kafka_engine))
 
     assert found == {EVERYBODY: True, WORKERS: False, PATTERN: True, PAST: True}
 
 
-async def test_redis_answers_in_its_own_protocol_alone(redis_engine: Engine) -> None:
+async def test_redis_answers_only_in_its_own_protocol(redis_engine: Engine) -> None:
     candidates = [MEMORY, candidate("Redis Streams", redis_engine)]
 
     assert await protocols(candidates) == {"memory": [], "Redis Streams": ["Redis's own (RESP)"]}
 
 
-async def test_kafka_answers_in_its_own_protocol_alone(kafka_engine: Engine) -> None:
+async def test_kafka_answers_only_in_its_own_protocol(kafka_engine: Engine) -> None:
     assert await protocols([candidate("Kafka", kafka_engine)]) == {"Kafka": ["Kafka's own"]}
 
 
 @pytest.mark.long
 @pytest.mark.timeout(120)
-@pytest.mark.usefixtures("rabbitmq_engine")  # skips, and says what would bring one
-async def test_rabbitmq_learns_more_protocols_at_its_next_start() -> None:
+@pytest.mark.usefixtures("rabbitmq_engine")  # skips, and names the command to get one
+async def test_rabbitmq_speaks_more_protocols_after_a_restart_with_plugins() -> None:
     from chatlab.lab.experiments.lesson05_abilities import enable_protocols
 
     async with await engines.start("rabbitmq") as engine:
@@ -179,6 +179,6 @@ async def test_rabbitmq_learns_more_protocols_at_its_next_start() -> None:
         await engine.restart()
         async with asyncio.timeout(30):
             while len((await protocols([rabbitmq]))["RabbitMQ"]) < 3:
-                pass  # a plugin's port opens a moment after the engine's own
+                pass  # a plugin's port opens a moment after the engine's port
 
         assert {"AMQP 0-9-1", "MQTT", "STOMP"} <= set((await protocols([rabbitmq]))["RabbitMQ"])

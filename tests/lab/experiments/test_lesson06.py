@@ -1,4 +1,4 @@
-"""Lesson 06's experiments: every mistake is named, and strangers' clients are served."""
+"""Lesson 06's experiments: the server names every mistake, and serves clients from other projects."""
 
 from collections.abc import AsyncIterator
 
@@ -19,28 +19,28 @@ async def server() -> AsyncIterator[chat.ChatServer]:
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
-        ("speaks before CONNECT", "the first frame must be CONNECT"),
-        ("a version nobody has", "no common version"),
+        ("sends before CONNECT", "the first frame must be CONNECT"),
+        ("a version that does not exist", "no common version"),
         ("no destination", "without the header 'destination'"),
         ("no such command", "'SHOUT' is not a command"),
         ("no such escape", "undefined escape sequence"),
-        ("somebody else's letters", "access refused: "),
+        ("another user's queue", "access refused: "),
     ],
 )
-async def test_a_mistake_is_named(server: chat.ChatServer, mistake: str, words: str) -> None:
+async def test_the_server_names_a_mistake(server: chat.ChatServer, mistake: str, words: str) -> None:
     assert words in await error_for(server.url, MISTAKES[mistake])
 
 
-async def test_no_mistake_no_error(server: chat.ChatServer) -> None:
+async def test_frames_without_a_mistake_get_no_error(server: chat.ChatServer) -> None:
     assert await error_for(server.url, [CONNECT, "DISCONNECT\n\n\0"]) == "no ERROR came"
 
 
-async def test_frames_go_over_plain_http(server: chat.ChatServer) -> None:
+async def test_frames_are_exchanged_over_plain_http(server: chat.ChatServer) -> None:
     frames = [CONNECT, "SUBSCRIBE\nid:1\ndestination:/topic/a\n\n\0", "SEND\ndestination:/topic/a\n\n안녕\0"]
     connected, message = await over_plain_http(server.url, frames)
     assert connected.startswith("CONNECTED\n")
     assert message.endswith("\n\n안녕\0")
 
 
-async def test_stomp_py_is_shown_what_it_sent(server: chat.ChatServer) -> None:
+async def test_stomp_py_receives_what_it_sent(server: chat.ChatServer) -> None:
     assert await with_stomp_py(server.url, "/topic/a", "안녕 👋") == "안녕 👋"

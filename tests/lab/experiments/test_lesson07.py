@@ -1,4 +1,4 @@
-"""Lesson 07's experiments: the ledger's arithmetic, and the chat under trouble, short."""
+"""Lesson 07's experiments, shortened: the chat with faults, delays, the path of a message, load."""
 
 import asyncio
 import json
@@ -76,11 +76,11 @@ async def test_a_record_is_stored_before_its_receipt_goes_out(fresh_redis: Engin
         way = await way_of_one_message(outer.url, trace)
         assert way[0].kind == "SEND"
         commands = [event.kind for event in way if event.layer == "redis" and event.sender == "client"]
-        assert set(commands) <= {"EVALSHA", "XREAD"}  # nothing left over from the coming of the member
+        assert set(commands) <= {"EVALSHA", "XREAD"}  # nothing from the connection of the member
         assert stored_before_receipt(way)
 
 
-async def test_the_same_load_is_less_for_each_of_more_instances(redis_engine: Engine) -> None:
+async def test_with_more_instances_each_has_a_smaller_share_of_the_load(redis_engine: Engine) -> None:
     async with Cluster(redis_engine.url, instances=2) as cluster:
         shared = await load(cluster, members=4, messages=5)
         assert [(share.connections, share.deliveries) for share in shared] == [(2, 10), (2, 10)]

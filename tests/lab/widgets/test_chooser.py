@@ -1,4 +1,4 @@
-"""The chooser ranks by what matters, says why, and is worked by typing numbers."""
+"""The chooser ranks candidates by weighted grades, shows the reasons, and follows its sliders."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ def names(of: Chooser) -> list[str]:
     return [each.name for each in of.ranking()]
 
 
-def test_what_matters_decides() -> None:
+def test_the_heaviest_criterion_decides_the_ranking() -> None:
     assert names(chooser(quick=3, arrives=1)) == ["hare", "tortoise"]
     assert names(chooser(quick=1, arrives=3)) == ["tortoise", "hare"]
 
 
-def test_a_share_is_of_what_would_be_perfect() -> None:
+def test_a_share_is_relative_to_the_perfect_score() -> None:
     hare, tortoise = chooser(quick=3, arrives=1).ranking()
     assert (hare.share, tortoise.share) == (0.75, 0.25)
 
 
-def test_reasons_name_what_matters_and_nothing_else() -> None:
+def test_reasons_are_given_only_for_criteria_that_matter() -> None:
     hare, tortoise = chooser(quick=2).ranking()
     assert (hare.pro, hare.con) == (("first by far",), ())
     assert (tortoise.pro, tortoise.con) == ((), ("last by far",))
 
 
-def test_nothing_matters_at_first() -> None:
+def test_without_weights_there_is_no_ranking() -> None:
     assert "Nothing matters yet" in chooser()._repr_html_()
     assert [each.share for each in chooser().ranking()] == [0.0, 0.0]
 
 
-def test_a_slider_that_is_moved_turns_the_ranking_round() -> None:
+def test_moving_a_slider_changes_the_ranking() -> None:
     choosing = chooser(quick=1)
     slider, word = choosing.box.children[1].children
     assert isinstance(slider, Slider)
@@ -52,7 +52,7 @@ def test_a_slider_that_is_moved_turns_the_ranking_round() -> None:
     assert choosing.box.children[-1].value.index("tortoise") < choosing.box.children[-1].value.index("hare")
 
 
-def test_a_stored_notebook_shows_the_ranking_without_a_kernel() -> None:
+def test_the_ranking_is_shown_without_a_kernel() -> None:
     bundle = chooser(quick=2, arrives=1)._repr_mimebundle_()
     assert bundle["text/plain"] == "With these weights: is quick 2, arrives 1\n1. hare\n2. tortoise"
     assert "<b>hare</b><td>67%" in bundle["text/html"]

@@ -1,4 +1,4 @@
-"""Predictions: every question is sound, and answering it says why."""
+"""Predictions: every question is complete, and answering it shows the reasons."""
 
 from importlib.resources import files
 
@@ -25,24 +25,24 @@ def test_nothing_is_revealed_before_a_choice() -> None:
     assert Prediction(QUESTION).answer.value == ""
 
 
-def test_a_right_choice_is_said_to_be_right_with_all_reasons() -> None:
+def test_a_right_choice_is_confirmed_and_all_reasons_are_shown() -> None:
     prediction = Prediction(QUESTION)
     prediction.buttons[0].click()
     assert "✔ You expected it." in prediction.answer.value
     assert "count again" in prediction.answer.value
 
 
-def test_a_wrong_choice_is_told_why_and_markup_is_shown_as_text() -> None:
+def test_a_wrong_choice_is_explained_and_markup_is_escaped() -> None:
     prediction = Prediction(QUESTION)
     prediction.buttons[1].click()
     assert "✘ Not this time." in prediction.answer.value
     assert "&lt;b&gt;no&lt;/b&gt;</b> (your choice)" in prediction.answer.value
 
 
-def test_the_plain_form_asks_and_keeps_the_answer() -> None:
+def test_the_plain_text_has_the_question_without_the_answer() -> None:
     assert repr(Prediction(QUESTION)) == "Before you run the next cell. 1 < 2?\n  a) yes\n  b) <b>no</b>"
 
 
-def test_a_lesson_or_question_that_is_not_there_is_named() -> None:
+def test_a_lesson_without_predictions_is_named_in_the_error() -> None:
     with pytest.raises(KeyError, match="99"):
         predict("99", "x")

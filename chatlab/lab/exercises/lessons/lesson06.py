@@ -1,4 +1,4 @@
-"""Lesson 06: the bytes of a frame, a heart-beat both can keep, what is owed, a parser, and a client of one's own."""
+"""Lesson 06: serialize a frame, agree on heart-beats, find what is still owed, parse frames, and write a client."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from chatlab.clients.stomp import StompClient
 from chatlab.errors import StompError
 from chatlab.lab.exercises.exercise import Exercise, NotYet
 from chatlab.lab.exercises.support.chat import chat_in_memory, frames_of, overheard
+from chatlab.locale import _
 from chatlab.stomp.frames import Frame, Parser
 
 __all__ = ["EXERCISES"]
@@ -35,38 +36,38 @@ def serialize(command: str, headers: dict[str, str], body: str = "") -> bytes:
     return "\n".join(lines).encode() + b"\n\n" + octets + b"\0"
 
 
-BACKSLASH_FIRST = r"a backslash is written \\, and it is the first to be replaced: the other escapes bring new ones"
-# (command, headers, body, a header line as it stands on the wire, the rule that this shows)
+BACKSLASH_FIRST = _(r"a backslash is written \\, and it is the first to be replaced: the other escapes add new ones")
+# (command, headers, body, a header line as it is on the wire, the rule this tests)
 FRAMES: list[tuple[str, dict[str, str], str, bytes, str]] = [
     (
         "SEND",
         {"destination": "/topic/hello", "priority": "9"},
         "",
         b"destination:/topic/hello",
-        "a frame is its command, its headers one a line, an empty line, its body and a zero byte",
+        _("a frame is its command, its headers (one per line), an empty line, its body and a zero byte"),
     ),
     (
         "SEND",
         {"destination": "/topic/hello"},
         "안녕 👋",
         b"destination:/topic/hello",
-        "content-length counts octets, the bytes on the wire, not characters",
+        _("content-length counts octets, the bytes on the wire, not characters"),
     ),
     (
         "SEND",
         {"destination": "/topic/hello"},
         "하나\0둘",
         b"content-length:10",
-        "a body with a zero byte in it needs a content-length, or it ends there",
+        _("a body with a zero byte in it needs a content-length, or it ends there"),
     ),
-    ("SEND", {"destination": "/topic/a:b"}, "x", rb"destination:/topic/a\cb", r"a colon in a value is written \c"),
-    ("SEND", {"a:b": "1"}, "x", rb"a\cb:1", "names are escaped as values are"),
+    ("SEND", {"destination": "/topic/a:b"}, "x", rb"destination:/topic/a\cb", _(r"a colon in a value is written \c")),
+    ("SEND", {"a:b": "1"}, "x", rb"a\cb:1", _("names are escaped like values")),
     (
         "SEND",
-        {"note": "one\ntwo\rthree"},
+        {"note": "one\ntwo\rthree"},  # not shown: on the wire
         "x",
         rb"note:one\ntwo\rthree",
-        r"a line feed in a header is written \n, and a carriage return \r: a real one would end the line",
+        _(r"a line feed in a header is written \n, and a carriage return \r: a real one would end the line"),
     ),
     ("SEND", {"file": "C:\\new"}, "x", rb"file:C\c\\new", BACKSLASH_FIRST),
     (
@@ -74,7 +75,7 @@ FRAMES: list[tuple[str, dict[str, str], str, bytes, str]] = [
         {"host": "chat.example", "passcode": "a:b\\c"},
         "",
         rb"passcode:a:b\c",
-        "nothing is escaped in CONNECT and CONNECTED: they look the same in every version",
+        _("nothing is escaped in CONNECT and CONNECTED: they look the same in every version"),
     ),
 ]
 
@@ -83,23 +84,27 @@ def check_serialize(answer: Callable[..., object]) -> None:
     for command, headers, body, line, rule in FRAMES:
         got = answer(command, dict(headers), body)
         if not isinstance(got, bytes):
-            raise NotYet("what goes on the wire is bytes: encode it", f"serialize(...) gave a {type(got).__name__}")
-        told = f"serialize({command!r}, {headers}, {body!r}) gave\n{got!r}"
-        head, _, _ = got.partition(b"\n\n")
+            raise NotYet(
+                _("what goes on the wire is bytes: encode it"),
+                _("serialize(...) returned a {kind}").format(kind=type(got).__name__),
+            )
+        returned = _("serialize({command!r}, {headers}, {body!r}) returned\n{got!r}")
+        shown = returned.format(command=command, headers=headers, body=body, got=got) + "\n"
+        head = got.partition(b"\n\n")[0]
         if line not in head.split(b"\n"):
             if line.replace(b"\\", b"\\\\") in head.split(b"\n"):
                 rule = BACKSLASH_FIRST
-            raise NotYet(rule, f"{told}\nin which there is no line {line!r}")
+            raise NotYet(rule, shown + _("it has no line {line!r}").format(line=line))
         try:
             found = Parser(version="1.2").feed(got)
         except StompError as error:
-            raise NotYet(rule, f"{told}\na server says: {error}") from None
+            raise NotYet(rule, shown + _("a server says: {error}").format(error=error)) from None
         wanted = Frame(command, tuple(headers.items()), body.encode())
         if len(found) != 1 or not isinstance(found[0], Frame):
-            raise NotYet(rule, f"{told}\nin which a server finds {len(found)} whole frames")
+            raise NotYet(rule, shown + _("a server finds {count} complete frames in it").format(count=len(found)))
         kept = tuple(header for header in found[0].headers if header[0] != "content-length")
         if found[0]._replace(headers=kept) != wanted:
-            raise NotYet(rule, f"{told}\nwhich a server reads as\n{found[0]!r}")
+            raise NotYet(rule, shown + _("a server reads it as\n{frame!r}").format(frame=found[0]))
 
 
 # --- 06.2 ---
@@ -114,15 +119,25 @@ def agree(client: str | None, server: str | None) -> tuple[int, int]:
 
 
 BEATS: list[tuple[str | None, str | None, tuple[int, int], str]] = [
-    ("1000,1000", "1000,1000", (1000, 1000), "the first figure returned is the client's beat, the second the server's"),
-    ("500,0", "0,2000", (2000, 0), "of what one can and the other wants, the slower holds: the larger figure"),
-    ("3000,0", "0,200", (3000, 0), "nobody is asked for more than it can: the larger figure holds"),
-    ("0,700", "900,0", (0, 900), "what the server can goes with what the client wants"),
-    ("0,5000", "0,5000", (0, 0), "who says that it cannot send (0) does not, whatever the other wants"),
-    ("400,0", "300,0", (0, 0), "who wants nothing (0) gets nothing, whatever the other can"),
-    ("200,600", "400,300", (300, 600), "each direction is agreed by itself"),
-    (None, "1000,1000", (0, 0), "no header at all (None) means 0,0"),
-    ("1000,1000", None, (0, 0), "no header at all (None) means 0,0, on either side"),
+    (
+        "1000,1000",
+        "1000,1000",
+        (1000, 1000),
+        _("the first value returned is the client's interval, the second the server's"),
+    ),
+    (
+        "500,0",
+        "0,2000",
+        (2000, 0),
+        _("of what one side can do and the other side wants, the slower counts: the larger value"),
+    ),
+    ("3000,0", "0,200", (3000, 0), _("neither side has to send more often than it can: the larger value counts")),
+    ("0,700", "900,0", (0, 900), _("what the server can do is matched with what the client wants")),
+    ("0,5000", "0,5000", (0, 0), _("a side that cannot send (0) does not, whatever the other wants")),
+    ("400,0", "300,0", (0, 0), _("a side that wants nothing (0) gets nothing, whatever the other can do")),
+    ("200,600", "400,300", (300, 600), _("each direction is agreed on its own")),
+    (None, "1000,1000", (0, 0), _("no header at all (None) means 0,0")),
+    ("1000,1000", None, (0, 0), _("no header at all (None) means 0,0, on either side")),
 ]
 
 
@@ -132,10 +147,20 @@ def check_agree(answer: Callable[[str | None, str | None], object]) -> None:
             got = answer(client, server)
         except (AttributeError, TypeError, ValueError) as error:
             if client is None or server is None:
-                raise NotYet(rule, f"agree({client!r}, {server!r}) raised {type(error).__name__}: {error}") from None
+                raise NotYet(
+                    rule,
+                    _("agree({client!r}, {server!r}) raised {kind}: {error}").format(
+                        client=client, server=server, kind=type(error).__name__, error=error
+                    ),
+                ) from None
             raise
         if not isinstance(got, tuple | list) or tuple(got) != wanted:
-            raise NotYet(rule, f"agree({client!r}, {server!r}) gave {got!r}, not {wanted}")
+            raise NotYet(
+                rule,
+                _("agree({client!r}, {server!r}) returned {got!r}, not {wanted}").format(
+                    client=client, server=server, got=got, wanted=wanted
+                ),
+            )
 
 
 # --- 06.3 ---
@@ -152,18 +177,18 @@ def owed(sent: list[str], mode: str, acks: list[str]) -> list[str]:
 
 ORDERS = ["라면", "김밥", "어묵", "떡볶이"]
 ACKS: list[tuple[str, list[str], str]] = [
-    ("client-individual", [], "without an ACK everything is owed"),
-    ("client-individual", ["김밥"], "in the mode client-individual an ACK settles that one message"),
-    ("client-individual", ["떡볶이", "라면"], "the order of the ACKs does not matter"),
-    ("client", [], "without an ACK everything is owed"),
-    ("client", ["김밥"], "in the mode client an ACK settles that message and all sent before it"),
-    ("client", ["라면", "어묵"], "in the mode client the last ACK counts"),
-    ("auto", [], "in the mode auto a message is settled as soon as it is sent: nothing is owed"),
+    ("client-individual", [], _("without an ACK everything is owed")),
+    ("client-individual", ["김밥"], _("in the mode client-individual, an ACK settles only that message")),
+    ("client-individual", ["떡볶이", "라면"], _("the order of the ACKs does not matter")),
+    ("client", [], _("without an ACK everything is owed")),
+    ("client", ["김밥"], _("in the mode client, an ACK settles that message and all messages sent before it")),
+    ("client", ["라면", "어묵"], _("in the mode client, the ACK of the latest message counts")),
+    ("auto", [], _("in the mode auto, a message is settled as soon as it is sent: nothing is owed")),
 ]
 
 
 async def sent_again(url: str, mode: str, acks: Sequence[str]) -> list[str]:
-    """What a real server still owes: a subscriber of a queue says these ACKs and leaves; what does the next one get?"""
+    """Let a queue's subscriber send these ACKs and leave; return what a real server then sends to the next one."""
     async with StompClient(url, reconnect=False) as first:
         orders = await first.subscribe("/queue/orders", ack=mode)
         for text in ORDERS:
@@ -185,13 +210,13 @@ async def check_owed(answer: Callable[[list[str], str, list[str]], object]) -> N
         for mode, acks, rule in ACKS:
             again = await sent_again(server.url, mode, acks)
             call = f"owed({ORDERS}, {mode!r}, {acks})"
-            truth = f"a real server sent the next subscriber {again}"
+            truth = _("a real server sent the next subscriber {again}").format(again=again)
             try:
                 got = answer(list(ORDERS), mode, list(acks))
             except Exception as error:
                 raise NotYet(rule, f"{call}\n{truth}") from error
             if got != again:
-                raise NotYet(rule, f"{call} gave {got!r}\n{truth}")
+                raise NotYet(rule, _("{call} returned {got!r}\n{truth}").format(call=call, got=got, truth=truth))
 
 
 # --- 06.4 ---
@@ -227,39 +252,43 @@ WITH_NUL = "SEND\nroom:둘\ncontent-length:10\n\n하나\0둘\0".encode()
 WITH_NUL_TAKEN: Taken = ("SEND", {"room": "둘", "content-length": "10"}, "하나\0둘".encode())
 BYE, BYE_TAKEN = b"DISCONNECT\nreceipt:r-9\n\n\0", ("DISCONNECT", {"receipt": "r-9"}, b"")
 
-# (what comes, piece by piece; what is to be found in each; the rule that this shows)
+# (the pieces that arrive, the frames to be taken after each, the rule this tests)
 FEEDS: list[tuple[list[bytes], list[list[Taken]], str]] = [
-    ([b""], [[]], "where nothing is held, there is no frame"),
-    ([HELLO], [[HELLO_TAKEN]], "a whole frame is taken: (command, headers, body), the body in bytes"),
-    ([HELLO, b""], [[HELLO_TAKEN], []], "a frame that was taken is gone from `held`"),
+    ([b""], [[]], _("while nothing is held, there is no frame")),
+    ([HELLO], [[HELLO_TAKEN]], _("a complete frame is taken: (command, headers, body), the body as bytes")),
+    ([HELLO, b""], [[HELLO_TAKEN], []], _("a frame that was taken is deleted from `held`")),
     (
         [b"SEND\ndestina", b"tion:/a\n\nx\0"],
         [[], [("SEND", {"destination": "/a"}, b"x")]],
-        "half a head is left for later",
+        _("half a head is left for later"),
     ),
-    ([HELLO[:-3], HELLO[-3:]], [[], [HELLO_TAKEN]], "half a body is left for later"),
-    ([BYE], [[BYE_TAKEN]], "a frame may have no body"),
-    ([HELLO + BYE + HELLO[:9]], [[HELLO_TAKEN, BYE_TAKEN]], "all the whole frames that are here are taken, in order"),
-    ([b"\n\n" + HELLO + b"\n" + BYE + b"\n"], [[HELLO_TAKEN, BYE_TAKEN]], "line ends between frames are heart-beats"),
-    ([WITH_NUL + BYE], [[WITH_NUL_TAKEN, BYE_TAKEN]], "content-length says how long the body is, zero bytes or not"),
-    ([WITH_NUL[:-5], WITH_NUL[-5:]], [[], [WITH_NUL_TAKEN]], "a body that has a content-length may be cut, too"),
+    ([HELLO[:-3], HELLO[-3:]], [[], [HELLO_TAKEN]], _("half a body is left for later")),
+    ([BYE], [[BYE_TAKEN]], _("a frame may have no body")),
+    ([HELLO + BYE + HELLO[:9]], [[HELLO_TAKEN, BYE_TAKEN]], _("all complete frames are taken, in order")),
+    (
+        [b"\n\n" + HELLO + b"\n" + BYE + b"\n"],
+        [[HELLO_TAKEN, BYE_TAKEN]],
+        _("line ends between frames are heart-beats"),
+    ),
+    ([WITH_NUL + BYE], [[WITH_NUL_TAKEN, BYE_TAKEN]], _("content-length says how long the body is, zero bytes or not")),
+    ([WITH_NUL[:-5], WITH_NUL[-5:]], [[], [WITH_NUL_TAKEN]], _("a body with a content-length may be cut too")),
     (
         [WITH_NUL[:-1], WITH_NUL[-1:] + BYE],
         [[], [WITH_NUL_TAKEN, BYE_TAKEN]],
-        "the zero byte after the body belongs to the frame, content-length or not",
+        _("the zero byte after the body belongs to the frame, content-length or not"),
     ),
     (
         [b"SEND\nurl:ws://a:1\n\nx\n\ny:z\0"],
         [[("SEND", {"url": "ws://a:1"}, b"x\n\ny:z")]],
-        "the first colon ends the name, and the first empty line the head",
+        _("the first colon ends the name, and the first empty line ends the head"),
     ),
     (
         [b"SEND\ndestination:/first\ndestination:/second\n\n\0"],
         [[("SEND", {"destination": "/first"}, b"")]],
-        "of a header that comes twice the first counts",
+        _("if a header is repeated, the first one counts"),
     ),
 ]
-CUT_ANYWHERE = "it must not matter where the bytes are cut, not even inside a character"
+CUT_ANYWHERE = _("it must not matter where the bytes are cut, not even inside a character")
 
 
 def check_take_frames(answer: Callable[[bytearray], object]) -> None:
@@ -279,7 +308,12 @@ def _feed(answer: Callable[[bytearray], object], pieces: list[bytes], wanted: li
         before = bytes(held)
         got = _frames_in(answer, held, rule)
         if got != expected:
-            raise NotYet(rule, f"held was {before!r}\ntake_frames(held) gave {got!r}\nnot {expected!r}")
+            raise NotYet(
+                rule,
+                _("held was {before!r}\ntake_frames(held) returned {got!r}\nnot {expected!r}").format(
+                    before=before, got=got, expected=expected
+                ),
+            )
 
 
 def _feed_all(answer: Callable[[bytearray], object], pieces: list[bytes], wanted: list[Taken]) -> None:
@@ -290,7 +324,8 @@ def _feed_all(answer: Callable[[bytearray], object], pieces: list[bytes], wanted
         found += got if isinstance(got, list) else [got]
     if found != wanted:
         shown = " | ".join(repr(piece)[1:] for piece in pieces[:2])
-        raise NotYet(CUT_ANYWHERE, f"it came as {shown}{' | …' if len(pieces) > 2 else ''}\nfound: {found!r}")
+        shown += " | …" if len(pieces) > 2 else ""
+        raise NotYet(CUT_ANYWHERE, _("it arrived as {shown}\nfound: {found!r}").format(shown=shown, found=found))
 
 
 def _frames_in(answer: Callable[[bytearray], object], held: bytearray, rule: str) -> object:
@@ -298,9 +333,11 @@ def _frames_in(answer: Callable[[bytearray], object], held: bytearray, rule: str
     try:
         return answer(held)
     except UnicodeDecodeError as error:
-        raise NotYet(CUT_ANYWHERE, f"held was {before!r}\ntake_frames(held) raised {error}") from None
+        raise NotYet(
+            CUT_ANYWHERE, _("held was {before!r}\ntake_frames(held) raised {error}").format(before=before, error=error)
+        ) from None
     except Exception as error:
-        raise NotYet(rule, f"held was {before!r}") from error
+        raise NotYet(rule, _("held was {before!r}").format(before=before)) from error
 
 
 # --- 06.5 ---
@@ -347,91 +384,101 @@ async def converse(url: str, destination: str, texts: list[str]) -> list[str]:
 
 
 Converse = Callable[[str, str, list[str]], Awaitable[list[str]]]
-SECONDS = 4.0  # for a conversation of some tenths of a second
+SECONDS = 4.0  # for a conversation that takes some tenths of a second
 TOPIC = "/topic/lesson"
 STEPS = ["CONNECT", "SUBSCRIBE", "SEND", "DISCONNECT"]
 
 
 async def check_converse(answer: Converse) -> None:
     if not inspect.iscoroutinefunction(answer):
-        raise NotYet("it waits for answers, so it must be an `async def`", answer)
+        raise NotYet(_("it waits for answers, so it must be an `async def`"), answer)
     async with chat_in_memory() as server:
         await _one_text(answer, server.url)
         await _any_text(answer, server.url)
         await _among_others(answer, server.url)
-        await _refused(answer, server.url)
+        await _reports_an_error(answer, server.url)
 
 
 @dataclass(frozen=True)
-class Talk:
-    """The answer's conversation with a real server: what was said, what it returned, or the error that ended it."""
+class Conversation:
+    """A conversation of the learner's client with a real server: the frames, and what it returned or raised."""
 
-    said: list[tuple[str, Frame]]
-    shown: object = None
+    frames: list[tuple[str, Frame]]  # (sender, frame)
+    returned: object = None
     error: Exception | None = None
 
     def __str__(self) -> str:
-        return _told(self.said)
+        return _listed(self.frames)
+
+    @property
+    def end(self) -> str:
+        """How the learner's code ended."""
+        if self.error:
+            return _("it raised {error!r}").format(error=self.error)
+        return _("it returned {value!r}").format(value=self.returned)
 
 
-async def _talk(answer: Converse, url: str, texts: list[str]) -> Talk:
+async def _converse(answer: Converse, url: str, texts: list[str]) -> Conversation:
     async with overheard(url) as wire:
         try:
             async with asyncio.timeout(SECONDS):
-                shown = await answer(wire.url, TOPIC, texts)
+                returned = await answer(wire.url, TOPIC, texts)
         except Exception as error:
-            return Talk(frames_of(wire), error=error)
-        return Talk(frames_of(wire), shown)
+            return Conversation(frames_of(wire), error=error)
+        return Conversation(frames_of(wire), returned)
 
 
-def _told(said: list[tuple[str, Frame]]) -> str:
-    """Who said what, a frame a line."""
+def _listed(frames: list[tuple[str, Frame]]) -> str:
+    """Return the frames, one per line, with their directions."""
     names = ("destination", "receipt", "receipt-id", "message")
     lines = []
-    for sender, frame in said:
+    for sender, frame in frames:
         headers = " ".join(f"{name}:{value}" for name, value in frame.headers if name in names)
         lines.append(f"{'→' if sender == 'client' else '←'} {frame.command} {headers}".rstrip())
-    return "\n".join(lines) or "no frame was sent"
+    return "\n".join(lines) or _("no frame was sent")
 
 
 async def _one_text(answer: Converse, url: str) -> None:
-    talk = await _talk(answer, url, ["안녕 👋"])
-    mine = [frame for sender, frame in talk.said if sender == "client"]
+    talk = await _converse(answer, url, ["안녕 👋"])
+    mine = [frame for sender, frame in talk.frames if sender == "client"]
     if not mine or mine[0].command != "CONNECT" or not (mine[0].get("accept-version") and mine[0].get("host")):
-        raise NotYet("the first frame is CONNECT, with accept-version and host", talk)
-    _each_step_waits(talk.said)
+        raise NotYet(_("the first frame is CONNECT, with accept-version and host"), talk)
+    _each_step_waits(talk.frames)
     if isinstance(talk.error, TimeoutError):
-        raise NotYet("after CONNECT, SUBSCRIBE, SEND and DISCONNECT it is over", f"{talk}\nand then yours still waits")
+        raise NotYet(
+            _("after CONNECT, SUBSCRIBE, SEND and DISCONNECT it returns"),
+            _("{talk}\nand then yours still waited").format(talk=talk),
+        )
     if talk.error is not None:
         raise talk.error
     if [frame.command for frame in mine if frame.command != "(close)"] != STEPS:
-        raise NotYet(f"the steps are {', '.join(STEPS)}", talk)
-    if _unanswered(talk.said):
-        raise NotYet("leaving waits for the RECEIPT of DISCONNECT", talk)
-    if talk.shown != ["안녕 👋"]:
-        raise NotYet("it returns the texts of the MESSAGEs it was shown", f"{talk}\nit returned {talk.shown!r}")
+        raise NotYet(_("the steps are {steps}").format(steps=", ".join(STEPS)), talk)
+    if _unanswered(talk.frames):
+        raise NotYet(_("before it leaves, it waits for the RECEIPT of DISCONNECT"), talk)
+    if talk.returned != ["안녕 👋"]:
+        raise NotYet(_("it returns the texts of the MESSAGEs it received"), f"{talk}\n{talk.end}")
 
 
-def _each_step_waits(said: list[tuple[str, Frame]]) -> None:
-    """Between a frame of the client's and its next, the answer to the first must have come."""
-    for place, (sender, frame) in enumerate(said):
+def _each_step_waits(frames: list[tuple[str, Frame]]) -> None:
+    """Raise `NotYet` if the client sent a frame before the answer to its previous one arrived."""
+    for place, (sender, frame) in enumerate(frames):
         if sender == "server" or frame.command == "(close)":
             continue
-        if waits_for := _unanswered(said[:place]):
+        if waits_for := _unanswered(frames[:place]):
             raise NotYet(
-                "nothing is sent before CONNECTED has come"
+                _("nothing is sent before CONNECTED has arrived")
                 if waits_for == "CONNECTED"
-                else "each step waits for the RECEIPT of the one before",
-                _told(said),
+                else _("each step waits for the RECEIPT of the one before"),
+                _listed(frames),
             )
         if frame.command != "CONNECT" and frame.get("receipt") is None:
-            raise NotYet(f"{frame.command} asks for a receipt", _told(said))
+            raise NotYet(_("{command} asks for a receipt").format(command=frame.command), _listed(frames))
 
 
-def _unanswered(said: list[tuple[str, Frame]]) -> str:
-    """The answer that the client's last frame waits for, if it has not come by the end or the client's close."""
+def _unanswered(frames: list[tuple[str, Frame]]) -> str:
+    """Return the answer that the client's last frame waits for, or "" if it arrived before the client's close."""
     waits_for = ""
-    for sender, frame in said:
+    for sender, frame in frames:
         if frame.command == "(close)":
             break
         if sender == "client":
@@ -443,145 +490,192 @@ def _unanswered(said: list[tuple[str, Frame]]) -> str:
 
 async def _any_text(answer: Converse, url: str) -> None:
     texts = ["두 줄:\n\n이렇게", "영\0바이트", "끝 ✋"]
-    talk = await _talk(answer, url, texts)
-    if talk.shown != texts:
-        ended = f"raised {talk.error!r}" if talk.error else f"returned {talk.shown!r}"
-        rule = "a text may hold anything, empty lines and zero bytes too, and there may be several"
-        raise NotYet(rule, f"{talk}\nfor {texts!r} it {ended}")
+    talk = await _converse(answer, url, texts)
+    if talk.returned != texts:
+        rule = _("a text may contain anything, even empty lines and zero bytes, and there may be several")
+        raise NotYet(rule, f"{talk}\n" + _("the texts were {texts!r}").format(texts=texts) + f"\n{talk.end}")
 
 
 async def _among_others(answer: Converse, url: str) -> None:
-    """Somebody else is on the topic, and says something as soon as the answer's first text is there."""
+    """Have another client send a text to the topic as soon as the learner's first text arrives."""
     async with StompClient(url, reconnect=False) as nuri:
-        heard = await nuri.subscribe(TOPIC)
+        messages = await nuri.subscribe(TOPIC)
 
         async def reply() -> None:
-            await anext(heard)
+            await anext(messages)
             await nuri.send(TOPIC, "나도요!", receipt=False)
 
         replying = asyncio.create_task(reply())
         try:
-            talk = await _talk(answer, url, ["하나", "둘", "셋"])
+            talk = await _converse(answer, url, ["하나", "둘", "셋"])
         finally:
             replying.cancel()
             await asyncio.wait([replying])
-    messages = [frame.body.decode() for sender, frame in talk.said if (sender, frame.command) == ("server", "MESSAGE")]
-    if talk.shown != messages:
-        ended = f"raised {talk.error!r}" if talk.error else f"returned {talk.shown!r}"
-        rule = "others talk too: a MESSAGE that comes while you wait for a RECEIPT is kept"
-        raise NotYet(rule, f"{talk}\nit was shown {messages}, and {ended}")
+    sent = [frame.body.decode() for sender, frame in talk.frames if (sender, frame.command) == ("server", "MESSAGE")]
+    if talk.returned != sent:
+        rule = _("others send too: keep a MESSAGE that arrives while you wait for a RECEIPT")
+        raise NotYet(rule, f"{talk}\n" + _("the server sent it {sent}").format(sent=sent) + f"\n{talk.end}")
 
 
-async def _refused(answer: Converse, url: str) -> None:
-    rule = "an ERROR is looked at: raise an error of your own with the server's words"
-    words = "takes messages only through"
+async def _reports_an_error(answer: Converse, url: str) -> None:
+    rule = _("check for ERROR: raise an error of your own with the server's message")
+    message = "takes messages only through"  # not shown: on the wire
     try:
         async with asyncio.timeout(SECONDS):
-            ended = f"returned {await answer(url, '/topic/public', ['안녕'])!r}"
+            returned = await answer(url, "/topic/public", ["안녕"])
+            end = _("yours returned {returned!r}").format(returned=returned)
     except TimeoutError:
-        ended = "still waits"
+        end = _("yours still waits")
     except Exception as error:
-        # The reason of the WebSocket's close says the same: but that is luck, the ERROR is what STOMP promises.
-        if words in str(error) and not isinstance(error, ConnectionClosed):
+        # The WebSocket's close has the same reason here, but STOMP promises only the ERROR.
+        if message in str(error) and not isinstance(error, ConnectionClosed):
             return
-        ended = f"raised {type(error).__name__}: {error}"
-    raise NotYet(rule, f"SEND to /topic/public is answered by ERROR '… {words} …'; yours {ended}")
+        end = _("yours raised {kind}: {error}").format(kind=type(error).__name__, error=error)
+    answered = _("SEND to /topic/public is answered by ERROR '… {message} …'").format(message=message)
+    raise NotYet(rule, f"{answered}\n{end}")
 
 
 EXERCISES = [
     Exercise(
         "06.1",
-        "The bytes of a frame",
+        _("The bytes of a frame"),
         check_serialize,
         (
-            "Begin as in the lesson: the command and the headers joined with line feeds, an empty line, the body, a "
-            "zero byte. Encode the body first: `octets = body.encode()`. Then what is its length?",
-            "If there are octets, add a header: `headers = {**headers, 'content-length': str(len(octets))}`. For the "
-            "escapes write a small function that replaces one character after the other: the backslash first, then the "
-            "carriage return, the line feed and the colon.",
-            r"In Python '\\' is one backslash: `text.replace('\\', '\\\\')`, then '\r' by '\\r', '\n' by '\\n', ':' "
-            r"by '\\c'. Escape names and values, `{escaped(name): escaped(value) for name, value in "
-            r"headers.items()}`, but not if the command is CONNECT or CONNECTED.",
+            _(
+                "Start as in the lesson: the command and the headers joined with line feeds, an empty line, the "
+                "body, a zero byte. Encode the body first: `octets = body.encode()`. What is its length then?"
+            ),
+            _(
+                "If there are octets, add a header: `headers = {**headers, 'content-length': str(len(octets))}`. For "
+                "the escapes, write a small function that replaces one character after the other: the backslash "
+                "first, then the carriage return, the line feed and the colon."
+            ),
+            _(
+                "In Python '\\\\' is one backslash: `text.replace('\\\\', '\\\\\\\\')`, then '\\r' by '\\\\r', '\\n' "
+                "by '\\\\n', ':' by '\\\\c'. Escape names and values, `{escaped(name): escaped(value) for name, "
+                "value in headers.items()}`, but not if the command is CONNECT or CONNECTED."
+            ),
         ),
         serialize,
-        "The backslash goes first, or the backslashes of the other escapes would be doubled. CONNECT is left as it is "
-        "because its reader does not know yet which version it will be.",
+        _(
+            "The backslash goes first, or the backslashes of the other escapes would be doubled. CONNECT is not "
+            "escaped because its reader does not know the version yet."
+        ),
     ),
     Exercise(
         "06.2",
-        "A heart-beat both can keep",
+        _("A heart-beat both can keep"),
         check_agree,
         (
-            "Each side says two figures, `can,wants`: it can send every so many milliseconds, and wants to hear "
-            "something every so many. What the client can goes with what the server wants.",
-            "Take them apart: `can, wants = map(int, client.split(','))`, and the same for the server. None stands for "
-            "'0,0': `(client or '0,0').split(',')`.",
-            "Upwards: `max(can, server_wants) if can and server_wants else 0`. Downwards: the same with `server_can` "
-            "and `wants`. Return both.",
+            _(
+                "Each side sends two values, `can,wants`: how often it can send something and how often it wants to "
+                "receive something, in milliseconds. Match what the client can do with what the server wants."
+            ),
+            _(
+                "Split them: `can, wants = map(int, client.split(','))`, and the same for the server. None means "
+                "'0,0': `(client or '0,0').split(',')`."
+            ),
+            _(
+                "From the client to the server: `max(can, server_wants) if can and server_wants else 0`. From the "
+                "server to the client: the same with `server_can` and `wants`. Return both."
+            ),
         ),
         agree,
-        "The larger figure is the longer wait, so neither side is asked for more than it said it could do. The "
-        "specification: 'if <cx> is 0 or <sy> is 0 then there will be none; otherwise, there will be heart-beats every "
-        "MAX(<cx>,<sy>) milliseconds'.",
+        _(
+            "The larger value is the longer interval, so neither side has to do more than it said it could. The "
+            "specification: 'if <cx> is 0 or <sy> is 0 then there will be none; otherwise, there will be heart-beats "
+            "every MAX(<cx>,<sy>) milliseconds'."
+        ),
     ),
     Exercise(
         "06.3",
-        "What is still owed",
+        _("What is still owed"),
         check_owed,
         (
-            "Three modes, three lines. In `auto` the server takes a message as settled when it has sent it, so it owes "
-            "nothing.",
-            "In `client-individual` an ACK speaks for one message: all others are owed, in the order they were sent. "
-            "`[each for each in sent if each not in acks]`",
-            "In `client` an ACK speaks for its message and for all before it. Find the place of the last one, "
-            "`max(sent.index(each) for each in acks)`, and return what comes after it. Without an ACK, all of `sent`.",
+            _(
+                "Three modes, three lines. In `auto` the server considers a message settled as soon as it has sent "
+                "it, so it owes nothing."
+            ),
+            _(
+                "In `client-individual` an ACK covers one message: all others are owed, in the order in which they "
+                "were sent. `[each for each in sent if each not in acks]`"
+            ),
+            _(
+                "In `client` an ACK covers its message and all before it. Find the position of the latest one, "
+                "`max(sent.index(each) for each in acks)`, and return what comes after it. Without an ACK, all of "
+                "`sent`."
+            ),
         ),
         owed,
-        "`client` saves ACKs where messages are worked on in order; with several workers it would settle what somebody "
-        "still has in hand, and `client-individual` is right.",
+        _(
+            "`client` saves ACKs where messages are processed in order. With several workers it would settle "
+            "messages that another worker is still processing; use `client-individual` there."
+        ),
     ),
     Exercise(
         "06.4",
-        "Frames, wherever they are cut",
+        _("Frames, wherever they are cut"),
         check_take_frames,
         (
-            "A loop: drop the line ends in front (`while held[:1] == b'\\n': del held[:1]`), look for the end of the "
-            "head (`held.find(b'\\n\\n')`), and if it is not there (-1), return what was found so far.",
-            "Decode the head alone, now that it is whole: `command, *lines = held[:head_end].decode().split('\\n')`. "
-            "Each line is `name, _, value = line.partition(':')`, and `headers.setdefault(name, value)` keeps the "
-            "first.",
-            "The body begins at `head_end + 2` and ends at the next zero byte, `held.find(b'\\0', start)`; with a "
-            "content-length it ends at `start + int(headers['content-length'])`.",
-            "Is the zero byte at `end` here already? If not (`end < 0 or end >= len(held)`), return what was found. If "
-            "so, add `(command, headers, bytes(held[start:end]))` and `del held[: end + 1]`.",
+            _(
+                "A loop: drop the line ends in front (`while held[:1] == b'\\n': del held[:1]`), look for the end of "
+                "the head (`held.find(b'\\n\\n')`), and if it is not there (-1), return what was found so far."
+            ),
+            _(
+                "Decode only the head, now that it is complete: `command, *lines = "
+                "held[:head_end].decode().split('\\n')`. Each line is `name, _, value = line.partition(':')`, and "
+                "`headers.setdefault(name, value)` keeps the first."
+            ),
+            _(
+                "The body starts at `head_end + 2` and ends at the next zero byte, `held.find(b'\\0', start)`; with a "
+                "content-length it ends at `start + int(headers['content-length'])`."
+            ),
+            _(
+                "Has the zero byte at `end` arrived? If not (`end < 0 or end >= len(held)`), return what was found. If "
+                "so, add `(command, headers, bytes(held[start:end]))` and `del held[: end + 1]`."
+            ),
         ),
         take_frames,
-        "Nothing is taken before all of it is here, and nothing is decoded before it is whole. So it does not matter "
-        "how the bytes were cut, and they are: TCP keeps no borders. `chatlab.stomp.frames.Parser` does the same, "
-        "with limits.",
+        _(
+            "Nothing is taken before all of it has arrived, and nothing is decoded before it is complete. So it does "
+            "not matter where the bytes are cut, and they will be cut: TCP has no message boundaries. "
+            "`chatlab.stomp.frames.Parser` does the same, with limits."
+        ),
     ),
     Exercise(
         "06.5",
-        "A STOMP client of your own",
+        _("A STOMP client of your own"),
         check_converse,
         (
-            "Over `async with connect(url) as socket:` you need two things: one that writes a frame, and one that "
-            "reads whatever comes. Writing: `Frame('SEND', (('destination', destination), ('receipt', '1')), "
-            "text.encode())`, and `await socket.send(frame.serialize().decode())`. `connect`, `Frame` and `Parser` "
-            "were imported above.",
-            "Reading, one WebSocket message: `for frame in parser.feed(await socket.recv(decode=False))`, with "
-            "`parser = Parser(version='1.2')`. Whatever you wait for, treat every frame by its command: MESSAGE goes "
-            "into a list, ERROR is raised (`raise ConnectionError(frame.get('message'))`), what is no Frame is a "
-            "heart-beat.",
-            "Keep `frame.get('receipt-id') or frame.command` of everything you read in a list `answers`. To wait for "
-            "something is then `while 'sent 1' not in answers: await read()`. For CONNECT wait for 'CONNECTED'.",
-            "In order: CONNECT with accept-version 1.2 and any host; SUBSCRIBE with id, destination, receipt; for "
-            "each text SEND with destination and a receipt of its own; then read until `set(texts) <= set(shown)`, "
-            "since a RECEIPT may come before the MESSAGE; DISCONNECT with a receipt. Return the list of MESSAGE texts.",
+            _(
+                "In `async with connect(url) as socket:` you need two functions: one that writes a frame, and one that "
+                "reads whatever arrives. Writing: `Frame('SEND', (('destination', destination), ('receipt', '1')), "
+                "text.encode())`, and `await socket.send(frame.serialize().decode())`. `connect`, `Frame` and `Parser` "
+                "were imported above."
+            ),
+            _(
+                "Reading, one WebSocket message: `for frame in parser.feed(await socket.recv(decode=False))`, with "
+                "`parser = Parser(version='1.2')`. Whatever you are waiting for, handle every frame by its command: "
+                "a MESSAGE goes into a list, an ERROR is raised (`raise ConnectionError(frame.get('message'))`). "
+                "What is not a Frame is a heart-beat."
+            ),
+            _(
+                "Keep `frame.get('receipt-id') or frame.command` of everything you read in a list `answers`. Waiting "
+                "for something is then `while 'sent 1' not in answers: await read()`. For CONNECT, wait for "
+                "'CONNECTED'."
+            ),
+            _(
+                "In order: CONNECT with accept-version 1.2 and any host; SUBSCRIBE with id, destination, receipt; "
+                "for each text SEND with destination and its own receipt; then read until `set(texts) <= "
+                "set(shown)`, because a RECEIPT may arrive before the MESSAGE; DISCONNECT with a receipt. Return the "
+                "list of MESSAGE texts."
+            ),
         ),
         converse,
-        "One place reads, and everything that comes has its meaning there, whatever you happen to wait for. That is "
-        "the whole difference between a script and a client. After DISCONNECT's RECEIPT you know that the server has "
-        "had all.",
+        _(
+            "One function reads, and handles everything that arrives, whatever you happen to wait for. That is the "
+            "whole difference between a script and a client. After DISCONNECT's RECEIPT you know that the server has "
+            "received everything."
+        ),
     ),
 ]

@@ -1,4 +1,4 @@
-"""Lesson 07: a ledger, a client that repeats itself, a return without a gap, a relay that outlives Redis, a chat."""
+"""Lesson 07: judge a run, send until stored, resume without a gap, survive outages of Redis, and write a chat."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from chatlab.lab.exercises.exercise import Exercise, NotYet
 from chatlab.lab.exercises.lessons.lesson03 import wait_or
 from chatlab.lab.exercises.support.chat import chat_in_memory
 from chatlab.lab.exercises.support.members import (
+    KillableRedis,
     Member,
-    MortalRedis,
     Serving,
+    killable_redis,
     members,
-    mortal_redis,
     serving,
     without_retries,
 )
@@ -36,6 +36,7 @@ from chatlab.lab.experiments.lesson07 import member, said
 from chatlab.lab.runtime import lab
 from chatlab.lab.until import until
 from chatlab.lab.wire.wire import Wire
+from chatlab.locale import _
 
 __all__ = ["EXERCISES"]
 
@@ -55,52 +56,60 @@ def judge(promised: list[str], shown: dict[str, list[str]]) -> tuple[set[str], s
 
 
 Found = tuple[set[str], set[str], bool]
-NO_DISORDER = {  # what may be taken for one
-    "repeated": "a repeat is no disorder: what counts is when a text was shown first",
-    "lost": "a loss is no disorder: look at the texts that both were shown",
+SAME_ORDER = {  # what an answer may take for a different order
+    "repeated": _("a repeat is not a different order: what counts is when a text was first shown"),
+    "lost": _("a loss is not a different order: compare the texts that both members were shown"),
 }
 LEDGERS: list[tuple[list[str], dict[str, list[str]], Found, str]] = [
-    (["a", "b"], {"가람": ["a", "b"], "Nuri": ["a", "b"]}, (set(), set(), True), "where all is well, nothing is found"),
-    (["a", "b"], {"가람": ["a", "b"], "Nuri": ["a"]}, ({"b"}, set(), True), "what one member was not shown is lost"),
-    (["a", "b"], {"가람": ["a"], "Nuri": ["a"]}, ({"b"}, set(), True), "what nobody was shown is lost, too"),
+    (["a", "b"], {"가람": ["a", "b"], "Nuri": ["a", "b"]}, (set(), set(), True), _("if all is well, nothing is found")),
+    (
+        ["a", "b"],
+        {"가람": ["a", "b"], "Nuri": ["a"]},
+        ({"b"}, set(), True),
+        _("a text that one member was not shown is lost"),
+    ),
+    (["a", "b"], {"가람": ["a"], "Nuri": ["a"]}, ({"b"}, set(), True), _("a text that nobody was shown is lost too")),
     (
         ["a"],
         {"가람": ["a", "x"], "Nuri": ["a"]},
         (set(), set(), True),
-        "what was not promised may be shown to some, and is not lost",
+        _("a text that was not promised may be shown to some members only, and is not lost"),
     ),
-    (["a"], {"가람": ["a", "a"], "Nuri": ["a"]}, (set(), {"a"}, True), "what somebody was shown twice is repeated"),
+    (
+        ["a"],
+        {"가람": ["a", "a"], "Nuri": ["a"]},
+        (set(), {"a"}, True),
+        _("a text that a member was shown twice is repeated"),
+    ),
     (
         ["a"],
         {"가람": ["a", "x", "x"], "Nuri": ["a", "x"]},
         (set(), {"x"}, True),
-        "what was not promised must not be shown twice either",
+        _("a text that was not promised must not be shown twice either"),
     ),
     (
         ["a", "b"],
         {"가람": ["a", "b"], "Nuri": ["b", "a"]},
         (set(), set(), False),
-        "two members who were shown two texts in another order disagree",
+        _("two members that were shown two texts in different orders disagree"),
     ),
     (
         ["a", "b"],
         {"하늘": ["a", "b"], "가람": ["a", "b"], "Nuri": ["b", "a"]},
         (set(), set(), False),
-        "any two members may disagree, not only the first two",
+        _("any two members may disagree, not only the first two"),
     ),
-    (["a", "b", "c"], {"가람": ["a", "c"], "Nuri": ["a", "b", "c"]}, ({"b"}, set(), True), NO_DISORDER["lost"]),
-    (["a", "b"], {"가람": ["a", "b", "a"], "Nuri": ["a", "b"]}, (set(), {"a"}, True), NO_DISORDER["repeated"]),
+    (["a", "b", "c"], {"가람": ["a", "c"], "Nuri": ["a", "b", "c"]}, ({"b"}, set(), True), SAME_ORDER["lost"]),
+    (["a", "b"], {"가람": ["a", "b", "a"], "Nuri": ["a", "b"]}, (set(), {"a"}, True), SAME_ORDER["repeated"]),
 ]
-JUDGED = ("lost", "repeated", "the same order")
+JUDGED = (_("lost"), _("repeated"), _("the same order"))
 
 
 async def check_judge(answer: Callable[[list[str], dict[str, list[str]]], Any]) -> None:
     for promised, shown, wanted, rule in LEDGERS:
         _judged(answer, promised, shown, wanted, rule)
     promised, shown = await _a_run_of_the_articles_build()
-    _judged(
-        answer, promised, shown, judge(promised, shown), "the article's own build, run a moment ago, is judged right"
-    )
+    _judged(answer, promised, shown, judge(promised, shown), _("a run of the article's own build is judged correctly"))
 
 
 def _judged(
@@ -108,18 +117,29 @@ def _judged(
 ) -> None:
     got = answer(list(promised), {name: list(texts) for name, texts in shown.items()})
     if not isinstance(got, tuple) or len(got) != 3:
-        raise NotYet("it returns three things: the lost, the repeated, and whether the order is the same", repr(got))
+        raise NotYet(
+            _("it returns three things: the lost texts, the repeated texts, and whether the order is the same"),
+            repr(got),
+        )
     for name, mine, right in zip(JUDGED, got, wanted, strict=True):
         if (set(mine) if isinstance(right, set) else bool(mine)) != right:
             if right is True:
-                rule = NO_DISORDER["repeated" if wanted[1] else "lost"] if wanted[0] or wanted[1] else rule
-            told = "\n".join(f"{who} was shown {texts}" for who, texts in shown.items())
-            raise NotYet(rule, f"promised: {promised}\n{told}\n{name}: you found {mine!r}, not {right!r}")
+                rule = SAME_ORDER["repeated" if wanted[1] else "lost"] if wanted[0] or wanted[1] else rule
+            lines = [_("promised: {texts}").format(texts=promised)]
+            lines += [
+                _("{member} was shown {texts}").format(member=member, texts=texts) for member, texts in shown.items()
+            ]
+            raise NotYet(
+                rule,
+                "\n".join(
+                    [*lines, _("{name}: you found {mine!r}, not {right!r}").format(name=name, mine=mine, right=right)]
+                ),
+            )
 
 
 async def _a_run_of_the_articles_build() -> tuple[list[str], dict[str, list[str]]]:
-    """Two instances of the article's build share twelve texts: what was promised, and what each member was shown."""
-    url = redis_url.in_database(await lab.redis(), 9)  # a database of its own: the stream's name is fixed
+    """Send twelve texts to two instances of the article's build; return what was promised and what was shown."""
+    url = redis_url.in_database(await lab.redis(), 9)  # a separate database, because the stream's name is fixed
     async with Redis.from_url(url) as redis:
         await redis.delete("chat-stream")
         await redis.xgroup_create("chat-stream", "chat-group", id="0", mkstream=True)
@@ -152,114 +172,134 @@ async def send_until_stored(send: Callable[[str, str], Awaitable[None]], text: s
 Send = Callable[[Callable[[str, str], Awaitable[None]], str], Awaitable[None]]
 
 
-class Line:
-    """A line to a real chat, a new connection for each try; it notes the tries, and what the chat has kept."""
+class Attempts:
+    """Connect to a real chat anew for each try; record the tries, and read what the chat has stored."""
 
     def __init__(self, broker: KeepsHistory, wire: Wire) -> None:
         self.wire = wire
         self.broker = broker
-        self.tries: list[str] = []
-        self._client_key = secrets.token_hex(16)  # each try is the same guest's
-        self.refuses = False
+        self.tries: list[tuple[str, str]] = []  # (text, client_id)
+        self._client_key = secrets.token_hex(16)  # all tries are from the same guest
+        self.refused = False  # whether the server refuses what is sent
 
     async def send(self, text: str, client_id: str) -> None:
-        """One try: returns with the RECEIPT, raises ConnectionError if the connection is lost, or waits for ever."""
-        self.tries.append(f"{text!r} under {client_id!r}")
-        # The topic itself takes nothing from a member: the server answers such a SEND with ERROR.
-        where = "/topic/public" if self.refuses else "/app/chat.sendMessage"
+        """Try once: return with the RECEIPT, raise ConnectionError if the connection is lost, or wait forever."""
+        self.tries.append((text, client_id))
+        # Members may not send to the topic itself: the server answers such a SEND with ERROR.
+        destination = "/topic/public" if self.refused else "/app/chat.sendMessage"
         stomp = StompClient(self.wire.url, login="가람", client_key=self._client_key, reconnect=False)
         await stomp.connect()
         try:
-            await stomp.send(where, json.dumps({"content": text, "client_id": client_id}))
+            await stomp.send(destination, json.dumps({"content": text, "client_id": client_id}))
         finally:
-            stomp.drop()  # a polite close would wait for a line that may be dead
+            stomp.drop()  # a clean close would wait for a connection that may be dead
             await stomp.aclose(0)
 
-    async def kept(self) -> list[str]:
-        """The texts that the chat has kept."""
+    async def stored(self) -> list[str]:
+        """Return the texts that the chat has stored."""
         return [json.loads(record.body)["content"] for record in await self.broker.history("chat-stream")]
 
     def __str__(self) -> str:
-        many = f"\n… {len(self.tries)} tries" if len(self.tries) > 6 else ""
-        return "\n".join(f"try {number}: {told}" for number, told in enumerate(self.tries[:6], 1)) + many
+        shown = _("try {number}: {text!r} with the client_id {client_id!r}")
+        first = enumerate(self.tries[:6], 1)
+        lines = [shown.format(number=number, text=text, client_id=client_id) for number, (text, client_id) in first]
+        if len(self.tries) > 6:
+            lines.append(_("… {count} tries").format(count=len(self.tries)))
+        return "\n".join(lines)
 
 
 async def check_send_until_stored(answer: Send) -> None:
     must_wait(answer)
-    for case in (_a_good_line, _lost_before_it_arrived, _lost_after_it_was_kept, _silence, _nobody_there, _refused):
+    for case in (_no_fault, _lost_before_it_arrived, _lost_after_it_was_stored, _silence, _server_down, _refused):
         async with chat_in_memory() as server, Wire(server.url) as wire:
             broker = server.service.broker
             assert isinstance(broker, KeepsHistory)
-            await case(answer, Line(broker, wire))
+            await case(answer, Attempts(broker, wire))
 
 
-async def _says(answer: Send, line: Line, text: str, rule: str, *, seconds: float = 2) -> None:
-    """Let the answer send `text`; if it raises or does not end in time, `rule` is broken."""
+async def _sends(answer: Send, attempts: Attempts, text: str, rule: str, *, seconds: float = 2) -> None:
+    """Let the learner's code send `text`. Raise `NotYet` with `rule` if it raises or does not end in time."""
     try:
         async with asyncio.timeout(seconds):
-            await answer(line.send, text)
+            await answer(attempts.send, text)
     except TimeoutError:
-        raise NotYet(rule, f"{line}\nand then yours still waited") from None
+        raise NotYet(rule, f"{attempts}\n" + _("and then yours still waited")) from None
     except (ConnectionError, StompError) as error:
-        raise NotYet(rule, f"{line}\nand then yours raised {type(error).__name__}: {error}") from None
+        raise NotYet(
+            rule,
+            f"{attempts}\n" + _("and then yours raised {kind}: {error}").format(kind=type(error).__name__, error=error),
+        ) from None
 
 
-async def _keeps(line: Line, texts: list[str], rule: str) -> None:
-    if (kept := await line.kept()) != texts:
-        raise NotYet(rule, f"{line}\nthe chat has kept {kept}, not {texts}")
+async def _is_stored(attempts: Attempts, texts: list[str], rule: str) -> None:
+    if (stored := await attempts.stored()) != texts:
+        raise NotYet(
+            rule, f"{attempts}\n" + _("the chat has stored {stored}, not {texts}").format(stored=stored, texts=texts)
+        )
 
 
-async def _a_good_line(answer: Send, line: Line) -> None:
-    await _says(answer, line, "네", "where nothing goes wrong, it returns when the receipt has come")
-    await _keeps(line, ["네"], "a text is sent, and when its receipt has come, not again")
-    await _says(answer, line, "네", "where nothing goes wrong, it returns when the receipt has come")
-    await _keeps(line, ["네", "네"], "the same words said again are another message: a client_id of their own")
+async def _no_fault(answer: Send, attempts: Attempts) -> None:
+    await _sends(answer, attempts, "네", _("if nothing goes wrong, it returns when the receipt has arrived"))
+    await _is_stored(attempts, ["네"], _("after its receipt has arrived, a text is not sent again"))
+    await _sends(answer, attempts, "네", _("if nothing goes wrong, it returns when the receipt has arrived"))
+    await _is_stored(attempts, ["네", "네"], _("the same text sent again is another message, with its own client_id"))
 
 
-async def _lost_before_it_arrived(answer: Send, line: Line) -> None:
-    line.wire.when(line.wire.reset, layer="stomp", kind="SEND")
-    await _says(answer, line, "들려요?", "when the connection is lost before the receipt, it tries again")
-    await _keeps(line, ["들려요?"], "what was lost before it arrived is sent again")
+async def _lost_before_it_arrived(answer: Send, attempts: Attempts) -> None:
+    attempts.wire.when(attempts.wire.reset, layer="stomp", kind="SEND")
+    await _sends(answer, attempts, "들려요?", _("when the connection is lost before the receipt, it tries again"))
+    await _is_stored(attempts, ["들려요?"], _("a text that was lost before it arrived is sent again"))
 
 
-async def _lost_after_it_was_kept(answer: Send, line: Line) -> None:
-    line.wire.when(line.wire.reset, layer="stomp", kind="RECEIPT", sender="server")
-    await _says(answer, line, "한 번만", "when the connection is lost before the receipt, it tries again")
-    await _keeps(line, ["한 번만"], "a repeat goes under the same client_id: only so can the chat know that it is one")
+async def _lost_after_it_was_stored(answer: Send, attempts: Attempts) -> None:
+    attempts.wire.when(attempts.wire.reset, layer="stomp", kind="RECEIPT", sender="server")
+    await _sends(answer, attempts, "한 번만", _("when the connection is lost before the receipt, it tries again"))
+    await _is_stored(
+        attempts, ["한 번만"], _("a repeat has the same client_id: only that tells the chat that it is a repeat")
+    )
 
 
-async def _silence(answer: Send, line: Line) -> None:
-    line.wire.when(line.wire.half_open, layer="stomp", kind="SEND")
-    await _says(answer, line, "여보세요", "a receipt that has not come after half a second will not come: try again")
-    await _keeps(line, ["여보세요"], "what was lost without a word is sent again")
+async def _silence(answer: Send, attempts: Attempts) -> None:
+    attempts.wire.when(attempts.wire.half_open, layer="stomp", kind="SEND")
+    await _sends(
+        answer, attempts, "여보세요", _("a receipt that has not arrived after half a second will not arrive: try again")
+    )
+    await _is_stored(attempts, ["여보세요"], _("a text that was lost silently is sent again"))
 
 
-async def _nobody_there(answer: Send, line: Line) -> None:
-    await line.wire.aclose()
-    saying = asyncio.ensure_future(answer(line.send, "아직"))
+async def _server_down(answer: Send, attempts: Attempts) -> None:
+    await attempts.wire.aclose()
+    sending = asyncio.ensure_future(answer(attempts.send, "아직"))
     try:
-        await asyncio.wait([saying], timeout=0.6)
-        if saying.done():
-            raise NotYet("when nobody is there, it tries again until somebody is", f"{line}{_ended(saying)}")
-        if len(line.tries) > 30:
-            raise NotYet("it waits a moment between two tries: whoever comes back is not to be trampled", line)
-        await line.wire.start()
-        await asyncio.wait([saying], timeout=4)
-        if not saying.done() or saying.exception() is not None:
-            raise NotYet("when nobody is there, it tries again until somebody is", f"{line}\nthen the server was back")
+        await asyncio.wait([sending], timeout=0.6)
+        if sending.done():
+            raise NotYet(
+                _("while the server is down, it tries again until the server is back"), f"{attempts}{_ended(sending)}"
+            )
+        if len(attempts.tries) > 30:
+            raise NotYet(_("it waits a moment between two tries, so that a returning server is not overrun"), attempts)
+        await attempts.wire.start()
+        await asyncio.wait([sending], timeout=4)
+        if not sending.done() or sending.exception() is not None:
+            raise NotYet(
+                _("while the server is down, it tries again until the server is back"),
+                f"{attempts}\n" + _("then the server came back"),
+            )
     finally:
-        saying.cancel()
-        await asyncio.wait([saying], timeout=1)
-    await _keeps(line, ["아직"], "it tries until the text is kept, once")
+        sending.cancel()
+        await asyncio.wait([sending], timeout=1)
+    await _is_stored(attempts, ["아직"], _("it tries until the text is stored, once"))
 
 
-async def _refused(answer: Send, line: Line) -> None:
-    line.refuses = True
+async def _refused(answer: Send, attempts: Attempts) -> None:
+    attempts.refused = True
     with contextlib.suppress(TimeoutError, StompError):
         async with asyncio.timeout(0.6):
-            await answer(line.send, "안녕")
-    if len(line.tries) != 1:
-        raise NotYet("what the server refuses (StompError) is not tried again: it would be refused again", line)
+            await answer(attempts.send, "안녕")
+    if len(attempts.tries) != 1:
+        raise NotYet(
+            _("a text that the server refuses (StompError) is not sent again: it would be refused again"), attempts
+        )
 
 
 # --- 07.3 ---
@@ -285,122 +325,134 @@ async def resume(
             last = id
 
 
-class Room:
-    """A stream on a real Redis, and the two ways to read it; `meanwhile` runs while history is on its way."""
+class ChatStream:
+    """A stream on a real Redis with the two ways to read it; `meanwhile` runs during the call of `history`."""
 
-    def __init__(self, redis: Any, stream: str) -> None:
+    def __init__(self, redis: Any, name: str) -> None:
         self.redis = redis
-        self.stream = stream
+        self.name = name
         self.meanwhile: list[Callable[[], Awaitable[None]]] = []
         self.readers: list[asyncio.Task[None]] = []
         self.shown: list[str] = []
         self.order: list[str] = []
 
     async def write(self, id: str, text: str = "") -> None:
-        await self.redis.xadd(self.stream, {"text": text or f"#{id}"}, id=id)
+        await self.redis.xadd(self.name, {"text": text or f"#{id}"}, id=id)
 
     async def history(self, after: str) -> list[tuple[str, str]]:
         self.order.append("history")
-        before, behind = (*self.meanwhile, None, None)[:2]
+        before, after_read = (*self.meanwhile, None, None)[:2]
         if before is not None:
             await before()
-        records = await self.redis.xrange(self.stream, min=f"({after}")
-        if behind is not None:
-            await behind()
-        await asyncio.sleep(0.05)  # long enough for what is new to be in the queue
+        records = await self.redis.xrange(self.name, min=f"({after}")
+        if after_read is not None:
+            await after_read()
+        await asyncio.sleep(0.05)  # long enough for new records to be in the queue
         self.meanwhile.clear()
         return [(id, fields["text"]) for id, fields in records]
 
     async def live(self) -> asyncio.Queue[tuple[str, str]]:
         self.order.append("live")
         news: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-        newest = await self.redis.xrevrange(self.stream, count=1)
+        newest = await self.redis.xrevrange(self.name, count=1)
         self.readers.append(asyncio.create_task(self._read(newest[0][0] if newest else "0-0", news)))
         return news
 
     async def _read(self, last: str, news: asyncio.Queue[tuple[str, str]]) -> None:
         while True:
-            for _, records in await self.redis.xread({self.stream: last}, block=1000):
+            for _stream, records in await self.redis.xread({self.name: last}, block=1000):
                 for last, fields in records:
                     news.put_nowait((last, fields["text"]))
 
 
 @contextlib.asynccontextmanager
-async def _room_with(*ids: str) -> AsyncIterator[Room]:
-    async with fresh("room") as stream, client() as redis:
-        room = Room(redis, stream)
+async def _stream_with(*ids: str) -> AsyncIterator[ChatStream]:
+    async with fresh("stream") as name, client() as redis:
+        stream = ChatStream(redis, name)
         for id in ids:
-            await room.write(id)
+            await stream.write(id)
         try:
-            yield room
+            yield stream
         finally:
-            for reader in room.readers:
+            for reader in stream.readers:
                 reader.cancel()
-            await asyncio.gather(*room.readers, return_exceptions=True)
+            await asyncio.gather(*stream.readers, return_exceptions=True)
 
 
 async def check_resume(answer: Callable[..., Any]) -> None:
     must_wait(answer)
-    async with _room_with("5-1", "5-2", "5-3") as room:
-        async with _resuming(answer, room, "5-1"):
-            await _shows(room, ["#5-2", "#5-3"], "first what came after the last id is shown, and not that one itself")
-            await room.write("5-4")
-            await _shows(room, ["#5-4"], "then what is new is shown, as it comes")
-        _exactly(room, ["#5-2", "#5-3", "#5-4"])
-    async with _room_with("5-7", "5-8") as room:
-        # 5-9 comes when history is asked for, and is in it; 5-10 comes a moment later, and is not.
-        room.meanwhile = [lambda: room.write("5-9"), lambda: room.write("5-10")]
-        async with _resuming(answer, room, "5-7"):
-            await _shows(room, ["#5-8", "#5-9"], "what history has is shown")
-            await _misses_nothing(room)
-            await room.write("5-11", "네")
-            await room.write("5-12", "네")
-            await _is(
-                room,
-                lambda: room.shown.count("네") == 2,
-                "the same words said twice are two records: ids tell them apart",
+    async with _stream_with("5-1", "5-2", "5-3") as stream:
+        async with _resuming(answer, stream, "5-1"):
+            await _shows(
+                stream, ["#5-2", "#5-3"], _("first it shows the records after the last id, and not that one itself")
             )
-        _exactly(room, ["#5-8", "#5-9", "#5-10", "네", "네"])
-    async with _room_with("5-1") as room, _resuming(answer, room, "5-1"):
-        await _is(room, lambda: "live" in room.order, "who has missed nothing listens, too")
-        await room.write("6-0")
-        await _shows(room, ["#6-0"], "who has missed nothing is shown what is new")
+            await stream.write("5-4")
+            await _shows(stream, ["#5-4"], _("then it shows new records as they arrive"))
+        _exactly(stream, ["#5-2", "#5-3", "#5-4"])
+    async with _stream_with("5-7", "5-8") as stream:
+        # 5-9 is written when history is called, and is in it; 5-10 is written a moment later, and is not.
+        stream.meanwhile = [lambda: stream.write("5-9"), lambda: stream.write("5-10")]
+        async with _resuming(answer, stream, "5-7"):
+            await _shows(stream, ["#5-8", "#5-9"], _("it shows what history returned"))
+            await _misses_nothing(stream)
+            await stream.write("5-11", "네")
+            await stream.write("5-12", "네")
+            await _is(
+                stream,
+                lambda: stream.shown.count("네") == 2,
+                _("the same text sent twice is two records: only their ids differ"),
+            )
+        _exactly(stream, ["#5-8", "#5-9", "#5-10", "네", "네"])
+    async with _stream_with("5-1") as stream, _resuming(answer, stream, "5-1"):
+        await _is(stream, lambda: "live" in stream.order, _("a reader that has missed nothing listens too"))
+        await stream.write("6-0")
+        await _shows(stream, ["#6-0"], _("a reader that has missed nothing shows new records"))
 
 
 @contextlib.asynccontextmanager
-async def _resuming(answer: Callable[..., Any], room: Room, last: str) -> AsyncIterator[list[Running]]:
-    async with at_work(answer(room.history, room.live, last, room.shown.append), what="the reader") as running:
+async def _resuming(answer: Callable[..., Any], stream: ChatStream, last: str) -> AsyncIterator[list[Running]]:
+    async with at_work(answer(stream.history, stream.live, last, stream.shown.append), what=_("the reader")) as running:
         yield running
 
 
-async def _is(room: Room, condition: Callable[[], bool], rule: str) -> None:
-    await wait_or(condition, rule, lambda: f"shown: {room.shown}")
+async def _is(stream: ChatStream, condition: Callable[[], bool], rule: str) -> None:
+    await wait_or(condition, rule, lambda: _("shown: {shown}").format(shown=stream.shown))
 
 
-async def _shows(room: Room, texts: Sequence[str], rule: str) -> None:
-    await _is(room, lambda: set(texts) <= set(room.shown), rule)
+async def _shows(stream: ChatStream, texts: Sequence[str], rule: str) -> None:
+    await _is(stream, lambda: set(texts) <= set(stream.shown), rule)
 
 
-async def _misses_nothing(room: Room) -> None:
-    """Tell the two ways to miss 5-10 apart: not listening yet, and taking it for older than 5-9."""
+async def _misses_nothing(stream: ChatStream) -> None:
+    """Distinguish the two ways to miss 5-10: not listening yet, and taking it for older than 5-9."""
     with contextlib.suppress(TimeoutError):
-        return await until(lambda: "#5-10" in room.shown, timeout=1)
-    if room.order[0] == "history":
+        return await until(lambda: "#5-10" in stream.shown, timeout=1)
+    if stream.order[0] == "history":
         raise NotYet(
-            "listen first, and then ask for history: what comes between the two is missed otherwise",
-            f"5-10 was written while history was on its way, and nobody listened yet; shown: {room.shown}",
+            _("listen first, then ask for history: otherwise what is written in between is missed"),
+            _("5-10 was written during the call of history, before the call of live; shown: {shown}").format(
+                shown=stream.shown
+            ),
         )
     raise NotYet(
-        "an id is two numbers, and 5-10 comes after 5-9: compare them as numbers, not as texts",
-        f"5-10 was written while history was on its way, and was in the queue; shown: {room.shown}",
+        _("an id is two numbers, and 5-10 comes after 5-9: compare them as numbers, not as strings"),
+        _("5-10 was written during the call of history, and was in the queue; shown: {shown}").format(
+            shown=stream.shown
+        ),
     )
 
 
-def _exactly(room: Room, texts: list[str]) -> None:
-    if len(room.shown) > len(texts):
-        raise NotYet("what history had may be in the queue as well, and is shown once", f"shown: {room.shown}")
-    if room.shown != texts:
-        raise NotYet("everything is shown in the order of the ids", f"shown: {room.shown}, not {texts}")
+def _exactly(stream: ChatStream, texts: list[str]) -> None:
+    if len(stream.shown) > len(texts):
+        raise NotYet(
+            _("a record that history returned may be in the queue too, and is shown once"),
+            _("shown: {shown}").format(shown=stream.shown),
+        )
+    if stream.shown != texts:
+        raise NotYet(
+            _("everything is shown in the order of the ids"),
+            _("shown: {shown}, not {texts}").format(shown=stream.shown, texts=texts),
+        )
 
 
 # --- 07.4 ---
@@ -414,7 +466,7 @@ async def relay(redis: Any, stream: str, last: str, show: Callable[[str], None])
     wait = 0.05
     while True:
         try:
-            for _, records in await redis.xread({stream: last}, block=1000):
+            for _stream, records in await redis.xread({stream: last}, block=1000):
                 for id, fields in records:
                     show(fields["text"])
                     last = id
@@ -430,40 +482,40 @@ async def check_relay(answer: Callable[..., Any]) -> None:
 
     async def add(*numbers: int) -> None:
         for number in numbers:
-            await mortal.direct.xadd(mortal.stream, {"text": f"#{number}"})
+            await killable.direct.xadd(killable.stream, {"text": f"#{number}"})
 
     async def shows(*numbers: int, rule: str) -> None:
         await _relayed(running, shown, [f"#{number}" for number in numbers], rule)
 
-    async with mortal_redis() as mortal, contextlib.AsyncExitStack() as stack:
+    async with killable_redis() as killable, contextlib.AsyncExitStack() as stack:
         await add(0, 1)
-        last = (await mortal.direct.xrange(mortal.stream))[0][0]
-        redis = await stack.enter_async_context(without_retries(mortal.wire.url))
-        running = Running(answer(redis, mortal.stream, last, shown.append), "the relay")
+        last = (await killable.direct.xrange(killable.stream))[0][0]
+        redis = await stack.enter_async_context(without_retries(killable.wire.url))
+        running = Running(answer(redis, killable.stream, last, shown.append), _("the relay"))
         stack.callback(running.task.cancel)
         await add(2)
         await asyncio.wait([running.task], timeout=0.1)
         if running.task.done():
             running.look()
-        await shows(1, 2, rule="it shows what came after the id it was given, and then what is new")
-        await _outage(mortal, running, shown)
+        await shows(1, 2, rule=_("it shows the records after the id it was given, then new ones"))
+        await _outage(killable, running, shown)
         await add(3)
-        before = mortal.attempts
-        await mortal.wire.start()
+        before = killable.attempts
+        await killable.wire.start()
         with contextlib.suppress(TimeoutError):
-            await until(lambda: mortal.attempts > before or running.task.done(), timeout=4)
-        await shows(3, rule="back again, it goes on from the last id: what was written while it was away is shown")
+            await until(lambda: killable.attempts > before or running.task.done(), timeout=4)
+        await shows(3, rule=_("after an outage it continues from the last id: it shows what was written meanwhile"))
         await add(4)
-        await shows(4, rule="back again, it goes on as before")
-        for number in (5, 6):  # one that has come back once can do it again
-            mortal.wire.reset()
+        await shows(4, rule=_("after an outage it continues as before"))
+        for number in (5, 6):  # a relay that has reconnected once must do it again
+            killable.wire.reset()
             await add(number)
-            await shows(number, rule="it outlives every outage, not only the first")
+            await shows(number, rule=_("it survives every outage, not only the first"))
         expected = [f"#{number}" for number in range(1, 7)]
         if shown != expected:
             raise NotYet(
-                "each record is shown once, in order: the outage is no reason to begin again",
-                f"shown: {first_few(shown)}",
+                _("each record is shown once, in order: an outage is no reason to start over"),
+                _("shown: {shown}").format(shown=first_few(shown)),
             )
         await running.stop()
 
@@ -472,31 +524,38 @@ async def _relayed(running: Running, shown: list[str], texts: list[str], rule: s
     with contextlib.suppress(TimeoutError):
         await until(lambda: set(texts) <= set(shown) or running.task.done(), timeout=1)
     if not set(texts) <= set(shown):
-        raise NotYet(rule, f"written: {' '.join(texts)}; shown: {first_few(shown)}{_ended(running.task)}")
+        raise NotYet(
+            rule,
+            _("written: {texts}; shown: {shown}").format(texts=" ".join(texts), shown=first_few(shown))
+            + _ended(running.task),
+        )
 
 
 def _ended(task: asyncio.Future[None]) -> str:
-    """How a learner's loop has ended, if it has."""
+    """Return a line that says how a learner's loop has ended; "" while it runs."""
     if not task.done():
         return ""
-    error = task.exception()
-    return "\nyours has ended" + (f" with {type(error).__name__}: {error}" if error else "")
+    if error := task.exception():
+        return "\n" + _("yours has ended with {kind}: {error}").format(kind=type(error).__name__, error=error)
+    return "\n" + _("yours has ended")
 
 
-async def _outage(mortal: MortalRedis, running: Running, shown: list[str]) -> None:
-    """Kill Redis, see what the relay does, and bring Redis back where the relay does not reach it yet."""
-    before = mortal.attempts
-    mortal.kill()
+async def _outage(killable: KillableRedis, running: Running, shown: list[str]) -> None:
+    """Kill Redis, check what the relay does, and restart Redis while the relay cannot reach it yet."""
+    before = killable.attempts
+    killable.kill()
     await asyncio.wait([running.task], timeout=0.5)
     if running.task.done():
-        raise NotYet("an outage does not end the relay", f"Redis was killed{_ended(running.task)}")
-    if (attempts := mortal.attempts - before) > 40:
+        raise NotYet(_("an outage does not end the relay"), _("Redis was killed") + _ended(running.task))
+    if (attempts := killable.attempts - before) > 40:
         raise NotYet(
-            "between two attempts it waits a moment, or it burns a processor and tramples whoever comes back",
-            f"Redis was away for half a second, and the relay tried {attempts} times to reach it",
+            _("between two attempts it waits a moment, or it wastes processor time and overruns a returning Redis"),
+            _("Redis was down for half a second, and the relay tried to connect {attempts} times").format(
+                attempts=attempts
+            ),
         )
-    await mortal.wire.aclose()
-    await mortal.restart()
+    await killable.wire.aclose()
+    await killable.restart()
 
 
 # --- 07.5 ---
@@ -517,7 +576,7 @@ async def handler(socket: Any, redis: Any, stream: str, after: str) -> None:
 
     async def show(after: str) -> None:
         while True:
-            for _, records in await redis.xread({stream: after}, block=1000):
+            for _stream, records in await redis.xread({stream: after}, block=1000):
                 for after, fields in records:
                     await socket.send(json.dumps({"id": after, "text": fields["text"]}))
 
@@ -535,10 +594,10 @@ Handler = Callable[[ServerConnection, Any, str, str], Awaitable[None]]
 
 
 class Chat:
-    """Two servers around a learner's handler, on one Redis that may be killed."""
+    """Two servers that run a learner's handler, on one Redis that can be killed."""
 
-    def __init__(self, mortal: MortalRedis, one: Serving, two: Serving) -> None:
-        self.mortal = mortal
+    def __init__(self, killable: KillableRedis, one: Serving, two: Serving) -> None:
+        self.killable = killable
         self.servers = (one, two)
 
     @property
@@ -546,10 +605,10 @@ class Chat:
         return self.servers[0].url, self.servers[1].url
 
     async def stream(self) -> list[tuple[str, str]]:
-        """What Redis has: (id, text)."""
-        return [(id, fields.get("text", "")) for id, fields in await self.mortal.direct.xrange(self.mortal.stream)]
+        """Return the records in Redis: (id, text)."""
+        return [(id, fields.get("text", "")) for id, fields in await self.killable.direct.xrange(self.killable.stream)]
 
-    def raise_what_the_handler_raised(self) -> None:
+    def raise_errors_of_the_handler(self) -> None:
         for error in (error for server in self.servers for error in server.errors):
             raise error
 
@@ -557,75 +616,90 @@ class Chat:
 async def check_handler(answer: Handler) -> None:
     must_wait(answer)
     async with contextlib.AsyncExitStack() as stack:
-        mortal = await stack.enter_async_context(mortal_redis())
-        redis = await stack.enter_async_context(without_retries(mortal.wire.url))
+        killable = await stack.enter_async_context(killable_redis())
+        redis = await stack.enter_async_context(without_retries(killable.wire.url))
 
         async def handle(socket: ServerConnection, after: str) -> None:
-            await answer(socket, redis, mortal.stream, after)
+            await answer(socket, redis, killable.stream, after)
 
-        chat = Chat(mortal, *[await stack.enter_async_context(serving(handle)) for _ in range(2)])
+        chat = Chat(killable, *[await stack.enter_async_context(serving(handle)) for _ in range(2)])
         try:
-            await _tells_what_is_stored(chat)
-            await _shows_everybody(chat)
+            await _confirms_what_is_stored(chat)
+            await _shows_every_record(chat)
             await _waits_for_redis(chat)
-            await _lets_go(chat)
+            await _ends_with_its_member(chat)
             await _a_run_with_trouble(chat)
         except NotYet:
-            chat.raise_what_the_handler_raised()
+            chat.raise_errors_of_the_handler()
             raise
 
 
 async def _send(garam: Member, text: str, client_id: str) -> None:
-    """Send once; where the connection is gone, no receipt will come, and that tells."""
+    """Send once. If the connection is lost, no receipt comes, and the check notices that."""
     with contextlib.suppress(OSError, WebSocketException):
         await garam.send(text, client_id)
 
 
-async def _tells_what_is_stored(chat: Chat) -> None:
+async def _confirms_what_is_stored(chat: Chat) -> None:
     garam = Member("가람", chat.urls[0])
     async with members(garam):
         await _send(garam, "안녕 👋", "c-1")
         if not await garam.until(lambda: "c-1" in garam.stored):
-            raise NotYet("a text that is stored is answered by its receipt, {'stored': client_id}", f"{garam.stored}")
-        for _ in range(50):  # a receipt that came too early is another rule's affair
+            raise NotYet(
+                _("a text that is stored is answered by its receipt, {'stored': client_id}"),
+                _("receipts: {receipts}").format(receipts=sorted(garam.stored)),
+            )
+        for __ in range(50):  # another rule covers a receipt that came too early
             if stored := await chat.stream():
                 break
             await asyncio.sleep(0.01)
         if [text for _, text in stored] != ["안녕 👋"]:
             raise NotYet(
-                "a text is added to the stream, in the field `text`",
-                await chat.mortal.direct.xrange(chat.mortal.stream),
+                _("a text is added to the stream, in the field `text`"),
+                await chat.killable.direct.xrange(chat.killable.stream),
             )
         garam.stored.clear()
         await _send(garam, "안녕 👋", "c-1")
         again = await garam.until(lambda: "c-1" in garam.stored)
         if len(texts := await chat.stream()) != 1:
-            raise NotYet("a repeat under the same client_id adds no second record", f"the stream has {texts}")
+            raise NotYet(
+                _("a repeat under the same client_id adds no second record"),
+                _("the stream has {texts}").format(texts=texts),
+            )
         if not again:
-            raise NotYet("a repeat gets its receipt too: the first one may have been lost", "c-1 was sent twice")
+            raise NotYet(_("a repeat gets its receipt too: the first one may have been lost"), _("c-1 was sent twice"))
 
 
-async def _shows_everybody(chat: Chat) -> None:
+async def _shows_every_record(chat: Chat) -> None:
     garam, nuri = Member("가람", chat.urls[0]), Member("Nuri", chat.urls[1])
     async with members(garam, nuri):
         await garam.say("둘째")
         for each in (garam, nuri):
             if not await each.until(lambda each=each: len(each.shown) >= 2):  # type: ignore[misc]  # mypy cannot infer a lambda's default
                 raise NotYet(
-                    "everybody on every server is shown every record, those before they came too",
-                    f"the stream has {await chat.stream()}; {each.name} was shown {each.shown}",
+                    _("every member on every server is shown every record, including those from before it joined"),
+                    _("the stream has {stored}; {name} was shown {shown}").format(
+                        stored=await chat.stream(), name=each.name, shown=each.shown
+                    ),
                 )
         stored = await chat.stream()
         for each in (garam, nuri):
             if each.shown != stored:
-                raise NotYet("a record is shown as {'id': its id, 'text': its text}", f"{stored}; shown: {each.shown}")
+                raise NotYet(
+                    _("a record is shown as {'id': its id, 'text': its text}"),
+                    _("the stream has {stored}; {name} was shown {shown}").format(
+                        stored=stored, name=each.name, shown=each.shown
+                    ),
+                )
     later = Member("하늘", chat.urls[1], after=stored[0][0])
     async with members(later):
         await later.until(lambda: bool(later.shown))
         if later.shown != stored[1:]:
             raise NotYet(
-                "who comes back is shown what came after the id that it names, and nothing twice",
-                f"the stream has {stored}; after {stored[0][0]} came {later.shown}",
+                _("a returning member is shown the records after the id that it names, and nothing twice"),
+                _("the stream has {stored}; a member that had seen {id} was shown {shown}").format(
+                    stored=stored, id=stored[0][0], shown=later.shown
+                ),
             )
 
 
@@ -633,39 +707,45 @@ async def _waits_for_redis(chat: Chat) -> None:
     garam = Member("가람", chat.urls[0])
     async with members(garam):
         await garam.until(lambda: len(garam.shown) >= 2)
-        chat.mortal.wire.stall(sender="client")
+        chat.killable.wire.stall(sender="client")
         try:
             await _send(garam, "셋째", "c-3")
             if await garam.until(lambda: "c-3" in garam.stored, 0.3):
-                raise NotYet("a receipt comes when the record is stored, not before", "Redis had not been reached yet")
+                raise NotYet(
+                    _("a receipt comes when the record is stored, not before"), _("Redis had not been reached yet")
+                )
         finally:
-            chat.mortal.wire.resume()
+            chat.killable.wire.resume()
         if not await garam.until(lambda: "c-3" in garam.stored, 3):
-            raise NotYet("a receipt comes when the record is stored", "Redis was slow for a moment, and then answered")
+            raise NotYet(
+                _("a receipt comes when the record is stored"), _("Redis was slow for a moment, and then answered")
+            )
 
 
-async def _lets_go(chat: Chat) -> None:
+async def _ends_with_its_member(chat: Chat) -> None:
     with contextlib.suppress(TimeoutError):
         await until(lambda: not any(server.open for server in chat.servers), timeout=2.5)
     if any(server.open for server in chat.servers):
-        raise NotYet("when a member is gone, its handler ends", "everybody has left, and a handler still runs")
+        raise NotYet(
+            _("when a member has left, its handler ends"), _("all members have left, and a handler still runs")
+        )
     waiting = 1
-    for _ in range(30):
+    for __ in range(30):
         await asyncio.sleep(0.05)
-        waiting = (await chat.mortal.direct.info("clients"))["blocked_clients"]
+        waiting = (await chat.killable.direct.info("clients"))["blocked_clients"]
         if not waiting:
             break
     await asyncio.sleep(0.1)
-    waiting = waiting or (await chat.mortal.direct.info("clients"))["blocked_clients"]
+    waiting = waiting or (await chat.killable.direct.info("clients"))["blocked_clients"]
     if waiting:
         raise NotYet(
-            "when a member is gone, what reads for it ends too, or readers pile up",
-            f"everybody has left; Redis says that {waiting} still wait for records",
+            _("when a member has left, its reader ends too, or readers pile up"),
+            _("all members have left; readers that still wait in Redis: {waiting}").format(waiting=waiting),
         )
 
 
 async def _a_run_with_trouble(chat: Chat) -> None:
-    """Three talk through two servers; the servers lose their connections in turn, then Redis is killed."""
+    """Let three members send through two servers; abort each server's connections in turn, then kill Redis."""
     names = ("가람", "Nuri", "하늘")
     people = [Member(name, *(chat.urls if number % 2 else chat.urls[::-1])) for number, name in enumerate(names)]
 
@@ -681,137 +761,203 @@ async def _a_run_with_trouble(chat: Chat) -> None:
                 await asyncio.sleep(0.1)
                 server.abort()
             await asyncio.sleep(0.1)
-            chat.mortal.kill()
+            chat.killable.kill()
             await asyncio.sleep(0.1)
-            await chat.mortal.restart()
+            await chat.killable.restart()
             await asyncio.wait([talking], timeout=5)
-            await _all_is_well(chat, people, talked=talking.done())
+            await _judge_run(chat, people, talked=talking.done())
         finally:
             talking.cancel()
             await asyncio.gather(talking, return_exceptions=True)
 
 
-async def _all_is_well(chat: Chat, people: list[Member], *, talked: bool) -> None:
+async def _judge_run(chat: Chat, people: list[Member], *, talked: bool) -> None:
     stored = await chat.stream()
-    promised = [text for each in people for text in each.kept]
+    promised = [text for each in people for text in each.confirmed]
     await asyncio.gather(*(each.until(lambda each=each: set(promised) <= set(each.texts), 1.5) for each in people))  # type: ignore[misc]  # mypy cannot infer a lambda's default
     lost, repeated, same = judge(promised, {each.name: each.texts for each in people})
     texts = [text for _, text in stored]
-    told = (
-        f"{len(promised)} of 36 were promised; {sum(each.returns for each in people)} times somebody had to come back\n"
+    run = _("{promised} of 36 texts were promised; the members reconnected {times} times").format(
+        promised=len(promised), times=sum(each.reconnections for each in people)
     )
+    run += "\n"
     if len(set(texts)) < len(texts):
-        raise NotYet("whatever happens, nothing is stored twice", told + f"the stream has {sorted(texts)}")
+        raise NotYet(
+            _("whatever happens, nothing is stored twice"),
+            run + _("the stream has {texts}").format(texts=sorted(texts)),
+        )
     if missing := set(promised) - set(texts):
-        raise NotYet("what was promised is in the stream", told + f"{sorted(missing)} are not")
+        raise NotYet(
+            _("every text that was promised is in the stream"),
+            run + _("missing: {texts}").format(texts=sorted(missing)),
+        )
     if repeated:
-        raise NotYet("whatever happens, nothing is shown twice", told + f"twice: {sorted(repeated)}")
+        raise NotYet(
+            _("whatever happens, nothing is shown twice"),
+            run + _("shown twice: {texts}").format(texts=sorted(repeated)),
+        )
     if lost or not talked:
         raise NotYet(
-            "after an outage everybody goes on: where the reader dies the connection must end, so that the member "
-            "returns",
-            told + "\n".join(f"{each.name} was shown {len(each.shown)} of {len(texts)} records" for each in people),
+            _(
+                "after an outage every member continues: when the reader dies, the connection must end, so that the "
+                "member comes back"
+            ),
+            run
+            + "\n".join(
+                _("{name} was shown {shown} of {total} records").format(
+                    name=each.name, shown=len(each.shown), total=len(texts)
+                )
+                for each in people
+            ),
         )
     if not same:
         raise NotYet(
-            "everybody is shown the same order", told + "\n".join(f"{each.name}: {each.texts}" for each in people)
+            _("all members are shown the same order"), run + "\n".join(f"{each.name}: {each.texts}" for each in people)
         )
 
 
 EXERCISES = [
     Exercise(
         "07.1",
-        "A ledger that judges a run",
+        _("A ledger that judges a run"),
         check_judge,
         (
-            "Three questions, one after the other. Lost: for each promised text and each member, is it in that "
-            "member's list? Repeated: for each member, which texts are in the list more than once (`texts.count(text) "
-            "> 1`)?",
-            "Order: take the first showing of each text alone, `list(dict.fromkeys(texts))` does that. Then take any "
-            "two members, and of each list only the texts that the other has, too: these two lists must be equal.",
-            "`[text for text in one if text in other] == [text for text in other if text in one]`, for every two "
-            "lists. Return `lost, repeated, same`: two sets and a bool.",
+            _(
+                "Answer three questions, one after the other. Lost: for each promised text and each member, is it in "
+                "that member's list? Repeated: for each member, which texts are in the list more than once "
+                "(`texts.count(text) > 1`)?"
+            ),
+            _(
+                "Order: keep only the first showing of each text with `list(dict.fromkeys(texts))`. Then take any two "
+                "members, and from each list only the texts that the other has too: these two lists must be equal."
+            ),
+            _(
+                "`[text for text in one if text in other] == [text for text in other if text in one]`, for every two "
+                "lists. Return `lost, repeated, same`: two sets and a bool."
+            ),
         ),
         judge,
-        "The three are kept apart because they have different causes: a loss is a missing replay, a repeat a missing "
-        "id, and disorder two ways for one message. A ledger that mixes them up tells you nothing.",
+        _(
+            "The three are kept apart because they have different causes: a loss comes from a missing replay, a "
+            "repeat from a missing id, and different orders from two paths for one message. A ledger that mixes them "
+            "up tells you nothing."
+        ),
     ),
     Exercise(
         "07.2",
-        "Send until it is stored",
+        _("Send until it is stored"),
         check_send_until_stored,
         (
-            "A loop that is left when `await send(text, client_id)` returns. What has to be the same in each round, "
-            "and so must be made before the loop? `uuid.uuid4().hex` (`import uuid`) makes a text nobody else has.",
-            "`try: ... except ConnectionError:` and in the except a short `await asyncio.sleep(0.1)`, so that the "
-            "next round does not come at once. A StompError is not caught: the server has said no.",
-            "A receipt may also just never come. `async with asyncio.timeout(0.5):` around the `await send(...)` "
-            "raises TimeoutError; catch both: `except (ConnectionError, TimeoutError):`.",
+            _(
+                "Write a loop that ends when `await send(text, client_id)` returns. What has to be the same in each "
+                "round, and must be created before the loop? `uuid.uuid4().hex` (`import uuid`) creates a unique "
+                "string."
+            ),
+            _(
+                "`try: ... except ConnectionError:` and in the except a short `await asyncio.sleep(0.1)`, so that the "
+                "next round does not follow at once. Do not catch StompError: the server has refused the text."
+            ),
+            _(
+                "A receipt may also never arrive. `async with asyncio.timeout(0.5):` around the `await send(...)` "
+                "raises TimeoutError; catch both: `except (ConnectionError, TimeoutError):`."
+            ),
         ),
         send_until_stored,
-        "Whether a lost message was stored, nobody can tell from this side. So it is said again, under the same id, "
-        "and the server, which can tell, keeps it once. Neither half is worth anything without the other.",
+        _(
+            "The client cannot know whether a lost message was stored. So it sends the message again, under the same "
+            "id, and the server, which does know, stores it once. Neither half works without the other."
+        ),
     ),
     Exercise(
         "07.3",
-        "Back without a gap",
+        _("Back without a gap"),
         check_resume,
         (
-            "There are two sources: what was kept, and what is new. Something is always written between the two "
-            "questions. In which order must you ask, so that it is in both at worst, and never in none?",
-            "`news = await live()` first. Then `for id, text in await history(last):`, in which each text is shown "
-            "and `last = id`; after it `last` is the id that was shown last. Then an endless loop: `id, text = await "
-            "news.get()`.",
-            "In the loop show only what comes after `last`: the rest was in history already. An id is two numbers: "
-            "`tuple(int(part) for part in id.split('-'))`. Compare those, show, and set `last = id`.",
+            _(
+                "There are two sources: the records that were kept, and the new ones. Assume that something is always "
+                "written between the two calls. In which order must you call them, so that it is in both at worst, and "
+                "never in neither?"
+            ),
+            _(
+                "`news = await live()` first. Then `for id, text in await history(last):`, which shows each text and "
+                "sets `last = id`; after it, `last` is the last id shown. Then an endless loop: `id, text = await "
+                "news.get()`."
+            ),
+            _(
+                "In the loop show only what comes after `last`: the rest was already in history. An id is two numbers: "
+                "`tuple(int(part) for part in id.split('-'))`. Compare those, show, and set `last = id`."
+            ),
         ),
         resume,
-        "Listening first turns a gap, which nobody can mend, into a repeat, which the ids show. "
-        "`chatlab.chat.delivery.replay` does the same for every SUBSCRIBE with a `last-id`.",
+        _(
+            "Listening first turns a gap, which cannot be repaired, into a repeat, which the ids reveal. "
+            "`chatlab.chat.delivery.replay` does the same for every SUBSCRIBE with a `last-id`."
+        ),
     ),
     Exercise(
         "07.4",
-        "A relay that outlives Redis",
+        _("A relay that outlives Redis"),
         check_relay,
         (
-            "An endless loop around a read that waits: `await redis.xread({stream: last}, block=1000)` gives a list of "
-            "`(stream, records)`, each record `(id, fields)`; empty if nothing came in a second. The text is "
-            "`fields['text']`.",
-            "After each record set `last` to its id: it is all that the relay has to remember. Then an outage is "
-            "nothing: the next read begins where the last one ended. `'$'` would begin at now, and lose what came "
-            "meanwhile.",
-            "Put `try:` inside the loop, around the read and the showing. The argument takes the module's name, so "
-            "`import redis as library`, then `except library.exceptions.ConnectionError:` and in it `await "
-            "asyncio.sleep(...)`.",
-            "Let the wait begin at 0.05 s, double it with each failure up to a second, and set it back when a read "
-            "worked. Catch that one error and no more: a cancellation must end the relay.",
+            _(
+                "Write an endless loop around a blocking read: `await redis.xread({stream: last}, block=1000)` "
+                "returns a list of `(stream, records)`, each record `(id, fields)`; it is empty if nothing arrived "
+                "within a second. The text is `fields['text']`."
+            ),
+            _(
+                "After each record set `last` to its id: that is all the relay has to remember. Then an outage does "
+                "no harm: the next read starts where the last one ended. `'$'` would start at now, and lose what was "
+                "written meanwhile."
+            ),
+            _(
+                "Put `try:` inside the loop, around the read and the showing. The argument takes the module's name, so "
+                "`import redis as library`, then `except library.exceptions.ConnectionError:` and in it `await "
+                "asyncio.sleep(...)`."
+            ),
+            _(
+                "Start with a wait of 0.05 s, double it with each failure up to a second, and reset it when a read "
+                "succeeds. Catch only that error: a cancellation must end the relay."
+            ),
         ),
         relay,
-        "The place in the stream is kept by the reader, not by the connection, so a lost connection loses nothing. "
-        "Pub/Sub has no such place: there the same loop would live on, and miss what was said meanwhile.",
+        _(
+            "The position in the stream belongs to the reader, not to the connection, so a lost connection loses "
+            "nothing. Pub/Sub has no positions: there the same loop would continue, and miss what was sent meanwhile."
+        ),
     ),
     Exercise(
         "07.5",
-        "A chat that loses nothing",
+        _("A chat that loses nothing"),
         check_handler,
         (
-            "Two things go on at once: one loop shows what is in the stream from `after` on (07.4, without the `try`: "
-            "there is a better one in the last hint), and `async for message in socket:` takes what the member says.",
-            "What the member says is JSON with `client_id` and `text`. Looking whether this client_id was stored, and "
-            "storing, must be one step, a script: `await redis.eval(script, 2, stream, key, text)`; in it GET "
-            "KEYS[2], if there is none XADD KEYS[1] and SET KEYS[2] with EX 600. `solution('05.4')` has it, with a "
-            "field called `body` where this one is `text`; a key is `f'{stream}:once:{client_id}'`.",
-            "After the script has returned, and not before, `await socket.send(json.dumps({'stored': client_id}))`. "
-            "What is shown is `json.dumps({'id': id, 'text': fields['text']})`.",
-            "`async with asyncio.TaskGroup() as both:` ties the two together: `showing = "
-            "both.create_task(show(after))`, then the `async for` in the block, then `showing.cancel()`. If the "
-            "reader dies with Redis, the group ends the handler, the connection closes, and the member comes back "
-            "with its last id. So nothing has to be caught.",
+            _(
+                "Two loops run at the same time: one shows what is in the stream after `after` (07.4, without the "
+                "`try`: the last hint has something better), and `async for message in socket:` receives what the "
+                "member sends."
+            ),
+            _(
+                "A member sends JSON with `client_id` and `text`. Looking up this client_id and storing the text "
+                "must be one step, a script: `await redis.eval(script, 2, stream, key, text)`; in it GET KEYS[2], if "
+                "there is none XADD KEYS[1] and SET KEYS[2] with EX 600. `solution('05.4')` has it, with a field "
+                "called `body` where this one is `text`; a key is `f'{stream}:once:{client_id}'`."
+            ),
+            _(
+                "After the script has returned, and not before, `await socket.send(json.dumps({'stored': "
+                "client_id}))`. What is shown is `json.dumps({'id': id, 'text': fields['text']})`."
+            ),
+            _(
+                "`async with asyncio.TaskGroup() as both:` ties the two loops together: `showing = "
+                "both.create_task(show(after))`, then the `async for` in the block, then `showing.cancel()`. If the "
+                "reader dies with Redis, the group ends the handler, the connection closes, and the member comes back "
+                "with its last id. So there is nothing to catch."
+            ),
         ),
         handler,
-        "Every part is small: an id on each record, a script that stores once, a receipt after it, a reader that "
-        "begins where it is told to. And when something breaks, the connection breaks: the member's return is the one "
-        "cure for all of it. A reader that died in silence would leave a member in front of a chat that looks well "
-        "and says nothing.",
+        _(
+            "Every part is small: an id on each record, a script that stores once, a receipt after it, a reader that "
+            "starts at a given id. And when something breaks, the connection breaks: the returning member is the one "
+            "recovery for all of it. A reader that died silently would leave a member with a chat that looks healthy "
+            "and shows nothing."
+        ),
     ),
 ]

@@ -1,8 +1,8 @@
-"""What the checks of lesson 06 need: a real chat with everything in its own memory, and a wire that overhears it.
+"""Support for the checks of lesson 06: a real chat with a broker in memory, and a wire that records its frames.
 
 async with chat_in_memory() as server
-async with overheard(server.url) as wire        every byte takes a while each way, so who does not wait is seen
-frames_of(wire)                                 what was said, in order: (who, frame)
+async with overheard(server.url) as wire     delays every byte both ways, to reveal a client that does not wait
+frames_of(wire)                              the frames sent, in order: (sender, frame)
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ SECONDS_EACH_WAY = 0.02
 
 @contextlib.asynccontextmanager
 async def chat_in_memory() -> AsyncIterator[chat.ChatServer]:
-    """An instance of the chat that waits for nobody when it is closed."""
+    """Start an instance of the chat that does not wait for its clients when it closes."""
     async with MemoryBroker() as broker, await chat.start(broker, drain_seconds=0.1) as server:
         yield server
 
 
 @contextlib.asynccontextmanager
 async def overheard(url: str) -> AsyncIterator[Wire]:
-    """A wire before the server at `url` on which every answer takes at least twice `SECONDS_EACH_WAY`."""
+    """Put a wire in front of the server at `url`; every answer takes at least twice `SECONDS_EACH_WAY`."""
     async with Wire(url) as wire:
         wire.delay(SECONDS_EACH_WAY)
         yield wire
 
 
 def frames_of(wire: Wire) -> list[tuple[str, Frame]]:
-    """The STOMP frames that the two ends have sent, as (sender, frame), in the order the wire took them in.
+    """Return the STOMP frames of both ends as (sender, frame), in the order in which the wire received them.
 
-    A client's WebSocket close frame stands among them as the command "(close)".
+    A client's WebSocket close frame is included as a frame with the command "(close)".
     """
     found = []
     for event in wire.trace.events:

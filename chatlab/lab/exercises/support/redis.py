@@ -1,10 +1,10 @@
-"""What the checks of lessons 04 and 05 need of the kernel's own Redis.
+"""Support for the checks of lessons 04 and 05: names, clients and brokers on the kernel's Redis.
 
-    async with fresh("room") as topic        a name nobody else has; what was stored under it is deleted afterwards
-    async with client(taps) as redis         a client whose every exchange with the server can be counted, or broken
-    async with watched_broker() as broker    a broker on Redis Streams that notes what it is asked, and can stand still
+    async with fresh("room") as topic        a unique name; what was stored under it is deleted afterwards
+    async with client(taps) as redis         a client whose exchanges with the server can be counted, or broken
+    async with watched_broker() as broker    a broker on Redis Streams that counts its readers, and can block a publish
 
-Nothing here is a mock: each passes on to the real server what it is asked, and does its mischief on the way.
+Nothing here is a mock: everything is passed on to the real server; the faults are added on the way.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Moment = Literal["before", "after"]
 
 @contextlib.asynccontextmanager
 async def fresh(name: str) -> AsyncIterator[str]:
-    """A name for a topic or a stream. Every key that has it in its own name is deleted at the end."""
+    """Return a unique name for a topic or a stream. At the end, delete every key whose name contains it."""
     unique = f"{name}-{uuid.uuid4().hex[:8]}"
     async with Redis.from_url(await lab.redis()) as redis:
         try:
@@ -41,13 +41,13 @@ async def fresh(name: str) -> AsyncIterator[str]:
                 await redis.delete(*keys)
 
 
-# --- A client, and what can befall it ---
+# --- A client and its faults ---
 
 
 class Taps:
-    """What passes between a client and the server: `exchanges` counts it, `at` does something at one of them.
+    """The exchanges between a client and the server: `exchanges` counts them, `at` runs an action at one of them.
 
-    An exchange is one command, or one pipeline, sent in one go.
+    An exchange is one command, or one pipeline.
     """
 
     def __init__(self) -> None:
@@ -55,11 +55,11 @@ class Taps:
         self._actions: dict[tuple[int, Moment], Callable[[], Awaitable[None]]] = {}
 
     def at(self, exchange: int, moment: Moment, action: Callable[[], Awaitable[None]]) -> None:
-        """Run `action` before the exchange of that number (from 1) is sent, or after the server has done it."""
+        """Run `action` before the exchange with that number (from 1) is sent, or after the server has executed it."""
         self._actions[exchange, moment] = action
 
     async def run(self, moment: Moment) -> bool:
-        """Run what is due at this moment, once; whether there was anything."""
+        """Run the action for this moment, once; return whether there was one."""
         action = self._actions.pop((self.exchanges, moment), None)
         if action is not None:
             await action()
@@ -67,12 +67,12 @@ class Taps:
 
 
 async def break_off() -> None:
-    """An action for `Taps.at`: the connection is lost."""
-    raise ConnectionResetError("the connection broke")
+    """Lose the connection: an action for `Taps.at`."""
+    raise ConnectionResetError("the connection broke")  # not shown: an error for the learner's code
 
 
 class _TappedConnection(Connection):
-    """A connection that asks its taps before it sends, and when the first reply has come."""
+    """A connection that runs its taps before it sends, and after the first reply."""
 
     def __init__(self, taps: Taps, **options: Any) -> None:
         super().__init__(**options)
@@ -80,7 +80,7 @@ class _TappedConnection(Connection):
         self._greeting = False
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
-        self._greeting = True  # the client's own commands, which are nobody's exchange
+        self._greeting = True  # the client's own commands do not count as exchanges
         try:
             await super().on_connect_check_health(check_health)
         finally:
@@ -91,16 +91,16 @@ class _TappedConnection(Connection):
             await self.connect()  # type: ignore[no-untyped-call]  # redis-py's gap
         if not self._greeting:
             self._taps.exchanges += 1
-            await self._ask_the_taps("before")
+            await self._run_taps("before")
         await super().send_packed_command(command, check_health)
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:
         reply = await super().read_response(*arguments, **options)
         if not self._greeting:
-            await self._ask_the_taps("after")
+            await self._run_taps("after")
         return reply
 
-    async def _ask_the_taps(self, moment: Moment) -> None:
+    async def _run_taps(self, moment: Moment) -> None:
         try:
             await self._taps.run(moment)
         except ConnectionResetError as error:
@@ -110,13 +110,13 @@ class _TappedConnection(Connection):
 
 @contextlib.asynccontextmanager
 async def client(taps: Taps | None = None, *, decode: bool = True) -> AsyncIterator[Redis]:
-    """A client of the kernel's Redis that tries nothing twice by itself; with `decode`, replies are text."""
+    """Return a client of the kernel's Redis that retries nothing; with `decode`, replies are text."""
     pool = BlockingConnectionPool.from_url(
         await lab.redis(),
         connection_class=_TappedConnection,
         taps=taps or Taps(),
         decode_responses=decode,
-        socket_timeout=None,  # a blocking read may take as long as it was told to
+        socket_timeout=None,  # a blocking read has its own limit
         retry=Retry(NoBackoff(), 0),
         timeout=None,
     )
@@ -127,67 +127,67 @@ async def client(taps: Taps | None = None, *, decode: bool = True) -> AsyncItera
             await pool.disconnect()
 
 
-# --- A broker, and what can befall it ---
+# --- A broker and its faults ---
 
 
 class WatchedBroker:
-    """A broker as it is, with a note of who reads from it, and a publish that can be made to stand still."""
+    """A broker that keeps a list of its readers, and in which a publish can be blocked."""
 
     def __init__(self, broker: RedisStreamsBroker) -> None:
         self._broker = broker
         self.subscriptions: list[Any] = []
         self.shares: list[Any] = []
         self.published = 0
-        self.standing = asyncio.Event()  # a publish stands still
-        self._stand: Moment | None = None
+        self.standing = asyncio.Event()  # set while a publish is blocked
+        self._block_at: Moment | None = None
 
     @property
     def open(self) -> int:
-        """How many subscriptions have not been closed."""
+        """The number of open subscriptions."""
         return sum(not each.closed for each in self.subscriptions)
 
     def stand_still(self, moment: Moment) -> None:
-        """Let the next publish wait for ever: before the engine has the record, or when it has it."""
+        """Block the next publish forever: before the engine has stored the record, or after."""
         self.standing.clear()
-        self._stand = moment
+        self._block_at = moment
 
     async def subscribe(self, topic: str, *, after: str | None = None) -> Reader:
-        """Of the port, `KeepsHistory`."""
+        """Subscribe as `KeepsHistory` does."""
         subscription = await self._broker.subscribe(topic, after=after)
         self.subscriptions.append(subscription)
         return subscription
 
     async def join(self, topic: str, group: str, member: str) -> GroupConsumer:
-        """Of the port, `HasGroups`."""
+        """Join a group as `HasGroups` does."""
         share = await self._broker.join(topic, group, member)
         self.shares.append(share)
         return share
 
     async def publish(self, topic: str, body: bytes) -> str:
-        """Of the port, `Broker`."""
+        """Publish as `Broker` does."""
         return await self._publish(lambda: self._broker.publish(topic, body))
 
     async def publish_once(self, topic: str, body: bytes, key: str) -> str:
-        """Of the port, `Deduplicates`."""
+        """Publish as `Deduplicates` does."""
         return await self._publish(lambda: self._broker.publish_once(topic, body, key))
 
     async def _publish(self, publish: Callable[[], Awaitable[str]]) -> str:
-        stand, self._stand = self._stand, None
-        if stand == "before":
-            await self._stand_still()
+        block_at, self._block_at = self._block_at, None
+        if block_at == "before":
+            await self._block()
         id = await publish()
         self.published += 1
-        if stand == "after":
-            await self._stand_still()
+        if block_at == "after":
+            await self._block()
         return id
 
-    async def _stand_still(self) -> None:
+    async def _block(self) -> None:
         self.standing.set()
         await asyncio.Event().wait()
 
 
 @contextlib.asynccontextmanager
 async def watched_broker(*, takeover_after: float = 30) -> AsyncIterator[WatchedBroker]:
-    """A broker on the kernel's Redis; all readers end with it. It sets no work aside, however often it fails."""
+    """Start a broker on the kernel's Redis; its readers end with it. It never gives up a record that keeps failing."""
     async with RedisStreamsBroker(await lab.redis(), takeover_after=takeover_after, tries=1_000_000) as broker:
         yield WatchedBroker(broker)

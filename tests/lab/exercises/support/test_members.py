@@ -1,4 +1,4 @@
-"""The basis of lesson 07's checks: a Redis that dies and restarts, members who send again and reconnect."""
+"""Support of lesson 07's checks: a Redis that can be killed and restarted, members that repeat and reconnect."""
 
 import asyncio
 import json
@@ -7,23 +7,23 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from websockets.asyncio.server import ServerConnection
 
-from chatlab.lab.exercises.support.members import Member, members, mortal_redis, serving, without_retries
+from chatlab.lab.exercises.support.members import Member, killable_redis, members, serving, without_retries
 
 
 @pytest.mark.usefixtures("each_redis")
 async def test_a_killed_redis_restarts_with_its_data() -> None:
-    async with mortal_redis() as mortal, without_retries(mortal.wire.url) as redis:
+    async with killable_redis() as killable, without_retries(killable.wire.url) as redis:
         await redis.xadd("chat", {"text": "안녕"})
-        mortal.kill()
+        killable.kill()
         with pytest.raises(RedisConnectionError):
             await redis.xlen("chat")
-        attempts = mortal.attempts
-        await mortal.restart()
-        assert await redis.xlen("chat") == await mortal.direct.xlen("chat") == 1
-        assert mortal.attempts > attempts
+        attempts = killable.attempts
+        await killable.restart()
+        assert await redis.xlen("chat") == await killable.direct.xlen("chat") == 1
+        assert killable.attempts > attempts
 
 
-async def test_a_member_sends_again_under_the_same_id_and_reconnects_with_the_last_id_it_saw() -> None:
+async def test_a_member_sends_again_with_the_same_id_and_reconnects_with_the_last_id_it_received() -> None:
     received: list[tuple[str, str]] = []
 
     async def handle(socket: ServerConnection, after: str) -> None:
@@ -42,19 +42,19 @@ async def test_a_member_sends_again_under_the_same_id_and_reconnects_with_the_la
             await garam.say("들려요?")
         assert [after for after, _ in received] == ["0-0", "5-1"]
         assert len({client_id for _, client_id in received}) == 1
-        assert (garam.texts, garam.kept, garam.returns) == (["하나"], ["들려요?"], 1)
+        assert (garam.texts, garam.confirmed, garam.reconnections) == (["하나"], ["들려요?"], 1)
 
 
-async def test_a_handlers_errors_are_kept_unless_an_outage_explains_them() -> None:
+async def test_errors_of_a_handler_are_kept_unless_an_outage_explains_them() -> None:
     async def handle(socket: ServerConnection, after: str) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(fail(ConnectionError("closed") if after == "0-0" else KeyError("id")))
+            group.create_task(fail(ConnectionError("gone") if after == "0-0" else KeyError("id")))
 
     async def fail(error: Exception) -> None:
         raise error
 
     async with serving(handle) as server:
         async with members(first := Member("가람", server.url), second := Member("Nuri", server.url, after="5-1")):
-            assert await first.until(lambda: first.returns > 0)
-            assert await second.until(lambda: second.returns > 0)
+            assert await first.until(lambda: first.reconnections > 0)
+            assert await second.until(lambda: second.reconnections > 0)
         assert {type(error) for error in server.errors} == {KeyError}

@@ -1,4 +1,4 @@
-"""Plausible wrong answers to lesson 05's exercises, each with a piece of the sentence it must be met with."""
+"""Plausible wrong answers to lesson 05's exercises, each with a part of the text that the learner must be shown."""
 
 import asyncio
 import itertools
@@ -12,11 +12,11 @@ WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
 
 
 def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def note(answer: Callable[..., Any]) -> Callable[..., Any]:
+    def add(answer: Callable[..., Any]) -> Callable[..., Any]:
         WRONG.setdefault(id, []).append((answer, sentence))
         return answer
 
-    return note
+    return add
 
 
 # --- 05.1 ---
@@ -34,7 +34,7 @@ def by_sender(message: dict[str, str], count: int) -> int:
     return sum(message["sender"].encode()) % count
 
 
-@wrong("05.1", "is another in each process")
+@wrong("05.1", "differs from process to process")
 def by_hash(message: dict[str, str], count: int) -> int:
     return hash(message["room"]) % count
 
@@ -45,7 +45,7 @@ def without_the_remainder(message: dict[str, str], count: int) -> int:
 
 
 @wrong("05.1", "spread over all partitions")
-def by_the_first_letter(message: dict[str, str], count: int) -> int:
+def by_the_first_character(message: dict[str, str], count: int) -> int:
     return ord(message["room"][0]) % count
 
 
@@ -57,7 +57,7 @@ def all_in_one(message: dict[str, str], count: int) -> int:
 # --- 05.2 ---
 
 
-@wrong("05.2", "what was kept after the id it names")
+@wrong("05.2", "the records kept after the id it was given")
 async def from_now_on(redis: Any, stream: str, after: str, show: Any) -> None:
     while True:
         for _, records in await redis.xread({stream: "$"}, block=1000):
@@ -82,8 +82,8 @@ async def reads_once(redis: Any, stream: str, after: str, show: Any) -> None:
             await show(fields["body"])
 
 
-@wrong("05.2", "] and ")  # and so many more: the evidence leaves them out
-async def begins_again_each_time(redis: Any, stream: str, after: str, show: Any) -> None:
+@wrong("05.2", "] and ")  # "… and 1980 more": the evidence is shortened
+async def starts_over_each_time(redis: Any, stream: str, after: str, show: Any) -> None:
     while True:
         for _, records in await redis.xread({stream: after}, block=1000):
             for _id, fields in records:
@@ -102,7 +102,7 @@ async def the_one_it_names_as_well(redis: Any, stream: str, after: str, show: An
                 after = id
 
 
-@wrong("05.2", "in 0.4 s of silence it asked")
+@wrong("05.2", "in 0.4 s without a new record it asked")
 async def asks_again_and_again(redis: Any, stream: str, after: str, show: Any) -> None:
     while True:
         for id, fields in await redis.xrange(stream, min=f"({after}"):
@@ -118,17 +118,17 @@ def texts_of(records: list[tuple[str, dict[str, str]]]) -> list[str]:
     return [fields["body"] for _, fields in records]
 
 
-@wrong("05.3", "give no list with a hole")
+@wrong("05.3", "never return an incomplete list")
 async def what_is_left(redis: Any, stream: str, after: str) -> list[str]:
     return texts_of(await redis.xrange(stream, min=f"({after}"))
 
 
-@wrong("05.3", "what came after the id, and not that one")
+@wrong("05.3", "the records after the id, without the record")
 async def with_the_one_named(redis: Any, stream: str, after: str) -> list[str]:
     return texts_of(await redis.xrange(stream, min=after))
 
 
-@wrong("05.3", "after '0-0' it gives all that is kept")
+@wrong("05.3", "after '0-0' it returns everything that is kept")
 async def a_gap_before_all_others(redis: Any, stream: str, after: str) -> list[str]:
     records = await redis.xrange(stream, min=after)
     if not records or records[0][0] != after:
@@ -136,7 +136,7 @@ async def a_gap_before_all_others(redis: Any, stream: str, after: str) -> list[s
     return texts_of(records[1:])
 
 
-@wrong("05.3", "the oldest record kept is no gap")
+@wrong("05.3", "is the oldest one kept, nothing is missing")
 async def one_too_careful(redis: Any, stream: str, after: str) -> list[str]:
     records = await redis.xrange(stream)
     if after != "0-0" and (not records or records[0][0] == after or after not in [id for id, _ in records]):
@@ -148,7 +148,7 @@ def _numbers(id: str) -> tuple[int, ...]:
     return tuple(map(int, id.split("-")))
 
 
-@wrong("05.3", "between two questions the stream may have been trimmed")
+@wrong("05.3", "between two commands the stream may have been trimmed")
 async def looks_first_and_reads_later(redis: Any, stream: str, after: str) -> list[str]:
     if after != "0-0" and not await redis.xrange(stream, min=after, max=after):
         raise LookupError(after)
@@ -178,7 +178,7 @@ async def says_nothing_the_second_time(redis: Any, stream: str, body: str, key: 
     return None
 
 
-@wrong("05.4", "each stream has keys of its own")
+@wrong("05.4", "each stream has its own keys")
 async def forgets_the_stream(redis: Any, stream: str, body: str, key: str) -> Any:
     if (id := await redis.get(key)) is None:
         id = await redis.xadd(stream, {"body": body})
@@ -186,7 +186,7 @@ async def forgets_the_stream(redis: Any, stream: str, body: str, key: str) -> An
     return id
 
 
-@wrong("05.4", "what was added before the connection broke is not added again")
+@wrong("05.4", "was added before the connection broke is not added again")
 async def looks_adds_notes(redis: Any, stream: str, body: str, key: str) -> Any:
     mark = f"{stream}:once:{key}"
     if (id := await redis.get(mark)) is None:
@@ -205,7 +205,7 @@ async def notes_before_it_adds(redis: Any, stream: str, body: str, key: str) -> 
     return await redis.get(mark)
 
 
-@wrong("05.4", "at the same moment, one adds the record")
+@wrong("05.4", "at the same moment, only one adds the record")
 async def looks_then_adds_and_notes_in_one_step(redis: Any, stream: str, body: str, key: str) -> Any:
     for id, fields in await redis.xrange(stream):
         if fields["key"] == key:
@@ -214,8 +214,8 @@ async def looks_then_adds_and_notes_in_one_step(redis: Any, stream: str, body: s
     return await redis.xadd(stream, {"body": body, "key": key})
 
 
-@wrong("05.4", "is forgotten one day")
-async def remembers_for_ever(redis: Any, stream: str, body: str, key: str) -> Any:
+@wrong("05.4", "expires one day")
+async def stores_keys_that_never_expire(redis: Any, stream: str, body: str, key: str) -> Any:
     script = """
     local id = redis.call('HGET', KEYS[2], ARGV[2])
     if not id then
@@ -244,25 +244,25 @@ class PublishesOnly:
         return (await self.redis.xadd(topic, {"body": body})).decode()
 
 
-@wrong("05.5", "a generator begins only when it is first read")
+@wrong("05.5", "a generator only starts when it is first read")
 class SubscribesByYield(MyBroker):
     async def subscribe(self, topic: str, after: str | None = None) -> Any:
-        async for delivery in self.read(topic, after or "$"):
-            yield delivery
+        async for record in self.read(topic, after or "$"):
+            yield record
 
 
-@wrong("05.5", "from the moment in which `subscribe` returns")
-class BeginsAtTheFirstRead(MyBroker):
+@wrong("05.5", "from the moment `subscribe` returns")
+class StartsAtTheFirstRead(MyBroker):
     async def subscribe(self, topic: str, after: str | None = None) -> Any:
-        return self.begin(topic, after)
+        return self.start(topic, after)
 
-    async def begin(self, topic: str, after: str | None) -> Any:
-        async for delivery in await super().subscribe(topic, after):
-            yield delivery
+    async def start(self, topic: str, after: str | None) -> Any:
+        async for record in await super().subscribe(topic, after):
+            yield record
 
 
 @wrong("05.5", "and nothing older")
-class BeginsAtTheBeginning(MyBroker):
+class StartsAtTheOldestRecord(MyBroker):
     async def subscribe(self, topic: str, after: str | None = None) -> Any:
         return self.read(topic, after or "0-0")
 
@@ -276,8 +276,8 @@ class GivesBytesForIds(MyBroker):
 @wrong("05.5", "your code raised UnicodeDecodeError")
 class DecodesBodies(MyBroker):
     async def read(self, topic: str, after: str) -> Any:
-        async for delivery in super().read(topic, after):
-            yield Record(topic, delivery.id, delivery.body.decode().encode())
+        async for record in super().read(topic, after):
+            yield Record(topic, record.id, record.body.decode().encode())
 
 
 @wrong("05.5", "every reader gets every record")
@@ -306,13 +306,13 @@ class OneStreamForAll(MyBroker):
         return await super().subscribe(topic.partition(":")[0], after)
 
 
-@wrong("05.5", "does not grow for ever")
+@wrong("05.5", "does not grow forever")
 class NeverTrims(MyBroker):
     async def publish(self, topic: str, body: bytes) -> Any:
         return (await self.redis.xadd(topic, {"body": body})).decode()
 
 
-@wrong("05.5", "for those who come back")
+@wrong("05.5", "for readers that come back")
 class KeepsAHundred(MyBroker):
     async def publish(self, topic: str, body: bytes) -> Any:
         return (await self.redis.xadd(topic, {"body": body}, maxlen=100, approximate=False)).decode()

@@ -1,4 +1,4 @@
-"""Plausible wrong answers to lesson 06's exercises, each with a piece of the sentence it must be met with."""
+"""Plausible wrong answers to lesson 06's exercises, each with a part of the text that the learner must be shown."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +12,11 @@ WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
 
 
 def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def note(answer: Callable[..., Any]) -> Callable[..., Any]:
+    def add(answer: Callable[..., Any]) -> Callable[..., Any]:
         WRONG.setdefault(id, []).append((answer, sentence))
         return answer
 
-    return note
+    return add
 
 
 # --- 06.1 ---
@@ -94,31 +94,31 @@ def figures(header: str | None) -> tuple[int, int]:
     return int(can), int(wants)
 
 
-@wrong("06.2", "the larger figure")
+@wrong("06.2", "the larger value")
 def the_faster(client: str | None, server: str | None) -> tuple[int, int]:
     (cx, cy), (sx, sy) = figures(client), figures(server)
     return (min(cx, sy) if cx and sy else 0), (min(sx, cy) if sx and cy else 0)
 
 
-@wrong("06.2", "the slower holds")
+@wrong("06.2", "the slower counts")
 def not_crossed(client: str | None, server: str | None) -> tuple[int, int]:
     (cx, cy), (sx, sy) = figures(client), figures(server)
     return (max(cx, sx) if cx and sx else 0), (max(cy, sy) if cy and sy else 0)
 
 
-@wrong("06.2", "who says that it cannot send (0) does not")
+@wrong("06.2", "a side that cannot send (0) does not")
 def zero_is_a_figure(client: str | None, server: str | None) -> tuple[int, int]:
     (cx, cy), (sx, sy) = figures(client), figures(server)
     return (max(cx, sy) if sy else 0), (max(sx, cy) if sx else 0)
 
 
-@wrong("06.2", "nobody is asked for more than it can")
+@wrong("06.2", "neither side has to send more often than it can")
 def as_the_other_wants(client: str | None, server: str | None) -> tuple[int, int]:
     (cx, cy), (sx, sy) = figures(client), figures(server)
     return (sy if cx else 0), (cy if sx else 0)
 
 
-@wrong("06.2", "who wants nothing (0)")
+@wrong("06.2", "a side that wants nothing (0)")
 def asks_only_who_can(client: str | None, server: str | None) -> tuple[int, int]:
     (cx, cy), (sx, sy) = figures(client), figures(server)
     return (max(cx, sy) if cx else 0), (max(sx, cy) if sx else 0)
@@ -133,12 +133,12 @@ def always_a_header(client: str, server: str) -> tuple[int, int]:
 # --- 06.3 ---
 
 
-@wrong("06.3", "settles that one message")
+@wrong("06.3", "settles only that message")
 def always_cumulative(sent: list[str], mode: str, acks: list[str]) -> list[str]:
     return sent[sent.index(acks[-1]) + 1 :] if acks else sent
 
 
-@wrong("06.3", "all sent before it")
+@wrong("06.3", "all messages sent before it")
 def never_cumulative(sent: list[str], mode: str, acks: list[str]) -> list[str]:
     return [] if mode == "auto" else [each for each in sent if each not in acks]
 
@@ -157,7 +157,7 @@ def thinks_there_is_an_ack(sent: list[str], mode: str, acks: list[str]) -> list[
     return [] if mode == "auto" else [each for each in sent if each not in acks]
 
 
-@wrong("06.3", "the last ACK counts")
+@wrong("06.3", "the ACK of the latest message counts")
 def the_first_ack(sent: list[str], mode: str, acks: list[str]) -> list[str]:
     if mode == "client" and acks:
         return sent[sent.index(acks[0]) + 1 :]
@@ -191,12 +191,12 @@ def takes_what_is_there(held: bytearray) -> list[Taken]:
     return found
 
 
-@wrong("06.4", "is gone from `held`")
+@wrong("06.4", "is deleted from `held`")
 def leaves_it_there(held: bytearray) -> list[Taken]:
     return [taken(each.lstrip(b"\n")) for each in bytes(held).split(b"\0")[:-1]]
 
 
-@wrong("06.4", "where nothing is held, there is no frame")
+@wrong("06.4", "while nothing is held, there is no frame")
 def thinks_there_is_a_frame(held: bytearray) -> list[Taken]:
     end = held.index(b"\0")
     found = [taken(bytes(held[:end]))]
@@ -204,7 +204,7 @@ def thinks_there_is_a_frame(held: bytearray) -> list[Taken]:
     return found
 
 
-@wrong("06.4", "all the whole frames")
+@wrong("06.4", "all complete frames")
 def one_at_a_time(held: bytearray) -> list[Taken]:
     whole, nul, rest = bytes(held).lstrip(b"\n").partition(b"\0")
     if not nul:
@@ -230,7 +230,7 @@ def trusts_zero_bytes(held: bytearray) -> list[Taken]:
 
 
 def takes_frames(held: bytearray, *, early: int = 0, last_wins: bool = False, whole_text: bool = False) -> list[Taken]:
-    """Right but for what it is told to do wrong."""
+    """Take frames correctly, except for the mistakes that the options ask for."""
     found: list[Taken] = []
     while True:
         del held[: len(held) - len(held.lstrip(b"\n"))]
@@ -256,7 +256,7 @@ def does_not_wait_for_the_zero_byte(held: bytearray) -> list[Taken]:
     return takes_frames(held, early=1)
 
 
-@wrong("06.4", "the first counts")
+@wrong("06.4", "the first one counts")
 def the_last_counts(held: bytearray) -> list[Taken]:
     return takes_frames(held, last_wins=True)
 
@@ -270,7 +270,7 @@ def decodes_what_is_held(held: bytearray) -> list[Taken]:
 
 
 class Talk:
-    """A conversation that can go wrong in one way or another."""
+    """A client whose conversation can be changed to go wrong."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -291,26 +291,26 @@ class Talk:
                 self.shown.append(frame.body.decode())
             self.answers.append(frame.get("receipt-id") or frame.command)
 
-    async def hear(self, answer: str) -> None:
+    async def until_answered(self, answer: str) -> None:
         while answer not in self.answers:
             await self.read()
 
-    async def begin(self, destination: str, **headers: str) -> None:
+    async def connect_and_subscribe(self, destination: str, **headers: str) -> None:
         await self.send("CONNECT", **({"accept-version": "1.2", "host": "chat"} | headers))
-        await self.hear("CONNECTED")
+        await self.until_answered("CONNECTED")
         await self.send("SUBSCRIBE", id="1", destination=destination, receipt="in")
-        await self.hear("in")
+        await self.until_answered("in")
 
     async def say(self, destination: str, texts: list[str]) -> None:
         for text in texts:
             await self.send("SEND", text, destination=destination, receipt=text[:1])
-            await self.hear(text[:1])
+            await self.until_answered(text[:1])
         while not set(texts) <= set(self.shown):
             await self.read()
 
     async def leave(self) -> list[str]:
         await self.send("DISCONNECT", receipt="bye")
-        await self.hear("bye")
+        await self.until_answered("bye")
         return self.shown
 
 
@@ -327,17 +327,17 @@ async def begins_with_subscribe(url: str, destination: str, texts: list[str]) ->
     async with connect(url, subprotocols=STOMP) as socket:
         talk = Talk(socket)
         await talk.send("SUBSCRIBE", id="1", destination=destination, receipt="in")
-        await talk.hear("in")
+        await talk.until_answered("in")
         return talk.shown
 
 
-@wrong("06.5", "before CONNECTED has come")
-async def says_everything_at_once(url: str, destination: str, texts: list[str]) -> list[str]:
+@wrong("06.5", "before CONNECTED has arrived")
+async def sends_everything_at_once(url: str, destination: str, texts: list[str]) -> list[str]:
     async with connect(url, subprotocols=STOMP) as socket:
         talk = Talk(socket)
         await talk.send("CONNECT", **{"accept-version": "1.2", "host": "chat"})
         await talk.send("SUBSCRIBE", id="1", destination=destination, receipt="in")
-        await talk.hear("in")
+        await talk.until_answered("in")
         await talk.say(destination, texts)
         return await talk.leave()
 
@@ -346,7 +346,7 @@ async def says_everything_at_once(url: str, destination: str, texts: list[str]) 
 async def sends_without_receipt(url: str, destination: str, texts: list[str]) -> list[str]:
     async with connect(url, subprotocols=STOMP) as socket:
         talk = Talk(socket)
-        await talk.begin(destination)
+        await talk.connect_and_subscribe(destination)
         for text in texts:
             await talk.send("SEND", text, destination=destination)
         while not set(texts) <= set(talk.shown):
@@ -359,17 +359,17 @@ async def does_not_wait_to_be_subscribed(url: str, destination: str, texts: list
     async with connect(url, subprotocols=STOMP) as socket:
         talk = Talk(socket)
         await talk.send("CONNECT", **{"accept-version": "1.2", "host": "chat"})
-        await talk.hear("CONNECTED")
+        await talk.until_answered("CONNECTED")
         await talk.send("SUBSCRIBE", id="1", destination=destination, receipt="in")
         await talk.say(destination, texts)
         return await talk.leave()
 
 
-@wrong("06.5", "leaving waits for the RECEIPT of DISCONNECT")
+@wrong("06.5", "before it leaves, it waits for the RECEIPT of DISCONNECT")
 async def leaves_without_waiting(url: str, destination: str, texts: list[str]) -> list[str]:
     async with connect(url, subprotocols=STOMP) as socket:
         talk = Talk(socket)
-        await talk.begin(destination)
+        await talk.connect_and_subscribe(destination)
         await talk.say(destination, texts)
         await talk.send("DISCONNECT", receipt="bye")
     return talk.shown
@@ -379,35 +379,35 @@ async def leaves_without_waiting(url: str, destination: str, texts: list[str]) -
 async def just_closes(url: str, destination: str, texts: list[str]) -> list[str]:
     async with connect(url, subprotocols=STOMP) as socket:
         talk = Talk(socket)
-        await talk.begin(destination)
+        await talk.connect_and_subscribe(destination)
         await talk.say(destination, texts)
     return talk.shown
 
 
-@wrong("06.5", "empty lines and zero bytes too")
+@wrong("06.5", "even empty lines and zero bytes")
 async def writes_frames_by_hand(url: str, destination: str, texts: list[str]) -> list[str]:
     async with connect(url, subprotocols=STOMP) as socket:
         talk = Talk(socket)
-        await talk.begin(destination)
+        await talk.connect_and_subscribe(destination)
         for text in texts:
             await socket.send(f"SEND\ndestination:{destination}\nreceipt:{text[:1]}\n\n{text}\0")
-            await talk.hear(text[:1])
+            await talk.until_answered(text[:1])
         while not set(texts) <= set(talk.shown):
             await talk.read()
         return await talk.leave()
 
 
-@wrong("06.5", "others talk too")
+@wrong("06.5", "others send too")
 async def returns_its_own_texts(url: str, destination: str, texts: list[str]) -> list[str]:
     async with connect(url, subprotocols=STOMP) as socket:
         talk = Talk(socket)
-        await talk.begin(destination)
+        await talk.connect_and_subscribe(destination)
         await talk.say(destination, texts)
         await talk.leave()
         return [text for text in talk.shown if text in texts]
 
 
-class Deaf(Talk):
+class IgnoresErrors(Talk):
     async def read(self) -> None:
         for frame in self.parser.feed(await self.socket.recv(decode=False)):
             assert isinstance(frame, Frame)
@@ -416,10 +416,10 @@ class Deaf(Talk):
             self.answers.append(frame.get("receipt-id") or frame.command)
 
 
-@wrong("06.5", "with the server's words")
+@wrong("06.5", "with the server's message")
 async def does_not_know_errors(url: str, destination: str, texts: list[str]) -> list[str]:
     async with connect(url, subprotocols=STOMP) as socket:
-        talk = Deaf(socket)
-        await talk.begin(destination)
+        talk = IgnoresErrors(socket)
+        await talk.connect_and_subscribe(destination)
         await talk.say(destination, texts)
         return await talk.leave()

@@ -1,4 +1,4 @@
-"""Plausible wrong answers to lesson 07's exercises, each with a piece of the sentence it must be met with."""
+"""Plausible wrong answers to lesson 07's exercises, each with a part of the text that the learner must be shown."""
 
 import asyncio
 import contextlib
@@ -13,11 +13,11 @@ WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
 
 
 def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def note(answer: Callable[..., Any]) -> Callable[..., Any]:
+    def add(answer: Callable[..., Any]) -> Callable[..., Any]:
         WRONG.setdefault(id, []).append((answer, sentence))
         return answer
 
-    return note
+    return add
 
 
 # --- 07.1 ---
@@ -47,13 +47,13 @@ def only_the_lost(promised: list[str], shown: Shown) -> set[str]:
     return missed(promised, shown)
 
 
-@wrong("07.1", "what one member was not shown is lost")
+@wrong("07.1", "a text that one member was not shown is lost")
 def lost_if_nobody_was_shown_it(promised: list[str], shown: Shown) -> Found:
     everything = {text for texts in shown.values() for text in texts}
     return set(promised) - everything, twice(shown), True
 
 
-@wrong("07.1", "what nobody was shown is lost, too")
+@wrong("07.1", "a text that nobody was shown is lost too")
 def compares_members_with_each_other(promised: list[str], shown: Shown) -> Found:
     everything = {text for texts in shown.values() for text in texts}
     return missed(list(everything), shown), twice(shown), True
@@ -81,14 +81,14 @@ def the_first_two_only(promised: list[str], shown: Shown) -> Found:
     return missed(promised, shown), twice(shown), agree(one, other)
 
 
-@wrong("07.1", "a loss is no disorder")
+@wrong("07.1", "a loss is not a different order")
 def the_lists_must_be_equal(promised: list[str], shown: Shown) -> Found:
     orders = [[text for text in texts if text in promised] for texts in first_showings(shown)]
     lost = missed(promised, shown)
     return lost, twice(shown), all(order == orders[0] for order in orders)
 
 
-@wrong("07.1", "a repeat is no disorder")
+@wrong("07.1", "a repeat is not a different order")
 def compares_with_repeats(promised: list[str], shown: Shown) -> Found:
     lists = list(shown.values())
     return missed(promised, shown), twice(shown), all(agree(one, other) for one in lists for other in lists)
@@ -105,7 +105,7 @@ def not_async(send: Send, text: str) -> Awaitable[None]:
     return send(text, "1")
 
 
-@wrong("07.2", "the same words said again")
+@wrong("07.2", "the same text sent again")
 async def the_text_is_the_id(send: Send, text: str) -> None:
     await send(text, str(uuid.uuid5(uuid.NAMESPACE_OID, text)))
 
@@ -115,7 +115,7 @@ async def tries_once(send: Send, text: str) -> None:
     await send(text, uuid.uuid4().hex)
 
 
-@wrong("07.2", "a repeat goes under the same client_id")
+@wrong("07.2", "a repeat has the same client_id")
 async def a_new_id_for_each_try(send: Send, text: str) -> None:
     while True:
         try:
@@ -125,13 +125,13 @@ async def a_new_id_for_each_try(send: Send, text: str) -> None:
             await asyncio.sleep(0.1)
 
 
-@wrong("07.2", "what was lost before it arrived is sent again")
+@wrong("07.2", "lost before it arrived is sent again")
 async def takes_a_lost_connection_for_done(send: Send, text: str) -> None:
     with contextlib.suppress(*LOST):
         await send(text, uuid.uuid4().hex)
 
 
-@wrong("07.2", "a receipt that has not come after half a second")
+@wrong("07.2", "a receipt that has not arrived after half a second")
 async def waits_for_ever(send: Send, text: str) -> None:
     client_id = uuid.uuid4().hex
     while True:
@@ -152,7 +152,7 @@ async def tries_at_once(send: Send, text: str) -> None:
             pass
 
 
-@wrong("07.2", "is not tried again")
+@wrong("07.2", "is not sent again")
 async def catches_everything(send: Send, text: str) -> None:
     client_id = uuid.uuid4().hex
     while True:
@@ -174,7 +174,7 @@ def number(id: str) -> tuple[int, ...]:
     return tuple(map(int, id.split("-")))
 
 
-@wrong("07.3", "first what came after the last id")
+@wrong("07.3", "first it shows the records after the last id")
 async def live_only(history: History, live: Live, last: str, show: Show) -> None:
     news = await live()
     while True:
@@ -202,7 +202,7 @@ async def shows_what_comes(history: History, live: Live, last: str, show: Show) 
         show(text)
 
 
-@wrong("07.3", "as numbers, not as texts")
+@wrong("07.3", "as numbers, not as strings")
 async def compares_texts(history: History, live: Live, last: str, show: Show) -> None:
     news = await live()
     for id, text in await history(last):
@@ -215,7 +215,7 @@ async def compares_texts(history: History, live: Live, last: str, show: Show) ->
             last = id
 
 
-@wrong("07.3", "ids tell them apart")
+@wrong("07.3", "only their ids differ")
 async def remembers_texts(history: History, live: Live, last: str, show: Show) -> None:
     news = await live()
     seen = {text for _, text in await history(last)}
@@ -240,7 +240,7 @@ async def read(redis: Any, stream: str, last: str, show: Show) -> str:
 
 
 @wrong("07.4", "an outage does not end the relay")
-async def knows_no_outage(redis: Any, stream: str, last: str, show: Show) -> None:
+async def ignores_outages(redis: Any, stream: str, last: str, show: Show) -> None:
     while True:
         last = await read(redis, stream, last, show)
 
@@ -252,8 +252,8 @@ async def tries_without_a_pause(redis: Any, stream: str, last: str, show: Show) 
             last = await read(redis, stream, last, show)
 
 
-@wrong("07.4", "what was written while it was away")
-async def begins_at_now(redis: Any, stream: str, last: str, show: Show) -> None:
+@wrong("07.4", "it shows what was written meanwhile")
+async def starts_at_now(redis: Any, stream: str, last: str, show: Show) -> None:
     while True:
         try:
             last = await read(redis, stream, last, show)
@@ -262,8 +262,8 @@ async def begins_at_now(redis: Any, stream: str, last: str, show: Show) -> None:
             await asyncio.sleep(0.05)
 
 
-@wrong("07.4", "no reason to begin again")
-async def begins_again(redis: Any, stream: str, last: str, show: Show) -> None:
+@wrong("07.4", "no reason to start over")
+async def starts_over(redis: Any, stream: str, last: str, show: Show) -> None:
     while True:
         try:
             place = last
@@ -354,7 +354,7 @@ async def is_silent_about_repeats(socket: Any, redis: Any, stream: str, after: s
             await receipt(socket, said)
 
 
-@wrong("07.5", "everybody on every server")
+@wrong("07.5", "every member on every server")
 async def shares_a_group(socket: Any, redis: Any, stream: str, after: str) -> None:
     with contextlib.suppress(Exception):
         await redis.xgroup_create(stream, "chat-group", id="0", mkstream=True)
@@ -369,7 +369,7 @@ async def shares_a_group(socket: Any, redis: Any, stream: str, after: str) -> No
 
 
 async def both(socket: Any, redis: Any, stream: str, showing: Any, *, early: bool = False) -> None:
-    """Right, around a reader that may be wrong."""
+    """Run a reader that may be wrong beside a correct receiver."""
     async with asyncio.TaskGroup() as group:
         task = group.create_task(showing)
         async for message in socket:
@@ -388,7 +388,7 @@ async def always_from_the_beginning(socket: Any, redis: Any, stream: str, after:
     await both(socket, redis, stream, show(socket, redis, stream, "0-0"))
 
 
-@wrong("07.5", "those before they came too")
+@wrong("07.5", "including those from before it joined")
 async def from_now_on(socket: Any, redis: Any, stream: str, after: str) -> None:
     await both(socket, redis, stream, show(socket, redis, stream, "$"))
 
@@ -408,14 +408,14 @@ async def leaves_its_reader_behind(socket: Any, redis: Any, stream: str, after: 
 
 
 def alone(work: Any) -> "asyncio.Task[None]":
-    """A task whose end nobody hears of."""
+    """Return a task whose end is not noticed."""
     task = asyncio.create_task(work)
     task.add_done_callback(lambda task: task.cancelled() or task.exception())
     return task
 
 
-@wrong("07.5", "where the reader dies the connection must end")
-async def its_reader_dies_in_silence(socket: Any, redis: Any, stream: str, after: str) -> None:
+@wrong("07.5", "when the reader dies, the connection must end")
+async def its_reader_dies_silently(socket: Any, redis: Any, stream: str, after: str) -> None:
     reader = alone(show(socket, redis, stream, after))
     try:
         async for message in socket:
