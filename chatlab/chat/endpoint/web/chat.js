@@ -10,10 +10,13 @@ const TITLE = document.title;
 const SIGNS = { online: "●", connecting: "◌", offline: "▲", refused: "▲", closed: "○" };
 const MAX_SHOWN = 1000; // messages kept in a room's log
 const MAX_NAMED = 3; // people named in an announcement of who came or left
+const MAX_TAGS = 5000;
+const HANDLE = /^[0-9a-f]{32}$/;
 const NEWS = 3000; // ms for which arrivals and departures are collected into one announcement
 
 const $ = (id) => document.getElementById(id);
 const rooms = new Map(); // name -> { lines, shown, unread, called, people, count, byClientId }
+const tags = new Map(); // the first digits of a handle -> the handle
 const mentions = new Set(); // message ids: a notification may arrive before its message
 let current = PUBLIC;
 let language = navigator.language.startsWith("ko") ? "ko" : "en";
@@ -157,6 +160,7 @@ function showPeople() {
   $("people-count").textContent = `(${count})`;
   const items = people.map(({ name, handle }) => {
     const item = element("li", {}, name);
+    item.append(" ", tag(handle));
     if (handle === link.handle) item.append(" ", element("span", { className: "you" }, `(${say("you")})`));
     return item;
   });
@@ -178,7 +182,7 @@ function received(room, message, { id, gap, afresh }) {
     waiting.remove();
   }
   if (gap || missed) add(room, element("p", { className: "gap" }, say("gap")));
-  const line = lineOf(message.sender, message.content, message.time);
+  const line = lineOf(message.sender, message.content, message.time, message.from);
   line.dataset.id = name;
   line.classList.toggle("mention", mentions.delete(name));
   shown.add(name);
@@ -200,10 +204,21 @@ function mentioned({ room, message_id: id }) {
   showRooms();
 }
 
-function lineOf(sender, content, time) {
+// Several guests may have one name, or names that look alike; nobody has another's handle. Its first digits tell them
+// apart, and more of them once another handle with the same four has been seen.
+function tag(handle) {
+  let digits = 4;
+  while (tags.has(handle.slice(0, digits)) && tags.get(handle.slice(0, digits)) !== handle) digits += 4;
+  if (tags.size >= MAX_TAGS) tags.clear();
+  tags.set(handle.slice(0, digits), handle);
+  return element("span", { className: "tag" }, `#${handle.slice(0, digits)}`);
+}
+
+function lineOf(sender, content, time, handle) {
   const line = element("article");
   const head = element("p", { className: "head" });
   head.append(element("span", { className: "sender" }, sender), " ");
+  if (HANDLE.test(handle)) head.append(tag(handle), " ");
   if (time) {
     const at = new Date(time);
     const today = at.toDateString() === new Date().toDateString();
