@@ -677,7 +677,7 @@ def test_the_signs_of_the_ledger_and_of_progress_are_told_apart_on_every_console
     }
     right, open_ = ("√", "○") if encoding == "cp949" else ("+", "o")
     because = {"cp949": "민지"}.get(encoding, r"\ubbfc\uc9c0")
-    assert f"{right} C2 holds {because}: over WebSocket" in lines["claims"]
+    assert f"{right} C2 holds, when {because}: over WebSocket" in lines["claims"]
     assert f"lesson 03  {open_} {right} {open_} {open_}  1 of 4" in lines["progress"]
 
 

@@ -66,7 +66,7 @@ async def test_the_panel_is_operated_by_keyboard_alone(notebook: Notebook) -> No
 
 
 async def test_a_prediction_is_answered_by_keyboard_alone(notebook: Notebook) -> None:
-    await notebook.button("a) Nothing bad: there is one thread, so nobody else runs.").focus()
+    await notebook.button("a) Nothing bad: there is one thread, so nothing else runs.").focus()
     await notebook.page.keyboard.press("Tab")  # to b), which is right
     await notebook.page.keyboard.press("Space")
 
