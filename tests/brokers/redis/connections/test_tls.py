@@ -81,7 +81,7 @@ async def test_a_certificate_that_cannot_be_verified_is_refused(port: int, certi
 
 
 async def test_a_certificate_for_another_host_is_refused(port: int, certificates: Path) -> None:
-    with pytest.raises(SetupError, match="mismatch.*; connect to a host that its certificate names"):
+    with pytest.raises(SetupError, match=r"mismatch.*; connect to a host that its certificate names"):
         await RedisStreamsBroker(f"rediss://localhost:{port}?ssl_ca_certs={certificates / 'ca.pem'}").start()
 
 
