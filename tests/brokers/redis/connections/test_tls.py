@@ -1,4 +1,4 @@
-"""A real Redis that speaks TLS: the chat's broker connects, verifies the certificate, and says what is wrong with one."""
+"""A real Redis that speaks TLS: the broker connects, verifies its certificate, and says what is wrong with one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def openssl(folder: Path, *arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with ca.pem, and server.pem and server.key for 127.0.0.1; other.pem is an authority that signed nothing."""
+    """A folder with ca.pem, server.pem and server.key for 127.0.0.1, and other.pem, an authority that signed nothing."""
     if shutil.which("openssl") is None:
         require.missing("openssl", "`sudo apt-get install openssl`")
     folder = tmp_path_factory.mktemp("tls")
