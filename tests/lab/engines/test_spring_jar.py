@@ -51,7 +51,7 @@ def test_programs_that_are_not_built_are_reported_with_the_command_that_builds_t
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CHATLAB_SPRING_JAR", str(tmp_path / "none.jar"))
-    with pytest.raises(EngineMissing, match="no spring here; .*`make spring`"):
+    with pytest.raises(EngineMissing, match=r"no spring here; .*`make spring`"):
         engines.find("spring")
 
 
