@@ -6,20 +6,27 @@ import asyncio
 import itertools
 import json
 from collections import Counter
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from redis.asyncio import Redis
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
 
 from chatlab.clients.stomp import ClientSubscription, StompClient
 from chatlab.errors import MessageRefused, StompError
 from chatlab.lab.engines.engine import Engine
 from chatlab.lab.until import until
-from tests.support import original
+from tests.support import original, redis_servers
+from tests.support.raw_member import RawMember
 
 MEMBERS, MESSAGES = 6, 60
+EACH = 100  # texts of each sender in the room; the queue of a member has room for all of them
 
 
 @dataclass
@@ -74,6 +81,61 @@ class Member:
                             break
                 await asyncio.sleep(0.05)
             await asyncio.sleep(0.05)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def program() -> AsyncIterator[Engine]:
+    """The fixed program on a Redis of its own."""
+    async with await redis_servers.start(redis_servers.WHEEL) as redis, await original.start("fixed", redis.url) as it:
+        yield it
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_message_sent_twice_under_one_client_id_is_stored_and_shown_once(program: Engine) -> None:
+    async with StompClient(original.stomp_url(program), login="ana", reconnect=False, proxy=None) as client:
+        live = await client.subscribe("/topic/public")
+        for client_id in ("a", "a", "b"):
+            await client.send("/app/chat.sendMessage", json.dumps({"client_id": client_id, "content": client_id}))
+        contents = [json.loads((await anext(live)).body)["content"] for _ in range(2)]
+        missed = await client.subscribe("/app/chat.after.0-0")
+        assert [each["content"] for each in json.loads((await anext(missed)).body)] == contents == ["a", "b"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_room_refuses_a_page_of_another_origin(program: Engine) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(room_url(program), origin=Origin("https://elsewhere.example"), proxy=None)
+    assert refused.value.response.status_code == 403
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_eight_senders_at_once_are_received_by_all_in_one_order_past_a_member_that_does_not_read(
+    program: Engine,
+) -> None:
+    async with AsyncExitStack() as running:
+        members = [await running.enter_async_context(connect(room_url(program), proxy=None)) for _ in range(8)]
+        stalled = await RawMember.join(room_url(program), receive_buffer=4096)
+        padding = "x" * 2000
+        received = [asyncio.create_task(first(member, 8 * EACH)) for member in members]
+        await asyncio.gather(*(say(member, number, padding) for number, member in enumerate(members)))
+        async with asyncio.timeout(30):
+            orders = await asyncio.gather(*received)
+        assert all(order == orders[0] for order in orders)
+        assert sorted(orders[0]) == sorted(f"Server received: {n}-{k} {padding}" for n in range(8) for k in range(EACH))
+        stalled.vanish()
+
+
+def room_url(program: Engine) -> str:
+    return f"{program.url.replace('http', 'ws', 1)}/room"
+
+
+async def first(member: ClientConnection, count: int) -> list[str]:
+    return [str(await member.recv()) for _ in range(count)]
+
+
+async def say(member: ClientConnection, number: int, padding: str) -> None:
+    for k in range(EACH):
+        await member.send(f"{number}-{k} {padding}")
 
 
 def parts(id: str) -> tuple[int, int]:
