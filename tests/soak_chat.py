@@ -102,7 +102,8 @@ async def soak(seconds: float) -> None:
         await book.check()
     sizes = [size for _, size, _ in samples.memory]
     slope, messages = samples.growth()
-    print(f"{sum(map(len, book.kept.values())):,} messages to 10 clients each: none lost, none twice, all in one order")
+    stored = sum(map(len, book.records.values()))
+    print(f"{stored:,} messages to 10 clients each: none lost, none twice, all in one order")
     print("faults: " + ", ".join(f"{kind} {count} times" for kind, count in sorted(book.faults.items())))
     print(f"longest stream: {samples.longest:,} entries; configured {MAX_LENGTH:,}, one node {samples.node:,}")
     print(f"memory: {min(sizes) / 1e6:.1f} to {max(sizes) / 1e6:.1f} MB", end="; ")

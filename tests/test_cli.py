@@ -684,7 +684,7 @@ def test_the_marks_of_claims_and_progress_can_be_distinguished_on_every_console(
     }
     solved, unsolved = ("√", "○") if encoding == "cp949" else ("+", "o")
     because = {"cp949": "민지"}.get(encoding, r"\ubbfc\uc9c0")
-    assert f"{solved} C2 holds {because}: over WebSocket" in lines["claims"]
+    assert f"{solved} C2 holds, when {because}: over WebSocket" in lines["claims"]
     assert f"lesson 03  {unsolved} {solved} {unsolved} {unsolved}  1 of 4" in lines["progress"]
 
 
