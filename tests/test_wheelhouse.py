@@ -52,7 +52,7 @@ def test_an_unknown_machine_is_refused_with_the_known_ones(wheelhouse: ModuleTyp
         wheelhouse.parse(name)
 
 
-@pytest.mark.parametrize("carried", [True, False])
+@pytest.mark.parametrize("exists", [True, False])
 def test_the_installation_uses_the_wheelhouse_if_there_is_one(tmp_path: Path, exists: bool) -> None:
     for name in ("tools/install.sh", "requirements/lab.txt", "pyproject.toml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
