@@ -230,14 +230,16 @@ class Sessions(RuleBasedStateMachine):
         if destination.startswith("/user/"):
             assert mark["to"] == handle(peer), (destination, body)
         if destination == "/user/queue/private":
-            assert (body["sender"], body["from"]) == (self.names[mark["by"]], mark["by"]), body
-            assert FORGED not in body.values(), body
+            self._check_sender(body, mark)
         elif destination == "/topic/public" or destination.startswith("/topic/room."):
             room = "public" if destination == "/topic/public" else destination.removeprefix("/topic/room.")
             assert unicodedata.normalize("NFC", mark["room"]) == body["room"] == room, (destination, body)
-            assert body["sender"] == self.names[mark["by"]], body
-            assert FORGED not in body.values(), body
+            self._check_sender(body, mark)
         assert destination not in ("/user/queue/notifications", "/queue/refused.jobs"), (destination, body)
+
+    def _check_sender(self, body: dict[str, str], mark: dict[str, str]) -> None:
+        assert (body["sender"], body["from"]) == (self.names[mark["by"]], mark["by"]), body
+        assert FORGED not in body.values(), body
 
 
 def handle(peer: Peer) -> str:

@@ -216,12 +216,13 @@ def pack(destination: str, headers: Iterable[tuple[str, str]], body: bytes) -> b
     return msgspec.json.encode(_Envelope(destination, dict(headers))) + b"\n" + body
 
 
-class Stored(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A room's message as the broker keeps it, without its id."""
+class Stored(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename={"handle": "from"}):
+    """A room's message as the broker keeps it, without its id. `from` tells apart two guests with one name."""
 
     client_id: str | msgspec.UnsetType = msgspec.UNSET  # omitted then: a `null` would cost every reader 17 bytes
     room: str
     sender: str
+    handle: str | msgspec.UnsetType = msgspec.UNSET  # messages of earlier versions have none
     content: str
     time: str
 

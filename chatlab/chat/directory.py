@@ -6,8 +6,8 @@
 
 A guest may take any name that cannot be mistaken for another: not the server's reserved words, not a registered user's
 (those that the deployment lists, and the latest 10,000 that connected here), and no word that mixes letters of several
-scripts. Two guests may share a name: nobody owns it, and their handles differ. The refusal is the answer to CONNECT;
-the guest chooses another name.
+scripts. The refusal is the answer to CONNECT; the guest chooses another name. Two guests may share a name: nobody owns
+it. Their handles differ, and each message has its sender's.
 
 Left out: users that have only connected to another instance. A deployment that admits guests next to its users lists
 its users' names (`Access.names`).

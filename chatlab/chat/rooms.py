@@ -1,9 +1,10 @@
 """The chat's own handlers: what `/app/chat.sendMessage` accepts and what it produces, and private messages.
 
     SEND /app/chat.sendMessage   {"content": "안녕", "room": "cats", "client_id": "7f3a"}
-    stored in chat:{cats}        {"client_id": "7f3a", "room": "cats", "sender": "민지", "content": "안녕", "time": …}
+    stored in chat:{cats}        {"client_id": "7f3a", "room": "cats", "sender": "민지", "from": "0c41…", …}
     MESSAGE /topic/room.cats     {"id": "1763817000000-0", "client_id": "7f3a", …}
 
+`sender` is the name to show, which several guests may have; `from` is the sender's handle, which nobody else has.
 Only `content` is required. A message sent twice with one `client_id` is stored once: the first RECEIPT may have been
 lost with the connection, and only sending again can tell. A message without one is stored and delivered each time.
 
@@ -77,7 +78,12 @@ def chat_application() -> Application:
     def send_message(message: ChatMessage, call: Call) -> Outgoing:
         room, sender = required_room(message.room), sender_of(message, call)
         stored = Stored(
-            client_id=message.client_id or msgspec.UNSET, room=room, sender=sender, content=message.content, time=now()
+            client_id=message.client_id or msgspec.UNSET,
+            room=room,
+            sender=sender,
+            handle=call.user.handle,
+            content=message.content,
+            time=now(),
         )
         key = key_of(call.user, message.client_id, message.content)
         return Outgoing(room_destination(room), msgspec.json.encode(stored), key)

@@ -70,6 +70,21 @@ async def test_two_windows_on_two_instances_show_each_message_once_and_markup_as
         await ana.screenshot(path=pictures / "chat-wide.png")
 
 
+async def test_two_guests_with_one_name_are_distinguished_by_the_first_digits_of_their_handles(
+    chrome: Browser, server: ChatServer
+) -> None:
+    one, namesake = await join(chrome, server.page_url, "Ana"), await join(chrome, server.page_url, "Ana")
+    await say(one, "mine")
+    await expect_contents(namesake, "mine")
+    await say(namesake, "not mine")
+    for page in (one, namesake):
+        await expect_contents(page, "mine", "not mine")
+        await expect(page.locator("#log .tag")).to_have_text([re.compile("^#[0-9a-f]{4,8}$")] * 2)
+        tags = await page.locator("#log .tag").all_inner_texts()
+        assert tags[0] != tags[1]
+        assert sorted(tags) == sorted(await page.locator("#people .tag").all_inner_texts())
+
+
 async def test_rooms_can_be_entered_and_left_and_count_unread_messages(chrome: Browser, server: ChatServer) -> None:
     ana = await join(chrome, server.page_url, "Ana")
     await ana.get_by_label("Name of the room").fill("a room!")

@@ -14,6 +14,7 @@ from chatlab.chat.endpoint.server import ChatServer
 from chatlab.lab.wire.wire import Wire
 from tests.browser.test_chat_page import expect_contents, say
 from tests.support.hidden_tab import open_tab
+from tests.support.people_list import listed
 from tests.support.stomp_peer import Peer
 
 DETECTED = 33_000  # ms: half a minute, plus slack for a busy machine
@@ -89,7 +90,7 @@ async def test_a_page_whose_timers_never_run_keeps_its_connection(
     chrome: Browser, server: ChatServer, scripts: tuple[str, ...]
 ) -> None:
     page = await join(chrome, server.page_url, NO_TIMERS, *scripts)
-    await expect(page.locator("#people li")).to_have_text(["Ana (you)"])
+    await expect(page.locator("#people li")).to_have_text([listed("Ana (you)")])
     opened = server.service.metrics.opened
     async with Peer(server.url, "Ben") as ben:
         await ben.subscribe("/topic/who.public")

@@ -10,6 +10,7 @@ from playwright.async_api import Browser, Page, expect
 from chatlab.chat.app import User
 from chatlab.chat.delivery import presence
 from chatlab.chat.endpoint.server import ChatServer
+from tests.support.people_list import listed
 from tests.support.stomp_peer import Peer
 
 pytestmark = pytest.mark.long
@@ -26,7 +27,7 @@ async def join(chrome: Browser, url: str, name: str, language: str = "en") -> Pa
 
 
 async def expect_people(page: Page, *names: str) -> None:
-    await expect(page.locator("#people li")).to_have_text(list(names))
+    await expect(page.locator("#people li")).to_have_text([listed(each) for each in names])
     await expect(page.locator("#people-count")).to_have_text(f"({len(names)})")
 
 

@@ -15,6 +15,7 @@ from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
 from tests.browser.test_chat_page import expect_contents, join, open_page, say
+from tests.support.people_list import listed
 
 pytestmark = pytest.mark.long
 
@@ -152,6 +153,6 @@ async def test_two_unicode_spellings_of_a_name_are_one_room_also_in_local_storag
 
 async def test_a_visitors_name_is_normalized_and_cut_to_64_characters(chrome: Browser, server: ChatServer) -> None:
     page = await join(chrome, server.page_url, unicodedata.normalize("NFD", "민지"))
-    await expect(page.locator("#people li")).to_have_text(["민지 (you)"])
+    await expect(page.locator("#people li")).to_have_text([listed("민지 (you)")])
     other = await join(chrome, server.page_url, "𠮷" * 64)
-    await expect(other.locator("#people li").filter(has_text="you")).to_have_text("𠮷" * 64 + " (you)")
+    await expect(other.locator("#people li").filter(has_text="you")).to_have_text(listed("𠮷" * 64 + " (you)"))

@@ -75,7 +75,7 @@ async def test_a_message_sent_without_a_client_id_is_delivered_without_one(serve
         to_itself = json.dumps({"to": peer.connected.get("user-name"), "content": "psst"})
         await peer.send("SEND", to_itself, destination="/app/chat.private")
         private = json.loads((await peer.frame("MESSAGE")).body)
-    assert list(public) == ["id", "room", "sender", "content", "time"]
+    assert list(public) == ["id", "room", "sender", "from", "content", "time"]
     assert list(private) == ["sender", "from", "content", "time"]
 
 

@@ -459,6 +459,26 @@ async def test_real_names_in_any_script_are_kept(login: str) -> None:
         assert json.loads((await peer.frame("MESSAGE")).body)["sender"] == unicodedata.normalize("NFC", login)
 
 
+@pytest.mark.parametrize("other", ["Ana", "сосо"])
+async def test_guests_with_equal_or_similar_names_have_different_handles_in_their_messages(
+    other: str,
+) -> None:
+    name = "coco" if other == "сосо" else other
+    async with (
+        MemoryBroker() as broker,
+        await chat_server.start(broker) as server,
+        Peer(server.url, name) as one,
+        Peer(server.url, other) as namesake,
+    ):
+        await one.subscribe("/topic/public")
+        await one.say("mine")
+        forged = json.dumps({"content": "not mine", "sender": name, "from": own_handle(one)})
+        await namesake.send("SEND", forged, destination="/app/chat.sendMessage")
+        bodies = [json.loads((await one.frame("MESSAGE")).body) for _ in range(2)]
+        assert [body["from"] for body in bodies] == [own_handle(one), own_handle(namesake)]
+        assert own_handle(one) != own_handle(namesake)
+
+
 @pytest.mark.parametrize("login", ["\u3164", "\u2800", "\u200d", "\u202e", "\u0301", "\ufe0f", " ", "\U000e0041"])
 async def test_an_invisible_name_is_replaced_by_a_guest_name(login: str) -> None:
     async with MemoryBroker() as broker, await chat_server.start(broker) as server, Peer(server.url, login) as peer:

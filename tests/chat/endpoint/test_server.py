@@ -33,12 +33,13 @@ async def test_a_message_is_delivered_with_its_record_id_sender_and_time(server:
         assert message.get("message-id") == "public/1-1"
         assert message.get("content-type") == "application/json"
         body = json.loads(message.body)
-        assert list(body) == ["id", "client_id", "room", "sender", "content", "time"]
+        assert list(body) == ["id", "client_id", "room", "sender", "from", "content", "time"]
         assert {**body, "time": ""} == {
             "id": "1-1",
             "client_id": "7f3a",
             "room": "public",
             "sender": "민지",
+            "from": peer.connected.get("user-handle"),
             "content": "안녕 🐈",
             "time": "",
         }

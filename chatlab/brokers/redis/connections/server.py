@@ -321,8 +321,10 @@ def _other_protocol(url: RedisUrl) -> str:
 
 
 def _tls_remedy(said: str) -> str:
+    if "mismatch" in said:
+        return "connect to a host that its certificate names"
     if "CERTIFICATE_VERIFY_FAILED" in said or "certificate verify failed" in said:
-        return "name the certificate of who signed it with ?ssl_ca_certs=FILE"
+        return "name the authority's certificate with ?ssl_ca_certs=FILE"
     return "write redis:// for rediss:// if that port speaks no TLS"
 
 

@@ -10,10 +10,13 @@ const TITLE = document.title;
 const STATE_SYMBOLS = { online: "●", connecting: "◌", offline: "▲", refused: "▲", closed: "○" };
 const MAX_SHOWN = 1000; // messages kept in a room's log
 const MAX_ANNOUNCED = 3; // people named in an announcement of who came or left
+const MAX_TAGS = 5000;
+const HANDLE = /^[0-9a-f]{32}$/;
 const ANNOUNCE_DELAY = 3000; // ms for which arrivals and departures are collected into one announcement
 
 const $ = (id) => document.getElementById(id);
 const rooms = new Map(); // name -> { lines, shownIds, unread, mentioned, people, count, byClientId }
+const tags = new Map(); // the first digits of a handle -> the handle
 const mentions = new Set(); // message ids: a notification may arrive before its message
 let current = PUBLIC;
 let language = navigator.language.startsWith("ko") ? "ko" : "en";
@@ -157,6 +160,7 @@ function showPeople() {
   $("people-count").textContent = `(${count})`;
   const items = people.map(({ name, handle }) => {
     const item = element("li", {}, name);
+    item.append(" ", tag(handle));
     if (handle === link.handle) item.append(" ", element("span", { className: "you" }, `(${localized("you")})`));
     return item;
   });
@@ -178,7 +182,7 @@ function showMessage(room, message, { id, gap, restarted }) {
     waiting.remove();
   }
   if (gap || missed) insertLine(room, element("p", { className: "gap" }, localized("gap")));
-  const line = createLine(message.sender, message.content, message.time);
+  const line = createLine(message.sender, message.content, message.time, message.from);
   line.dataset.id = name;
   line.classList.toggle("mention", mentions.delete(name));
   shownIds.add(name);
@@ -200,10 +204,21 @@ function markMention({ room, message_id: id }) {
   showRooms();
 }
 
-function createLine(sender, content, time) {
+// Several guests may have the same name, or names that look alike, but handles are unique. The first digits of the handle
+// distinguish them; more digits are shown if another handle with the same first digits has been seen.
+function tag(handle) {
+  let digits = 4;
+  while (tags.has(handle.slice(0, digits)) && tags.get(handle.slice(0, digits)) !== handle) digits += 4;
+  if (tags.size >= MAX_TAGS) tags.clear();
+  tags.set(handle.slice(0, digits), handle);
+  return element("span", { className: "tag" }, `#${handle.slice(0, digits)}`);
+}
+
+function createLine(sender, content, time, handle) {
   const line = element("article");
   const head = element("p", { className: "head" });
   head.append(element("span", { className: "sender" }, sender), " ");
+  if (HANDLE.test(handle)) head.append(tag(handle), " ");
   if (time) {
     const date = new Date(time);
     const today = date.toDateString() === new Date().toDateString();
