@@ -135,14 +135,14 @@ def chatlab_on(broker: str, broker_pids: tuple[int, ...] = ()) -> Iterator[Peer]
 
 @contextlib.contextmanager
 def chatlab_in_memory() -> Iterator[Peer]:
-    """One instance without an engine."""
+    """Run one instance without an engine."""
     with chatlab_on("memory://") as peer:
         yield peer
 
 
 @contextlib.contextmanager
 def chatlab_redis_streams() -> Iterator[Peer]:
-    """One instance, with its own Redis on the other core."""
+    """Run one instance, with its own Redis on the other core."""
     with engine("redis") as redis:
         assert redis.pid is not None
         pin_all(redis.pid, 1)
@@ -152,7 +152,7 @@ def chatlab_redis_streams() -> Iterator[Peer]:
 
 @contextlib.contextmanager
 def stomp_broker_js() -> Iterator[Peer]:
-    """The npm package with its defaults, except for heart-beats, which are turned off."""
+    """Run the npm package with its defaults, except for heart-beats, which are turned off."""
     modules = packages(["stomp-broker-js@1.3.0"], FOLDER.with_name("node-peers"))
     script = """
         const server = require('http').createServer();
@@ -166,7 +166,7 @@ def stomp_broker_js() -> Iterator[Peer]:
 
 @contextlib.contextmanager
 def rabbitmq_web_stomp() -> Iterator[Peer]:
-    """RabbitMQ with its plugin for STOMP over WebSocket."""
+    """Run RabbitMQ with its plugin for STOMP over WebSocket."""
     stomp, web = free_ports(2)
     options = {
         "plugins": "rabbitmq_web_stomp",

@@ -47,7 +47,7 @@ STALL_SIZE = 4096  # bytes of a text: the kernel buffers some megabytes for a st
 
 @contextlib.asynccontextmanager
 async def chatlab_room() -> AsyncIterator[int]:
-    """The robust room, with a lower limit on unread output than by default, so that a stalled member is closed."""
+    """Run the robust room, with a lower limit on unread output than by default, so that a stalled member is closed."""
     from chatlab import room
     from chatlab.net.fanout import SlowReaderPolicy
 
@@ -57,7 +57,7 @@ async def chatlab_room() -> AsyncIterator[int]:
 
 @contextlib.asynccontextmanager
 async def article_room() -> AsyncIterator[int]:
-    """The article's loop, which awaits `send()` for one session after another."""
+    """Run the article's loop, which awaits `send()` for one session after another."""
     from chatlab import room
 
     async with await room.start_as_in_the_article() as server:
@@ -66,7 +66,7 @@ async def article_room() -> AsyncIterator[int]:
 
 @contextlib.asynccontextmanager
 async def websockets_broadcast() -> AsyncIterator[int]:
-    """A room on the library `websockets` and its `broadcast()`."""
+    """Run a room on the library `websockets` and its `broadcast()`."""
     from websockets.asyncio.server import ServerConnection, broadcast, serve
 
     members: set[ServerConnection] = set()
@@ -85,7 +85,7 @@ async def websockets_broadcast() -> AsyncIterator[int]:
 
 @contextlib.asynccontextmanager
 async def aiohttp_send_str() -> AsyncIterator[int]:
-    """The usual room on `aiohttp`, which awaits `send_str()` for one member after another."""
+    """Run the usual room on `aiohttp`, which awaits `send_str()` for one member after another."""
     from aiohttp import WSMsgType, web
 
     members: set[web.WebSocketResponse] = set()

@@ -238,7 +238,7 @@ def imported_through_helpers(test: Path) -> set[str]:
 
 @pytest.mark.parametrize("module", [module for module, path in MODULES.items() if path.name != "__init__.py"])
 def test_every_module_has_a_test_module(module: str) -> None:
-    """A module needs a test module of its name in the mirrored folder, or one there that imports it."""
+    """In the mirrored folder there must be a test module of the same name, or one that imports the module."""
     source = MODULES[module].relative_to(PACKAGE)
     folder = TESTS / source.parent
     named = list(folder.glob(f"test_{source.stem}*.py"))

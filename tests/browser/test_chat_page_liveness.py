@@ -133,7 +133,7 @@ async def test_a_hidden_tab_keeps_its_connection_and_receives_messages(
 @pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_a_page_suspended_for_a_while_keeps_its_connection(chrome: Browser, server: ChatServer) -> None:
-    """As with a dialog, a debugger or a sleeping computer: on resuming, timers are due before any data is read."""
+    """Suspend the page like a dialog or a sleeping computer: on resuming, timers are due before data is read."""
     page = await join(chrome, server.page_url)
     opened = server.service.metrics.opened
     async with Peer(server.url, "Ben") as ben:

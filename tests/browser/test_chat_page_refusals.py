@@ -273,7 +273,7 @@ def forged(match: re.Match[str]) -> str:
 async def test_a_refused_last_id_is_discarded_and_nothing_is_shown_twice(
     chrome: Browser, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after the server moves to an engine with another form of ids."""
+    """Refuse the id, as a server does after moving to an engine with another form of ids."""
     server = await chat_server.start(broker)
     page = await join(chrome, server.page_url, "Ana")
     await say(page, "one")

@@ -295,7 +295,7 @@ def test_under_random_joins_leaves_and_sends_each_sink_gets_its_messages_in_orde
 
 
 async def compare_with_a_model(steps: list[Step]) -> None:
-    """The model: bytes appended immediately to each member."""
+    """Compare the fan-out with a model that appends bytes to each member immediately."""
     fanout = Fanout()
     readers = [Reader() for _ in range(4)]
     groups: list[Group[Reader]] = [fanout.group() for _ in range(3)]

@@ -77,7 +77,7 @@ async def test_a_guest_with_many_queues_does_not_use_up_the_servers_connections(
 
 
 async def test_a_message_in_a_queue_goes_to_another_consumer_as_soon_as_a_guest_leaves(name: str) -> None:
-    """The shared read drops a queue once nobody on this instance reads it."""
+    """Check that the shared read drops a queue once nobody on this instance reads it."""
     async with (
         engine_and_redis(name) as (engine, _),
         chat_at(engine.url) as server,

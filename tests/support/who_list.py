@@ -19,7 +19,7 @@ class WhoList:
 
     @property
     def names(self) -> list[str]:
-        """The names in the room, sorted."""
+        """Return the names in the room, sorted."""
         return sorted(name for name, _ in self.people)
 
     async def next(self) -> list[str]:
