@@ -115,7 +115,7 @@ async def throughput(port: int) -> tuple[float, bool]:
 async def measure(echo_port: int, digest_port: int) -> int:
     added = await added_latency(echo_port)
     rate, complete = await throughput(digest_port)
-    print(f"the wire adds {added:.3f} ms url a round trip (limit {LIMIT_MS})")
+    print(f"the wire adds {added:.3f} ms to a round trip (limit {LIMIT_MS})")
     print(f"at 20 MB/s offered, {rate / 1e6:.1f} MB/s arrived, {'complete' if complete else 'INCOMPLETE'}")
     return 0 if added < LIMIT_MS and complete and rate > 0.97 * RATE else 1
 
