@@ -147,8 +147,8 @@ async def measure(kind: str, count: int, messages: int) -> None:
                 print(f"  Streams carries at least {LIMIT_THROUGHPUT:,} messages/s: {verdict(fast)}")
 
 
-def verdict(holds: bool) -> str:
-    return "holds" if holds else "DOES NOT HOLD"
+def verdict(met: bool) -> str:
+    return "met" if met else "NOT MET"
 
 
 async def main() -> None:
