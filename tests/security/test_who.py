@@ -91,7 +91,7 @@ async def attempt(url: str, destination: str, *, transaction: bool = False, **lo
             await mallory.frame()
 
 
-@pytest.mark.parametrize("authenticate", [None, with_email])
+@pytest.mark.parametrize("authenticate", [None, pytest.param(with_email, marks=pytest.mark.long)])
 async def test_clients_cannot_send_to_the_applications_destinations_in_any_spelling(
     broker: ChatBroker, authenticate: Any
 ) -> None:
