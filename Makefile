@@ -4,6 +4,7 @@
 ##   make chat CHAT_ARGS="--port 8080"         the chat server, without the workbook
 ##   make editions                             the notebooks to hand out, and the instructor's, in editions/
 ##   make test                                 the tests and every notebook; what is skipped, and what would bring it
+##   make spring                               the article's own programs, for lesson 07 (needs a JDK and Maven)
 ##   make check                                format, lint, types
 ## For those who work on chatlab itself:
 ##   make test-long    the tests that `make test` leaves out because they take long
@@ -17,6 +18,7 @@
 PY := .venv/bin/python
 LAB_ARGS ?=
 CHAT_ARGS ?=
+SPRING_ARGS ?=
 LOCK_ARGS ?=
 PYTEST_ARGS ?=
 WORKERS ?= 3
@@ -24,7 +26,7 @@ FUZZ_CASES ?= 1000000
 SOAK_SECONDS ?= 600
 WHEELHOUSE_FOR ?=
 
-.PHONY: help lab chat editions test test-code test-notebooks test-editions test-long check notebooks fuzz soak messages lock wheelhouse clean venv-lab venv-dev
+.PHONY: spring help lab chat editions test test-code test-notebooks test-editions test-long check notebooks fuzz soak messages lock wheelhouse clean venv-lab venv-dev
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -38,6 +40,9 @@ chat: venv-lab
 editions: venv-lab
 	@.venv/bin/chatlab edition learner --to editions/learner
 	@.venv/bin/chatlab edition instructor --to editions/instructor
+
+spring: venv-lab
+	@.venv/bin/python -m chatlab.lab.engines.spring_jar $(SPRING_ARGS)
 
 # Three parts: the code without its long tests, the notebooks as they are, and the notebooks with every exercise solved. All three run even where
 # one has failed. One of them alone: make test-code, make test-notebooks, make test-editions.
