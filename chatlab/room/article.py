@@ -21,17 +21,20 @@ from chatlab.websocket.handshake import known_names
 
 logger = logging.getLogger("chatlab.room")
 
+CLOSE_SECONDS = 1.0  # the library leaves unread what came before the peer's Close, and would wait ten for that
 WRITE_SECONDS = 20.0  # Tomcat's: how long a session may take to accept a text
 
 
 class RoomAsInTheArticle:
     """The article's ChatSocketHandler, method by method: a registry, and a loop that sends to each session in turn.
 
-    It does what the article's own program did when it was run (tests/original), and its faults are kept. A session that
-    stops reading blocks the loop once its buffers are full, and the sender with it, until the write times out: then that
-    session is closed, and so is the sender, whose handler this is, with 1011. A session that one loop is sending to
-    refuses the others: their senders are closed with 1011. Several loops run concurrently, so members see messages in
-    different orders. Texts are sent unchanged: one with a line break can pass for another member's line.
+    It does what the article's own program did when it was run (tests/lab/original), and its faults are kept:
+
+    - A session that stops reading blocks the loop once its buffers are full, and the sender with it, until the write
+      times out. Then that session is closed, and so is the sender, whose handler this is, with 1011.
+    - A session that one loop is sending to refuses the others: their senders are closed with 1011.
+    - Several loops run concurrently, so members see messages in different orders.
+    - Texts are sent unchanged: one with a line break can pass for another member's line wherever lines are shown.
     """
 
     def __init__(self, write_timeout: float = WRITE_SECONDS) -> None:
@@ -79,6 +82,8 @@ class RoomAsInTheArticle:
         self._writing.add(session.id)
         try:
             await asyncio.sleep(0)  # there, each handler has a thread of its own, and others run in the meantime
+            if session.state is not State.OPEN:
+                raise RuntimeError("message will not be sent because the session has been closed")
             async with asyncio.timeout(self._write_timeout):
                 await session.send(text)
         except TimeoutError:
@@ -122,6 +127,7 @@ async def start(
         process_request=websockets_library.checked_by(Admission(tuple(origins), names=names)),
         create_connection=article.transports.connection_class(send_buffer),
         open_timeout=OPEN_SECONDS,
+        close_timeout=CLOSE_SECONDS,
         compression=None,
         server_header=None,
         logger=websockets_library.quiet(logger),

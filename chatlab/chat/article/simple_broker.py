@@ -18,7 +18,7 @@ import logging
 import re
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
 
 from chatlab.chat.article.stomp_decoder import Decoder, encode
 from chatlab.errors import HandshakeError, StompError
@@ -222,7 +223,7 @@ async def listen(broker: SimpleBroker, host: str, port: int, origins: Sequence[s
 
 
 def _accept(
-    origins: tuple[str, ...], names: Sequence[str], request: Request, address: str = ""
+    origins: tuple[str, ...], names: Collection[str], request: Request, address: str = ""
 ) -> tuple[handshake.Response, handshake.Agreement]:
     path = urlsplit(request.target).path
     if path == "/ws":
@@ -232,6 +233,6 @@ def _accept(
     return handshake.accept(request, origins=origins, names=names, compression=False)
 
 
-def _subprotocol(connection: ServerConnection, offered: Sequence[str]) -> str | None:
+def _subprotocol(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     """Return the first known subprotocol in the client's order; none is no reason to refuse."""
     return next((each for each in offered if each in SUBPROTOCOLS), None)

@@ -11,10 +11,8 @@ from typing import Final
 from chatlab.errors import StompError
 from chatlab.stomp.frames import Frame, StompHeaders, escape
 
-COMMANDS: Final = frozenset(
-    "CONNECT STOMP SEND SUBSCRIBE UNSUBSCRIBE ACK NACK BEGIN COMMIT ABORT DISCONNECT "
-    "CONNECTED RECEIPT MESSAGE ERROR".split()
-)
+CLIENTS: Final = ("CONNECT", "STOMP", "SEND", "SUBSCRIBE", "UNSUBSCRIBE", "ACK", "NACK", "BEGIN", "COMMIT", "ABORT")
+COMMANDS: Final = frozenset({*CLIENTS, "DISCONNECT", "CONNECTED", "RECEIPT", "MESSAGE", "ERROR"})
 NEVER_ESCAPED: Final = frozenset({"CONNECT", "CONNECTED", "STOMP"})
 PLAIN: Final = {r"\r": "\r", r"\n": "\n", r"\c": ":", r"\\": "\\"}
 ESCAPE: Final = re.compile(r"\\.?", re.DOTALL)
@@ -61,7 +59,7 @@ class Decoder:
 
 def _headers(command: str, rest: bytes) -> tuple[StompHeaders, bytes] | None:
     """Return the headers and what follows the blank line; None if that has not arrived."""
-    headers = []
+    headers: list[tuple[str, str]] = []
     while True:
         line, newline, rest = rest.partition(b"\n")
         if not newline:
