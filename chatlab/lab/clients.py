@@ -279,7 +279,8 @@ class StompMember(ChatClient):
 
     `send` returns when the server has confirmed that the message is stored (RECEIPT). When the connection is lost, the
     client reconnects and receives the messages it missed, unless `reconnect` is False. A text received reads "sender:
-    content". Errors sent to `/user/queue/errors` are logged. `subscribe` holds the headers of SUBSCRIBE.
+    content". Errors sent to `/user/queue/errors` are logged. `subscribe` holds the headers of SUBSCRIBE. Without
+    `receipts` it asks for none, as with Spring's simple broker, which sends none; then nothing counts as `stored`.
     """
 
     def __init__(
@@ -289,11 +290,13 @@ class StompMember(ChatClient):
         *,
         room: str = "public",
         reconnect: bool = True,
+        receipts: bool = True,
         subscribe: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(url, name)
         self.room = room
+        self._receipts = receipts
         self.messages: list[Frame] = []  # as received, with their headers
         self.stored: list[str] = []  # texts whose RECEIPT has come: the chat has promised to keep them
         self._subscribe_headers = dict(subscribe or {})
@@ -335,9 +338,11 @@ class StompMember(ChatClient):
     async def _open(self) -> None:
         self._stomp = StompClient(self.url, on_change=self._follow_link, **self._options)
         await self._stomp.connect()
-        errors = await self._stomp.subscribe("/user/queue/errors")
+        errors = await self._stomp.subscribe("/user/queue/errors", receipt=self._receipts)
         self._errors = asyncio.create_task(self._note_errors(errors), name=f"errors-{self.name}")
-        self._subscription = await self._stomp.subscribe(self.destination, headers=self._subscribe_headers)
+        self._subscription = await self._stomp.subscribe(
+            self.destination, headers=self._subscribe_headers, receipt=self._receipts
+        )
 
     async def send_until_stored(self, text: str) -> None:
         """Send `text` until its RECEIPT comes, each time under the same id, so that it is stored once."""
@@ -362,8 +367,10 @@ class StompMember(ChatClient):
 
     async def _send_once(self, text: str, client_id: str) -> None:
         content = {"content": text, "room": self.room, "client_id": client_id}
-        await self.stomp.send("/app/chat.sendMessage", json.dumps(content, ensure_ascii=False).encode(), JSON)
-        self.stored.append(text)
+        body = json.dumps(content, ensure_ascii=False).encode()
+        await self.stomp.send("/app/chat.sendMessage", body, JSON, receipt=self._receipts)
+        if self._receipts:
+            self.stored.append(text)
 
     async def _receive(self) -> str:
         assert self._subscription is not None
