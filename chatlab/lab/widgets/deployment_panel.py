@@ -43,7 +43,8 @@ REFRESH_SECONDS = 0.5  # a process that dies does not announce it
 REDRAW_SECONDS = 0.05
 SECONDS_TO_FIND_MEMBERS = 2.0
 SHOWN_LINES = 50
-BOX = {"border": "1px solid #8888", "padding": "0 0.5em 0.5em", "margin": "0.2em", "width": "17em"}
+BOX = {"border": "1px solid #8888", "padding": "0 0.5em 0.5em", "margin": "0.2em"}
+PROCESS_WIDTH, MEMBER_WIDTH = "13em", "17em"  # three processes side by side in a notebook 1024 pixels wide
 WRAP = "row wrap"  # not shown: CSS
 LOG_STYLE = "height:7em;overflow:auto;line-height:1.4;display:flex;flex-direction:column-reverse"
 
@@ -236,7 +237,7 @@ class ProcessBox:
             self._button(panel, "kill -9 {name}", _("SIGKILL: {name} is dead at once"), self._kill),
             self._button(panel, _("Start {name}"), _("Start {name} again, on its port"), self._start),
         ]
-        self.box = widgets.VBox([self._head, *buttons], layout=widgets.Layout(**BOX))
+        self.box = widgets.VBox([self._head, *buttons], layout=widgets.Layout(**BOX, width=PROCESS_WIDTH))
         self.draw()
 
     def _button(
@@ -307,7 +308,7 @@ class _MemberBox:
             layout=widgets.Layout(width="auto"),
         )
         cut.on_click(lambda __: panel.submit(self._cut_off))
-        self.box = widgets.VBox([self._head, self._log, cut], layout=widgets.Layout(**BOX))
+        self.box = widgets.VBox([self._head, self._log, cut], layout=widgets.Layout(**BOX, width=MEMBER_WIDTH))
         self.draw()
 
     async def _cut_off(self) -> None:
