@@ -317,11 +317,25 @@ class StompMember(ChatClient):
         return "/topic/public" if self.room == "public" else f"/topic/room.{self.room}"
 
     @property
+    def session(self) -> str:
+        """The server's name for this member's session, "" while it has none; the server's log names it too."""
+        is_open = self._stomp is not None and self.state is MemberState.OPEN
+        return (self.stomp.connected.get("session") or "") if is_open else ""
+
+    @property
     def stomp(self) -> StompClient:
         """The underlying STOMP client. Raises `ConnectionError` before the first `connect`."""
         if self._stomp is None:
             raise _not_connected(self.name)
         return self._stomp
+
+    async def close(self) -> None:
+        """Close in order; stop reconnecting if the connection is lost."""
+        if self.state is MemberState.CONNECTING and self._stomp is not None:
+            await self._leave(timeout=0)
+        await super().close()
+
+    aclose = close
 
     async def vanish(self) -> None:
         """Drop the connection without DISCONNECT, and do not reconnect."""
@@ -351,7 +365,7 @@ class StompMember(ChatClient):
         while True:
             try:
                 async with asyncio.timeout(RECEIPT_SECONDS):
-                    return await self._send_once(text, client_id)
+                    return await self.try_to_send(text, client_id)
             except (ConnectionError, TimeoutError, MessageRefused):  # it may be stored or not: only a repeat tells
                 await asyncio.sleep(0.05)
 
@@ -363,9 +377,14 @@ class StompMember(ChatClient):
         if self.state is not MemberState.OPEN:
             raise _not_connected(self.name)
         self.note(text, "sent")  # before the RECEIPT, which may come after the message itself
-        await self._send_once(text, uuid.uuid4().hex)
+        await self.try_to_send(text, uuid.uuid4().hex)
 
-    async def _send_once(self, text: str, client_id: str) -> None:
+    async def try_to_send(self, text: str, client_id: str) -> None:
+        """Send `text` under an id, once; return when its RECEIPT has come.
+
+        Waits while the client is reconnecting. Raises `ConnectionError` when the connection is lost before the RECEIPT,
+        `MessageRefused` when the chat refuses the text.
+        """
         content = {"content": text, "room": self.room, "client_id": client_id}
         body = json.dumps(content, ensure_ascii=False).encode()
         await self.stomp.send("/app/chat.sendMessage", body, JSON, receipt=self._receipts)
