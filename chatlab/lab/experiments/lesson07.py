@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from aiohttp import ClientSession, ClientTimeout
 from redis.asyncio import Redis
 
+from chatlab.chat.article import java
 from chatlab.lab.clients import StompMember
 from chatlab.lab.engines.cluster import Cluster
 from chatlab.lab.ledger import Ledger, ledger, ledger_of, said
@@ -27,6 +28,8 @@ from chatlab.lab.wire.trace import Events, Trace
 __all__ = [
     "Ledger",
     "Share",
+    "asked",
+    "bodies",
     "burst",
     "delays",
     "ledger",
@@ -34,6 +37,8 @@ __all__ = [
     "load",
     "member",
     "memory_of",
+    "put_as_java",
+    "reads_after_a_pause",
     "said",
     "stored_before_receipt",
     "talk_while",
@@ -46,6 +51,33 @@ async def member(url: str, name: str, **options: Any) -> StompMember:
     client = StompMember(url, name, **options)
     await client.connect()
     return client
+
+
+def bodies(client: StompMember) -> list[str]:
+    """Return the bodies of the messages that a member received, as they came."""
+    return [message.body.decode() for message in client.messages]
+
+
+def asked(trace: Trace, word: str) -> str:
+    """Return the first command to Redis in a trace, or the first reply, that contains `word`; "" if there is none."""
+    return next((event.summary for event in trace.filter(layer="redis") if word in event.summary), "")
+
+
+async def put_as_java(redis: Redis, text: str) -> None:
+    """Store a record as the second controller of another instance would: field and value are Java Strings."""
+    await redis.xadd("chat-stream", {java.serialize("message"): java.serialize(text)})
+
+
+async def reads_after_a_pause(redis: Redis, seconds: float = 2.0) -> int:
+    """Stop Redis from answering for `seconds`; return how many reads come in the half second after it."""
+    await redis.execute_command("CLIENT", "PAUSE", round(seconds * 1000))
+    before = await _reads(redis)  # answered when the pause is over
+    await asyncio.sleep(0.5)
+    return await _reads(redis) - before
+
+
+async def _reads(redis: Redis) -> int:
+    return int((await redis.info("commandstats"))["cmdstat_xreadgroup"]["calls"])
 
 
 async def delays(
