@@ -135,7 +135,9 @@ _TEXTS = {
         "F6": _("two controllers, two field names: mixed, a listener shows empty messages"),
         "F7": _("polling every 100 ms adds about 50 ms, and caps an instance at 100 messages/s"),
         "F10": _("an in-memory broker promises at most once; the guarantee has to be built"),
-        "F11": _("values written as JSON and read as strings arrive with quotes around them"),
+        "F11": _("fields are written as Java objects and read as text: every record is shown as an empty message"),
+        "F15": _("the first error of a read ends the listener for good"),
+        "F16": _("after a pause, the schedule makes up for every read that it missed"),
     },
 }
 

@@ -297,6 +297,7 @@ class StompMember(ChatClient):
         super().__init__(url, name)
         self.room = room
         self._receipts = receipts
+        self.returns = 0  # how often it was back after its connection was lost
         self.messages: list[Frame] = []  # as received, with their headers
         self.stored: list[str] = []  # texts whose RECEIPT has come: the chat has promised to keep them
         self._subscribe_headers = dict(subscribe or {})
@@ -419,6 +420,7 @@ class StompMember(ChatClient):
         if self.state is MemberState.OPEN and self.stomp.state is StompState.WAITING:
             self._move_to(MemberState.CONNECTING, _("connection lost; coming back"))
         elif self.state is MemberState.CONNECTING and self._subscription and self.stomp.state is StompState.OPEN:
+            self.returns += 1
             self._move_to(MemberState.OPEN, _("back again"))
 
 

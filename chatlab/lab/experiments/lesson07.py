@@ -32,6 +32,7 @@ __all__ = [
     "bodies",
     "burst",
     "delays",
+    "java_record",
     "ledger",
     "ledger_of",
     "load",
@@ -63,9 +64,14 @@ def asked(trace: Trace, word: str) -> str:
     return next((event.summary for event in trace.filter(layer="redis") if word in event.summary), "")
 
 
+def java_record(**fields: str) -> dict[bytes, bytes]:
+    """Return a record's fields and values as Java Strings, which is how the article's controllers write them."""
+    return {java.serialize(name): java.serialize(value) for name, value in fields.items()}
+
+
 async def put_as_java(redis: Redis, text: str) -> None:
     """Store a record as the second controller of another instance would: field and value are Java Strings."""
-    await redis.xadd("chat-stream", {java.serialize("message"): java.serialize(text)})
+    await redis.xadd("chat-stream", java_record(message=text))
 
 
 async def reads_after_a_pause(redis: Redis, seconds: float = 2.0) -> int:

@@ -145,6 +145,18 @@ class FaultPicture:
         counted = Counter(cell.mark for cell in self.cells[member].values())
         return {mark: counted[mark] for mark in Mark}
 
+    def texts(self, member: str) -> int:
+        """Return how many of the messages a member was shown with their content, once or more."""
+        return sum(cell.full > 0 for cell in self.cells[member].values())
+
+    def empty(self, member: str) -> int:
+        """Return how many empty messages a member was shown."""
+        return sum(cell.empty for cell in self.cells[member].values())
+
+    def shown(self, member: str) -> int:
+        """Return how many messages a member was shown in all, repeats and empty ones too."""
+        return sum(cell.full + cell.empty for cell in self.cells[member].values())
+
     def count(self, mark: Mark) -> int:
         """Return how many cells of the whole picture have this mark."""
         return sum(self.counts(member)[mark] for member in self.cells)
