@@ -366,13 +366,13 @@ def test_a_wrong_broker_url_gets_one_line_that_lists_the_right_ones(url: str, he
     [
         (
             "redis://me:secret@127.0.0.1?typo=1",
-            "no option is called 'typo', in redis://me:***@127.0.0.1; there are db,",
+            "unknown option 'typo' in redis://me:***@127.0.0.1; the options are db,",
         ),
         ("redis://127.0.0.1?timeout=abc", "the option timeout must be a number of seconds, 'abc' is not"),
         ("redis://127.0.0.1?ssl=true", "the option ssl contradicts redis://"),
-        ("redis://127.0.0.1?ssl_cert_reqs=none", "the option ssl_cert_reqs is for rediss:// alone"),
+        ("redis://127.0.0.1?ssl_cert_reqs=none", "the option ssl_cert_reqs is only for rediss://"),
         ("redis://127.0.0.1/1?db=2", "the option db has two values"),
-        ("redis-pubsub://127.0.0.1?typo=1", "no option is called 'typo'"),
+        ("redis-pubsub://127.0.0.1?typo=1", "unknown option 'typo'"),
         ("redis://:sec/ret@127.0.0.1", "cannot tell where the password ends"),
         ("redis:me:secret@127.0.0.1", "'***' is not a URL"),
     ],
@@ -407,7 +407,9 @@ async def test_an_option_of_a_url_that_is_not_used_is_warned_of_and_the_chat_del
 async def test_a_redis_that_is_too_old_ends_the_start(fresh_redis: Engine, arguments: list[str]) -> None:
     async with relayed(fresh_redis.url, redis_6_0) as url:
         status, output, errors = await run("serve", *arguments, "--port", "0", "--redis", url)
-    assert errors.startswith(f"chatlab: the broker at {url} will not do: Redis 6.0.16 is too old: Redis 6.2 or newer")
+    assert errors.startswith(
+        f"chatlab: the broker at {url} is not suitable: Redis 6.0.16 is too old: Redis 6.2 or newer"
+    )
     assert one_line(errors)
     assert (status, output) == (3, "")
 

@@ -65,7 +65,7 @@ class ClientState(enum.Enum):
     CLOSED = "closed"
     CONNECTING = "connecting"
     OPEN = "open"
-    WAITING = "waiting to connect again"
+    WAITING = "waiting to reconnect"
 
 
 class StompClient:
@@ -497,7 +497,9 @@ class ClientSubscription:
         if self._ended:
             return None
         if self._waiting.qsize() >= self._max_waiting:
-            return self.end(SubscriptionLost(f"{self._max_waiting} messages of {self.destination!r} wait to be taken"))
+            return self.end(
+                SubscriptionLost(f"{self._max_waiting} messages of {self.destination!r} are waiting to be read")
+            )
         id = message.get("message-id") or ""
         if self._ack is AckMode.AUTO:
             self.last_id = id

@@ -230,7 +230,7 @@ class KafkaBroker:
         try:
             settings = await self._broker_settings("min.insync.replicas", "log.flush.interval.messages")
         except LOST as error:
-            raise self._unavailable("cannot ask for the broker's settings", error) from error
+            raise self._unavailable("cannot read the broker's settings", error) from error
         if settings.get("log.flush.interval.messages") == "1":
             return ""
         if min(self._replication, int(settings.get("min.insync.replicas") or 1)) > 1:
@@ -383,9 +383,9 @@ class KafkaBroker:
         try:
             described = await self._look_up(name) or await self._create(topic, name)
         except LOST as error:
-            raise self._unavailable(f"cannot find or make the topic {topic}", error) from error
+            raise self._unavailable(f"cannot find or create the topic {topic}", error) from error
         if self._topics.get(name, described) != described:
-            self._end_readers(name, "its topic was deleted and made again")
+            self._end_readers(name, "its topic was deleted and created again")
         self._topics[name] = described
         return described
 
@@ -398,7 +398,7 @@ class KafkaBroker:
         )
         for _, code, *why in made.topic_errors:
             if code not in (0, TopicAlreadyExistsError.errno):
-                raise BrokerError(f"cannot make the topic {topic}: {for_code(code).__name__} {why}")
+                raise BrokerError(f"cannot create the topic {topic}: {for_code(code).__name__} {why}")
         retry = Retry(on=UnknownTopicOrPartitionError, backoff=Backoff(0.02, 0.5), within=self._patience)
         async for attempt in retry:
             with attempt:
@@ -425,7 +425,7 @@ class KafkaBroker:
         changed = {name for name, known in before.items() if found.get(name) != known == self._topics.get(name)}
         for name in changed & self._doubtful:
             self._topics.pop(name)
-            self._end_readers(name, f"its topic was deleted{' and made again' if name in found else ''}")
+            self._end_readers(name, f"its topic was deleted{' and created again' if name in found else ''}")
         self._doubtful = changed
 
     def _end_readers(self, name: str, reason: str) -> None:
@@ -515,7 +515,7 @@ class LogReader(Inbox):
                 while not len(self) and not self.closed:
                     await self._fetch()
         except OffsetOutOfRangeError as error:
-            self.lose(f"the log of {self.topic} was trimmed past its reader, or has lost its end: {error}")
+            self.lose(f"the log of {self.topic} was trimmed past its reader, or has lost its newest records: {error}")
         except LOST as error:
             self.lose(f"cannot read {self.topic} any more: {error!r}")
 
@@ -548,7 +548,7 @@ class WorkerReader(LogReader):
     async def ack(self, record: Record) -> None:
         """Acknowledge a record. Raises BrokerUnavailable if another member has it, or the commit fails."""
         if self.closed:
-            raise BrokerUnavailable(f"this member has left; if {record.id} was not acknowledged, it comes again")
+            raise BrokerUnavailable(f"this member has left; unless {record.id} was acknowledged, it is redelivered")
         self._done.add(offset(record.id))
         reached = None
         while self._open and self._open[0] in self._done:
@@ -558,7 +558,7 @@ class WorkerReader(LogReader):
             try:
                 await self.consumer.commit({self.partition: reached})
             except LOST as error:
-                raise BrokerUnavailable(f"the record may come again, to another member: {error!r}") from error
+                raise BrokerUnavailable(f"the record may be redelivered to another member: {error!r}") from error
 
     def lose_work(self) -> None:
         """Drop all records: the group has changed, and unacknowledged ones are redelivered to some member."""
@@ -608,7 +608,7 @@ class PartitionLog(NamedTuple):
         """Return the error for records lost after the id `wanted`, with where to resume; None if none are lost."""
         at, incarnation = wanted
         if incarnation not in (0, self.incarnation):
-            return SubscriptionLost(f"{self.topic} was deleted and made again", resume=BEGINNING, restarted=True)
+            return SubscriptionLost(f"{self.topic} was deleted and created again", resume=BEGINNING, restarted=True)
         if at > self.end:
             why = f"the log of {self.topic} ends at {self.end}, and the next record would be {at}"
             return SubscriptionLost(why, resume=identifier(self.end - 1, self.incarnation), restarted=True)

@@ -168,5 +168,5 @@ async def stop(consumer: AIOKafkaConsumer) -> None:
     try:
         await consumer.stop()
     except KafkaError as error:
-        log.debug("a consumer that had failed was stopped: %r", error)
+        log.debug("stopped a consumer that had failed: %r", error)
         await consumer._client.close()

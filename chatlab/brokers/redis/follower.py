@@ -154,7 +154,7 @@ class Follower:
             with attempt:
                 if not self._link.is_open:
                     await self._open()
-                    log.info("reading again")
+                    log.info("reading resumed")
                 while True:
                     await self._read()
                     self._retry.reset()
@@ -162,13 +162,13 @@ class Follower:
     def _retry_later(self, error: Exception, seconds: float) -> None:
         self._link.drop()
         self._send_back(list(self._topics))  # any reader may be far behind: pages show whether records are gone
-        log.warning("reading waits: %s", error)
+        log.warning("reading paused: %s", error)
 
     def _fail(self, error: Exception) -> None:
         self._link.drop()
         topics, self._topics = self._topics, {}
         for reader in [reader for topic in topics.values() for reader in topic.readers]:
-            reader.end(SubscriptionLost(f"reading has failed: {error!r}"))
+            reader.end(SubscriptionLost(f"reading failed: {error!r}"))
 
     # --- One read ---
 

@@ -150,7 +150,7 @@ class GroupMember(Inbox):
         except ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise
-            log.error("%s is gone, with what group %s had not worked on; starting over", self.topic, self.group)
+            log.error("%s was deleted, with the unread records of group %s; starting over", self.topic, self.group)
             self._own = BEGINNING
             await self._create_group("0")  # everything in the new stream is unread
             return
@@ -175,7 +175,7 @@ class GroupMember(Inbox):
             return  # the stream is gone: reading it will fail with the reason
         lost = trimmed_unread(StreamState.parse(stream), groups, self.group)
         if lost and lost != self._reported:
-            log.error("%s of %s were trimmed before group %s came to them", lost, self.topic, self.group)
+            log.error("%s of %s were trimmed before group %s read them", lost, self.topic, self.group)
         self._reported = lost
 
     async def _read(self) -> list[Entry]:
@@ -214,7 +214,7 @@ class GroupMember(Inbox):
         for identifier, fields in entries:
             if fields is None:
                 gone = str(identifier, "ascii")
-                log.error("record %s of %s was trimmed before group %s had done it", gone, self.topic, self.group)
+                log.error("record %s of %s was trimmed before group %s acknowledged it", gone, self.topic, self.group)
                 await self._link.call(b"XACK", self.topic, self.group, identifier)
         return [entry for entry in entries if entry[1] is not None]
 
@@ -231,9 +231,7 @@ class GroupMember(Inbox):
 
     async def _set_aside(self, identifier: bytes, fields: list[bytes], tried: int) -> None:
         stream = f"{self.topic}:set-aside:{self.group}"
-        log.error(
-            "record %s of %s failed %d times; it is in %s now", str(identifier, "ascii"), self.topic, tried, stream
-        )
+        log.error("record %s of %s failed %d times; moved to %s", str(identifier, "ascii"), self.topic, tried, stream)
         limit = (b"MAXLEN", b"~", SET_ASIDE_LENGTH)
         move: list[Command] = [
             (b"MULTI",),
@@ -259,7 +257,7 @@ def trimmed_unread(state: StreamState, groups: Sequence[dict[bytes, Any]], name:
         if state.newest == last or state.added is None:
             return ""
         if read is None:
-            return "records, perhaps,"
+            return "perhaps some records"
         lost = state.added - read - state.length
         return f"{lost} records" if lost > 0 else ""
     return ""

@@ -197,8 +197,8 @@ class StreamQueries:
                         return await question()
         except AWAY as error:
             self._require_open()
-            raise BrokerUnavailable(f"the broker is away: {why(error)}") from error
-        raise AssertionError("a question ends with an answer or an error")
+            raise BrokerUnavailable(f"the broker does not answer: {why(error)}") from error
+        raise AssertionError("the last attempt returns or raises")
 
     def _require_open(self) -> None:
         if self._closed:

@@ -138,7 +138,7 @@ def log_not_http(log: Any, peer: str | None, error: BaseException) -> None:
 def _summary(error: BaseException) -> str:
     """Return an error's message on one line, without the octets quoted below it."""
     if isinstance(error, InvalidURLError):
-        return "target is no URL"  # it may hold a room code
+        return "target is not a URL"  # it may hold a room code
     text = error.message if isinstance(error, HttpProcessingError) else str(error.__cause__ or error)
     first, *_ = OCTETS.split(text.strip()) or [""]
     return (first.splitlines() or [""])[0].rstrip(":")[:120]

