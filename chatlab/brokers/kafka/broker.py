@@ -23,7 +23,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -54,6 +54,16 @@ BATCH = 512
 PROBE = 1.0  # seconds between two checks of the broker and the topics
 PROBE_PATIENCE = 3.0  # seconds without an answer after which the broker counts as not connected
 LOST = (KafkaError, OSError, ConsumerStoppedError)  # TimeoutError is an OSError
+
+
+class ConsumerSettings(TypedDict, total=False):
+    """The arguments of aiokafka's consumer that differ between readers."""
+
+    group_id: str
+    enable_auto_commit: bool
+    client_id: str
+    session_timeout_ms: int
+    heartbeat_interval_ms: int
 
 
 class KafkaBroker:
@@ -209,12 +219,9 @@ class KafkaBroker:
         described = await self._topic(topic, fresh=True)
         lost = await self._begin_group(topic, group, described)
         session = int(self._takeover_after * 1000)
-        consumer = self._consumer(
-            **group_settings(described, group),
-            client_id=member,
-            session_timeout_ms=session,
-            heartbeat_interval_ms=session // 4,
-        )
+        settings = group_settings(described, group)
+        settings |= {"client_id": member, "session_timeout_ms": session, "heartbeat_interval_ms": session // 4}
+        consumer = self._consumer(**settings)
         worker = WorkerReader(topic, described, consumer, self._leave)
         await self._start(consumer, f"cannot join {group}")
         if lost is None:
@@ -262,7 +269,7 @@ class KafkaBroker:
 
     # --- Consumers ---
 
-    def _consumer(self, **settings: Any) -> AIOKafkaConsumer:
+    def _consumer(self, **settings: Unpack[ConsumerSettings]) -> AIOKafkaConsumer:
         """Return a consumer that raises an error where aiokafka would reset its offset."""
         return AIOKafkaConsumer(
             **self._client, **settings, auto_offset_reset="none", max_partition_fetch_bytes=MAX_REQUEST
@@ -618,7 +625,7 @@ class PartitionLog(NamedTuple):
         return None
 
 
-def group_settings(described: Described, group: str) -> dict[str, Any]:
+def group_settings(described: Described, group: str) -> ConsumerSettings:
     """Return the settings of a consumer in a group."""
     return {"group_id": f"{described.name}-{escaped(group, MAX_NAME)}", "enable_auto_commit": False}
 

@@ -93,12 +93,14 @@ class StreamQueries:
         self._client: Redis = Redis(
             connection_pool=parsed.pool(
                 BlockingConnectionPool,
-                **naming(parsed, "questions"),
-                max_connections=8,
-                timeout=None,
-                protocol=3,
-                socket_timeout=None,
-                socket_connect_timeout=None,
+                {
+                    **naming(parsed, "questions"),
+                    "max_connections": 8,
+                    "timeout": None,
+                    "protocol": 3,
+                    "socket_timeout": None,
+                    "socket_connect_timeout": None,
+                },
             )
         )
         self._closed = False

@@ -26,10 +26,25 @@ OCTETS = re.compile(r":\s+(?:bytearray\()?b['\"]")
 
 
 class Runner(web.AppRunner):
-    """An `AppRunner` that uses our own request handlers. `options` are the other arguments of `web.AppRunner`."""
+    """An `AppRunner` that uses our own request handlers; the keyword arguments are those of `web.AppRunner`."""
 
-    def __init__(self, app: web.Application, log: Log, **options: Any) -> None:
-        super().__init__(app, access_log=None, logger=ErrorLog(log), **options)
+    def __init__(
+        self,
+        app: web.Application,
+        log: Log,
+        *,
+        handler_cancellation: bool,
+        shutdown_timeout: float,
+        keepalive_timeout: float,
+    ) -> None:
+        super().__init__(
+            app,
+            access_log=None,
+            logger=ErrorLog(log),
+            handler_cancellation=handler_cancellation,
+            shutdown_timeout=shutdown_timeout,
+            keepalive_timeout=keepalive_timeout,
+        )
 
     async def _make_server(self) -> web.Server:
         made: Any = await super()._make_server()
@@ -69,7 +84,7 @@ class QuietHandler(web.RequestHandler):
 
     __slots__ = ("_half_since",)
 
-    def __init__(self, *parts: Any, **options: Any) -> None:
+    def __init__(self, *parts: Any, **options: Any) -> None:  # aiohttp's own arguments, passed on
         super().__init__(*parts, **options)
         self._half_since: float | None = None
 
@@ -117,12 +132,17 @@ class QuietHandler(web.RequestHandler):
 
 
 class ErrorLog(ThrottledLog):
-    """The logger given to aiohttp. It is throttled, so that even our own errors cannot flood the log."""
+    """The logger given to aiohttp. It is throttled, so that even our own errors cannot flood the log.
+
+    `**_` are the other arguments of `logging.Logger`'s methods.
+    """
 
     def debug(self, *_: object, **__: object) -> None:
         """Discard debug lines, such as those about clients that disconnect early."""
 
-    def exception(self, message: str, *args: object, exc_info: BaseException | None = None, **_: object) -> None:
+    def exception(
+        self, message: str, *args: object, exc_info: BaseException | None = None, **_: object
+    ) -> None:  # logging's
         """Log an error with its traceback, or in short if a client caused it, even by a body that is not used."""
         if isinstance(exc_info, CLIENT_ERRORS):
             log_not_http(self, None, exc_info)

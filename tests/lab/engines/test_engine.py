@@ -311,7 +311,7 @@ async def test_a_redis_url_of_a_server_that_is_too_old_is_refused(
 ) -> None:
     async with relayed(redis_engine.url, redis_6_0) as url:
         monkeypatch.setenv("REDIS_URL", url)
-        with pytest.raises(SetupError, match=r"Redis 6\.0\.16 is too old: Redis 6\.2 or newer is needed"):
+        with pytest.raises(SetupError, match=r"Redis 6\.0\.16 is too old: Redis 6\.2 or newer is required"):
             await engines.start("redis")
 
 

@@ -65,7 +65,7 @@ class Link:
         self._timeout = timeout
         # The timeouts are ours: redis-py's use `asyncio.wait_for`, which in Python 3.11 can swallow a cancellation.
         ours = {"protocol": protocol, "socket_timeout": None, "socket_connect_timeout": None}
-        self._pool = self.url.pool(ConnectionPool, **ours, **naming(self.url, used_for))
+        self._pool = self.url.pool(ConnectionPool, {**ours, **naming(self.url, used_for)})
         self._connection: AbstractConnection | None = None
         self._dropped: list[AbstractConnection] = []
         self._watchdog = Watchdog()

@@ -198,7 +198,7 @@ async def why_refused(url: str, timeout: float, needs: Needs) -> str:
         async with asyncio.timeout(timeout):
             await _examine(parse(url), timeout, needs)
     except TimeoutError:
-        return f"the broker at {parse(url).name} did not answer a new connection within {timeout:g} s"
+        return f"the broker at {parse(url).name} does not answer a new connection within {timeout:g} s"
     except (SetupError, BrokerUnavailable) as error:
         return str(error)
     return ""

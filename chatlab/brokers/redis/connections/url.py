@@ -61,8 +61,8 @@ class RedisUrl:
         """Return the user we log in as."""
         return str(self.options.get("username", "default"))
 
-    def pool(self, pool: type[Pool], **ours: Any) -> Pool:
-        """Return a pool of connections to this server; arguments override the URL."""
+    def pool(self, pool: type[Pool], ours: Mapping[str, Any]) -> Pool:
+        """Return a pool of connections to this server. `ours` are arguments of redis-py that override the URL's."""
         return pool(connection_class=self.kind, **{**self.options, **ours})
 
 

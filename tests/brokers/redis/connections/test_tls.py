@@ -86,5 +86,5 @@ async def test_a_certificate_for_another_host_is_refused(port: int, certificates
 
 
 async def test_a_url_without_tls_to_a_port_with_tls_is_told_to_write_rediss(port: int) -> None:
-    with pytest.raises(BrokerError, match="write rediss:// for redis://"):
+    with pytest.raises(BrokerError, match="use rediss:// instead of redis://"):
         await RedisStreamsBroker(f"redis://127.0.0.1:{port}").start()

@@ -168,7 +168,7 @@ def test_an_unusable_certificate_is_refused_at_once(tmp_path: Path) -> None:
 
 def test_our_settings_win_over_those_of_the_url() -> None:
     pool = redis_url.parse("redis://h/1?protocol=2&socket_timeout=1&client_name=theirs").pool(
-        ConnectionPool, protocol=3, socket_timeout=None, client_name="ours"
+        ConnectionPool, {"protocol": 3, "socket_timeout": None, "client_name": "ours"}
     )
     connection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py's gap
     assert (connection.protocol, connection.socket_timeout, connection.client_name) == (3, None, "ours")
