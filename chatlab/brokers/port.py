@@ -59,8 +59,6 @@ class Forwards(Reader, Protocol):
 class Broker(Protocol):
     """Any engine: every open reader of a topic, in every process, gets every record published to it."""
 
-    resumes: bool  # whether readers outlive a restart of the engine; if not, they end with `SubscriptionLost`
-
     @property
     def connected(self) -> bool:
         """Return whether the engine answers; False while reconnecting."""

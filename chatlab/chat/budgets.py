@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
-from chatlab.net.places import PER_ADDRESS_DEFAULT, slots_for_descriptors
+from chatlab.net.connection_limits import PER_ADDRESS_DEFAULT, slots_for_descriptors
 from chatlab.stomp.frames import Limits
 
 BURST_SECONDS = 5  # seconds' worth of frames, octets and SUBSCRIBEs that may come in one burst

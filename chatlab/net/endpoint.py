@@ -32,7 +32,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from chatlab.net.held import HeldOctets
+from chatlab.net.memory_limit import HeldOctets
 from chatlab.tasks import Tasks
 from chatlab.websocket.connection import Connection, Event, Message, Pong, State
 from chatlab.websocket.frames import FINAL_TEXT, MAX_CONTROL_PAYLOAD, Close, CloseCode, Frame, Opcode, plain_message

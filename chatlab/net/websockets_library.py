@@ -25,7 +25,7 @@ from websockets.http11 import Response as LibraryResponse
 from chatlab.errors import HandshakeError
 from chatlab.logs.throttled import Log, ThrottledLog
 from chatlab.net.gate import Gate, GatedConnection
-from chatlab.net.held import HeldOctets
+from chatlab.net.memory_limit import HeldOctets
 from chatlab.websocket.connection import Accept
 from chatlab.websocket.frames import CloseCode
 from chatlab.websocket.handshake import Request

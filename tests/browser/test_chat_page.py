@@ -13,45 +13,15 @@ from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
 from chatlab.chat.jobs import mentions
+from tests.support.chat_page import expect_contents, join, open_page, say
 from tests.support.stomp_peer import Peer
 
-# Until the page has heard of it: the event comes with the next frame.
+# Wait for the scroll event, which comes with the next frame.
 SCROLL_TO_TOP = """log => new Promise(done => {
     log.addEventListener("scroll", () => done(), { once: true });
     log.scrollTop = 0;
 })"""
 MARKUP = "<img src=x onerror=\"document.title='pwned'\"><b>굵게</b>"
-
-
-async def open_page(chrome: Browser, url: str, language: str = "en", **context: object) -> Page:
-    """A window of its own, in which an error of the page or a breach of its policy fails the test."""
-    page = await (await chrome.new_context(locale=language, **context)).new_page()  # type: ignore[arg-type]  # passed on
-    page.on("pageerror", lambda error: (_ for _ in ()).throw(AssertionError(error)))
-    page.on("console", lambda message: _no_breach(message.text))
-    await page.goto(url)
-    return page
-
-
-def _no_breach(text: str) -> None:
-    assert "Content Security Policy" not in text, text
-
-
-async def join(chrome: Browser, url: str, name: str, **context: object) -> Page:
-    page = await open_page(chrome, url, **context)  # type: ignore[arg-type]  # passed on
-    await page.get_by_label("Name", exact=True).fill(name)
-    await page.get_by_role("button", name="Join").click()
-    await expect(page.get_by_role("status")).to_contain_text("Connected")
-    return page
-
-
-async def say(page: Page, text: str) -> None:
-    await page.get_by_role("textbox", name="Message", exact=True).fill(text)
-    await page.keyboard.press("Enter")
-
-
-async def expect_contents(page: Page, *contents: str) -> None:
-    await expect(page.locator("#log .content")).to_have_text(list(contents))
-    await expect(page.locator("#log .sending")).to_have_count(0)
 
 
 async def test_two_windows_on_two_instances_see_everything_once_and_markup_as_text(
@@ -189,7 +159,7 @@ async def test_where_websocket_is_blocked_the_page_chats_all_the_same(chrome: Br
 
 async def test_it_speaks_korean_and_fits_a_phone(chrome: Browser, server: ChatServer, pictures: Path) -> None:
     phone = {"width": 360, "height": 740}
-    page = await open_page(chrome, server.page_url, "ko-KR", viewport=phone)
+    page = await open_page(chrome, server.page_url, language="ko-KR", viewport=phone)
     await expect(page.get_by_role("heading", name="환영합니다")).to_be_visible()
     await page.get_by_label("이름", exact=True).fill("민지")
     await page.keyboard.press("Enter")

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, expect
 
 from chatlab.chat.endpoint.server import ChatServer
 from chatlab.lab.wire.wire import Wire
-from tests.browser.test_chat_page import expect_contents, say
+from tests.support.chat_page import BLOCKED, expect_contents, join, say
 from tests.support.hidden_tab import open_tab
 from tests.support.people_list import listed
 from tests.support.stomp_peer import Peer
@@ -22,24 +22,9 @@ JOIN = "document.querySelector('#name').value = 'Ana'; document.querySelector('#
 LOADED = "document.readyState === 'complete' && document.querySelector('#join button') !== null"
 STATE = "document.querySelector('#state').dataset.state"
 SHOWN = "[...document.querySelectorAll('#log .content')].map(each => each.textContent)"
-# As behind a proxy that lets no upgrade through: the socket closes before it opens.
-BLOCKED = """window.WebSocket = class extends WebSocket {
-    constructor() { super(`${location.origin.replace("http", "ws")}/no`); }
-}"""
 STOPPED = "() => { const until = Date.now() + 25000; while (Date.now() < until); }"
 # Timers that are asked to run again and again never do, as if each minute out of sight lasted for ever.
 NO_TIMERS = "window.setInterval = () => 0"
-
-
-async def join(chrome: Browser, url: str, *scripts: str) -> Page:
-    page = await (await chrome.new_context(locale="en")).new_page()
-    for script in scripts:
-        await page.add_init_script(script)
-    await page.goto(url)
-    await page.get_by_label("Name", exact=True).fill("Ana")
-    await page.get_by_role("button", name="Join").click()
-    await expect(page.get_by_role("status")).to_contain_text("Connected", timeout=15_000)
-    return page
 
 
 @pytest.mark.timeout(120)
@@ -51,7 +36,7 @@ async def test_a_connection_dropped_without_a_word_is_noticed_within_half_a_minu
 ) -> None:
     async with Wire(to=server.page_url) as wire, Peer(server.url, "Ben") as ben:
         await ben.subscribe("/topic/public")
-        page = await join(chrome, wire.url, *scripts)
+        page = await join(chrome, wire.url, "Ana", *scripts)
         if scripts:
             await expect(page.get_by_role("status")).to_contain_text("without WebSocket")
         await say(page, "before")
@@ -72,7 +57,7 @@ async def test_a_connection_dropped_without_a_word_is_noticed_within_half_a_minu
 @pytest.mark.timeout(120)
 async def test_meanwhile_the_page_says_that_it_is_not_connected(chrome: Browser, server: ChatServer) -> None:
     async with Wire(to=server.page_url) as wire:
-        page = await join(chrome, wire.url)
+        page = await join(chrome, wire.url, "Ana")
         wire.half_open()
         wire.stall()  # and nothing new gets through, either
         await expect(page.get_by_role("status")).to_contain_text("Not connected", timeout=NOTICED)
@@ -89,7 +74,7 @@ async def test_meanwhile_the_page_says_that_it_is_not_connected(chrome: Browser,
 async def test_a_page_whose_timers_never_run_keeps_its_connection(
     chrome: Browser, server: ChatServer, scripts: tuple[str, ...]
 ) -> None:
-    page = await join(chrome, server.page_url, NO_TIMERS, *scripts)
+    page = await join(chrome, server.page_url, "Ana", NO_TIMERS, *scripts)
     await expect(page.locator("#people li")).to_have_text([listed("Ana (you)")])
     opened = server.service.metrics.opened
     async with Peer(server.url, "Ben") as ben:
@@ -136,7 +121,7 @@ async def test_a_page_that_was_stopped_for_a_while_goes_on_with_the_connection_i
     chrome: Browser, server: ChatServer
 ) -> None:
     """As by a dialog, a debugger or a computer asleep: afterwards its timers are due before it has heard anything."""
-    page = await join(chrome, server.page_url)
+    page = await join(chrome, server.page_url, "Ana")
     opened = server.service.metrics.opened
     async with Peer(server.url, "Ben") as ben:
         stopped = asyncio.create_task(page.evaluate(STOPPED))

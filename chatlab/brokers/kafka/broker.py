@@ -73,7 +73,6 @@ class KafkaBroker:
     group gives a member's work to another. `replication`: the replication factor of new topics.
     """
 
-    resumes = True
     few_topics = True  # each reader has separate connections
 
     def __init__(self, url: str, *, patience: float = 10, takeover_after: float = 10, replication: int = 1) -> None:

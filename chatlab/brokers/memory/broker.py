@@ -88,7 +88,6 @@ class MemoryBroker:
     in advance.
     """
 
-    resumes = True  # it lives as long as its readers
     in_process = True  # there is no engine beside this process that could crash
 
     def __init__(

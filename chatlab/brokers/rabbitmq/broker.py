@@ -74,7 +74,6 @@ class RabbitMQBroker:
     reader, in addition to the 1,000 on their way to it.
     """
 
-    resumes = False
     few_topics = True  # each reader has a channel, and a connection has at most about 2,000
 
     def __init__(self, url: str, *, patience: float = 10, tries: int = 5, max_waiting: int = MAX_WAITING) -> None:

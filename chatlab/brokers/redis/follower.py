@@ -3,9 +3,9 @@
     XREAD COUNT 512 BLOCK 1000 STREAMS chat-stream chat:{cats} 1763817000000-0 1763817000007-2
 
 A topic is in the read while it has readers that follow it. XREAD cannot tell a quiet stream from one that was trimmed
-or lost past the cursor. So the follower checks (redis/place.py) whenever that may have happened since the last reply:
-after a full reply, after more than `SLOW` seconds, and at every stream once in `CHECK` seconds. Readers that may have
-lost records go back to reading pages, where they find out which.
+or lost past the cursor. So the follower checks (redis/position.py) whenever that may have happened since the last
+reply: after a full reply, after more than `SLOW` seconds, and at every stream once in `CHECK` seconds. Readers that may
+have lost records go back to reading pages, where they find out which.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from redis.exceptions import RedisError, ResponseError
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Record
 from chatlab.brokers.redis.connections.link import Argument, Command, Link, body_of
-from chatlab.brokers.redis.place import Position, StreamState, why_overtaken
+from chatlab.brokers.redis.position import Position, StreamState, why_overtaken
 from chatlab.brokers.redis.queries import BACKOFF, PAGE, StreamQueries, is_before
 from chatlab.errors import LinkLost, SubscriptionLost
 from chatlab.retry import Retry

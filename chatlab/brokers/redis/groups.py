@@ -23,7 +23,7 @@ from chatlab.brokers.inbox import Inbox
 from chatlab.brokers.port import BEGINNING, Record
 from chatlab.brokers.redis.connections.link import Command, body_of
 from chatlab.brokers.redis.group_reader import COUNT, Entry, SharedGroupReader, SharedLink
-from chatlab.brokers.redis.place import StreamState
+from chatlab.brokers.redis.position import StreamState
 from chatlab.brokers.redis.publisher import Publisher
 from chatlab.brokers.redis.queries import BACKOFF, is_before
 from chatlab.errors import BrokerError, LinkLost, SubscriptionLost

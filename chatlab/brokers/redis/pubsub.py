@@ -50,8 +50,6 @@ class RedisPubSubBroker:
     to their channels are checked at the start.
     """
 
-    resumes = False
-
     def __init__(
         self, url: str, *, patience: float = 10, max_waiting: int = MAX_WAITING, topics: Sequence[str] = ()
     ) -> None:

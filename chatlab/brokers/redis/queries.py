@@ -20,7 +20,7 @@ from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Page, Record
 from chatlab.brokers.redis.connections import url as redis_url
 from chatlab.brokers.redis.connections.link import Argument, body_of, naming, why
-from chatlab.brokers.redis.place import Position, StreamState, why_overtaken
+from chatlab.brokers.redis.position import Position, StreamState, why_overtaken
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 from chatlab.retry import Backoff, Retry
 

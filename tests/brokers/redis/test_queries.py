@@ -8,7 +8,7 @@ import time
 import pytest
 
 from chatlab.brokers.port import BEGINNING
-from chatlab.brokers.redis.place import Position, StreamState
+from chatlab.brokers.redis.position import Position, StreamState
 from chatlab.brokers.redis.queries import StreamQueries, is_before
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable
 from chatlab.lab.engines.engine import Engine

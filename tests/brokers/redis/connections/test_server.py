@@ -273,7 +273,7 @@ async def test_a_key_of_another_kind_under_our_name_is_named(fresh_redis: Engine
     async with Redis.from_url(fresh_redis.url) as redis:
         await redis.set(name, "a string")
     line = await refusal(fresh_redis.url, TOPICS)
-    assert f"does not hold what chatlab keeps there" in line
+    assert f"the key {name!r} of the broker at {fresh_redis.url} does not hold what chatlab keeps there" in line
     assert f"`RENAME {name} old:{name}`" in line
 
 

@@ -6,7 +6,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from chatlab.brokers.port import BEGINNING
-from chatlab.brokers.redis.place import Position, StreamState, why_overtaken
+from chatlab.brokers.redis.position import Position, StreamState, why_overtaken
 
 MISSING = StreamState()
 
