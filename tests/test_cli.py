@@ -430,7 +430,7 @@ async def test_a_right_to_a_rooms_keys_that_is_missing_ends_the_start(fresh_redi
 async def test_what_a_crash_may_cost_is_one_line_at_the_start(fresh_redis: Engine) -> None:
     for setting, words in (
         ("no", "WARNING .*a crash of the broker loses every message"),
-        ("yes", "survives its crash"),
+        ("yes", "confirmed messages survive a crash"),
     ):
         async with Redis.from_url(fresh_redis.url) as redis:
             await redis.config_set("appendonly", setting)

@@ -81,7 +81,7 @@ async def test_a_recreated_topic_that_has_grown_is_not_read_from_an_old_offset(
         await delete_topic(kafka_engine, name)
         await publish_all(other, name, [b"new %d" % n for n in range(10)], at_once=1)
         await reason_for_loss(reader)
-        assert "made again" in await reason_for_loss(await broker.subscribe(name, after=ids[2]))
+        assert "created again" in await reason_for_loss(await broker.subscribe(name, after=ids[2]))
         assert await broker.lost_after(name, ids[2]) == "0-0"
         assert len(await broker.history(name, after=ids[2])) == 10
         (newest,) = await broker.history(name, limit=1)
@@ -173,7 +173,7 @@ async def test_an_engine_that_has_lost_its_data_is_noticed_by_its_readers(kafka_
         async with KafkaBroker(kafka_engine.url) as other:
             await publish_all(other, name, [b"new"] * 10)
         await reason_for_loss(reader)
-        assert "made again" in await reason_for_loss(await broker.subscribe(name, after=ids[2]))
+        assert "created again" in await reason_for_loss(await broker.subscribe(name, after=ids[2]))
         again = await broker.subscribe(name)
         await broker.publish(name, b"again")
         assert await bodies(again, 1) == [b"again"]

@@ -273,7 +273,7 @@ def test_a_program_that_is_new_enough_is_used(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("kind", "variable", "url", "words"),
     [
-        ("redis", "REDIS_URL", "redis://me:secret@127.0.0.1?typo=1", "no option is called 'typo'"),
+        ("redis", "REDIS_URL", "redis://me:secret@127.0.0.1?typo=1", "unknown option 'typo'"),
         ("redis", "REDIS_URL", "redis://127.0.0.1:99999", "Port out of range"),
         ("redis", "REDIS_URL", "127.0.0.1:6379", "not a Redis URL"),
         (

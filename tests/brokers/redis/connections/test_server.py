@@ -379,7 +379,7 @@ CRASHES = [
     ({"appendonly": "no", "save": "3600 1"}, "may lose everything since its last snapshot (appendonly no, save 3600"),
     (AOF | {"appendfsync": "everysec"}, "a crash of the broker may lose the last second or two"),
     (AOF | {"appendfsync": "no"}, "a power cut at the broker may lose the last half minute"),
-    (AOF | {"appendfsync": "always", "no-appendfsync-on-rewrite": "yes"}, "while its append-only file was rewritten"),
+    (AOF | {"appendfsync": "always", "no-appendfsync-on-rewrite": "yes"}, "during a rewrite of its append-only file"),
     (AOF | {"appendfsync": "always"}, ""),
 ]
 

@@ -91,7 +91,7 @@ def test_an_option_that_chatlab_sets_itself_is_ignored_with_one_warning(option: 
     assert parsed.options == {
         "host": "h", "port": 6379, "db": 1, "username": "me", "password": "secret", "client_name": "chat"
     }  # fmt: skip
-    assert parsed.warning.startswith(f"ignored in redis://me:***@h/1: {option.partition('=')[0]}, for ")
+    assert parsed.warning.startswith(f"ignored in redis://me:***@h/1: {option.partition('=')[0]} (")
     assert parsed.url == "redis://me:secret@h/1?client_name=chat"
 
 
