@@ -562,12 +562,12 @@ def configure_logging(
     json_logs: Annotated[bool, typer.Option("--json-logs", help=_("Log as JSON, one object per line."))] = False,
 ) -> None:
     """Run a server until SIGTERM or Ctrl-C; clients are closed with code 1001."""
-    from chatlab.logs import setup as journal
+    from chatlab.logs.setup import log_to_stderr
 
     # Until the server handles signals itself, Ctrl-C ends this process at once. A KeyboardInterrupt could be lost:
     # Python only prints an exception raised in some import callbacks.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    journal.keep(level=log.value, as_json=json_logs)
+    log_to_stderr(level=log.value, as_json=json_logs)
 
 
 @serve.command(help=_("The smallest server: it echoes each message, in both directions at once."))
