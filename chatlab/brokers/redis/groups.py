@@ -3,7 +3,7 @@
 A record that its member has not acknowledged for `takeover_after` seconds goes to another (XAUTOCLAIM), so a member
 that dies loses nothing, and a record that takes longer than that may be worked on twice: at least once, not exactly
 once. A record that was delivered `tries` times is poison: it is moved to the stream TOPIC:set-aside:GROUP (a
-dead-letter stream), for a person to look at.
+dead-letter stream), for somebody to inspect.
 
 A restarted instance is a new member. The server keeps the old one's name; the others remove it once it has been silent
 for `FORGET_AFTER` times `takeover_after` and has no pending records.
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 MAX_HELD = 1000  # records put back at once; a member holds no more than this
 BLOCK = 1.0  # seconds
 SET_ASIDE_LENGTH = 10_000
-SET_ASIDE_SECONDS = 30 * 86_400  # after the last one: time for a person to look
+SET_ASIDE_SECONDS = 30 * 86_400  # after the last one: time for somebody to inspect them
 
 FORGET_AFTER = 10
 
@@ -246,7 +246,7 @@ class GroupMember(Inbox):
 def trimmed_unread(state: StreamState, groups: Sequence[dict[bytes, Any]], name: str) -> str:
     """Return "7 records" if 7 records were trimmed before a group read them, according to XINFO GROUPS.
 
-    For a group created in the middle of a stream, the number is unknown until it reads: then "records, perhaps".
+    For a group created in the middle of a stream, the number is unknown until it reads: then "perhaps some records".
     """
     for group in groups:
         last, read = str(group[b"last-delivered-id"], "ascii"), group.get(b"entries-read")

@@ -1,8 +1,7 @@
-"""Redis Pub/Sub: the shortest way from one process to many. Nothing is kept: a reader that is
-not connected misses the message.
+"""Redis Pub/Sub: the shortest way from one process to many. A reader that is not connected misses the message.
 
 A publish returns when the server has sent the message to its subscribers, even if there are none. When the connection
-breaks, every reader ends with `SubscriptionLost`, since there is no way to know what was missed. Left out: patterns.
+breaks, every reader ends with `SubscriptionLost`, because there is no way to know what was missed. Left out: patterns.
 """
 
 from __future__ import annotations

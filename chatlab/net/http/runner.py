@@ -140,9 +140,7 @@ class ErrorLog(ThrottledLog):
     def debug(self, *_: object, **__: object) -> None:
         """Discard debug lines, such as those about clients that disconnect early."""
 
-    def exception(
-        self, message: str, *args: object, exc_info: BaseException | None = None, **_: object
-    ) -> None:  # logging's
+    def exception(self, message: str, *args: object, exc_info: BaseException | None = None, **_: object) -> None:
         """Log an error with its traceback, or in short if a client caused it, even by a body that is not used."""
         if isinstance(exc_info, CLIENT_ERRORS):
             log_not_http(self, None, exc_info)
