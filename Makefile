@@ -4,6 +4,7 @@
 ##   make chat CHAT_ARGS="--port 8080"         the chat server, without the workbook
 ##   make editions                             the notebooks to hand out, and the instructor's, in editions/
 ##   make test                                 the tests and every notebook; what is skipped, and what would bring it
+##   make spring                               the article's own programs, for lesson 07 (needs a JDK and Maven)
 ##   make check                                format, lint, types
 ## For those who work on chatlab itself:
 ##   make test-long    the tests that `make test` leaves out because they take long
@@ -17,6 +18,7 @@
 PY := .venv/bin/python
 LAB_ARGS ?=
 CHAT_ARGS ?=
+SPRING_ARGS ?=
 LOCK_ARGS ?=
 PYTEST_ARGS ?=
 WORKERS ?= 3
@@ -24,7 +26,7 @@ FUZZ_CASES ?= 1000000
 SOAK_SECONDS ?= 600
 WHEELHOUSE_FOR ?=
 
-.PHONY: help lab chat editions test test-code test-notebooks test-editions test-long check notebooks fuzz soak messages lock wheelhouse clean venv-lab venv-dev
+.PHONY: spring help lab chat editions test test-code test-notebooks test-editions test-long check notebooks fuzz soak messages lock wheelhouse clean venv-lab venv-dev
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -39,6 +41,9 @@ editions: venv-lab
 	@.venv/bin/chatlab edition learner --to editions/learner
 	@.venv/bin/chatlab edition instructor --to editions/instructor
 
+spring: venv-lab
+	@.venv/bin/python -m chatlab.lab.engines.spring_jar $(SPRING_ARGS)
+
 # Three parts: the code without its long tests, the notebooks as they are, and the notebooks with every exercise solved. All three run even where
 # one has failed. One of them alone: make test-code, make test-notebooks, make test-editions.
 test: venv-dev
@@ -48,14 +53,16 @@ test: venv-dev
 # what failed, for --lf. Where PYTEST_ARGS chooses, it may choose nothing here: then pytest ends with 5.
 PYTEST = $(PY) -m pytest -q -rfEs -n $(WORKERS) --dist loadfile --no-loadscope-reorder -o cache_dir=.test/$@.cache --lfnf=none $(PYTEST_ARGS)
 NBVAL = $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 60
+# nbval imports nbformat, which takes seconds of CPU time, in each worker.
+NO_NBVAL = -p no:nbval
 MAY_CHOOSE_NOTHING = || test "$$?$(if $(strip $(PYTEST_ARGS)),, of all)" = 5
 
 test-code: venv-dev
-	$(PYTEST) -m "not long" tests $(MAY_CHOOSE_NOTHING)
+	$(PYTEST) $(NO_NBVAL) -m "not long" tests $(MAY_CHOOSE_NOTHING)
 
 # What is marked `long`: minutes of real time, or a case repeated on one more engine. CI runs it after `make test`.
 test-long: venv-dev
-	$(PYTEST) -m long tests $(MAY_CHOOSE_NOTHING)
+	$(PYTEST) $(NO_NBVAL) -m long tests $(MAY_CHOOSE_NOTHING)
 
 test-notebooks: venv-dev
 	$(NBVAL) notebooks $(MAY_CHOOSE_NOTHING)

@@ -64,13 +64,13 @@ def test_the_long_tests_that_were_left_out_are_counted_with_what_runs_them(tmp_p
     assert "make test-long" not in output
 
 
-@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+@pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 def test_pytest_counts_the_long_tests_it_leaves_out(tmp_path: Path, workers: str) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = long\n")
     (tmp_path / "test_it.py").write_text(
         "import pytest\ndef test_short(): pass\n@pytest.mark.long\ndef test_long(): pass\ndef test_other(): pass\n"
     )
-    plugin = ["-p", "tests.support.long_tests"]
+    plugins = ["-p", "tests.support.long_tests", "-p", "no:nbval"]  # nbval takes seconds to import
     command = [
         sys.executable,
         "-m",
@@ -81,7 +81,7 @@ def test_pytest_counts_the_long_tests_it_leaves_out(tmp_path: Path, workers: str
         "-k",
         "not other",
         workers,
-        *plugin,
+        *plugins,
         str(tmp_path),
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

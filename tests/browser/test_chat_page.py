@@ -50,6 +50,7 @@ async def test_two_guests_with_one_name_are_told_apart_by_the_first_digits_of_th
     for page in (one, namesake):
         await expect_contents(page, "mine", "not mine")
         await expect(page.locator("#log .tag")).to_have_text([re.compile("^#[0-9a-f]{4,8}$")] * 2)
+        await expect(page.locator("#people .tag")).to_have_count(2)
         tags = await page.locator("#log .tag").all_inner_texts()
         assert tags[0] != tags[1]
         assert sorted(tags) == sorted(await page.locator("#people .tag").all_inner_texts())

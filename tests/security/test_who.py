@@ -91,7 +91,7 @@ async def attempt(url: str, destination: str, *, transaction: bool = False, **lo
             await mallory.frame()
 
 
-@pytest.mark.parametrize("authenticate", [None, by_name])
+@pytest.mark.parametrize("authenticate", [None, pytest.param(by_name, marks=pytest.mark.long)])
 async def test_what_the_application_writes_no_client_writes_in_any_spelling(
     broker: ChatBroker, authenticate: Any
 ) -> None:

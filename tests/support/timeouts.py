@@ -8,6 +8,7 @@ kernel. When a cell has run out of time, the rest of its notebook is skipped.
 from __future__ import annotations
 
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -16,13 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import pytest
 import pytest_timeout
-from nbval.plugin import IPyNbCell, IPyNbFile
 
 from tests.support import stacks
+
+if TYPE_CHECKING:
+    from nbval.plugin import IPyNbCell, IPyNbFile
 
 AGAIN = 5.0  # seconds: a background task may catch the first alarm's exception; then the next follows
 DESCRIBED = 3  # alarms of one test
@@ -31,7 +34,7 @@ ALARMS = pytest.StashKey[int]()
 SETTINGS = pytest.StashKey[Any]()
 DEADLINE = pytest.StashKey[float]()
 FOLDER = pytest.StashKey[str]()
-CELL = pytest.StashKey[IPyNbCell]()
+CELL = pytest.StashKey["IPyNbCell"]()
 KERNEL_TOLD = pytest.StashKey[bool]()
 
 
@@ -93,12 +96,18 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
         return (yield)
 
 
+def is_cell(item: pytest.Item) -> TypeGuard[IPyNbCell]:
+    """Return whether nbval runs it. Without nbval (`-p no:nbval`) nothing is: importing it takes seconds."""
+    nbval = sys.modules.get("nbval.plugin")
+    return nbval is not None and isinstance(item, nbval.IPyNbCell)
+
+
 def describe(item: pytest.Item) -> None:
     """Add to the test's report where everything stands."""
     item.stash[ALARMS] = item.stash.get(ALARMS, 0) + 1
     if item.stash[ALARMS] <= DESCRIBED:
         item.add_report_section("call", "stacks", stacks.report())
-    if isinstance(item, IPyNbCell):
+    if is_cell(item):
         item.parent.timed_out = True
         describe_kernel(item)
 
@@ -111,13 +120,13 @@ class Cells:
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Leave a cell's time to nbval, which interrupts the kernel: with our alarm, the kernel would go on."""
-        if isinstance(item, IPyNbCell):
+        if is_cell(item):
             item.add_marker(pytest.mark.timeout(item.config.getoption("nbval_cell_timeout") + STARTING))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None]:
         """Watch a notebook's kernel as soon as it runs; skip the cells behind one that ran out of time."""
-        if not isinstance(item, IPyNbCell):
+        if not is_cell(item):
             return (yield)
         notebook: IPyNbFile = item.parent
         if notebook.timed_out:

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -26,7 +27,7 @@ from chatlab.brokers.redis.connections import server as redis_server
 from chatlab.brokers.redis.connections import url as redis_url
 from chatlab.brokers.redis.connections.link import Link
 from chatlab.errors import BrokerUnavailable, EngineUnreachable, LinkLost, SetupError
-from chatlab.lab.engines import kafka_jars
+from chatlab.lab.engines import kafka_jars, spring_jar
 from chatlab.locale import _
 from chatlab.urls import without_password
 
@@ -277,8 +278,7 @@ def kafka_in_jars() -> Found | None:
     for folder in ([Path(home, "libs")] if home else []) + [kafka_jars.folder()]:
         for jar in sorted(folder.glob("kafka-server-[0-9]*.jar")):
             version = jar.stem.removeprefix("kafka-server-")
-            where = str(folder).replace(str(Path.home()), "~", 1)
-            how = _("java on PATH and the jars in {folder}").format(folder=where)
+            how = _("java on PATH and the jars in {folder}").format(folder=_without_home(folder))
             return Found("kafka", how, f"Kafka {version}", folder)
     return None
 
@@ -383,6 +383,72 @@ def kafka_remedy() -> str:
     return _("{command} (or Java {version} and Maven)").format(command=compose, version=kafka_jars.OLDEST_JAVA)
 
 
+# The article's programs
+
+SPRING = "Spring Boot"  # not shown: a name
+MAKE_SPRING = "make spring"  # not shown: a command
+PROFILES = ("raw", "one", "two", "fixed")
+
+
+def spring_in_a_jar() -> Found | None:
+    """Return the article's programs, if they are built and a suitable Java is here."""
+    program = spring_jar.jar()
+    if not program.is_file() or java_version() < spring_jar.OLDEST_JAVA:
+        return None
+    return Found("spring", _("java on PATH and {jar}").format(jar=_without_home(program)), SPRING, program)
+
+
+def spring_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
+    """Return the recipe of one program. `profile` says which: raw, one, two, or fixed; `redis` is the URL of its Redis.
+
+    The other options are properties of Spring, such as {"logging.level.root": "debug"}.
+    """
+    profile, redis = options.get("profile", "one"), options.get("redis", "")
+    rest = {name: value for name, value in options.items() if name not in ("profile", "redis")}
+    if profile not in PROFILES:
+        failure = _("the article's programs have no profile {profile!r}").format(profile=profile)
+        raise SetupError(failure, _("there are {profiles}").format(profiles=", ".join(PROFILES)))
+    if not redis and profile != "raw":
+        raise SetupError(_("this program needs a Redis"), _("name it in the option {option}").format(option="redis"))
+    (port,) = free_ports(1)
+    settings = {"spring.profiles.active": profile, "server.port": str(port), **rest}
+    if redis:
+        settings["spring.data.redis.url"] = redis
+    java = ["java", "-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8"]
+    arguments = [*java, "-jar", str(found.program), *(f"--{name}={value}" for name, value in settings.items())]
+    log = folder / "spring.log"
+    return Recipe(f"http://127.0.0.1:{port}", [Command(arguments)], lambda: spring_is_up(port, log), patience=120)
+
+
+async def spring_is_up(port: int, log: Path) -> str | None:
+    """Return the version once the program has said, since its last start, that all of it runs."""
+    if not await listens("127.0.0.1", port):  # the last start in the log may be an earlier one
+        return None
+    text = await asyncio.to_thread(log.read_text, encoding="utf-8", errors="replace")
+    since = text.rpartition("Starting Original")[2]  # not shown: the log's words
+    ready = re.search(r"^listening on \d+ with (Spring Boot .+)$", since, re.MULTILINE)  # not shown: likewise
+    return ready[1].strip() if ready else None
+
+
+async def spring_answers(url: str) -> str | None:
+    """Return that a program answers at `url`, which does not tell its version."""
+    parts = urlsplit(url)
+    return SPRING if await listens(parts.hostname or "127.0.0.1", parts.port or 80) else None
+
+
+def spring_remedy() -> str:
+    """Return the command that builds the article's programs."""
+    if not spring_jar.sources():
+        return _("clone the repository and run `{command}` there").format(command=MAKE_SPRING)
+    if java_version() < spring_jar.OLDEST_JAVA or not shutil.which("mvn"):
+        return _("{command}, then `{build}`").format(command=spring_jar.remedy(), build=MAKE_SPRING)
+    return f"`{MAKE_SPRING}`"
+
+
+def _without_home(path: Path) -> str:
+    return str(path).replace(str(Path.home()), "~", 1)
+
+
 def free_ports(count: int) -> list[int]:
     """Return ports that are free on loopback at this moment."""
     with contextlib.ExitStack() as held:
@@ -419,6 +485,7 @@ async def not_known(url: str | None) -> str:
 
 WHEEL = (redis_in_the_wheel,)
 AMQP_URL = other_url("AMQP_URL", ("amqp", "amqps"), "amqp://guest:guest@127.0.0.1:5672/")
+SPRING_URL = other_url("SPRING_URL", ("http",), "http://127.0.0.1:8080")
 KAFKA_URL = other_url("KAFKA_URL", ("kafka",), "kafka://127.0.0.1:9092")
 KINDS = {
     "redis": Kind(
@@ -446,4 +513,5 @@ KINDS = {
         KAFKA_URL,
         not_known,
     ),
+    "spring": Kind((spring_in_a_jar,), spring_remedy, spring_recipe, spring_answers, SPRING_URL, not_known),
 }

@@ -6,6 +6,7 @@ from chatlab.chat.endpoint import sockjs
 from tests.fuzz_connections import drop
 
 
+@pytest.mark.long
 async def test_a_thousand_clients_dropped_anywhere_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand of them; `make fuzz` drops ten thousand."""
     monkeypatch.setattr(sockjs, "DISCONNECT_DELAY", 0.5)
