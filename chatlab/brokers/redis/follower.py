@@ -29,7 +29,7 @@ from chatlab.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-NOTHING = "chatlab:nothing"  # a stream nobody writes: waiting for it shows at once when the server goes away
+NOTHING = "chatlab:nothing"  # a stream that is never written: waiting for it shows at once when the server goes away
 SLOW = 0.05  # seconds: in less time, no stream is trimmed by more than a full reply
 CHECK = 2.0  # seconds between two checks of streams that bring nothing
 AT_ONCE = 256  # streams in one check

@@ -309,7 +309,7 @@ def _why_not_connected(url: RedisUrl, lost: LinkLost) -> ChatlabError:
         return SetupError(f"no TLS connection to the broker at {url.name}: {said}", _tls_remedy(said))
     if isinstance(cause, TimeoutError) and url.url.startswith("rediss://"):
         return BrokerUnavailable(f"{lost}; {_tls_remedy('')}")
-    if isinstance(cause, RedisConnectionError) and " connecting to " not in said:  # it let us in, then hung up
+    if isinstance(cause, RedisConnectionError) and " connecting to " not in said:  # it accepted us first
         closed = f"the server at {url.name} closed the connection ({said.rstrip('.')})"
         return BrokerUnavailable(f"{closed}; {_other_protocol(url)}")
     return lost
