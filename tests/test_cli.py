@@ -368,7 +368,7 @@ def test_a_wrong_broker_url_gets_one_line_that_lists_the_right_ones(url: str, he
             "redis://me:secret@127.0.0.1?typo=1",
             "unknown option 'typo' in redis://me:***@127.0.0.1; the options are db,",
         ),
-        ("redis://127.0.0.1?timeout=abc", "the option timeout must be a number of seconds, 'abc' is not"),
+        ("redis://127.0.0.1?timeout=abc", "the option timeout must be a number of seconds, not 'abc', in redis"),
         ("redis://127.0.0.1?ssl=true", "the option ssl contradicts redis://"),
         ("redis://127.0.0.1?ssl_cert_reqs=none", "the option ssl_cert_reqs is only for rediss://"),
         ("redis://127.0.0.1/1?db=2", "the option db has two values"),
@@ -400,7 +400,7 @@ async def test_an_option_of_a_url_that_is_not_used_is_warned_of_and_the_chat_del
             assert json.loads((await anext(messages)).body)["content"] == "hello"
         command.process.send_signal(signal.SIGTERM)
         _, _, errors = await command.ended()
-    assert errors.count(f"ignored in {fresh_redis.url}: {option.partition('=')[0]}, for ") == 1
+    assert errors.count(f"ignored in {fresh_redis.url}: {option.partition('=')[0]} (") == 1
 
 
 @pytest.mark.parametrize("arguments", [["chat"], ["room"], ["chat", "--as-in-the-article", "first"]])
