@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from playwright.async_api import Browser, Page, expect
 
-# As behind a proxy that lets no upgrade through: the socket closes before it opens.
-BLOCKED = """window.WebSocket = class extends WebSocket {
+# As behind a proxy that blocks upgrades, the socket closes before it opens.
+NO_WEBSOCKET = """window.WebSocket = class extends WebSocket {
     constructor() { super(`${location.origin.replace("http", "ws")}/no`); }
 }"""
 
