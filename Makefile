@@ -12,7 +12,7 @@
 ##   make fuzz         a million random and broken inputs for each parser, and ten thousand dropped clients (minutes)
 ##   make soak         the chat on real processes that are killed and stalled, for SOAK_SECONDS (600): nothing lost, nothing grows
 ##   make messages     collect the texts to translate, and bring each language's catalogue up to date
-##   make lock         work out the locked versions anew (needs uv; LOCK_ARGS=--upgrade takes the newest)
+##   make lock         compute the locked versions again (needs uv; LOCK_ARGS=--upgrade takes the newest)
 ##   make wheelhouse   bring all packages into wheelhouse/, for machines without a network (see tools/wheelhouse.py)
 ##   make clean        remove what tools leave behind; .venv and your own work stay
 PY := .venv/bin/python
@@ -49,7 +49,7 @@ spring: venv-lab
 test: venv-dev
 	@$(PY) tools/test.py
 
-# Each file on one of three workers, even on two cores, because tests often wait; each part with a memory of its own of
+# Each file on one of three workers, even on two cores, because tests often wait; each part with its own memory of
 # what failed, for --lf. Where PYTEST_ARGS chooses, it may choose nothing here: then pytest ends with 5.
 PYTEST = $(PY) -m pytest -q -rfEs -n $(WORKERS) --dist loadfile --no-loadscope-reorder -o cache_dir=.test/$@.cache --lfnf=none $(PYTEST_ARGS)
 NBVAL = $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 60

@@ -95,7 +95,6 @@ class CodeGuard:
 
     def __init__(self, code: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.code = code
-        self.braked = 0  # tries refused without comparing the code
         self._clock = clock
         self._all = _Wrong()
         self._by_address: dict[str, _Wrong] = {}
@@ -105,7 +104,6 @@ class CodeGuard:
         now = self._clock()
         wrong = self._of(network_of(address), now)
         if given.strip() and (wait := self._wait(wrong, now)) > 0:
-            self.braked += 1
             seconds = str(ceil(wait))
             message = f"too many wrong room codes from this address; try again in {seconds} s"  # not shown: on the wire
             raise HandshakeError(message, HTTPStatus.TOO_MANY_REQUESTS, (("Retry-After", seconds),))

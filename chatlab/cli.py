@@ -441,7 +441,7 @@ UntilStdinEnds = Annotated[
 
 def _trusted_proxies(given: list[str] | None) -> list[str] | None:
     """Reject text that is neither an address nor a network."""
-    from chatlab.net.places import TrustedProxies
+    from chatlab.net.connection_limits import TrustedProxies
 
     try:
         TrustedProxies(given or ())
@@ -475,7 +475,7 @@ def _print_limits(wanted: bool) -> None:
 
 def _place_limits(given: list[str] | None) -> list[str] | None:
     """Reject an unknown limit or value, for servers that limit only their connections."""
-    from chatlab.net.places import ConnectionLimits
+    from chatlab.net.connection_limits import ConnectionLimits
 
     try:
         ConnectionLimits.parse(given or ())
@@ -562,12 +562,12 @@ def configure_logging(
     json_logs: Annotated[bool, typer.Option("--json-logs", help=_("Log as JSON, one object per line."))] = False,
 ) -> None:
     """Run a server until SIGTERM or Ctrl-C; clients are closed with code 1001."""
-    from chatlab.logs import setup as journal
+    from chatlab.logs.setup import log_to_stderr
 
     # Until the server handles signals itself, Ctrl-C ends this process at once. A KeyboardInterrupt could be lost:
     # Python only prints an exception raised in some import callbacks.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    journal.keep(level=log.value, as_json=json_logs)
+    log_to_stderr(level=log.value, as_json=json_logs)
 
 
 @serve.command(help=_("The smallest server: it echoes each message, in both directions at once."))
@@ -583,7 +583,7 @@ def echo(
 ) -> None:
     """The smallest server: it echoes each message, in both directions at once."""
     from chatlab import echo as echo_server
-    from chatlab.net.places import ConnectionLimits
+    from chatlab.net.connection_limits import ConnectionLimits
 
     kind = echo_server.start_by_hand if by_hand else echo_server.start
     start = partial(kind, host=host, port=port, origins=origin or (), host_names=host_name or ())
@@ -632,7 +632,7 @@ def room(
     """The article's room at /room: every text goes to every member. Its page is at /."""
     from chatlab import classroom
     from chatlab import room as alone
-    from chatlab.net.places import ConnectionLimits
+    from chatlab.net.connection_limits import ConnectionLimits
     from chatlab.room import shared as shared_room
 
     if as_in_the_article and (lan or rate or redis or broker or limit or trusted_proxy):

@@ -3,8 +3,8 @@
 `start` uses the `websockets` library: its handler has two lines. `start_by_hand` is the same server on chatlab's own
 `Connection` and asyncio: here and in `net/endpoint.py` is everything the library does for those two lines.
 
-Both hold at most `max_held` octets for all their clients (`net/held.py`), and at most as many connections as `limits`
-allows (`net/gate.py`). Left out of the hand-written one: TLS.
+Both hold at most `max_held` octets for all their clients (`net/memory_limit.py`), and at most as many connections as
+`limits` allows (`net/gate.py`). Left out of the hand-written one: TLS.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from chatlab.classroom import host_to_open, in_url
+from chatlab.net.connection_limits import ConnectionLimits, Refusals
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
 from chatlab.net.gate import Gate
-from chatlab.net.held import LIMIT, HeldOctets
 from chatlab.net.http.server import ACCEPTED_AT_ONCE, extend_backlog
-from chatlab.net.places import ConnectionLimits, Refusals
+from chatlab.net.memory_limit import LIMIT, HeldOctets
 from chatlab.net.websockets_library import Transports, checked_by, close, quiet
 from chatlab.websocket import handshake
 from chatlab.websocket.connection import MAX_MESSAGE, Accept, Connection, Opened, State

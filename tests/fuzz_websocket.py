@@ -20,10 +20,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it runs as a scrip
 from chatlab.errors import HandshakeError, WebSocketError
 from chatlab.websocket.connection import Closed, Connection, Event, Failed, Message, Refused, State
 from chatlab.websocket.deflate import Deflater, Inflater, Parameters
-from chatlab.websocket.frames import MAX_HEADER, Close, Frame, Opcode, Side, describe, plain_message
+from chatlab.websocket.frames import Close, Frame, Opcode, Side, describe, plain_message
 from chatlab.websocket.handshake import MAX_BODY, MAX_HEAD, Request, Response, accept, make_request
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+MAX_HEADER = 14  # octets of a frame: RFC 6455, section 5.2
 MAX_MESSAGE = 2000
 OPCODES = [0, 1, 2, 8, 9, 9, 9, 9, 10, 10, 10, 3, 11]
 INTERESTING = [

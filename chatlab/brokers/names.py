@@ -15,7 +15,7 @@ def parse_id(identifier: str) -> tuple[int, int]:
     """
     first, _, second = identifier.partition("-")
     if not (identifier.isascii() and first.isdigit() and second.isdigit() and len(identifier) <= 41):
-        raise ValueError(f"not a record's id: {identifier[:60]!r}")
+        raise ValueError(f"not a record id: {identifier[:60]!r}")
     return int(first), int(second)
 
 
@@ -26,5 +26,5 @@ def escaped(name: str, longest: int) -> str:
     """
     safe = re.sub(rb"[^A-Za-z0-9.-]", lambda octet: b"_" + octet[0].hex().encode(), name.encode()).decode()
     if not 0 < len(safe) <= longest or safe in (".", ".."):
-        raise BrokerError(f"not a topic for this engine (1 to {longest} characters): {name[:60]!r}")
+        raise BrokerError(f"not a valid topic for this engine (1 to {longest} characters): {name[:60]!r}")
     return safe

@@ -16,7 +16,7 @@ import msgspec
 
 BEGINNING = "0-0"  # the id before every record, on every engine that keeps history
 UNKNOWN = "unknown"  # how an answer to `crash_risk` begins if the engine does not disclose its settings
-SURVIVES = "what the broker confirms survives its crash"  # what to show if the answer is ""
+SURVIVES = "confirmed messages survive a crash of the broker"  # what to show if the answer is ""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -58,8 +58,6 @@ class Forwards(Reader, Protocol):
 @runtime_checkable
 class Broker(Protocol):
     """Any engine: every open reader of a topic, in every process, gets every record published to it."""
-
-    resumes: bool  # whether readers outlive a restart of the engine; if not, they end with `SubscriptionLost`
 
     @property
     def connected(self) -> bool:
@@ -221,4 +219,4 @@ async def crash_risk(broker: Broker) -> str:
     """Call `SaysWhatACrashCosts.crash_risk`; return UNKNOWN and a reason for a broker without it."""
     if isinstance(broker, SaysWhatACrashCosts):
         return await broker.crash_risk()
-    return f"{UNKNOWN} what a crash of the broker may lose: it does not tell its settings"
+    return f"{UNKNOWN} what a crash of the broker may lose: it does not disclose its settings"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
-from chatlab.net.places import PER_ADDRESS_DEFAULT, slots_for_descriptors
+from chatlab.net.connection_limits import PER_ADDRESS_DEFAULT, slots_for_descriptors
 from chatlab.stomp.frames import Limits
 
 BURST_SECONDS = 5  # seconds' worth of frames, octets and SUBSCRIBEs that may come in one burst
@@ -115,7 +115,7 @@ class Budgets:
             name, _, value = each.partition("=")
             budget = TABLE.get(name.strip())
             if budget is None:
-                raise ValueError(f"no limit is called {name.strip()[:80]!r}; the limits are {', '.join(TABLE)}")
+                raise ValueError(f"unknown limit {name.strip()[:80]!r}; the limits are {', '.join(TABLE)}")
             budgets = replace(budgets, **{name.strip().replace("-", "_"): _value(budget, value.strip())})
         return budgets
 
@@ -167,7 +167,7 @@ TABLE: Mapping[str, Budget] = {
 def _value(budget: Budget, text: str) -> int:
     least = 0 if budget.may_be_off or budget.default == 0 else 1
     if not text.isascii() or not text.isdigit() or not least <= int(text[:20]) <= MAX_VALUE:
-        raise ValueError(f"the limit {budget.name} is {text[:40]!r}, and has to be a number from {least} on")
+        raise ValueError(f"the limit {budget.name} must be a number, {least} or more, not {text[:40]!r}")
     return int(text)
 
 

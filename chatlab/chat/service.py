@@ -43,9 +43,9 @@ from chatlab.chat.rooms import chat_application
 from chatlab.chat.workers import Workers
 from chatlab.limits import RateLimit
 from chatlab.logs.throttled import ThrottledLog
+from chatlab.net.connection_limits import ConnectionSlots, Refusals
 from chatlab.net.fanout import Fanout, SlowReaderPolicy
-from chatlab.net.held import HeldOctets
-from chatlab.net.places import ConnectionSlots, Refusals
+from chatlab.net.memory_limit import HeldOctets
 from chatlab.stomp.frames import Limits
 from chatlab.tasks import Tasks
 

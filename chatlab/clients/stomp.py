@@ -32,8 +32,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from ssl import SSLContext
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -65,7 +66,15 @@ class ClientState(enum.Enum):
     CLOSED = "closed"
     CONNECTING = "connecting"
     OPEN = "open"
-    WAITING = "waiting to connect again"
+    WAITING = "waiting to reconnect"
+
+
+class ConnectOptions(TypedDict, total=False):
+    """Options of `connect` of `websockets`."""
+
+    proxy: str | Literal[True] | None  # True: the environment's. Default: that, but none for loopback
+    ssl: SSLContext  # for wss://
+    additional_headers: Mapping[str, str]  # of the opening handshake
 
 
 class StompClient:
@@ -74,7 +83,7 @@ class StompClient:
     `login`, `passcode` and `headers` are sent with CONNECT, and so is `client_key`, the secret by which our chat
     recognises a guest that reconnects; by default it is random. `heart_beat` is what we can send and want to receive,
     in milliseconds. `versions` are offered to the server. `backoff` is the wait before reconnecting. `on_change` is
-    called after each change of `state`. `options` are passed to `connect` of `websockets`, such as `proxy`.
+    called after each change of `state`. `options` are passed to `connect` of `websockets`.
     """
 
     def __init__(
@@ -92,7 +101,7 @@ class StompClient:
         connect_timeout: float = 10.0,
         limits: Limits | None = None,
         on_change: Callable[[], None] | None = None,
-        **options: Any,
+        **options: Unpack[ConnectOptions],
     ) -> None:
         self.url = url
         self.state = ClientState.CLOSED
@@ -501,7 +510,9 @@ class ClientSubscription:
         if self._ended:
             return None
         if self._waiting.qsize() >= self._max_waiting:
-            return self.end(SubscriptionLost(f"{self._max_waiting} messages of {self.destination!r} wait to be taken"))
+            return self.end(
+                SubscriptionLost(f"{self._max_waiting} messages of {self.destination!r} are waiting to be read")
+            )
         id = message.get("message-id") or ""
         if self._ack is AckMode.AUTO:
             self.last_id = id
@@ -543,7 +554,7 @@ class _Link:
         self._beat = HeartBeat((0, 0), self.clock())
 
     @classmethod
-    async def open(cls, url: str, heart_beat: tuple[int, int], limits: Limits, options: Mapping[str, Any]) -> Self:
+    async def open(cls, url: str, heart_beat: tuple[int, int], limits: Limits, options: ConnectOptions) -> Self:
         """Open the WebSocket. Raise OSError if that fails for any reason."""
         settings: dict[str, Any] = {
             "subprotocols": SUBPROTOCOLS,

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import quote, urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -292,7 +292,6 @@ class StompMember(ChatClient):
         reconnect: bool = True,
         receipts: bool = True,
         subscribe: Mapping[str, str] | None = None,
-        **options: Any,
     ) -> None:
         super().__init__(url, name)
         self.room = room
@@ -301,13 +300,8 @@ class StompMember(ChatClient):
         self.messages: list[Frame] = []  # as received, with their headers
         self.stored: list[str] = []  # texts whose RECEIPT has come: the chat has promised to keep them
         self._subscribe_headers = dict(subscribe or {})
-        self._options = {
-            "login": name,
-            "client_key": uuid.uuid4().hex,  # the same guest each time it connects
-            "reconnect": reconnect,
-            "backoff": Backoff(first=0.05, longest=1.0),
-            **options,
-        }
+        self._client_key = uuid.uuid4().hex  # the same guest each time it connects
+        self._reconnect = reconnect
         self._stomp: StompClient | None = None
         self._subscription: ClientSubscription | None = None
         self._errors: asyncio.Task[None] | None = None
@@ -351,7 +345,14 @@ class StompMember(ChatClient):
         self.stomp.drop()
 
     async def _open(self) -> None:
-        self._stomp = StompClient(self.url, on_change=self._follow_link, **self._options)
+        self._stomp = StompClient(
+            self.url,
+            login=self.name,
+            client_key=self._client_key,
+            reconnect=self._reconnect,
+            backoff=Backoff(first=0.05, longest=1.0),
+            on_change=self._follow_link,
+        )
         await self._stomp.connect()
         errors = await self._stomp.subscribe("/user/queue/errors", receipt=self._receipts)
         self._errors = asyncio.create_task(self._note_errors(errors), name=f"errors-{self.name}")

@@ -81,5 +81,5 @@ class Progress:
     def __repr__(self) -> str:
         return "⏳ " + _("{title} (the bar moves while this runs)").format(title=self.title)
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return {**self.box._repr_mimebundle_(), "text/plain": repr(self)}

@@ -12,16 +12,16 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["keep"]
+__all__ = ["log_to_stderr"]
 
 # The attributes of every record; any others are the fields of the event.
 STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
 
-def keep(*, level: str = "INFO", as_json: bool = False) -> None:
+def log_to_stderr(*, level: str = "INFO", as_json: bool = False) -> None:
     """Log chatlab's messages from `level` up, and its libraries' warnings, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if as_json else Lines())
+    handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("chatlab").setLevel(level.upper())
 
@@ -31,7 +31,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     return {name: value for name, value in vars(record).items() if name not in STANDARD}
 
 
-class JsonLines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """One JSON object per line; `time` is in UTC, ISO 8601."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -48,7 +48,7 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)  # ASCII only, so that no reader sees a line break in it
 
 
-class Lines(logging.Formatter):
+class TextFormatter(logging.Formatter):
     """`13:05:59 INFO chatlab.chat connected connection=4f2a-1 user="Ana Maria"`; a traceback follows, indented."""
 
     def format(self, record: logging.LogRecord) -> str:

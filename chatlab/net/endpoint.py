@@ -32,7 +32,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from chatlab.net.held import HeldOctets
+from chatlab.net.memory_limit import HeldOctets
 from chatlab.tasks import Tasks
 from chatlab.websocket.connection import Connection, Event, Message, Pong, State
 from chatlab.websocket.frames import FINAL_TEXT, MAX_CONTROL_PAYLOAD, Close, CloseCode, Frame, Opcode, plain_message
@@ -344,7 +344,7 @@ class WebSocketEnd(asyncio.Protocol):
         try:
             await self._peer.finish()
         except Exception as error:
-            self.log.error("connection dropped: a message could not be finished", exc_info=error)
+            self.log.error("connection dropped: handling a message failed", exc_info=error)
             self.abort()
 
     def _finished(self, task: asyncio.Task[None]) -> None:
@@ -352,7 +352,7 @@ class WebSocketEnd(asyncio.Protocol):
         if self.is_closed:
             return
         if task.cancelled():
-            self.log.error("connection dropped: the handling of a message was cancelled")
+            self.log.error("connection dropped: handling a message was cancelled")
             self.abort()
             return
         self._read_unprocessed()

@@ -1,11 +1,11 @@
-"""A gate in front of an HTTP server: each TCP connection takes a slot (places.py); without a free slot, it gets 503.
+"""A gate in front of an HTTP server: each TCP connection takes a slot, or gets 503 if none is free.
 
     asyncio ─► Gate ─► GatedConnection ─► aiohttp's own protocol, until a WebSocketEnd replaces it
 
 A server without free descriptors can no longer answer anyone, health checks included. So a connection beyond its limit
 is accepted, answered with 503 and the reason, and closed. Beyond the limit on the total there are a few spare slots,
 each held only briefly, in which the paths named in `always` are answered: a health check must not kill a server for
-being full. Other paths are refused; see `HttpServer`.
+being full. Other paths are refused; see `HttpServer`. The slots are counted in connection_limits.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Self, cast
 
-from chatlab.net.places import (
+from chatlab.net.connection_limits import (
     CONNECTIONS,
     PER_ADDRESS,
     SPARE,

@@ -25,7 +25,7 @@ from websockets.http11 import Response as LibraryResponse
 from chatlab.errors import HandshakeError
 from chatlab.logs.throttled import Log, ThrottledLog
 from chatlab.net.gate import Gate, GatedConnection
-from chatlab.net.held import HeldOctets
+from chatlab.net.memory_limit import HeldOctets
 from chatlab.websocket.connection import Accept
 from chatlab.websocket.frames import CloseCode
 from chatlab.websocket.handshake import Request
@@ -77,8 +77,8 @@ class Transports:
                     self.waiting += len(event.data)
                 super().process_event(event)
 
-            async def recv(self, *args: Any, **options: Any) -> Any:
-                message: Any = await super().recv(*args, **options)
+            async def recv(self, decode: bool | None = None) -> Any:
+                message: Any = await super().recv(decode)
                 octets = message.encode() if isinstance(message, str) and not message.isascii() else message
                 self.waiting = max(0, self.waiting - len(octets))
                 return message
@@ -106,7 +106,7 @@ class Transports:
         """Return the value for the library's `create_connection` that makes each connection take a slot of `gate`."""
         connection_class = self.connection_class()
 
-        def create_connection(*parts: Any, **options: Any) -> GatedConnection:
+        def create_connection(*parts: Any, **options: Any) -> GatedConnection:  # the library's arguments, passed on
             return GatedConnection(gate, lambda: connection_class(*parts, **options))
 
         # The library only calls it, and passes the result to the event loop.
@@ -146,7 +146,7 @@ class _Quiet(ThrottledLog):
         """Return False below warnings: the library logs a line for each connection."""
         return level >= logging.WARNING
 
-    def debug(self, *_: object, **__: object) -> None:
+    def debug(self, *_: object, **__: object) -> None:  # the arguments of `logging.Logger.debug`
         """Discard the line."""
 
     def log(

@@ -42,7 +42,7 @@ def _path(target: str) -> str:
     try:
         return urlsplit(target).path
     except ValueError:
-        raise HandshakeError("target is no URL") from None  # not shown: this is logged, and it may hold the room code
+        raise HandshakeError("target is not a URL") from None  # it is not shown, as it may hold the room code
 
 
 def query(target: str, name: str) -> str | None:

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 from websockets.protocol import State
 
 from chatlab.net import websockets_library
-from chatlab.net.held import HeldOctets
+from chatlab.net.memory_limit import HeldOctets
 from chatlab.room.admission import Admission, peer_address
 from chatlab.room.metrics import MemberMetrics, RoomMetrics
 from chatlab.room.server import CLOSING, OPEN_SECONDS, SHUTDOWN_SECONDS, RoomServer

@@ -16,14 +16,14 @@ from aiohttp import web
 from chatlab.classroom import PAGE, CodeGuard, host_to_open, in_url, page_file
 from chatlab.limits import RateLimit
 from chatlab.logs.throttled import ThrottledLog
+from chatlab.net.connection_limits import ConnectionLimits, Refusals, TrustedProxies
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
 from chatlab.net.fanout import SlowReaderPolicy
 from chatlab.net.gate import REMEDY, Gate, refusal_text
-from chatlab.net.held import HeldOctets
 from chatlab.net.http.hosts import require_known_host
 from chatlab.net.http.server import HttpServer
 from chatlab.net.http.upgrade import upgrade
-from chatlab.net.places import ConnectionLimits, Refusals, TrustedProxies
+from chatlab.net.memory_limit import HeldOctets
 from chatlab.room.admission import PATH, Admission, asked_name, peer_address, query
 from chatlab.room.metrics import RoomMetrics
 from chatlab.room.room import Member, Room

@@ -22,8 +22,8 @@ from typing import TypedDict, Unpack
 from chatlab.brokers.port import SURVIVES, Broker, KeepsHistory, Reader, crash_risk
 from chatlab.errors import BrokerClosed, BrokerError, SubscriptionLost
 from chatlab.limits import RateLimit
+from chatlab.net.connection_limits import ConnectionLimits
 from chatlab.net.fanout import SlowReaderPolicy
-from chatlab.net.places import ConnectionLimits
 from chatlab.retry import Backoff, Retry
 from chatlab.room.lines import TEXT, TEXT_FROM, one_line, parts_of
 from chatlab.room.room import Member, Room

@@ -29,7 +29,6 @@ from chatlab.errors import LocalProtocolError, WebSocketError
 
 Bytes = bytes | bytearray | memoryview
 MAX_CONTROL_PAYLOAD = 125
-MAX_HEADER = 14
 
 
 class Side(Enum):

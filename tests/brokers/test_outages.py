@@ -103,7 +103,9 @@ async def test_an_engine_killed_among_ten_thousand_publishes_keeps_its_promise(c
     subscription = await reader.subscribe(name)
     if isinstance(reader, HasGroups):
         await reader.join(name, "audit", "a")
-    reading = asyncio.create_task(read_until(subscription, b"end") if broker.resumes else read_until_lost(subscription))
+    reading = asyncio.create_task(
+        read_until(subscription, b"end") if case.readers_resume else read_until_lost(subscription)
+    )
     ledger = await publish_through_a_kill(case, broker, name)
     await broker.publish(name, b"end")
     received = await reading
@@ -135,7 +137,7 @@ async def test_an_engine_that_is_away_is_reported_and_found_again(case: Case) ->
     await case.engine.restart()
     await waiting
     await until(lambda: broker.connected, "the engine is found again")
-    if broker.resumes:
+    if case.readers_resume:
         assert await bodies(reader, 1) == [b"meanwhile"]
     else:
         with pytest.raises(SubscriptionLost):

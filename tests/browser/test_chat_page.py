@@ -13,6 +13,7 @@ from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
 from chatlab.chat.jobs import mentions
+from tests.support.chat_page import expect_contents, join, open_page, say
 from tests.support.stomp_peer import Peer
 
 # Resolves once the page has received the event, which comes with the next animation frame.
@@ -21,37 +22,6 @@ SCROLL_TO_TOP = """log => new Promise(done => {
     log.scrollTop = 0;
 })"""
 MARKUP = "<img src=x onerror=\"document.title='pwned'\"><b>굵게</b>"
-
-
-async def open_page(chrome: Browser, url: str, language: str = "en", **context: object) -> Page:
-    """Open a new window, in which a script error or a violation of the page's CSP fails the test."""
-    page = await (await chrome.new_context(locale=language, **context)).new_page()  # type: ignore[arg-type]  # passed on
-    page.on("pageerror", lambda error: (_ for _ in ()).throw(AssertionError(error)))
-    page.on("console", lambda message: _check_policy(message.text))
-    await page.goto(url)
-    return page
-
-
-def _check_policy(text: str) -> None:
-    assert "Content Security Policy" not in text, text
-
-
-async def join(chrome: Browser, url: str, name: str, **context: object) -> Page:
-    page = await open_page(chrome, url, **context)  # type: ignore[arg-type]  # passed on
-    await page.get_by_label("Name", exact=True).fill(name)
-    await page.get_by_role("button", name="Join").click()
-    await expect(page.get_by_role("status")).to_contain_text("Connected")
-    return page
-
-
-async def say(page: Page, text: str) -> None:
-    await page.get_by_role("textbox", name="Message", exact=True).fill(text)
-    await page.keyboard.press("Enter")
-
-
-async def expect_contents(page: Page, *contents: str) -> None:
-    await expect(page.locator("#log .content")).to_have_text(list(contents))
-    await expect(page.locator("#log .sending")).to_have_count(0)
 
 
 async def test_two_windows_on_two_instances_show_each_message_once_and_markup_as_text(
@@ -190,7 +160,7 @@ async def test_the_chat_page_is_available_in_korean_and_fits_a_phone(
     chrome: Browser, server: ChatServer, pictures: Path
 ) -> None:
     phone = {"width": 360, "height": 740}
-    page = await open_page(chrome, server.page_url, "ko-KR", viewport=phone)
+    page = await open_page(chrome, server.page_url, language="ko-KR", viewport=phone)
     await expect(page.get_by_role("heading", name="환영합니다")).to_be_visible()
     await page.get_by_label("이름", exact=True).fill("민지")
     await page.keyboard.press("Enter")

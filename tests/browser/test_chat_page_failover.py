@@ -12,7 +12,7 @@ from playwright.async_api import Browser, Page, expect
 
 from chatlab.lab.engines.cluster import Cluster
 from chatlab.lab.engines.engine import Engine
-from tests.browser.test_chat_page import expect_contents, join, say
+from tests.support.chat_page import expect_contents, join, say
 
 pytestmark = pytest.mark.long
 

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, expect
 
 from chatlab.chat.endpoint.server import ChatServer
 from chatlab.lab.wire.wire import Wire
-from tests.browser.test_chat_page import expect_contents, say
+from tests.support.chat_page import NO_WEBSOCKET, expect_contents, join, say
 from tests.support.hidden_tab import open_tab
 from tests.support.people_list import listed
 from tests.support.stomp_peer import Peer
@@ -22,24 +22,9 @@ JOIN = "document.querySelector('#name').value = 'Ana'; document.querySelector('#
 LOADED = "document.readyState === 'complete' && document.querySelector('#join button') !== null"
 STATE = "document.querySelector('#state').dataset.state"
 SHOWN = "[...document.querySelectorAll('#log .content')].map(each => each.textContent)"
-# As behind a proxy that blocks upgrades, the socket closes before it opens.
-NO_WEBSOCKET = """window.WebSocket = class extends WebSocket {
-    constructor() { super(`${location.origin.replace("http", "ws")}/no`); }
-}"""
 BLOCK_PAGE = "() => { const until = Date.now() + 25000; while (Date.now() < until); }"
 # Intervals never fire, as if the tab stayed hidden and throttled for ever.
 NO_TIMERS = "window.setInterval = () => 0"
-
-
-async def join(chrome: Browser, url: str, *scripts: str) -> Page:
-    page = await (await chrome.new_context(locale="en")).new_page()
-    for script in scripts:
-        await page.add_init_script(script)
-    await page.goto(url)
-    await page.get_by_label("Name", exact=True).fill("Ana")
-    await page.get_by_role("button", name="Join").click()
-    await expect(page.get_by_role("status")).to_contain_text("Connected", timeout=15_000)
-    return page
 
 
 @pytest.mark.timeout(120)
@@ -51,7 +36,7 @@ async def test_a_silently_dropped_connection_is_detected_within_half_a_minute(
 ) -> None:
     async with Wire(to=server.page_url) as wire, Peer(server.url, "Ben") as ben:
         await ben.subscribe("/topic/public")
-        page = await join(chrome, wire.url, *scripts)
+        page = await join(chrome, wire.url, "Ana", *scripts)
         if scripts:
             await expect(page.get_by_role("status")).to_contain_text("without WebSocket")
         await say(page, "before")
@@ -72,7 +57,7 @@ async def test_a_silently_dropped_connection_is_detected_within_half_a_minute(
 @pytest.mark.timeout(120)
 async def test_the_page_shows_not_connected_while_the_network_is_down(chrome: Browser, server: ChatServer) -> None:
     async with Wire(to=server.page_url) as wire:
-        page = await join(chrome, wire.url)
+        page = await join(chrome, wire.url, "Ana")
         wire.half_open()
         wire.stall()  # new connections do not get through either
         await expect(page.get_by_role("status")).to_contain_text("Not connected", timeout=DETECTED)
@@ -89,7 +74,7 @@ async def test_the_page_shows_not_connected_while_the_network_is_down(chrome: Br
 async def test_a_page_whose_timers_never_run_keeps_its_connection(
     chrome: Browser, server: ChatServer, scripts: tuple[str, ...]
 ) -> None:
-    page = await join(chrome, server.page_url, NO_TIMERS, *scripts)
+    page = await join(chrome, server.page_url, "Ana", NO_TIMERS, *scripts)
     await expect(page.locator("#people li")).to_have_text([listed("Ana (you)")])
     opened = server.service.metrics.opened
     async with Peer(server.url, "Ben") as ben:
@@ -134,7 +119,7 @@ async def test_a_hidden_tab_keeps_its_connection_and_receives_messages(
 @pytest.mark.timeout(120)
 async def test_a_page_suspended_for_a_while_keeps_its_connection(chrome: Browser, server: ChatServer) -> None:
     """Suspend the page like a dialog or a sleeping computer: on resuming, timers are due before data is read."""
-    page = await join(chrome, server.page_url)
+    page = await join(chrome, server.page_url, "Ana")
     opened = server.service.metrics.opened
     async with Peer(server.url, "Ben") as ben:
         blocked = asyncio.create_task(page.evaluate(BLOCK_PAGE))

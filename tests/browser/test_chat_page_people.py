@@ -10,20 +10,11 @@ from playwright.async_api import Browser, Page, expect
 from chatlab.chat.app import User
 from chatlab.chat.delivery import presence
 from chatlab.chat.endpoint.server import ChatServer
+from tests.support.chat_page import join
 from tests.support.people_list import listed
 from tests.support.stomp_peer import Peer
 
 pytestmark = pytest.mark.long
-
-
-async def join(chrome: Browser, url: str, name: str, language: str = "en") -> Page:
-    page = await (await chrome.new_context(locale=language)).new_page()
-    page.on("pageerror", lambda error: (_ for _ in ()).throw(AssertionError(error)))
-    await page.goto(url)
-    await page.locator("#name").fill(name)
-    await page.locator("#join button").click()
-    await expect(page.locator("#state")).to_have_attribute("data-state", "online")
-    return page
 
 
 async def expect_people(page: Page, *names: str) -> None:
@@ -59,7 +50,7 @@ async def test_a_page_that_missed_a_change_asks_for_the_list_again(chrome: Brows
 
 
 async def test_many_arrivals_at_once_are_counted_then_listed(chrome: Browser, server: ChatServer) -> None:
-    page = await join(chrome, server.page_url, "Dora", "ko")
+    page = await join(chrome, server.page_url, "Dora", language="ko")
     await expect_people(page, "Dora (나)")
     for number in range(presence.MAX_SHOWN + 20):
         server.service.presence.enter("public", User(f"{number:03}", f"p-{number}"))

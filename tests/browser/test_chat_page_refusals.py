@@ -19,7 +19,7 @@ from chatlab.chat.session.subscriptions import Subscriptions
 from chatlab.errors import StompError
 from chatlab.stomp.frames import Limits, StompHeaders
 from chatlab.stomp.session import ServerSession
-from tests.browser.test_chat_page import expect_contents, join, open_page, say
+from tests.support.chat_page import expect_contents, join, open_page, say
 from tests.support.stomp_peer import Peer
 
 pytestmark = pytest.mark.long

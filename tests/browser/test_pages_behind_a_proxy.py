@@ -11,8 +11,7 @@ from playwright.async_api import Browser, Page, expect
 from chatlab import room
 from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.endpoint import server as chat_server
-from tests.browser.test_chat_page import expect_contents, say
-from tests.browser.test_chat_page_liveness import NO_WEBSOCKET
+from tests.support.chat_page import NO_WEBSOCKET, expect_contents, say
 from tests.support.reverse_proxies import behind
 
 pytestmark = pytest.mark.long

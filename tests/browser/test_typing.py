@@ -14,7 +14,7 @@ from chatlab import room
 from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
-from tests.browser.test_chat_page import expect_contents, join, open_page, say
+from tests.support.chat_page import expect_contents, join, open_page, say
 from tests.support.people_list import listed
 
 pytestmark = pytest.mark.long

@@ -23,12 +23,12 @@ def test_a_limit_is_set_by_its_name() -> None:
 @pytest.mark.parametrize(
     ("given", "fault"),
     [
-        ("name=3", "no limit is called 'name'; the limits are connections, "),
-        ("names", "the limit names is '', and has to be a number from 0 on"),
-        ("names=-1", "the limit names is '-1'"),
-        ("names=1e3", "the limit names is '1e3'"),
-        ("names=" + "9" * 5000, "the limit names is '999"),
-        ("subscriptions=0", "the limit subscriptions is '0', and has to be a number from 1 on"),
+        ("name=3", "unknown limit 'name'; the limits are connections, "),
+        ("names", "the limit names must be a number, 0 or more, not ''"),
+        ("names=-1", "the limit names must be a number, 0 or more, not '-1'"),
+        ("names=1e3", "the limit names must be a number, 0 or more, not '1e3'"),
+        ("names=" + "9" * 5000, "the limit names must be a number, 0 or more, not '999"),
+        ("subscriptions=0", "the limit subscriptions must be a number, 1 or more, not '0'"),
     ],
 )
 def test_an_unknown_limit_or_value_is_refused_with_the_accepted_ones(given: str, fault: str) -> None:
@@ -57,7 +57,7 @@ async def test_the_command_line_prints_all_limits_and_refuses_unknown_ones() -> 
     assert [line.split()[0] for line in printed.splitlines()] == list(TABLE)
     status, _, errors = await run("serve", "chat", "--limit", "nix=1")
     assert (status, errors.count("\n")) == (2, 1)
-    assert "no limit is called 'nix'" in errors
+    assert "unknown limit 'nix'" in errors
 
 
 def test_a_pace_allows_a_burst_of_five_seconds_worth() -> None:

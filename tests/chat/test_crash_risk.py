@@ -51,7 +51,7 @@ async def test_a_redis_that_survives_a_crash_is_reported_as_such(caplog: pytest.
         RedisStreamsBroker(engine.url) as broker,
         await chat_server.start(broker) as server,
     ):
-        (said,) = [record for record in caplog.records if "survives its crash" in record.getMessage()]
+        (said,) = [record for record in caplog.records if "confirmed messages survive a crash" in record.getMessage()]
         assert said.levelno == logging.INFO
         assert await page(server, "readyz") == (200, "ready\n")
         assert f"{GAUGE} 1\n" in (await page(server, "metrics"))[1]

@@ -13,7 +13,7 @@ from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
 from chatlab.lab.until import until
 from tests.support.conversation import text
-from tests.support.held_broker import Held
+from tests.support.paused_broker import PausedBroker
 from tests.support.stomp_peer import Peer, chat, raw_websocket
 
 pytestmark = pytest.mark.every_loop
@@ -100,7 +100,7 @@ async def test_a_stream_that_is_not_read_delays_the_stop_by_one_drain(draining: 
 
 
 async def test_a_broker_that_does_not_confirm_delays_the_stop_by_one_drain_and_clients_are_closed() -> None:
-    async with Held() as broker:
+    async with PausedBroker() as broker:
         server = await chat_server.start(broker, drain_seconds=DRAIN)
         async with Peer(server.url) as peer:
             deaf_reader, deaf_writer = await raw_websocket(server.port)

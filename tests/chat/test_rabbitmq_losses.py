@@ -9,21 +9,20 @@ from pathlib import Path
 
 import aio_pika
 import pytest
-from yarl import URL
 
 from chatlab.brokers.rabbitmq.broker import RabbitMQBroker, WorkQueueReader
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
 from chatlab.chat.jobs import audit_log
 from chatlab.lab.until import until
-from tests.support.rabbitmq_node import Node
+from tests.support.rabbitmq_node import Node, vhost_of
 from tests.support.stomp_peer import Peer, chat
 
 Taken = Callable[[Node, str], Awaitable[None]]
 
 
 async def delete_queues(rabbitmq_node: Node, vhost_url: str) -> None:
-    await rabbitmq_node.delete_queues(vhost=URL(vhost_url).path[1:])
+    await rabbitmq_node.delete_queues(vhost=vhost_of(vhost_url))
 
 
 async def delete_exchange(rabbitmq_node: Node, vhost_url: str) -> None:
@@ -32,8 +31,8 @@ async def delete_exchange(rabbitmq_node: Node, vhost_url: str) -> None:
 
 
 async def replace_vhost(rabbitmq_node: Node, vhost_url: str) -> None:
-    await rabbitmq_node.delete_vhost(URL(vhost_url).path[1:])
-    await rabbitmq_node.add_vhost(URL(vhost_url).path[1:])
+    await rabbitmq_node.delete_vhost(vhost_of(vhost_url))
+    await rabbitmq_node.add_vhost(vhost_of(vhost_url))
 
 
 @pytest.fixture
@@ -85,7 +84,7 @@ async def until_a_gap_shows(peer: Peer) -> None:
 
 
 async def test_readyz_reports_an_unusable_rabbitmq(server: ChatServer, vhost_url: str, rabbitmq_node: Node) -> None:
-    vhost = URL(vhost_url).path[1:]
+    vhost = vhost_of(vhost_url)
     async with Peer(server.url) as kim:
         await kim.subscribe("/topic/room.cats")
         await rabbitmq_node.delete_vhost(vhost)
@@ -136,7 +135,7 @@ async def test_a_message_held_when_the_channel_closes_is_handled_once(
         assert [frame.command for frame in kim._frames] == []
 
         async def left() -> int:
-            return sum(await rabbitmq_node.unacknowledged(URL(vhost_url).path[1:]))
+            return sum(await rabbitmq_node.unacknowledged(vhost_of(vhost_url)))
 
         async with asyncio.timeout(10):
             while await left():

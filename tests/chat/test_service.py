@@ -19,7 +19,7 @@ from chatlab.errors import BrokerUnavailable
 from chatlab.lab.engines.engine import Engine
 from chatlab.lab.until import until
 from tests.support.broker_cases import stored
-from tests.support.held_broker import Held
+from tests.support.paused_broker import PausedBroker
 from tests.support.stomp_peer import Peer, chat
 
 SEND = "/app/chat.sendMessage"
@@ -109,7 +109,7 @@ async def test_a_record_that_the_broker_does_not_take_raises_and_is_counted(
 
 
 async def test_drain_closes_a_client_only_after_the_receipts_for_all_it_sent() -> None:
-    async with Held() as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
+    async with PausedBroker() as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
         for number in range(3):
             await peer.send("SEND", chat(str(number)), destination=SEND, receipt=str(number))
         (connection,) = server.service.connections
@@ -127,7 +127,11 @@ async def test_drain_closes_a_client_only_after_the_receipts_for_all_it_sent() -
 async def test_drain_waits_for_an_unresponsive_broker_only_until_its_time_limit(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with Held() as broker, await chat_server.start(broker, drain_seconds=0.2) as server, Peer(server.url) as peer:
+    async with (
+        PausedBroker() as broker,
+        await chat_server.start(broker, drain_seconds=0.2) as server,
+        Peer(server.url) as peer,
+    ):
         await peer.send("SEND", chat("x"), destination=SEND, receipt="r")
         await until(lambda: broker.asked == 1)
         async with asyncio.timeout(5):

@@ -368,7 +368,7 @@ async def test_an_unread_subscription_ends_with_an_error_and_others_continue(ser
         assert await bodies(other, 3) == [b"1", b"2", b"3"]
         assert await bodies(lazy, 2) == [b"1", b"2"]
         for _ in range(2):
-            with pytest.raises(SubscriptionLost, match="2 messages of '/topic/a' wait to be taken"):
+            with pytest.raises(SubscriptionLost, match="2 messages of '/topic/a' are waiting to be read"):
                 await anext(lazy)
         assert server.received(Unsubscribe) == 1
 

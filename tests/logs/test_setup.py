@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chatlab.logs import setup as journal
+from chatlab.logs.setup import log_to_stderr
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def restored_loggers() -> Iterator[None]:
 
 
 def test_an_event_and_its_fields_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    journal.keep()
+    log_to_stderr()
     logging.getLogger("chatlab.chat").info("connected", extra={"connection": "4f2a-1", "user": "안나 🙂"})
     line = capsys.readouterr().err
     assert line[8:] == ' INFO chatlab.chat connected connection=4f2a-1 user="안나 🙂"\n'
@@ -48,7 +48,7 @@ def test_an_event_and_its_fields_are_one_line(capsys: pytest.CaptureFixture[str]
 def test_a_value_with_a_special_character_is_quoted_as_json(
     capsys: pytest.CaptureFixture[str], value: object, shown: str
 ) -> None:
-    journal.keep()
+    log_to_stderr()
     logging.getLogger("chatlab.chat").info("connected", extra={"user": value})
     assert capsys.readouterr().err[9:] == f"INFO chatlab.chat connected user={shown}\n"
     if shown.startswith('"'):
@@ -56,7 +56,7 @@ def test_a_value_with_a_special_character_is_quoted_as_json(
 
 
 def test_input_cannot_forge_a_field(capsys: pytest.CaptureFixture[str]) -> None:
-    journal.keep()
+    log_to_stderr()
     eve = 'eve" user="Ana" remote=127.0.0.1'
     logging.getLogger("chatlab.chat").info("refused %s", eve, extra={"user": eve, "connection": "4f2a-1"})
     # A parser of such lines finds a field wherever NAME= occurs outside quotes.
@@ -65,7 +65,7 @@ def test_input_cannot_forge_a_field(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_lines_have_the_same_fields(capsys: pytest.CaptureFixture[str]) -> None:
-    journal.keep(as_json=True)
+    log_to_stderr(as_json=True)
     logging.getLogger("chatlab.chat").info("connected as %s", "Ana", extra={"connection": "4f2a-1"})
     line = json.loads(capsys.readouterr().err)
     assert line.pop("time").endswith("+00:00")
@@ -79,7 +79,7 @@ def test_json_lines_have_the_same_fields(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_line_break_in_user_input_is_escaped(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
-    journal.keep(as_json=as_json)
+    log_to_stderr(as_json=as_json)
     said = "x\n13:00:00 INFO chatlab.chat all is well\r\x1b[2K\u2028\x85"
     logging.getLogger("chatlab.chat").info("refused %s", said, extra={"user": said})
     output = capsys.readouterr().err
@@ -88,7 +88,7 @@ def test_a_line_break_in_user_input_is_escaped(capsys: pytest.CaptureFixture[str
 
 
 def test_a_traceback_is_indented_so_that_it_cannot_pass_for_events(capsys: pytest.CaptureFixture[str]) -> None:
-    journal.keep()
+    log_to_stderr()
     try:
         raise ValueError("no such room: x\n13:00:00 INFO chatlab.chat all is well")
     except ValueError:
@@ -100,7 +100,7 @@ def test_a_traceback_is_indented_so_that_it_cannot_pass_for_events(capsys: pytes
 
 
 def test_the_level_applies_to_chatlab_and_libraries_log_only_warnings(capsys: pytest.CaptureFixture[str]) -> None:
-    journal.keep(level="debug")
+    log_to_stderr(level="debug")
     logging.getLogger("chatlab.room").debug("heard")
     logging.getLogger("websockets.server").info("connection open")
     logging.getLogger("websockets.server").warning("odd")

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from chatlab.lab.until import until
-from chatlab.logs import setup as journal
+from chatlab.logs.setup import log_to_stderr
 from chatlab.logs.throttled import ThrottledLog
 
 log = logging.getLogger("chatlab.tests.seldom")
@@ -74,7 +74,7 @@ def test_the_count_is_logged_as_a_plain_line(capsys: pytest.CaptureFixture[str])
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
-        journal.keep()
+        log_to_stderr()
         refusals = ThrottledLog(logging.getLogger("chatlab.x"), lines=1, clock=Clock())
         for _ in range(3):
             refusals.warning("no such page")

@@ -11,9 +11,9 @@ from aiohttp import web
 
 from chatlab.lab.until import until
 from chatlab.net import gate
+from chatlab.net.connection_limits import ConnectionSlots, Refusals, TrustedProxies
 from chatlab.net.gate import Gate
 from chatlab.net.http.server import HttpServer
-from chatlab.net.places import ConnectionSlots, Refusals, TrustedProxies
 
 pytestmark = pytest.mark.every_loop
 

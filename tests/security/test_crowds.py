@@ -21,7 +21,7 @@ from chatlab.chat.budgets import Budgets
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
 from chatlab.lab.until import until
-from chatlab.net.places import ConnectionLimits
+from chatlab.net.connection_limits import ConnectionLimits
 from tests.support.attacks import SLACK, attacked, port_of, round_trip
 from tests.support.stomp_peer import Peer
 

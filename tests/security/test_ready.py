@@ -49,7 +49,7 @@ async def test_an_instance_is_not_ready_while_redis_is_at_maxclients(redis: engi
             for _ in range(20):
                 _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(redis.url).port)
                 others.callback(writer.close)
-            assert "as many clients as it takes; raise its `maxclients`" in await ready(server, 503)
+            assert "reached its limit of clients; raise its `maxclients`" in await ready(server, 503)
             assert "chatlab_ready 0" in (await get(server.port, "/metrics", "Host: 127.0.0.1:PORT")).body
             await connected.say("connected clients still talk")
             assert await connected.contents(1) == ["connected clients still talk"]

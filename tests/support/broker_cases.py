@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+
+import pytest
+from redis.asyncio import Redis
 
 from chatlab.brokers.kafka.broker import KafkaBroker
 from chatlab.brokers.memory.broker import MemoryBroker
@@ -13,7 +17,9 @@ from chatlab.brokers.port import Broker, Reader, Record
 from chatlab.brokers.rabbitmq.broker import RabbitMQBroker
 from chatlab.brokers.redis.pubsub import RedisPubSubBroker
 from chatlab.brokers.redis.streams import RedisStreamsBroker
+from chatlab.errors import SubscriptionLost
 from chatlab.lab.engines.engine import Engine
+from chatlab.lab.wire.wire import Wire
 
 PATIENCE = 20  # seconds: enough for Kafka to restart on a busy machine
 
@@ -68,6 +74,11 @@ class Case:
         """Return whether the engine ends a reader that falls far behind, which must then get SubscriptionLost."""
         return self.name in ("memory", "redis-pubsub", "valkey-pubsub")
 
+    @property
+    def readers_resume(self) -> bool:
+        """Return whether readers outlive a restart of the engine; if not, they end with SubscriptionLost."""
+        return self.name in KEEP_HISTORY
+
     async def aclose(self) -> None:
         for broker in self.open:
             await broker.aclose()
@@ -76,6 +87,32 @@ class Case:
 async def stored(publishing: asyncio.Future[str] | str) -> str:
     """Return the id of an enqueued publish."""
     return publishing if isinstance(publishing, str) else await publishing
+
+
+async def reason_for_loss(reader: Reader, seconds: float = 15) -> str:
+    """Read to the end; return the text of the SubscriptionLost with which it ends."""
+    async with asyncio.timeout(seconds):
+        with pytest.raises(SubscriptionLost) as caught:
+            while batch := await reader.batch():
+                assert batch
+    return str(caught.value)
+
+
+@asynccontextmanager
+async def redis_with_a_stall(
+    url: str, max_length: int
+) -> AsyncIterator[tuple[Wire, RedisStreamsBroker, RedisStreamsBroker, Redis]]:
+    """Yield a wire to a Redis, a broker connected through it, a broker connected directly, and a client.
+
+    When the wire stalls, the first broker falls behind while the second still writes.
+    """
+    async with (
+        Wire(url) as wire,
+        RedisStreamsBroker(wire.url, max_length=max_length) as behind_wire,
+        RedisStreamsBroker(url, max_length=max_length) as direct,
+        Redis.from_url(url) as redis,
+    ):
+        yield wire, behind_wire, direct, redis
 
 
 def topic(name: str = "room") -> str:

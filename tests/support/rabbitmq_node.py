@@ -12,10 +12,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from chatlab.lab.engines.engine import Engine
 
 NODE = "chatlab@localhost"
+
+
+def vhost_of(url: str) -> str:
+    """Return the name of the virtual host in an AMQP URL."""
+    return URL(url).path[1:]
 
 
 class Node:

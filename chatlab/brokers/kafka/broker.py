@@ -23,7 +23,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -56,6 +56,16 @@ PROBE_PATIENCE = 3.0  # seconds without an answer after which the broker counts 
 LOST = (KafkaError, OSError, ConsumerStoppedError)  # TimeoutError is an OSError
 
 
+class ConsumerSettings(TypedDict, total=False):
+    """The arguments of aiokafka's consumer that differ between readers."""
+
+    group_id: str
+    enable_auto_commit: bool
+    client_id: str
+    session_timeout_ms: int
+    heartbeat_interval_ms: int
+
+
 class KafkaBroker:
     """One producer, and a consumer for each reader.
 
@@ -63,7 +73,6 @@ class KafkaBroker:
     group gives a member's work to another. `replication`: the replication factor of new topics.
     """
 
-    resumes = True
     few_topics = True  # each reader has separate connections
 
     def __init__(self, url: str, *, patience: float = 10, takeover_after: float = 10, replication: int = 1) -> None:
@@ -209,12 +218,9 @@ class KafkaBroker:
         described = await self._topic(topic, fresh=True)
         lost = await self._begin_group(topic, group, described)
         session = int(self._takeover_after * 1000)
-        consumer = self._consumer(
-            **group_settings(described, group),
-            client_id=member,
-            session_timeout_ms=session,
-            heartbeat_interval_ms=session // 4,
-        )
+        settings = group_settings(described, group)
+        settings |= {"client_id": member, "session_timeout_ms": session, "heartbeat_interval_ms": session // 4}
+        consumer = self._consumer(**settings)
         worker = WorkerReader(topic, described, consumer, self._leave)
         await self._start(consumer, f"cannot join {group}")
         if lost is None:
@@ -230,7 +236,7 @@ class KafkaBroker:
         try:
             settings = await self._broker_settings("min.insync.replicas", "log.flush.interval.messages")
         except LOST as error:
-            raise self._unavailable("cannot ask for the broker's settings", error) from error
+            raise self._unavailable("cannot read the broker's settings", error) from error
         if settings.get("log.flush.interval.messages") == "1":
             return ""
         if min(self._replication, int(settings.get("min.insync.replicas") or 1)) > 1:
@@ -262,7 +268,7 @@ class KafkaBroker:
 
     # --- Consumers ---
 
-    def _consumer(self, **settings: Any) -> AIOKafkaConsumer:
+    def _consumer(self, **settings: Unpack[ConsumerSettings]) -> AIOKafkaConsumer:
         """Return a consumer that raises an error where aiokafka would reset its offset."""
         return AIOKafkaConsumer(
             **self._client, **settings, auto_offset_reset="none", max_partition_fetch_bytes=MAX_REQUEST
@@ -383,9 +389,9 @@ class KafkaBroker:
         try:
             described = await self._look_up(name) or await self._create(topic, name)
         except LOST as error:
-            raise self._unavailable(f"cannot find or make the topic {topic}", error) from error
+            raise self._unavailable(f"cannot find or create the topic {topic}", error) from error
         if self._topics.get(name, described) != described:
-            self._end_readers(name, "its topic was deleted and made again")
+            self._end_readers(name, "its topic was deleted and created again")
         self._topics[name] = described
         return described
 
@@ -398,7 +404,7 @@ class KafkaBroker:
         )
         for _, code, *why in made.topic_errors:
             if code not in (0, TopicAlreadyExistsError.errno):
-                raise BrokerError(f"cannot make the topic {topic}: {for_code(code).__name__} {why}")
+                raise BrokerError(f"cannot create the topic {topic}: {for_code(code).__name__} {why}")
         retry = Retry(on=UnknownTopicOrPartitionError, backoff=Backoff(0.02, 0.5), within=self._patience)
         async for attempt in retry:
             with attempt:
@@ -425,7 +431,7 @@ class KafkaBroker:
         changed = {name for name, known in before.items() if found.get(name) != known == self._topics.get(name)}
         for name in changed & self._doubtful:
             self._topics.pop(name)
-            self._end_readers(name, f"its topic was deleted{' and made again' if name in found else ''}")
+            self._end_readers(name, f"its topic was deleted{' and created again' if name in found else ''}")
         self._doubtful = changed
 
     def _end_readers(self, name: str, reason: str) -> None:
@@ -515,7 +521,7 @@ class LogReader(Inbox):
                 while not len(self) and not self.closed:
                     await self._fetch()
         except OffsetOutOfRangeError as error:
-            self.lose(f"the log of {self.topic} was trimmed past its reader, or has lost its end: {error}")
+            self.lose(f"the log of {self.topic} was trimmed past its reader, or has lost its newest records: {error}")
         except LOST as error:
             self.lose(f"cannot read {self.topic} any more: {error!r}")
 
@@ -548,7 +554,7 @@ class WorkerReader(LogReader):
     async def ack(self, record: Record) -> None:
         """Acknowledge a record. Raises BrokerUnavailable if another member has it, or the commit fails."""
         if self.closed:
-            raise BrokerUnavailable(f"this member has left; if {record.id} was not acknowledged, it comes again")
+            raise BrokerUnavailable(f"this member has left; unless {record.id} was acknowledged, it is redelivered")
         self._done.add(offset(record.id))
         reached = None
         while self._open and self._open[0] in self._done:
@@ -558,7 +564,7 @@ class WorkerReader(LogReader):
             try:
                 await self.consumer.commit({self.partition: reached})
             except LOST as error:
-                raise BrokerUnavailable(f"the record may come again, to another member: {error!r}") from error
+                raise BrokerUnavailable(f"the record may be redelivered to another member: {error!r}") from error
 
     def lose_work(self) -> None:
         """Drop all records: the group has changed, and unacknowledged ones are redelivered to some member."""
@@ -608,7 +614,7 @@ class PartitionLog(NamedTuple):
         """Return the error for records lost after the id `wanted`, with where to resume; None if none are lost."""
         at, incarnation = wanted
         if incarnation not in (0, self.incarnation):
-            return SubscriptionLost(f"{self.topic} was deleted and made again", resume=BEGINNING, restarted=True)
+            return SubscriptionLost(f"{self.topic} was deleted and created again", resume=BEGINNING, restarted=True)
         if at > self.end:
             why = f"the log of {self.topic} ends at {self.end}, and the next record would be {at}"
             return SubscriptionLost(why, resume=identifier(self.end - 1, self.incarnation), restarted=True)
@@ -618,7 +624,7 @@ class PartitionLog(NamedTuple):
         return None
 
 
-def group_settings(described: Described, group: str) -> dict[str, Any]:
+def group_settings(described: Described, group: str) -> ConsumerSettings:
     """Return the settings of a consumer in a group."""
     return {"group_id": f"{described.name}-{escaped(group, MAX_NAME)}", "enable_auto_commit": False}
 

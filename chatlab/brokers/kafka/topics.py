@@ -158,7 +158,7 @@ def number_of(identifier: bytes) -> int:
 
 
 def fetching_failed(consumer: AIOKafkaConsumer) -> BaseException | None:
-    """Return the error that ended a consumer's fetching task: aiokafka would wait for records for ever."""
+    """Return the error that ended a consumer's fetching task: aiokafka would wait for records forever."""
     task = consumer._fetcher.error_future if consumer._fetcher is not None else None
     return task.exception() if task is not None and task.done() and not task.cancelled() else None
 
@@ -168,5 +168,5 @@ async def stop(consumer: AIOKafkaConsumer) -> None:
     try:
         await consumer.stop()
     except KafkaError as error:
-        log.debug("a consumer that had failed was stopped: %r", error)
+        log.debug("stopped a consumer that had failed: %r", error)
         await consumer._client.close()

@@ -88,7 +88,6 @@ class MemoryBroker:
     in advance.
     """
 
-    resumes = True  # it lives as long as its readers
     in_process = True  # there is no engine beside this process that could crash
 
     def __init__(
@@ -222,7 +221,7 @@ class MemoryBroker:
         kept: Sequence[Record] = []
         if after is not None:
             if (resume := await self.lost_after(topic, after)) is not None:
-                raise SubscriptionLost(f"{topic} does not keep all that came after {after}", resume=resume)
+                raise SubscriptionLost(f"{topic} no longer keeps every record after {after}", resume=resume)
             kept = await self.history(topic, after=after)
         reader = MemoryReader(topic, self._topic(topic).readers)
         reader.put(kept)
@@ -383,7 +382,7 @@ class MemoryBroker:
         for name in list(islice(idle, self._max_topics // 10 + 1)):
             self._forget(name)
         if len(self._topics) >= self._max_topics:
-            raise BrokerUnavailable(f"all of {self._max_topics} topics are in use", outcome_unknown=False)
+            raise BrokerUnavailable(f"all {self._max_topics} topics are in use", outcome_unknown=False)
 
 
 def first_of(records: Sequence[Record], limit: int, octets: int) -> Sequence[Record]:
@@ -399,5 +398,5 @@ def first_of(records: Sequence[Record], limit: int, octets: int) -> Sequence[Rec
 def _require_capacity(topic: str, groups: dict[str, MemoryGroup]) -> None:
     for name, group in groups.items():
         if group.full:
-            reason = f"{len(group.waiting)} records of {topic} wait for the group {name!r}: it takes no more"
+            reason = f"the group {name!r} is full: {len(group.waiting)} records of {topic} wait for its members"
             raise BrokerUnavailable(reason, outcome_unknown=False)

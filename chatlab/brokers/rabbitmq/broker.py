@@ -74,7 +74,6 @@ class RabbitMQBroker:
     reader, in addition to the 1,000 on their way to it.
     """
 
-    resumes = False
     few_topics = True  # each reader has a channel, and a connection has at most about 2,000
 
     def __init__(self, url: str, *, patience: float = 10, tries: int = 5, max_waiting: int = MAX_WAITING) -> None:
@@ -120,7 +119,7 @@ class RabbitMQBroker:
         except LOST as error:
             raise self._not_published(error, sent=sent) from error
         if not routed and (self._end_unrouted(topic) or topic in self._shared):
-            reason = f"no queue took the message, though {topic!r} had readers here"
+            reason = f"no queue accepted the message, although {topic!r} had readers here"
             raise BrokerUnavailable(reason, outcome_unknown=False)
         return ""
 
@@ -154,8 +153,8 @@ class RabbitMQBroker:
     async def crash_risk(self) -> str:
         """Return which confirmed records a crash of RabbitMQ may lose."""
         return (
-            "messages that a reader has not received yet are lost when RabbitMQ stops, and its readers are told;"
-            " what a group has not done is kept on disk"
+            "messages that a reader has not received yet are lost when RabbitMQ stops, and its readers are notified;"
+            " what a group has not acknowledged is kept on disk"
         )
 
     async def aclose(self) -> None:
@@ -234,7 +233,7 @@ class RabbitMQBroker:
             link = await self._open_link()
             channel = reader.channel = await link.channel()
             channel.close_callbacks.add(lambda _, error: self._end(reader, f"its channel closed: {error!r}"))
-            await on_cancel(channel, lambda: self._end(reader, "RabbitMQ ended its consumer"))
+            await on_cancel(channel, lambda: self._end(reader, "RabbitMQ cancelled its consumer"))
             self._readers.add(reader)
             await take(link, channel, reader.arrive)
         reader.reading = True
@@ -269,7 +268,7 @@ class RabbitMQBroker:
         if self._closed:
             what = f"the broker at {self._name} was closed"
         elif isinstance(error, TimeoutError):
-            what = f"the broker at {self._name} did not {'confirm' if sent else 'take'} the message"
+            what = f"the broker at {self._name} did not {'confirm' if sent else 'accept'} the message"
             what += f" within {self._patience:g} s"
         else:
             what = f"publishing failed: {error!r}"
@@ -279,7 +278,7 @@ class RabbitMQBroker:
         """End the readers that an unrouted message should have reached; return whether there are any."""
         unrouted = [reader for reader in self._readers if reader.reading and reader.topic == topic]
         for unreachable in unrouted:
-            self._end(unreachable, "the exchange does not route to its queue any more")
+            self._end(unreachable, "the exchange no longer routes to its queue")
         return bool(unrouted)
 
     async def _open_link(self) -> Link:
@@ -316,7 +315,7 @@ class RabbitMQBroker:
             with attempt:
                 link = self._link or await self._connect()
                 if retry.failures:
-                    log.info("connected to the broker at %s again", self._name)
+                    log.info("reconnected to the broker at %s", self._name)
                     retry.reset()
                 try:
                     await link.watch()
@@ -325,7 +324,7 @@ class RabbitMQBroker:
 
     def _log_loss(self, error: Exception, failures: int) -> None:
         level = logging.WARNING if failures == 1 and not self._closed else logging.DEBUG
-        log.log(level, "the broker at %s went away: %s", self._name, error)
+        log.log(level, "lost the connection to the broker at %s: %s", self._name, error)
 
     def _lose(self, link: Link, reason: str) -> None:
         """End all readers: the link and their queues are gone, or nothing is routed to them any more."""
@@ -444,12 +443,13 @@ class WorkQueueReader(QueueReader):
         """Acknowledge a record. Raises BrokerUnavailable if that is not possible: the record is redelivered."""
         channel, tag = self.channel, self._tags.get(record.id)
         if tag is None or channel is None or self.closed:
-            raise BrokerUnavailable(f"record {record.id!r} is not this member's any more; if not done, it comes again")
+            reason = f"record {record.id!r} no longer belongs to this member; unless acknowledged, it is redelivered"
+            raise BrokerUnavailable(reason)
         try:
             with as_lost():
                 await (await channel.get_underlay_channel()).basic_ack(tag)
         except LOST as error:
-            raise BrokerUnavailable(f"the broker went away before it was told: {error!r}") from error
+            raise BrokerUnavailable(f"the connection was lost before the acknowledgement: {error!r}") from error
         self._tags.pop(record.id, None)
 
     def lose(self, reason: str) -> None:
@@ -464,4 +464,5 @@ SAFE_ID = re.compile(r"[0-9A-Za-z-]{1,64}")  # ids that are safe inside other fo
 def check(topic: str) -> None:
     """Raise BrokerError for a topic that is not a routing key, or that would match other topics as a pattern."""
     if len(topic.encode()) > MAX_TOPIC or any(word in ("*", "#") for word in topic.split(".")):
-        raise BrokerError(f"not a topic for RabbitMQ (at most {MAX_TOPIC} octets, no word `*` or `#`): {topic[:60]!r}")
+        rule = f"at most {MAX_TOPIC} octets, no word `*` or `#`"
+        raise BrokerError(f"not a valid topic for RabbitMQ ({rule}): {topic[:60]!r}")

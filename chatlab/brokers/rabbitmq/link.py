@@ -106,7 +106,7 @@ class Link:
         except PublishError:
             return False
         except ChannelNotFoundEntity as error:
-            self.lose(f"the exchange {EXCHANGE!r} is gone: {error!r}")
+            self.lose(f"the exchange {EXCHANGE!r} was deleted: {error!r}")
             raise
         return True
 
@@ -162,8 +162,8 @@ class Link:
 
     async def _watch(self) -> None:
         channel = await self._open_channel(publisher_confirms=True)
-        channel.close_callbacks.add(lambda _, error: self.lose(f"RabbitMQ closed the channel that watches: {error!r}"))
-        await on_cancel(channel, lambda: self.lose("RabbitMQ ended the consumer that watches"))
+        channel.close_callbacks.add(lambda _, error: self.lose(f"RabbitMQ closed the watch channel: {error!r}"))
+        await on_cancel(channel, lambda: self.lose("RabbitMQ cancelled the watch consumer"))
         queue = await channel.declare_queue(exclusive=True, auto_delete=True)
         self._watched = await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
         await queue.bind(self._watched, routing_key=queue.name)
@@ -192,7 +192,7 @@ class Link:
                 with as_lost():
                     await self._watched.publish(message, routing_key=self.watch_queue, mandatory=True)
         except PublishError as error:
-            raise LinkLost(f"the bindings of the exchange {EXCHANGE!r} are gone") from error
+            raise LinkLost(f"the bindings of the exchange {EXCHANGE!r} were deleted") from error
         except DeliveryError:
             self.answers = False  # it did not accept this message
         else:
@@ -213,7 +213,7 @@ def as_lost() -> Iterator[None]:
     except asyncio.CancelledError as error:
         if task is None or task.cancelling() > asked:
             raise
-        raise LinkLost("the connection was given up") from error
+        raise LinkLost("the connection was abandoned as silent") from error
     except Exception as error:
         if type(error) is not Exception:
             raise

@@ -3,9 +3,9 @@
     XREAD COUNT 512 BLOCK 1000 STREAMS chat-stream chat:{cats} 1763817000000-0 1763817000007-2
 
 A topic is in the read while it has readers that follow it. XREAD cannot tell a quiet stream from one that was trimmed
-or lost past the cursor. So the follower checks (redis/place.py) whenever that may have happened since the last reply:
-after a full reply, after more than `SLOW` seconds, and at every stream once in `CHECK` seconds. Readers that may have
-lost records go back to reading pages, where they find out which.
+or lost past the cursor. So the follower checks (redis/position.py) whenever that may have happened since the last
+reply: after a full reply, after more than `SLOW` seconds, and at every stream once in `CHECK` seconds. Readers that may
+have lost records go back to reading pages, where they find out which.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from redis.exceptions import RedisError, ResponseError
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Record
 from chatlab.brokers.redis.connections.link import Argument, Command, Link, body_of
-from chatlab.brokers.redis.place import Position, StreamState, why_overtaken
+from chatlab.brokers.redis.position import Position, StreamState, why_overtaken
 from chatlab.brokers.redis.queries import BACKOFF, PAGE, StreamQueries, is_before
 from chatlab.errors import LinkLost, SubscriptionLost
 from chatlab.retry import Retry
@@ -29,7 +29,7 @@ from chatlab.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-NOTHING = "chatlab:nothing"  # a stream nobody writes: waiting for it shows at once when the server goes away
+NOTHING = "chatlab:nothing"  # a stream that is never written: waiting for it shows at once when the server goes away
 SLOW = 0.05  # seconds: in less time, no stream is trimmed by more than a full reply
 CHECK = 2.0  # seconds between two checks of streams that bring nothing
 AT_ONCE = 256  # streams in one check
@@ -154,7 +154,7 @@ class Follower:
             with attempt:
                 if not self._link.is_open:
                     await self._open()
-                    log.info("reading again")
+                    log.info("reading resumed")
                 while True:
                     await self._read()
                     self._retry.reset()
@@ -162,13 +162,13 @@ class Follower:
     def _retry_later(self, error: Exception, seconds: float) -> None:
         self._link.drop()
         self._send_back(list(self._topics))  # any reader may be far behind: pages show whether records are gone
-        log.warning("reading waits: %s", error)
+        log.warning("reading paused: %s", error)
 
     def _fail(self, error: Exception) -> None:
         self._link.drop()
         topics, self._topics = self._topics, {}
         for reader in [reader for topic in topics.values() for reader in topic.readers]:
-            reader.end(SubscriptionLost(f"reading has failed: {error!r}"))
+            reader.end(SubscriptionLost(f"reading failed: {error!r}"))
 
     # --- One read ---
 

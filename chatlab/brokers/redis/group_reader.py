@@ -126,7 +126,7 @@ class SharedGroupReader:
 
     def _retry_later(self, error: Exception, seconds: float) -> None:
         self._link.drop()
-        log.warning("group %s waits: %s", self._group, error)
+        log.warning("group %s paused: %s", self._group, error)
         self._refuse(str(error))
 
     def _fail(self, error: Exception) -> None:

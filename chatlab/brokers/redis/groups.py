@@ -3,7 +3,7 @@
 A record that its member has not acknowledged for `takeover_after` seconds goes to another (XAUTOCLAIM), so a member
 that dies loses nothing, and a record that takes longer than that may be worked on twice: at least once, not exactly
 once. A record that was delivered `tries` times is poison: it is moved to the stream TOPIC:set-aside:GROUP (a
-dead-letter stream), for a person to look at.
+dead-letter stream), for somebody to inspect.
 
 A restarted instance is a new member. The server keeps the old one's name; the others remove it once it has been silent
 for `FORGET_AFTER` times `takeover_after` and has no pending records.
@@ -23,7 +23,7 @@ from chatlab.brokers.inbox import Inbox
 from chatlab.brokers.port import BEGINNING, Record
 from chatlab.brokers.redis.connections.link import Command, body_of
 from chatlab.brokers.redis.group_reader import COUNT, Entry, SharedGroupReader, SharedLink
-from chatlab.brokers.redis.place import StreamState
+from chatlab.brokers.redis.position import StreamState
 from chatlab.brokers.redis.publisher import Publisher
 from chatlab.brokers.redis.queries import BACKOFF, is_before
 from chatlab.errors import BrokerError, LinkLost, SubscriptionLost
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 MAX_HELD = 1000  # records put back at once; a member holds no more than this
 BLOCK = 1.0  # seconds
 SET_ASIDE_LENGTH = 10_000
-SET_ASIDE_SECONDS = 30 * 86_400  # after the last one: time for a person to look
+SET_ASIDE_SECONDS = 30 * 86_400  # after the last one: time for somebody to inspect them
 
 FORGET_AFTER = 10
 
@@ -150,7 +150,7 @@ class GroupMember(Inbox):
         except ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise
-            log.error("%s is gone, with what group %s had not worked on; starting over", self.topic, self.group)
+            log.error("%s was deleted, with the unread records of group %s; starting over", self.topic, self.group)
             self._own = BEGINNING
             await self._create_group("0")  # everything in the new stream is unread
             return
@@ -175,7 +175,7 @@ class GroupMember(Inbox):
             return  # the stream is gone: reading it will fail with the reason
         lost = trimmed_unread(StreamState.parse(stream), groups, self.group)
         if lost and lost != self._reported:
-            log.error("%s of %s were trimmed before group %s came to them", lost, self.topic, self.group)
+            log.error("%s of %s were trimmed before group %s read them", lost, self.topic, self.group)
         self._reported = lost
 
     async def _read(self) -> list[Entry]:
@@ -214,7 +214,7 @@ class GroupMember(Inbox):
         for identifier, fields in entries:
             if fields is None:
                 gone = str(identifier, "ascii")
-                log.error("record %s of %s was trimmed before group %s had done it", gone, self.topic, self.group)
+                log.error("record %s of %s was trimmed before group %s acknowledged it", gone, self.topic, self.group)
                 await self._link.call(b"XACK", self.topic, self.group, identifier)
         return [entry for entry in entries if entry[1] is not None]
 
@@ -231,9 +231,7 @@ class GroupMember(Inbox):
 
     async def _set_aside(self, identifier: bytes, fields: list[bytes], tried: int) -> None:
         stream = f"{self.topic}:set-aside:{self.group}"
-        log.error(
-            "record %s of %s failed %d times; it is in %s now", str(identifier, "ascii"), self.topic, tried, stream
-        )
+        log.error("record %s of %s failed %d times; moved to %s", str(identifier, "ascii"), self.topic, tried, stream)
         limit = (b"MAXLEN", b"~", SET_ASIDE_LENGTH)
         move: list[Command] = [
             (b"MULTI",),
@@ -248,7 +246,7 @@ class GroupMember(Inbox):
 def trimmed_unread(state: StreamState, groups: Sequence[dict[bytes, Any]], name: str) -> str:
     """Return "7 records" if 7 records were trimmed before a group read them, according to XINFO GROUPS.
 
-    For a group created in the middle of a stream, the number is unknown until it reads: then "records, perhaps".
+    For a group created in the middle of a stream, the number is unknown until it reads: then "perhaps some records".
     """
     for group in groups:
         last, read = str(group[b"last-delivered-id"], "ascii"), group.get(b"entries-read")
@@ -259,7 +257,7 @@ def trimmed_unread(state: StreamState, groups: Sequence[dict[bytes, Any]], name:
         if state.newest == last or state.added is None:
             return ""
         if read is None:
-            return "records, perhaps,"
+            return "perhaps some records"
         lost = state.added - read - state.length
         return f"{lost} records" if lost > 0 else ""
     return ""

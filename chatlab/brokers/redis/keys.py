@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-IDLE = "a day after anybody last wrote or read it (--expire-hours)"
+IDLE = "a day after it was last written or read (--expire-hours)"
 AGE = "30 days after its last message (--max-age-days)"
 
 
@@ -33,15 +33,15 @@ KINDS = (
         "set aside",
         re.compile(r".*:set-aside:[^:]*"),
         "brokers/redis/groups.py",
-        "work that failed too often, for a person to look at",
-        "30 days after the last of it",
+        "work that failed too often, kept for inspection",
+        "30 days after the last record",
     ),
     KeyKind(
         "repeats",
         re.compile(r".*\{.*\}.*:once:.*", re.DOTALL),
         "brokers/redis/streams.py",
         "the id of a message, under the key its sender gave it",
-        "10 minutes after it",
+        "10 minutes after the message",
         is_stream=False,
     ),
     KeyKind(
@@ -57,7 +57,7 @@ KINDS = (
         "private messages",
         re.compile(r"chat-users.*", re.DOTALL),
         "chat/destinations.py",
-        "those of /user/queue/",
+        "messages of /user/queue/",
         IDLE,
     ),
     KeyKind(

@@ -119,7 +119,7 @@ class Publisher:
             if not publication.reply.done() and publication.deadline > loop.time():
                 self._alarm = loop.call_at(publication.deadline, self._give_up)
                 return
-            did = "confirm" if publication.sent else "take"
+            did = "confirm" if publication.sent else "accept"
             reason = f"the broker did not {did} the message within {self._patience:g} s"
             fail(publication, BrokerUnavailable(reason, outcome_unknown=publication.sent))
             self._unanswered.popleft()
@@ -138,12 +138,12 @@ class Publisher:
                 while True:
                     if not self._link.is_open:
                         await self._open()
-                        log.info("publishing again")
+                        log.info("publishing resumed")
                     await self._send_all()
 
     def _retry_later(self, error: Exception, seconds: float) -> None:
         if isinstance(error, LinkLost):
-            log.warning("publishing waits: %s", error)
+            log.warning("publishing paused: %s", error)
         else:  # the server cannot keep our configured promise: fail the waiting publishers
             log.error("publishing is refused: %s", error)
             self._fail_all(error)
@@ -190,7 +190,7 @@ class Publisher:
         if refused := self._settle(batch, replies):
             self._put_back_in_front(refused)
             await self._link.close()
-            raise LinkLost("the server does not take writes now")
+            raise LinkLost("the server accepts no writes now")
 
     def _settle(self, batch: list[Publication], replies: list[Any]) -> list[Publication]:
         """Set each publication's reply; return those that the server did not execute."""

@@ -1,8 +1,7 @@
-"""Redis Pub/Sub: the shortest way from one process to many. Nothing is kept: a reader that is
-not connected misses the message.
+"""Redis Pub/Sub: the shortest way from one process to many. A reader that is not connected misses the message.
 
 A publish returns when the server has sent the message to its subscribers, even if there are none. When the connection
-breaks, every reader ends with `SubscriptionLost`, since there is no way to know what was missed. Left out: patterns.
+breaks, every reader ends with `SubscriptionLost`, because there is no way to know what was missed. Left out: patterns.
 """
 
 from __future__ import annotations
@@ -29,7 +28,9 @@ log = logging.getLogger(__name__)
 
 SILENCE = 1.0  # seconds of silence before a PING
 TIMEOUT = 3.0  # seconds a server may take to answer
-NOTHING_IS_KEPT = "Pub/Sub keeps no message, so a crash of the broker loses those on their way; redis:// (Streams) does"
+NOTHING_IS_KEPT = (
+    "Pub/Sub keeps no messages: a crash of the broker loses those in transit; redis:// (Streams) keeps them"
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -47,8 +48,6 @@ class RedisPubSubBroker:
     `patience`: seconds a publish waits for a server that is away. `topics`: some that will be used; the rights
     to their channels are checked at the start.
     """
-
-    resumes = False
 
     def __init__(
         self, url: str, *, patience: float = 10, max_waiting: int = MAX_WAITING, topics: Sequence[str] = ()
@@ -96,7 +95,7 @@ class RedisPubSubBroker:
             async with asyncio.timeout(self._patience):
                 await self._add(reader)
         except TimeoutError:
-            raise BrokerUnavailable(f"the broker did not let us listen within {self._patience:g} s") from None
+            raise BrokerUnavailable(f"the broker did not confirm SUBSCRIBE within {self._patience:g} s") from None
         return reader
 
     async def crash_risk(self) -> str:
@@ -165,13 +164,13 @@ class RedisPubSubBroker:
                 if not self._link.is_open:
                     await self._link.open()
                     self._opened.set()
-                    log.info("listening again")
+                    log.info("listening resumed")
                 await self._listen()
 
     def _waits(self, error: Exception, seconds: float) -> None:
         self._opened.clear()
         self._lose(error)
-        log.warning("listening waits: %s", error)
+        log.warning("listening paused: %s", error)
 
     def _fail(self, error: Exception) -> None:
         self._link.drop()

@@ -20,7 +20,7 @@ from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Page, Record
 from chatlab.brokers.redis.connections import url as redis_url
 from chatlab.brokers.redis.connections.link import Argument, body_of, naming, why
-from chatlab.brokers.redis.place import Position, StreamState, why_overtaken
+from chatlab.brokers.redis.position import Position, StreamState, why_overtaken
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 from chatlab.retry import Backoff, Retry
 
@@ -93,12 +93,14 @@ class StreamQueries:
         self._client: Redis = Redis(
             connection_pool=parsed.pool(
                 BlockingConnectionPool,
-                **naming(parsed, "questions"),
-                max_connections=8,
-                timeout=None,
-                protocol=3,
-                socket_timeout=None,
-                socket_connect_timeout=None,
+                {
+                    **naming(parsed, "questions"),
+                    "max_connections": 8,
+                    "timeout": None,
+                    "protocol": 3,
+                    "socket_timeout": None,
+                    "socket_connect_timeout": None,
+                },
             )
         )
         self._closed = False
@@ -197,8 +199,8 @@ class StreamQueries:
                         return await question()
         except AWAY as error:
             self._require_open()
-            raise BrokerUnavailable(f"the broker is away: {why(error)}") from error
-        raise AssertionError("a question ends with an answer or an error")
+            raise BrokerUnavailable(f"the broker does not answer: {why(error)}") from error
+        raise AssertionError("the last attempt returns or raises")
 
     def _require_open(self) -> None:
         if self._closed:

@@ -39,7 +39,7 @@ class Use:
 class Retention:
     """The limits of one broker, and what it knows of its topics.
 
-    `max_age`, `expire`: seconds, 0 for ever. `lasting`: topics that are kept until `max_age` after their last record,
+    `max_age`, `expire`: seconds, 0: no limit. `lasting`: topics that are kept until `max_age` after their last record,
     not only until `expire`. `max_record`: octets of the largest record.
     """
 

@@ -10,8 +10,8 @@ its topics, and those would slow down the messages of the others.
 
 A reader is a position in a stream. It reads pages with XRANGE until it has caught up with the blocking read, then
 follows that; if it falls behind, it goes back to pages. So history, a slow reader and a restarted server are one
-case, without a gap and without a repeat. On both paths, the same rule (redis/place.py) detects when unread records are
-gone: the reader then ends with `SubscriptionLost`, which says where a new one can resume.
+case, without a gap and without a repeat. On both paths, the same rule (redis/position.py) detects when unread records
+are gone: the reader then ends with `SubscriptionLost`, which says where a new one can resume.
 
 What a confirmed publish survives depends on the server's settings. With `appendfsync everysec` a power cut costs up to
 a second. A kill of the process usually costs nothing, but up to two seconds if the disk was busy syncing at that
@@ -39,7 +39,7 @@ from chatlab.brokers.redis.connections.server import CrashRisk, examine, streams
 from chatlab.brokers.redis.follower import SLOW, Follower
 from chatlab.brokers.redis.group_reader import SharedGroupReader, SharedLink
 from chatlab.brokers.redis.groups import GroupMember
-from chatlab.brokers.redis.place import Position
+from chatlab.brokers.redis.position import Position
 from chatlab.brokers.redis.presence import RedisPresence
 from chatlab.brokers.redis.publisher import Publisher, as_it_is
 from chatlab.brokers.redis.queries import PAGE, PAGE_OCTETS, Loss, StreamQueries, is_before, record_of
@@ -76,8 +76,6 @@ class RedisStreamsBroker(RedisPresence):
     waits for a server that is away. `takeover_after`, `tries`: see `redis/groups.py`. `topics`: some that will be used;
     the rights to their keys, and their types, are checked at the start.
     """
-
-    resumes = True
 
     def __init__(
         self,

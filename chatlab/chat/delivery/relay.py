@@ -6,7 +6,7 @@
 There is one task per topic; whether that means one connection per topic or one blocking read for all is up to the
 engine. After an outage, either the engine resumes its subscriptions, or the relay does: from the last record it
 received if the engine keeps history, else from now on. Where records are gone, it continues after them, and the
-subscribers are told that there may be a gap.
+subscribers are notified that there may be a gap.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class ReplayRequest:
             # A record's id, or a message-id, ROOM/RECORD-ID: that is what a client has at hand.
             after = after.rpartition("/")[2]
         if after is not None and not _is_id(after, broker):
-            raise StompError(f"last-id is not a record's id: {after[:40]!r}")
+            raise StompError(f"last-id is not a record id: {after[:40]!r}")
         if not last.isascii() or not last.isdigit():
             raise StompError(f"history is not a number: {last[:40]!r}")
         if after is not None:

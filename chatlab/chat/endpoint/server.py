@@ -35,12 +35,12 @@ from chatlab.chat.session.connection import StompConnection
 from chatlab.chat.session.logs import ConnectionLog
 from chatlab.classroom import WILDCARDS, host_to_open, in_url
 from chatlab.logs.throttled import ThrottledLog
+from chatlab.net.connection_limits import ConnectionSlots, TrustedProxies, counted_as
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
 from chatlab.net.gate import REMEDY, Gate, refusal_text
 from chatlab.net.http.hosts import require_known_host
 from chatlab.net.http.server import HttpServer
 from chatlab.net.http.upgrade import headers_of, upgrade
-from chatlab.net.places import ConnectionSlots, TrustedProxies, counted_as
 from chatlab.stomp.session import choose_subprotocol
 from chatlab.websocket import connection as websocket
 from chatlab.websocket import handshake

@@ -23,7 +23,7 @@ class ConnectionLog(logging.LoggerAdapter[logging.Logger]):
         """Merge the connection's fields with the line's own (before Python 3.13, one replaces the other)."""
         return msg, {**kwargs, "extra": {**(self.extra or {}), **kwargs.get("extra", {})}}
 
-    def log(self, level: int, msg: Any, *args: Any, **kwargs: Any) -> None:
+    def log(self, level: int, msg: Any, *args: Any, **kwargs: Any) -> None:  # the signature of `logging.LoggerAdapter`
         """Log a line, or count it if there have been too many of its kind."""
         if self.isEnabledFor(level):
             message, given = self.process(msg, kwargs)

@@ -91,7 +91,7 @@ async def examine(url: str) -> Report:
     except NoPermissionError as error:
         rights = "+scan +type +pttl +xlen +memory|usage +xinfo allkeys"
         remedy = _("`ACL SETUSER {user} {rights}` allows it").format(user=link.url.user, rights=rights)
-        line = _("{server} does not let its user look: {error}").format(server=link.url.name, error=error)
+        line = _("{server} does not allow this user to inspect it: {error}").format(server=link.url.name, error=error)
         raise SetupError(line, remedy) from error
     finally:
         await link.close()

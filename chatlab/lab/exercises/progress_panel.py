@@ -51,5 +51,5 @@ class ProgressPanel:
     def __repr__(self) -> str:
         return f"☑ {WISH}\n{progress()}" if self.wish.value else f"☐ {WISH}"
 
-    def _repr_mimebundle_(self, **_kwargs: Any) -> dict[str, Any]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return {**self.box._repr_mimebundle_(), "text/plain": repr(self)}

@@ -100,11 +100,6 @@ class Delays:
         """The middle one of the delays."""
         return statistics.median(self.seconds)
 
-    @property
-    def worst(self) -> float:
-        """The delay that one message in a hundred exceeds."""
-        return statistics.quantiles(self.seconds, n=100)[-1]
-
 
 async def delays(url: str, members: int, *, messages: int = 30, every: float = 0.01) -> Delays:
     """Send `messages` texts to a room of `members` who all read; return the time until the last of them has each."""

@@ -11,7 +11,6 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import ClientSession, ClientTimeout
@@ -47,9 +46,9 @@ __all__ = [
 ]
 
 
-async def member(url: str, name: str, **options: Any) -> StompMember:
+async def member(url: str, name: str, *, room: str = "public") -> StompMember:
     """Connect a member."""
-    client = StompMember(url, name, **options)
+    client = StompMember(url, name, room=room)
     await client.connect()
     return client
 

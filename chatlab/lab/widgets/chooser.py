@@ -106,7 +106,7 @@ class Chooser:
         matters = escape(_("How much it matters: {weights}.")).format(weights=weighed)
         return f"<p>{matters}</p>{self._as_table()}"
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return {**self.box._repr_mimebundle_(), "text/html": self._repr_html_(), "text/plain": repr(self)}
 
 

@@ -115,7 +115,7 @@ class ClusterPanel:
         rows = "".join(f"<li>{name}: {_marked(alive)}</li>" for name, alive in self.states())
         return f"<ul>{rows}</ul>"
 
-    def _repr_mimebundle_(self, **__: Any) -> dict[str, Any]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return {**self.box._repr_mimebundle_(), "text/html": self._repr_html_(), "text/plain": repr(self)}
 
 

@@ -28,7 +28,7 @@ class Link:
     def __repr__(self) -> str:
         return _("{text} (while this notebook's kernel runs)").format(text=self.text)
 
-    def _repr_mimebundle_(self, **__: Any) -> dict[str, Any]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         html = f"<p>{escape(repr(self))}</p>"
         return {**self.widget._repr_mimebundle_(), "text/html": html, "text/plain": repr(self)}
 

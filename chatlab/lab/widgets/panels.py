@@ -220,7 +220,7 @@ class ChatPanel:
         caption = escape(_("{title}, as it stood").format(title=self.title))
         return f"<table><caption>{caption}</caption><tr>{columns}</tr></table>"
 
-    def _repr_mimebundle_(self, **__: Any) -> dict[str, Any]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return {**self.box._repr_mimebundle_(), "text/html": self._repr_html_(), "text/plain": repr(self)}
 
 

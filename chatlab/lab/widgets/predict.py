@@ -107,7 +107,7 @@ class Prediction:
         answer = f"<details><summary>{escape(_('Open the answer'))}</summary>{self._reasons()}</details>"
         return f"{self._title()}<ul>{options}</ul>{answer}"
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return {**self.box._repr_mimebundle_(), "text/html": self._repr_html_(), "text/plain": repr(self)}
 
 

@@ -159,7 +159,7 @@ class TraceInspector:
         caption = escape(_("{title}, as it stood")).format(title=f"<b>{escape(self.title)}</b>")
         return f"<p>{caption}</p>{table}{self._picked_html()}"
 
-    def _repr_mimebundle_(self, **__: Any) -> dict[str, Any]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return {**self.box._repr_mimebundle_(), "text/html": self._repr_html_(), "text/plain": repr(self)}
 
 

@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self, TypedDict, Unpack
 from urllib.parse import urlsplit, urlunsplit
 
 from chatlab.lab.wire.trace import Event, Match, Peer, Sender, Trace, WireRecord
@@ -36,6 +36,15 @@ from chatlab.locale import _
 DEFAULT_PORTS: Final = {"ws": 80, "http": 80, "redis": 6379, "valkey": 6379, "amqp": 5672}
 PEERS: Final[tuple[Peer, Peer]] = ("client", "server")
 TICK: Final = 0.02  # seconds: a throttled lane writes the bytes of this period at once
+
+
+class LineState(TypedDict, total=False):
+    """The fields of `Line` that change."""
+
+    delay: float
+    jitter: float
+    rate: float | None
+    stalled: bool
 
 
 @dataclass
@@ -283,7 +292,7 @@ class Wire:
 
     # -- internals
 
-    def _set(self, sender: Peer | None, **state: Any) -> None:
+    def _set(self, sender: Peer | None, **state: Unpack[LineState]) -> None:
         for side in PEERS if sender is None else (sender,):
             for name, value in state.items():
                 setattr(self.line[side], name, value)

@@ -57,7 +57,7 @@ class FirstRequestTimeout:
                 continue
             if now - since >= self._seconds:
                 self.cut_off += 1
-                self._log.info("cut off: no request", extra={"peer": transport.get_extra_info("peername")})
+                self._log.info("closed: no request in time", extra={"peer": transport.get_extra_info("peername")})
                 transport.write(ANSWER)
                 transport.close()
         self.start()

@@ -26,10 +26,25 @@ OCTETS = re.compile(r":\s+(?:bytearray\()?b['\"]")
 
 
 class Runner(web.AppRunner):
-    """An `AppRunner` that uses our own request handlers. `options` are the other arguments of `web.AppRunner`."""
+    """An `AppRunner` that uses our own request handlers; the keyword arguments are those of `web.AppRunner`."""
 
-    def __init__(self, app: web.Application, log: Log, **options: Any) -> None:
-        super().__init__(app, access_log=None, logger=ErrorLog(log), **options)
+    def __init__(
+        self,
+        app: web.Application,
+        log: Log,
+        *,
+        handler_cancellation: bool,
+        shutdown_timeout: float,
+        keepalive_timeout: float,
+    ) -> None:
+        super().__init__(
+            app,
+            access_log=None,
+            logger=ErrorLog(log),
+            handler_cancellation=handler_cancellation,
+            shutdown_timeout=shutdown_timeout,
+            keepalive_timeout=keepalive_timeout,
+        )
 
     async def _make_server(self) -> web.Server:
         made: Any = await super()._make_server()
@@ -69,7 +84,7 @@ class QuietHandler(web.RequestHandler):
 
     __slots__ = ("_half_since",)
 
-    def __init__(self, *parts: Any, **options: Any) -> None:
+    def __init__(self, *parts: Any, **options: Any) -> None:  # aiohttp's own arguments, passed on
         super().__init__(*parts, **options)
         self._half_since: float | None = None
 
@@ -117,7 +132,10 @@ class QuietHandler(web.RequestHandler):
 
 
 class ErrorLog(ThrottledLog):
-    """The logger given to aiohttp. It is throttled, so that even our own errors cannot flood the log."""
+    """The logger given to aiohttp. It is throttled, so that even our own errors cannot flood the log.
+
+    `**_` are the other arguments of `logging.Logger`'s methods.
+    """
 
     def debug(self, *_: object, **__: object) -> None:
         """Discard debug lines, such as those about clients that disconnect early."""
@@ -138,7 +156,7 @@ def log_not_http(log: Any, peer: str | None, error: BaseException) -> None:
 def _summary(error: BaseException) -> str:
     """Return an error's message on one line, without the octets quoted below it."""
     if isinstance(error, InvalidURLError):
-        return "target is no URL"  # it may hold a room code
+        return "target is not a URL"  # it may hold a room code
     text = error.message if isinstance(error, HttpProcessingError) else str(error.__cause__ or error)
     first, *_ = OCTETS.split(text.strip()) or [""]
     return (first.splitlines() or [""])[0].rstrip(":")[:120]

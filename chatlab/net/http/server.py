@@ -17,11 +17,11 @@ from typing import cast
 
 from aiohttp import web
 
+from chatlab.net.connection_limits import CONNECTIONS, ConnectionLimits, Refusals
 from chatlab.net.gate import REMEDY, Gate, refusal_text
 from chatlab.net.http.first_request import FIRST_REQUEST_SECONDS, FirstRequestTimeout
 from chatlab.net.http.runner import Runner
 from chatlab.net.http.upgrade import transports_of
-from chatlab.net.places import CONNECTIONS, ConnectionLimits, Refusals
 
 BACKLOG = 128  # connections waiting to be accepted
 ACCEPTED_AT_ONCE = 8  # by asyncio, before the gate sees the first of them; each already uses a descriptor

@@ -17,7 +17,7 @@ from chatlab.brokers.names import escaped
 from chatlab.brokers.port import Reader
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 from chatlab.lab.engines.engine import Engine
-from tests.support.broker_cases import bodies, publish_all, read, topic, until
+from tests.support.broker_cases import bodies, publish_all, read, reason_for_loss, topic, until
 
 pytestmark = pytest.mark.long
 
@@ -54,15 +54,6 @@ async def delete_records(engine: Engine, name: str, before: int) -> None:
         await admin.delete_records({TopicPartition(escaped(name, 249), 0): RecordsToDelete(before_offset=before)})
 
 
-async def lost(reader: Reader, seconds: float = 15) -> str:
-    """Why a subscription ended."""
-    async with asyncio.timeout(seconds):
-        with pytest.raises(SubscriptionLost) as caught:
-            while batch := await reader.batch():
-                assert batch
-    return str(caught.value)
-
-
 @every_way
 async def test_a_reader_of_a_deleted_topic_ends_and_can_subscribe_again(kafka_engine: Engine, begin: Begin) -> None:
     name = topic()
@@ -71,7 +62,7 @@ async def test_a_reader_of_a_deleted_topic_ends_and_can_subscribe_again(kafka_en
         await broker.publish(name, b"before")
         assert await bodies(reader, 1) == [b"before"]
         await delete_topic(kafka_engine, name)
-        await lost(reader)
+        await reason_for_loss(reader)
         await reader.aclose()
         again = await begin(broker, name)
         await broker.publish(name, b"again")
@@ -89,8 +80,8 @@ async def test_a_recreated_topic_that_has_grown_is_not_read_from_an_old_offset(
         assert await bodies(reader, 3) == [b"old 0", b"old 1", b"old 2"]
         await delete_topic(kafka_engine, name)
         await publish_all(other, name, [b"new %d" % n for n in range(10)], at_once=1)
-        await lost(reader)
-        assert "made again" in await lost(await broker.subscribe(name, after=ids[2]))
+        await reason_for_loss(reader)
+        assert "created again" in await reason_for_loss(await broker.subscribe(name, after=ids[2]))
         assert await broker.lost_after(name, ids[2]) == "0-0"
         assert len(await broker.history(name, after=ids[2])) == 10
         (newest,) = await broker.history(name, limit=1)
@@ -105,7 +96,7 @@ async def test_an_offset_beyond_the_end_raises_even_if_the_log_grows_past_it(kaf
         assert await broker.lost_after(name, identifier(5)) == ids[1]
         reader = await broker.subscribe(name, after=identifier(5))
         await publish_all(broker, name, [b"x"] * 10)
-        assert "ends at 2" in await lost(reader)
+        assert "ends at 2" in await reason_for_loss(reader)
         with pytest.raises(SubscriptionLost) as caught:
             await reader.batch()
         assert (caught.value.resume, caught.value.restarted) == (ids[1], True)
@@ -117,7 +108,9 @@ async def test_an_offset_before_the_beginning_raises_when_reading_starts(kafka_e
     async with KafkaBroker(kafka_engine.url) as broker:
         ids = [await broker.publish(name, b"%d" % n) for n in range(10)]
         await delete_records(kafka_engine, name, before=5)
-        assert "trimmed past its reader, by 3 records" in await lost(await broker.subscribe(name, after=ids[1]))
+        assert "trimmed past its reader, by 3 records" in await reason_for_loss(
+            await broker.subscribe(name, after=ids[1])
+        )
         assert await broker.lost_after(name, ids[1]) == ids[4]
         assert await broker.lost_after(name, ids[4]) is None
         assert await bodies(await broker.subscribe(name, after=ids[4]), 5) == [b"5", b"6", b"7", b"8", b"9"]
@@ -144,7 +137,7 @@ async def test_a_group_whose_work_was_deleted_by_retention_gets_subscription_los
         await (await broker.join(name, "audit", "a")).aclose()
         await publish_all(broker, name, [b"%d" % n for n in range(10)], at_once=1)
         await delete_records(kafka_engine, name, before=5)
-        assert "trimmed past its reader, by 5 records" in await lost(await broker.join(name, "audit", "b"))
+        assert "trimmed past its reader, by 5 records" in await reason_for_loss(await broker.join(name, "audit", "b"))
         assert await bodies(await broker.join(name, "audit", "c"), 5) == [b"5", b"6", b"7", b"8", b"9"]
 
 
@@ -156,12 +149,12 @@ async def test_a_group_resumes_in_a_recreated_topic(kafka_engine: Engine) -> Non
         for record in await read(member, 3):
             await member.ack(record)
         await delete_topic(kafka_engine, name)
-        await lost(member)
+        await reason_for_loss(member)
         await member.aclose()
         await broker.publish(name, b"while nobody was a member")
         again = await broker.join(name, "audit", "a")
         if again.closed:  # its place in the old topic was still written down: it is told of that, too
-            await lost(again)
+            await reason_for_loss(again)
             again = await broker.join(name, "audit", "a")
         assert await bodies(again, 1) == [b"while nobody was a member"]
 
@@ -179,8 +172,8 @@ async def test_an_engine_that_has_lost_its_data_is_noticed_by_its_readers(kafka_
         await kafka_engine.restart()
         async with KafkaBroker(kafka_engine.url) as other:
             await publish_all(other, name, [b"new"] * 10)
-        await lost(reader)
-        assert "made again" in await lost(await broker.subscribe(name, after=ids[2]))
+        await reason_for_loss(reader)
+        assert "created again" in await reason_for_loss(await broker.subscribe(name, after=ids[2]))
         again = await broker.subscribe(name)
         await broker.publish(name, b"again")
         assert await bodies(again, 1) == [b"again"]
@@ -295,7 +288,7 @@ async def test_a_consumer_whose_fetching_has_failed_is_known(kafka_engine: Engin
         reader = await broker.subscribe(name)
         consumer: AIOKafkaConsumer = reader.consumer
         assert fetching_failed(consumer) is None
-        reading = asyncio.create_task(lost(reader))
+        reading = asyncio.create_task(reason_for_loss(reader))
         consumer._fetcher._get_actions_per_node = None  # the next turn fails
         await broker.publish(name, b"x")  # and this makes it turn
         await broker.publish(name, b"y")

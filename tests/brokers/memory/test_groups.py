@@ -59,7 +59,7 @@ async def test_a_full_group_refuses_new_records_and_keeps_waiting_ones() -> None
         for n in range(3):
             await broker.publish("t", b"%d" % n)
         for publish in (broker.publish("t", b"no"), broker.publish_once("t", b"no", "key")):
-            with pytest.raises(BrokerUnavailable, match="3 records of t wait for the group 'g'") as refused:
+            with pytest.raises(BrokerUnavailable, match="the group 'g' is full: 3 records of t wait") as refused:
                 await publish
             assert not refused.value.outcome_unknown
         assert await bodies(member, 3) == [b"0", b"1", b"2"]

@@ -14,7 +14,7 @@ from chatlab.brokers.redis.streams import RedisStreamsBroker, StreamReader
 from chatlab.errors import SubscriptionLost
 from chatlab.lab.engines.engine import Engine
 from chatlab.lab.wire.wire import Wire
-from tests.support.broker_cases import publish_all, topic, until
+from tests.support.broker_cases import publish_all, redis_with_a_stall, topic, until
 
 KEEP = 1000
 
@@ -45,12 +45,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(redis_engine: Engine) -> AsyncIterator[Scene]:
-    async with (
-        Wire(redis_engine.url) as wire,
-        RedisStreamsBroker(wire.url, max_length=KEEP) as reader,
-        RedisStreamsBroker(redis_engine.url, max_length=KEEP) as writer,
-        Redis.from_url(redis_engine.url) as redis,
-    ):
+    async with redis_with_a_stall(redis_engine.url, KEEP) as (wire, reader, writer, redis):
         yield Scene(wire, reader, writer, redis)
 
 

@@ -61,7 +61,7 @@ async def test_a_group_whose_stream_was_deleted_is_recreated_and_logged(
         await redis.delete(name)
         await broker.publish(name, b"x")
         assert await reading == [b"x"]
-        assert f"{name} is gone, with what group audit had not worked on" in caplog.text
+        assert f"{name} was deleted, with the unread records of group audit" in caplog.text
 
 
 async def test_records_trimmed_before_their_work_was_done_are_acknowledged(redis_engine: Engine) -> None:
@@ -93,7 +93,7 @@ async def test_the_number_of_records_trimmed_unread_is_logged(
         await redis.xtrim(name, maxlen=3, approximate=False)
         member = await broker.join(name, "audit", "b")
         assert await bodies(member, 3) == [b"7", b"8", b"9"]
-        assert f"7 records of {name} were trimmed before group audit came to them" in caplog.text
+        assert f"7 records of {name} were trimmed before group audit read them" in caplog.text
 
 
 async def test_a_group_that_read_all_trimmed_records_has_lost_nothing(

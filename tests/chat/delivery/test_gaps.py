@@ -18,7 +18,7 @@ from chatlab.lab.engines.engine import Engine
 from chatlab.lab.until import until
 from chatlab.lab.wire.wire import Wire
 from chatlab.stomp.frames import Frame
-from tests.support.broker_cases import publish_all, topic
+from tests.support.broker_cases import publish_all, redis_with_a_stall, topic
 from tests.support.stomp_peer import Peer
 
 KEEP = 1000
@@ -56,11 +56,8 @@ class Scene:
 @pytest.fixture
 async def scene(redis_engine: Engine) -> AsyncIterator[Scene]:
     async with (
-        Wire(redis_engine.url) as wire,
-        RedisStreamsBroker(wire.url, max_length=KEEP) as mine,
-        RedisStreamsBroker(redis_engine.url, max_length=KEEP) as writer,
+        redis_with_a_stall(redis_engine.url, KEEP) as (wire, mine, writer, redis),
         await chat_server.start(mine) as server,
-        Redis.from_url(redis_engine.url) as redis,
     ):
         yield Scene(wire, server, writer, redis)
 

@@ -201,7 +201,7 @@ async def test_a_full_queue_refuses_messages_with_the_reason() -> None:
             await peer.send("SEND", "no", destination=JOBS, receipt="full")
             refused = await peer.frame("MESSAGE")
             assert refused.get("receipt-id") == "full"
-            assert json.loads(refused.body)["error"].startswith("refused: 2 records of queue:{jobs} wait")
+            assert json.loads(refused.body)["error"].startswith("refused: the group 'subscribers' is full: 2 records")
         async with Peer(server.url) as peer:
             await peer.send("SEND", "no", destination=JOBS, receipt="full")
             assert (await peer.frame("ERROR")).get("receipt-id") == "full"

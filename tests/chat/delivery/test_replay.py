@@ -101,9 +101,9 @@ async def test_a_gap_with_nothing_to_replay_is_marked_on_the_first_live_message(
 @pytest.mark.parametrize(
     ("headers", "fault"),
     [
-        ({"last_id": "yesterday"}, "last-id is not a record's id"),
-        ({"last_id": "-1"}, "last-id is not a record's id"),
-        ({"last_id": "1-2-3"}, "last-id is not a record's id"),
+        ({"last_id": "yesterday"}, "last-id is not a record id"),
+        ({"last_id": "-1"}, "last-id is not a record id"),
+        ({"last_id": "1-2-3"}, "last-id is not a record id"),
         ({"history": "all"}, "history is not a number"),
         ({"history": "-3"}, "history is not a number"),
     ],

@@ -15,7 +15,7 @@ from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
 from chatlab.chat.session import connection as chat_connection
 from chatlab.lab.until import until
-from tests.support.held_broker import Held
+from tests.support.paused_broker import PausedBroker
 from tests.support.stomp_peer import Peer, chat
 
 SEND = "/app/chat.sendMessage"
@@ -23,8 +23,8 @@ ERRORS = "/user/queue/errors"
 
 
 @pytest.fixture
-async def held() -> AsyncIterator[Held]:
-    async with Held() as broker:
+async def held() -> AsyncIterator[PausedBroker]:
+    async with PausedBroker() as broker:
         yield broker
 
 
@@ -80,7 +80,7 @@ async def test_each_session_of_a_user_has_its_own_errors_queue(broker: MemoryBro
         await one.nothing_more()
 
 
-async def test_receipts_keep_the_order_of_their_frames_when_one_takes_long(held: Held) -> None:
+async def test_receipts_keep_the_order_of_their_frames_when_one_takes_long(held: PausedBroker) -> None:
     async with await chat_server.start(held) as server, Peer(server.url) as peer:
         await peer.send("SEND", chat("x"), destination=SEND, receipt="takes long")
         await peer.send("SUBSCRIBE", id="0", destination="/topic/room.cats", receipt="is done at once")
@@ -100,7 +100,7 @@ async def test_receipts_keep_the_order_of_their_frames_when_one_takes_long(held:
 
 @pytest.mark.parametrize("body", [chat("refuse"), "no JSON", "{}", chat("x", "no room!"), '{"content":' + "[" * 3000])
 async def test_a_refused_message_with_a_receipt_is_an_error_without_a_subscription_to_errors(
-    held: Held, body: str
+    held: PausedBroker, body: str
 ) -> None:
     held.storing.set()
     async with await chat_server.start(held) as server, Peer(server.url) as peer:
@@ -109,7 +109,7 @@ async def test_a_refused_message_with_a_receipt_is_an_error_without_a_subscripti
         assert await peer.close_code() == 1008
 
 
-async def test_a_refused_message_without_a_receipt_leaves_the_session_open(held: Held) -> None:
+async def test_a_refused_message_without_a_receipt_leaves_the_session_open(held: PausedBroker) -> None:
     held.storing.set()
     async with await chat_server.start(held) as server, Peer(server.url) as peer:
         for body in (chat("refuse"), "no JSON"):
@@ -128,7 +128,7 @@ async def test_a_transaction_with_a_refused_message_is_an_error_with_the_receipt
         assert (error.command, error.get("receipt-id")) == ("ERROR", "c")
 
 
-async def test_a_message_that_the_broker_did_not_take_gets_an_error_and_no_receipt(held: Held) -> None:
+async def test_a_message_that_the_broker_did_not_take_gets_an_error_and_no_receipt(held: PausedBroker) -> None:
     held.storing.set()
     async with await chat_server.start(held) as server, Peer(server.url) as peer:
         await peer.subscribe(ERRORS, id="errors")
@@ -167,7 +167,7 @@ async def test_a_handlers_exception_reaches_the_client_without_its_details(serve
 
 
 async def test_reading_pauses_while_too_much_of_a_client_is_on_its_way_to_the_broker(
-    held: Held, monkeypatch: pytest.MonkeyPatch
+    held: PausedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chat_connection, "MAX_SENDING", 4)
     async with await chat_server.start(held) as server, Peer(server.url) as hasty, Peer(server.url) as other:
@@ -183,7 +183,7 @@ async def test_reading_pauses_while_too_much_of_a_client_is_on_its_way_to_the_br
     ]
 
 
-async def test_a_client_that_disconnects_leaves_only_its_messages_behind(held: Held) -> None:
+async def test_a_client_that_disconnects_leaves_only_its_messages_behind(held: PausedBroker) -> None:
     async with await chat_server.start(held) as server:
         peer = await Peer(server.url).__aenter__()
         await peer.subscribe("/topic/room.cats")

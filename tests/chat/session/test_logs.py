@@ -16,7 +16,7 @@ from chatlab.chat.endpoint.server import ChatServer
 from chatlab.chat.session.connection import StompConnection
 from chatlab.chat.session.logs import ConnectionLog
 from chatlab.lab.until import until
-from chatlab.logs.setup import JsonLines, Lines
+from chatlab.logs.setup import JsonFormatter, TextFormatter
 from chatlab.net.fanout import SlowReaderPolicy
 from tests.support.stomp_peer import UPGRADE, Peer, chat
 
@@ -53,7 +53,7 @@ def test_a_log_line_has_the_connections_field_and_its_own(book: Book) -> None:
     log = ConnectionLog(logging.getLogger("chatlab.chat"), {"connection": "4f2a-1"})
     log.info("connected", extra={"user": "민지"})
     log.info("ended")
-    shown = [Lines().format(record).split(" ", 1)[1] for record in book.records]
+    shown = [TextFormatter().format(record).split(" ", 1)[1] for record in book.records]
     assert shown == [
         "INFO chatlab.chat connected connection=4f2a-1 user=민지",
         "INFO chatlab.chat ended connection=4f2a-1",
@@ -75,7 +75,7 @@ async def test_each_log_line_is_found_by_the_session_id_in_connected(server: Cha
     assert len(book.records) == 6, "every line belongs to a session"
 
 
-@pytest.mark.parametrize("form", [Lines(), JsonLines()], ids=["for people", "as JSON"])
+@pytest.mark.parametrize("form", [TextFormatter(), JsonFormatter()], ids=["for people", "as JSON"])
 async def test_user_input_cannot_break_a_log_line_and_secrets_and_bodies_are_not_logged(
     server: ChatServer, book: Book, form: logging.Formatter
 ) -> None:
@@ -102,7 +102,7 @@ async def test_a_handlers_exception_is_logged_with_its_traceback_and_its_connect
         await peer.send("SEND", "0", destination="/app/divide")
         await peer.nothing_more()
         (record,) = [record for record in book.records if record.levelno == logging.ERROR]
-    line = json.loads(JsonLines().format(record))
+    line = json.loads(JsonFormatter().format(record))
     assert (line["event"], line["destination"]) == ("handler failed", "/app/divide")
     assert line["connection"] == peer.connected.get("session")
     assert line["error"].splitlines()[-1] == "ZeroDivisionError: division by zero"

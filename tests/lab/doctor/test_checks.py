@@ -108,7 +108,7 @@ async def test_a_redis_that_is_too_old_is_named_with_its_version(
         monkeypatch.setenv("REDIS_URL", url)
         check = await doctor.engine("redis", "Redis or Valkey")
     assert check.sign == "✘"
-    assert "Redis 6.0.16 is too old: Redis 6.2 or newer is needed" in check.found
+    assert "Redis 6.0.16 is too old: Redis 6.2 or newer is required" in check.found
     assert "update that server" in check.remedy
 
 

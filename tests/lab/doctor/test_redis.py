@@ -93,7 +93,7 @@ async def test_a_missing_permission_and_a_missing_server_are_reported(fresh_redi
     async with Redis.from_url(fresh_redis.url) as redis:
         rules: Any = redis.execute_command("ACL", "SETUSER", "kim", "on", ">pw", "+@connection")  # type: ignore[no-untyped-call]  # redis-py's gap
         await rules
-    with pytest.raises(SetupError, match="does not let its user look"):
+    with pytest.raises(SetupError, match="does not allow this user to inspect it"):
         await redis_doctor.examine(fresh_redis.url.replace("redis://", "redis://kim:pw@"))
     with pytest.raises(BrokerUnavailable, match="does not answer"):
         await redis_doctor.examine("redis://127.0.0.1:1")

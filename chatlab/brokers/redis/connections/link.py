@@ -65,7 +65,7 @@ class Link:
         self._timeout = timeout
         # The timeouts are ours: redis-py's use `asyncio.wait_for`, which in Python 3.11 can swallow a cancellation.
         ours = {"protocol": protocol, "socket_timeout": None, "socket_connect_timeout": None}
-        self._pool = self.url.pool(ConnectionPool, **ours, **naming(self.url, used_for))
+        self._pool = self.url.pool(ConnectionPool, {**ours, **naming(self.url, used_for)})
         self._connection: AbstractConnection | None = None
         self._dropped: list[AbstractConnection] = []
         self._watchdog = Watchdog()
@@ -84,7 +84,7 @@ class Link:
                 await connection.connect()  # type: ignore[no-untyped-call]  # the same
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             await connection.disconnect(nowait=True)
-            reason = str(error) or f"nothing came in {self._timeout:g} s"
+            reason = str(error) or f"no answer within {self._timeout:g} s"
             raise LinkLost(f"the broker at {self._name} does not answer: {reason}") from error
         except BaseException:
             await connection.disconnect(nowait=True)
@@ -109,7 +109,7 @@ class Link:
     async def pipeline(self, commands: Sequence[Command], replies: list[Any], *, wait: float = 0) -> None:
         """Send all in one write; append each reply (or ResponseError) to `replies` as it comes. Raises LinkLost."""
         if self._connection is None:
-            raise LinkLost(f"the broker at {self._name} is away")
+            raise LinkLost(f"not connected to the broker at {self._name}")
         try:
             with self._watchdog(self._timeout + wait):
                 packed = b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]  # its stub takes tuples of one
@@ -118,7 +118,7 @@ class Link:
                     replies.append(await self._reply(self._connection))  # noqa: PERF401 (those before a loss count)
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             await self.close()
-            raise LinkLost(f"the broker at {self._name} went away: {why(error)}") from error
+            raise LinkLost(f"lost the connection to the broker at {self._name}: {why(error)}") from error
         except BaseException:
             await self.close()  # replies are still on their way: the connection is out of sync
             raise
@@ -126,22 +126,22 @@ class Link:
     async def send(self, *command: Argument) -> None:
         """Send a command whose reply `receive` returns. Raises LinkLost."""
         if self._connection is None:
-            raise LinkLost(f"the broker at {self._name} is away")
+            raise LinkLost(f"not connected to the broker at {self._name}")
         try:
             await self._connection.send_command(*command, check_health=False)
         except (RedisError, OSError) as error:
             await self.close()
-            raise LinkLost(f"the broker at {self._name} went away: {why(error)}") from error
+            raise LinkLost(f"lost the connection to the broker at {self._name}: {why(error)}") from error
 
     async def receive(self, timeout: float) -> Any:
         """Return the next reply or pushed message; None after `timeout` seconds of silence. Raises LinkLost."""
         if self._connection is None:
-            raise LinkLost(f"the broker at {self._name} is away")
+            raise LinkLost(f"not connected to the broker at {self._name}")
         try:
             return await self._connection.read_response(timeout=timeout, push_request=True)
         except (RedisError, OSError) as error:
             await self.close()
-            raise LinkLost(f"the broker at {self._name} went away: {why(error)}") from error
+            raise LinkLost(f"lost the connection to the broker at {self._name}: {why(error)}") from error
 
     @staticmethod
     async def _reply(connection: AbstractConnection) -> Any:

@@ -1,6 +1,6 @@
 """What a Redis server is and can do: its version, our user's rights, what survives a crash. Checked at the start.
 
-    server = await examine(url, timeout, streams("chat-stream"))    SetupError, in one line, if it will not do
+    server = await examine(url, timeout, streams("chat-stream"))    SetupError, in one line, if it is not suitable
     await crash_risk(link, durable=False)                           "", or what a crash of the server may cost
 
 With a command missing, or a user without the right to it, the broker would confirm messages that it never delivers. So
@@ -198,7 +198,7 @@ async def why_refused(url: str, timeout: float, needs: Needs) -> str:
         async with asyncio.timeout(timeout):
             await _examine(parse(url), timeout, needs)
     except TimeoutError:
-        return f"the broker at {parse(url).name} does not answer a new connection in {timeout:g} s"
+        return f"the broker at {parse(url).name} does not answer a new connection within {timeout:g} s"
     except (SetupError, BrokerUnavailable) as error:
         return str(error)
     return ""
@@ -219,7 +219,7 @@ async def _examine(url: RedisUrl, timeout: float, needs: Needs) -> Server:
             raise await _without_hello(url, timeout, needs.oldest) from lost
         raise _why_not_connected(url, lost) from lost
     except (AttributeError, TypeError, IndexError) as error:  # raised by redis-py for a reply that no Redis sends
-        raise SetupError(f"what answers at {url.name} is no Redis ({error})", _other_protocol(url)) from error
+        raise SetupError(f"the server at {url.name} is not Redis ({error})", _other_protocol(url)) from error
     _refuse_by_replies(url, version_of(info), Needs(needs.oldest, [*plain, *pushes]), replies)
     return Server(version_of(info) or "a Redis")
 
@@ -267,10 +267,10 @@ def too_old(version: str, oldest: tuple[int, int] = FOR_STREAMS) -> str:
     found = re.fullmatch(r"Redis (\d+)\.(\d+).*", version)
     if found is None or (int(found[1]), int(found[2])) >= oldest:
         return ""
-    return f"{version} is too old: Redis {oldest[0]}.{oldest[1]} or newer is needed, or Valkey"
+    return f"{version} is too old: Redis {oldest[0]}.{oldest[1]} or newer is required, or Valkey"
 
 
-UPDATE = "update that server, or name another; `docker compose up -d valkey` starts one"
+UPDATE = "update that server or use another; `docker compose up -d valkey` starts one"
 LOGIN = "the URL is redis://USER:PASSWORD@HOST:PORT, or redis://:PASSWORD@HOST:PORT; write @ / ? # % in it as %40 …"
 
 
@@ -285,7 +285,7 @@ async def _without_hello(url: RedisUrl, timeout: float, oldest: tuple[int, int])
     finally:
         await link.close()
     reason = too_old(version, oldest) or f"{version or 'this server'} does not know HELLO, which came with Redis 6.0"
-    return SetupError(f"the broker at {url.name} will not do: {reason}", UPDATE)
+    return SetupError(f"the broker at {url.name} is not suitable: {reason}", UPDATE)
 
 
 def _why_not_connected(url: RedisUrl, lost: LinkLost) -> ChatlabError:
@@ -294,53 +294,57 @@ def _why_not_connected(url: RedisUrl, lost: LinkLost) -> ChatlabError:
     said = str(cause)
     if isinstance(cause, AuthenticationError):
         if "invalid" in said.lower():  # else no login was tried
-            return SetupError(f"the broker at {url.name} refuses this password for user {url.user!r}", LOGIN)
-        return SetupError(f"the broker at {url.name} wants a password", LOGIN)
+            return SetupError(f"the broker at {url.name} rejected the password for user {url.user!r}", LOGIN)
+        return SetupError(f"the broker at {url.name} requires a password", LOGIN)
     if isinstance(cause, NoPermissionError):
         named = re.search(r"'([a-z|]+)'", said)
         return _not_allowed(url, [f"+{named[1]}" if named else "+@connection"], [])
     if isinstance(cause, InvalidResponse):
-        return SetupError(f"what answers at {url.name} is no Redis ({said})", _other_protocol(url))
+        return SetupError(f"the server at {url.name} is not Redis ({said})", _other_protocol(url))
     if isinstance(cause, ResponseError):
         return _connection_refused(url, said)
     if "max number of clients" in said:
-        return SetupError(f"the broker at {url.name} has as many clients as it takes", "raise its `maxclients`")
+        return SetupError(f"the broker at {url.name} has reached its limit of clients", "raise its `maxclients`")
     if "SSL" in said or "certificate" in said:
         return SetupError(f"no TLS connection to the broker at {url.name}: {said}", _tls_remedy(said))
     if isinstance(cause, TimeoutError) and url.url.startswith("rediss://"):
         return BrokerUnavailable(f"{lost}; {_tls_remedy('')}")
-    if isinstance(cause, RedisConnectionError) and " connecting to " not in said:  # it let us in, then hung up
-        return BrokerUnavailable(f"what answers at {url.name} hangs up ({said.rstrip('.')}); {_other_protocol(url)}")
+    if isinstance(cause, RedisConnectionError) and " connecting to " not in said:  # it accepted us first
+        closed = f"the server at {url.name} closed the connection ({said.rstrip('.')})"
+        return BrokerUnavailable(f"{closed}; {_other_protocol(url)}")
     return lost
 
 
 def _other_protocol(url: RedisUrl) -> str:
     if url.url.startswith("redis://"):
-        return "see that the port is Redis's; if it wants TLS, write rediss:// for redis://"
-    return "see that the port is Redis's"
+        return "check that the port is Redis's; if it requires TLS, use rediss:// instead of redis://"
+    return "check that the port is Redis's"
 
 
 def _tls_remedy(said: str) -> str:
     if "mismatch" in said:
-        return "connect to a host that its certificate names"
+        return "use a host name that is in its certificate"
     if "CERTIFICATE_VERIFY_FAILED" in said or "certificate verify failed" in said:
-        return "name the authority's certificate with ?ssl_ca_certs=FILE"
-    return "write redis:// for rediss:// if that port speaks no TLS"
+        return "give the certificate authority's file with ?ssl_ca_certs=FILE"
+    return "use redis:// instead of rediss:// if that port does not speak TLS"
 
 
 def _connection_refused(url: RedisUrl, said: str) -> SetupError:
     if "cluster mode" in said:
         return _cluster(url)
     if "DB index" in said:
-        return SetupError(f"the broker at {url.name} has no database {url.options.get('db', 0)}", "name a lower number")
+        return SetupError(f"the broker at {url.name} has no database {url.options.get('db', 0)}", "use a lower number")
     if _unknown(said):
-        remedy = "a Sentinel and a server with renamed commands will not do; name the server itself, or no database"
+        remedy = (
+            "Sentinels and servers with renamed commands are not supported;"
+            " use the server itself, or leave the database out of the URL"
+        )
         return SetupError(f"the broker at {url.name} refuses the connection: {said.splitlines()[0]}", remedy)
     if said.startswith("DENIED"):
-        remedy = "give it a password, or `protected-mode no`"
-        return SetupError(f"the broker at {url.name} takes only connections from its own machine", remedy)
+        remedy = "set a password on it, or `protected-mode no`"
+        return SetupError(f"the broker at {url.name} accepts connections only from its own machine", remedy)
     return SetupError(
-        f"the broker at {url.name} refuses the connection: {said.splitlines()[0]}", "see that server's log"
+        f"the broker at {url.name} refuses the connection: {said.splitlines()[0]}", "check that server's log"
     )
 
 
@@ -349,10 +353,10 @@ def _connection_refused(url: RedisUrl, said: str) -> SetupError:
 
 def _refuse_by_info(url: RedisUrl, info: Mapping[str, str], oldest: tuple[int, int]) -> None:
     if reason := too_old(version_of(info), oldest):
-        raise SetupError(f"the broker at {url.name} will not do: {reason}", UPDATE)
+        raise SetupError(f"the broker at {url.name} is not suitable: {reason}", UPDATE)
     mode = info.get("redis_mode") or info.get("server_mode")
     if mode == "sentinel":
-        remedy = "name the server itself: `SENTINEL GET-MASTER-ADDR-BY-NAME` says where it is"
+        remedy = "connect to the server itself: `SENTINEL GET-MASTER-ADDR-BY-NAME` gives its address"
         raise SetupError(f"the broker at {url.name} is a Sentinel, which keeps no messages", remedy)
     if mode == "cluster" or info.get("cluster_enabled") == "1":
         raise _cluster(url)
@@ -361,12 +365,13 @@ def _refuse_by_info(url: RedisUrl, info: Mapping[str, str], oldest: tuple[int, i
 
 
 def _cluster(url: RedisUrl) -> SetupError:
-    remedy = "name a server with `cluster-enabled no`"
-    return SetupError(f"the broker at {url.name} is part of a cluster, and chatlab talks to one server", remedy)
+    remedy = "use a server with `cluster-enabled no`"
+    return SetupError(f"the broker at {url.name} is part of a cluster, but chatlab needs a single server", remedy)
 
 
 def _replica(url: RedisUrl, of: str = "") -> SetupError:
-    return SetupError(f"the broker at {url.name} is a replica{of} and takes no writes", "name the primary in its place")
+    reason = f"the broker at {url.name} is a replica{of} and accepts no writes"
+    return SetupError(reason, "connect to its primary instead")
 
 
 def _refuse_by_replies(url: RedisUrl, version: str, needs: Needs, replies: Sequence[Any]) -> None:
@@ -376,7 +381,7 @@ def _refuse_by_replies(url: RedisUrl, version: str, needs: Needs, replies: Seque
     for need, reply in zip(needs.commands, replies, strict=True):
         if not isinstance(reply, RedisError):
             if need.success is not None and not isinstance(reply, need.success):
-                raise SetupError(f"what answers at {url.name} is no Redis ({reply!r:.60})", _other_protocol(url))
+                raise SetupError(f"the server at {url.name} is not Redis ({reply!r:.60})", _other_protocol(url))
             continue
         said = str(reply)
         # In a transaction a refused EXEC is "EXECABORT Transaction discarded because of: NOPERM …".
@@ -409,7 +414,7 @@ def _lacks(url: RedisUrl, version: str, missing: Sequence[str], oldest: tuple[in
     since = f"Redis {oldest[0]}.{oldest[1]} and Valkey have them, unless they are renamed or disabled"
     lacks = f"it lacks {', '.join(dict.fromkeys(missing))}"
     return SetupError(
-        f"the broker at {url.name} ({version or 'version unknown'}) will not do: {lacks}; {since}", UPDATE
+        f"the broker at {url.name} ({version or 'version unknown'}) is not suitable: {lacks}; {since}", UPDATE
     )
 
 
@@ -418,10 +423,12 @@ def _not_allowed(url: RedisUrl, rules: Sequence[str], patterns: Sequence[str]) -
     missing = [*dict.fromkeys(rules), *dict.fromkeys(patterns)]
     commands = ", ".join(rule[1:].replace("|", " ").upper() for rule in dict.fromkeys(rules))
     what = " and ".join(
-        filter(None, [f"run {commands}" if commands else "", "use all of the names it needs" if patterns else ""])
+        filter(
+            None, [f"run {commands}" if commands else "", "use all the keys and channels it needs" if patterns else ""]
+        )
     )
     remedy = f"`ACL SETUSER {url.user} {' '.join(missing)}` allows it"
-    return SetupError(f"the broker at {url.name} does not let user {url.user!r} {what}", remedy)
+    return SetupError(f"the broker at {url.name} does not allow user {url.user!r} to {what}", remedy)
 
 
 def _no_writes(url: RedisUrl, reply: RedisError) -> SetupError | None:
@@ -435,10 +442,10 @@ def _no_writes(url: RedisUrl, reply: RedisError) -> SetupError | None:
         return SetupError(f"the broker at {url.name} is out of memory: {said}", "raise its `maxmemory`")
     if said.startswith("MISCONF"):
         reason = said.removeprefix("MISCONF ").partition(". ")[0]
-        return SetupError(f"the broker at {url.name} takes no writes: {reason}", "see its disk and its log")
+        return SetupError(f"the broker at {url.name} accepts no writes: {reason}", "check its disk and its log")
     if said.startswith("NOREPLICAS"):
-        remedy = "bring them back, or lower `min-replicas-to-write`"
-        return SetupError(f"the broker at {url.name} takes no writes, for it has too few replicas", remedy)
+        remedy = "restore them, or lower `min-replicas-to-write`"
+        return SetupError(f"the broker at {url.name} accepts no writes: it has too few replicas", remedy)
     return None
 
 
@@ -447,7 +454,8 @@ def _wrong_type(url: RedisUrl, need: Need, said: str) -> SetupError | None:
         return None
     key = next(str(part) for part in need.command if isinstance(part, str))
     remedy = f"rename or delete that key (`RENAME {key} old:{key}`), or use another database, redis://HOST:PORT/1"
-    return SetupError(f"at the broker at {url.name} the key {key!r} is not what chatlab keeps there: {said}", remedy)
+    reason = f"the key {key!r} of the broker at {url.name} does not hold what chatlab keeps there: {said}"
+    return SetupError(reason, remedy)
 
 
 # --- What a crash may cost ---
@@ -459,7 +467,7 @@ class CrashRisk:
     def __init__(self, url: str, timeout: float, *, durable: bool) -> None:
         self._link = Link(url, timeout)
         self._durable = durable
-        self._known = f"{UNKNOWN} what a crash of the broker may lose: it was not asked"
+        self._known = f"{UNKNOWN} what a crash of the broker may lose: it has not been asked yet"
         self._learned = False
         self._asked = -math.inf  # on the clock `time.monotonic`
         self._one_at_a_time = asyncio.Lock()
@@ -469,7 +477,7 @@ class CrashRisk:
         self._asked = time.monotonic()
         known = await crash_risk(link, durable=self._durable)
         if self._learned and known != self._known:
-            log.warning("the broker's settings have changed: %s", known or "what is confirmed survives a crash now")
+            log.warning("the broker's settings have changed: %s", known or "confirmed messages now survive a crash")
         self._known, self._learned = known, True
 
     async def now(self) -> str:
@@ -515,7 +523,10 @@ async def crash_risk(link: Link, *, durable: bool) -> str:
 def what_a_crash_costs(settings: Mapping[str, str], info: Mapping[str, str], *, durable: bool = False) -> str:
     """Like `crash_risk`, from the replies to CONFIG GET and INFO; managed servers may refuse either."""
     if info.get("role") == "slave":
-        return "this server is a replica: what it confirms is gone when it next copies its primary; name the primary"
+        return (
+            "this server is a replica: what it confirms is lost when it next synchronizes with its primary;"
+            " connect to the primary"
+        )
     return "; ".join(filter(None, ["" if durable else _on_disk(settings, info), _on_replicas(info)]))
 
 
@@ -530,26 +541,26 @@ def _on_disk(settings: Mapping[str, str], info: Mapping[str, str]) -> str:
         if not save:
             return f'a crash of the broker loses every message (appendonly no, save ""); {ALWAYS}'
         return (
-            f"a crash of the broker may lose what came after its last snapshot (appendonly no, save {save}); {ALWAYS}"
+            f"a crash of the broker may lose everything since its last snapshot (appendonly no, save {save}); {ALWAYS}"
         )
     if kept != "yes":
-        return f"{UNKNOWN} what a crash of the broker may lose: it does not tell its settings; {ALWAYS}"
+        return f"{UNKNOWN} what a crash of the broker may lose: it does not disclose its settings; {ALWAYS}"
     sync = settings.get("appendfsync")
     if sync == "always":
         if settings.get("no-appendfsync-on-rewrite") != "yes":
             return ""
-        paused = "may lose what came while its append-only file was rewritten (no-appendfsync-on-rewrite yes)"
+        paused = "may lose messages received during a rewrite of its append-only file (no-appendfsync-on-rewrite yes)"
         return f"a power cut at the broker {paused}; `no-appendfsync-on-rewrite no` prevents that"
     if sync == "everysec":
         return f"a crash of the broker may lose the last second or two (appendfsync everysec); {DURABLY}"
     if sync == "no":
         return f"a power cut at the broker may lose the last half minute or more (appendfsync no); {DURABLY}"
-    return f"{UNKNOWN} how much a power cut at the broker may lose: it does not tell its appendfsync; {DURABLY}"
+    return f"{UNKNOWN} how much a power cut at the broker may lose: it does not disclose appendfsync; {DURABLY}"
 
 
 def _on_replicas(info: Mapping[str, str]) -> str:
     replicas = info.get("connected_slaves", "0")
     if replicas == "0":
         return ""
-    limit = "`min-replicas-to-write` limits that to what came within `min-replicas-max-lag` seconds"
-    return f"a failover to one of {replicas} replicas may lose what it had not received; {limit}"
+    limit = "`min-replicas-to-write` limits that to the last `min-replicas-max-lag` seconds"
+    return f"a failover to one of {replicas} replicas may lose messages that it had not received; {limit}"

@@ -61,8 +61,8 @@ class RedisUrl:
         """Return the user we log in as."""
         return str(self.options.get("username", "default"))
 
-    def pool(self, pool: type[Pool], **ours: Any) -> Pool:
-        """Return a pool of connections to this server; arguments override the URL."""
+    def pool(self, pool: type[Pool], ours: Mapping[str, Any]) -> Pool:
+        """Return a pool of connections to this server. `ours` are arguments of redis-py that override the URL's."""
         return pool(connection_class=self.kind, **{**self.options, **ours})
 
 
@@ -72,7 +72,7 @@ def parse(url: str) -> RedisUrl:
     name = without_password(url)
     scheme, _, rest = url.strip().partition("://")
     if scheme not in CONNECTIONS:
-        raise WrongAddress(f"not a Redis URL: {name}", "it begins with redis://, rediss:// or unix://")
+        raise WrongAddress(f"not a Redis URL: {name}", "use redis://, rediss:// or unix://")
     head, _, query = rest.partition("?")
     authority, slash, path = head.partition("/")
     if "#" in rest or ("@" in path and authority) or ("@" in query and "=" not in query.partition("@")[0]):
@@ -103,19 +103,20 @@ def in_database(url: str, number: int) -> str:
 def _host(name: str, address: str) -> dict[str, Any]:
     parts = ADDRESS.fullmatch(address)
     if parts is None:
-        remedy = f"an IPv6 address stands in brackets, redis://[::1]:6379; {ENCODED}"
+        remedy = f"put an IPv6 address in brackets, redis://[::1]:6379; {ENCODED}"
         raise WrongAddress(f"no host and port in {name}", remedy)
     port = parts["port"] or "6379"
     if not (port.isascii() and port.isdecimal()):
-        raise WrongAddress(f"the port is no number in {name}", f"it is redis://USER:PASSWORD@HOST:PORT/0; {ENCODED}")
+        remedy = f"the form is redis://USER:PASSWORD@HOST:PORT/0; {ENCODED}"
+        raise WrongAddress(f"the port is not a number in {name}", remedy)
     if not 0 < int(port) < 65536:
-        raise WrongAddress(f"Port out of range 1-65535: {port} in {name}", "Redis listens on 6379 as a rule")
+        raise WrongAddress(f"Port out of range 1-65535: {port} in {name}", "the default is 6379")
     host = unquote(parts["ipv6"] or parts["host"] or "localhost")
     try:
         host.encode("idna")
     except UnicodeError as error:
-        remedy = "it is redis://USER:PASSWORD@HOST:PORT/0"
-        raise WrongAddress(f"no host can have the name in {name}: {error}", remedy) from None
+        remedy = "the form is redis://USER:PASSWORD@HOST:PORT/0"
+        raise WrongAddress(f"invalid host name in {name}: {error}", remedy) from None
     return {"host": host, "port": int(port)}
 
 
@@ -124,13 +125,13 @@ def _database(name: str, path: str) -> dict[str, Any]:
     if not number:
         return {}
     if not (number.isascii() and number.isdecimal()):
-        raise SetupError(f"the database is no number in {name}: {number!r}", "it is /0, /1 …, and /0 if left out")
+        raise SetupError(f"the database is not a number in {name}: {number!r}", "write /0, /1 …; the default is /0")
     return {"db": int(number)}
 
 
 def _socket(name: str, address: str, path: str) -> dict[str, Any]:
     if address or len(path) < 2:
-        raise WrongAddress(f"no absolute path to a socket in {name}", "it is unix:///run/redis/redis.sock?db=0")
+        raise WrongAddress(f"no absolute path to a socket in {name}", "the form is unix:///run/redis/redis.sock?db=0")
     return {"path": unquote(path)}
 
 
@@ -193,15 +194,15 @@ class Option(NamedTuple):
 
 TRUE_OR_FALSE = "true or false"
 SECONDS = "a number of seconds"
-SILENCE = "chatlab has limits of its own for a server that is silent"
+SILENCE = "chatlab has its own limits for a silent server"
 TLS_OPTIONS = {
     "ssl_cert_reqs": Option(_one_of("none", "optional", "required"), "none, optional or required"),
     "ssl_check_hostname": Option(_true_or_false, TRUE_OR_FALSE),
-    "ssl_ca_certs": Option(_file, "a file that is here"),
-    "ssl_ca_path": Option(_file, "a folder that is here"),
+    "ssl_ca_certs": Option(_file, "an existing file"),
+    "ssl_ca_path": Option(_file, "an existing folder"),
     "ssl_ca_data": Option(str, "certificates"),
-    "ssl_certfile": Option(_file, "a file that is here"),
-    "ssl_keyfile": Option(_file, "a file that is here"),
+    "ssl_certfile": Option(_file, "an existing file"),
+    "ssl_keyfile": Option(_file, "an existing file"),
     "ssl_password": Option(str, "a password"),
     "ssl_ciphers": Option(str, "names of ciphers"),
     "ssl_min_version": Option(_tls_version, "TLSv1.2 or TLSv1.3"),
@@ -209,7 +210,7 @@ TLS_OPTIONS = {
     "ssl_exclude_verify_flags": Option(parse_ssl_verify_flags, "names such as VERIFY_X509_STRICT"),
 }
 OPTIONS = {
-    "db": Option(_number(0), "a number from 0 on"),
+    "db": Option(_number(0), "a number, 0 or more"),
     "username": Option(str, "a user's name"),
     "password": Option(str, "a password"),
     "client_name": Option(_one_word, "one word of printable ASCII"),
@@ -224,8 +225,8 @@ OPTIONS = {
     "socket_connect_timeout": Option(_seconds, SECONDS, SILENCE),
     "health_check_interval": Option(_seconds, SECONDS, SILENCE),
     "timeout": Option(_seconds, SECONDS, SILENCE),
-    "retry_on_timeout": Option(_true_or_false, TRUE_OR_FALSE, "chatlab tries again as long as that is safe"),
-    "max_connections": Option(_number(1), "a number from 1 on", "chatlab opens as many as it needs"),
+    "retry_on_timeout": Option(_true_or_false, TRUE_OR_FALSE, "chatlab retries whenever that is safe"),
+    "max_connections": Option(_number(1), "a number, 1 or more", "chatlab opens as many as it needs"),
     "lib_name": Option(str, "a name", "it is redis-py"),
     "lib_version": Option(str, "a version", "it is redis-py's"),
     "ssl": Option(_true_or_false, "true with rediss://, false with redis://"),
@@ -241,26 +242,26 @@ def _options(name: str, scheme: str, query: str, found: Mapping[str, Any]) -> tu
         known = _known(name, scheme, option)
         value = _value(name, option, text, known)
         if seen.setdefault(option, text) != text or found.get(option, value) not in (value, ""):
-            raise SetupError(f"the option {option} has two values in {name}", "leave one of them out")
+            raise SetupError(f"the option {option} has two values in {name}", "remove one of them")
         if option == "ssl":
             if value != (scheme == "rediss"):
                 raise SetupError(f"the option ssl contradicts {scheme}:// in {name}", "rediss:// is Redis over TLS")
         elif not known.why_not:
             used[option] = value
         elif value != known.ours:
-            ignored.append(f"{option}, for {known.why_not}")
+            ignored.append(f"{option} ({known.why_not})")
     return used, list(dict.fromkeys(ignored))
 
 
 def _known(name: str, scheme: str, option: str) -> Option:
     if option in TLS_OPTIONS and scheme != "rediss":
-        raise SetupError(f"the option {option} is for rediss:// alone, in {name}", "rediss:// is Redis over TLS")
+        raise SetupError(f"the option {option} is only for rediss://, not for {name}", "rediss:// is Redis over TLS")
     if known := (OPTIONS | TLS_OPTIONS).get(option):
         return known
     allowed = [*OPTIONS, *(TLS_OPTIONS if scheme == "rediss" else ())]
     near = difflib.get_close_matches(option.lower(), allowed, 1)
-    remedy = f"is it {near[0]}?" if near else f"there are {', '.join(allowed)}"
-    raise SetupError(f"no option is called {option[:40]!r}, in {name}", remedy)
+    remedy = f"did you mean {near[0]}?" if near else f"the options are {', '.join(allowed)}"
+    raise SetupError(f"unknown option {option[:40]!r} in {name}", remedy)
 
 
 def _value(name: str, option: str, text: str, known: Option) -> Any:
@@ -269,8 +270,8 @@ def _value(name: str, option: str, text: str, known: Option) -> Any:
         if text == "" or (option == "protocol" and value > 3):
             raise ValueError
     except (ValueError, LookupError):
-        shown = "it is" if "password" in option else f"{text[:60]!r} is"
-        raise SetupError(f"the option {option} must be {known.must_be}, {shown} not, in {name}") from None
+        given = "" if "password" in option else f", not {text[:60]!r},"
+        raise SetupError(f"the option {option} must be {known.must_be}{given} in {name}") from None
     return value
 
 
@@ -281,7 +282,7 @@ def _check_certificates(name: str, scheme: str, options: Mapping[str, Any]) -> N
         try:
             SSLConnection(**given).ssl_context.get()
         except (OSError, ValueError, TypeError, RedisError) as error:
-            remedy = "see that files, password and ciphers fit each other"
+            remedy = "check that the files, the password and the ciphers match"
             raise SetupError(f"the options {', '.join(given)} do not work in {name}: {error}", remedy) from error
 
 

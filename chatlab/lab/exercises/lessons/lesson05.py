@@ -580,7 +580,6 @@ async def _bounded(broker: Any, topic: str) -> None:
 class BrokerAdapter:
     """A learner's broker as a `Broker`: adds what the room's server needs and the exercise does not ask for."""
 
-    resumes = True
     connected = True
 
     def __init__(self, broker: Any) -> None:

@@ -74,7 +74,7 @@ async def break_off() -> None:
 class _TappedConnection(Connection):
     """A connection that runs its taps before it sends, and after the first reply."""
 
-    def __init__(self, taps: Taps, **options: Any) -> None:
+    def __init__(self, taps: Taps, **options: Any) -> None:  # redis-py's own arguments, passed on
         super().__init__(**options)
         self._taps = taps
         self._greeting = False
@@ -94,7 +94,7 @@ class _TappedConnection(Connection):
             await self._run_taps("before")
         await super().send_packed_command(command, check_health)
 
-    async def read_response(self, *arguments: Any, **options: Any) -> Any:
+    async def read_response(self, *arguments: Any, **options: Any) -> Any:  # redis-py's own, passed on
         reply = await super().read_response(*arguments, **options)
         if not self._greeting:
             await self._run_taps("after")

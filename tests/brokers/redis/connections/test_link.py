@@ -65,7 +65,7 @@ async def test_a_connection_closed_by_the_server_is_noticed_before_use(link: Lin
     async with asyncio.timeout(5):
         while await link.is_usable():  # noqa: ASYNC110 - the socket's end is no event: one has to look
             await asyncio.sleep(0.01)
-    with pytest.raises(LinkLost, match="went away"):
+    with pytest.raises(LinkLost, match="lost the connection"):
         await link.call("PING")
     assert not link.is_open
     await link.open()

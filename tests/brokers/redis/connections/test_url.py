@@ -91,7 +91,7 @@ def test_an_option_that_chatlab_sets_itself_is_ignored_with_one_warning(option: 
     assert parsed.options == {
         "host": "h", "port": 6379, "db": 1, "username": "me", "password": "secret", "client_name": "chat"
     }  # fmt: skip
-    assert parsed.warning.startswith(f"ignored in redis://me:***@h/1: {option.partition('=')[0]}, for ")
+    assert parsed.warning.startswith(f"ignored in redis://me:***@h/1: {option.partition('=')[0]} (")
     assert parsed.url == "redis://me:secret@h/1?client_name=chat"
 
 
@@ -104,37 +104,40 @@ def test_an_option_equal_to_our_setting_needs_no_warning(option: str) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("redis://h?typo=1", "no option is called 'typo', in redis://h; there are db, username"),
-        ("redis://h?typo", "no option is called 'typo'"),
-        ("redis://h?decode_response=1", "is it decode_responses?"),
-        ("redis://h?DB=1", "no option is called 'DB', in redis://h; is it db?"),
-        ("redis://h?socket_timeout=abc", "the option socket_timeout must be a number of seconds, 'abc' is not"),
+        ("redis://h?typo=1", "unknown option 'typo' in redis://h; the options are db, username"),
+        ("redis://h?typo", "unknown option 'typo'"),
+        ("redis://h?decode_response=1", "did you mean decode_responses?"),
+        ("redis://h?DB=1", "unknown option 'DB' in redis://h; did you mean db?"),
+        (
+            "redis://h?socket_timeout=abc",
+            "the option socket_timeout must be a number of seconds, not 'abc', in redis://h",
+        ),
         ("redis://h?socket_timeout=nan", "the option socket_timeout must be a number of seconds"),
-        ("redis://h?max_connections=0", "the option max_connections must be a number from 1 on, '0' is not"),
-        ("redis://h?protocol=4", "the option protocol must be 2 or 3, '4' is not"),
-        ("redis://h?decode_responses=maybe", "the option decode_responses must be true or false, 'maybe' is not"),
+        ("redis://h?max_connections=0", "the option max_connections must be a number, 1 or more, not '0'"),
+        ("redis://h?protocol=4", "the option protocol must be 2 or 3, not '4'"),
+        ("redis://h?decode_responses=maybe", "the option decode_responses must be true or false, not 'maybe'"),
         ("redis://h?encoding=klingon", "the option encoding must be the name of an encoding"),
-        ("redis://h?db=", "the option db must be a number from 0 on, '' is not"),
-        ("redis://h?db=-1", "the option db must be a number from 0 on"),
+        ("redis://h?db=", "the option db must be a number, 0 or more, not ''"),
+        ("redis://h?db=-1", "the option db must be a number, 0 or more"),
         ("redis://h?client_name=a%20b", "the option client_name must be one word"),
         ("redis://h/1?db=2", "the option db has two values"),
         ("redis://h?db=1&db=2", "the option db has two values"),
         ("redis://:secret@h?password=other", "the option password has two values"),
-        ("redis://h/abc", "the database is no number in redis://h/abc: 'abc'"),
-        ("redis://h/0/1", "the database is no number"),
-        ("redis://h/-1", "the database is no number"),
+        ("redis://h/abc", "the database is not a number in redis://h/abc: 'abc'"),
+        ("redis://h/0/1", "the database is not a number"),
+        ("redis://h/-1", "the database is not a number"),
         ("redis://h?ssl=true", "the option ssl contradicts redis://"),
         ("rediss://h?ssl=false", "the option ssl contradicts rediss://"),
-        ("redis://h?ssl_cert_reqs=none", "the option ssl_cert_reqs is for rediss:// alone"),
-        ("unix:///run/redis.sock?ssl_cert_reqs=none", "the option ssl_cert_reqs is for rediss:// alone"),
+        ("redis://h?ssl_cert_reqs=none", "the option ssl_cert_reqs is only for rediss://"),
+        ("unix:///run/redis.sock?ssl_cert_reqs=none", "the option ssl_cert_reqs is only for rediss://"),
         ("rediss://h?ssl_cert_reqs=never", "the option ssl_cert_reqs must be none, optional or required"),
-        ("rediss://h?ssl_ca_certs=/no/such/file", "the option ssl_ca_certs must be a file that is here"),
+        ("rediss://h?ssl_ca_certs=/no/such/file", "the option ssl_ca_certs must be an existing file"),
         ("rediss://h?ssl_min_version=SSLv3", "the option ssl_min_version must be TLSv1.2 or TLSv1.3"),
         ("rediss://h?ssl_ciphers=none-such", "the options ssl_ciphers do not work"),
         ("redis://h:99999", "Port out of range 1-65535: 99999"),
         ("redis://h:0", "Port out of range"),
-        ("redis://h:6379secret", "the port is no number in redis://***"),
-        ("redis://::1:6379", "an IPv6 address stands in brackets"),
+        ("redis://h:6379secret", "the port is not a number in redis://***"),
+        ("redis://::1:6379", "put an IPv6 address in brackets"),
         ("redis://one:1,two:2", "no host and port"),
         ("unix://run/redis.sock", "no absolute path to a socket"),
         ("unix://", "no absolute path to a socket"),
@@ -145,7 +148,7 @@ def test_an_option_equal_to_our_setting_needs_no_warning(option: str) -> None:
         ("redis://:sec#ret@h", "cannot tell where the password ends"),
         ("redis://:sec?ret@h", "cannot tell where the password ends"),
         ("redis://:sec[ret]@h[", "no host and port"),
-        ("redis://:secret", "the port is no number"),
+        ("redis://:secret", "the port is not a number"),
     ],
 )
 def test_an_invalid_url_is_refused_with_one_line_that_names_the_fault(url: str, words: str) -> None:
@@ -165,7 +168,7 @@ def test_an_unusable_certificate_is_refused_at_once(tmp_path: Path) -> None:
 
 def test_our_settings_win_over_those_of_the_url() -> None:
     pool = redis_url.parse("redis://h/1?protocol=2&socket_timeout=1&client_name=theirs").pool(
-        ConnectionPool, protocol=3, socket_timeout=None, client_name="ours"
+        ConnectionPool, {"protocol": 3, "socket_timeout": None, "client_name": "ours"}
     )
     connection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py's gap
     assert (connection.protocol, connection.socket_timeout, connection.client_name) == (3, None, "ours")

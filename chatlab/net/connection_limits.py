@@ -127,9 +127,9 @@ class ConnectionLimits:
         for each in given:
             name, _, value = (part.strip() for part in each.partition("="))
             if name not in (CONNECTIONS, PER_ADDRESS):
-                raise ValueError(f"no limit is called {name[:80]!r}; the limits are {CONNECTIONS}, {PER_ADDRESS}")
+                raise ValueError(f"unknown limit {name[:80]!r}; the limits are {CONNECTIONS}, {PER_ADDRESS}")
             if not value.isascii() or not value.isdigit() or int(value[:20]) > MAX_VALUE:
-                raise ValueError(f"the limit {name} is {value[:40]!r}, and has to be a number from 0 on")
+                raise ValueError(f"the limit {name} must be a number, 0 or more, not {value[:40]!r}")
             limits = replace(limits, **{name.replace("-", "_"): int(value)})
         return limits
 

@@ -6,7 +6,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from chatlab.brokers.port import BEGINNING
-from chatlab.brokers.redis.place import Position, StreamState, why_overtaken
+from chatlab.brokers.redis.position import Position, StreamState, why_overtaken
 
 MISSING = StreamState()
 
@@ -37,9 +37,9 @@ def state(
         (Position(BEGINNING, 0), state("2001-0", "3000-0", 1000, 3000), False, "trimmed past its reader"),
         (Position(BEGINNING, 0), state(None, "3-0", 0, 3), False, "trimmed past its reader"),
         # the stream was lost: removed, emptied, or it counts from an earlier id again
-        (Position("5-0"), MISSING, False, "starts over"),
-        (Position("5-0", 5), state("1-0", "2-0", 2, 2), False, "starts over"),
-        (Position("5-0", 5), state("1-0", "4-0", 4, 4), False, "starts over"),
+        (Position("5-0"), MISSING, False, "started over"),
+        (Position("5-0", 5), state("1-0", "2-0", 2, 2), False, "started over"),
+        (Position("5-0", 5), state("1-0", "4-0", 4, 4), False, "started over"),
         # its end was lost, and it has grown again
         (Position("5-0", 5), state("1-0", "9-0", 5, 5), False, "has lost the record at 5-0"),
         (Position("5-0", 5), state("1-0", "9-0", 5, 5, "4-0"), False, "has lost the record at 5-0"),
@@ -59,7 +59,7 @@ def test_a_reader_is_overtaken_if_records_after_its_position_are_gone(
 
 def test_ids_are_compared_as_numbers() -> None:
     assert not why_overtaken(Position("9-9"), state("9-1", "9-10", 10, 10), kept=True)
-    assert "starts over" in why_overtaken(Position("10-0"), state("9-0", "9-99", 2, 2), kept=False)
+    assert "started over" in why_overtaken(Position("10-0"), state("9-0", "9-99", 2, 2), kept=False)
 
 
 def test_a_position_counts_the_records_it_moves_past() -> None:

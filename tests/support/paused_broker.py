@@ -6,7 +6,7 @@ from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.errors import BrokerUnavailable
 
 
-class Held(MemoryBroker):
+class PausedBroker(MemoryBroker):
     """A broker that stores nothing until `storing` is set, and refuses bodies that contain `refuse`."""
 
     def __init__(self) -> None:

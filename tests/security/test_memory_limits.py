@@ -16,7 +16,7 @@ from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
 from chatlab.lab.until import until
 from tests.support.attacks import SEND, stomp
-from tests.support.held_broker import Held
+from tests.support.paused_broker import PausedBroker
 from tests.support.stomp_peer import Peer, chat
 
 COUNTED = 'chatlab_refused_by_budget_total{{budget="{}"}} {}'
@@ -105,7 +105,7 @@ async def test_acknowledging_frees_the_budget_for_more_messages(broker: MemoryBr
 
 
 async def test_frames_waiting_for_an_earlier_one_are_bounded_and_all_answered() -> None:
-    async with Held() as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
+    async with PausedBroker() as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
         await peer.send("SEND", chat("held"), destination=SEND, receipt="first")
         await until(lambda: broker.asked)
         count = 20_000

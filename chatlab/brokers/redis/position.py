@@ -7,8 +7,8 @@ clock, assigns ids that a reader has already passed. XINFO STREAM gives enough t
 
     first ≤ position ≤ newest, and its record is still there      nothing is missing
     position < first                                              trimmed, unless the counts say otherwise
-    newest < position                                             the stream starts over, or has lost its end
-    the record at the position is gone, and was not deleted       the stream lost its end and has grown again
+    newest < position                                             the stream has started over, or has lost records
+    the record at the position is gone, and was not deleted       the stream lost its newest records and has grown again
 
 Left out: asking (redis/queries.py) and what a reader does about a loss (redis/streams.py, redis/follower.py).
 """
@@ -90,7 +90,7 @@ def why_overtaken(position: Position, state: StreamState, *, kept: bool) -> str:
     """
     here, newest = parse_id(position.id), parse_id(state.newest)
     if newest < here:
-        return f"it was at {position.id}, but the stream has got no further than {state.newest}: it starts over"
+        return f"its reader was at {position.id}, but its newest record is {state.newest}: it has started over"
     if newest == here:
         return ""
     if state.first is None or here < parse_id(state.first):

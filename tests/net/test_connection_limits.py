@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from chatlab.net.places import (
+from chatlab.net.connection_limits import (
     ConnectionLimits,
     ConnectionSlots,
     Refusals,

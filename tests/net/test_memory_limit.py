@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from chatlab.net.held import HeldOctets
+from chatlab.net.memory_limit import HeldOctets
 
 log = logging.getLogger("chatlab.tests.held")
 

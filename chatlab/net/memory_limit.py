@@ -48,5 +48,7 @@ class HeldOctets:
         size = self._sizes.pop(holder)
         self.total -= size
         self.dropped += 1
-        self._log.log(logging.WARNING, "dropped: too much is held in all", extra={"peer": str(holder), "octets": size})
-        holder.drop(f"unfinished: this server holds {self.limit >> 20} MiB in all; send whole messages, and read")
+        extra = {"peer": str(holder), "octets": size}
+        self._log.log(logging.WARNING, "dropped: all clients together hold too much", extra=extra)
+        limit = f"this server holds at most {self.limit >> 20} MiB for all clients"
+        holder.drop(f"unfinished: {limit}; send whole messages, and read yours")
