@@ -27,8 +27,8 @@ ENGINES = {
 # The article's build is on Spring's simple broker, which is in memory, whatever connects the instances.
 # An exercise on STOMP needs a real server, and no persistence.
 SIMPLE_BROKER = {"chatlab.chat.article": "memory", "chatlab.lab.exercises.support.chat": "memory"}
-# Lesson 05 compares the engines. Exercises are checked on a real Redis. The stepper's instance is a chat whose Redis may
-# take an hour to answer.
+# Lesson 05 compares the engines. Exercises are checked on a real Redis. The stepper's instance is a chat whose Redis
+# may take an hour to answer.
 ABOUT_ENGINES = (
     "chatlab.lab.experiments.lesson05",
     "chatlab.lab.exercises.support.redis",

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import ClientSession, ClientTimeout
@@ -46,9 +47,12 @@ __all__ = [
 ]
 
 
-async def member(url: str, name: str, *, room: str = "public") -> StompMember:
-    """Connect a member."""
-    client = StompMember(url, name, room=room)
+async def member(
+    url: str, name: str, *, room: str = "public", receipts: bool = True, last_id: str | None = None
+) -> StompMember:
+    """Connect a member, who has missed what came after `last_id`. Spring's simple broker sends no `receipts`."""
+    missed = {} if last_id is None else {"last-id": last_id}
+    client = StompMember(url, name, room=room, receipts=receipts, subscribe=missed)
     await client.connect()
     return client
 
@@ -63,7 +67,7 @@ def asked(trace: Trace, word: str) -> str:
     return next((event.summary for event in trace.filter(layer="redis") if word in event.summary), "")
 
 
-def java_record(**fields: str) -> dict[bytes, bytes]:
+def java_record(**fields: str) -> dict[Any, Any]:
     """Return a record's fields and values as Java Strings, which is how the article's controllers write them."""
     return {java.serialize(name): java.serialize(value) for name, value in fields.items()}
 
@@ -75,7 +79,7 @@ async def put_as_java(redis: Redis, text: str) -> None:
 
 async def reads_after_a_pause(redis: Redis, seconds: float = 2.0) -> int:
     """Stop Redis from answering for `seconds`; return how many reads come in the half second after it."""
-    await redis.execute_command("CLIENT", "PAUSE", round(seconds * 1000))
+    await redis.client_pause(round(seconds * 1000))
     before = await _reads(redis)  # answered when the pause is over
     await asyncio.sleep(0.5)
     return await _reads(redis) - before
