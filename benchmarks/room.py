@@ -1,22 +1,22 @@
-"""What one room costs a server: chatlab's room beside its peers, on this machine, in one run.
+"""Compare what a room costs a server: chatlab's room and its peers, on this machine, in one run.
 
-    python -m benchmarks.room                 both measurements, some three minutes
-    python -m benchmarks.room --quick         one short round of each, to see that it works
+    python -m benchmarks.room                 both measurements, about six minutes
+    python -m benchmarks.room --quick         one short round of each, to check that everything works
     python -m benchmarks.room throughput --members 100 --sizes 64,1024 --windows 1,4,32 --rounds 5
     python -m benchmarks.room stall --members 100
 
-Each server is a process of its own, on the first core if there are two; the load is this process, on the second. The
-machine drifts and others use it, so the servers take turns, a round at a time, ratios are taken within a round, and
-the median of the rounds is shown (of delays the least).
+Each server runs in its own process, pinned to the first core if there are two. The load runs in this process, pinned to
+the second. A machine's speed drifts, so the servers take turns, ratios are taken within a round, and the table shows
+the median of the rounds (the minimum for delays).
 
-**throughput**: N members, one of whom speaks; `window` messages are under way at any time: a new one is sent when all
-members have the oldest. Counted are deliveries for each second of the server's CPU time, which hardly moves when others
-take part of the core. With a window of 1 nothing can be joined; with 32, there is much to join.
+**throughput**: N members, one of which sends. `window` messages are in flight at any time: a new one is sent when every
+member has received the oldest. The figure is deliveries per second of the server's CPU time, which changes little when
+other processes use the core. With a window of 1 a server cannot batch; with 32 it can batch a lot.
 
-**stall**: messages at a steady rate, and the time from when each was due (not sent: a server that holds everything up
-cannot hide it) until each member had it; then the same with one more member who has stopped reading.
+**stall**: messages at a steady rate, and the latency from when each was due (not sent, so that a server that blocks
+cannot hide it) until each member had received it; then again with one more member that has stopped reading.
 
-Every byte that arrives is compared with what must arrive: a server that loses, repeats or reorders ends the run.
+Every byte received is compared with the expected one. A server that loses, repeats or reorders messages ends the run.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from pathlib import Path
 from typing import Self
 
 PREFIX = "Server received: "
-MASK = bytes(4)  # of zeros: a mask as good as any for the server, and nothing to do for the load
-STALL_SIZE = 4096  # bytes of a text: some megabytes must go by before the kernel has no more room for a stalled member
+MASK = bytes(4)  # masking with zeros changes nothing, so that the load need not mask
+STALL_SIZE = 4096  # bytes of a text: the kernel buffers some megabytes for a stalled member before its writes block
 
 
-# --- The servers: each starts on a free port, and says which ---
+# --- The servers: each starts on a free port and yields it ---
 
 
 @contextlib.asynccontextmanager
 async def chatlab_room() -> AsyncIterator[int]:
-    """The room that holds; what a stalled member may leave waiting is less than by default, to see it shown out."""
+    """Run the robust room, with a lower limit on unread output than by default, so that a stalled member is closed."""
     from chatlab import room
     from chatlab.net.fanout import SlowReaderPolicy
 
@@ -57,7 +57,7 @@ async def chatlab_room() -> AsyncIterator[int]:
 
 @contextlib.asynccontextmanager
 async def article_room() -> AsyncIterator[int]:
-    """The article's loop: `await send()` to one session after another."""
+    """Run the article's loop, which awaits `send()` for one session after another."""
     from chatlab import room
 
     async with await room.start_as_in_the_article() as server:
@@ -66,7 +66,7 @@ async def article_room() -> AsyncIterator[int]:
 
 @contextlib.asynccontextmanager
 async def websockets_broadcast() -> AsyncIterator[int]:
-    """What the library `websockets` has for this."""
+    """Run a room on the library `websockets` and its `broadcast()`."""
     from websockets.asyncio.server import ServerConnection, broadcast, serve
 
     members: set[ServerConnection] = set()
@@ -85,7 +85,7 @@ async def websockets_broadcast() -> AsyncIterator[int]:
 
 @contextlib.asynccontextmanager
 async def aiohttp_send_str() -> AsyncIterator[int]:
-    """The usual room on `aiohttp`: `await send_str()` to one member after another."""
+    """Run the usual room on `aiohttp`, which awaits `send_str()` for one member after another."""
     from aiohttp import WSMsgType, web
 
     members: set[web.WebSocketResponse] = set()
@@ -123,17 +123,17 @@ SERVERS: dict[str, Callable[[], contextlib.AbstractAsyncContextManager[int]]] = 
 
 
 async def serve(name: str) -> None:
-    """Run one server; for each line on stdin, print the CPU seconds used so far; end with stdin."""
-    logging.disable()  # what is logged of members who leave without a word is no part of the measurement
+    """Run one server until stdin ends; for each line on stdin, print the CPU seconds used so far."""
+    logging.disable()  # logging disconnects is not part of the measurement
     async with SERVERS[name]() as port:
         print(port, flush=True)
         while await asyncio.to_thread(sys.stdin.readline):
             print(time.process_time(), flush=True)
-    os._exit(0)  # with a stalled member, some of these would wait long before they end
+    os._exit(0)  # with a stalled member, some servers would take long to close
 
 
 class Server:
-    """A server's process, pinned to the first core."""
+    """The process of a server, pinned to the first core."""
 
     def __init__(self, name: str) -> None:
         self.process = subprocess.Popen(
@@ -147,7 +147,7 @@ class Server:
         self.port = int(self._read())
 
     def cpu_seconds(self) -> float:
-        """CPU time it has used since it began."""
+        """Return the CPU time that the server has used since it started."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -173,7 +173,7 @@ CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
 
 
 def pin(pid: int, core: int) -> None:
-    """Bind a process to one core, where the system can and there are two."""
+    """Pin a process to a core, if the system supports it and has two."""
     if len(CORES) > 1:
         os.sched_setaffinity(pid, {CORES[core]})
 
@@ -182,14 +182,14 @@ def pin(pid: int, core: int) -> None:
 
 
 def header(first: int, length: int, mask_bit: int = 0) -> bytes:
-    """A frame's first octets (RFC 6455, section 5.2)."""
+    """Return the header of a frame (RFC 6455, section 5.2)."""
     if length < 126:
         return bytes((first, mask_bit | length))
     return bytes((first, mask_bit | 126)) + length.to_bytes(2)
 
 
 class Messages:
-    """Numbered texts of one size: as the speaker sends them, and as every member must receive them."""
+    """Numbered texts of one size, as the sender sends them and as every member must receive them."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -208,7 +208,7 @@ class Messages:
 
 @dataclass
 class Member:
-    """One connection of the load, and how many bytes of messages it has received."""
+    """One connection of the load. `received` counts bytes of messages."""
 
     sock: socket.socket
     received: int = 0
@@ -216,22 +216,22 @@ class Member:
 
 @dataclass
 class Load:
-    """N members, the first of whom speaks. `expected` holds the frames of the messages that not everybody has yet."""
+    """Members, the first of which sends. `expected` has the frames that not every member has received yet."""
 
     port: int
     messages: Messages
     members: list[Member] = field(default_factory=list)
     sent: int = 0
-    done: int = 0  # messages that everybody has
+    done: int = 0  # messages that every member has received
     expected: bytearray = field(default_factory=bytearray)
-    arrived: Callable[[int, int, float], None] | None = None  # from message, to message, when
+    arrived: Callable[[int, int, float], None] | None = None  # from message, to message, time
 
     def __post_init__(self) -> None:
         self.selector = selectors.DefaultSelector()
-        self.behind = 0  # members that do not have message `done` yet
+        self.behind = 0  # members that have not received message `done` yet
 
     def join(self, count: int) -> None:
-        """Open `count` connections."""
+        """Connect `count` members."""
         for _ in range(count):
             sock = shake_hands(self.port)
             sock.setblocking(False)
@@ -250,7 +250,7 @@ class Load:
         speaker.setblocking(False)
 
     def receive(self, timeout: float | None) -> None:
-        """Take what has arrived, for all members that have something; `done` goes up as the last of them has it."""
+        """Read from every member that has data; increase `done` once the last member has received a message."""
         for key, _ in self.selector.select(timeout):
             self._receive(key.data)
         while self.behind == 0 and self.done < self.sent:
@@ -273,14 +273,14 @@ class Load:
             self.arrived(before, after, time.perf_counter())
 
     def close(self) -> None:
-        """Leave, all."""
+        """Close every connection."""
         for member in self.members:
             member.sock.close()
         self.selector.close()
 
 
 def shake_hands(port: int, receive_buffer: int | None = None, path: str = "/room") -> socket.socket:
-    """A WebSocket connection, without an extension."""
+    """Open a WebSocket connection without extensions."""
     sock = socket.socket()
     if receive_buffer is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -299,7 +299,7 @@ def shake_hands(port: int, receive_buffer: int | None = None, path: str = "/room
 
 @contextlib.contextmanager
 def load(server: Server, size: int, members: int) -> Iterator[Load]:
-    """So many members in a server's room."""
+    """Connect `members` members to a server's room."""
     running = Load(server.port, Messages(size))
     try:
         running.join(members)
@@ -312,7 +312,7 @@ def load(server: Server, size: int, members: int) -> Iterator[Load]:
 
 
 def throughput(server: Server, size: int, members: int, window: int, seconds: float) -> float:
-    """Deliveries for each second of the server's CPU, with `window` messages under way."""
+    """Return deliveries per second of the server's CPU time, with `window` messages in flight."""
     with load(server, size, members) as room:
         for warming_up in (True, False):
             cpu, first, end = server.cpu_seconds(), room.done, time.perf_counter() + seconds / (4 if warming_up else 1)
@@ -326,7 +326,7 @@ def throughput(server: Server, size: int, members: int, window: int, seconds: fl
 
 
 def latencies(server: Server, size: int, members: int, rate: float, seconds: float, *, stalled: bool) -> list[float]:
-    """Milliseconds from when a message was due until a member had it, all of them; a message that never came is inf."""
+    """Return each delivery's milliseconds from when its message was due; inf if it never arrived."""
     times: list[float] = []
     with load(server, size, members) as room, contextlib.ExitStack() as stack:
         if stalled:
@@ -343,22 +343,22 @@ def latencies(server: Server, size: int, members: int, rate: float, seconds: flo
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value that `share` of all lie below."""
+    """Return the value that the given share of all values lies below."""
     return sorted(values)[int(share * (len(values) - 1))]
 
 
 def report_throughput(args: argparse.Namespace, servers: dict[str, Server]) -> None:
-    """One table for each size, one column for each window."""
+    """Print one table per size, with one column per window."""
     for size in args.sizes:
         figures: dict[tuple[str, int], list[float]] = {(name, w): [] for name in servers for w in args.windows}
-        for each_round in range(args.rounds):
-            for name in rotated(list(servers), each_round):
+        for round_number in range(args.rounds):
+            for name in rotated(list(servers), round_number):
                 for window in args.windows:
                     figure = throughput(servers[name], size, args.members, window, args.seconds)
                     figures[name, window].append(figure)
                     print(f"  {size} B, window {window}, {name}: {figure:,.0f}", file=sys.stderr)
         print(f"\n**{args.members} members, {size}-byte texts**: deliveries per second of server CPU (and ratio)\n")
-        print("| server | " + " | ".join(f"{w} under way" for w in args.windows) + " |")
+        print("| server | " + " | ".join(f"{w} in flight" for w in args.windows) + " |")
         print("|---|" + "---:|" * len(args.windows))
         for name in servers:
             cells = []
@@ -370,9 +370,9 @@ def report_throughput(args: argparse.Namespace, servers: dict[str, Server]) -> N
 
 
 def report_stall(args: argparse.Namespace, names: list[str]) -> None:
-    """One row for each server: the others' latency without and with a member that has stopped reading."""
+    """Print one row per server: the other members' latency without and with a member that has stopped reading."""
     title = f"{args.members} members, {STALL_SIZE}-byte texts, {args.rate:g} a second"
-    print(f"\n**One more member who has stopped reading** ({title}): delay until the others have a message, ms\n")
+    print(f"\n**One more member that has stopped reading** ({title}): latency for the other members, ms\n")
     print("| server | p50 before | p50 with it | p99 before | p99 with it | p99, ratio |")
     print("|---|---:|---:|---:|---:|---:|")
     for name in names:
@@ -380,12 +380,12 @@ def report_stall(args: argparse.Namespace, names: list[str]) -> None:
         for _ in range(args.rounds):
             figures = []
             for stalled in (False, True):
-                with Server(name) as server:  # a fresh one: what the stalled member left behind is not carried over
+                with Server(name) as server:  # a fresh one, so that no data of the stalled member is left
                     times = latencies(server, STALL_SIZE, args.members, args.rate, args.stall_seconds, stalled=stalled)
                 figures += [percentile(times, 0.5), percentile(times, 0.99)]
                 print(f"  {name}, stalled {stalled}: {figures[-2]:.2f} {figures[-1]:.2f} ms", file=sys.stderr)
             rounds.append(figures)
-        # The least of the rounds: whatever else the machine did can only have added to a delay.
+        # The minimum of the rounds, because other processes can only add latency.
         p50, p99, p50_stalled, p99_stalled = (min(column) for column in zip(*rounds, strict=True))
         figures = [p50, p50_stalled, p99, p99_stalled, p99_stalled / p99]
         print("| " + " | ".join([name, *map(shown, figures)]) + " |")
@@ -406,19 +406,19 @@ def numbers(text: str) -> list[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["all", "throughput", "stall", "serve"], default="all")
-    parser.add_argument("server", nargs="?", help="for serve: which")
+    parser.add_argument("measurement", nargs="?", choices=["all", "throughput", "stall", "serve"], default="all")
+    parser.add_argument("server", nargs="?", help="the server to run, for serve")
     parser.add_argument("--servers", help="names, comma-separated (default: all)")
     parser.add_argument("--members", type=int, default=100)
-    parser.add_argument("--sizes", type=numbers, default=[64, 1024], help="bytes of a text")
-    parser.add_argument("--windows", type=numbers, default=[1, 4, 32], help="messages under way")
+    parser.add_argument("--sizes", type=numbers, default=[64, 1024], help="bytes per text")
+    parser.add_argument("--windows", type=numbers, default=[1, 4, 32], help="messages in flight")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of one throughput measurement")
-    parser.add_argument("--rate", type=float, default=200, help="messages a second, for stall")
+    parser.add_argument("--seconds", type=float, default=1.0, help="seconds per throughput measurement")
+    parser.add_argument("--rate", type=float, default=200, help="messages per second, for stall")
     parser.add_argument("--stall-seconds", type=float, default=4.0)
-    parser.add_argument("--quick", action="store_true", help="one short round")
+    parser.add_argument("--quick", action="store_true", help="run one short round")
     args = parser.parse_args()
-    if args.what == "serve":
+    if args.measurement == "serve":
         asyncio.run(serve(args.server))
         return
     if args.quick:
@@ -426,10 +426,10 @@ def main() -> None:
     names = args.servers.split(",") if args.servers else list(SERVERS)
     names += [BASELINE] if BASELINE not in names else []
     pin(0, 1)
-    if args.what in ("all", "throughput"):
+    if args.measurement in ("all", "throughput"):
         with contextlib.ExitStack() as stack:
             report_throughput(args, {name: stack.enter_context(Server(name)) for name in names})
-    if args.what in ("all", "stall"):
+    if args.measurement in ("all", "stall"):
         report_stall(args, names)
 
 

@@ -1,11 +1,11 @@
-"""What the wire costs with no fault on: added latency, and throughput without loss.
+"""Measure what the wire costs without faults: the latency it adds, and its throughput.
 
     python -m benchmarks.wire
 
-An echo server in its own process; small WebSocket messages go there and back, in turn straight and through the wire.
-The wire runs in this process, beside the client, as it does in a notebook. Then bytes are pushed through it at a steady
-20 MB/s, checked by their SHA-256. Exits with 1 when the wire adds 0.3 ms or more to the median round trip, which passes
-it twice, or when a byte is lost or the rate not kept.
+An echo server runs in its own process. Small WebSocket messages go to it and back, alternately directly and through the
+wire, which runs in this process with the client, as in a notebook. Then bytes are sent through the wire at a steady
+20 MB/s and checked by their SHA-256. Exits with 1 if the wire adds 0.3 ms or more to the median round trip, which
+passes through it twice, or if a byte is lost or the rate is not reached.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from chatlab.lab.wire.wire import Wire
 
 ROUNDS, TRIPS = 5, 400
-RATE, SECONDS, PIECE = 20_000_000, 3, 64 * 1024
+RATE, SECONDS, CHUNK = 20_000_000, 3, 64 * 1024
 LIMIT_MS = 0.3
 
 
@@ -34,7 +34,7 @@ async def echo(connection: ServerConnection) -> None:
 
 
 async def digest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer a stream with the SHA-256 of all its bytes."""
+    """Read a stream to its end, and answer with its SHA-256."""
     seen = hashlib.sha256()
     while data := await reader.read(256 * 1024):
         seen.update(data)
@@ -43,7 +43,7 @@ async def digest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def serve_both() -> None:
-    """Serve echo and digest, say on which ports, and go on until stdin ends."""
+    """Serve `echo` and `digest`, print their ports, and run until stdin ends."""
     digests = await asyncio.start_server(digest, "127.0.0.1", 0)
     async with digests, serve(echo, "127.0.0.1", 0, compression=None) as echoes:
         print(echoes.sockets[0].getsockname()[1], digests.sockets[0].getsockname()[1], flush=True)
@@ -51,7 +51,7 @@ async def serve_both() -> None:
 
 
 async def with_servers(measure: Callable[[int, int], Awaitable[int]]) -> int:
-    """Run the servers in a process of their own for as long as `measure` takes."""
+    """Run the servers in a separate process during `measure`."""
     pipe = asyncio.subprocess.PIPE
     command = (sys.executable, "-m", "benchmarks.wire", "serve")
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
@@ -66,43 +66,44 @@ async def with_servers(measure: Callable[[int, int], Awaitable[int]]) -> int:
 
 
 async def round_trips(connection: ClientConnection) -> list[float]:
-    """Return how long each of some round trips took, in milliseconds."""
-    took = []
+    """Return the milliseconds of each of `TRIPS` round trips."""
+    milliseconds = []
     for _ in range(TRIPS):
         start = time.perf_counter()
         await connection.send("Hello")
         await connection.recv()
-        took.append((time.perf_counter() - start) * 1000)
-    return took
+        milliseconds.append((time.perf_counter() - start) * 1000)
+    return milliseconds
 
 
 async def added_latency(port: int) -> float:
-    """Return the milliseconds the wire adds to the median round trip; straight and wired take turns, to be fair."""
-    straight: list[float] = []
-    wired: list[float] = []
-    to = f"ws://127.0.0.1:{port}/"
+    """Return the milliseconds that the wire adds to the median round trip; both kinds alternate, to be fair."""
+    direct_trips: list[float] = []
+    wire_trips: list[float] = []
+    url = f"ws://127.0.0.1:{port}/"
     async with (
-        Wire(to) as wire,
-        connect(to, compression=None) as direct,
+        Wire(url) as wire,
+        connect(url, compression=None) as direct,
         connect(wire.url, compression=None) as through,
     ):
         for _ in range(ROUNDS):
-            straight += await round_trips(direct)
-            wired += await round_trips(through)
-    print(f"round trip, median: {statistics.median(straight):.3f} ms straight, {statistics.median(wired):.3f} ms wired")
-    return statistics.median(wired) - statistics.median(straight)
+            direct_trips += await round_trips(direct)
+            wire_trips += await round_trips(through)
+    direct_ms, wire_ms = statistics.median(direct_trips), statistics.median(wire_trips)
+    print(f"round trip, median: {direct_ms:.3f} ms direct, {wire_ms:.3f} ms through the wire")
+    return wire_ms - direct_ms
 
 
 async def throughput(port: int) -> tuple[float, bool]:
-    """Push bytes through the wire at `RATE`; return the bytes a second that arrived, and whether all did."""
-    piece = os.urandom(PIECE)
+    """Send bytes through the wire at `RATE`; return the bytes per second that arrived, and whether all did."""
+    chunk = os.urandom(CHUNK)
     sent, start = hashlib.sha256(), time.perf_counter()
     async with Wire(f"127.0.0.1:{port}") as wire:
         reader, writer = await asyncio.open_connection(wire.host, wire.port)
-        for number in range(RATE * SECONDS // PIECE):
-            await asyncio.sleep(max(0.0, start + number * PIECE / RATE - time.perf_counter()))
-            writer.write(piece)
-            sent.update(piece)
+        for number in range(RATE * SECONDS // CHUNK):
+            await asyncio.sleep(max(0.0, start + number * CHUNK / RATE - time.perf_counter()))
+            writer.write(chunk)
+            sent.update(chunk)
             await writer.drain()
         writer.write_eof()
         answer = await reader.read(-1)
@@ -113,10 +114,10 @@ async def throughput(port: int) -> tuple[float, bool]:
 
 async def measure(echo_port: int, digest_port: int) -> int:
     added = await added_latency(echo_port)
-    rate, whole = await throughput(digest_port)
+    rate, complete = await throughput(digest_port)
     print(f"the wire adds {added:.3f} ms to a round trip (limit {LIMIT_MS})")
-    print(f"at 20 MB/s offered, {rate / 1e6:.1f} MB/s arrived, {'all of it' if whole else 'NOT ALL OF IT'}")
-    return 0 if added < LIMIT_MS and whole and rate > 0.97 * RATE else 1
+    print(f"at 20 MB/s offered, {rate / 1e6:.1f} MB/s arrived, {'complete' if complete else 'INCOMPLETE'}")
+    return 0 if added < LIMIT_MS and complete and rate > 0.97 * RATE else 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Real engines for the tests: started once and shared, or fresh ones that a test may kill.
+"""Real engines for the tests: shared ones that are started once, or separate ones that a test may kill.
 
-An engine that is not here skips its tests with the command that brings it; if CHATLAB_REQUIRE names it, they fail.
+If an engine is missing, its tests are skipped with the command that installs it, or fail if CHATLAB_REQUIRE names it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from chatlab.lab.engines import kafka_jars
 from tests.support import redis_servers, require
 from tests.support.rabbitmq_node import Node
 
-# On a busy machine the time that one example takes says nothing; pytest-timeout bounds the whole test.
+# On a busy machine the time of one example means nothing; pytest-timeout limits the whole test.
 hypothesis.settings.register_profile("chatlab", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("chatlab")
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Python's own event loop; with the mark `every_loop`, also the one that `chatlab serve` runs on where it is."""
+    """Return Python's event loop; with the mark `every_loop`, also uvloop, which `chatlab serve` runs on."""
     loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
     if sys.platform != "win32" and item.get_closest_marker("every_loop"):
         import uvloop
@@ -43,7 +43,7 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], a
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as long what runs on uvloop too: `make test` tries the loop that `chatlab serve` runs on."""
+    """Mark the runs on Python's loop as long where uvloop is tested too, so that `make test` runs only the latter."""
     for item in items:
         if sys.platform != "win32" and item.get_closest_marker("every_loop") and "[asyncio" in item.nodeid:
             item.add_marker(pytest.mark.long)
@@ -60,7 +60,7 @@ async def start(kind: str) -> engines.Engine:
 
 @contextmanager
 def shared(starting: Coroutine[Any, Any, engines.Engine]) -> Iterator[engines.Engine]:
-    # In a thread, since a test that is running already may ask for the fixture: then this thread's loop is taken.
+    # In another thread, because a running test may request the fixture, and this thread is then running its loop.
     with ThreadPoolExecutor(1) as thread:
         engine = thread.submit(asyncio.run, starting).result()
         yield engine
@@ -69,45 +69,45 @@ def shared(starting: Coroutine[Any, Any, engines.Engine]) -> Iterator[engines.En
 
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[Callable[[str], engines.Engine]]:
-    """Returns the server of a name in `redis_servers`, started when it is first asked for."""
+    """Yield a function that returns the server of a name in `redis_servers`, started on first use."""
     with ExitStack() as running:
         yield cache(lambda name: running.enter_context(shared(redis_servers.start(name))))
 
 
 @pytest.fixture(scope="session", params=redis_servers.EACH_SHARED)
 def redis_engine(request: pytest.FixtureRequest, shared_redis: Callable[[str], engines.Engine]) -> engines.Engine:
-    """Each Redis or Valkey in turn, the same for all tests: use keys of your own, and do not kill it."""
+    """Return each Redis or Valkey in turn, shared by all tests: use separate keys, and do not kill it."""
     return shared_redis(request.param)
 
 
 @pytest.fixture(scope="session")
 def redis_on_path(shared_redis: Callable[[str], engines.Engine]) -> engines.Engine:
-    """The one on PATH, where a test is not to run on each."""
+    """Return the server on PATH, for tests that need not run on each."""
     return shared_redis(redis_servers.ON_PATH[0])
 
 
 @pytest.fixture(scope="session")
 def valkey_engine(shared_redis: Callable[[str], engines.Engine]) -> engines.Engine:
-    """The Valkey in the wheel."""
+    """Return the Valkey in the wheel."""
     return shared_redis(redis_servers.WHEEL)
 
 
 @pytest.fixture(scope="session")
 def rabbitmq_engine() -> Iterator[engines.Engine]:
-    """One RabbitMQ for all tests. It may be killed if it is restarted in the same test."""
+    """Yield one RabbitMQ for all tests. A test may kill it if it restarts it too."""
     with shared(start("rabbitmq")) as engine:
         yield engine
 
 
 @pytest.fixture
 def rabbitmq_node(rabbitmq_engine: engines.Engine) -> Node:
-    """What its operator does to it."""
+    """Return the node of the shared RabbitMQ, to operate it."""
     return Node(rabbitmq_engine)
 
 
 @pytest_asyncio.fixture
 async def vhost_url(rabbitmq_engine: engines.Engine, rabbitmq_node: Node) -> AsyncIterator[str]:
-    """A virtual host of this test's own on it."""
+    """Yield the URL of a separate virtual host on the shared RabbitMQ."""
     vhost = f"v{uuid.uuid4().hex[:8]}"
     await rabbitmq_node.add_vhost(vhost)
     yield str(URL(rabbitmq_engine.url).with_path(f"/{vhost}"))
@@ -116,31 +116,31 @@ async def vhost_url(rabbitmq_engine: engines.Engine, rabbitmq_node: Node) -> Asy
 
 @pytest.fixture(scope="session")
 def kafka_engine() -> Iterator[engines.Engine]:
-    """One Kafka for all tests. It may be killed if it is restarted in the same test."""
+    """Yield one Kafka for all tests. A test may kill it if it restarts it too."""
     with shared(start("kafka")) as engine:
         yield engine
 
 
-# With `everysec`, a kill at the moment of a slow sync costs what was confirmed meanwhile.
+# With `everysec`, a kill during a slow sync loses messages that were confirmed in that time.
 SYNC_ALWAYS = {"appendfsync": "always"}
 
 
 @pytest.fixture(params=redis_servers.EACH)
 async def fresh_redis(request: pytest.FixtureRequest) -> AsyncIterator[engines.Engine]:
-    """Each Redis or Valkey in turn, this test's own, to be killed and restarted; what it has confirmed it keeps."""
+    """Yield each Redis or Valkey in turn, separate for this test, which may kill it; it keeps what it confirmed."""
     async with await redis_servers.start(request.param, SYNC_ALWAYS) as engine:
         yield engine
 
 
 @pytest.fixture
 async def fresh_redis_on_path() -> AsyncIterator[engines.Engine]:
-    """The same with the one on PATH alone."""
+    """Yield a separate server, only the one on PATH."""
     async with await redis_servers.start(redis_servers.ON_PATH[0], SYNC_ALWAYS) as engine:
         yield engine
 
 
 @pytest.fixture
 async def fresh_valkey() -> AsyncIterator[engines.Engine]:
-    """The same with the Valkey in the wheel alone."""
+    """Yield a separate server, only the Valkey in the wheel."""
     async with await redis_servers.start(redis_servers.WHEEL, SYNC_ALWAYS) as engine:
         yield engine

@@ -1,8 +1,8 @@
-"""Drop clients anywhere in their conversation with a chat server: `python tests/fuzz_connections.py N`.
+"""Disconnect clients anywhere in their conversation with a chat server: `python tests/fuzz_connections.py N`.
 
-One client for each hundred of N, some on a WebSocket, some on SockJS's streaming answer. Each gets as far as its number
-says, to the octet, and goes: by closing, by resetting its connection, or halfway through. When all are gone nothing
-must be left of them: no task, no session, no subscription, nobody in a room, no file descriptor, no object.
+Run one client for each hundred of N, some over a WebSocket, some over SockJS with streaming. Each sends as many octets
+as its number determines, and then disconnects: by closing, by a reset, or half-closed first. After all have
+disconnected nothing must remain: no task, session, subscription, person in a room, file descriptor or object.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from chatlab.chat.session.connection import StompConnection
 from chatlab.lab.until import until
 
 AT_ONCE = 50
-PER_CLIENT = 100  # cases that one client counts for
-PATIENCE = 30.0  # seconds for the server to notice
+PER_CLIENT = 100  # cases that one client counts as
+TIMEOUT = 30.0  # seconds for the server to detect it
 ROOMS = ("cats", "dogs", "안녕")
 CONVERSATION = (
     "CONNECT\naccept-version:1.2\nhost:x\nlogin:ana\nheart-beat:50,50\n\n\0",
@@ -51,7 +51,7 @@ CONVERSATION = (
     "UNSUBSCRIBE\nid:1\n\n\0",
     "SUBSCRIBE\nid:5\ndestination:/nowhere\nreceipt:3\n\n\0",  # ERROR
 )
-GOODBYE = "DISCONNECT\nreceipt:4\n\n\0"
+DISCONNECT = "DISCONNECT\nreceipt:4\n\n\0"
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -62,7 +62,7 @@ CLOSE = b"\x88\x82" + b"\0" * 4 + (1000).to_bytes(2)
 
 
 def masked(text: str) -> bytes:
-    """A STOMP frame in a WebSocket frame, as a client masks it; a mask of zeros changes nothing."""
+    """Return a STOMP frame in a WebSocket frame from a client, with a mask of zeros, which changes nothing."""
     data = text.encode()
     return (
         b"\x81"
@@ -73,13 +73,13 @@ def masked(text: str) -> bytes:
     )
 
 
-def posted(path: str, body: str = "") -> bytes:
-    """A request as SockJS's clients make it."""
+def post(path: str, body: str = "") -> bytes:
+    """Return a request as a SockJS client sends it."""
     return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body.encode())}\r\n\r\n{body}".encode()
 
 
 class Client:
-    """Connections to the server, and what is to be said on them until the octets allowed are used up."""
+    """Connections to the server, on which at most `octets` octets are sent."""
 
     def __init__(self, rng: random.Random, port: int, octets: int) -> None:
         self._rng = rng
@@ -92,10 +92,10 @@ class Client:
         self._writers.append(writer)
         return reader, writer
 
-    async def say(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> bool:
-        """Send as much as may be sent, and now and then read; False once nothing more may be sent."""
+    async def send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> bool:
+        """Send as much as is left, and sometimes read; return False once nothing more may be sent."""
         if writer.transport.is_closing():
-            raise ConnectionError("the server was first")
+            raise ConnectionError("the server closed first")
         writer.write(data[: self._left])
         self._left -= len(data)
         if self._rng.random() < 0.5:
@@ -104,58 +104,58 @@ class Client:
                     await reader.read(1 << 16)
         return self._left > 0
 
-    def go(self) -> None:
-        """Leave, in one way or another."""
+    def disconnect(self) -> None:
+        """Disconnect in a random way."""
         for writer in self._writers:
-            way = self._rng.randrange(3)
-            with suppress(OSError):  # it may be gone already
-                if way == 0:  # RST instead of FIN
-                    end = writer.get_extra_info("socket")
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                elif way == 1 and writer.can_write_eof():
-                    writer.write_eof()  # half of it first
+            method = self._rng.randrange(3)
+            with suppress(OSError):  # the connection may be closed already
+                if method == 0:  # RST instead of FIN
+                    sock = writer.get_extra_info("socket")
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                elif method == 1 and writer.can_write_eof():
+                    writer.write_eof()  # half-close first
             writer.close()
 
 
-async def over_websocket(client: Client, frames: list[str], closes: bool) -> None:
-    ends = await client.open()
-    parts = [UPGRADE, *map(masked, frames), *([CLOSE] if closes else [])]
+async def over_websocket(client: Client, frames: list[str], close: bool) -> None:
+    streams = await client.open()
+    parts = [UPGRADE, *map(masked, frames), *([CLOSE] if close else [])]
     for part in parts:
-        if not await client.say(*ends, part):
+        if not await client.send(*streams, part):
             return
 
 
 async def over_sockjs(client: Client, name: str, frames: list[str]) -> None:
     path = f"/ws/0/{name}"
     answers, sends = await client.open(), await client.open()
-    if await client.say(*answers, posted(f"{path}/xhr_streaming")):
+    if await client.send(*answers, post(f"{path}/xhr_streaming")):
         for frame in frames:
-            if not await client.say(*sends, posted(f"{path}/xhr_send", json.dumps([frame]))):
+            if not await client.send(*sends, post(f"{path}/xhr_send", json.dumps([frame]))):
                 return
 
 
-async def drop_somewhere(port: int, number: int) -> None:
-    """One client, made from its number alone."""
+async def run_client(port: int, number: int) -> None:
+    """Run one client, determined by its number alone."""
     rng = random.Random(number)
     room = rng.choice(ROOMS)
-    frames = [frame.replace("ROOM", room) for frame in CONVERSATION if rng.random() < 0.9] + [GOODBYE]
+    frames = [frame.replace("ROOM", room) for frame in CONVERSATION if rng.random() < 0.9] + [DISCONNECT]
     client = Client(rng, port, rng.choice([rng.randrange(400), rng.randrange(3000), 100_000]))
     try:
         if rng.random() < 0.7:
-            await over_websocket(client, frames, closes=rng.random() < 0.5)
+            await over_websocket(client, frames, close=rng.random() < 0.5)
         else:
             await over_sockjs(client, f"{os.getpid()}-{number}", frames)
     except ConnectionError:
         pass
     finally:
-        client.go()
+        client.disconnect()
 
 
-# --- What is left ----------------------------------------------------------------------------------------------------
+# --- What remains ----------------------------------------------------------------------------------------------------
 
 
 class Faults(logging.Handler):
-    """Errors in the log: a client that goes away is none."""
+    """Collect errors in the log; a disconnecting client must not cause one."""
 
     def __init__(self, level: int) -> None:
         super().__init__(level)
@@ -166,15 +166,15 @@ class Faults(logging.Handler):
 
 
 def descriptors() -> int:
-    """Open file descriptors of this process; 0 where they cannot be counted."""
+    """Return the number of open file descriptors of this process; 0 if they cannot be counted."""
     folder = Path("/proc/self/fd")
     return len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
-def left_behind(server: ChatServer, tasks: int, files: int) -> list[str]:
-    """Name what is there that was not there before."""
+def remaining(server: ChatServer, tasks: int, files: int) -> list[str]:
+    """Return the names of what exists now and did not before."""
     service = server.service
-    found = {
+    states = {
         "connections": bool(service.connections),
         "topics": bool(service.relay.topics()),
         "destinations": bool(list(service.hub.destinations())),
@@ -185,42 +185,42 @@ def left_behind(server: ChatServer, tasks: int, files: int) -> list[str]:
         "tasks": len(asyncio.all_tasks()) > tasks,
         "file descriptors": descriptors() > files,
     }
-    return [name for name, is_left in found.items() if is_left]
+    return [name for name, exists in states.items() if exists]
 
 
 def objects() -> int:
-    """How many connections there are in memory, whoever still holds them."""
+    """Return the number of connections and sessions in memory."""
     gc.collect()
     return sum(isinstance(each, StompConnection | sockjs.Session) for each in gc.get_objects())
 
 
-async def drop(count: int, first: int = 0) -> None:
-    """So many clients, from number `first` on. AssertionError names what they left."""
+async def run_clients(count: int, first: int = 0) -> None:
+    """Run `count` clients, from number `first` on; raise AssertionError with the names of what remains."""
     faults = Faults(logging.ERROR)
     logging.getLogger().addHandler(faults)
     async with await chat_server.start(MemoryBroker(max_length=100)) as server:
-        await drop_somewhere(server.port, -1)  # what is made once, such as the task of presence, is made now
-        await until(lambda: not server.service.connections, timeout=PATIENCE)
-        tasks, files, before = len(asyncio.all_tasks()) + 3, descriptors() + 3, objects()
+        await run_client(server.port, -1)  # create what is created only once, such as the task of presence
+        await until(lambda: not server.service.connections, timeout=TIMEOUT)
+        tasks, files, objects_before = len(asyncio.all_tasks()) + 3, descriptors() + 3, objects()
         turns = asyncio.Semaphore(AT_ONCE)
 
-        async def one(number: int) -> None:
+        async def run_one(number: int) -> None:
             async with turns:
-                await drop_somewhere(server.port, number)
+                await run_client(server.port, number)
 
-        await asyncio.gather(*(one(number) for number in range(first, first + count)))
+        await asyncio.gather(*(run_one(number) for number in range(first, first + count)))
         with suppress(TimeoutError):
-            await until(lambda: not left_behind(server, tasks, files), timeout=PATIENCE, every=0.1)
-        left = left_behind(server, tasks, files)
+            await until(lambda: not remaining(server, tasks, files), timeout=TIMEOUT, every=0.1)
+        remains = remaining(server, tasks, files)
         assert not faults.records, faults.records[0].getMessage()
         running = Counter(getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks())
-        assert not left, f"left behind: {', '.join(left)}; tasks: {running}"
-        assert objects() <= before, "connections that nobody needs are still in memory"
+        assert not remains, f"left behind: {', '.join(remains)}; tasks: {running}"
+        assert objects() <= objects_before, "closed connections are still in memory"
 
 
 if __name__ == "__main__":
     arguments = [int(argument) for argument in sys.argv[1:]] or [100_000]
     clients = max(1, arguments[0] // PER_CLIENT)
     began = time.monotonic()
-    asyncio.run(drop(clients, *arguments[1:]))
-    print(f"connections: {clients:,} dropped in {time.monotonic() - began:.0f} s, nothing left behind")
+    asyncio.run(run_clients(clients, *arguments[1:]))
+    print(f"connections: {clients:,} dropped in {time.monotonic() - began:.0f} s, nothing remained")

@@ -1,12 +1,12 @@
-"""Sessions drawn at random against a chat server: `python tests/fuzz_sessions.py N`, a session for each thousand of N.
+"""Run random sessions against a chat server: `python tests/fuzz_sessions.py N`, one session for each thousand of N.
 
-Half of them run in memory, half on a Redis, which is started for them.
+Half of them run in memory, half on a Redis that is started for them.
 
-Users connect, subscribe and send to destinations in many spellings, in transactions and outside, with headers and
-fields that only the server may say. After each step, whoever is still connected reads what has come, and this holds:
+Users connect, subscribe and send to destinations in many spellings, inside and outside transactions, with headers and
+fields that only the server may set. After each step, every client that is still connected reads, and this must hold:
 
-    nobody receives what is not theirs           a private message is for its receiver, a room's for those in the room
-    no field of the application's is a client's  sender, from, room, and the headers that the server says
+    no client receives another's messages           private messages reach their receiver, a room's its subscribers
+    no client sets the application's fields         sender, from, room, and the headers that the server sets
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from tests.support import redis_servers
 from tests.support.spellings import spellings
 from tests.support.stomp_peer import Peer
 
-PER_SESSION = 1000  # cases that one session counts for
+PER_SESSION = 1000  # cases that one session counts as
 STEPS = 40
 FORGED = "FORGED"
 ROOMS = ("public", "cats", "고양이")
-# Where every client listens from the start.
-LISTENED = (
+# The destinations that every client subscribes to at the start.
+SUBSCRIBED = (
     "/topic/public",
     "/topic/room.cats",
     "/user/queue/private",
@@ -59,25 +59,25 @@ TOPICS = (
     "/topic/who.cats",
     "/queue/refused.jobs",
 )
-# A client may not say these by a SEND: the frame would mean something else.
-OF_THE_FRAME = {"destination", "receipt", "transaction", "content-length"}
+# Headers that would change the meaning of a SEND.
+FRAME_HEADERS = {"destination", "receipt", "transaction", "content-length"}
 
 
-def by_name(credentials: Credentials) -> User | None:
-    """Some have an account, others are guests as without `authenticate`."""
+def with_email(credentials: Credentials) -> User | None:
+    """Authenticate everybody; the principal is an e-mail address."""
     return User(credentials.login or "", f"{credentials.login}@example.org")
 
 
-def kinds_of(destination: str) -> list[str]:
-    """A destination in all its spellings, plain ones as often as all others together."""
+def weighted_spellings(destination: str) -> list[str]:
+    """Return all spellings of a destination, the plain one as often as all others together."""
     variants = list(spellings(destination))
     return [variants[0]] * len(variants) + variants
 
 
 class Sessions(RuleBasedStateMachine):
-    """A chat server, its clients, and what each of them may be told."""
+    """A chat server, its clients, and what each of them may receive."""
 
-    redis: str | None = None  # the URL of a server of its own, which is emptied for each session; None: memory
+    redis: str | None = None  # the URL of a separate server, which is emptied for each session; None for memory
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,13 +85,13 @@ class Sessions(RuleBasedStateMachine):
         self.exits = AsyncExitStack()
         self.peers: list[Peer] = []
         self.subscribed: dict[Peer, dict[str, str]] = {}
-        self.known: dict[str, str] = {}  # by handle: the name it goes with
+        self.names: dict[str, str] = {}  # names by handle
         self.numbers = iter(range(1_000_000))
 
     @initialize(accounts=st.booleans())
     def start(self, accounts: bool) -> None:
         """Start a server, with guests or with accounts, and the first client."""
-        self.runner.run(self._start(Access(by_name, handle_key=b"key") if accounts else Access()))
+        self.runner.run(self._start(Access(with_email, handle_key=b"key") if accounts else Access()))
         self.connect("ana")
         self.connect("ben")
 
@@ -119,20 +119,20 @@ class Sessions(RuleBasedStateMachine):
             await peer.__aexit__(None, None, None)
         await self.exits.aclose()
 
-    # --- What clients do ---
+    # --- Steps ---
 
     @precondition(lambda self: len(self.peers) < 5)
     @rule(login=st.sampled_from(["ana", "ben", "민지", "ana"]))
     def connect(self, login: str) -> None:
-        """One more client, which listens where the page does; some bear the same name."""
+        """Connect one more client with the page's subscriptions; some clients have the same name."""
         self.runner.run(self._connect(login))
 
     async def _connect(self, login: str) -> None:
         peer = await Peer(self.server.url, login).__aenter__()
         self.peers.append(peer)
         self.subscribed[peer] = {}
-        self.known[handle(peer)] = login
-        for destination in LISTENED:
+        self.names[handle(peer)] = login
+        for destination in SUBSCRIBED:
             id = f"s{next(self.numbers)}"
             self.subscribed[peer][id] = destination
             await peer.subscribe(destination, id=id)
@@ -140,29 +140,29 @@ class Sessions(RuleBasedStateMachine):
     @precondition(lambda self: self.peers)
     @rule(data=st.data())
     def subscribe(self, data: st.DataObject) -> None:
-        """Ask for a destination of one's own or of another's, in some spelling."""
+        """Subscribe to the client's own or another client's destination, in some spelling."""
         peer = data.draw(st.sampled_from(self.peers))
         owners = ["", "", "", *(f"{who}/" for each in self.peers for who in (handle(each), principal(each)))]
         private = st.builds(lambda owner, queue: f"/user/{owner}queue/{queue}", *map(st.sampled_from, (owners, QUEUES)))
         destination = data.draw(st.one_of(private, st.sampled_from(TOPICS)))
-        destination = data.draw(st.sampled_from(kinds_of(destination)))
-        asked = data.draw(st.sampled_from([{}, {"history": "50"}, {"last_id": "0-0"}]))
-        self.runner.run(self._subscribe(peer, destination, asked))
+        destination = data.draw(st.sampled_from(weighted_spellings(destination)))
+        options = data.draw(st.sampled_from([{}, {"history": "50"}, {"last_id": "0-0"}]))
+        self.runner.run(self._subscribe(peer, destination, options))
 
-    async def _subscribe(self, peer: Peer, destination: str, asked: dict[str, str]) -> None:
+    async def _subscribe(self, peer: Peer, destination: str, options: dict[str, str]) -> None:
         id = f"s{next(self.numbers)}"
         self.subscribed[peer][id] = canonical(destination)
-        await self._exchange(peer, "SUBSCRIBE", id=id, destination=destination, **asked)
+        await self._exchange(peer, "SUBSCRIBE", id=id, destination=destination, **options)
 
     @precondition(lambda self: self.peers)
     @rule(data=st.data())
     def send(self, data: st.DataObject) -> None:
-        """Send to a destination in some spelling, with all that only the server may say."""
+        """Send to a destination in some spelling, with every header and field that only the server may set."""
         peer, other = data.draw(st.sampled_from(self.peers)), data.draw(st.sampled_from(self.peers))
         owner = data.draw(st.sampled_from([handle(other), principal(other)]))
         direct = [f"/user/{owner}/queue/{queue}" for queue in QUEUES]
         destination = data.draw(st.sampled_from([*direct, *TOPICS, "/app/chat.sendMessage", "/app/chat.private"]))
-        spelled = data.draw(st.sampled_from(kinds_of(destination)))
+        spelled = data.draw(st.sampled_from(weighted_spellings(destination)))
         in_transaction = data.draw(st.sampled_from([None, None, "COMMIT", "ABORT"]))
         body = self._body(peer, other, owner, data.draw(st.sampled_from(ROOMS)), spelled)
         self.runner.run(self._send(peer, spelled, body, in_transaction))
@@ -170,7 +170,7 @@ class Sessions(RuleBasedStateMachine):
     @precondition(lambda self: self.peers)
     @rule(data=st.data(), room=st.sampled_from(ROOMS), private=st.booleans())
     def say(self, data: st.DataObject, room: str, private: bool) -> None:
-        """Send as the page does, but with fields that only the server may say."""
+        """Send as the page does, but with fields that only the server may set."""
         peer, other = data.draw(st.sampled_from(self.peers)), data.draw(st.sampled_from(self.peers))
         destination = "/app/chat.private" if private else "/app/chat.sendMessage"
         body = self._body(peer, other, handle(other), room, destination)
@@ -182,7 +182,7 @@ class Sessions(RuleBasedStateMachine):
         return json.dumps(fields | {"room": room, "content": json.dumps(mark)})
 
     async def _send(self, peer: Peer, destination: str, body: str, in_transaction: str | None) -> None:
-        headers = dict.fromkeys(SERVER_HEADERS - OF_THE_FRAME, FORGED)
+        headers = dict.fromkeys(SERVER_HEADERS - FRAME_HEADERS, FORGED)
         if in_transaction is not None:
             await peer.send("BEGIN", transaction="t")
             headers["transaction"] = "t"
@@ -198,7 +198,7 @@ class Sessions(RuleBasedStateMachine):
     # --- What must hold ---
 
     async def _read_all(self) -> None:
-        """Read what has come, at every client; an ERROR ends its connection."""
+        """Read at every client; an ERROR ends its connection."""
         for peer in list(self.peers):
             receipt = f"r{next(self.numbers)}"
             try:
@@ -238,26 +238,26 @@ class Sessions(RuleBasedStateMachine):
         assert destination not in ("/user/queue/notifications", "/queue/refused.jobs"), (destination, body)
 
     def _check_sender(self, body: dict[str, str], mark: dict[str, str]) -> None:
-        assert (body["sender"], body["from"]) == (self.known[mark["by"]], mark["by"]), body
+        assert (body["sender"], body["from"]) == (self.names[mark["by"]], mark["by"]), body
         assert FORGED not in body.values(), body
 
 
 def handle(peer: Peer) -> str:
-    """What others call this client."""
+    """Return the handle by which others address this client."""
     return peer.connected.get("user-handle") or ""
 
 
 def principal(peer: Peer) -> str:
-    """Who it is to the server."""
+    """Return the principal of this client."""
     return peer.connected.get("user-name") or ""
 
 
 class SessionsOnRedis(Sessions):
-    """The same on Redis Streams."""
+    """The same sessions on Redis Streams."""
 
 
 def run_on_redis(sessions: int, server: str = redis_servers.WHEEL) -> None:
-    """Run that many sessions on one Redis, started for them."""
+    """Run that many sessions on one Redis that is started for them."""
     with asyncio.Runner() as runner:
         engine = runner.run(redis_servers.start(server))
         try:
@@ -282,9 +282,9 @@ def run(sessions: int, machine: type[Sessions] = Sessions) -> None:
 
 
 if __name__ == "__main__":
-    wanted = max(1, int(sys.argv[1]) // PER_SESSION) if len(sys.argv) > 1 else 100
+    count = max(1, int(sys.argv[1]) // PER_SESSION) if len(sys.argv) > 1 else 100
     began = time.monotonic()
-    run(wanted - wanted // 2)
-    if wanted > 1:
-        run_on_redis(wanted // 2)
-    print(f"sessions: {wanted:,} in {time.monotonic() - began:.0f} s, nobody received what is not theirs")
+    run(count - count // 2)
+    if count > 1:
+        run_on_redis(count // 2)
+    print(f"sessions: {count:,} in {time.monotonic() - began:.0f} s, no client received another's messages")

@@ -1,8 +1,8 @@
 """Throw random and corrupted STOMP frames at the parser and the session: `python tests/fuzz_stomp.py N`.
 
-Each case must end in frames or in an error that is documented, hold no more memory than its limits, and mean the same
-in one piece as in many; what was parsed, serialized and parsed again is what it was. A case is made from its number
-alone: one that fails is named, and `python tests/fuzz_stomp.py 1 NUMBER` runs it again.
+Each case must end in frames or in a documented error, hold no more memory than its limits, and give the same result in
+one piece as in many; frames must survive a round trip. A case depends only on its number: the number of a failing case
+is printed, and `python tests/fuzz_stomp.py 1 NUMBER` runs it again.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ HEADERS = {
 
 
 def corrupt(rng: random.Random, data: bytes) -> bytes:
-    """Flip, cut, double, insert: mostly not at all, or once."""
+    """Flip, delete, duplicate or insert octets, in most cases not at all or once."""
     octets = bytearray(data)
     for _ in range(rng.choice([0, 0, 0, 1, 1, 2, 3])):
         at = rng.randrange(len(octets) + 1)
@@ -80,7 +80,7 @@ def corrupt(rng: random.Random, data: bytes) -> bytes:
 
 
 def random_frame(rng: random.Random, version: str) -> bytes:
-    """Return a frame of the kind clients send, in octets of that version as far as it can say it."""
+    """Return a frame such as clients send, serialized in that version of STOMP."""
     headers = [(name, rng.choice(values)) for name, values in HEADERS.items() if rng.random() < 0.5]
     if version == "1.0":
         headers = [(name, value) for name, value in headers if "\n" not in value]
@@ -95,7 +95,7 @@ def random_frame(rng: random.Random, version: str) -> bytes:
 
 
 def random_data(rng: random.Random, version: str) -> bytes:
-    """Return some frames, with line ends between them, corrupted or not; now and then octets without any sense."""
+    """Return some frames with line ends between them, corrupted or not; sometimes random octets."""
     if rng.random() < 0.05:
         return rng.randbytes(rng.randrange(60))
     frames = [random_frame(rng, version) for _ in range(rng.randrange(1, 6))]
@@ -103,7 +103,7 @@ def random_data(rng: random.Random, version: str) -> bytes:
 
 
 def pieces(rng: random.Random, data: bytes) -> list[bytes]:
-    """Cut `data` anywhere."""
+    """Split `data` at random places."""
     cuts = sorted(rng.randrange(len(data) + 1) for _ in range(rng.choice([0, 1, 3, len(data)])))
     return [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
@@ -112,14 +112,14 @@ def pieces(rng: random.Random, data: bytes) -> list[bytes]:
 
 
 def parse(data: list[bytes], version: str | None) -> tuple[list[Frame], bool]:
-    """Return the frames, and whether a fault came after them; what the parser holds stays within its limit."""
+    """Return the frames, and whether a fault followed; check that the parser holds no more than its limit."""
     parser, frames = Parser(LIMITS, version), list[Frame]()
     try:
         for piece in data:
             frames.extend(frame for frame in parser.frames(piece) if not isinstance(frame, Heartbeat))
             assert len(parser._held) <= LIMITS.max_frame, "held more than a frame"
     except StompError as error:
-        assert str(error), "a fault without a name"
+        assert str(error), "a fault without a message"
         return frames, True
     return frames, False
 
@@ -128,15 +128,15 @@ def check_parser(rng: random.Random) -> None:
     version = rng.choice([*VERSIONS, None])
     data = random_data(rng, version or "1.0")
     frames, faulty = parse([data], version)
-    assert parse(pieces(rng, data), version) == (frames, faulty), "another meaning in pieces"
+    assert parse(pieces(rng, data), version) == (frames, faulty), "another result in pieces"
     if version is not None:
-        # CONNECT comes before the version is known, and is read with CR LF then: a CR cannot be in it.
+        # CONNECT is read before the version is known, with CR LF allowed, so it cannot contain a CR.
         frames = [frame for frame in frames if not (frame.command in NEVER_ESCAPED and _has_cr(frame))]
         written = b"".join(frame.serialize(version) for frame in frames)
         longer = Parser(Limits(max_frame=2000, max_header=400), version)
         again = [frame for frame in longer.feed(written) if not isinstance(frame, Heartbeat)]
         expected = [f if f.get("content-length") or not f.body else _with_length(f) for f in frames]
-        assert again == expected, "not the same after a round trip"
+        assert again == expected, "changed by a round trip"
 
 
 def _has_cr(frame: Frame) -> bool:
@@ -148,7 +148,7 @@ def _with_length(frame: Frame) -> Frame:
 
 
 class Application:
-    """Answers every event, and sends a message to each subscription now and then."""
+    """Answer every event, and sometimes send a message to each subscription."""
 
     def __init__(self, rng: random.Random, session: ServerSession) -> None:
         self.rng = rng
@@ -172,7 +172,7 @@ class Application:
 
 
 def converse(seed: int, data: list[bytes]) -> tuple[bytes, str]:
-    """Return all that a session answers, and the version it agreed to."""
+    """Return everything that a session answers, and the version it negotiated."""
     session = ServerSession(limits=LIMITS, clock=lambda: 0.0)
     application, sent = Application(random.Random(seed), session), b""
     for piece in data:
@@ -201,8 +201,8 @@ def check_session(rng: random.Random) -> None:
             answers.append(frame)
             parser.version = version if frame.command == "CONNECTED" else parser.version
     commands = [frame.command for frame in answers]
-    assert set(commands) <= {"CONNECTED", "MESSAGE", "RECEIPT", "ERROR"}, "no server says that"
-    assert commands.count("ERROR") == int(faulty) == int("ERROR" in commands[-1:]), "an ERROR is the last there is"
+    assert set(commands) <= {"CONNECTED", "MESSAGE", "RECEIPT", "ERROR"}, "a server does not send this"
+    assert commands.count("ERROR") == int(faulty) == int("ERROR" in commands[-1:]), "an ERROR must be the last frame"
     converse(seed, pieces(rng, b"".join(frames)))
 
 
@@ -210,7 +210,7 @@ def check_session(rng: random.Random) -> None:
 
 
 def fuzz(count: int, first: int = 0) -> None:
-    """Run so many cases from number `first` on; AssertionError names the one that failed."""
+    """Run `count` cases from number `first` on; add the number of the case to an exception."""
     for number in range(first, first + count):
         rng = random.Random(number)
         check = check_parser if number % 2 else check_session
@@ -225,4 +225,4 @@ if __name__ == "__main__":
     arguments = [int(argument) for argument in sys.argv[1:]] or [100_000]
     began = time.monotonic()
     fuzz(*arguments)
-    print(f"STOMP: {arguments[0]:,} cases in {time.monotonic() - began:.0f} s, no surprise")
+    print(f"STOMP: {arguments[0]:,} cases in {time.monotonic() - began:.0f} s, none broke a rule")

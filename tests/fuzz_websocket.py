@@ -1,7 +1,7 @@
 """Throw random and corrupted bytes at the handshake, the frames and the connection: `python tests/fuzz_websocket.py N`.
 
-Each case must end in a value or in an error that is documented, hold no more memory than its limits, and mean the same
-in one piece as in many. A case is made from its number alone: one that fails is named, and
+Each case must end in a value or in a documented error, hold no more memory than its limits, and give the same result in
+one piece as in many. A case depends only on its number: the number of a failing case is printed, and
 `python tests/fuzz_websocket.py 1 NUMBER` runs it again.
 """
 
@@ -44,7 +44,7 @@ INTERESTING = [
 
 
 def corrupt(rng: random.Random, data: bytes) -> bytes:
-    """Flip, cut, double, insert: mostly not at all, or once."""
+    """Flip, delete, duplicate, insert or replace octets, in most cases not at all or once."""
     octets = bytearray(data)
     for _ in range(rng.choice([0, 0, 0, 1, 1, 1, 2, 3])):
         at = rng.randrange(len(octets) + 1)
@@ -72,16 +72,16 @@ def payload(rng: random.Random, opcode: int) -> bytes:
 
 
 def frames(rng: random.Random, sender: Side, compression: bool) -> bytes:
-    """Frames of which most keep the rules, and which most often come in an order that is allowed."""
+    """Return frames, most of them valid and in a valid order."""
     out, unfinished, deflater = b"", False, Deflater()
     for _ in range(rng.randrange(1, 9)):
         opcode = rng.choice([0] * 12 if unfinished else [1, 1, 1, 2, 2]) if rng.random() < 0.7 else rng.choice(OPCODES)
         fin = opcode >= 8 or rng.random() < 0.7
         rsv1 = compression and opcode in (1, 2) and fin and rng.random() < 0.6
-        rsv2, rsv3, strange = (rng.random() < 0.01 for _ in range(3))
+        rsv2, rsv3, wrong_mask = (rng.random() < 0.01 for _ in range(3))
         data = payload(rng, opcode)
         data = deflater.piece(data) if rsv1 else data
-        mask = rng.randbytes(4) if (sender is Side.CLIENT) != strange else None
+        mask = rng.randbytes(4) if (sender is Side.CLIENT) != wrong_mask else None
         out += Frame(opcode, data, fin, rsv1, rsv2, rsv3, mask).serialize()
         unfinished = not fin if opcode < 3 else unfinished
     return out
@@ -96,14 +96,14 @@ def handshake_bytes(rng: random.Random, sender: Side) -> bytes:
 
 
 def pieces(rng: random.Random, data: bytes) -> list[bytes]:
-    """Cut `data` at a few random places, or at every octet."""
+    """Split `data` at a few random places, or at every octet."""
     if len(data) < 300 and rng.random() < 0.1:
         return [data[i : i + 1] for i in range(len(data))]
     cuts = sorted(rng.randrange(len(data) + 1) for _ in range(rng.randrange(6)))
     return [data[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
 
-# --- Judging it ------------------------------------------------------------------------------------------------------
+# --- Checking it ------------------------------------------------------------------------------------------------------
 
 
 def connection_for(side: Side, compression: bool, opened: bool) -> Connection:
@@ -117,7 +117,7 @@ def connection_for(side: Side, compression: bool, opened: bool) -> Connection:
 
 
 def converse(connection: Connection, parts: list[bytes]) -> tuple[list[Event], bytes]:
-    """Feed the parts and the end; return the events and what was answered, after checking what is held in between."""
+    """Feed the parts and the end of the stream, and check the limits; return the events and the answer."""
     events: list[Event] = []
     for part in parts:
         events += connection.receive_data(part)
@@ -136,46 +136,46 @@ def converse(connection: Connection, parts: list[bytes]) -> tuple[list[Event], b
     return events, out
 
 
-def good(events: list[Event]) -> list[Event]:
-    """The events before the first thing that is refused."""
+def before_refusal(events: list[Event]) -> list[Event]:
+    """Return the events before the first refusal."""
     return list(takewhile(lambda event: not isinstance(event, Failed | Refused), events))
 
 
 def fuzz_connection(rng: random.Random) -> None:
-    """A conversation of either side, with the handshake or from after it, means the same however it is cut."""
+    """Check that a conversation gives the same result however it is split, with or without a handshake."""
     side, compression, opened = rng.choice(list(Side)), rng.random() < 0.5, rng.random() < 0.7
     data = b"" if opened else handshake_bytes(rng, side.peer)
     data = corrupt(rng, data + frames(rng, side.peer, compression or not opened))
     first, answer = converse(connection_for(side, compression, opened), [data])
-    again, same = converse(connection_for(side, compression, opened), pieces(rng, data))
-    assert good(first) == good(again)
-    if good(first) == first:
-        assert answer == same
+    again, same_answer = converse(connection_for(side, compression, opened), pieces(rng, data))
+    assert before_refusal(first) == before_refusal(again)
+    if before_refusal(first) == first:
+        assert answer == same_answer
     else:
-        assert good(again) != again  # the same is refused; the reason may be seen earlier in pieces, and be another
+        assert before_refusal(again) != again  # both are refused; in pieces another fault may be found first
 
 
 def fuzz_plain(rng: random.Random) -> None:
-    """Messages read past the connection, as far as they are plain, are those it would have read, and it goes on so."""
+    """Check that the fast path for plain messages reads the same messages as the connection does."""
     data = corrupt(rng, frames(rng, Side.CLIENT, compression=False))
-    all_of_it, answer = converse(connection_for(Side.SERVER, False, True), [data])
+    all_events, answer = converse(connection_for(Side.SERVER, False, True), [data])
     plain: list[bytes] = []
     start = 0
-    while (found := plain_message(data, start, MAX_MESSAGE)) is not None:
-        plain.append(found[0])
-        start = found[1]
-    rest, same = converse(connection_for(Side.SERVER, False, True), [data[start:]])
-    assert messages(all_of_it) == plain + messages(rest)
-    assert answer == same
+    while (parsed := plain_message(data, start, MAX_MESSAGE)) is not None:
+        plain.append(parsed[0])
+        start = parsed[1]
+    rest, same_answer = converse(connection_for(Side.SERVER, False, True), [data[start:]])
+    assert messages(all_events) == plain + messages(rest)
+    assert answer == same_answer
 
 
 def messages(events: list[Event]) -> list[bytes]:
-    found = [event.data for event in events if isinstance(event, Message)]
-    return [data.encode() if isinstance(data, str) else data for data in found]
+    parsed = [event.data for event in events if isinstance(event, Message)]
+    return [data.encode() if isinstance(data, str) else data for data in parsed]
 
 
 def fuzz_parsers(rng: random.Random) -> None:
-    """Each parser returns what it read or None, or raises the one error it names."""
+    """Check that each parser returns a value or None, or raises only its documented error."""
     data = corrupt(
         rng, rng.choice([handshake_bytes(rng, Side.CLIENT), frames(rng, Side.SERVER, True), rng.randbytes(60)])
     )
@@ -201,7 +201,7 @@ def allow(parse: Callable[[bytes], object], data: bytes, error: type[Exception])
 
 
 def fuzz_request(rng: random.Random) -> None:
-    """A corrupted handshake is accepted or refused with a status that exists."""
+    """Check that a corrupted handshake is accepted or refused with one of the documented statuses."""
     data = corrupt(rng, handshake_bytes(rng, Side.CLIENT))
     try:
         parsed = Request.parse(data)
@@ -213,7 +213,7 @@ def fuzz_request(rng: random.Random) -> None:
 
 
 def fuzz_inflater(rng: random.Random) -> None:
-    """Corrupted DEFLATE is refused or unfolds, never beyond the limit."""
+    """Check that corrupted DEFLATE is refused or decompressed, never beyond the limit."""
     inflater, limit = Inflater(rng.randrange(8, 16)), rng.choice([0, 10, 1000])
     for _ in range(3):
         data = corrupt(rng, Deflater().piece(payload(rng, rng.choice([Opcode.TEXT, Opcode.BINARY]))))
@@ -231,7 +231,7 @@ KINDS = [fuzz_connection, fuzz_connection, fuzz_connection, fuzz_plain, fuzz_par
 
 
 def fuzz(count: int, first: int = 0) -> None:
-    """Run `count` cases from number `first` on; what goes wrong carries the number of its case."""
+    """Run `count` cases from number `first` on; add the number of the case to an exception."""
     for number in range(first, first + count):
         rng = random.Random(number)
         try:
@@ -242,7 +242,7 @@ def fuzz(count: int, first: int = 0) -> None:
 
 
 def main() -> None:
-    """Read N and the first number from the command line."""
+    """Run the cases that the command line asks for."""
     count, first = [*map(int, sys.argv[1:]), *([1_000_000, 0][len(sys.argv) - 1 :])][:2]
     start = time.monotonic()
     fuzz(count, first)

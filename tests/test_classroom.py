@@ -1,4 +1,4 @@
-"""The room's page over plain HTTP, the room code, and what the terminal shows a class."""
+"""The room's page over plain HTTP, the room code, and the banner in the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chatlab import classroom, room
 
 
 async def fetch(server: room.RoomServer, path: str, method: str = "GET") -> tuple[HTTPResponse, bytes]:
-    """Ask the room's server for `path` as a browser would."""
+    """Request `path` from the room's server as a browser does."""
 
     def ask() -> tuple[HTTPResponse, bytes]:
         connection = HTTPConnection(server.host, server.port, timeout=10)
@@ -47,7 +47,7 @@ async def test_the_page_forbids_foreign_scripts_and_frames() -> None:
         assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-async def test_the_room_needs_the_code_and_its_page_does_not() -> None:
+async def test_joining_the_room_requires_the_code_and_opening_the_page_does_not() -> None:
     async with await room.start(code="K7QX3M") as server:
         assert (await fetch(server, "/"))[0].status == 200
         response, body = await fetch(server, "/room?name=Ana&code=guess")
@@ -81,14 +81,14 @@ async def test_urls_of_a_room_on_all_addresses_can_be_opened() -> None:
         assert (await fetch(server, "/"))[0].status == 200
 
 
-def test_room_codes_are_six_letters_that_cannot_be_confused_and_not_the_same_twice() -> None:
+def test_room_codes_are_six_unambiguous_characters_and_differ() -> None:
     codes = {classroom.new_code() for _ in range(200)}
     assert len(codes) == 200
     assert all(len(code) == 6 and set(code) <= set(classroom.CODE_LETTERS) for code in codes)
     assert not set("0O1IL") & set(classroom.CODE_LETTERS)
 
 
-def test_a_code_is_compared_as_people_type_it() -> None:
+def test_a_code_is_compared_without_case_and_surrounding_spaces() -> None:
     assert classroom.same_code(" k7qx3m ", "K7QX3M")
     assert not classroom.same_code("K7QX3", "K7QX3M")
     assert not classroom.same_code("", "K7QX3M")
@@ -98,7 +98,7 @@ def test_the_lan_address_is_a_numeric_address() -> None:
     ipaddress.IPv4Address(classroom.lan_address())
 
 
-def test_the_banner_shows_address_code_and_qr_code_and_says_what_is_open() -> None:
+def test_the_banner_shows_the_address_the_code_a_qr_code_and_the_warnings() -> None:
     text = classroom.banner("http://192.168.1.5:8002/#K7QX3M")
     assert "address    http://192.168.1.5:8002/\n" in text
     assert "room code  K7QX3M\n" in text
@@ -106,10 +106,10 @@ def test_the_banner_shows_address_code_and_qr_code_and_says_what_is_open() -> No
     assert "not encrypted" in text
     rows = [line for line in text.splitlines() if set(line) <= set(" ▀▄█") and line.strip()]
     assert len({len(row) for row in rows}) == 1
-    assert len(rows) == pytest.approx(len(rows[0]) / 2, abs=1)  # square: two modules in the height of a letter
+    assert len(rows) == pytest.approx(len(rows[0]) / 2, abs=1)  # square: a character is two modules high
 
 
-def test_without_the_qr_library_the_banner_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_qr_library_the_banner_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "segno", None)
     text = classroom.banner("http://192.168.1.5:8002/")
     assert 'pip install "chatlab[lab]"' in text

@@ -1,4 +1,4 @@
-"""The command line as its users meet it: each test runs the real program, and reads what it prints."""
+"""The command line as users see it: each test runs the real program, and reads its output."""
 
 from __future__ import annotations
 
@@ -43,38 +43,38 @@ SERVERS = {
 }
 
 
-def one_line(text: str) -> bool:
+def is_one_line(text: str) -> bool:
     return text.count("\n") == 1 and text.startswith("chatlab: ")
 
 
-def threads_of(process: int) -> int:
+def thread_count(process: int) -> int:
     return len(list(Path(f"/proc/{process}/task").iterdir()))
 
 
-Here = Callable[..., tuple[int, str, str]]
+RunInProcess = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Here]:
-    """Run a command that starts nothing in this process: exit status, standard output, standard error."""
-    root, ours = logging.getLogger(), logging.getLogger("chatlab")
-    handlers, levels = root.handlers[:], (root.level, ours.level)
+def run_in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[RunInProcess]:
+    """Yield a function that runs a command in this process; it returns exit status, stdout and stderr."""
+    root, chatlab_logger = logging.getLogger(), logging.getLogger("chatlab")
+    handlers, levels = root.handlers[:], (root.level, chatlab_logger.level)
     on_interrupt = signal.getsignal(signal.SIGINT)
 
-    def run_here(*arguments: str) -> tuple[int, str, str]:
+    def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["chatlab", *arguments])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        return (ended.value.code, *capsys.readouterr())  # type: ignore[return-value]  # a status, always
+        return (ended.value.code, *capsys.readouterr())  # type: ignore[return-value]  # always a status
 
-    yield run_here
+    yield run
     signal.signal(signal.SIGINT, on_interrupt)
     root.handlers[:] = handlers
     root.setLevel(levels[0])
-    ours.setLevel(levels[1])
+    chatlab_logger.setLevel(levels[1])
 
 
-# Starting and ending.
+# Starting and stopping.
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ async def test_a_second_signal_ends_a_server_at_once() -> None:
         )
         await reader.readuntil(b"\r\n\r\n")
         command.process.send_signal(signal.SIGTERM)
-        await reader.read(1)  # its close frame, which this client leaves without an answer
+        await reader.read(1)  # its Close frame, which this client does not answer
         command.process.send_signal(signal.SIGTERM)
         status, _, _ = await command.ended()
         writer.close()
@@ -152,11 +152,11 @@ async def test_a_server_stops_when_stdin_ends_if_asked_to() -> None:
 
 
 async def test_a_server_waiting_for_its_broker_can_be_stopped() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections and sends nothing
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
         async with chatlab("serve", "chat", "--redis", url, "--port", "0") as command:
             accepted, _ = await asyncio.get_running_loop().run_in_executor(None, silent.accept)
-            with accepted:  # closed too early, it would be a broker that hangs up
+            with accepted:  # if closed too early, it would be a broker that disconnects
                 command.process.send_signal(signal.SIGTERM)
                 status, output, errors = await command.ended()
     assert (status, output, errors) == (0, "", "")
@@ -165,7 +165,7 @@ async def test_a_server_waiting_for_its_broker_can_be_stopped() -> None:
 # What each server offers.
 
 
-async def test_the_echo_echoes() -> None:
+async def test_the_echo_server_returns_what_it_receives() -> None:
     async with chatlab("serve", "echo", "--port", "0") as command, connect(await command.url(), proxy=None) as client:
         await client.send("안녕 🙂")
         assert await client.recv() == "안녕 🙂"
@@ -178,7 +178,7 @@ async def test_the_room_command_serves_the_room_and_its_page() -> None:
         assert command.lines[0] == f"the room's page: {url.replace('ws:', 'http:').removesuffix('room')}"
 
 
-async def test_only_named_origins_may_connect() -> None:
+async def test_only_origins_given_with_the_option_may_connect() -> None:
     async with chatlab("serve", "room", "--port", "0", "--origin", "https://chat.example") as command:
         url = await command.url()
         async with connect(url, origin="https://chat.example", proxy=None):  # type: ignore[arg-type]  # wants its NewType
@@ -187,7 +187,7 @@ async def test_only_named_origins_may_connect() -> None:
             await connect(url, origin="https://evil.example", proxy=None)  # type: ignore[arg-type]  # the same
 
 
-async def test_the_rooms_rate_is_limited_when_asked_for() -> None:
+async def test_the_rate_option_limits_the_room() -> None:
     arguments = ["serve", "room", "--port", "0", "--rate", "0.1"]
     async with chatlab(*arguments) as command, connect(await command.url(), proxy=None) as client:
         for _ in range(20):
@@ -197,7 +197,7 @@ async def test_the_rooms_rate_is_limited_when_asked_for() -> None:
                 pass
 
 
-async def test_the_chats_rate_is_limited_when_asked_for() -> None:
+async def test_the_rate_option_limits_the_chat() -> None:
     arguments = ["serve", "chat", "--broker", "memory://", "--port", "0", "--rate", "0.1"]
     async with chatlab(*arguments) as command, StompClient(await command.url(), proxy=None) as client:
         errors = await client.subscribe("/user/queue/errors")
@@ -209,7 +209,7 @@ async def test_the_chats_rate_is_limited_when_asked_for() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
-async def test_the_chat_is_at_every_address_of_its_host(host: str) -> None:
+async def test_the_chat_listens_on_every_address_of_its_host(host: str) -> None:
     async with (
         chatlab("serve", "chat", "--broker", "memory://", "--port", "0", "--host", host) as command,
         StompClient(await command.url(), proxy=None) as client,
@@ -217,45 +217,46 @@ async def test_the_chat_is_at_every_address_of_its_host(host: str) -> None:
         assert client.connected.command == "CONNECTED"
 
 
-@pytest.mark.parametrize(("host", "here"), [("0.0.0.0", "127.0.0.1"), ("0", "127.0.0.1"), ("::", "[::1]")])
+@pytest.mark.parametrize(("host", "loopback"), [("0.0.0.0", "127.0.0.1"), ("0", "127.0.0.1"), ("::", "[::1]")])
 @pytest.mark.parametrize(
     "server", [pytest.param(server, marks=[] if server == "chat" else [pytest.mark.long]) for server in SERVERS]
 )
-async def test_a_server_on_all_addresses_prints_urls_that_can_be_opened(server: str, host: str, here: str) -> None:
+async def test_a_server_on_all_addresses_prints_urls_that_can_be_opened(server: str, host: str, loopback: str) -> None:
     async with chatlab(*SERVERS[server], "--port", "0", "--host", host) as command:
         listening = await command.url()
-        found = [re.fullmatch(r"(.*?)(?::| on) (\w+://\S+)", line) for line in command.lines]
-        urls = [(match[1], match[2]) for match in found if match]
-        for what, url in urls:
+        matches = [re.fullmatch(r"(.*?)(?::| on) (\w+://\S+)", line) for line in command.lines]
+        urls = [(match[1], match[2]) for match in matches if match]
+        for label, url in urls:
             address, port = url.split("/")[2].rsplit(":", 1)
-            assert address == here if what != "on this network" else address not in ("0.0.0.0", "[::]", here)
+            assert address == loopback if label != "on this network" else address not in ("0.0.0.0", "[::]", loopback)
             _, writer = await asyncio.open_connection(address.strip("[]"), int(port))
             writer.close()
-    assert listening.startswith(f"ws://{here}:")
+    assert listening.startswith(f"ws://{loopback}:")
     network = lan_address({"0": "0.0.0.0"}.get(host, host))
-    assert (here.strip("[]") == network) != any(what == "on this network" and network in url for what, url in urls)
+    on_network = any(label == "on this network" and network in url for label, url in urls)
+    assert (loopback.strip("[]") == network) != on_network
 
 
-async def test_a_room_for_the_lan_on_one_address_names_that_one() -> None:
+async def test_a_lan_room_on_one_address_prints_that_address() -> None:
     async with chatlab("serve", "room", "--lan", "--port", "0", "--host", "localhost") as command:
         await command.url()
         (address,) = [line.split()[-1] for line in command.lines if "address  " in line]
         assert address.startswith(("http://127.0.0.1:", "http://[::1]:"))
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc, which is Linux's")
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc, which only Linux has")
 async def test_the_chat_runs_in_one_thread() -> None:
-    # With a second one, even asleep, the kernel counts references for each write, and a message costs a fiftieth more.
+    # With a second thread, even a sleeping one, the kernel counts references on each write: a message costs 2% more.
     async with (
         chatlab("serve", "chat", "--broker", "memory://", "--port", "0") as command,
         StompClient(await command.url(), proxy=None) as client,
     ):
         await client.send("/app/chat.sendMessage", '{"content":"hello"}')
-        assert threads_of(command.process.pid) == 1
+        assert thread_count(command.process.pid) == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "expected"),
     [
         (["--broker", "memory://", "--audit-log", "/nowhere/audit.jsonl"], "no audit log at /nowhere/audit.jsonl"),
         (["--broker", "memory://", "--job-room", "cats"], "--job-room names a room for"),
@@ -263,10 +264,10 @@ async def test_the_chat_runs_in_one_thread() -> None:
         (["--redis", "redis://x", "--as-in-the-article", "first", "--rate", "1"], "has no limits and no jobs"),
     ],
 )
-async def test_impossible_jobs_are_refused_at_the_start(arguments: list[str], words: str) -> None:
+async def test_invalid_jobs_are_refused_at_the_start(arguments: list[str], expected: str) -> None:
     status, _, errors = await run("serve", "chat", "--port", "0", *arguments)
     assert status in (2, 3)
-    assert words in errors
+    assert expected in errors
 
 
 async def test_a_lan_room_prints_its_code_and_requires_it() -> None:
@@ -280,7 +281,7 @@ async def test_a_lan_room_prints_its_code_and_requires_it() -> None:
             await connect(f"{url}?name=Eve&code=WRONG2", proxy=None)
 
 
-async def test_the_log_can_be_read_by_programs() -> None:
+async def test_json_logs_writes_one_json_object_per_line() -> None:
     async with chatlab("serve", "--json-logs", "room", "--port", "0") as command:
         async with connect(f"{await command.url()}?name=Ana", proxy=None) as client:
             await client.recv()
@@ -291,10 +292,10 @@ async def test_the_log_can_be_read_by_programs() -> None:
     assert any(event["event"].startswith("Ana at 127.0.0.1") for event in events)
 
 
-# What goes wrong.
+# Errors.
 
 
-async def test_a_taken_port_is_reported_with_a_remedy() -> None:
+async def test_a_port_in_use_is_reported_with_a_remedy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         for server in ("echo", "room", "chat"):
@@ -308,23 +309,23 @@ async def test_a_taken_port_is_reported_with_a_remedy() -> None:
 
 @pytest.mark.parametrize("server", ["echo", "chat"])
 async def test_a_foreign_address_is_reported_with_a_remedy(server: str) -> None:
-    # RFC 5737: 203.0.113.0/24 is nobody's; RFC 6761: .invalid never resolves
+    # RFC 5737: 203.0.113.0/24 is reserved for documentation; RFC 6761: .invalid never resolves
     for host in ("203.0.113.9", "no-such-host.invalid"):
         status, _, errors = await run("serve", *SERVERS[server][1:], "--host", host)
         assert errors.startswith(f"chatlab: this machine has no address {host}; choose with --host")
-        assert one_line(errors)
+        assert is_one_line(errors)
         assert status == 3
 
 
 async def test_an_unreachable_redis_is_reported_without_its_password() -> None:
-    with socket.socket() as closed:  # bound but not listening: nobody answers, and nobody else takes the port
+    with socket.socket() as closed:  # bound but not listening: nothing answers, and no other process can take the port
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
         status, output, errors = await run("serve", "chat", "--redis", f"redis://me:secret@127.0.0.1:{port}/0")
     assert errors.startswith(f"chatlab: the broker at redis://me:***@127.0.0.1:{port}/0 does not answer")
     assert errors.endswith("; start that server, or name another with --broker URL\n")
     assert "secret" not in errors
-    assert one_line(errors)
+    assert is_one_line(errors)
     assert (status, output) == (3, "")
 
 
@@ -352,17 +353,19 @@ async def test_an_unreachable_redis_is_reported_without_its_password() -> None:
         "kafka://me:secret?1@127.0.0.1",
     ],
 )
-def test_a_wrong_broker_url_gets_one_line_that_lists_the_right_ones(url: str, here: Here) -> None:
-    status, _, errors = here("serve", "chat", "--broker", url)
+def test_an_invalid_broker_url_is_reported_in_one_line_with_the_valid_forms(
+    url: str, run_in_process: RunInProcess
+) -> None:
+    status, _, errors = run_in_process("serve", "chat", "--broker", url)
     for scheme in ("memory://", "redis://", "redis-pubsub://", "amqp://", "kafka://"):
         assert scheme in errors
     assert "secret" not in errors
-    assert one_line(errors)
+    assert is_one_line(errors)
     assert status == 2
 
 
 @pytest.mark.parametrize(
-    ("url", "words"),
+    ("url", "expected"),
     [
         (
             "redis://me:secret@127.0.0.1?typo=1",
@@ -378,16 +381,16 @@ def test_a_wrong_broker_url_gets_one_line_that_lists_the_right_ones(url: str, he
     ],
 )
 @pytest.mark.parametrize("server", ["chat", pytest.param("room", marks=pytest.mark.long)])
-async def test_an_option_of_a_url_that_cannot_be_used_is_named_in_one_line(server: str, url: str, words: str) -> None:
+async def test_an_invalid_option_in_a_broker_url_is_named_in_one_line(server: str, url: str, expected: str) -> None:
     status, output, errors = await run("serve", server, "--port", "0", "--broker", url)
-    assert words in errors
+    assert expected in errors
     assert "sec" not in errors.replace("seconds", "")
-    assert one_line(errors)
+    assert is_one_line(errors)
     assert (status, output) == (2, "")
 
 
 @pytest.mark.parametrize("option", ["protocol=2", "decode_responses=true", "max_connections=1", "socket_timeout=0.001"])
-async def test_an_option_of_a_url_that_is_not_used_is_warned_of_and_the_chat_delivers(
+async def test_an_ignored_option_in_a_broker_url_causes_a_warning_and_the_chat_works(
     fresh_redis: Engine, option: str
 ) -> None:
     async with (
@@ -404,15 +407,15 @@ async def test_an_option_of_a_url_that_is_not_used_is_warned_of_and_the_chat_del
 
 
 @pytest.mark.parametrize("arguments", [["chat"], ["room"], ["chat", "--as-in-the-article", "first"]])
-async def test_a_redis_that_is_too_old_ends_the_start(fresh_redis: Engine, arguments: list[str]) -> None:
+async def test_a_redis_that_is_too_old_fails_the_start(fresh_redis: Engine, arguments: list[str]) -> None:
     async with relayed(fresh_redis.url, redis_6_0) as url:
         status, output, errors = await run("serve", *arguments, "--port", "0", "--redis", url)
     assert errors.startswith(f"chatlab: the broker at {url} will not do: Redis 6.0.16 is too old: Redis 6.2 or newer")
-    assert one_line(errors)
+    assert is_one_line(errors)
     assert (status, output) == (3, "")
 
 
-async def test_a_right_to_a_rooms_keys_that_is_missing_ends_the_start(fresh_redis: Engine) -> None:
+async def test_a_missing_permission_for_a_rooms_keys_fails_the_start(fresh_redis: Engine) -> None:
     async with Redis.from_url(fresh_redis.url) as redis:
         await redis.acl_setuser(
             "kim", enabled=True, passwords=["+pw"], categories=["+@all"], keys=["chatlab:*", "presence:*", "room*"]
@@ -421,12 +424,12 @@ async def test_a_right_to_a_rooms_keys_that_is_missing_ends_the_start(fresh_redi
     status, output, errors = await run("serve", "chat", "--port", "0", "--redis", url)
     patterns = "~chat-stream* ~{chat-stream}* ~chat:* ~topic:* ~queue:* ~chat-users:*"
     assert f"`ACL SETUSER kim {patterns}` allows it" in errors
-    assert one_line(errors)
+    assert is_one_line(errors)
     assert (status, output) == (3, "")
 
 
-async def test_what_a_crash_may_cost_is_one_line_at_the_start(fresh_redis: Engine) -> None:
-    for setting, words in (
+async def test_the_start_logs_in_one_line_whether_a_broker_crash_loses_messages(fresh_redis: Engine) -> None:
+    for setting, expected in (
         ("no", "WARNING .*a crash of the broker loses every message"),
         ("yes", "survives its crash"),
     ):
@@ -437,11 +440,11 @@ async def test_what_a_crash_may_cost_is_one_line_at_the_start(fresh_redis: Engin
                 await command.url()
                 command.process.send_signal(signal.SIGTERM)
                 _, _, errors = await command.ended()
-            assert len(re.findall(words, errors)) == 1
+            assert len(re.findall(expected, errors)) == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (
             ["chat", "--redis", "redis://127.0.0.1", "--broker", "memory://"],
@@ -454,15 +457,17 @@ async def test_what_a_crash_may_cost_is_one_line_at_the_start(fresh_redis: Engin
         (["room", "--as-in-the-article", "--lan"], "--as-in-the-article has no code, no limits, no broker"),
     ],
 )
-def test_what_does_not_go_together_is_said_in_one_line(arguments: list[str], said: str, here: Here) -> None:
-    status, _, errors = here("serve", *arguments)
-    assert said in errors
-    assert one_line(errors)
+def test_conflicting_options_are_reported_in_one_line(
+    arguments: list[str], expected: str, run_in_process: RunInProcess
+) -> None:
+    status, _, errors = run_in_process("serve", *arguments)
+    assert expected in errors
+    assert is_one_line(errors)
     assert status == 2
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "expected"),
     [
         ("--nonsense", "--nonsense"),
         ("nonsense", "nonsense"),
@@ -515,22 +520,24 @@ def test_what_does_not_go_together_is_said_in_one_line(arguments: list[str], sai
         ("claims 1", "'1'"),
     ],
 )
-def test_a_wrong_option_is_said_in_one_line_with_its_value(command: str, said: str, here: Here) -> None:
-    status, output, errors = here(*command.split(" "))
-    assert said in errors
-    assert one_line(errors)
+def test_an_invalid_argument_is_reported_in_one_line_with_its_value(
+    command: str, expected: str, run_in_process: RunInProcess
+) -> None:
+    status, output, errors = run_in_process(*command.split(" "))
+    assert expected in errors
+    assert is_one_line(errors)
     assert (status, output) == (2, "")
 
 
 @pytest.mark.parametrize("command", ["", "serve"])
-def test_without_a_command_the_help_is_printed(command: str, here: Here) -> None:
-    status, output, _ = here(*command.split())
+def test_the_help_is_printed_without_a_command(command: str, run_in_process: RunInProcess) -> None:
+    status, output, _ = run_in_process(*command.split())
     assert "Usage: " in output
     assert status == 2
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
+    ("given", "normalized"),
     [
         ("https://chat.example", "https://chat.example"),
         ("https://chat.example/", "https://chat.example"),
@@ -543,12 +550,12 @@ def test_without_a_command_the_help_is_printed(command: str, here: Here) -> None
         ("null", "null"),
     ],
 )
-def test_an_origin_is_taken_as_browsers_send_it(given: str, meant: str) -> None:
-    assert cli._origin(given) == meant
+def test_an_origin_is_normalized_to_the_form_that_browsers_send(given: str, normalized: str) -> None:
+    assert cli._origin(given) == normalized
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "expected"),
     [
         ("claims", "no folder for your own work at {file}"),
         ("progress", "no folder for your own work at {file}"),
@@ -557,18 +564,18 @@ def test_an_origin_is_taken_as_browsers_send_it(given: str, meant: str) -> None:
         ("lab --version", "no folder for your own work at {file}"),
     ],
 )
-async def test_a_home_that_cannot_be_used_is_said_in_one_line(command: str, said: str, tmp_path: Path) -> None:
+async def test_an_unusable_home_folder_is_reported_in_one_line(command: str, expected: str, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     environment = {"CHATLAB_HOME": str(file), "GIT_DIR": "/nonexistent"}
     status, _, errors = await run(*command.format(folder=tmp_path).split(), environment=environment)
     last = errors.splitlines()[-1]
-    assert last.startswith(f"chatlab: {said.format(file=file)}: File exists; set CHATLAB_HOME to a folder")
+    assert last.startswith(f"chatlab: {expected.format(file=file)}: File exists; set CHATLAB_HOME to a folder")
     assert "Traceback" not in errors
     assert status == 3
 
 
-async def test_a_folder_that_cannot_be_written_to_is_said_in_one_line(tmp_path: Path) -> None:
+async def test_an_unwritable_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     environment = {"CHATLAB_HOME": str(tmp_path / "home")}
     status, _, errors = await run(
@@ -589,7 +596,7 @@ async def test_a_folder_that_cannot_be_written_to_is_said_in_one_line(tmp_path: 
     ],
     ids=str,
 )
-async def test_doctor_names_a_variable_that_is_no_url(named: dict[str, str]) -> None:
+async def test_doctor_names_an_environment_variable_with_an_invalid_url(named: dict[str, str]) -> None:
     status, output, errors = await run("doctor", "--json", environment=named)
     (variable,) = named
     (check,) = [each for each in json.loads(output) if variable in each["found"]]
@@ -599,7 +606,7 @@ async def test_doctor_names_a_variable_that_is_no_url(named: dict[str, str]) -> 
     assert status == (3 if variable == "REDIS_URL" else 0)
 
 
-def test_who_reads_only_the_beginning_of_the_output_is_left_in_peace() -> None:
+def test_a_closed_output_pipe_causes_no_traceback() -> None:
     for command in ("claims", "serve chat --broker memory:// --port 0"):
         read, write = os.pipe()
         os.close(read)
@@ -611,7 +618,7 @@ def test_who_reads_only_the_beginning_of_the_output_is_left_in_peace() -> None:
         assert done.returncode == 1
 
 
-# Consoles of other encodings.
+# Consoles with other encodings.
 
 CONSOLES = {
     "cp949": {"PYTHONIOENCODING": "cp949"},
@@ -622,13 +629,13 @@ CONSOLES = {
 
 @pytest.fixture(params=CONSOLES)
 def on_a_console(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, str]]:
-    """An encoding, and the environment of a learner who has it and who has solved and tried something."""
-    for name, found in {
+    """Return an encoding, and the environment of a learner with that encoding, a verdict and a solved exercise."""
+    for name, content in {
         "claims/C2.json": {"claim": "C2", "outcome": "holds", "because": "민지", "measured": "0.3 µs", "at": 0.0},
         "progress/03.2.json": {"mark": "right"},
     }.items():
         (tmp_path / "홈" / name).parent.mkdir(parents=True)
-        (tmp_path / "홈" / name).write_text(json.dumps(found), encoding="utf-8")
+        (tmp_path / "홈" / name).write_text(json.dumps(content), encoding="utf-8")
     return request.param, {**CONSOLES[request.param], "PYTHONUTF8": "0", "CHATLAB_HOME": str(tmp_path / "홈")}
 
 
@@ -645,7 +652,7 @@ def on_a_console(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, d
         ("serve chat --broker memory:// --audit-log /없는/민지.jsonl", 3),
     ],
 )
-def test_a_command_prints_on_every_console(
+def test_every_command_prints_on_every_console(
     command: str, status: int | None, on_a_console: tuple[str, dict[str, str]], tmp_path: Path
 ) -> None:
     encoding, environment = on_a_console
@@ -665,7 +672,7 @@ def test_a_command_prints_on_every_console(
         assert done.returncode == status, errors
 
 
-def test_the_signs_of_the_ledger_and_of_progress_are_told_apart_on_every_console(
+def test_the_marks_of_claims_and_progress_can_be_distinguished_on_every_console(
     on_a_console: tuple[str, dict[str, str]],
 ) -> None:
     encoding, environment = on_a_console
@@ -675,14 +682,14 @@ def test_the_signs_of_the_ledger_and_of_progress_are_told_apart_on_every_console
         ).stdout.decode(encoding)
         for command in ("claims", "progress")
     }
-    right, open_ = ("√", "○") if encoding == "cp949" else ("+", "o")
+    solved, unsolved = ("√", "○") if encoding == "cp949" else ("+", "o")
     because = {"cp949": "민지"}.get(encoding, r"\ubbfc\uc9c0")
-    assert f"{right} C2 holds, when {because}: over WebSocket" in lines["claims"]
-    assert f"lesson 03  {open_} {right} {open_} {open_}  1 of 4" in lines["progress"]
+    assert f"{solved} C2 holds, when {because}: over WebSocket" in lines["claims"]
+    assert f"lesson 03  {unsolved} {solved} {unsolved} {unsolved}  1 of 4" in lines["progress"]
 
 
 @pytest.mark.parametrize("encoding", ["cp949", "cp1252", "ascii", "cp437"])
-async def test_a_room_for_the_lan_starts_on_every_console(encoding: str) -> None:
+async def test_a_lan_room_starts_on_every_console(encoding: str) -> None:
     environment = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
     async with chatlab("serve", "room", "--lan", "--port", "0", environment=environment) as command:
         command.encoding = encoding
@@ -710,21 +717,21 @@ async def test_names_can_be_logged_on_every_console(encoding: str) -> None:
     assert status == 0
 
 
-# Which broker a URL means.
+# The broker that a URL selects.
 
 
-def test_each_url_means_its_broker() -> None:
+def test_a_memory_url_selects_the_memory_broker() -> None:
     assert isinstance(broker_of("memory://"), MemoryBroker)
 
 
-async def test_redis_means_streams() -> None:
+async def test_redis_urls_select_redis_streams() -> None:
     for url in ("redis://127.0.0.1:6379", "rediss://example.org", "unix:///run/redis.sock"):
         broker = broker_of(url)
         assert isinstance(broker, RedisStreamsBroker)
         await broker.aclose()
 
 
-async def test_without_a_broker_the_chat_says_that_it_is_alone() -> None:
+async def test_the_chat_logs_that_it_has_no_broker() -> None:
     async with chatlab("serve", "chat", "--port", "0") as command:
         assert (await command.url()).endswith("/ws")
         command.process.send_signal(signal.SIGTERM)
@@ -733,16 +740,16 @@ async def test_without_a_broker_the_chat_says_that_it_is_alone() -> None:
     assert status == 0
 
 
-async def test_the_environment_names_redis_where_the_command_line_does_not() -> None:
+async def test_redis_url_from_the_environment_is_used_without_a_broker_option() -> None:
     status, _, errors = await run("serve", "chat", environment={"REDIS_URL": "redis://127.0.0.1:99999"})
     assert "Port out of range" in errors
     assert status == 2
 
 
-# The workbook's commands.
+# Commands of the workbook.
 
 
-def test_help_needs_none_of_the_libraries() -> None:
+def test_help_imports_none_of_the_libraries() -> None:
     code = """if True:
         import sys
         from chatlab.cli import main
@@ -756,31 +763,31 @@ def test_help_needs_none_of_the_libraries() -> None:
     assert done.stdout.splitlines()[-1] == "set()"
 
 
-async def test_claims_prints_what_was_measured_and_what_was_not_tried(tmp_path: Path) -> None:
+async def test_claims_prints_measured_and_untried_claims(tmp_path: Path) -> None:
     (tmp_path / "claims").mkdir()
-    found = {"claim": "C2", "outcome": "holds", "because": "", "measured": "0.3 ms after the upgrade", "at": 0.0}
-    (tmp_path / "claims" / "C2.json").write_text(json.dumps(found), encoding="utf-8")
+    verdict = {"claim": "C2", "outcome": "holds", "because": "", "measured": "0.3 ms after the upgrade", "at": 0.0}
+    (tmp_path / "claims" / "C2.json").write_text(json.dumps(verdict), encoding="utf-8")
     status, output, _ = await run("claims", "01", environment={"CHATLAB_HOME": str(tmp_path)})
     lines = output.splitlines()
-    at = lines.index("✔ C2 holds: over WebSocket the server can speak first, at any time")
-    assert lines[at + 1] == "      measured: 0.3 ms after the upgrade"
+    index = lines.index("✔ C2 holds: over WebSocket the server can speak first, at any time")
+    assert lines[index + 1] == "      measured: 0.3 ms after the upgrade"
     assert "  C1 not tried here yet: over HTTP the server speaks only when asked" in lines
     assert status == 0
 
 
-async def test_claims_prints_the_whole_ledger_of_who_has_tried_nothing_yet(tmp_path: Path) -> None:
+async def test_claims_prints_every_claim_before_any_was_tried(tmp_path: Path) -> None:
     _, output, _ = await run("claims", environment={"CHATLAB_HOME": str(tmp_path)})
     assert [line.split()[0] for line in output.splitlines()] == list(CLAIMS)
     assert output.count("not tried here yet") == len(CLAIMS)
 
 
-async def test_claims_of_an_unknown_lesson_lists_the_lessons() -> None:
+async def test_claims_with_an_unknown_lesson_lists_the_lessons() -> None:
     status, _, errors = await run("claims", "99")
     assert errors == "chatlab: no lesson '99' makes a claim; there are 01, 02, 03, 04, 05, 06, 07\n"
     assert status == 2
 
 
-async def test_progress_prints_what_is_solved_by_lesson(tmp_path: Path) -> None:
+async def test_progress_prints_the_solved_exercises_by_lesson(tmp_path: Path) -> None:
     (tmp_path / "progress").mkdir()
     (tmp_path / "progress" / "03.2.json").write_text('{"mark": "right"}', encoding="utf-8")
     status, output, _ = await run("progress", environment={"CHATLAB_HOME": str(tmp_path)})
@@ -791,7 +798,7 @@ async def test_progress_prints_what_is_solved_by_lesson(tmp_path: Path) -> None:
     assert status == 0
 
 
-def test_reset_restores_the_notebooks_and_says_where_the_learners_copies_are(tmp_path: Path) -> None:
+def test_reset_restores_the_notebooks_and_names_the_folder_of_the_old_ones(tmp_path: Path) -> None:
     first = tmp_path / "notebooks" / "00_start_here.ipynb"
     shipped = tmp_path / "home" / "shipped" / "00_start_here.ipynb"
     for file, text in ((first, "my answers"), (shipped, "as shipped")):
@@ -811,7 +818,7 @@ def test_reset_restores_the_notebooks_and_says_where_the_learners_copies_are(tmp
     assert (Path(copies.removeprefix("your own copies are in ")) / first.name).read_text() == "my answers"
 
 
-async def test_doctor_answers_programs_too() -> None:
+async def test_doctor_json_prints_every_check() -> None:
     status, output, _ = await run("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(output)}
     assert checks["Python"]["well"]
@@ -820,7 +827,7 @@ async def test_doctor_answers_programs_too() -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(150)
-def test_the_check_for_a_workshop_starts_what_a_class_will_start(tmp_path: Path) -> None:
+def test_doctor_workshop_starts_what_a_class_will_start(tmp_path: Path) -> None:
     command = [*CHATLAB, "doctor", "--workshop", "--laptops", "5", "--json"]
     environment = {**os.environ, "CHATLAB_HOME": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=140, check=False)
@@ -836,7 +843,7 @@ def test_the_check_for_a_workshop_starts_what_a_class_will_start(tmp_path: Path)
     assert "Traceback" not in errors
 
 
-def test_edition_writes_the_notebooks_and_keeps_what_was_there(tmp_path: Path) -> None:
+def test_edition_writes_the_notebooks_and_keeps_files_that_differ(tmp_path: Path) -> None:
     folder = tmp_path / "handed out"
     folder.mkdir()
     (folder / "00_start_here.ipynb").write_text("with remarks")
@@ -850,7 +857,7 @@ def test_edition_writes_the_notebooks_and_keeps_what_was_there(tmp_path: Path) -
     assert (folder / "00_start_here.ipynb").read_bytes() == (ROOT / "notebooks" / "00_start_here.ipynb").read_bytes()
 
 
-async def test_an_edition_for_nobody_is_refused_with_those_there_are() -> None:
+async def test_an_unknown_edition_is_refused_with_the_known_ones() -> None:
     status, _, errors = await run("edition", "parrot")
     assert "'parrot' is not one of 'learner'" in errors
     assert status == 2
@@ -873,21 +880,21 @@ def test_lab_serves_the_workbook_with_the_options_given(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
-def test_what_jupyterlab_starts_finds_the_chatlab_it_belongs_to(tmp_path: Path) -> None:
+def test_jupyterlab_gets_a_path_with_the_scripts_of_this_environment(tmp_path: Path) -> None:
     (tmp_path / "notebooks").mkdir()
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "notebooks" / "00_start_here.ipynb")
-    stand_in = tmp_path / "site" / "jupyterlab"
-    stand_in.mkdir(parents=True)
-    (stand_in / "__init__.py").touch()
-    (stand_in / "__main__.py").write_text("import os; print(os.environ['PATH'])")
-    environment = {**os.environ, "CHATLAB_HOME": str(tmp_path / "home"), "PYTHONPATH": str(stand_in.parent)}
+    fake = tmp_path / "site" / "jupyterlab"
+    fake.mkdir(parents=True)
+    (fake / "__init__.py").touch()
+    (fake / "__main__.py").write_text("import os; print(os.environ['PATH'])")
+    environment = {**os.environ, "CHATLAB_HOME": str(tmp_path / "home"), "PYTHONPATH": str(fake.parent)}
     done = subprocess.run(
         [*CHATLAB, "lab"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=20
     )
     assert done.stdout.strip() == os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
 
 
-def test_lab_away_from_the_notebooks_says_where_to_go(tmp_path: Path) -> None:
+def test_lab_outside_the_clone_says_where_to_run_it(tmp_path: Path) -> None:
     package = tmp_path / "site" / "chatlab"
     shutil.copytree(ROOT / "chatlab", package, ignore=shutil.ignore_patterns("__pycache__"))
     environment = {**os.environ, "PYTHONPATH": str(package.parent)}
@@ -897,11 +904,11 @@ def test_lab_away_from_the_notebooks_says_where_to_go(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no uvloop for Windows")
-def test_the_chat_turns_on_uvloop_and_without_it_on_pythons_own_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_chat_uses_uvloop_if_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     new_loop = cli._fast_loop()
     assert new_loop is not None
     loop = new_loop()
     assert type(loop).__module__ == "uvloop"
     loop.close()
-    monkeypatch.setitem(sys.modules, "uvloop", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "uvloop", None)  # as if uvloop were not installed
     assert cli._fast_loop() is None

@@ -1,4 +1,4 @@
-"""What is printed where the encoding lacks some of it: never an error, and still to be read."""
+"""Printing characters that the console's encoding lacks: no error, and readable replacements."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def written(text: str, encoding: str, monkeypatch: pytest.MonkeyPatch) -> str:
         ("cp437", "✔ ✘ é", "√ x é"),
         ("ascii", "✔ ✘ ○ ◐ ◌ · … é", "+ x o ~ - - . \\xe9"),
         ("ascii", "a\N{RIGHT SINGLE QUOTATION MARK}b \N{EM DASH} →", "a'b - >"),
-        ("utf-8", "caf\udce9", "caf\\udce9"),  # a file's name that is not UTF-8, as Python has it
+        ("utf-8", "caf\udce9", "caf\\udce9"),  # a file's name that is not UTF-8, as Python decodes it
         ("ascii", "caf\udce9", "caf\\udce9"),
     ],
 )
@@ -40,7 +40,7 @@ def test_characters_that_the_encoding_lacks_are_replaced(
 
 
 def test_a_stream_without_an_encoding_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdout", None)  # pythonw
+    monkeypatch.setattr(sys, "stdout", None)  # as under pythonw
     errors = io.StringIO()
     monkeypatch.setattr(sys, "stderr", errors)
     console.keep_writing()

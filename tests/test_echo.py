@@ -1,3 +1,5 @@
+"""The echo servers on real sockets: the one on the library `websockets`, and the one by hand."""
+
 from __future__ import annotations
 
 import asyncio
@@ -77,7 +79,7 @@ class TestBothServers:
             await client.send(message)
             assert await client.recv() == message
 
-    async def test_one_octet_more_is_refused_with_1009(self, start: Start) -> None:
+    async def test_a_message_one_octet_over_the_limit_is_refused_with_1009(self, start: Start) -> None:
         async with await start(max_message=1000) as server, connect(server.url) as client:
             await client.send(b"a" * 1000)
             assert await client.recv() == b"a" * 1000
@@ -90,31 +92,31 @@ class TestBothServers:
     async def test_both_directions_carry_data_at_once(self, start: Start) -> None:
         async with await start() as server, connect(server.url) as client:
 
-            async def say() -> None:
+            async def send() -> None:
                 for i in range(500):
                     await client.send(f"{i} " * 200)
 
-            saying = asyncio.create_task(say())
-            heard = [await client.recv() for _ in range(500)]
-            await saying
-            assert heard == [f"{i} " * 200 for i in range(500)]
+            sending = asyncio.create_task(send())
+            received = [await client.recv() for _ in range(500)]
+            await sending
+            assert received == [f"{i} " * 200 for i in range(500)]
 
     async def test_clients_receive_only_their_own_messages(self, start: Start) -> None:
-        async def one(server: echo.EchoServer, name: str) -> list[str | bytes]:
+        async def echo_ten(server: echo.EchoServer, name: str) -> list[str | bytes]:
             async with connect(server.url) as client:
                 for i in range(10):
                     await client.send(f"{name} {i}")
                 return [await client.recv() for _ in range(10)]
 
         async with await start() as server:
-            heard = await asyncio.gather(*(one(server, f"client {n}") for n in range(20)))
-        assert heard == [[f"client {n} {i}" for i in range(10)] for n in range(20)]
+            received = await asyncio.gather(*(echo_ten(server, f"client {n}") for n in range(20)))
+        assert received == [[f"client {n} {i}" for i in range(10)] for n in range(20)]
 
     @pytest.mark.parametrize("offer", ["deflate", None])
-    async def test_compression_is_used_when_both_want_it(self, start: Start, offer: str | None) -> None:
-        for ours in (True, False):
-            async with await start(compression=ours) as server, connect(server.url, compression=offer) as client:
-                assert bool(client.protocol.extensions) == (ours and offer is not None)
+    async def test_compression_is_used_when_both_sides_offer_it(self, start: Start, offer: str | None) -> None:
+        for enabled in (True, False):
+            async with await start(compression=enabled) as server, connect(server.url, compression=offer) as client:
+                assert bool(client.protocol.extensions) == (enabled and offer is not None)
                 await client.send("Hello" * 100)
                 assert await client.recv() == "Hello" * 100
 
@@ -132,11 +134,11 @@ class TestBothServers:
 
     async def test_a_plain_get_is_answered_with_an_explanation(self, start: Start) -> None:
         def get(port: int) -> tuple[int, str | None]:
-            with_http = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            with_http.request("GET", "/")
-            answer = with_http.getresponse()
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/")
+            answer = connection.getresponse()
             answer.read()
-            with_http.close()
+            connection.close()
             return answer.status, answer.getheader("Upgrade")
 
         async with await start() as server:
@@ -160,36 +162,36 @@ class TestBothServers:
 
     async def test_a_client_that_does_not_answer_the_close_does_not_delay_shutdown(self, start: Start) -> None:
         server = await start(close_timeout=0.1)
-        mute = await Raw.opened(server)
+        silent = await Raw.opened(server)
         async with asyncio.timeout(5):
             await server.aclose()
-        assert parse_all(await mute.rest())[0].payload[:2] == b"\x03\xe9"
-        await mute.aclose()
+        assert parse_all(await silent.rest())[0].payload[:2] == b"\x03\xe9"
+        await silent.aclose()
 
     async def test_a_client_that_stops_reading_does_not_delay_shutdown(self, start: Start) -> None:
         server = await start(close_timeout=0.1, compression=False)
-        deaf = await Raw.opened(server)
-        deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket transport, which can
-        deaf.writer.write(binary(bytes(8_000_000)))
+        stalled = await Raw.opened(server)
+        stalled.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket transport, which can
+        stalled.writer.write(binary(bytes(8_000_000)))
         other = await connect(server.url)
         await other.send("Hello")
         assert await other.recv() == "Hello"
         async with asyncio.timeout(5):
             await server.aclose()
-        deaf.writer.transport.abort()
+        stalled.writer.transport.abort()
 
-    async def test_a_client_that_disappears_is_forgotten(self, start: Start) -> None:
+    async def test_a_client_that_resets_its_connection_does_not_affect_others(self, start: Start) -> None:
         async with await start() as server:
-            gone = await Raw.opened(server)
-            sock = gone.writer.get_extra_info("socket")
+            reset_client = await Raw.opened(server)
+            sock = reset_client.writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with a reset
-            gone.writer.write(text(b"Hello"))
-            gone.writer.transport.abort()
+            reset_client.writer.write(text(b"Hello"))
+            reset_client.writer.transport.abort()
             async with connect(server.url) as client:
                 await client.send("Hello")
                 assert await client.recv() == "Hello"
 
-    async def test_a_port_that_is_taken_is_an_oserror(self, start: Start) -> None:
+    async def test_a_port_in_use_raises_an_oserror(self, start: Start) -> None:
         async with await start() as server:
             with pytest.raises(OSError, match="address already in use"):
                 await start(port=server.port)
@@ -200,7 +202,7 @@ class TestBothServers:
 
 
 class TestByHand:
-    """Behaviour that only a real socket shows; tests/websocket/test_conformance.py has the rules themselves."""
+    """Behaviour that only a real socket shows; tests/websocket/test_conformance.py tests the protocol's rules."""
 
     async def test_a_close_is_answered_and_the_server_ends_tcp_first(self, by_hand: echo.EchoServer) -> None:
         raw = await Raw.opened(by_hand)
@@ -247,7 +249,7 @@ class TestByHand:
         assert [each.opcode for each in parse_all(frames)] == [Opcode.TEXT, Opcode.CLOSE]
         await raw.aclose()
 
-    async def test_a_client_that_ends_its_direction_still_gets_its_answers(self, by_hand: echo.EchoServer) -> None:
+    async def test_a_half_closed_client_still_receives_its_answers(self, by_hand: echo.EchoServer) -> None:
         raw = await Raw.opened(by_hand)
         raw.writer.write(binary(bytes(3_000_000)))
         raw.writer.write_eof()
@@ -263,7 +265,7 @@ class TestByHand:
             assert await raw.rest() == b""
             await raw.aclose()
 
-    async def test_after_the_handshake_a_client_may_be_silent(self) -> None:
+    async def test_a_client_may_be_silent_after_the_handshake(self) -> None:
         async with await echo.start_by_hand(open_timeout=0.05) as server, connect(server.url) as client:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(client.recv(), 0.15)
@@ -278,7 +280,7 @@ class TestByHand:
         ):
             assert client.subprotocol == "b"
 
-    async def test_pings_of_the_library_are_answered(self, by_hand: echo.EchoServer) -> None:
+    async def test_pings_from_the_library_are_answered(self, by_hand: echo.EchoServer) -> None:
         client: ClientConnection
         async with connect(by_hand.url) as client:
             for _ in range(20):

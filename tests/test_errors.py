@@ -1,4 +1,4 @@
-"""The error tree is drawn as it is, and messages say what to do."""
+"""The drawn tree of errors matches the classes, and messages say what to do."""
 
 import importlib
 import inspect
@@ -28,9 +28,9 @@ def drawn_tree() -> dict[str, str]:
     parents: dict[str, str] = {}
     path: list[tuple[int, str]] = []
     for line in (errors.__doc__ or "").splitlines():
-        if not (found := re.match(r"^    ([ │├└─]*)([A-Z]\w+)", line)):
+        if not (match := re.match(r"^    ([ │├└─]*)([A-Z]\w+)", line)):
             continue
-        depth, name = len(found[1]), found[2]
+        depth, name = len(match[1]), match[2]
         path = [step for step in path if step[0] < depth]
         if path:
             parents[name] = path[-1][1]
@@ -75,7 +75,7 @@ def test_only_messages_certainly_not_stored_are_called_refused(error: Exception,
 
 
 def public_errors_outside() -> list[str]:
-    """Return the public error classes of chatlab that another module than `errors` defines; the lab has its own."""
+    """Return the public error classes defined outside `errors`, except in the lab."""
     modules = pkgutil.walk_packages(chatlab.__path__, "chatlab.")
     names = [each.name for each in modules if not each.name.startswith("chatlab.lab")]
     return [

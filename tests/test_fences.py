@@ -1,6 +1,6 @@
-"""Parts of a library that it does not document, or may change in a minor release, are used in one file each.
+"""Undocumented parts of a library, or parts that a minor release may change, are used in one module each.
 
-That file has a contract test, which fails when a new version differs, and the version is bounded to what was tried.
+That module has a contract test, which fails if a new version differs, and the library is limited to tested versions.
 """
 
 import ast
@@ -13,7 +13,7 @@ from packaging.version import Version
 from tests.test_floors import MODULES
 from tests.test_setup_files import declared
 
-# Attributes of a library's objects, and the one module that may use them.
+# Attributes of a library's objects, and the modules that may use them.
 FENCED = {
     "set_parser": "chatlab.net.http.upgrade",
     "_make_request": "chatlab.net.http.runner",
@@ -29,7 +29,7 @@ FENCED = {
     "close_rcvd": "",
     "eof_sent": "",
 }
-# Below a package's door: not for chatlab at all.
+# Internal modules of libraries, which chatlab does not import.
 PRIVATE_MODULES = {"websockets.streams", "websockets.protocol", "websockets.frames", "aiohttp.web_protocol"}
 BOUNDED = {"aiohttp": "3.14", "redis": "8.1", "aio-pika": "10.2", "aiokafka": "0.14"}
 
@@ -40,21 +40,21 @@ def attributes(path: Path) -> Iterator[ast.Attribute]:
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if not module.startswith("chatlab.lab")])
-def test_what_a_library_does_not_document_is_used_behind_its_fence_alone(module: str) -> None:
+def test_undocumented_parts_of_a_library_are_used_only_in_their_fenced_module(module: str) -> None:
     used = {node.attr for node in attributes(MODULES[module])} & FENCED.keys()
     assert {name for name in used if module not in FENCED[name].split()} == set()
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if not module.startswith("chatlab.lab")])
-def test_no_module_imports_a_librarys_inner_modules(module: str) -> None:
+def test_no_module_imports_a_librarys_internal_modules(module: str) -> None:
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert imported & PRIVATE_MODULES == set()
 
 
 @pytest.mark.parametrize("library", BOUNDED)
-def test_a_library_behind_a_fence_is_bounded_to_the_minor_version_that_was_tried(library: str) -> None:
+def test_a_fenced_library_is_limited_to_the_tested_minor_version(library: str) -> None:
     (requirement,) = (each for each in declared("lab") if each.name == library)
-    tried = Version(BOUNDED[library])
-    assert requirement.specifier.contains(f"{tried}.999")
-    assert not requirement.specifier.contains(f"{tried.major}.{tried.minor + 1}.0")
+    tested = Version(BOUNDED[library])
+    assert requirement.specifier.contains(f"{tested}.999")
+    assert not requirement.specifier.contains(f"{tested.major}.{tested.minor + 1}.0")

@@ -1,6 +1,6 @@
-"""The layers hold: a module imports only from below its own line in docs/architecture.md, and each has its tests.
+"""A module imports only modules that are below it in docs/architecture.md, and every module has tests.
 
-The rules are read from that page and from the source, so an import inside a function counts as well.
+The rules are read from that page and from the source, so an import inside a function counts too.
 """
 
 import ast
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "chatlab"
 TESTS = ROOT / "tests"
 PAGE = ROOT / "docs" / "architecture.md"
-MOST_MODULES = 12  # in a folder, without its __init__.py
+MAX_MODULES = 12  # in a folder, without its __init__.py
 
 ENGINES = {
     "chatlab.brokers.memory",
@@ -24,12 +24,12 @@ ENGINES = {
     "chatlab.brokers.rabbitmq",
     "chatlab.brokers.kafka",
 }
-# The article's own build stands on Spring's simple broker: one in memory, whatever joins the instances.
-# An exercise on STOMP needs a real server, and keeps nothing.
+# The article's build is on Spring's simple broker, which is in memory, whatever connects the instances.
+# An exercise on STOMP needs a real server, and no persistence.
 SIMPLE_BROKER = {"chatlab.chat.article": "memory", "chatlab.lab.exercises.support.chat": "memory"}
-# Lesson 05 is about the engines themselves: it holds them beside each other. Exercises are checked on a real Redis.
+# Lesson 05 compares the engines. Exercises are checked on a real Redis.
 ABOUT_ENGINES = ("chatlab.lab.experiments.lesson05", "chatlab.lab.exercises.support.redis")
-# What does input and output, and so has no place in a protocol that is written without.
+# Modules that do input and output, which a protocol without I/O must not import.
 INPUT_OUTPUT = {"asyncio", "socket", "ssl", "select", "selectors", "threading", "websockets", "aiohttp", "redis"}
 
 
@@ -43,7 +43,7 @@ PACKAGES = {module: path.parent for module, path in MODULES.items() if path.name
 
 
 def imported_by(path: Path) -> Iterator[str]:
-    """Every module that the source names in an import, as an absolute dotted name."""
+    """Yield every module that the source imports, as an absolute dotted name."""
     module = name_of(path)
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -53,15 +53,15 @@ def imported_by(path: Path) -> Iterator[str]:
             base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
             source = ".".join(filter(None, [base, node.module]))
             for alias in node.names:
-                whole = f"{source}.{alias.name}"
-                yield whole if whole in MODULES else source
+                full_name = f"{source}.{alias.name}"
+                yield full_name if full_name in MODULES else source
 
 
 IMPORTS = {module: set(imported_by(path)) for module, path in MODULES.items()}
 
 
 def inside(imports: set[str]) -> set[str]:
-    """Those of the package; `chatlab` itself, which holds the version and imports nothing, is everybody's."""
+    """Return the imports from the package, except `chatlab` itself, which every module may import."""
     return {name for name in imports if name.startswith("chatlab.")}
 
 
@@ -70,15 +70,15 @@ def outside(imports: set[str]) -> set[str]:
 
 
 def part_of(module: str) -> str:
-    """`stomp` for `chatlab.stomp.frames`; empty for `chatlab` itself."""
+    """Return `stomp` for `chatlab.stomp.frames`, and "" for `chatlab` itself."""
     return module.split(".")[1] if module.startswith("chatlab.") else ""
 
 
-# --- What docs/architecture.md says ---
+# --- The rules in docs/architecture.md ---
 
 
 def listed(page: str) -> dict[str, list[str]]:
-    """The parts of each folder in the order of the page: {"chatlab.net": ["websockets_library", "http", ...]}."""
+    """Return the parts of each folder in the page's order: {"chatlab.net": ["websockets_library", "http", ...]}."""
     sections = re.split(r"^### `(chatlab[\w/]*)/`$", page, flags=re.MULTILINE)[1:]
     rows = {folder: re.findall(r"^\| `(\w+)(?:\.py|/)` \| \S", text, re.MULTILINE) for folder, text in pairs(sections)}
     return {folder.replace("/", "."): parts for folder, parts in rows.items()}
@@ -89,7 +89,7 @@ def pairs(texts: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def layers(page: str) -> dict[str, int]:
-    """The layer of each part of `chatlab`, from the page's table of layers."""
+    """Return the layer of each part of `chatlab` from the page's table of layers."""
     rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", page, re.MULTILINE)
     return {part: int(layer) for layer, parts in rows for part in re.findall(r"`(\w+)(?:\.py|/)`", parts)}
 
@@ -103,24 +103,24 @@ def parts_in(package: str) -> set[str]:
     return {name.split(".")[depth] for name in MODULES if name.startswith(f"{package}.")}
 
 
-def split(importer: str, imported: str) -> tuple[str, str, str]:
-    """The innermost package that holds both, and the part of it in which each is; empty for the package itself."""
-    ours, theirs = importer.split("."), imported.split(".")
-    pairs_of_names = zip(ours, theirs, strict=False)
-    shared = next((n for n, (a, b) in enumerate(pairs_of_names) if a != b), min(len(ours), len(theirs)))
-    return ".".join(ours[:shared]), "".join(ours[shared : shared + 1]), "".join(theirs[shared : shared + 1])
+def common_package(importer: str, imported: str) -> tuple[str, str, str]:
+    """Return the innermost package that contains both, and the part of it that each is in; "" for the package."""
+    one, other = importer.split("."), imported.split(".")
+    pairs_of_names = zip(one, other, strict=False)
+    shared = next((n for n, (a, b) in enumerate(pairs_of_names) if a != b), min(len(one), len(other)))
+    return ".".join(one[:shared]), "".join(one[shared : shared + 1]), "".join(other[shared : shared + 1])
 
 
 def fault_in(importer: str, imported: str) -> str:
-    """Say what is wrong with one import; "" if nothing is."""
-    package, ours, theirs = split(importer, imported)
-    if not ours:  # a package's own __init__.py, which may re-export
+    """Return what is wrong with an import; "" if nothing is."""
+    package, importer_part, imported_part = common_package(importer, imported)
+    if not importer_part:  # a package's own __init__.py, which may re-export
         return ""
-    if not theirs:
+    if not imported_part:
         return f"{importer} imports its own package {package}, which may import it"
-    if package == "chatlab" and LAYERS[ours] <= LAYERS[theirs]:
-        return f"{importer} (layer {LAYERS[ours]}) imports {imported} (layer {LAYERS[theirs]})"
-    if LISTED[package].index(ours) > LISTED[package].index(theirs):
+    if package == "chatlab" and LAYERS[importer_part] <= LAYERS[imported_part]:
+        return f"{importer} (layer {LAYERS[importer_part]}) imports {imported} (layer {LAYERS[imported_part]})"
+    if LISTED[package].index(importer_part) > LISTED[package].index(imported_part):
         return f"{importer} imports {imported}, which is above it in docs/architecture.md"
     return ""
 
@@ -130,20 +130,20 @@ def test_every_part_of_chatlab_is_in_one_layer() -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_every_module_has_its_line_in_the_architecture_page(package: str) -> None:
+def test_every_module_is_listed_in_the_architecture_page(package: str) -> None:
     assert sorted(LISTED.get(package, [])) == sorted(parts_in(package))
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_no_folder_holds_more_modules_than_one_can_overlook(package: str) -> None:
+def test_no_folder_has_more_than_twelve_modules(package: str) -> None:
     modules = [path for path in PACKAGES[package].glob("*.py") if path.name != "__init__.py"]
-    assert len(modules) <= MOST_MODULES
+    assert len(modules) <= MAX_MODULES
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_from_below(module: str) -> None:
+def test_a_module_imports_only_modules_below_it(module: str) -> None:
     if module == "chatlab":
-        assert inside(IMPORTS[module]) == set(), "importing chatlab is to import nothing else"
+        assert inside(IMPORTS[module]) == set(), "importing chatlab must import nothing else"
     assert [fault for name in sorted(inside(IMPORTS[module])) if (fault := fault_in(module, name))] == []
 
 
@@ -158,34 +158,34 @@ def test_a_module_imports_only_from_below(module: str) -> None:
         ("chatlab.chat.service", "chatlab.chat"),
     ],
 )
-def test_an_upward_import_is_a_fault(importer: str, imported: str) -> None:
+def test_an_upward_import_is_reported(importer: str, imported: str) -> None:
     assert importer in fault_in(importer, imported)
 
 
-def test_a_downward_import_is_none() -> None:
+def test_a_downward_import_is_allowed() -> None:
     assert fault_in("chatlab.chat.endpoint.server", "chatlab.chat.delivery.hub") == ""
 
 
-def test_every_link_of_the_architecture_page_leads_to_a_file() -> None:
+def test_every_link_in_the_architecture_page_leads_to_a_file() -> None:
     links = re.findall(r"\]\((\.\./[^)]+|[\w-]+\.md)\)", PAGE.read_text(encoding="utf-8"))
     assert len(links) >= 10
     assert [link for link in links if not (PAGE.parent / link).exists()] == []
 
 
-def test_every_document_is_in_the_list_of_documents() -> None:
+def test_every_document_is_listed_in_the_docs_readme() -> None:
     listing = (PAGE.parent / "README.md").read_text(encoding="utf-8")
     documents = {path.name for path in PAGE.parent.glob("*.md")} - {"README.md"}
     assert set(re.findall(r"\]\(([\w-]+\.md)\)", listing)) == documents
 
 
-def test_nothing_imports_in_a_circle() -> None:
+def test_there_are_no_circular_imports() -> None:
     finished: set[str] = set()
 
-    def walk(module: str, way: list[str]) -> None:
-        assert module not in way, f"a circle: {' imports '.join([*way[way.index(module) :], module])}"
+    def walk(module: str, path: list[str]) -> None:
+        assert module not in path, f"a circle: {' imports '.join([*path[path.index(module) :], module])}"
         if module not in finished:
             for name in sorted(IMPORTS[module] & MODULES.keys()):
-                walk(name, [*way, module])
+                walk(name, [*path, module])
             finished.add(module)
 
     for module in MODULES:
@@ -196,19 +196,19 @@ def test_nothing_imports_in_a_circle() -> None:
 
 
 def engines_in(module: str) -> set[str]:
-    """The engines a module names, by the package that holds each: `chatlab.brokers.kafka.topics` is Kafka's."""
+    """Return the engines that a module imports; `chatlab.brokers.kafka.topics` belongs to Kafka."""
     return {name for name in inside(IMPORTS[module]) if name.startswith("chatlab.brokers.") and name.count(".") > 2} | (
         IMPORTS[module] & ENGINES
     )
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if part_of(module) in {"chat", "room", "echo"}])
-def test_a_server_knows_brokers_by_their_port_alone(module: str) -> None:
+def test_a_server_imports_only_the_port_of_the_brokers(module: str) -> None:
     named = {name for name in inside(IMPORTS[module]) if part_of(name) == "brokers"} - {"chatlab.brokers.port"}
     assert all(name.split(".")[2] == SIMPLE_BROKER.get(module) for name in named), f"{module} imports {named}"
 
 
-def test_only_the_command_line_names_a_brokers_engine() -> None:
+def test_only_the_command_line_imports_an_engine() -> None:
     for module, imports in IMPORTS.items():
         if module != "chatlab.cli" and part_of(module) != "brokers" and not module.startswith(ABOUT_ENGINES):
             named = {name for name in imports if name.startswith(tuple(ENGINES))}
@@ -216,12 +216,12 @@ def test_only_the_command_line_names_a_brokers_engine() -> None:
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if part_of(module) in {"websocket", "stomp"}])
-def test_a_protocol_is_written_without_input_and_output(module: str) -> None:
+def test_a_protocol_package_does_no_io(module: str) -> None:
     assert not outside(IMPORTS[module]) & INPUT_OUTPUT
 
 
 @pytest.mark.parametrize("module", ["chatlab.net.fanout", "chatlab.net.endpoint"])
-def test_the_ends_of_a_connection_know_asyncio_and_no_library(module: str) -> None:
+def test_the_fan_out_and_the_endpoint_import_no_library(module: str) -> None:
     assert not outside(IMPORTS[module]) & {"websockets", "aiohttp"}
 
 
@@ -229,20 +229,20 @@ def test_the_ends_of_a_connection_know_asyncio_and_no_library(module: str) -> No
 
 
 @cache
-def exercised_by(test: Path) -> set[str]:
-    """What a test module imports, itself or by way of its helpers in tests/support/."""
+def imported_through_helpers(test: Path) -> set[str]:
+    """Return what a test module imports, directly or through its helpers in tests/support/."""
     names = set(imported_by(test))
     helpers = {ROOT / f"{name.replace('.', '/')}.py" for name in names if name.startswith("tests.support.")}
-    return names.union(*(exercised_by(helper) for helper in helpers if helper.exists()))
+    return names.union(*(imported_through_helpers(helper) for helper in helpers if helper.exists()))
 
 
 @pytest.mark.parametrize("module", [module for module, path in MODULES.items() if path.name != "__init__.py"])
-def test_every_module_has_its_test_module(module: str) -> None:
-    """One in the mirrored folder that bears its name, or, for a part that was split off, one that imports it."""
+def test_every_module_has_a_test_module(module: str) -> None:
+    """In the mirrored folder there must be a test module of the same name, or one that imports the module."""
     source = MODULES[module].relative_to(PACKAGE)
     folder = TESTS / source.parent
-    by_name = list(folder.glob(f"test_{source.stem}*.py"))
-    by_import = [test for test in folder.glob("test_*.py") if module in exercised_by(test)]
+    named = list(folder.glob(f"test_{source.stem}*.py"))
+    by_import = [test for test in folder.glob("test_*.py") if module in imported_through_helpers(test)]
     if source.parent.name == "lessons":  # tests/lab/exercises/test_exercise.py tries them all, with wrong answers
-        by_name = list((TESTS / "lab" / "exercises" / "wrong_answers").glob(source.name))
-    assert by_name or by_import, f"tests/{source.parent}/ has no test_{source.stem}.py, nor one that imports {module}"
+        named = list((TESTS / "lab" / "exercises" / "wrong_answers").glob(source.name))
+    assert named or by_import, f"tests/{source.parent}/ has no test_{source.stem}.py, nor one that imports {module}"

@@ -1,4 +1,4 @@
-"""What a person reads can be translated: it goes through `chatlab.locale`, and the message template is up to date."""
+"""Every text that a person reads can be translated, and the message template is up to date."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ from chatlab.locale import pages
 from tools import messages
 
 ROOT = Path(__file__).parents[1]
-READ = [  # the modules whose texts a person reads
+SOURCES = [  # modules with texts that a person reads
     ROOT / "chatlab" / "cli.py",
     ROOT / "chatlab" / "classroom.py",
     *sorted((ROOT / "chatlab" / "lab").rglob("*.py")),
 ]
-TRANSLATES = {"_", "ngettext"}
+TRANSLATORS = {"_", "ngettext"}
 LOGS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 WORD = re.compile(r"[(\"'‘“]*[A-Za-z][a-z'’-]+[,.;:!?)\"'’”]*")
 PLACEHOLDER = re.compile(r"%(\d+\$)?[-+ #0]*\d*(\.\d+)?[sdrfgixec]")
 
 
 def is_prose(text: str) -> bool:
-    """Whether `text` has two words or more in a row, without its HTML tags."""
+    """Return whether `text` has two or more consecutive words, ignoring HTML tags."""
     words = [bool(WORD.fullmatch(each)) for each in re.sub(r"<[^<>]*>", " ", text).split()]
     return any(one and other for one, other in pairwise(words))
 
 
-def called(call: ast.Call) -> str:
-    """The last name of what is called."""
+def called_name(call: ast.Call) -> str:
+    """Return the last name of the called function."""
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
 class Untranslated(ast.NodeVisitor):
-    """The lines of a module whose prose nobody can translate."""
+    """Find the lines of a module with prose that cannot be translated."""
 
     def __init__(self, source: str) -> None:
         self.lines: list[int] = []
         self._not_shown = {n for n, line in enumerate(source.splitlines(), 1) if re.search("# not shown: .", line)}
         tree = ast.parse(source)
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-        exercises = [call for call in calls if called(call) == "Exercise"]
-        given = [each for call in exercises for each in [*call.args, *(keyword.value for keyword in call.keywords)]]
-        self._solutions = {each.id for each in given if isinstance(each, ast.Name)}
+        exercises = [call for call in calls if called_name(call) == "Exercise"]
+        arguments = [each for call in exercises for each in [*call.args, *(keyword.value for keyword in call.keywords)]]
+        self._solutions = {each.id for each in arguments if isinstance(each, ast.Name)}
         self.visit(tree)
 
     def visit_Call(self, node: ast.Call) -> None:
-        if called(node) in LOGS and isinstance(node.func, ast.Attribute):
+        if called_name(node) in LOGS and isinstance(node.func, ast.Attribute):
             return
-        if called(node) in TRANSLATES:
+        if called_name(node) in TRANSLATORS:
             for argument in node.args:
                 if isinstance(argument, ast.JoinedStr):
                     self.lines.append(argument.lineno)
@@ -67,7 +67,7 @@ class Untranslated(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Expr(self, node: ast.Expr) -> None:
-        if not isinstance(node.value, ast.Constant):  # else a docstring
+        if not isinstance(node.value, ast.Constant):  # otherwise a docstring
             self.generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
@@ -83,7 +83,7 @@ class Untranslated(ast.NodeVisitor):
             self.generic_visit(node)
 
     def visit_Assert(self, node: ast.Assert) -> None:
-        self.visit(node.test)  # its message is for whoever works on chatlab
+        self.visit(node.test)  # its message is for the developers of chatlab
 
     def visit_Constant(self, node: ast.Constant) -> None:
         marked = self._not_shown & set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
@@ -91,7 +91,7 @@ class Untranslated(ast.NodeVisitor):
             self.lines.append(node.lineno)
 
 
-@pytest.mark.parametrize("file", READ, ids=lambda file: file.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: file.relative_to(ROOT).as_posix())
 def test_every_text_that_a_person_reads_can_be_translated(file: Path) -> None:
     lines = Untranslated(file.read_text(encoding="utf-8")).lines
     assert [f"{file.relative_to(ROOT)}:{line}" for line in lines] == [], (
@@ -114,7 +114,7 @@ def test_every_text_that_a_person_reads_can_be_translated(file: Path) -> None:
         ('def answer():\n    return "nobody is here"\nExercise("01.1", answer)', []),
     ],
 )
-def test_a_text_that_cannot_be_translated_is_found(source: str, lines: list[int]) -> None:
+def test_a_text_that_cannot_be_translated_is_reported(source: str, lines: list[int]) -> None:
     assert Untranslated(source).lines == lines
 
 
@@ -128,31 +128,31 @@ def test_every_compiled_catalogue_is_up_to_date() -> None:
 
 
 def test_every_placeholder_has_a_name() -> None:
-    # The texts of Python and JavaScript alone: those of TOML have no placeholders, and braces in them are code.
-    found = {
+    # Only the texts of Python and JavaScript: those of TOML have no placeholders, and braces in them are code.
+    sources = {
         (file, text) for file, message in messages.messages() if not file.endswith(".toml") for text in texts(message)
     }
-    assert [(file, text) for file, text in sorted(found) if has_unnamed_placeholder(text)] == []
+    assert [(file, text) for file, text in sorted(sources) if has_unnamed_placeholder(text)] == []
 
 
 def texts(message: str | Sequence[str]) -> tuple[str, ...]:
-    """The singular and the plural of a message."""
+    """Return the singular and the plural of a message."""
     return (message,) if isinstance(message, str) else tuple(message)
 
 
 def has_unnamed_placeholder(text: str) -> bool:
-    """Whether a placeholder of `text` is `{}`, `{0}` or `%s`, which a translator cannot move or understand."""
+    """Return whether `text` has a placeholder `{}`, `{0}` or `%s`, which a translator cannot move or understand."""
     if PLACEHOLDER.search(re.sub("`[^`]*`", "", text)):  # in backticks, % is Python's operator
         return True
     try:
         names = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
-    except ValueError:  # braces that are none of ours: a text that is not formatted
+    except ValueError:  # other braces, in a text that is not formatted
         return False
     return any(not name or name[0].isdecimal() for name in names)
 
 
 @pytest.mark.parametrize("text", ["{} came", "{0} came", "%s came", "%d of {total}"])
-def test_an_unnamed_placeholder_is_found(text: str) -> None:
+def test_an_unnamed_placeholder_is_reported(text: str) -> None:
     assert has_unnamed_placeholder(text)
     assert not has_unnamed_placeholder("{name} came, 100 % of {total:.1f}")
 
@@ -169,14 +169,14 @@ def test_every_visible_text_of_the_rooms_page_is_a_message() -> None:
 
 
 def untranslated_in(script: str) -> list[str]:
-    """The strings of a script with prose in them that are not passed to `_()` or `pieces()`."""
+    """Return the strings of a script that contain prose and are not passed to `_()` or `pieces()`."""
     code = re.sub(r"(?m)^\s*//.*$|\s// .*$", "", script)
     code = re.sub(r'\b(_|pieces)\("(?:[^"\\\n]|\\.)*"', "", code)
-    code = re.sub(r'startsWith\("[^"]*"\)|"use strict"', "", code)  # the wire's text, and a directive
-    return [found for found in re.findall(r'"(?:[^"\\\n]|\\.)*"|`[^`]*`', code) if is_prose(found)]
+    code = re.sub(r'startsWith\("[^"]*"\)|"use strict"', "", code)  # a text of the protocol, and a directive
+    return [text for text in re.findall(r'"(?:[^"\\\n]|\\.)*"|`[^`]*`', code) if is_prose(text)]
 
 
-def test_every_visible_text_of_the_chats_page_is_in_each_of_its_languages() -> None:
+def test_every_visible_text_of_the_chats_page_exists_in_each_language() -> None:
     web = ROOT / "chatlab/chat/endpoint/web"
     html = (web / "index.html").read_text("utf-8")
     keys = set(re.findall(r'data-(?:word|hint)="([^"]+)"', html))
@@ -188,17 +188,17 @@ def test_every_visible_text_of_the_chats_page_is_in_each_of_its_languages() -> N
 
 
 def language_parts(words: str) -> Iterator[tuple[str, str]]:
-    """Each language of words.js, and its part of the file."""
-    for found in re.finditer(r"^  (\w+): \{\n(.*?)^  \},", words, re.MULTILINE | re.DOTALL):
-        yield found[1], found[2]
+    """Yield each language of words.js, and its part of the file."""
+    for match in re.finditer(r"^  (\w+): \{\n(.*?)^  \},", words, re.MULTILINE | re.DOTALL):
+        yield match[1], match[2]
 
 
-# A language in which each message is itself in brackets.
+# A language in which each message is the original in brackets.
 
 
 @pytest.fixture(scope="module")
 def bracketed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package with a catalogue for the language "xx", in which every message is in brackets."""
+    """Return a copy of the package with a catalogue for the language "xx", in which every message is in brackets."""
     root = tmp_path_factory.mktemp("bracketed")
     shutil.copytree(ROOT / "chatlab", root / "chatlab", ignore=shutil.ignore_patterns("__pycache__"))
     catalog = Catalog(locale="en", charset="utf-8")
@@ -214,8 +214,8 @@ def bracketed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def say(root: Path, code: str, *arguments: str) -> str:
-    """Run a line of Python in the bracketed language; return what it printed, each run of white space as one space."""
+def run(root: Path, code: str, *arguments: str) -> str:
+    """Run Python code in the bracketed language; return its output with runs of white space collapsed."""
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env={
@@ -235,49 +235,49 @@ def say(root: Path, code: str, *arguments: str) -> str:
 
 
 def test_the_command_lines_help_is_translated(bracketed: Path) -> None:
-    shown = say(bracketed, "from chatlab.cli import main; main()", "serve", "room", "--help")
-    assert "⟦The article's room at /room: every text goes to every member. Its page is at /.⟧" in shown
-    assert "⟦The port to listen on; 0 takes any free one.⟧" in shown
-    shown = say(bracketed, "from chatlab.cli import main; main()", "--help")
-    assert "⟦Print the ledger: what the article claims" in shown
+    output = run(bracketed, "from chatlab.cli import main; main()", "serve", "room", "--help")
+    assert "⟦The article's room at /room: every text goes to every member. Its page is at /.⟧" in output
+    assert "⟦The port to listen on; 0 takes any free one.⟧" in output
+    output = run(bracketed, "from chatlab.cli import main; main()", "--help")
+    assert "⟦Print the ledger: what the article claims" in output
 
 
 def test_the_doctor_is_translated(bracketed: Path) -> None:
-    shown = say(bracketed, "from chatlab.cli import main; main()", "doctor")
-    assert "⟦what to do⟧" in shown
-    assert "⟦open files⟧" in shown
+    output = run(bracketed, "from chatlab.cli import main; main()", "doctor")
+    assert "⟦what to do⟧" in output
+    assert "⟦open files⟧" in output
 
 
 def test_an_error_on_the_command_line_is_translated(bracketed: Path) -> None:
-    shown = say(bracketed, "from chatlab.cli import main; main()", "serve", "chat", "--broker", "pigeon://x")
-    assert "⟦no broker is called 'pigeon'⟧; the brokers are" in shown
+    output = run(bracketed, "from chatlab.cli import main; main()", "serve", "chat", "--broker", "pigeon://x")
+    assert "⟦no broker is called 'pigeon'⟧; the brokers are" in output
 
 
 def test_the_rooms_page_is_translated(bracketed: Path) -> None:
     code = (
         "from chatlab.classroom import page_file; print(*(page_file(path)[0].decode() for path in ('/', '/words.js')))"
     )
-    shown = say(bracketed, code)
-    assert '<html lang="xx">' in shown
-    assert "<h1>⟦The room⟧</h1>" in shown
-    assert 'aria-label="⟦Messages⟧"' in shown
-    assert '"in the room": "\\u27e6in the room\\u27e7"' in shown
+    output = run(bracketed, code)
+    assert '<html lang="xx">' in output
+    assert "<h1>⟦The room⟧</h1>" in output
+    assert 'aria-label="⟦Messages⟧"' in output
+    assert '"in the room": "\\u27e6in the room\\u27e7"' in output
 
 
 def test_a_prediction_is_translated(bracketed: Path) -> None:
-    shown = say(bracketed, "from chatlab.lab.widgets.predict import predict; print(repr(predict('01', 'key')))")
-    assert "⟦The client sends 16 random bytes as Sec-WebSocket-Key" in shown
-    assert "⟦To recognize the client when it comes back.⟧" in shown
+    output = run(bracketed, "from chatlab.lab.widgets.predict import predict; print(repr(predict('01', 'key')))")
+    assert "⟦The client sends 16 random bytes as Sec-WebSocket-Key" in output
+    assert "⟦To recognize the client when it comes back.⟧" in output
 
 
 def test_an_instructors_note_is_translated(bracketed: Path) -> None:
-    shown = say(bracketed, "from chatlab.lab.editions.edition import notes; print(notes('01').sections[0].say[0])")
-    assert shown.strip().startswith("⟦No WebSocket library for the first half")
+    output = run(bracketed, "from chatlab.lab.editions.edition import notes; print(notes('01').sections[0].say[0])")
+    assert output.strip().startswith("⟦No WebSocket library for the first half")
 
 
 def test_a_view_of_the_wire_is_translated(bracketed: Path) -> None:
-    shown = say(bracketed, "from chatlab.lab.wire import dissect; print(dissect(b'\\x81\\x00'))")
-    assert "⟦octets⟧ ⟦bits⟧ ⟦field⟧ ⟦value⟧ ⟦meaning⟧ ⟦clause⟧" in shown
+    output = run(bracketed, "from chatlab.lab.wire import dissect; print(dissect(b'\\x81\\x00'))")
+    assert "⟦octets⟧ ⟦bits⟧ ⟦field⟧ ⟦value⟧ ⟦meaning⟧ ⟦clause⟧" in output
 
 
 def test_a_cluster_reads_the_output_of_its_instances_in_any_language(bracketed: Path) -> None:
@@ -289,11 +289,11 @@ async def main():
         print(cluster)
 asyncio.run(main())
 """
-    assert say(bracketed, code).strip() == "⟦1 of 1 instance alive⟧"
+    assert run(bracketed, code).strip() == "⟦1 of 1 instance alive⟧"
 
 
 def test_an_exercises_hint_is_translated(bracketed: Path) -> None:
-    hint = say(bracketed, "from chatlab.lab.exercises import exercise; print(exercise.find('01.1').hints[0])").strip()
+    hint = run(bracketed, "from chatlab.lab.exercises import exercise; print(exercise.find('01.1').hints[0])").strip()
     assert hint.startswith("⟦")
     assert hint.endswith("⟧")
 
@@ -303,11 +303,11 @@ def test_a_check_is_translated_but_the_file_of_the_progress_is_not(bracketed: Pa
         "import asyncio; from chatlab.lab.exercises import check, progress; "
         "print(asyncio.run(check('03.1', lambda name, text: '')), progress().marks['03.1'])"
     )
-    shown = say(bracketed, code).strip()
-    assert shown.startswith(
+    output = run(bracketed, code).strip()
+    assert output.startswith(
         "✘ 03.1 ⟦not yet⟧: ⟦without a name, the line has the article's form⟧ ⟦line('', '안녕') returned"
     )
-    assert shown.endswith(" not yet")
+    assert output.endswith(" not yet")
 
 
 def test_the_texts_of_predictions_and_notes_are_in_the_template() -> None:

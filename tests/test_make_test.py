@@ -1,4 +1,4 @@
-"""`make test` runs all its parts whatever fails, and ends with what came of them and what to do next."""
+"""`make test` runs all its parts even if one fails, and ends with their results and what to do next."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def closing(folder: Path, **parts: str) -> tuple[int, str]:
-    """The status and output of tools/test.py where these commands are the three parts; the others pass."""
+def run_parts(folder: Path, **parts: str) -> tuple[int, str]:
+    """Run tools/test.py with these commands as its parts (the others pass); return its status and output."""
     passing = {"code": 5, "notebooks": 2, "editions": 3}
     commands = {part: f"echo {count} passed in 1.00s" for part, count in passing.items()} | parts
     makefile = "".join(f"test-{part}:\n\t@{command}\n" for part, command in commands.items())
@@ -23,16 +23,18 @@ def closing(folder: Path, **parts: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_where_all_passed_the_last_line_counts_them(tmp_path: Path) -> None:
-    status, output = closing(tmp_path, editions="echo '= 3 passed, 1 skipped in 2.00s ='")
+def test_after_success_the_last_line_counts_the_tests(tmp_path: Path) -> None:
+    status, output = run_parts(tmp_path, editions="echo '= 3 passed, 1 skipped in 2.00s ='")
     assert status == 0
     assert output.splitlines()[-1].startswith("10 passed, 1 skipped in ")
     assert "names what brings it" in output
     assert "--lf" not in output
 
 
-def test_a_part_that_fails_does_not_keep_the_others_from_running(tmp_path: Path) -> None:
-    status, output = closing(tmp_path, code="echo 1 failed, 4 passed in 1.00s; exit 1", editions="echo 1 passed in 1s")
+def test_a_failing_part_does_not_stop_the_others(tmp_path: Path) -> None:
+    status, output = run_parts(
+        tmp_path, code="echo 1 failed, 4 passed in 1.00s; exit 1", editions="echo 1 passed in 1s"
+    )
     assert status == 1
     lines = output.splitlines()
     assert lines[-1].startswith("1 failed, 7 passed in ")
@@ -40,8 +42,8 @@ def test_a_part_that_fails_does_not_keep_the_others_from_running(tmp_path: Path)
     assert "test-notebooks  2 passed in 1.00s" in lines
 
 
-def test_a_failure_is_followed_by_its_log_how_to_run_it_again_and_where_to_report_it(tmp_path: Path) -> None:
-    _, output = closing(tmp_path, notebooks="echo why it failed; echo 2 errors in 1.00s; exit 1")
+def test_after_a_failure_the_output_names_the_log_the_rerun_and_where_to_report(tmp_path: Path) -> None:
+    _, output = run_parts(tmp_path, notebooks="echo why it failed; echo 2 errors in 1.00s; exit 1")
     last = "\n".join(output.splitlines()[-4:])
     assert ".test/test-notebooks.log" in last
     assert ".test/test-code.log" not in last
@@ -50,27 +52,27 @@ def test_a_failure_is_followed_by_its_log_how_to_run_it_again_and_where_to_repor
     assert "why it failed" in (tmp_path / ".test" / "test-notebooks.log").read_text()
 
 
-def test_a_part_that_ends_before_its_tests_ran_is_an_error(tmp_path: Path) -> None:
-    status, output = closing(tmp_path, code="echo no such module; exit 3")
+def test_a_part_that_ends_before_its_tests_run_is_an_error(tmp_path: Path) -> None:
+    status, output = run_parts(tmp_path, code="echo no such module; exit 3")
     assert status == 1
     assert "test-code       ended with status" in output
     assert output.splitlines()[-1].startswith("1 error, 5 passed")
 
 
-def test_the_long_tests_that_were_left_out_are_counted_with_what_runs_them(tmp_path: Path) -> None:
-    _, output = closing(tmp_path, code="echo 7 long tests left out; echo 5 passed in 1.00s")
+def test_left_out_long_tests_are_counted_with_the_command_that_runs_them(tmp_path: Path) -> None:
+    _, output = run_parts(tmp_path, code="echo 7 long tests left out; echo 5 passed in 1.00s")
     assert "7 long tests were left out. To run them: make test-long" in output.splitlines()
-    _, output = closing(tmp_path)
+    _, output = run_parts(tmp_path)
     assert "make test-long" not in output
 
 
-@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+@pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 def test_pytest_counts_the_long_tests_it_leaves_out(tmp_path: Path, workers: str) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = long\n")
     (tmp_path / "test_it.py").write_text(
         "import pytest\ndef test_short(): pass\n@pytest.mark.long\ndef test_long(): pass\ndef test_other(): pass\n"
     )
-    plugin = ["-p", "tests.support.long_tests"]
+    plugins = ["-p", "tests.support.long_tests", "-p", "no:nbval"]  # nbval takes seconds to import
     command = [
         sys.executable,
         "-m",
@@ -81,7 +83,7 @@ def test_pytest_counts_the_long_tests_it_leaves_out(tmp_path: Path, workers: str
         "-k",
         "not other",
         workers,
-        *plugin,
+        *plugins,
         str(tmp_path),
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

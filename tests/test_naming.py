@@ -1,4 +1,4 @@
-"""Names in any script: one spelling for what looks the same, and nothing invisible."""
+"""Names in any script: one spelling for names that look the same, and no invisible characters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def nfd(text: str) -> str:
         "Ĳ²Ⅳ",
         "می\u200cخواهم",  # Persian: the joiner keeps two letters apart
         "র\u200d্যাব",  # Bengali: before the virama
-        "ශ්\u200dරී",  # Sinhala: behind it
+        "ශ්\u200dරී",  # Sinhala: after it
         "q\u0302",  # a mark for which there is no composed letter
         "\U00031350",  # an ideograph of Unicode 15
         "\U00011f02",  # Kawi, of Unicode 15
@@ -65,11 +65,11 @@ def test_room_names_that_look_the_same_are_the_same(name: str) -> None:
         "\u200d",
         "می\u200c",
         "می\u200c\u200cخ",
-        "\u0301a",  # a mark with nothing to stand on
-        "\u3164",  # a letter that is blank
+        "\u0301a",  # a mark without a base character
+        "\u3164",  # a blank letter
         "a\ufe0f",
         "a\u034fb",
-        "a\u202eb",  # turns what follows around
+        "a\u202eb",  # reverses the text that follows
         "\ufeff",
         "\ud800",
         "\ue000",

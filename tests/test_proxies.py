@@ -1,4 +1,4 @@
-"""A proxy in the environment is never used for this machine, whatever else the environment contains."""
+"""A proxy in the environment is never used for connections to this machine."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "ws_proxy", "wss_proxy", 
 
 @pytest.fixture
 def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Variables that name a proxy which does not answer, as a company sets them, and no NO_PROXY."""
+    """Set the variables of a proxy that does not answer, and no NO_PROXY; yield the proxy's URL."""
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    with socket.socket() as closed:  # bound but not listening: no one answers, and the port stays reserved
+    with socket.socket() as closed:  # bound but not listening: nothing answers, and the port stays reserved
         closed.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
         for name in VARIABLES:
@@ -41,7 +41,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield address
 
 
-# --- Which hosts are this machine ---
+# --- Hosts that are this machine ---
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_the_proxy_is_used_only_for_remote_servers() -> None:
     assert proxy_for("wss://chat.example/ws") is True
 
 
-# --- Code that is not ours: NO_PROXY ---
+# --- Other people's code: NO_PROXY ---
 
 
 def test_loopback_is_added_to_the_hosts_that_go_direct() -> None:
@@ -92,7 +92,7 @@ async def test_a_learners_code_reaches_this_machine_directly() -> None:
     for host in ("127.0.0.1", "::1"):
         try:
             server = await room.start(host=host)
-        except OSError:  # no IPv6 here
+        except OSError:  # no IPv6 on this machine
             continue
         async with server, connect(server.join_url("Ana")) as client:
             assert await client.recv() == "* Ana joined (1 here)"
@@ -101,35 +101,35 @@ async def test_a_learners_code_reaches_this_machine_directly() -> None:
             page.close()
 
 
-# --- Our own clients, with the variables set ---
+# --- chatlab's clients, with the variables set ---
 
 
 @asynccontextmanager
-async def a_chat() -> AsyncIterator[chat_server.ChatServer]:
+async def running_chat() -> AsyncIterator[chat_server.ChatServer]:
     async with MemoryBroker() as broker, await chat_server.start(broker) as server:
         yield server
 
 
 @pytest.mark.usefixtures("proxy")
 async def test_the_stomp_client_reaches_this_machine_directly() -> None:
-    async with a_chat() as server, StompClient(server.url) as client:
+    async with running_chat() as server, StompClient(server.url) as client:
         assert client.connected.command == "CONNECTED"
 
 
-async def test_the_stomp_client_reaches_a_server_elsewhere_by_the_proxy(proxy: str) -> None:
+async def test_the_stomp_client_uses_the_proxy_for_a_remote_server(proxy: str) -> None:
     with pytest.raises(ConnectionError, match=proxy.rpartition(":")[2]):
         await StompClient("ws://192.0.2.1:8080/ws").connect()  # RFC 5737: an address for documentation only
 
 
-async def test_a_socks_proxy_that_cannot_be_used_is_a_failure_to_connect() -> None:
+async def test_an_unusable_socks_proxy_is_a_connection_error() -> None:
     client = StompClient("wss://192.0.2.1/ws", proxy="socks5://127.0.0.1:9")  # without python-socks, an ImportError
     with pytest.raises(OSError):
         await client.connect()
 
 
 @pytest.mark.usefixtures("proxy")
-async def test_the_members_of_the_lessons_reach_this_machine() -> None:
-    async with a_chat() as server:
+async def test_the_clients_of_the_lessons_reach_this_machine_directly() -> None:
+    async with running_chat() as server:
         member = StompMember(server.url, "민지")
         await member.connect()
         await member.send("안녕")
@@ -152,7 +152,7 @@ async def test_the_members_of_the_lessons_reach_this_machine() -> None:
 # --- The sources, so that new clients follow the rule ---
 
 
-def python_of(path: Path) -> str:
+def python_source(path: Path) -> str:
     if path.suffix == ".py":
         return path.read_text(encoding="utf-8")
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -163,7 +163,7 @@ SOURCES = [*sorted((ROOT / "chatlab").rglob("*.py")), *sorted((ROOT / "notebooks
 
 
 def calls_without_proxy_rule(tree: ast.AST) -> Iterator[str]:
-    """Return the calls in this source that would use a proxy for this machine."""
+    """Yield the calls in a source that would use a proxy for this machine."""
     imported = {
         alias.asname or alias.name
         for node in ast.walk(tree)
@@ -178,9 +178,9 @@ def calls_without_proxy_rule(tree: ast.AST) -> Iterator[str]:
             case ast.keyword(arg="trust_env"):
                 yield f"line {node.lineno}: trust_env"
             case ast.Import(names=names) if {"urllib.request", "requests", "httpx"} & {alias.name for alias in names}:
-                yield f"line {node.lineno}: a client that heeds the environment"
+                yield f"line {node.lineno}: a client that uses the proxy of the environment"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_client_in_a_lesson_asks_a_proxy_for_this_machine(path: Path) -> None:
-    assert list(calls_without_proxy_rule(ast.parse(python_of(path), feature_version=(3, 11)))) == []
+def test_no_source_uses_a_proxy_for_this_machine(path: Path) -> None:
+    assert list(calls_without_proxy_rule(ast.parse(python_source(path), feature_version=(3, 11)))) == []

@@ -9,7 +9,7 @@ import pytest
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable
 from chatlab.retry import Backoff, Retry
 
-AT_ONCE = Backoff(first=0.001, longest=0.002)
+SHORT = Backoff(first=0.001, longest=0.002)
 
 
 @pytest.mark.parametrize(
@@ -18,38 +18,38 @@ AT_ONCE = Backoff(first=0.001, longest=0.002)
 def test_the_wait_doubles_up_to_the_longest_and_is_never_less_than_half(failures: int, most: float) -> None:
     waits = [Backoff().delay(failures) for _ in range(200)]
     assert all(most / 2 <= wait <= most for wait in waits)
-    assert max(waits) - min(waits) > most / 4, "every client would come back at the same moment"
+    assert max(waits) - min(waits) > most / 4, "otherwise every client would reconnect at the same moment"
 
 
-async def test_the_body_is_tried_until_it_ends_without_an_error() -> None:
-    told: list[tuple[str, float]] = []
-    tries = 0
+async def test_the_body_is_repeated_until_it_raises_no_error() -> None:
+    reported: list[tuple[str, float]] = []
+    attempts = 0
     async for attempt in Retry(
-        on=OSError, backoff=AT_ONCE, on_failure=lambda error, wait: told.append((str(error), wait))
+        on=OSError, backoff=SHORT, on_failure=lambda error, wait: reported.append((str(error), wait))
     ):
         with attempt:
-            tries += 1
-            if tries < 4:
-                raise OSError(f"refused {tries}")
-    assert tries == 4
-    assert [text for text, _ in told] == ["refused 1", "refused 2", "refused 3"]
-    assert all(0 < wait <= 0.002 for _, wait in told)
+            attempts += 1
+            if attempts < 4:
+                raise OSError(f"refused {attempts}")
+    assert attempts == 4
+    assert [text for text, _ in reported] == ["refused 1", "refused 2", "refused 3"]
+    assert all(0 < wait <= 0.002 for _, wait in reported)
 
 
 @pytest.mark.parametrize("error", [ValueError("not named"), BrokerClosed("closed")])
 async def test_an_error_that_is_not_retried_is_raised_at_once(error: Exception) -> None:
-    tries = 0
+    attempts = 0
     with pytest.raises(type(error)):
-        async for attempt in Retry(on=BrokerError, backoff=AT_ONCE):
+        async for attempt in Retry(on=BrokerError, backoff=SHORT):
             with attempt:
-                tries += 1
+                attempts += 1
                 raise error
-    assert tries == 1
+    assert attempts == 1
 
 
 async def test_reset_starts_the_count_over() -> None:
     counts: list[int] = []
-    retry = Retry(on=BrokerUnavailable, backoff=AT_ONCE)
+    retry = Retry(on=BrokerUnavailable, backoff=SHORT)
     async for attempt in retry:
         with attempt:
             counts.append(retry.failures)
@@ -60,26 +60,26 @@ async def test_reset_starts_the_count_over() -> None:
     assert counts == [0, 1, 2, 3, 1, 2]
 
 
-async def test_after_the_time_allowed_the_error_is_raised() -> None:
+async def test_the_error_is_raised_after_the_time_limit() -> None:
     loop = asyncio.get_running_loop()
-    started, tries = loop.time(), 0
+    started, attempts = loop.time(), 0
     with pytest.raises(OSError, match="refused"):
         async for attempt in Retry(on=OSError, backoff=Backoff(0.01, 0.02), within=0.1):
             with attempt:
-                tries += 1
+                attempts += 1
                 raise OSError("refused")
-    assert tries > 3 and 0.1 <= loop.time() - started < 5
+    assert attempts > 3 and 0.1 <= loop.time() - started < 5
 
 
-async def test_a_reset_also_restarts_the_time_allowed() -> None:
-    retry, tries = Retry(on=OSError, backoff=Backoff(0.02, 0.03), within=0.05), 0
+async def test_reset_also_restarts_the_time_limit() -> None:
+    retry, attempts = Retry(on=OSError, backoff=Backoff(0.02, 0.03), within=0.05), 0
     async for attempt in retry:
         with attempt:
-            tries += 1
+            attempts += 1
             retry.reset()
-            if tries < 6:  # for longer than 0.05 s in all
+            if attempts < 6:  # for longer than 0.05 s in all
                 raise OSError("refused")
-    assert tries == 6
+    assert attempts == 6
 
 
 async def test_a_wait_can_be_cancelled() -> None:

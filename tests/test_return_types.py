@@ -1,7 +1,7 @@
-"""No function returns either a value or something to be awaited: every caller would have to find out which it is.
+"""No function returns either a value or an awaitable: every caller would have to check which one it got.
 
-Where work is nearly always done at once, the two are apart instead: `receive` says whether it is done, and `finish` is
-awaited if it is not; a future may be done already.
+Where work is usually done at once, there are two functions: `receive` returns whether the work is done, and `finish` is
+awaited if it is not. A function may return a future that is already done.
 """
 
 import ast
@@ -14,13 +14,12 @@ from tests.test_floors import MODULES
 
 AWAITABLE = {"Awaitable", "Coroutine", "Future", "Task", "Generator"}
 
-
-# Who sets up an instance, or does an exercise, may write a function either way; the module asks which it was, once.
-EITHER_IS_TAKEN = {"chatlab.chat.access", "chatlab.lab.exercises.exercise"}
+# An operator's or a learner's function may be sync or async; these modules accept both, and check once which it is.
+ACCEPT_BOTH = {"chatlab.chat.access", "chatlab.lab.exercises.exercise"}
 
 
 def members(union: ast.expr) -> Iterator[ast.expr]:
-    """The types of `A | B | C` and of `Optional[A]`, `Union[A, B]`."""
+    """Yield the types of `A | B | C`, and of `Optional[A]` and `Union[A, B]`."""
     if isinstance(union, ast.BinOp) and isinstance(union.op, ast.BitOr):
         yield from members(union.left)
         yield from members(union.right)
@@ -35,7 +34,7 @@ def members(union: ast.expr) -> Iterator[ast.expr]:
 
 
 def name_of(annotation: ast.expr) -> str:
-    """`Future` for `asyncio.Future[str]`."""
+    """Return `Future` for `asyncio.Future[str]`."""
     if isinstance(annotation, ast.Subscript):
         return name_of(annotation.value)
     return annotation.attr if isinstance(annotation, ast.Attribute) else getattr(annotation, "id", "")
@@ -46,13 +45,13 @@ def is_mixed(annotation: ast.expr) -> bool:
     return kinds == {True, False}
 
 
-def returned(tree: ast.AST, *, taken: bool = True) -> Iterator[tuple[int, ast.expr]]:
-    """What functions return and, if `taken`, what those return that they take: `Callable[[bytes], THIS]`."""
+def return_types(tree: ast.AST, *, callables: bool = True) -> Iterator[tuple[int, ast.expr]]:
+    """Yield return types of functions and, if `callables`, of callable types: `Callable[[bytes], THIS]`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns is not None:
             yield node.lineno, node.returns
         elif (
-            taken
+            callables
             and isinstance(node, ast.Subscript)
             and name_of(node.value) == "Callable"
             and isinstance(node.slice, ast.Tuple)
@@ -60,9 +59,9 @@ def returned(tree: ast.AST, *, taken: bool = True) -> Iterator[tuple[int, ast.ex
             yield node.lineno, node.slice.elts[-1]
 
 
-def faults(source: str, *, taken: bool = True) -> list[str]:
-    found = returned(ast.parse(source), taken=taken)
-    return [f"line {line}: {ast.unparse(each)}" for line, each in found if is_mixed(each)]
+def faults(source: str, *, callables: bool = True) -> list[str]:
+    types = return_types(ast.parse(source), callables=callables)
+    return [f"line {line}: {ast.unparse(each)}" for line, each in types if is_mixed(each)]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +74,7 @@ def faults(source: str, *, taken: bool = True) -> list[str]:
         "Receive = Callable[[bytes], Awaitable[None] | None]",
     ],
 )
-def test_this_test_finds_what_it_is_for(wrong: str) -> None:
+def test_a_mixed_return_type_is_reported(wrong: str) -> None:
     assert len(faults(wrong)) == 1
     assert faults("def f() -> asyncio.Future[str]: ...\ndef g() -> str | None: ...") == []
 
@@ -83,4 +82,4 @@ def test_this_test_finds_what_it_is_for(wrong: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_no_function_returns_either_a_value_or_an_awaitable(module: str) -> None:
     path: Path = MODULES[module]
-    assert faults(path.read_text(encoding="utf-8"), taken=module not in EITHER_IS_TAKEN) == []
+    assert faults(path.read_text(encoding="utf-8"), callables=module not in ACCEPT_BOTH) == []

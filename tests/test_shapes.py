@@ -1,4 +1,4 @@
-"""Rules about how the package is written that no linter knows: one home for background work, one for trying again."""
+"""Rules that no linter checks: background work is started only by `tasks`, and retries are only in `retry`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OUTSIDE_THE_LAB = [path for path in MODULES if "lab" not in path.relative_to(PAC
 
 
 def calls(path: Path) -> set[str]:
-    """The names of everything a module calls."""
+    """Return the names of all functions that a module calls."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
@@ -26,11 +26,11 @@ def name(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", [path for path in OUTSIDE_THE_LAB if path.name != "tasks.py"], ids=name)
-def test_background_work_is_started_by_tasks_alone(path: Path) -> None:
+def test_background_work_is_started_only_by_tasks(path: Path) -> None:
     bare = calls(path) & {"create_task", "ensure_future", "run_coroutine_threadsafe"}
-    assert not bare, f"{name(path)} calls {', '.join(sorted(bare))}: who hears of it when that fails? Use chatlab.tasks"
+    assert not bare, f"{name(path)} calls {', '.join(sorted(bare))}: a failure would go unnoticed; use chatlab.tasks"
 
 
 @pytest.mark.parametrize("path", [path for path in OUTSIDE_THE_LAB if path.name != "retry.py"], ids=name)
-def test_waits_between_attempts_are_worked_out_by_retry_alone(path: Path) -> None:
-    assert not calls(path) & {"uniform", "expovariate"}, f"{name(path)} has a back-off of its own: use chatlab.retry"
+def test_backoff_is_computed_only_by_retry(path: Path) -> None:
+    assert not calls(path) & {"uniform", "expovariate"}, f"{name(path)} computes its own backoff; use chatlab.retry"

@@ -37,7 +37,7 @@ async def test_the_first_fault_is_kept() -> None:
     assert "'first'" in tasks.fault
 
 
-async def test_a_task_that_ends_or_is_cancelled_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_task_that_ends_or_is_cancelled_is_not_a_fault(caplog: pytest.LogCaptureFixture) -> None:
     tasks = Tasks(log)
     await tasks.start(asyncio.sleep(0), name="short")
     tasks.start(asyncio.sleep(3600), name="long")
@@ -49,7 +49,7 @@ async def test_a_running_task_is_not_collected_as_garbage() -> None:
     tasks, done = Tasks(log), asyncio.Event()
 
     async def work() -> None:
-        await asyncio.get_running_loop().create_future()  # nobody else has a reference to this future
+        await asyncio.get_running_loop().create_future()  # no other reference to this future exists
 
     task = tasks.start(work(), name="work")
     task.add_done_callback(lambda _: done.set())

@@ -1,4 +1,4 @@
-"""A test or a cell that runs out of time says where it stood; tried on pytest runs of their own."""
+"""The report of a test or a cell that ran out of time, tested with separate runs of pytest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PLUGINS = ["-p", "tests.support.timeouts", "-p", "tests.support.whole_notebooks"
 
 
 def run(folder: Path, *arguments: str) -> tuple[int, str]:
-    """Run pytest on `folder` as `make test` does; its exit status and output."""
+    """Run pytest in `folder` as `make test` does; return its exit status and output."""
     command = [sys.executable, "-m", "pytest", *PLUGINS, "--rootdir", str(folder), "-rfEs", "-o", "asyncio_mode=auto"]
     command += ["-o", "asyncio_default_fixture_loop_scope=function"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -25,11 +25,11 @@ def run(folder: Path, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def one_test(folder: Path, text: str) -> None:
+def write_test(folder: Path, text: str) -> None:
     (folder / "test_it.py").write_text(textwrap.dedent(text))
 
 
-def notebook(folder: Path, *cells: str) -> None:
+def write_notebook(folder: Path, *cells: str) -> None:
     code = [nbformat.v4.new_code_cell(textwrap.dedent(cell), id=f"cell{n}") for n, cell in enumerate(cells)]
     nbformat.write(nbformat.v4.new_notebook(cells=code), folder / "lesson.ipynb")
 
@@ -41,13 +41,13 @@ def notebook(folder: Path, *cells: str) -> None:
         pytest.param(["-n1", "--dist=loadfile"], id="in a worker"),
     ],
 )
-def test_a_test_that_hangs_shows_the_awaits_of_every_task(tmp_path: Path, workers: list[str]) -> None:
-    one_test(
+def test_a_hanging_test_shows_the_awaits_of_every_task(tmp_path: Path, workers: list[str]) -> None:
+    write_test(
         tmp_path,
         """
         import asyncio, threading
 
-        async def reads_what_nobody_sends():
+        async def read_without_a_sender():
             reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
             await reader.readexactly(4)
 
@@ -56,10 +56,10 @@ def test_a_test_that_hangs_shows_the_awaits_of_every_task(tmp_path: Path, worker
 
         async def test_it():
             global PORT
-            threading.Thread(target=threading.Event().wait, name="a thread beside it", daemon=True).start()
+            threading.Thread(target=threading.Event().wait, name="another thread", daemon=True).start()
             server = await asyncio.start_server(serve, "127.0.0.1", 0)
             PORT = server.sockets[0].getsockname()[1]
-            await asyncio.create_task(reads_what_nobody_sends(), name="the reader")
+            await asyncio.create_task(read_without_a_sender(), name="the reader")
 
         def test_the_next_one():
             pass
@@ -69,16 +69,16 @@ def test_a_test_that_hangs_shows_the_awaits_of_every_task(tmp_path: Path, worker
     assert status == 1
     assert "1 failed, 1 passed" in output
     assert "out of time: 1 s" in output
-    task = output.partition("--- task the reader: reads_what_nobody_sends")[2]
+    task = output.partition("--- task the reader: read_without_a_sender")[2]
     assert "await reader.readexactly(4)" in task
     assert "in StreamReader.readexactly" in task
-    assert "--- thread a thread beside it" in output
+    assert "--- thread another thread" in output
     if sys.platform == "linux":
         assert "--- socket listening, port" in output
 
 
-def test_an_alarm_that_a_background_task_swallows_is_followed_by_another(tmp_path: Path) -> None:
-    one_test(
+def test_an_alarm_swallowed_by_a_background_task_is_repeated(tmp_path: Path) -> None:
+    write_test(
         tmp_path,
         """
         import asyncio, time
@@ -99,8 +99,8 @@ def test_an_alarm_that_a_background_task_swallows_is_followed_by_another(tmp_pat
     assert "1 failed" in output
 
 
-def test_a_teardown_that_hangs_ends_too(tmp_path: Path) -> None:
-    one_test(
+def test_a_hanging_teardown_times_out_too(tmp_path: Path) -> None:
+    write_test(
         tmp_path,
         """
         import asyncio, pytest
@@ -111,7 +111,7 @@ def test_a_teardown_that_hangs_ends_too(tmp_path: Path) -> None:
             await asyncio.Event().wait()
 
         async def test_it(stuck):
-            assert False, "and it fails before that"
+            assert False, "the test fails before its teardown"
         """,
     )
     status, output = run(tmp_path, "--timeout=1")
@@ -120,18 +120,18 @@ def test_a_teardown_that_hangs_ends_too(tmp_path: Path) -> None:
     assert "in stuck" in output
 
 
-def test_a_cell_that_hangs_shows_where_its_kernel_stands_and_the_rest_is_not_run(tmp_path: Path) -> None:
-    notebook(
+def test_a_hanging_cell_shows_the_stacks_of_its_kernel_and_the_rest_is_skipped(tmp_path: Path) -> None:
+    write_notebook(
         tmp_path,
         "1 + 1",
         """
         import asyncio
 
-        async def hears_nothing(event):
+        async def wait_forever(event):
             await event.wait()
 
-        other = asyncio.create_task(hears_nothing(asyncio.Event()), name="beside the cell")
-        await hears_nothing(asyncio.Event())
+        other = asyncio.create_task(wait_forever(asyncio.Event()), name="background")
+        await wait_forever(asyncio.Event())
         """,
         "2 + 2",
         "3 + 3",
@@ -141,30 +141,31 @@ def test_a_cell_that_hangs_shows_where_its_kernel_stands_and_the_rest_is_not_run
     assert "1 failed, 1 passed, 2 skipped" in output
     assert "Timeout of 2 seconds exceeded" in output
     assert "stacks of the kernel" in output
-    assert "--- task beside the cell: hears_nothing" in output
-    assert output.count("await event.wait()") >= 3  # the cell's text, and a line in each of two tasks
+    assert "--- task background: wait_forever" in output
+    assert output.count("await event.wait()") >= 3  # the text of the cell, and a line in each of two tasks
     assert "not run: Cell 1 ran out of time" in output
 
 
-def test_a_cell_that_blocks_the_kernels_loop_is_described_too(tmp_path: Path) -> None:
-    notebook(tmp_path, "import time\nwhile True:\n    time.sleep(100)")
+def test_a_cell_that_blocks_the_kernels_loop_shows_the_stacks_too(tmp_path: Path) -> None:
+    write_notebook(tmp_path, "import time\nwhile True:\n    time.sleep(100)")
     status, output = run(tmp_path, "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=2")
     assert status == 1
-    described = output.partition("stacks of the kernel")[2]
-    assert "--- thread MainThread" in described
-    assert "time.sleep(100)" in described
+    description = output.partition("stacks of the kernel")[2]
+    assert "--- thread MainThread" in description
+    assert "time.sleep(100)" in description
 
 
-def test_a_kernel_whose_interpreter_is_held_is_described_by_signal(tmp_path: Path) -> None:
-    notebook(tmp_path, "import ctypes\nwhile True: ctypes.PyDLL(None).sleep(30)")  # PyDLL keeps the interpreter's lock
+def test_a_kernel_with_a_held_interpreter_lock_writes_its_stacks_on_a_signal(tmp_path: Path) -> None:
+    holds_the_lock = "import ctypes\nwhile True: ctypes.PyDLL(None).sleep(30)"  # PyDLL keeps the interpreter's lock
+    write_notebook(tmp_path, holds_the_lock)
     status, output = run(tmp_path, "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=2")
     assert status == 1
     assert "does not answer" in output
-    assert "Current thread" in output  # the head of what faulthandler writes
+    assert "Current thread" in output  # the first line of faulthandler's output
 
 
-def test_a_notebook_with_a_failed_cell_is_run_again_as_a_whole(tmp_path: Path) -> None:
-    notebook(tmp_path, "here = 1", "import os\nassert here and os.path.exists('solved')")
+def test_the_whole_notebook_of_a_failed_cell_is_run_again(tmp_path: Path) -> None:
+    write_notebook(tmp_path, "x = 1", "import os\nassert x and os.path.exists('solved')")
     arguments = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=20"]
     assert "1 failed, 1 passed" in run(tmp_path, *arguments)[1]
     (tmp_path / "solved").touch()
@@ -172,8 +173,10 @@ def test_a_notebook_with_a_failed_cell_is_run_again_as_a_whole(tmp_path: Path) -
     assert (status, "2 passed" in output) == (0, True)
 
 
-def test_a_notebook_has_a_home_of_its_own(tmp_path: Path) -> None:
-    notebook(tmp_path, "from chatlab.lab.home import home\nassert not list(home().iterdir())\n(home() / 'x').touch()")
+def test_each_notebook_has_a_separate_home(tmp_path: Path) -> None:
+    write_notebook(
+        tmp_path, "from chatlab.lab.home import home\nassert not list(home().iterdir())\n(home() / 'x').touch()"
+    )
     (tmp_path / "second.ipynb").write_bytes((tmp_path / "lesson.ipynb").read_bytes())
     status, output = run(tmp_path, "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=20")
     assert (status, "2 passed" in output) == (0, True)

@@ -1,4 +1,4 @@
-"""Untrusted JSON: any fault in it is a ValueError."""
+"""Untrusted JSON: every fault raises a ValueError."""
 
 from __future__ import annotations
 

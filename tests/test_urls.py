@@ -1,4 +1,4 @@
-"""A URL is shown without its secrets, however it is written."""
+"""A URL is shown without its password, however it is written."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
         "redis://:s@e/ret@host",
         "redis://:sec[ret@host",
         "redis://:sec]ret@host",
-        "redis://me:secret",  # the host was forgotten
+        "redis://me:secret",  # without a host
         "redis:me:secret@host",
         "me:secret@host",
         "redis://host?ssl_password=secret",

@@ -1,4 +1,4 @@
-"""A browser and a JupyterLab for the tests of this folder."""
+"""Fixtures: a browser, a JupyterLab and a chat."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -17,30 +17,30 @@ from tests.support.require import missing
 
 @pytest.fixture(scope="session")
 def program() -> str:
-    """Chromium, or a skip that says what brings it; where CHATLAB_REQUIRE names it, a failure."""
+    """Return the path of Chromium; otherwise skip, or fail if CHATLAB_REQUIRE names it."""
     found = chromium()
     if found is None:
-        missing("chromium", "apt install chromium, or set CHATLAB_CHROMIUM to the Chrome you have")
+        missing("chromium", "apt install chromium, or set CHATLAB_CHROMIUM to the path of a Chrome")
     return found
 
 
 @pytest.fixture(scope="session")
 def lab(program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """One JupyterLab for all tests; each opens its notebook on a kernel of its own."""
+    """Run one JupyterLab for all tests; each test opens its notebook with a separate kernel."""
     with jupyter_lab(tmp_path_factory.mktemp("jupyter")) as running:
         yield running
 
 
 @pytest_asyncio.fixture
 async def chrome(program: str) -> AsyncIterator[Browser]:
-    """A fresh headless browser."""
+    """Run a new headless browser."""
     async with browser() as running:
         yield running
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Where screenshots go: the folder CHATLAB_PICTURES names, so that they can be looked at, else a temporary one."""
+    """Return the folder for screenshots: CHATLAB_PICTURES to keep them, otherwise a temporary one."""
     folder = Path(os.environ.get("CHATLAB_PICTURES", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -48,13 +48,13 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest_asyncio.fixture
 async def broker() -> AsyncIterator[MemoryBroker]:
-    """A broker that a test's instances of the chat share."""
+    """Yield a broker for the instances of a test to share."""
     async with MemoryBroker() as broker:
         yield broker
 
 
 @pytest_asyncio.fixture
 async def server(broker: MemoryBroker) -> AsyncIterator[ChatServer]:
-    """A chat whose page is to be opened."""
+    """Run a chat."""
     async with await chat_server.start(broker) as server:
         yield server

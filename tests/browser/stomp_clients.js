@@ -1,8 +1,8 @@
-// @stomp/stompjs in a page, on a WebSocket or on one transport of sockjs-client: conversations for the test to start.
-// Each goes by a login of its own, so that the server's side can tell them apart, and returns what happened.
+// Scenarios with @stomp/stompjs in a page, over a WebSocket or one transport of sockjs-client.
+// Each uses a different login, so that the server side can tell them apart, and returns what happened.
 'use strict';
 
-const later = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const delay = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 function open(url, transport, login, options = {}) {
   const client = new StompJs.Client({ connectHeaders: { login }, reconnectDelay: 0, heartbeatIncoming: 600, heartbeatOutgoing: 600, ...options });
@@ -18,16 +18,16 @@ function open(url, transport, login, options = {}) {
   return client;
 }
 
-const conversations = {
+const scenarios = {
   async talk(url, transport) {
     const client = open(url, transport, 'talk');
     const { headers } = await client.connecting;
     const used = client.sockjs ? client.sockjs.transport : 'plain';
     const contents = ['안녕 🙂', '\u2028 and \u0000 and \ufffe', 'x'.repeat(40000), 'last'];
-    const heard = [];
+    const received = [];
     await new Promise((resolve) => {
-      const hear = (message) => { heard.push(JSON.parse(message.body).content); if (heard.length === contents.length) resolve(); };
-      client.confirmed('/topic/room.talk', hear).then(() => {
+      const onMessage = (message) => { received.push(JSON.parse(message.body).content); if (received.length === contents.length) resolve(); };
+      client.confirmed('/topic/room.talk', onMessage).then(() => {
         for (const content of contents) client.publish({ destination: '/app/chat.sendMessage', body: JSON.stringify({ room: 'talk', content }) });
       });
     });
@@ -35,7 +35,7 @@ const conversations = {
     await client.deactivate();
     return {
       version: headers.version, transport: used, left: await left,
-      same: contents.every((content, number) => heard[number] === content),
+      all_received: contents.every((content, number) => received[number] === content),
     };
   },
 
@@ -44,16 +44,16 @@ const conversations = {
     for (const mode of ['auto', 'client', 'client-individual']) {
       const client = open(url, transport, 'acks');
       await client.connecting;
-      const queue = `/queue/${transport}.${mode}`, heard = [];
+      const queue = `/queue/${transport}.${mode}`, received = [];
       await new Promise((resolve) => {
         client.confirmed(queue, (message) => {
           const again = message.headers.redelivered === 'true';
-          heard.push(message.body + (again ? ' again' : ''));
+          received.push(message.body + (again ? ' again' : ''));
           if (mode === 'auto' ? message.body === '2' : again) resolve();
           if (mode !== 'auto') (message.body === '2' && !again ? message.nack : message.ack)();
         }, { ack: mode }).then(() => ['1', '2'].forEach((body) => client.publish({ destination: queue, body })));
       });
-      modes[mode] = heard;
+      modes[mode] = received;
       await client.deactivate();
     }
     return modes;
@@ -62,10 +62,10 @@ const conversations = {
   async error(url, transport) {
     const client = open(url, transport, 'error');
     await client.connecting;
-    const told = new Promise((resolve) => { client.onStompError = (frame) => resolve(frame.headers); });
+    const error = new Promise((resolve) => { client.onStompError = (frame) => resolve(frame.headers); });
     const closed = new Promise((resolve) => { client.onWebSocketClose = (event) => resolve(event.code); });
     client.subscribe('/topic/public', () => {}, { selector: 'a = 1', receipt: 'never' });
-    const headers = await told;
+    const headers = await error;
     return { message: headers.message, receipt: headers['receipt-id'], code: await closed };
   },
 
@@ -73,7 +73,7 @@ const conversations = {
     let beats = 0;
     const client = open(url, transport, 'beats', { debug: (text) => { if (text.includes('Received data')) beats += 1; } });
     await client.connecting;
-    await later(2000); // the server would have closed a silent client by then, and the client a silent server
+    await delay(2000); // by now a silent client would have been closed by the server, and a silent server by the client
     const receipt = client.receipt('still here');
     client.publish({ destination: '/topic/news', headers: { receipt: 'still here' } });
     await receipt;
@@ -83,7 +83,7 @@ const conversations = {
 
   async reconnect(url, transport) {
     const client = open(url, transport, 'reconnect', { reconnectDelay: 100 });
-    const heard = await new Promise((resolve) => {
+    const received = await new Promise((resolve) => {
       let times = 0;
       client.onConnect = async () => {
         times += 1;
@@ -92,12 +92,12 @@ const conversations = {
       };
     });
     await client.deactivate();
-    return heard;
+    return received;
   },
 };
 
-async function converse(url, transport) {
-  const names = Object.keys(conversations);
-  const results = await Promise.all(names.map((name) => conversations[name](url, transport)));
+async function runScenarios(url, transport) {
+  const names = Object.keys(scenarios);
+  const results = await Promise.all(names.map((name) => scenarios[name](url, transport)));
   return Object.fromEntries(names.map((name, number) => [name, results[number]]));
 }

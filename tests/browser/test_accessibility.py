@@ -1,6 +1,6 @@
-"""The pages of the chat and of the room, put to an accessibility checker, and worked by keyboard alone.
+"""The pages of the chat and the room pass an accessibility checker, and can be used by keyboard alone.
 
-The lessons are put to it where they are run anyway, in test_lesson_01.py and test_lesson_03.py.
+The lessons are checked in test_lesson_01.py and test_lesson_03.py, which run them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.support.stomp_peer import Peer
 
 WIDE = ViewportSize(width=1200, height=800)
 PHONE = ViewportSize(width=360, height=740)
-LOOKS = list(itertools.product(("light", "dark"), (WIDE, PHONE)))
+VARIANTS = list(itertools.product(("light", "dark"), (WIDE, PHONE)))
 
 
 async def window(chrome: Browser, scheme: str, size: ViewportSize) -> Page:
@@ -35,10 +35,10 @@ async def test_the_chat_page_has_no_findings(chrome: Browser) -> None:
         await chat_server.start(broker, jobs=[mentions]) as server,
         Peer(server.url, "Ben") as ben,
     ):
-        for number, (scheme, size) in enumerate(LOOKS):
+        for number, (scheme, size) in enumerate(VARIANTS):
             page = await window(chrome, scheme, size)
             await page.goto(server.page_url)
-            assert await findings(page) == [], f"who enters, {scheme}, {size}"
+            assert await findings(page) == [], f"before joining, {scheme}, {size}"
             name = f"민지{number}"
             await page.get_by_label("Name", exact=True).fill(name)
             await page.keyboard.press("Enter")
@@ -48,9 +48,9 @@ async def test_the_chat_page_has_no_findings(chrome: Browser) -> None:
             await page.keyboard.type("야옹 👋")
             await page.keyboard.press("Enter")
             await expect(page.locator("#log .content")).to_have_count(number + 1)
-            await ben.say(f"@{name} meanwhile")
+            await ben.say(f"@{name} hello")
             await expect(page.get_by_role("button", name="Public")).to_contain_text("@ you")
-            assert await findings(page) == [], f"named in another room, {scheme}, {size}"
+            assert await findings(page) == [], f"mentioned in another room, {scheme}, {size}"
             await page.get_by_role("button", name="Public").click()
             await expect(page.locator("#log .mention")).to_have_count(1)
             assert await findings(page) == [], f"with a mention, {scheme}, {size}"
@@ -64,7 +64,7 @@ async def test_the_chat_page_has_no_findings_when_the_server_refuses_something(c
 
     access = Access(authenticate, may_subscribe=lambda _, destination: not destination.endswith(".closed"))
     async with MemoryBroker() as broker, await chat_server.start(broker, access=access) as server:
-        for scheme, size in LOOKS:
+        for scheme, size in VARIANTS:
             page = await window(chrome, scheme, size)
             await page.goto(server.page_url)
             for name in ("Eve", "Ana"):
@@ -81,12 +81,12 @@ async def test_the_chat_page_has_no_findings_when_the_server_refuses_something(c
 
 
 @pytest.mark.long
-async def test_the_page_of_the_room_has_no_findings(chrome: Browser) -> None:
+async def test_the_room_page_has_no_findings(chrome: Browser) -> None:
     async with await room.start(rate=room.RateLimit(per_second=0.001, burst=1)) as server:
-        for scheme, size in LOOKS:
+        for scheme, size in VARIANTS:
             page = await window(chrome, scheme, size)
             await page.goto(server.page_url())
-            assert await findings(page) == [], f"who enters, {scheme}, {size}"
+            assert await findings(page) == [], f"before joining, {scheme}, {size}"
             await page.get_by_label("Your name").fill("Ana")
             await page.keyboard.press("Enter")
             for text in ("안녕", "too soon"):
@@ -97,7 +97,7 @@ async def test_the_page_of_the_room_has_no_findings(chrome: Browser) -> None:
             await page.context.close()
 
 
-async def test_tab_leads_through_the_chat_page_and_every_stop_has_a_name(chrome: Browser) -> None:
+async def test_tab_reaches_every_control_of_the_chat_page_and_each_has_a_name(chrome: Browser) -> None:
     async with MemoryBroker() as broker, await chat_server.start(broker) as server:
         page = await window(chrome, "light", WIDE)
         await page.goto(server.page_url)

@@ -1,4 +1,4 @@
-"""The chat's page in a real browser: two windows on two instances, breaks, a blocked WebSocket, two languages."""
+"""The chat page in a real browser: two windows on two instances, reconnecting, a blocked WebSocket, two languages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chatlab.chat.endpoint.server import ChatServer
 from chatlab.chat.jobs import mentions
 from tests.support.stomp_peer import Peer
 
-# Until the page has heard of it: the event comes with the next frame.
+# Resolves once the page has received the event, which comes with the next animation frame.
 SCROLL_TO_TOP = """log => new Promise(done => {
     log.addEventListener("scroll", () => done(), { once: true });
     log.scrollTop = 0;
@@ -24,15 +24,15 @@ MARKUP = "<img src=x onerror=\"document.title='pwned'\"><b>굵게</b>"
 
 
 async def open_page(chrome: Browser, url: str, language: str = "en", **context: object) -> Page:
-    """A window of its own, in which an error of the page or a breach of its policy fails the test."""
+    """Open a new window, in which a script error or a violation of the page's CSP fails the test."""
     page = await (await chrome.new_context(locale=language, **context)).new_page()  # type: ignore[arg-type]  # passed on
     page.on("pageerror", lambda error: (_ for _ in ()).throw(AssertionError(error)))
-    page.on("console", lambda message: _no_breach(message.text))
+    page.on("console", lambda message: _check_policy(message.text))
     await page.goto(url)
     return page
 
 
-def _no_breach(text: str) -> None:
+def _check_policy(text: str) -> None:
     assert "Content Security Policy" not in text, text
 
 
@@ -54,7 +54,7 @@ async def expect_contents(page: Page, *contents: str) -> None:
     await expect(page.locator("#log .sending")).to_have_count(0)
 
 
-async def test_two_windows_on_two_instances_see_everything_once_and_markup_as_text(
+async def test_two_windows_on_two_instances_show_each_message_once_and_markup_as_text(
     chrome: Browser, broker: MemoryBroker, pictures: Path
 ) -> None:
     async with await chat_server.start(broker) as one, await chat_server.start(broker) as other:
@@ -70,7 +70,7 @@ async def test_two_windows_on_two_instances_see_everything_once_and_markup_as_te
         await ana.screenshot(path=pictures / "chat-wide.png")
 
 
-async def test_two_guests_with_one_name_are_told_apart_by_the_first_digits_of_their_handles(
+async def test_two_guests_with_one_name_are_distinguished_by_the_first_digits_of_their_handles(
     chrome: Browser, server: ChatServer
 ) -> None:
     one, namesake = await join(chrome, server.page_url, "Ana"), await join(chrome, server.page_url, "Ana")
@@ -80,14 +80,13 @@ async def test_two_guests_with_one_name_are_told_apart_by_the_first_digits_of_th
     for page in (one, namesake):
         await expect_contents(page, "mine", "not mine")
         await expect(page.locator("#log .tag")).to_have_text([re.compile("^#[0-9a-f]{4,8}$")] * 2)
+        await expect(page.locator("#people .tag")).to_have_count(2)
         tags = await page.locator("#log .tag").all_inner_texts()
         assert tags[0] != tags[1]
         assert sorted(tags) == sorted(await page.locator("#people .tag").all_inner_texts())
 
 
-async def test_rooms_are_entered_left_and_counted_while_one_looks_elsewhere(
-    chrome: Browser, server: ChatServer
-) -> None:
+async def test_rooms_can_be_entered_and_left_and_count_unread_messages(chrome: Browser, server: ChatServer) -> None:
     ana = await join(chrome, server.page_url, "Ana")
     await ana.get_by_label("Name of the room").fill("a room!")
     await ana.get_by_role("button", name="Enter").click()
@@ -107,7 +106,7 @@ async def test_rooms_are_entered_left_and_counted_while_one_looks_elsewhere(
     await expect(ana.locator("#rooms li")).to_have_count(1)
 
 
-async def test_the_newest_message_stays_in_sight_until_one_scrolls_away_from_it(
+async def test_the_newest_message_stays_visible_until_the_reader_scrolls_away(
     chrome: Browser, server: ChatServer
 ) -> None:
     ana = await join(chrome, server.page_url, "Ana")
@@ -129,7 +128,7 @@ async def test_the_newest_message_stays_in_sight_until_one_scrolls_away_from_it(
         await expect(newest).to_be_hidden()
 
 
-async def test_who_is_named_sees_it_in_the_room_and_from_another(chrome: Browser, broker: MemoryBroker) -> None:
+async def test_mentions_are_marked_in_the_room_and_shown_in_other_rooms(chrome: Browser, broker: MemoryBroker) -> None:
     async with await chat_server.start(broker, jobs=[mentions]) as server, Peer(server.url, "Ben") as ben:
         minji = await join(chrome, server.page_url, "민지")
         await expect(minji.locator("#people li")).to_have_count(1)
@@ -146,7 +145,7 @@ async def test_who_is_named_sees_it_in_the_room_and_from_another(chrome: Browser
         await expect(minji.locator("#log .mention .content")).to_have_text(["@민지야 안녕", "@민지 again"])
 
 
-async def test_after_a_break_what_was_missed_comes_once_and_what_was_written_goes_out(
+async def test_after_reconnecting_missed_messages_appear_once_and_unsent_ones_are_sent(
     chrome: Browser, broker: MemoryBroker
 ) -> None:
     server = await chat_server.start(broker)
@@ -155,19 +154,19 @@ async def test_after_a_break_what_was_missed_comes_once_and_what_was_written_goe
     await expect_contents(page, "before")
     await server.aclose()
     await expect(page.get_by_role("status")).to_contain_text("Not connected")
-    await say(page, "written meanwhile")
-    await expect(page.locator("#log .sending .content")).to_have_text(["written meanwhile"])
+    await say(page, "written offline")
+    await expect(page.locator("#log .sending .content")).to_have_text(["written offline"])
     async with await chat_server.start(broker) as elsewhere, Peer(elsewhere.url, "Ben") as ben:
-        await ben.say("said meanwhile")
+        await ben.say("sent by Ben")
     async with await chat_server.start(broker, port=server.port):
         await expect(page.get_by_role("status")).to_contain_text("Connected", timeout=15_000)
-        await expect_contents(page, "before", "said meanwhile", "written meanwhile")
+        await expect_contents(page, "before", "sent by Ben", "written offline")
     assert len(await broker.history("chat-stream")) == 3
 
 
-async def test_where_websocket_is_blocked_the_page_chats_all_the_same(chrome: Browser, server: ChatServer) -> None:
+async def test_the_page_chats_over_http_when_websocket_is_blocked(chrome: Browser, server: ChatServer) -> None:
     page = await open_page(chrome, server.page_url)
-    # As behind a proxy that does not let upgrades through: the socket closes before it opens.
+    # As behind a proxy that blocks upgrades, the socket closes before it opens.
     await page.route_web_socket(re.compile(".*"), lambda socket: socket.close())
     await page.evaluate(
         """() => { window.WebSocket = class extends EventTarget {
@@ -187,7 +186,9 @@ async def test_where_websocket_is_blocked_the_page_chats_all_the_same(chrome: Br
         await expect_contents(page, "over http", "and back")
 
 
-async def test_it_speaks_korean_and_fits_a_phone(chrome: Browser, server: ChatServer, pictures: Path) -> None:
+async def test_the_chat_page_is_available_in_korean_and_fits_a_phone(
+    chrome: Browser, server: ChatServer, pictures: Path
+) -> None:
     phone = {"width": 360, "height": 740}
     page = await open_page(chrome, server.page_url, "ko-KR", viewport=phone)
     await expect(page.get_by_role("heading", name="환영합니다")).to_be_visible()
@@ -198,7 +199,7 @@ async def test_it_speaks_korean_and_fits_a_phone(chrome: Browser, server: ChatSe
     await say_in_korean(page, "둘째 줄")
     await expect(page.locator("#log article")).to_have_count(2)
     width = await page.evaluate("document.documentElement.scrollWidth")
-    assert width <= 360, "nothing sticks out"
+    assert width <= 360, "nothing overflows the screen"
     assert await page.get_by_role("button", name="보내기").is_visible()
     await page.screenshot(path=pictures / "chat-narrow.png")
     await page.get_by_label("언어").select_option("en")
@@ -211,7 +212,7 @@ async def say_in_korean(page: Page, text: str) -> None:
     await page.keyboard.press("Enter")
 
 
-async def test_all_of_it_can_be_done_by_keyboard(chrome: Browser, server: ChatServer) -> None:
+async def test_the_chat_page_can_be_used_by_keyboard_alone(chrome: Browser, server: ChatServer) -> None:
     page = await open_page(chrome, server.page_url)
     await page.keyboard.press("Tab")
     await expect(page.get_by_role("link", name="Skip to the message box")).to_be_focused()
@@ -228,7 +229,7 @@ async def test_all_of_it_can_be_done_by_keyboard(chrome: Browser, server: ChatSe
 
 
 @pytest.mark.parametrize("path", ["", "chat.js", "vendor/stomp.umd.min.js"])
-async def test_every_file_is_served_under_a_strict_policy(server: ChatServer, path: str) -> None:
+async def test_every_file_of_the_page_is_served_with_a_strict_csp(server: ChatServer, path: str) -> None:
     async with ClientSession() as http, http.get(server.page_url + path) as response:
         assert response.status == 200
         policy = response.headers["Content-Security-Policy"]

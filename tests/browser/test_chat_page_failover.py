@@ -1,4 +1,4 @@
-"""The chat's page in two windows, on two real instances behind the balancer, one of which is killed while they chat."""
+"""The chat page in two windows, on two real instances behind the balancer, while each instance is killed in turn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.browser.test_chat_page import expect_contents, join, say
 
 pytestmark = pytest.mark.long
 
-LONG = 20_000  # ms: for a machine that has other things to do
+LONG = 20_000  # ms: enough on a busy machine
 
 
 @pytest_asyncio.fixture
@@ -27,33 +27,33 @@ async def cluster(fresh_redis: Engine) -> AsyncIterator[Cluster]:
 
 
 async def connections(cluster: Cluster) -> list[int]:
-    """How many clients each instance has, as it says itself."""
+    """Return how many clients each instance has, by its own metrics."""
     counts = []
     async with ClientSession() as http:
         for url in cluster.urls:
             async with http.get(re.sub(r"^ws(.*)/ws$", r"http\1/metrics", url)) as answer:
-                found = re.search(r"^chatlab_connections (\d+)", await answer.text(), re.MULTILINE)
-                assert found is not None
-                counts.append(int(found[1]))
+                match = re.search(r"^chatlab_connections (\d+)", await answer.text(), re.MULTILINE)
+                assert match is not None
+                counts.append(int(match[1]))
     return counts
 
 
 async def two_windows_on_two_instances(chrome: Browser, cluster: Cluster) -> tuple[Page, Page, int]:
-    """Both by way of the balancer; and the instance that the first is on."""
+    """Open two windows through the balancer; return them and the number of the first one's instance."""
     assert cluster.balancer is not None
     url = f"http://127.0.0.1:{cluster.balancer.port}/"
     ana = await join(chrome, url, "Ana")
     first = (await connections(cluster)).index(1)
-    for _ in range(8):  # which instance a window's socket gets depends on how many files it asked for before
+    for _ in range(8):  # the instance of a window's socket depends on how many files the window requested before
         minji = await join(chrome, url, "민지")
         if (await connections(cluster))[1 - first]:
             return ana, minji, first
         await minji.context.close()
-    raise AssertionError("the balancer sends everybody to one instance")
+    raise AssertionError("the balancer sent every window to one instance")
 
 
 @pytest.mark.timeout(120)
-async def test_an_instance_killed_between_messages_costs_nobody_a_message(chrome: Browser, cluster: Cluster) -> None:
+async def test_killing_an_instance_between_messages_loses_no_message(chrome: Browser, cluster: Cluster) -> None:
     ana, minji, first = await two_windows_on_two_instances(chrome, cluster)
     await say(ana, "one")
     await say(minji, "two")
@@ -67,7 +67,7 @@ async def test_an_instance_killed_between_messages_costs_nobody_a_message(chrome
         await expect(page.locator("#log .content")).to_have_text(["one", "two", "three", "four"], timeout=LONG)
         await expect(page.locator("#log .sending")).to_have_count(0, timeout=LONG)
     await cluster.restart(first)
-    cluster.kill(1 - first)  # and now the other: whoever is left takes both
+    cluster.kill(1 - first)  # the restarted instance takes both windows
     await say(minji, "five")
     for page in (ana, minji):
         await expect(page.locator("#log .content")).to_have_text(["one", "two", "three", "four", "five"], timeout=LONG)

@@ -1,4 +1,4 @@
-"""Whether a connection is alive: one that the network drops without a word, a tab out of sight, a page that sleeps."""
+"""Liveness of the page's connection: dropped silently by the network, in a hidden tab, and in a suspended page."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tests.support.hidden_tab import open_tab
 from tests.support.people_list import listed
 from tests.support.stomp_peer import Peer
 
-NOTICED = 33_000  # ms: half a minute, and what a busy machine needs
+DETECTED = 33_000  # ms: half a minute, plus slack for a busy machine
 JOIN = "document.querySelector('#name').value = 'Ana'; document.querySelector('#join button').click()"
 LOADED = "document.readyState === 'complete' && document.querySelector('#join button') !== null"
 STATE = "document.querySelector('#state').dataset.state"
 SHOWN = "[...document.querySelectorAll('#log .content')].map(each => each.textContent)"
-# As behind a proxy that lets no upgrade through: the socket closes before it opens.
-BLOCKED = """window.WebSocket = class extends WebSocket {
+# As behind a proxy that blocks upgrades, the socket closes before it opens.
+NO_WEBSOCKET = """window.WebSocket = class extends WebSocket {
     constructor() { super(`${location.origin.replace("http", "ws")}/no`); }
 }"""
-STOPPED = "() => { const until = Date.now() + 25000; while (Date.now() < until); }"
-# Timers that are asked to run again and again never do, as if each minute out of sight lasted for ever.
+BLOCK_PAGE = "() => { const until = Date.now() + 25000; while (Date.now() < until); }"
+# Intervals never fire, as if the tab stayed hidden and throttled for ever.
 NO_TIMERS = "window.setInterval = () => 0"
 
 
@@ -44,9 +44,9 @@ async def join(chrome: Browser, url: str, *scripts: str) -> Page:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    "scripts", [pytest.param((), id="websocket"), pytest.param((BLOCKED,), id="sockjs", marks=pytest.mark.long)]
+    "scripts", [pytest.param((), id="websocket"), pytest.param((NO_WEBSOCKET,), id="sockjs", marks=pytest.mark.long)]
 )
-async def test_a_connection_dropped_without_a_word_is_noticed_within_half_a_minute(
+async def test_a_silently_dropped_connection_is_detected_within_half_a_minute(
     chrome: Browser, server: ChatServer, scripts: tuple[str, ...]
 ) -> None:
     async with Wire(to=server.page_url) as wire, Peer(server.url, "Ben") as ben:
@@ -56,36 +56,36 @@ async def test_a_connection_dropped_without_a_word_is_noticed_within_half_a_minu
             await expect(page.get_by_role("status")).to_contain_text("without WebSocket")
         await say(page, "before")
         await expect_contents(page, "before")
-        wire.half_open()  # only what is open now; new connections get through
-        await say(page, "written meanwhile")
-        await ben.say("said meanwhile")
+        wire.half_open()  # affects only open connections; new ones get through
+        await say(page, "written offline")
+        await ben.say("sent by Ben")
         await expect(page.locator("#log .sending")).to_have_count(1)
         await expect(page.locator("#log .content")).to_have_text(
-            ["before", "said meanwhile", "written meanwhile"], timeout=NOTICED
+            ["before", "sent by Ben", "written offline"], timeout=DETECTED
         )
         await expect(page.locator("#log .sending")).to_have_count(0)
-        assert await ben.contents(3) == ["before", "said meanwhile", "written meanwhile"]
+        assert await ben.contents(3) == ["before", "sent by Ben", "written offline"]
         await ben.nothing_more()
 
 
 @pytest.mark.long
 @pytest.mark.timeout(120)
-async def test_meanwhile_the_page_says_that_it_is_not_connected(chrome: Browser, server: ChatServer) -> None:
+async def test_the_page_shows_not_connected_while_the_network_is_down(chrome: Browser, server: ChatServer) -> None:
     async with Wire(to=server.page_url) as wire:
         page = await join(chrome, wire.url)
         wire.half_open()
-        wire.stall()  # and nothing new gets through, either
-        await expect(page.get_by_role("status")).to_contain_text("Not connected", timeout=NOTICED)
-        await say(page, "written meanwhile")
+        wire.stall()  # new connections do not get through either
+        await expect(page.get_by_role("status")).to_contain_text("Not connected", timeout=DETECTED)
+        await say(page, "written offline")
         await expect(page.locator("#log .sending")).to_have_count(1)
         wire.heal()
         await expect(page.get_by_role("status")).to_contain_text("Connected", timeout=30_000)
-        await expect_contents(page, "written meanwhile")
+        await expect_contents(page, "written offline")
 
 
 @pytest.mark.long
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("scripts", [(), (BLOCKED,)], ids=["websocket", "sockjs"])
+@pytest.mark.parametrize("scripts", [(), (NO_WEBSOCKET,)], ids=["websocket", "sockjs"])
 async def test_a_page_whose_timers_never_run_keeps_its_connection(
     chrome: Browser, server: ChatServer, scripts: tuple[str, ...]
 ) -> None:
@@ -95,7 +95,7 @@ async def test_a_page_whose_timers_never_run_keeps_its_connection(
     async with Peer(server.url, "Ben") as ben:
         await ben.subscribe("/topic/who.public")
         assert people(await ben.frame("MESSAGE")) == ["Ana"]
-        await asyncio.sleep(25)  # the server gives up a client that promised heart-beats after 15
+        await asyncio.sleep(25)  # the server closes a client whose promised heart-beats are missing for 15
         assert server.service.metrics.opened == opened + 1
         assert await ben.rest() == []
         await say(page, "still the same connection")
@@ -108,7 +108,7 @@ def people(frame: object) -> list[str]:
 
 @pytest.mark.long
 @pytest.mark.timeout(180)
-async def test_a_tab_out_of_sight_keeps_its_connection_and_hears_everything(
+async def test_a_hidden_tab_keeps_its_connection_and_receives_messages(
     program: str, tmp_path: Path, server: ChatServer
 ) -> None:
     async with open_tab(program, tmp_path, server.page_url) as tab, Peer(server.url, "Ben") as ben:
@@ -120,29 +120,27 @@ async def test_a_tab_out_of_sight_keeps_its_connection_and_hears_everything(
         await tab.evaluate("window.ticks = 0; setInterval(() => { window.ticks += 1; }, 1000)")
         await tab.hide()
         opened, since = server.service.metrics.opened, time.monotonic()
-        while time.monotonic() - since < 90:  # without a remedy, the first connection has ended after 76
+        while time.monotonic() - since < 90:  # without protection, the connection ends after 76
             await asyncio.sleep(5)
             assert await tab.evaluate(STATE) == "online"
-        assert await tab.evaluate("window.ticks") < 75, "the timers were not slowed down: nothing was tried"
-        await ben.say("heard out of sight")
-        await tab.wait_for(f"{SHOWN}.includes('heard out of sight')")
+        assert await tab.evaluate("window.ticks") < 75, "the timers were not throttled, so the test proves nothing"
+        await ben.say("sent to a hidden tab")
+        await tab.wait_for(f"{SHOWN}.includes('sent to a hidden tab')")
         assert server.service.metrics.opened == opened
         assert await ben.rest() == []
 
 
 @pytest.mark.long
 @pytest.mark.timeout(120)
-async def test_a_page_that_was_stopped_for_a_while_goes_on_with_the_connection_it_has(
-    chrome: Browser, server: ChatServer
-) -> None:
-    """As by a dialog, a debugger or a computer asleep: afterwards its timers are due before it has heard anything."""
+async def test_a_page_suspended_for_a_while_keeps_its_connection(chrome: Browser, server: ChatServer) -> None:
+    """Suspend the page like a dialog or a sleeping computer: on resuming, timers are due before data is read."""
     page = await join(chrome, server.page_url)
     opened = server.service.metrics.opened
     async with Peer(server.url, "Ben") as ben:
-        stopped = asyncio.create_task(page.evaluate(STOPPED))
-        await ben.say("said meanwhile")
-        await stopped
-        await expect_contents(page, "said meanwhile")
-        await asyncio.sleep(11)  # two looks at how long the server has been silent
+        blocked = asyncio.create_task(page.evaluate(BLOCK_PAGE))
+        await ben.say("sent by Ben")
+        await blocked
+        await expect_contents(page, "sent by Ben")
+        await asyncio.sleep(11)  # two checks of how long the server has been silent
         await expect(page.get_by_role("status")).to_contain_text("Connected")
         assert server.service.metrics.opened == opened + 1

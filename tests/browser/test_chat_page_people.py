@@ -1,4 +1,4 @@
-"""The page's list of people: the list, what changes, and asking again when something is missing."""
+"""The page's list of people: the list, its changes, and asking again after a missed change."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def expect_people(page: Page, *names: str) -> None:
     await expect(page.locator("#people-count")).to_have_text(f"({len(names)})")
 
 
-async def test_the_list_follows_who_comes_and_goes_and_it_is_said_politely(
+async def test_the_list_follows_joins_and_leaves_and_announces_them_politely(
     chrome: Browser, server: ChatServer, pictures: Path
 ) -> None:
     page = await join(chrome, server.page_url, "Dora")
@@ -51,14 +51,14 @@ async def test_the_list_follows_who_comes_and_goes_and_it_is_said_politely(
 async def test_a_page_that_missed_a_change_asks_for_the_list_again(chrome: Browser, server: ChatServer) -> None:
     page = await join(chrome, server.page_url, "Dora")
     await expect_people(page, "Dora (you)")
-    server.service.presence._watched["public"].version += 1  # as if a change had gone astray
+    server.service.presence._watched["public"].version += 1  # as if a change had been lost
     async with Peer(server.url, "Ana") as ana:
         await ana.subscribe("/topic/public")
         await expect_people(page, "Ana", "Dora (you)")
-    await expect_people(page, "Dora (you)")  # and goes on from there
+    await expect_people(page, "Dora (you)")  # changes are applied again
 
 
-async def test_a_crowd_that_comes_at_once_is_counted_and_then_listed(chrome: Browser, server: ChatServer) -> None:
+async def test_many_arrivals_at_once_are_counted_then_listed(chrome: Browser, server: ChatServer) -> None:
     page = await join(chrome, server.page_url, "Dora", "ko")
     await expect_people(page, "Dora (나)")
     for number in range(presence.MAX_SHOWN + 20):

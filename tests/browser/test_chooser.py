@@ -1,4 +1,4 @@
-"""The chooser in JupyterLab, worked by keyboard alone."""
+"""The chooser in JupyterLab, used by keyboard alone."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ Chooser({"hare": hare, "tortoise": tortoise}, {"is quick": 4, "arrives": 1})
 
 
 @pytest.mark.long
-async def test_arrow_keys_turn_the_ranking_round(lab: Lab, chrome: Browser, pictures: Path) -> None:
+async def test_arrow_keys_reverse_the_ranking(lab: Lab, chrome: Browser, pictures: Path) -> None:
     cells = [nbformat.v4.new_code_cell(SOURCE)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), lab.folder / "notebooks" / "chooser.ipynb")
     notebook = await Notebook.open(lab, chrome, "chooser.ipynb")

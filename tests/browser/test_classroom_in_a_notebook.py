@@ -1,4 +1,4 @@
-"""A class in one room: two browser windows and a panel in a notebook, which shows who comes in through the page."""
+"""A class in one room: two browser windows, and a panel in a notebook that shows who joins through the page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ await lab.start("panel", chat_panel({url!r}, ("notebook",), client=partial(RoomC
 
 
 @pytest.mark.timeout(180)
-async def test_two_windows_and_a_notebook_see_and_hear_each_other(lab: Lab, chrome: Browser) -> None:
+async def test_two_windows_and_a_notebook_exchange_messages(lab: Lab, chrome: Browser) -> None:
     async with await room.start(code=CODE) as server:
         cell = nbformat.v4.new_code_cell(CELL.format(url=server.url, code=CODE))
         nbformat.write(nbformat.v4.new_notebook(cells=[cell]), lab.folder / "notebooks" / "classroom.ipynb")

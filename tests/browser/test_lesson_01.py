@@ -1,4 +1,4 @@
-"""Lesson 01 as a learner has it: the wire panel in JupyterLab, an event picked in it, its bits explained."""
+"""Lesson 01 as a learner sees it: the wire panel in JupyterLab, and the fields of a selected event."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def notebook(lab: Lab) -> AsyncIterator[Notebook]:
-    """The lesson, open and run from top to bottom."""
+    """Open the lesson and run every cell."""
     async with browser() as chrome:
         notebook = await Notebook.open(lab, chrome, "01_handshake.ipynb")
         await notebook.run_all()
@@ -26,51 +26,51 @@ def events(notebook: Notebook) -> Locator:
     return notebook.page.get_by_label("Events", exact=True)
 
 
-def meaning(notebook: Notebook) -> Locator:
+def details(notebook: Notebook) -> Locator:
     return notebook.page.get_by_role("region", name="the event that is picked")
 
 
-async def pick(notebook: Notebook, text: str) -> None:
-    """Choose the first event of the list that says `text`."""
+async def select(notebook: Notebook, text: str) -> None:
+    """Select the first event of the list that contains `text`."""
     option = events(notebook).locator("option").filter(has_text=text).first
     await events(notebook).select_option(label=await option.inner_text())
 
 
-async def test_a_frame_is_picked_and_its_fields_are_shown(notebook: Notebook, pictures: Path) -> None:
-    shown = meaning(notebook)
-    await pick(notebook, "HTTP/1.1 101 Switching Protocols")
+async def test_selecting_a_frame_shows_its_fields(notebook: Notebook, pictures: Path) -> None:
+    shown = details(notebook)
+    await select(notebook, "HTTP/1.1 101 Switching Protocols")
     await expect(shown).to_contain_text("HTTP ends here: frames follow")
 
-    await pick(notebook, 'client → server: websocket text "안녕 👋"')
-    for field, said in (
+    await select(notebook, 'client → server: websocket text "안녕 👋"')
+    for field, explanation in (
         ("FIN", "the last frame of its message"),
         ("opcode", "TEXT, a data frame"),
         ("MASK", "masked: sent by a client"),
         ("Masking-key", "37 fa 21 3d"),
         ("Payload data", '"안녕 👋"'),
     ):
-        await expect(shown.get_by_role("row").filter(has_text=field).first).to_contain_text(said)
+        await expect(shown.get_by_role("row").filter(has_text=field).first).to_contain_text(explanation)
     await shown.scroll_into_view_if_needed()
     await notebook.page.screenshot(path=pictures / "lesson01.png")
 
 
-async def test_what_is_typed_is_seen_on_the_wire(notebook: Notebook) -> None:
+async def test_a_typed_message_appears_on_the_wire(notebook: Notebook) -> None:
     await notebook.line("가람:").last.fill("보여요? 👀")
     await notebook.page.keyboard.press("Enter")
 
     await expect(events(notebook)).to_contain_text('server → client: websocket text "보여요? 👀"')
 
 
-async def test_the_wire_panel_is_operated_by_keyboard_alone(notebook: Notebook) -> None:
+async def test_the_wire_panel_can_be_used_by_keyboard_alone(notebook: Notebook) -> None:
     keyboard = notebook.page.keyboard
 
     await notebook.button("Newest event").focus()
     await keyboard.press("Enter")
-    await expect(meaning(notebook)).to_contain_text("not masked: sent by a server")
+    await expect(details(notebook)).to_contain_text("not masked: sent by a server")
 
     await notebook.button("Previous event").focus()
     await keyboard.press("Space")
-    await expect(meaning(notebook)).to_contain_text("masked: sent by a client")
+    await expect(details(notebook)).to_contain_text("masked: sent by a client")
 
     await notebook.page.get_by_role("slider", name="Delay, ms").focus()
     await keyboard.press("ArrowRight")
@@ -91,7 +91,7 @@ async def test_a_prediction_says_why_an_answer_is_wrong(notebook: Notebook) -> N
     await expect(notebook.page.get_by_text("✘ Not this time. Here is why.")).to_be_visible()
 
 
-async def test_tab_leads_through_the_wire_panel_and_every_stop_has_a_name(notebook: Notebook) -> None:
+async def test_tab_reaches_every_control_of_the_wire_panel_and_each_has_a_name(notebook: Notebook) -> None:
     panel = notebook.page.locator(".widget-vbox").filter(has=events(notebook)).first
 
     names = await tab_through(notebook.page, panel)
@@ -104,5 +104,5 @@ async def test_tab_leads_through_the_wire_panel_and_every_stop_has_a_name(notebo
     assert names[-3:] == ["Cut after, bytes", "Cut", "Heal"]
 
 
-async def test_the_checker_finds_nothing(notebook: Notebook) -> None:
+async def test_lesson_01_has_no_accessibility_findings(notebook: Notebook) -> None:
     assert await findings(notebook.page, within=NOTEBOOK) == []

@@ -1,4 +1,4 @@
-"""Lesson 03 as a learner has it: in JupyterLab, in a browser, by mouse and by keyboard alone."""
+"""Lesson 03 as a learner sees it, in JupyterLab, used by mouse and by keyboard alone."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def notebook(lab: Lab) -> AsyncIterator[Notebook]:
-    """The lesson, open and run from top to bottom."""
+    """Open the lesson and run every cell."""
     async with browser() as chrome:
         notebook = await Notebook.open(lab, chrome, "03_broadcast_handler.ipynb")
         await notebook.run_all()
@@ -23,7 +23,7 @@ async def notebook(lab: Lab) -> AsyncIterator[Notebook]:
 
 
 @pytest.mark.long
-async def test_what_is_typed_into_one_client_is_read_in_the_other(notebook: Notebook, pictures: Path) -> None:
+async def test_a_message_sent_from_one_client_appears_in_the_other(notebook: Notebook, pictures: Path) -> None:
     await notebook.line("가람:").last.fill("브라우저에서 보냄 🖥️")
     await notebook.button("Send as 가람").last.click()
 
@@ -32,7 +32,7 @@ async def test_what_is_typed_into_one_client_is_read_in_the_other(notebook: Note
     await notebook.page.screenshot(path=pictures / "lesson03.png")
 
 
-async def test_the_panel_is_operated_by_keyboard_alone(notebook: Notebook) -> None:
+async def test_the_chat_panel_can_be_used_by_keyboard_alone(notebook: Notebook) -> None:
     keyboard = notebook.page.keyboard
 
     await notebook.line("가람:").last.focus()
@@ -65,7 +65,7 @@ async def test_the_panel_is_operated_by_keyboard_alone(notebook: Notebook) -> No
     await expect(notebook.log("Nuri").last).to_contain_text("* 하늘 left (2 here)")
 
 
-async def test_a_prediction_is_answered_by_keyboard_alone(notebook: Notebook) -> None:
+async def test_a_prediction_can_be_answered_by_keyboard_alone(notebook: Notebook) -> None:
     await notebook.button("a) Nothing bad: there is one thread, so nothing else runs.").focus()
     await notebook.page.keyboard.press("Tab")  # to b), which is right
     await notebook.page.keyboard.press("Space")
@@ -73,7 +73,7 @@ async def test_a_prediction_is_answered_by_keyboard_alone(notebook: Notebook) ->
     await expect(notebook.page.get_by_text("✔ You expected it.")).to_be_visible()
 
 
-async def test_tab_leads_through_the_chat_panel_and_every_stop_has_a_name(notebook: Notebook) -> None:
+async def test_tab_reaches_every_control_of_the_chat_panel_and_each_has_a_name(notebook: Notebook) -> None:
     panel = notebook.page.locator(".widget-vbox").filter(has=notebook.line("New client")).last
 
     names = await tab_through(notebook.page, panel)
@@ -84,7 +84,7 @@ async def test_tab_leads_through_the_chat_panel_and_every_stop_has_a_name(notebo
     assert names[-2:] == ["New client", "Add a client"]
 
 
-async def test_the_checker_finds_nothing_but_charts_without_a_name(notebook: Notebook) -> None:
-    # JupyterLab shows an image/png as an `img` without `alt`, and takes none from the output. What a chart measured is
-    # printed or in a verdict below it.
+async def test_lesson_03_has_no_accessibility_findings_except_unnamed_charts(notebook: Notebook) -> None:
+    # JupyterLab shows an image/png as an `img` without `alt`, and takes no `alt` from the output. The figures of a
+    # chart are printed, or are in a verdict below it.
     assert await findings(notebook.page, within=NOTEBOOK, without=[".jp-RenderedImage img"]) == []

@@ -1,4 +1,4 @@
-"""The page of the room in a real browser: two windows and a notebook's client in one room."""
+"""The room page in a real browser: two windows and a client from a notebook in one room."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def server() -> AsyncIterator[room.RoomServer]:
 
 
 async def open_page(chrome: Browser, url: str) -> Page:
-    """A window of its own, in which any error of the page fails the test."""
+    """Open a new window, in which any script error fails the test."""
     page = await (await chrome.new_context()).new_page()
     page.on("pageerror", lambda error: (_ for _ in ()).throw(AssertionError(error)))
     await page.goto(url)
@@ -39,9 +39,11 @@ async def say(page: Page, text: str) -> None:
     await page.keyboard.press("Enter")
 
 
-async def test_two_windows_and_a_notebook_are_in_one_room(chrome: Browser, server: room.RoomServer) -> None:
+async def test_two_windows_and_a_notebook_exchange_messages_in_one_room(
+    chrome: Browser, server: room.RoomServer
+) -> None:
     ana, ben = await open_page(chrome, server.page_url()), await open_page(chrome, server.page_url())
-    assert CODE not in ana.url  # the code is taken from the URL, and not left where it can be read over a shoulder
+    assert CODE not in ana.url  # the page removes the code from the address bar, where others could read it
     await enter(ana, "Ana")
     await expect(ana.get_by_role("status")).to_have_text("in the room")
     await enter(ben, "Ben")
@@ -65,7 +67,7 @@ async def test_two_windows_and_a_notebook_are_in_one_room(chrome: Browser, serve
         assert await notebook.recv() == "* Ana left (2 here)"
 
 
-async def test_a_wrong_code_is_refused_and_the_page_says_so(chrome: Browser, server: room.RoomServer) -> None:
+async def test_the_page_says_that_a_wrong_code_was_refused(chrome: Browser, server: room.RoomServer) -> None:
     page = await open_page(chrome, server.page_url().replace(CODE, "WRONG1"))
     await enter(page, "Eve")
     await expect(page.get_by_role("status")).to_have_text("not let in: wrong room code")
@@ -87,7 +89,7 @@ async def test_markup_in_names_and_texts_is_shown_as_text(chrome: Browser, serve
     assert await page.title() == "The room"
 
 
-async def test_errors_and_the_end_of_the_room_are_said_in_words(chrome: Browser, server: room.RoomServer) -> None:
+async def test_the_page_shows_errors_and_why_the_room_closed(chrome: Browser, server: room.RoomServer) -> None:
     page = await open_page(chrome, server.page_url())
     await enter(page, "Ana")
     for n in range(4):
@@ -97,7 +99,7 @@ async def test_errors_and_the_end_of_the_room_are_said_in_words(chrome: Browser,
     await expect(page.get_by_role("status")).to_have_text("left the room: the room is closing")
 
 
-async def test_the_page_can_be_used_by_keyboard_alone(chrome: Browser, server: room.RoomServer) -> None:
+async def test_the_room_page_can_be_used_by_keyboard_alone(chrome: Browser, server: room.RoomServer) -> None:
     page = await open_page(chrome, server.page_url())
     await page.keyboard.press("Tab")
     await page.keyboard.type("Ana")
@@ -113,7 +115,7 @@ async def test_the_page_can_be_used_by_keyboard_alone(chrome: Browser, server: r
 
 @pytest.mark.long
 @pytest.mark.timeout(120)
-async def test_a_connection_dropped_without_a_word_is_noticed_and_what_was_written_is_given_back(
+async def test_a_silently_dropped_connection_is_detected_and_unsent_text_returns_to_the_box(
     chrome: Browser, server: room.RoomServer
 ) -> None:
     async with Wire(to=server.page_url()) as wire:
@@ -122,15 +124,15 @@ async def test_a_connection_dropped_without_a_word_is_noticed_and_what_was_writt
         await say(page, "before")
         await expect(page.get_by_role("listitem").last).to_have_text("Server received from Ana: before")
         wire.half_open()
-        await say(page, "into the void")
+        await say(page, "lost on the way")
         status = page.get_by_role("status")
         await expect(status).to_contain_text("left the room: the connection is lost", timeout=35_000)
         await expect(status).to_contain_text("what may not have arrived is in the message box again")
         await page.get_by_role("button", name="Enter").click()
         await expect(status).to_have_text("in the room")
-        await expect(page.get_by_role("textbox", name="Message")).to_have_value("into the void")
+        await expect(page.get_by_role("textbox", name="Message")).to_have_value("lost on the way")
         await page.get_by_role("button", name="Send").click()
-        await expect(page.get_by_role("listitem").last).to_contain_text(": into the void")
+        await expect(page.get_by_role("listitem").last).to_contain_text(": lost on the way")
 
 
 @pytest.mark.long
@@ -139,13 +141,13 @@ async def test_a_quiet_room_keeps_its_members(chrome: Browser, server: room.Room
     page = await open_page(chrome, server.page_url())
     await enter(page, "Ana")
     await expect(page.get_by_role("status")).to_have_text("in the room")
-    await page.wait_for_timeout(32_000)  # longer than a silence that counts as a lost connection
+    await page.wait_for_timeout(32_000)  # longer than the silence that counts as a lost connection
     await expect(page.get_by_role("status")).to_have_text("in the room")
     await expect(page.get_by_role("listitem")).to_have_text(["* Ana joined (1 here)"])
 
 
 @pytest.mark.long
-async def test_a_room_that_does_not_answer_can_be_tried_again(chrome: Browser, server: room.RoomServer) -> None:
+async def test_joining_can_be_retried_when_the_room_does_not_answer(chrome: Browser, server: room.RoomServer) -> None:
     async with Wire(to=server.page_url()) as wire:
         page = await open_page(chrome, wire.url)
         wire.stall()

@@ -1,4 +1,4 @@
-"""Public clients in a real browser, on a page of another origin: @stomp/stompjs, by itself and on sockjs-client."""
+"""@stomp/stompjs in a real browser, on a page of another origin, over a WebSocket and over sockjs-client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCRIPTS = ("@stomp/stompjs/bundles/stomp.umd.min.js", "sockjs-client/dist/sockjs
 
 @pytest_asyncio.fixture
 async def page_url() -> AsyncIterator[str]:
-    """An empty page on a server of its own."""
+    """Serve an empty page from another origin."""
 
     async def empty(request: web.Request) -> web.Response:
         return web.Response(text="<!doctype html><title>clients</title>", content_type="text/html")
@@ -41,7 +41,7 @@ async def page_url() -> AsyncIterator[str]:
 
 
 def connection_of(server: ChatServer, login: str) -> StompConnection | None:
-    """The connection of that login, once it has subscribed."""
+    """Return the connection of that login once it has subscribed, otherwise None."""
     for each in server.service.connections:
         if isinstance(each, StompConnection) and each.user and each.user.name == login and each.session.subscriptions:
             return each
@@ -58,7 +58,7 @@ def connection_of(server: ChatServer, login: str) -> StompConnection | None:
         "xhr-polling",
     ],
 )
-async def test_stompjs_does_all_it_can_on_each_transport(chrome: Browser, page_url: str, transport: str) -> None:
+async def test_stompjs_scenarios_work_on_each_transport(chrome: Browser, page_url: str, transport: str) -> None:
     modules = await asyncio.to_thread(node.packages)
     async with (
         asyncio.timeout(60),
@@ -69,15 +69,20 @@ async def test_stompjs_does_all_it_can_on_each_transport(chrome: Browser, page_u
         for script in (*(modules / name for name in SCRIPTS), SCENARIOS):
             await page.add_script_tag(path=script)
         url = server.page_url + "ws"
-        conversing = asyncio.create_task(
-            page.evaluate("([url, transport]) => converse(url, transport)", [url, transport])
+        running = asyncio.create_task(
+            page.evaluate("([url, transport]) => runScenarios(url, transport)", [url, transport])
         )
         await until(lambda: connection_of(server, "reconnect") is not None, timeout=20)
         dropped = connection_of(server, "reconnect")
         assert dropped is not None
         dropped.transport.sink.abort()
-        results = await conversing
-        assert results.pop("talk") == {"version": "1.2", "transport": transport, "left": "RECEIPT", "same": True}
+        results = await running
+        assert results.pop("talk") == {
+            "version": "1.2",
+            "transport": transport,
+            "left": "RECEIPT",
+            "all_received": True,
+        }
         assert results.pop("acks") == {
             "auto": ["1", "2"],
             "client": ["1", "2", "2 again"],

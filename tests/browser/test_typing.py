@@ -1,4 +1,4 @@
-"""What is typed on the pages: names in any script, and Enter while an input method is at work."""
+"""Typing on the pages: names in any script, and Enter while an input method is composing."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ pytestmark = pytest.mark.long
 
 NAMES = ["고양이", "ภาษาไทย", "Tiếng_Việt", "がぎ", "日本語", "עברית", "x-1", "٣", "가" * 64, "𠮷" * 64]
 WITH_MARKS = ["हिन्दी", "தமிழ்", "বাংলা", "العَرَبِيَّة", "می\u200cخواهم", "ශ්\u200dරී", "q\u0302", "\U00031350"]
-NOT_NAMES = ["a b", "a/b", "a.b", "*", "👋", "a\u202eb", "<b>", "a\u200db", "\u3164", "a\ufe0f", "\u0301a"]
+INVALID_NAMES = ["a b", "a/b", "a.b", "*", "👋", "a\u202eb", "<b>", "a\u200db", "\u3164", "a\ufe0f", "\u0301a"]
 
 FAULTS = """async names => {
     const { faultIn } = await import("./names.js");
     return names.map(name => faultIn(name.normalize("NFC")));
 }"""
-# One keydown of Enter, as each browser sends it while or right after a word is put together.
+# The keydown of Enter as each browser sends it during or right after a composition.
 KEYDOWN = """(field, options) => field.dispatchEvent(
     new KeyboardEvent("keydown", { key: "Enter", code: "Enter", bubbles: true, cancelable: true, ...options }))"""
 SAFARI = {"isComposing": False, "keyCode": 229}  # WebKit bug 165004: the composition has ended before this keydown
@@ -47,7 +47,7 @@ async def enter(page: Page, name: str) -> None:
     await page.keyboard.press("Enter")
 
 
-async def test_the_enter_that_ends_a_composition_sends_nothing_and_the_next_one_sends(
+async def test_enter_that_ends_a_composition_does_not_send_and_the_next_enter_does(
     chrome: Browser, server: ChatServer
 ) -> None:
     page = await join(chrome, server.page_url, "Ana")
@@ -61,7 +61,7 @@ async def test_the_enter_that_ends_a_composition_sends_nothing_and_the_next_one_
     await expect_contents(page, "こんにちは")
 
 
-async def test_a_composition_in_chromium_itself_is_put_in_by_enter_and_sent_by_the_next(
+async def test_a_chromium_composition_is_committed_by_enter_and_sent_by_the_next(
     chrome: Browser, server: ChatServer
 ) -> None:
     page = await join(chrome, server.page_url, "Ana")
@@ -77,7 +77,7 @@ async def test_a_composition_in_chromium_itself_is_put_in_by_enter_and_sent_by_t
     await expect_contents(page, "한글")
 
 
-async def test_in_the_room_only_an_enter_of_its_own_sends(chrome: Browser) -> None:
+async def test_in_the_room_page_enter_sends_only_outside_a_composition(chrome: Browser) -> None:
     async with await room.start() as server:
         page = await chrome.new_page()
         await page.goto(server.page_url())
@@ -94,7 +94,7 @@ async def test_in_the_room_only_an_enter_of_its_own_sends(chrome: Browser) -> No
         await expect(page.get_by_role("listitem").last).to_have_text("Server received from Ana: 你好")
 
 
-async def test_a_room_may_be_called_by_a_word_of_any_script(chrome: Browser, server: ChatServer) -> None:
+async def test_a_room_name_may_be_a_word_in_any_script(chrome: Browser, server: ChatServer) -> None:
     page = await join(chrome, server.page_url, "Ana")
     for name in NAMES:
         await enter(page, unicodedata.normalize("NFD", name))
@@ -104,30 +104,32 @@ async def test_a_room_may_be_called_by_a_word_of_any_script(chrome: Browser, ser
         await page.get_by_role("button", name="Leave the room").click()
 
 
-async def test_marks_and_joiners_are_parts_of_words(chrome: Browser, server: ChatServer) -> None:
+async def test_marks_and_joiners_are_allowed_in_names(chrome: Browser, server: ChatServer) -> None:
     page = await open_page(chrome, server.page_url)
     assert await page.evaluate(FAULTS, WITH_MARKS + NAMES) == [""] * len(WITH_MARKS + NAMES)
-    assert await page.evaluate(FAULTS, NOT_NAMES) == ["bad-room"] * len(NOT_NAMES)
+    assert await page.evaluate(FAULTS, INVALID_NAMES) == ["bad-room"] * len(INVALID_NAMES)
 
 
-async def test_page_and_server_take_the_same_characters(chrome: Browser, server: ChatServer) -> None:
+async def test_the_page_and_the_server_accept_the_same_characters(chrome: Browser, server: ChatServer) -> None:
     naming = pytest.importorskip("chatlab.naming")
-    # Those that both know: a browser may be some versions of Unicode ahead.
+    # Only the characters that Python knows, because a browser may use a newer version of Unicode.
     known = [
         chr(code) for code in range(0x20, sys.maxunicode + 1) if unicodedata.category(chr(code)) not in ("Cn", "Cs")
     ]
     page = await open_page(chrome, server.page_url)
-    for before in ("", "_"):
-        names = [unicodedata.normalize("NFC", before + char) for char in known]
-        taken = [naming.room_name(name) is not None for name in names]
+    for prefix in ("", "_"):
+        names = [unicodedata.normalize("NFC", prefix + char) for char in known]
+        accepted = [naming.room_name(name) is not None for name in names]
         faults = await page.evaluate(FAULTS, names)
-        assert [name for name, ours, fault in zip(names, taken, faults, strict=True) if ours != (fault == "")] == []
+        assert [
+            name for name, valid, fault in zip(names, accepted, faults, strict=True) if valid != (fault == "")
+        ] == []
 
 
-async def test_what_is_no_word_is_refused_by_the_page_itself(chrome: Browser, server: ChatServer) -> None:
+async def test_invalid_room_names_are_refused_by_the_page(chrome: Browser, server: ChatServer) -> None:
     page = await join(chrome, server.page_url, "Ana")
     opened = server.service.metrics.opened
-    for name in NOT_NAMES:
+    for name in INVALID_NAMES:
         await enter(page, name)
         await expect(page.get_by_role("alert")).to_have_text("A room's name may only have letters, digits, - and _.")
     await enter(page, "가" * 65)
@@ -137,7 +139,7 @@ async def test_what_is_no_word_is_refused_by_the_page_itself(chrome: Browser, se
     assert server.service.metrics.opened == opened
 
 
-async def test_two_spellings_of_one_name_are_one_room_also_in_what_the_browser_remembers(
+async def test_two_unicode_spellings_of_a_name_are_one_room_also_in_local_storage(
     chrome: Browser, server: ChatServer
 ) -> None:
     page = await join(chrome, server.page_url, "Ana")
@@ -149,9 +151,7 @@ async def test_two_spellings_of_one_name_are_one_room_also_in_what_the_browser_r
     assert await page.evaluate("JSON.parse(localStorage.getItem('chatlab.rooms'))") == ["public", "고양이"]
 
 
-async def test_a_visitors_name_is_brought_to_one_spelling_and_to_64_characters(
-    chrome: Browser, server: ChatServer
-) -> None:
+async def test_a_visitors_name_is_normalized_and_cut_to_64_characters(chrome: Browser, server: ChatServer) -> None:
     page = await join(chrome, server.page_url, unicodedata.normalize("NFD", "민지"))
     await expect(page.locator("#people li")).to_have_text([listed("민지 (you)")])
     other = await join(chrome, server.page_url, "𠮷" * 64)

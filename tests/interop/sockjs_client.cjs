@@ -1,10 +1,10 @@
-// The public SockJS client under the public STOMP client, on one transport: says what it hears, a JSON value a line.
+// The public STOMP client over the public SockJS client on one transport; prints what it receives, one JSON value per line.
 //   node sockjs_client.cjs URL TRANSPORT
 const SockJS = require("sockjs-client");
 const { Client } = require("@stomp/stompjs");
 
 const [, , url, transport] = process.argv;
-const say = (value) => console.log(JSON.stringify(value));
+const print = (value) => console.log(JSON.stringify(value));
 
 let socket;
 const client = new Client({
@@ -14,9 +14,9 @@ const client = new Client({
   heartbeatOutgoing: 200,
   connectHeaders: { login: transport },
   onConnect: () => {
-    say({ transport: socket.transport });
+    print({ transport: socket.transport });
     client.subscribe("/topic/public", (message) => {
-      say({ content: JSON.parse(message.body).content });
+      print({ content: JSON.parse(message.body).content });
       if (message.body.includes("last")) client.deactivate();
     }, { receipt: "subscribed" });
     client.watchForReceipt("subscribed", () => {
@@ -25,8 +25,8 @@ const client = new Client({
       }
     });
   },
-  onStompError: (frame) => say({ error: frame.headers.message }),
-  onDisconnect: () => say({ disconnected: true }),
-  onWebSocketClose: (event) => say({ closed: event.code }),
+  onStompError: (frame) => print({ error: frame.headers.message }),
+  onDisconnect: () => print({ disconnected: true }),
+  onWebSocketClose: (event) => print({ closed: event.code }),
 });
 client.activate();

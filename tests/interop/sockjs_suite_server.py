@@ -1,4 +1,4 @@
-"""The services that sockjs-protocol's suite wants, on our SockJS: /echo and /close. docs/suites.md says how it is run.
+"""The services that the suite of sockjs-protocol needs, on chatlab's SockJS: /echo and /close. See docs/suites.md.
 
 python -m tests.interop.sockjs_suite_server 8081
 """
@@ -25,7 +25,7 @@ logger = logging.getLogger("chatlab.suite")
 
 
 class Echo:
-    """Says what it is told."""
+    """Send every message back."""
 
     def __init__(self, transport: ClientTransport) -> None:
         self.transport = transport
@@ -35,14 +35,14 @@ class Echo:
         return True
 
     async def finish(self) -> None:
-        """Nothing is ever left to finish."""
+        """Do nothing, because no message is ever pending."""
 
     def end(self) -> None:
-        """Nothing is kept."""
+        """Do nothing, because there is no state."""
 
 
 class Closed(Echo):
-    """Ends the session as soon as it is open."""
+    """Close the session as soon as it opens."""
 
     def __init__(self, transport: ClientTransport) -> None:
         super().__init__(transport)
@@ -50,7 +50,7 @@ class Closed(Echo):
 
 
 def add_service(app: web.Application, path: str, kind: Callable[[ClientTransport], Echo]) -> None:
-    """Add a service: its greeting, a WebSocket without SockJS (the suite calls it raw), and SockJS."""
+    """Add a service: its greeting, a WebSocket without SockJS ("raw" in the suite), and SockJS."""
 
     def open_end(request: web.Request, transport: asyncio.Transport, protocol: Connection) -> WebSocketEnd:
         def open_peer(end: WebSocketEnd) -> Echo:
@@ -63,7 +63,7 @@ def add_service(app: web.Application, path: str, kind: Callable[[ClientTransport
         return await upgrade(request, accept, partial(open_end, request), logger)
 
     names = itertools.count()
-    # The suite reads 4096 octets of a stream, and then wants the server to end it.
+    # The suite expects the server to end a stream after 4096 octets.
     server = SockJS(
         lambda transport, request, id: kind(transport), lambda: str(next(names)), origins=["*"], stream_limit=4096
     )

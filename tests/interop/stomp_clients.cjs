@@ -1,12 +1,12 @@
-// node stomp_clients.cjs LIBRARY SCENARIO URL: one conversation of a public STOMP client with the server at URL.
-// Prints what happened, one JSON value a line. Each library is wrapped to the few verbs the scenarios need.
+// node stomp_clients.cjs LIBRARY SCENARIO URL: run one scenario of a public STOMP client with the server at URL.
+// Prints what happened, one JSON value per line. Each library is wrapped in the few methods that the scenarios need.
 'use strict';
 const WebSocket = require('ws');
 global.WebSocket = WebSocket;
-const say = (value) => console.log(JSON.stringify(value));
-const later = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const print = (value) => console.log(JSON.stringify(value));
+const delay = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-// A value that somebody waits for, by name; it may be there before it is asked for.
+// Values to wait for, by name; a value may arrive before the wait.
 class Mailbox {
   constructor() { this.boxes = new Map(); }
   box(name) {
@@ -43,8 +43,8 @@ function stompjs7(url, { beat }) {
   return api;
 }
 
-// stompjs 2.3 and webstomp-client have one ancestor, and nearly one interface
-function ancestor(over, protocols) {
+// stompjs 2.3 and webstomp-client have a common ancestor, and nearly the same API
+function stompjs2Family(over, protocols) {
   return (url, { beat }) => {
     const mail = new Mailbox();
     const socket = new WebSocket(url, protocols);
@@ -72,24 +72,24 @@ function ancestor(over, protocols) {
 const webstomp = (socket) => require('webstomp-client').over(socket);
 const libraries = {
   'stompjs7': stompjs7,
-  'stompjs2': ancestor((socket) => require('stompjs').over(socket), ['v10.stomp', 'v11.stomp']),
-  // It asks for the version of the subprotocol that was chosen; these are the ones it offers, in its order.
-  'webstomp': ancestor(webstomp, ['v10.stomp', 'v11.stomp', 'v12.stomp']),
-  'webstomp12': ancestor(webstomp, ['v12.stomp', 'v11.stomp', 'v10.stomp']),
+  'stompjs2': stompjs2Family((socket) => require('stompjs').over(socket), ['v10.stomp', 'v11.stomp']),
+  // webstomp-client requests the version of the negotiated subprotocol; these are the ones it offers, in its order.
+  'webstomp': stompjs2Family(webstomp, ['v10.stomp', 'v11.stomp', 'v12.stomp']),
+  'webstomp12': stompjs2Family(webstomp, ['v12.stomp', 'v11.stomp', 'v10.stomp']),
 };
 
 const scenarios = {
   async talk(client) {
     const headers = await client.open();
-    say({ version: client.version(), user: headers['user-name'] !== undefined });
+    print({ version: client.version(), user: headers['user-name'] !== undefined });
     const message = new Promise((resolve) => client.subscribe('/topic/public', { receipt: 'subscribed' }, resolve));
     await client.receipt('subscribed');
-    client.send('/app/chat.sendMessage', { receipt: 'said', 'content-type': 'application/json' }, JSON.stringify({ content: '안녕 🙂: a\\b' }));
-    await client.receipt('said');
-    const { body, headers: told } = await message;
-    say({ content: JSON.parse(body).content, destination: told.destination, 'message-id': told['message-id'] !== undefined });
+    client.send('/app/chat.sendMessage', { receipt: 'stored', 'content-type': 'application/json' }, JSON.stringify({ content: '안녕 🙂: a\\b' }));
+    await client.receipt('stored');
+    const { body, headers: received } = await message;
+    print({ content: JSON.parse(body).content, destination: received.destination, 'message-id': received['message-id'] !== undefined });
     client.disconnect();
-    say({ closed: await client.closed() });
+    print({ closed: await client.closed() });
   },
 
   async headers(client) {
@@ -99,16 +99,16 @@ const scenarios = {
     client.send('/topic/news', { mine: 'a:b\\d', receipt: 'sent' }, 'x');
     await client.receipt('sent');
     const { headers, body } = await message;
-    say({ mine: headers.mine, body });
+    print({ mine: headers.mine, body });
     client.disconnect();
-    say({ closed: await client.closed() });
+    print({ closed: await client.closed() });
   },
 
   async acks(client, queue) {
     await client.open();
     const done = new Promise((resolve) => {
       client.subscribe(queue, { ack: 'client-individual', receipt: 'subscribed' }, (message) => {
-        say({ body: message.body, redelivered: message.headers.redelivered === 'true' });
+        print({ body: message.body, redelivered: message.headers.redelivered === 'true' });
         if (message.body === '1') { message.ack(); client.send(queue, {}, '2'); return; }
         if (message.headers.redelivered !== 'true') { message.nack(); return; }
         message.ack();
@@ -119,43 +119,43 @@ const scenarios = {
     client.send(queue, {}, '1');
     await done;
     client.disconnect();
-    say({ closed: await client.closed() });
+    print({ closed: await client.closed() });
   },
 
   async error(client) {
     await client.open();
     client.subscribe('/topic/public', { selector: 'a = 1', receipt: 'never' }, () => {});
     const headers = await client.error();
-    say({ message: headers.message, 'receipt-id': headers['receipt-id'] });
-    say({ closed: await client.closed() });
+    print({ message: headers.message, 'receipt-id': headers['receipt-id'] });
+    print({ closed: await client.closed() });
   },
 
   async beats(client) {
-    let heard = 0;
-    client.onDebug = (text) => { if (/PONG/.test(text)) heard += 1; };
+    let beats = 0;
+    client.onDebug = (text) => { if (/PONG/.test(text)) beats += 1; };
     await client.open();
-    await later(1500);
+    await delay(1500);
     client.send('/app/chat.sendMessage', { receipt: 'still here' }, '{"content":"x"}');
     await client.receipt('still here');
-    say({ beats: heard > 2 });
+    print({ beats: beats > 2 });
     client.disconnect();
     await client.closed();
   },
 
   async reconnect(client) {
     let times = 0;
-    const said = new Promise((resolve) => {
+    const content = new Promise((resolve) => {
       client.onConnect = () => {
         times += 1;
         client.subscribe('/topic/public', { receipt: `subscribed ${times}` }, (message) => resolve(JSON.parse(message.body).content));
         client.receipt(`subscribed ${times}`).then(() => {
-          say({ connected: times });
+          print({ connected: times });
           if (times === 2) client.send('/app/chat.sendMessage', {}, '{"content":"back"}');
         });
       };
     });
     await client.open();
-    say({ content: await said });
+    print({ content: await content });
     client.disconnect();
   },
 };

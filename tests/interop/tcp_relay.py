@@ -1,4 +1,4 @@
-"""STOMP over TCP, brought to a WebSocket: for suites of STOMP clients that speak nothing else. See docs/suites.md.
+"""Relay STOMP over TCP to a WebSocket, for test suites of STOMP clients without WebSocket. See docs/suites.md.
 
 python -m tests.interop.tcp_relay 61613 ws://127.0.0.1:8080/ws
 """
@@ -16,23 +16,26 @@ from chatlab.proxies import proxy_for
 
 
 async def relay(url: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass octets on as they come, both ways, until one side ends."""
+    """Forward octets in both directions until one side closes."""
     async with connect(url, ping_interval=None, max_size=None, compression=None, proxy=proxy_for(url)) as websocket:
-        both = [asyncio.create_task(_up(reader, websocket)), asyncio.create_task(_down(websocket, writer))]
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        for task in both:
+        tasks = [
+            asyncio.create_task(_to_websocket(reader, websocket)),
+            asyncio.create_task(_to_socket(websocket, writer)),
+        ]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
             task.cancel()
-        await asyncio.wait(both)
+        await asyncio.wait(tasks)
     writer.close()
 
 
-async def _up(reader: asyncio.StreamReader, websocket: ClientConnection) -> None:
+async def _to_websocket(reader: asyncio.StreamReader, websocket: ClientConnection) -> None:
     with contextlib.suppress(ConnectionClosed, ConnectionError):
         while octets := await reader.read(1 << 16):
             await websocket.send(octets)
 
 
-async def _down(websocket: ClientConnection, writer: asyncio.StreamWriter) -> None:
+async def _to_socket(websocket: ClientConnection, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(ConnectionClosed, ConnectionError):
         while True:
             writer.write(await websocket.recv(decode=False))

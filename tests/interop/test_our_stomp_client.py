@@ -1,4 +1,4 @@
-"""Our own client on the chat server: what it misses while it is away comes first when it is back."""
+"""chatlab's STOMP client with the chat server: after reconnecting it receives what it missed first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ async def say(client: StompClient, content: str) -> None:
     await client.send("/app/chat.sendMessage", json.dumps({"content": content}))
 
 
-async def test_nothing_is_missed_and_nothing_comes_twice_over_lost_connections() -> None:
+async def test_no_message_is_lost_or_repeated_over_lost_connections() -> None:
     changed = asyncio.Event()
     async with (
         asyncio.timeout(20),
@@ -27,8 +27,8 @@ async def test_nothing_is_missed_and_nothing_comes_twice_over_lost_connections()
             await say(ben, str(number))
             if number % 10 == 5:
                 ana.drop()
-        heard = [json.loads((await anext(subscription)).body)["content"] for _ in range(40)]
-        assert heard == [str(number) for number in range(40)]
+        contents = [json.loads((await anext(subscription)).body)["content"] for _ in range(40)]
+        assert contents == [str(number) for number in range(40)]
         while ana.state is not ClientState.OPEN:
             changed.clear()
             await changed.wait()

@@ -1,4 +1,4 @@
-"""The public SockJS client, in Node, on every transport; and behind a balancer with two instances."""
+"""The public SockJS client in Node: on every transport, and behind a balancer with two instances."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def server() -> AsyncIterator[ChatServer]:
         yield server
 
 
-async def conversation(script: node.Script, transport: str) -> None:
+async def check_conversation(script: node.Script, transport: str) -> None:
     assert await script.line() == {"transport": transport}
     assert [json.loads(json.dumps(await script.line())) for _ in CONTENTS] == [{"content": each} for each in CONTENTS]
     assert await script.line() == {"disconnected": True}
@@ -40,14 +40,14 @@ async def conversation(script: node.Script, transport: str) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_it_chats_on_each_transport(modules: Path, server: ChatServer, transport: str) -> None:
+async def test_sockjs_client_chats_on_each_transport(modules: Path, server: ChatServer, transport: str) -> None:
     async with node.running(modules, SCRIPT, server.page_url + "ws", transport) as script:
-        await conversation(script, transport)
+        await check_conversation(script, transport)
     assert not server.service.connections
 
 
 @pytest.mark.parametrize("transport", ["xhr-streaming", "xhr-polling"])
-async def test_behind_a_balancer_the_session_in_the_path_picks_the_instance(
+async def test_a_balancer_routes_sockjs_requests_by_the_session_in_the_path(
     modules: Path, fresh_redis: Engine, transport: str
 ) -> None:
     async with Cluster(fresh_redis.url, instances=2) as cluster:
@@ -55,4 +55,4 @@ async def test_behind_a_balancer_the_session_in_the_path_picks_the_instance(
         url = balancer.url.replace("ws:", "http:").removesuffix("/ws") + "/ws"
         for _ in range(3):
             async with node.running(modules, SCRIPT, url, transport) as script:
-                await conversation(script, transport)
+                await check_conversation(script, transport)

@@ -1,6 +1,6 @@
-"""An off-the-shelf client, stomp-py over WebSocket, on two real instances that share one Redis.
+"""A public client, stomp-py over WebSocket, on two real instances that share one Redis.
 
-It speaks STOMP 1.2 on a thread of its own, offers no subprotocol, and sends an Origin of the server's own host.
+It speaks STOMP 1.2 in a separate thread, offers no subprotocol, and sends the server's host as its Origin.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from stomp.utils import Frame
 from chatlab.lab.engines.cluster import Cluster
 from chatlab.lab.engines.engine import Engine
 
-PATIENCE = 20
+TIMEOUT = 20
 Connect = Callable[[str], Any]
 
 
-class Heard(stomp.ConnectionListener):  # type: ignore[misc]  # stomp-py has no types
-    """What the server sent, for the test's thread to wait on."""
+class Listener(stomp.ConnectionListener):  # type: ignore[misc]  # stomp-py has no types
+    """Queue received frames for the thread of the test."""
 
     def __init__(self) -> None:
         self.messages: queue.Queue[Frame] = queue.Queue()
@@ -45,13 +45,13 @@ class Heard(stomp.ConnectionListener):  # type: ignore[misc]  # stomp-py has no 
 
 
 class Client:
-    """One stomp-py connection, subscribed to the public room."""
+    """A stomp-py connection that is subscribed to the public room."""
 
     def __init__(self, url: str, name: str) -> None:
         parts = urlsplit(url)
-        self.heard = Heard()
+        self.received = Listener()
         self.connection = WSStompConnection([(parts.hostname, parts.port)], ws_path=parts.path, vhost="chat.example")
-        self.connection.set_listener("test", self.heard)
+        self.connection.set_listener("test", self.received)
         self.connection.connect(name, "", wait=True)
         self.connection.subscribe("/topic/public", id="sub-0", headers={"receipt": "subscribed"})
         self.receipt("subscribed")
@@ -59,22 +59,22 @@ class Client:
     def say(self, content: str, **fields: str) -> None:
         """Send, and wait until the server has stored it."""
         body = json.dumps({"content": content, **fields}, ensure_ascii=False)
-        self.connection.send("/app/chat.sendMessage", body, receipt=f"said {content}")
-        self.receipt(f"said {content}")
+        self.connection.send("/app/chat.sendMessage", body, receipt=f"stored {content}")
+        self.receipt(f"stored {content}")
 
     def receipt(self, name: str) -> None:
-        assert self.heard.receipts.get(timeout=PATIENCE) == name
+        assert self.received.receipts.get(timeout=TIMEOUT) == name
 
     def contents(self, count: int) -> list[str]:
-        """What the next so many messages say."""
-        return [json.loads(self.heard.messages.get(timeout=PATIENCE).body)["content"] for _ in range(count)]
+        """Return the contents of the next `count` messages."""
+        return [json.loads(self.received.messages.get(timeout=TIMEOUT).body)["content"] for _ in range(count)]
 
     def close(self) -> None:
-        """Leave; nothing must be left unread by then."""
-        self.connection.disconnect(receipt="goodbye")
-        self.receipt("goodbye")
-        assert self.heard.messages.empty()
-        assert self.heard.errors.empty()
+        """Disconnect; no frame may be unread by then."""
+        self.connection.disconnect(receipt="disconnect")
+        self.receipt("disconnect")
+        assert self.received.messages.empty()
+        assert self.received.errors.empty()
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def client(url: str, name: str) -> Iterator[Client]:
         client.connection.disconnect()
 
 
-def test_what_is_sent_to_one_instance_is_received_on_the_other_once(cluster: Cluster) -> None:
+def test_a_message_to_one_instance_is_received_once_on_both(cluster: Cluster) -> None:
     one, two = cluster.urls
     with client(one, "Ana") as ana, client(two, "Ben") as ben:
         ana.say("안녕 🙂")
@@ -104,7 +104,7 @@ def test_what_is_sent_to_one_instance_is_received_on_the_other_once(cluster: Clu
             assert each.contents(2) == ["안녕 🙂", "hello"]
 
 
-def test_many_messages_arrive_once_each_and_in_one_order(cluster: Cluster) -> None:
+def test_many_messages_arrive_once_and_in_the_same_order_on_both_instances(cluster: Cluster) -> None:
     one, two = cluster.urls
     with client(one, "Ana") as ana, client(two, "Ben") as ben:
         for number in range(50):
@@ -113,13 +113,13 @@ def test_many_messages_arrive_once_each_and_in_one_order(cluster: Cluster) -> No
             assert each.contents(50) == [str(number) for number in range(50)]
 
 
-def test_a_message_has_an_id_a_sender_and_a_place_in_the_stream(cluster: Cluster) -> None:
+def test_a_message_sent_twice_with_one_client_id_is_stored_once_with_its_id_and_sender(cluster: Cluster) -> None:
     one, two = cluster.urls
     own_id = uuid.uuid4().hex  # the server remembers it for minutes
     with client(one, "Ana") as ana, client(two, "Ben") as ben:
         ana.say("once", client_id=own_id)
         ana.say("once", client_id=own_id)  # a retry: confirmed again, stored once
-        frames = [each.heard.messages.get(timeout=PATIENCE) for each in (ana, ben)]
+        frames = [each.received.messages.get(timeout=TIMEOUT) for each in (ana, ben)]
     first, second = (json.loads(frame.body) for frame in frames)
     assert first == second
     assert (first["sender"], first["room"], first["client_id"]) == ("Ana", "public", own_id)

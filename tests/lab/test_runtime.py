@@ -15,7 +15,7 @@ import pytest
 from nbclient import NotebookClient
 
 from chatlab.lab.runtime import Lab
-from tests.support.processes import wait_until_gone
+from tests.support.processes import wait_until_ended
 
 
 class Server:
@@ -239,7 +239,7 @@ def test_everything_is_closed_gracefully_when_the_kernel_exits(kernel: subproces
     output, _ = kernel.communicate("\n", timeout=15)
     assert output == "closed\n"
     assert kernel.returncode == 0
-    wait_until_gone(pid)
+    wait_until_ended(pid)
 
 
 def test_no_process_is_left_when_the_kernel_is_killed(kernel: subprocess.Popen[str]) -> None:
@@ -247,7 +247,7 @@ def test_no_process_is_left_when_the_kernel_is_killed(kernel: subprocess.Popen[s
     pid = int(kernel.stdout.readline())
     kernel.send_signal(signal.SIGKILL)
     kernel.communicate(timeout=15)
-    wait_until_gone(pid)
+    wait_until_ended(pid)
 
 
 CELLS = """
@@ -270,4 +270,4 @@ def test_a_notebook_replaces_its_servers_and_leaves_no_process_behind(tmp_path: 
     notebook = nbformat.v4.new_notebook(cells=cells)
     NotebookClient(notebook, timeout=30, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     assert notebook.cells[3].outputs[0]["data"]["text/plain"] == "running: echo, redis engine"
-    wait_until_gone(int(notebook.cells[2].outputs[0]["text"]))
+    wait_until_ended(int(notebook.cells[2].outputs[0]["text"]))

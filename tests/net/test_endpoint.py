@@ -31,7 +31,7 @@ class Echoes:
     def __init__(self) -> None:
         self.received: list[bytes] = []
         self.kinds: list[bool] = []
-        self.begun = 0
+        self.opened = 0
         self.ended = 0
         self.cancelled = 0  # messages whose echo was cancelled
         self.hold: asyncio.Event | None = None
@@ -40,7 +40,7 @@ class Echoes:
         self.ends: list[WebSocketEnd] = []
 
     @property
-    def end_of_the_last(self) -> WebSocketEnd:
+    def last_end(self) -> WebSocketEnd:
         return self.ends[-1]
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -57,7 +57,7 @@ class Echoes:
         self.received.append(data)
         self.kinds.append(text)
         if self.hold is None:
-            self.end_of_the_last.write(websocket_frame(data))
+            self.last_end.write(websocket_frame(data))
         return self.hold is None
 
     async def finish(self) -> None:
@@ -72,7 +72,7 @@ class Echoes:
             raise ZeroDivisionError
         if data == b"gives up":
             raise asyncio.CancelledError
-        self.end_of_the_last.write(websocket_frame(data))
+        self.last_end.write(websocket_frame(data))
 
     def end(self) -> None:
         self.cancelled_before_the_end = self.cancelled
@@ -86,7 +86,7 @@ class Opening(asyncio.Protocol):
         self._echoes = echoes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._echoes.begun += 1
+        self._echoes.opened += 1
         self._echoes.websocket = Connection.opened(Side.SERVER, max_message=16 << 20)
         end = WebSocketEnd(
             cast(asyncio.Transport, transport),
@@ -115,7 +115,7 @@ async def test_the_endpoint_passes_the_cases_of_the_autobahn_suite(echoes: Echoe
     for case in CASES:
         if split is whole or len(case.sent) < 5000:
             await _check(echoes, case, split)
-    await until(lambda: echoes.ended == echoes.begun)
+    await until(lambda: echoes.ended == echoes.opened)
 
 
 async def _check(echoes: Echoes, case: Case, split: Split) -> None:
@@ -124,13 +124,13 @@ async def _check(echoes: Echoes, case: Case, split: Split) -> None:
         writer.write(piece)
         await asyncio.sleep(0)
     *answers, last = parse_all(await reader.read())
-    assert list(map(_seen, answers)) == list(map(_seen, case.answers)), case.number
+    assert list(map(_comparable, answers)) == list(map(_comparable, case.answers)), case.number
     assert close_code(last) == case.code, case.number
     writer.close()
 
 
-def _seen(answer: Frame) -> tuple[bool, bytes]:
-    """The chat does not tell text from binary."""
+def _comparable(answer: Frame) -> tuple[bool, bytes]:
+    """Return what can be compared: the chat does not distinguish text from binary."""
     return answer.header.is_control, answer.payload
 
 
@@ -175,14 +175,14 @@ async def test_fragments_a_ping_between_them_and_the_next_message_are_answered_i
 async def test_messages_wait_in_order_while_the_peer_finishes_one(echoes: Echoes) -> None:
     echoes.hold = asyncio.Event()
     reader, writer = await echoes.open()
-    many = [b"%d" % number for number in range(5)]
-    writer.write(b"".join(map(text, many)) + ping(b"?"))
+    messages = [b"%d" % number for number in range(5)]
+    writer.write(b"".join(map(text, messages)) + ping(b"?"))
     await until(lambda: echoes.received)
     writer.write(text(b"last") + close(1000))
     assert echoes.received == [b"0"]
     echoes.hold.set()
     answers = [answer.payload for answer in parse_all(await reader.read())]
-    assert answers == [*many, b"?", b"last", b"\x03\xe8"]
+    assert answers == [*messages, b"?", b"last", b"\x03\xe8"]
     writer.close()
 
 
@@ -191,8 +191,8 @@ async def test_reading_pauses_while_the_peer_finishes_a_message(echoes: Echoes) 
     reader, writer = await echoes.open()
     size, count = 50_000, 400
     writer.write(text(bytes(size)) * count)
-    await until(lambda: not echoes.end_of_the_last.transport.is_reading())
-    assert READ_AHEAD < echoes.end_of_the_last.unread < READ_AHEAD + (1 << 18)
+    await until(lambda: not echoes.last_end.transport.is_reading())
+    assert READ_AHEAD < echoes.last_end.unread < READ_AHEAD + (1 << 18)
     assert len(echoes.received) == 1
     echoes.hold.set()
     assert len(await reader.readexactly(count * (size + 4))) == count * (size + 4)
@@ -204,7 +204,7 @@ async def test_our_close_is_answered_while_the_peer_finishes_a_message(echoes: E
     reader, writer = await echoes.open()
     writer.write(text(b"x") * 3)
     await until(lambda: echoes.received)
-    echoes.end_of_the_last.close(1001, "server shutting down")
+    echoes.last_end.close(1001, "server shutting down")
     assert (await reader.readexactly(24))[2:] == b"\x03\xe9server shutting down"
     writer.write(close(1001))
     assert await reader.read() == b""
@@ -217,8 +217,8 @@ async def test_a_clients_close_queued_behind_a_message_answers_our_close(echoes:
     echoes.hold = asyncio.Event()
     reader, writer = await echoes.open()
     writer.write(text(b"x") * 2 + close(1001))
-    await until(lambda: echoes.received and echoes.end_of_the_last.unread)
-    echoes.end_of_the_last.close(1001, "")
+    await until(lambda: echoes.received and echoes.last_end.unread)
+    echoes.last_end.close(1001, "")
     async with asyncio.timeout(5):  # without waiting for the close timeout
         assert await reader.read() == b"\x88\x02\x03\xe9"
     writer.close()
@@ -229,7 +229,7 @@ async def test_a_clients_close_queued_behind_a_message_answers_our_close(echoes:
 async def test_finish_is_cancelled_before_end_is_called_when_the_client_disconnects(echoes: Echoes) -> None:
     echoes.hold = asyncio.Event()
     _, writer = await echoes.open()
-    writer.write(text(b"x") + text(b"never begun"))
+    writer.write(text(b"x") + text(b"never handled"))
     await until(lambda: echoes.received)
     writer.transport.abort()
     await until(lambda: echoes.ended)
@@ -259,13 +259,15 @@ async def test_an_error_in_finish_drops_the_connection_and_is_logged(
 
 async def test_reading_pauses_while_a_client_does_not_read_its_pongs(echoes: Echoes) -> None:
     reader, writer = await echoes.open()
-    reader._transport.pause_reading()  # type: ignore[attr-defined]  # the client is deaf
+    reader._transport.pause_reading()  # type: ignore[attr-defined]  # the client stops reading
     count = 100_000
     writer.write(ping(b"?" * 125) * count)
-    await until(lambda: not echoes.end_of_the_last.transport.is_reading())
-    assert echoes.end_of_the_last.buffered() < 1 << 20
+    await until(lambda: not echoes.last_end.transport.is_reading())
+    assert echoes.last_end.buffered() < 1 << 20
     reader._transport.resume_reading()  # type: ignore[attr-defined]
-    assert len(await reader.readexactly(count * 127)) == count * 127, "and gets all of them in the end"
+    assert len(await reader.readexactly(count * 127)) == count * 127, (
+        "the client must receive every Pong after it reads again"
+    )
     writer.close()
 
 
@@ -274,7 +276,7 @@ async def test_a_client_that_does_not_answer_our_close_is_dropped(echoes: Echoes
     reader, writer = await echoes.open()
     writer.write(text(b"x"))
     await reader.readexactly(3)
-    echoes.end_of_the_last.close(1008, "slow reader" * 20)
+    echoes.last_end.close(1008, "slow reader" * 20)
     (answer,) = parse_all(await reader.read())
     assert answer.payload == b"\x03\xf0" + (b"slow reader" * 20)[:123]
     await until(lambda: echoes.ended)

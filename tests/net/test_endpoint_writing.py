@@ -17,7 +17,7 @@ from chatlab.websocket.frames import Side
 
 pytestmark = [
     pytest.mark.every_loop,
-    pytest.mark.skipif(os.name != "posix", reason="a socket is no file on Windows: there is no descriptor"),
+    pytest.mark.skipif(os.name != "posix", reason="on Windows a socket is not a file and has no descriptor"),
 ]
 
 
@@ -34,11 +34,11 @@ class Silent:
         pass
 
 
-class Former(asyncio.Protocol):
+class FormerProtocol(asyncio.Protocol):
     """The connection's protocol before the WebSocket's end took it over."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.on_lost: Callable[[], None] = lambda: None
         self.lost = asyncio.Event()
 
@@ -46,37 +46,37 @@ class Former(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def pause_writing(self) -> None:
-        self.told.append("pause")
+        self.calls.append("pause")
 
     def resume_writing(self) -> None:
-        self.told.append("resume")
+        self.calls.append("resume")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.told.append("lost")
+        self.calls.append("lost")
         self.on_lost()
         self.lost.set()
 
 
 class Pair:
-    """The two ends of a connection: the server's `reader` is written to, the client reads."""
+    """The two ends of a connection: the test writes to the server's end, `reader`, and the client reads."""
 
     def __init__(self) -> None:
-        self.formers: asyncio.Queue[Former] = asyncio.Queue()
+        self.protocols: asyncio.Queue[FormerProtocol] = asyncio.Queue()
         self.reader: WebSocketEnd
         self.client: tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
-    def _accept(self) -> Former:
-        former = Former()
-        self.formers.put_nowait(former)
-        return former
+    def _accept(self) -> FormerProtocol:
+        protocol = FormerProtocol()
+        self.protocols.put_nowait(protocol)
+        return protocol
 
     async def open(self) -> None:
         self._server = await asyncio.get_running_loop().create_server(self._accept, "127.0.0.1")
         self.client = await asyncio.open_connection(*self._server.sockets[0].getsockname(), limit=1 << 16)
-        self.former = await self.formers.get()
+        self.protocol = await self.protocols.get()
         websocket = Connection.opened(Side.SERVER)
         log = logging.getLogger("chatlab.test")
-        self.reader = WebSocketEnd(self.former.transport, websocket, lambda end: Silent(), name="1", log=log)
+        self.reader = WebSocketEnd(self.protocol.transport, websocket, lambda end: Silent(), name="1", log=log)
 
     async def close(self) -> None:
         self.reader.abort()
@@ -124,7 +124,7 @@ async def test_the_descriptor_is_none_while_data_is_buffered_and_after_the_conne
     reader.write(bytes(20_000_000))
     assert reader.descriptor is None
     pair.client[1].transport.abort()
-    while not pair.former.transport.is_closing():
+    while not pair.protocol.transport.is_closing():
         reader.write(b"x")
         await asyncio.sleep(0.01)
     assert reader.descriptor is None
@@ -137,13 +137,13 @@ async def test_a_closed_connection_gives_up_its_descriptor_before_the_number_is_
     number = pair.reader.descriptor or 0
     seen: list[int | None] = []
 
-    def look() -> None:
-        os.fstat(number)  # raises if it were closed by now
+    def check_descriptor() -> None:
+        os.fstat(number)  # raises if the descriptor is already closed
         seen.append(pair.reader.descriptor)
 
-    pair.former.on_lost = look
-    pair.former.transport.abort()
-    await pair.former.lost.wait()
+    pair.protocol.on_lost = check_descriptor
+    pair.protocol.transport.abort()
+    await pair.protocol.lost.wait()
     assert seen == [None]
 
 
@@ -161,10 +161,10 @@ async def test_the_previous_protocol_is_notified_of_buffering_and_of_the_close(p
     draining = asyncio.create_task(pair.reader.drained())
     assert len(await pair.client[0].readexactly(20_000_000)) == 20_000_000
     await draining
-    assert pair.former.told == ["pause", "resume"]
+    assert pair.protocol.calls == ["pause", "resume"]
     pair.client[1].transport.abort()
-    await pair.former.lost.wait()
-    assert pair.former.told[-1] == "lost"
+    await pair.protocol.lost.wait()
+    assert pair.protocol.calls[-1] == "lost"
 
 
 async def test_drained_returns_when_the_connection_is_lost(pair: Pair) -> None:

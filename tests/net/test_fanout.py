@@ -1,4 +1,4 @@
-"""The fan-out on its own, with sinks in memory; the room's tests use it on sockets."""
+"""The fan-out alone, with sinks in memory; the tests of the room use it with sockets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Reader:
         self.waiting = 0
         self.closed: tuple[int, str] | None = None
         self.closes = 0
-        self.gone = asyncio.Event()
+        self.aborted = asyncio.Event()
         self.was_closed = asyncio.Event()
         self.groups: list[Group[Reader]] = []
 
@@ -49,7 +49,7 @@ class Reader:
 
     def abort(self) -> None:
         self.waiting = 0
-        self.gone.set()
+        self.aborted.set()
         for group in self.groups:
             group.discard(self)
 
@@ -124,16 +124,16 @@ async def test_a_reader_in_several_groups_gets_all_messages_in_order_in_one_writ
 
 async def test_a_reader_gets_exactly_the_messages_sent_while_it_is_a_member() -> None:
     fanout = Fanout()
-    stayer, leaver, joiner = Reader(), Reader(), Reader()
-    group = grouped(fanout, stayer, leaver)
+    remaining, leaving, joining = Reader(), Reader(), Reader()
+    group = grouped(fanout, remaining, leaving)
     group.send(b"before ")
-    group.discard(leaver)
-    group.add(joiner)
+    group.discard(leaving)
+    group.add(joining)
     group.send(b"after")
     await turn()
-    assert b"".join(stayer.writes) == b"before after"
-    assert b"".join(leaver.writes) == b"before "
-    assert b"".join(joiner.writes) == b"after"
+    assert b"".join(remaining.writes) == b"before after"
+    assert b"".join(leaving.writes) == b"before "
+    assert b"".join(joining.writes) == b"after"
 
 
 async def test_discarding_a_sink_that_is_not_a_member_does_nothing() -> None:
@@ -154,7 +154,7 @@ async def test_a_reader_whose_write_raises_is_dropped_and_the_others_are_served(
     group.send(b"hello")
     await turn()
     assert a.writes == b.writes == [b"hello"]
-    assert broken.gone.is_set()
+    assert broken.aborted.is_set()
     assert broken not in group
     assert fanout.counters.failed == 1
     assert "broken dropped: write failed: RuntimeError('this transport is broken')" in caplog.text
@@ -174,7 +174,7 @@ async def test_a_reader_over_the_buffer_limit_is_closed_and_then_aborted(
     assert slow.writes == [b"12345678"] * 3  # the last write was the one that found more than 10 bytes buffered
     assert quick.writes == [b"12345678"] * 5
     async with asyncio.timeout(5):
-        await slow.gone.wait()
+        await slow.aborted.wait()
     assert (fanout.counters.slow, fanout.counters.aborted) == (1, 1)
     assert "slow closed: too slow: 24 bytes unread" in caplog.text
     assert "slow aborted: too slow: 24 bytes not drained in 0.02 s" in caplog.text
@@ -190,7 +190,7 @@ async def test_a_reader_that_drains_in_time_is_not_aborted() -> None:
     assert slow.closed is not None
     slow.waiting = 0
     await asyncio.sleep(0.05)  # past the deadline
-    assert not slow.gone.is_set()
+    assert not slow.aborted.is_set()
     assert (fanout.counters.slow, fanout.counters.aborted) == (1, 0)
 
 
@@ -253,7 +253,7 @@ async def test_closing_the_fanout_sends_queued_messages_and_leaves_no_timer() ->
     fanout.close()
     assert stalled.writes == [b"last"]
     await asyncio.sleep(0.03)  # past both deadlines
-    assert not slow.gone.is_set()
+    assert not slow.aborted.is_set()
     assert stalled.closed is None
 
 
@@ -295,27 +295,27 @@ def test_under_random_joins_leaves_and_sends_each_sink_gets_its_messages_in_orde
 
 
 async def compare_with_a_model(steps: list[Step]) -> None:
-    """The model: bytes appended immediately to each member."""
+    """Compare the fan-out with a model that appends bytes to each member immediately."""
     fanout = Fanout()
     readers = [Reader() for _ in range(4)]
     groups: list[Group[Reader]] = [fanout.group() for _ in range(3)]
     inside: list[set[int]] = [set() for _ in groups]
     expected = [b"" for _ in readers]
-    for what, which, value in steps:
-        match what:
+    for action, index, value in steps:
+        match action:
             case "add":
-                groups[which].add(readers[value])
-                inside[which].add(value)
+                groups[index].add(readers[value])
+                inside[index].add(value)
             case "discard":
-                groups[which].discard(readers[value])
-                inside[which].discard(value)
+                groups[index].discard(readers[value])
+                inside[index].discard(value)
             case "send":
-                groups[which].send(bytes([value]))
-                for r in inside[which]:
+                groups[index].send(bytes([value]))
+                for r in inside[index]:
                     expected[r] += bytes([value])
             case "send one":
-                fanout.send(bytes([value]), (readers[which],))
-                expected[which] += bytes([value])
+                fanout.send(bytes([value]), (readers[index],))
+                expected[index] += bytes([value])
             case "turn":
                 await turn()
     await turn()

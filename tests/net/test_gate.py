@@ -28,16 +28,16 @@ def server_with(slots: ConnectionSlots, proxies: tuple[str, ...] = ()) -> HttpSe
     app = web.Application()
     app.router.add_get("/hello", hello)
     app.router.add_get("/healthz", hello)
-    guarded = Gate(slots, Refusals(log), TrustedProxies(proxies), count_loopback=True)
-    return HttpServer(app, log, gate=guarded, always=("/healthz",))
+    guard = Gate(slots, Refusals(log), TrustedProxies(proxies), count_loopback=True)
+    return HttpServer(app, log, gate=guard, always=("/healthz",))
 
 
-async def opened(http: HttpServer) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def open_connection(http: HttpServer) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     return await asyncio.open_connection(http.host, http.port)
 
 
 async def ask(http: HttpServer, path: str) -> bytes:
-    reader, writer = await opened(http)
+    reader, writer = await open_connection(http)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     answer = await asyncio.wait_for(reader.read(), 10)
     writer.close()
@@ -48,7 +48,7 @@ async def ask(http: HttpServer, path: str) -> bytes:
 async def full() -> AsyncIterator[HttpServer]:
     http = server_with(ConnectionSlots(total=2))
     await http.listen("127.0.0.1", 0)
-    held = [await opened(http) for _ in range(2)]
+    held = [await open_connection(http) for _ in range(2)]
     await until(lambda: http.gate.slots.in_use == 2)
     yield http
     for _, writer in held:
@@ -74,7 +74,7 @@ async def test_a_full_server_still_answers_health_checks(full: HttpServer) -> No
 
 async def test_spare_slots_are_freed_after_a_time_limit(full: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "SPARE_SECONDS", 0.2)
-    idle = [await opened(full) for _ in range(40)]
+    idle = [await open_connection(full) for _ in range(40)]
     assert (await idle[-1][0].read()).startswith(b"HTTP/1.1 503 "), (
         "connections beyond the spare slots are refused at once"
     )
@@ -97,7 +97,7 @@ async def test_a_slot_is_freed_when_its_connection_closes() -> None:
 async def test_an_address_at_its_limit_is_refused_while_slots_are_free() -> None:
     http = server_with(ConnectionSlots(total=10, per_address=1))
     await http.listen("127.0.0.1", 0)
-    _, writer = await opened(http)
+    _, writer = await open_connection(http)
     await until(lambda: http.gate.slots.in_use)
     assert b"too many connections from one address (limit connections-per-address)" in await ask(http, "/hello")
     writer.close()
@@ -107,7 +107,7 @@ async def test_an_address_at_its_limit_is_refused_while_slots_are_free() -> None
 async def test_a_trusted_proxy_has_no_limit_per_address() -> None:
     http = server_with(ConnectionSlots(total=10, per_address=1), ("127.0.0.1",))
     await http.listen("127.0.0.1", 0)
-    _, writer = await opened(http)
+    _, writer = await open_connection(http)
     assert (await ask(http, "/hello")).startswith(b"HTTP/1.1 200 ")
     writer.close()
     await http.aclose(0)

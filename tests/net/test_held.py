@@ -1,4 +1,4 @@
-"""The octets that all clients of a server make it hold are added up, and the largest holder is dropped."""
+"""The octets that a server holds for all its clients are added up, and the largest holder is dropped."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ log = logging.getLogger("chatlab.tests.held")
 
 class Client:
     def __init__(self) -> None:
-        self.told = ""
+        self.reason = ""
 
     def drop(self, reason: str) -> None:
-        self.told = reason
+        self.reason = reason
 
 
 def test_the_largest_holder_is_dropped_and_the_others_stay() -> None:
@@ -24,22 +24,22 @@ def test_the_largest_holder_is_dropped_and_the_others_stay() -> None:
     held.update(small, 20)
     held.update(large, 70)
     held.update(late, 11)
-    assert (small.told, late.told) == ("", "") and "unfinished" in large.told
+    assert (small.reason, late.reason) == ("", "") and "unfinished" in large.reason
     assert (held.total, held.dropped) == (31, 1)
 
 
-def test_a_client_is_counted_once_and_forgotten_when_it_holds_nothing() -> None:
-    held, one = HeldOctets(log, limit=100), Client()
+def test_a_client_counts_once_and_is_removed_when_it_holds_nothing() -> None:
+    held, client = HeldOctets(log, limit=100), Client()
     for size in (10, 50, 100, 0):
-        held.update(one, size)
+        held.update(client, size)
         assert held.total == size
-    assert one.told == ""
+    assert client.reason == ""
 
 
 def test_a_single_holder_over_the_limit_is_dropped() -> None:
-    held, one = HeldOctets(log, limit=100), Client()
-    held.update(one, 101)
-    assert one.told and held.total == 0
+    held, client = HeldOctets(log, limit=100), Client()
+    held.update(client, 101)
+    assert client.reason and held.total == 0
 
 
 def test_a_thousand_dropped_holders_make_few_log_lines(caplog: pytest.LogCaptureFixture) -> None:

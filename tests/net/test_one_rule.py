@@ -83,7 +83,7 @@ async def servers() -> AsyncIterator[list[tuple[str, int, str]]]:
         ([f"Host: {OWN}", "Upgrade: websocket", "Connection: keep-alive, upgrade", *UPGRADE[2:]], 101),
     ],
 )
-async def test_every_server_answers_a_request_alike(
+async def test_every_server_gives_the_same_answer_to_a_request(
     servers: list[tuple[str, int, str]], lines: Sequence[str], status: int
 ) -> None:
     answers = {name: await ask(port, path, *lines) for name, port, path in servers}
@@ -106,11 +106,11 @@ async def test_every_server_answers_an_unsupported_version_with_version_13(serve
 async def test_sockjs_over_http_applies_the_same_origin_rule(name: str) -> None:
     async with await start_chat(origins=[CLASS]) as server:
 
-        async def answered(*lines: str) -> int:
+        async def status_of(*lines: str) -> int:
             return await ask(server.port, f"/ws/{name}", *lines)
 
-        assert await answered(f"Host: {OWN}", f"Origin: {CLASS}") == 200
-        assert await answered(f"Host: {OWN}", "Origin: https://evil.example") == 403
-        assert await answered(f"Host: {OWN}", f"Origin: {CLASS}", "Origin: https://evil.example") == 400
-        assert await answered(f"Host: {OWN}", f"Origin: http://{OWN}", f"Origin: http://{OWN}") == 400
-        assert await answered(f"Host: {OWN}", "Host: evil.example") == 400
+        assert await status_of(f"Host: {OWN}", f"Origin: {CLASS}") == 200
+        assert await status_of(f"Host: {OWN}", "Origin: https://evil.example") == 403
+        assert await status_of(f"Host: {OWN}", f"Origin: {CLASS}", "Origin: https://evil.example") == 400
+        assert await status_of(f"Host: {OWN}", f"Origin: http://{OWN}", f"Origin: http://{OWN}") == 400
+        assert await status_of(f"Host: {OWN}", "Host: evil.example") == 400

@@ -86,7 +86,7 @@ def test_loopback_is_counted_only_on_request() -> None:
         ("", ["192.0.2.7"], ""),
     ],
 )
-def test_the_client_is_the_last_forwarded_address_that_is_no_trusted_proxy(
+def test_the_client_is_the_last_forwarded_address_that_is_not_a_trusted_proxy(
     peer: str, forwarded_for: list[str], client: str
 ) -> None:
     assert TrustedProxies(["10.0.0.0/8"]).client_behind(peer, forwarded_for) == client
@@ -98,9 +98,9 @@ def test_without_trusted_proxies_the_forwarded_header_is_ignored() -> None:
 
 def test_descriptors_are_reserved_for_the_engine_and_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
     resource = pytest.importorskip("resource")
-    for limit, places in ((256, 128), (1024, 896), (1 << 20, 50_000), (resource.RLIM_INFINITY, 50_000), (40, 1)):
+    for limit, slots in ((256, 128), (1024, 896), (1 << 20, 50_000), (resource.RLIM_INFINITY, 50_000), (40, 1)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
-        assert slots_for_descriptors() == places
+        assert slots_for_descriptors() == slots
 
 
 def test_every_refusal_is_counted_but_few_are_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""What chatlab relies on in the `websockets` library, and that servers stop in time whatever their clients do."""
+"""The parts of the `websockets` library that chatlab relies on, and servers that stop in time with any client."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.support.conversation import text
 from tests.support.raw_member import RawMember
 
 
-async def nothing(connection: ServerConnection) -> None:
+async def wait_closed(connection: ServerConnection) -> None:
     await connection.wait_closed()
 
 
 async def test_a_connections_transport_is_known_from_accept_to_close() -> None:
     transports = Transports()
-    async with serve(nothing, "127.0.0.1", 0, create_connection=transports.connection_class(4096)) as server:
+    async with serve(wait_closed, "127.0.0.1", 0, create_connection=transports.connection_class(4096)) as server:
         port = server.sockets[0].getsockname()[1]
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         await until(lambda: transports._open)
@@ -41,7 +41,7 @@ async def test_a_connections_transport_is_known_from_accept_to_close() -> None:
 async def test_bytes_buffered_for_a_client_that_stops_reading_are_counted() -> None:
     transports = Transports()
     async with serve(
-        nothing, "127.0.0.1", 0, create_connection=transports.connection_class(4096), compression=None
+        wait_closed, "127.0.0.1", 0, create_connection=transports.connection_class(4096), compression=None
     ) as server:
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         with await RawMember.join(url, receive_buffer=4096):
@@ -56,7 +56,7 @@ async def test_bytes_buffered_for_a_client_that_stops_reading_are_counted() -> N
 
 async def test_shutdown_does_not_wait_after_a_client_answers_the_close() -> None:
     transports = Transports()
-    server = await serve(nothing, "127.0.0.1", 0, create_connection=transports.connection_class())
+    server = await serve(wait_closed, "127.0.0.1", 0, create_connection=transports.connection_class())
     async with connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/") as client:
         began = asyncio.get_running_loop().time()
         await close(server, transports, 5.0, "bye")

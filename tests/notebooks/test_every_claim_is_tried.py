@@ -1,6 +1,6 @@
-"""No claim and no fault without an experiment: a cell that computes the verdict, and a stored output that shows it.
+"""Every claim and every fault has an experiment: a cell that computes the verdict, with a stored output that shows it.
 
-That the cells run, and give these outputs, is for nbval to see; here it is seen that none is missing.
+nbval checks that the cells run and give these outputs; these tests check that none is missing.
 """
 
 import ast
@@ -17,8 +17,8 @@ from chatlab.lab.claims import CLAIMS, WORDS
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LESSONS = sorted({claim.lesson for claim in CLAIMS.values()})
 MARKS = "".join({words.mark for words in WORDS.values()})
-WORDED = "|".join(words.alone for words in WORDS.values())
-VERDICT = re.compile(rf"^[{MARKS}] ([CF]\d+) ({WORDED})\b", re.MULTILINE)
+VERDICT_WORDS = "|".join(words.alone for words in WORDS.values())
+VERDICT = re.compile(rf"^[{MARKS}] ([CF]\d+) ({VERDICT_WORDS})\b", re.MULTILINE)
 
 
 def code_cells(lesson: str) -> list[Any]:
@@ -27,7 +27,7 @@ def code_cells(lesson: str) -> list[Any]:
 
 
 def judged_by(cell: Any) -> set[str]:
-    """The claims whose verdict a cell asks for: `verdict("C2", …)`, or `findings.answers("C26", "C27")`."""
+    """Return the claims whose verdict a cell computes: `verdict("C2", …)` or `findings.answers("C26", "C27")`."""
     calls = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
     named = [(call, getattr(call.func, "id", getattr(call.func, "attr", ""))) for call in calls]
     arguments = [each for call, name in named if name in {"verdict", "answers"} for each in call.args]
@@ -35,13 +35,13 @@ def judged_by(cell: Any) -> set[str]:
 
 
 def shown_by(cell: Any) -> set[str]:
-    """The claims of which a stored output shows a verdict."""
+    """Return the claims whose verdict a stored output shows."""
     texts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs]
-    return {found[0] for text in texts for found in VERDICT.findall(text)}
+    return {match[0] for text in texts for match in VERDICT.findall(text)}
 
 
 def untried(lesson: str, cells: list[Any]) -> set[str]:
-    """The claims of a lesson for which no cell both computes a verdict and shows it."""
+    """Return the claims of a lesson whose verdict no cell both computes and shows."""
     tried = set().union(*(judged_by(cell) & shown_by(cell) for cell in cells))
     return {claim.id for claim in CLAIMS.values() if claim.lesson == lesson} - tried
 
@@ -52,7 +52,7 @@ def test_each_claim_of_a_lesson_has_an_experiment_with_a_verdict(lesson: str) ->
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
-def test_a_lesson_judges_no_claim_of_another(lesson: str) -> None:
+def test_a_lesson_gives_no_verdict_on_a_claim_of_another(lesson: str) -> None:
     judged = set().union(*(judged_by(cell) for cell in code_cells(lesson)))
     assert {id for id in judged if CLAIMS[id].lesson != lesson} == set()
 
@@ -64,10 +64,10 @@ def test_the_last_cell_of_a_lesson_reports_on_all_of_its_claims(lesson: str) -> 
     assert shown_by(last) == {claim.id for claim in CLAIMS.values() if claim.lesson == lesson}
 
 
-def test_a_claim_without_its_cell_or_without_its_output_is_noticed() -> None:
+def test_a_claim_without_its_cell_or_its_output_is_reported() -> None:
     cells = code_cells("03")
-    at = next(index for index, cell in enumerate(cells) if "C13" in judged_by(cell))
-    assert untried("03", cells[:at] + cells[at + 1 :]) == {"C13"}
+    index = next(index for index, cell in enumerate(cells) if "C13" in judged_by(cell))
+    assert untried("03", cells[:index] + cells[index + 1 :]) == {"C13"}
     not_run = copy.deepcopy(cells)
-    not_run[at].outputs = []
+    not_run[index].outputs = []
     assert untried("03", not_run) == {"C13"}

@@ -1,4 +1,4 @@
-"""Every notebook, read as text: its shape, its stored outputs, its links."""
+"""Every notebook as text: its structure, its stored outputs, its links."""
 
 import re
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_the_file_is_valid(path: Path) -> None:
     nbformat.validate(nbformat.read(path, as_version=4))
 
 
-def test_each_code_cell_is_introduced_by_prose(cells: list[Any]) -> None:
+def test_prose_precedes_each_code_cell(cells: list[Any]) -> None:
     for before, cell in zip([None, *cells], cells, strict=False):
         if cell.cell_type == "code":
             assert before is not None and before.cell_type == "markdown", f"no prose before: {cell.source!r}"
@@ -62,7 +62,7 @@ def test_few_outputs_are_ignored_and_those_cells_assert(cells: list[Any]) -> Non
         assert "assert" in cell.source, f"nothing is compared and nothing asserted in: {cell.source!r}"
 
 
-def test_nothing_is_hidden_or_left_over_in_the_metadata(path: Path, cells: list[Any]) -> None:
+def test_the_metadata_contains_only_known_keys_and_tags(path: Path, cells: list[Any]) -> None:
     assert set(nbformat.read(path, as_version=4).metadata) <= {"kernelspec", "language_info"}
     for cell in cells:
         assert set(cell.metadata) <= {"tags"}
@@ -71,14 +71,14 @@ def test_nothing_is_hidden_or_left_over_in_the_metadata(path: Path, cells: list[
         assert "NBVAL_" not in cell.source, "use the tag instead"
 
 
-def test_outputs_name_no_address_of_this_run(cells: list[Any]) -> None:
+def test_outputs_contain_no_address_or_path_of_one_run(cells: list[Any]) -> None:
     for cell in code_cells(cells):
         for output in cell.outputs:
             text = str(output.get("text", "")) + str(output.get("data", {}).get("text/plain", ""))
             assert not re.search(r"0x[0-9a-f]{8,}|/tmp/|127\.0\.0\.1:\d+", text), text
 
 
-def test_links_lead_somewhere(path: Path, cells: list[Any]) -> None:
+def test_links_lead_to_a_file(path: Path, cells: list[Any]) -> None:
     for cell in cells:
         if cell.cell_type == "markdown":
             for link in LINK.findall(cell.source):
@@ -89,7 +89,7 @@ def test_links_lead_somewhere(path: Path, cells: list[Any]) -> None:
 def test_prose_outweighs_code(cells: list[Any]) -> None:
     words = sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
     lines = sum(len(cell.source.splitlines()) for cell in code_cells(cells))
-    assert words >= 6 * lines, f"{words / lines:.1f} words of prose a line of code; aim for nine"
+    assert words >= 6 * lines, f"{words / lines:.1f} words of prose per line of code; aim for nine"
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)

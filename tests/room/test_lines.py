@@ -32,6 +32,7 @@ def test_parts_are_encoded_without_missing_fields() -> None:
     assert msgspec.json.encode(Parts("you", name="Ana")) == b'{"kind":"you","name":"Ana"}'
 
 
+@pytest.mark.long
 def test_no_unicode_character_can_break_a_line_or_pass_as_a_control() -> None:
     for number in range(sys.maxunicode + 1):
         if 0xD800 <= number < 0xE000:
@@ -59,6 +60,7 @@ def test_line_breaks_and_controls_are_replaced(text: str, shown: str) -> None:
     assert one_line(text) == shown
 
 
+@pytest.mark.long
 def test_no_name_contains_a_separator_of_the_line() -> None:
     """Check that a line with any accepted name splits into that name and the text."""
     for number in range(sys.maxunicode + 1):

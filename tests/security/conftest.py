@@ -1,4 +1,4 @@
-"""A broker that needs no engine; where the engine matters, a test asks for each in turn."""
+"""The in-memory broker for tests in which the engine does not matter; the others ask for each engine in turn."""
 
 from __future__ import annotations
 

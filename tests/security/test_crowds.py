@@ -1,4 +1,4 @@
-"""One peer takes all the connections it can get: there is a place left to say no, and others keep theirs."""
+"""One peer opens as many connections as it can: spare ones answer newcomers with 503, and others keep theirs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UPGRADE = (
 
 @contextmanager
 def sockets(port: int, count: int, request: str) -> Iterator[list[socket.socket]]:
-    """So many connections, each with a request sent."""
+    """Hold `count` connections, each with a request sent."""
     with ExitStack() as held:
         opened = []
         for _ in range(count):
@@ -44,7 +44,7 @@ def sockets(port: int, count: int, request: str) -> Iterator[list[socket.socket]
 
 
 async def ask(port: int, request: str) -> bytes:
-    """What a newcomer is answered."""
+    """Return the answer to a newcomer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request.encode())
     answer = await asyncio.wait_for(reader.read(1000), 10)
@@ -59,7 +59,9 @@ HEALTH = "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 @pytest.mark.parametrize(
     ("arguments", "path"), [(("chat", "--broker", "memory://"), "/ws"), (("room",), "/room"), (("chat",), "")]
 )
-async def test_who_would_take_all_descriptors_leaves_some_to_say_no_with(arguments: tuple[str, ...], path: str) -> None:
+async def test_a_client_that_takes_all_descriptors_leaves_some_for_503_answers(
+    arguments: tuple[str, ...], path: str
+) -> None:
     async with attacked(*arguments, "--port", "0", descriptors=256) as (url, command):
         port, request = port_of(url), UPGRADE.format(path=path) if path else "GET /ws HT"
         with sockets(port, 400, request):
@@ -69,7 +71,7 @@ async def test_who_would_take_all_descriptors_leaves_some_to_say_no_with(argumen
                 assert answer.startswith(b"HTTP/1.1 503 ")
                 assert b"too many connections (limit connections)" in answer
             if path == "/ws":
-                await asyncio.sleep(2.5)  # the attackers' last ones have lost their spare places
+                await asyncio.sleep(2.5)  # the attacker's last connections have lost their spare places
                 assert (await ask(port, HEALTH)).startswith(b"HTTP/1.1 200 ")
         command.process.terminate()
         _, _, errors = await command.ended()
@@ -82,8 +84,8 @@ SMALL_SERVERS = [(("echo",), ""), (("echo", "--by-hand"), ""), (("room",), "room
 each_small_server = pytest.mark.parametrize(("arguments", "path"), SMALL_SERVERS, ids=["library", "by hand", "room"])
 
 
-async def is_let_in(url: str, **options: Any) -> bool:
-    """Whether a WebSocket may be opened; it stays open then. If not, the answer says why."""
+async def is_admitted(url: str, **options: Any) -> bool:
+    """Return whether a WebSocket opens, and leave it open; if it does not, check that the answer says why."""
     try:
         await connect(url, proxy=None, close_timeout=0.1, **options)
     except InvalidStatus as refused:
@@ -96,11 +98,11 @@ async def is_let_in(url: str, **options: Any) -> bool:
 
 @each_small_server
 @pytest.mark.parametrize("limit", ["connections", "connections-per-address"])
-async def test_the_echo_servers_and_the_room_let_in_as_many_as_their_limits_say(
+async def test_echo_servers_and_the_room_admit_as_many_connections_as_their_limits_allow(
     arguments: tuple[str, ...], path: str, limit: str
 ) -> None:
     async with attacked(*arguments, "--port", "0", "--limit", f"{limit}=3") as (url, command):
-        assert [await is_let_in(url) for _ in range(6)] == [True] * 3 + [False] * 3
+        assert [await is_admitted(url) for _ in range(6)] == [True] * 3 + [False] * 3
         command.process.terminate()
         _, _, errors = await command.ended()
         assert errors.count("refused: over budget") == 1
@@ -108,29 +110,29 @@ async def test_the_echo_servers_and_the_room_let_in_as_many_as_their_limits_say(
 
 
 @each_small_server
-async def test_who_would_take_all_descriptors_of_a_small_server_is_told_no(
+async def test_a_client_that_takes_all_descriptors_of_a_small_server_gets_503(
     arguments: tuple[str, ...], path: str
 ) -> None:
     async with attacked(*arguments, "--port", "0", descriptors=256) as (url, command):
         with sockets(port_of(url), 400, UPGRADE.format(path=f"/{path}")):
-            assert [await is_let_in(url) for _ in range(3)] == [False] * 3
-        await asyncio.sleep(0.5)  # the attackers' connections are gone
-        assert await is_let_in(url)
+            assert [await is_admitted(url) for _ in range(3)] == [False] * 3
+        await asyncio.sleep(0.5)  # the attacker's connections are closed
+        assert await is_admitted(url)
         command.process.terminate()
         _, _, errors = await command.ended()
         assert errors.count("over budget") == 1
         assert "Traceback" not in errors and "Too many open files" not in errors
 
 
-async def test_behind_a_trusted_proxy_each_member_of_the_room_has_a_share() -> None:
+async def test_behind_a_trusted_proxy_the_room_limits_connections_per_client() -> None:
     limits = ConnectionLimits(connections_per_address=2)
     async with await room.start(limits=limits, trusted_proxies=["127.0.0.1"]) as server:
         for client, expected in [("192.0.2.7", [True, True, False]), ("192.0.2.8", [True])]:
             headers = {"X-Forwarded-For": f"203.0.113.9, {client}"}
-            assert [await is_let_in(server.url, additional_headers=headers) for _ in expected] == expected
+            assert [await is_admitted(server.url, additional_headers=headers) for _ in expected] == expected
 
 
-async def test_those_who_are_in_notice_nothing_of_those_who_want_in() -> None:
+async def test_connected_clients_are_not_slowed_down_by_a_crowd_of_new_connections() -> None:
     async with attacked("chat", "--broker", "memory://", "--port", "0", descriptors=256) as (url, _), Peer(url) as peer:
         calm = await round_trip(peer)
         with sockets(port_of(url), 400, UPGRADE.format(path="/ws")):
@@ -138,7 +140,7 @@ async def test_those_who_are_in_notice_nothing_of_those_who_want_in() -> None:
 
 
 async def status_of(server: ChatServer, **headers: str) -> int:
-    """How an upgrade with these headers is answered; 101 if it is agreed to, and then it stays open."""
+    """Return the status of an upgrade with these headers; after 101 the connection stays open."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     try:
         await connect(server.url, additional_headers=named, proxy=None, close_timeout=0.1)
@@ -147,30 +149,32 @@ async def status_of(server: ChatServer, **headers: str) -> int:
     return 101
 
 
-async def test_behind_a_trusted_proxy_each_client_has_its_share(broker: MemoryBroker) -> None:
+async def test_behind_a_trusted_proxy_the_chat_limits_connections_per_client(broker: MemoryBroker) -> None:
     budgets = Budgets(connections_per_address=2)
     async with await chat_server.start(broker, budgets=budgets, trusted_proxies=["127.0.0.1"]) as server:
         statuses = [await status_of(server, X_Forwarded_For=f"203.0.113.{n}, 192.0.2.7") for n in range(4)]
-        assert statuses == [101, 101, 503, 503], "what a client writes itself into the header makes no other client"
+        assert statuses == [101, 101, 503, 503], (
+            "what a client writes into the header itself must not make it another client"
+        )
         assert await status_of(server, X_Forwarded_For="192.0.2.8") == 101
-        homes = [await status_of(server, X_Forwarded_For=f"2001:db8:1:2::{n}") for n in range(4)]
-        assert homes == [101, 101, 503, 503]
+        ipv6 = [await status_of(server, X_Forwarded_For=f"2001:db8:1:2::{n}") for n in range(4)]
+        assert ipv6 == [101, 101, 503, 503]
         assert server.service.refusals.counts == {"connections-per-address": 4}
 
 
-async def test_without_a_trusted_proxy_the_header_counts_for_nothing(broker: MemoryBroker) -> None:
+async def test_without_a_trusted_proxy_x_forwarded_for_is_ignored(broker: MemoryBroker) -> None:
     async with await chat_server.start(broker, budgets=Budgets(connections_per_address=2)) as server:
         statuses = [await status_of(server, X_Forwarded_For=f"192.0.2.{n}") for n in range(4)]
         assert statuses == [101, 101, 503, 503]
 
 
-async def test_a_class_behind_one_address_comes_in_whole(broker: MemoryBroker) -> None:
+async def test_a_whole_class_behind_one_address_is_admitted(broker: MemoryBroker) -> None:
     async with await chat_server.start(broker, trusted_proxies=["127.0.0.1"]) as server:
         statuses = [await status_of(server, X_Forwarded_For="192.0.2.7") for _ in range(120)]
         assert statuses == [101] * 120, "forty people with three tabs each"
 
 
-async def test_a_place_is_given_back_when_its_client_has_gone(broker: MemoryBroker) -> None:
+async def test_a_place_is_free_again_after_its_client_disconnects(broker: MemoryBroker) -> None:
     async with await chat_server.start(broker, budgets=Budgets(connections_per_address=1)) as server:
         for _ in range(5):
             async with Peer(server.url):
@@ -179,7 +183,7 @@ async def test_a_place_is_given_back_when_its_client_has_gone(broker: MemoryBrok
         assert server.service.places.addresses == 0
 
 
-async def test_one_user_has_so_many_connections_and_no_more(broker: MemoryBroker) -> None:
+async def test_connections_of_one_user_are_limited(broker: MemoryBroker) -> None:
     access = Access(lambda credentials: User(credentials.login or "", credentials.login or ""))
     budgets = Budgets(connections_per_principal=2)
     async with await chat_server.start(broker, budgets=budgets, access=access) as server:
@@ -198,13 +202,13 @@ async def test_one_user_has_so_many_connections_and_no_more(broker: MemoryBroker
 
 
 async def metric(server: ChatServer, name: str) -> float:
-    """One sample of /metrics."""
+    """Return one sample of /metrics."""
     async with ClientSession() as http, http.get(f"{server.page_url}metrics") as response:
         lines = (await response.text()).splitlines()
     return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
 
 
-async def test_sockjs_sessions_are_connections_whichever_connection_they_come_over(broker: MemoryBroker) -> None:
+async def test_sockjs_sessions_count_as_connections_even_over_one_tcp_connection(broker: MemoryBroker) -> None:
     async with await chat_server.start(broker) as server, Peer(server.url, "bystander") as peer:
         calm = await round_trip(peer)
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -223,7 +227,7 @@ async def test_sockjs_sessions_are_connections_whichever_connection_they_come_ov
         assert await metric(server, refused) >= 1000
         assert await round_trip(peer) <= 2 * calm + SLACK
         await until(lambda: not server.service.sockjs_places.in_use, timeout=20)
-        assert server.service.places.in_use == 1, "those that never CONNECT are soon gone"
+        assert server.service.places.in_use == 1, "sessions that never CONNECT are closed soon"
         writer.close()
 
 
@@ -237,7 +241,7 @@ async def _read_body(reader: asyncio.StreamReader, head: bytes) -> None:
     await reader.readexactly(length)
 
 
-async def test_a_session_over_a_websocket_that_never_connects_is_ended(broker: MemoryBroker) -> None:
+async def test_a_sockjs_websocket_that_never_sends_connect_is_closed(broker: MemoryBroker) -> None:
     async with await chat_server.start(broker, connect_timeout=0.3) as server:
         websocket = await connect(f"{server.url}/0/abc/websocket", proxy=None)
         async with asyncio.timeout(10):
@@ -245,7 +249,7 @@ async def test_a_session_over_a_websocket_that_never_connects_is_ended(broker: M
         await until(lambda: not server.service.places.in_use)
 
 
-async def test_an_instance_has_so_many_places_and_no_more(broker: MemoryBroker) -> None:
+async def test_connections_of_one_instance_are_limited(broker: MemoryBroker) -> None:
     async with (
         await chat_server.start(broker, budgets=Budgets(connections=2)) as server,
         Peer(server.url),

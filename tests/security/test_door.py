@@ -1,4 +1,4 @@
-"""Who is let through the door: names that are not this server's, pages that are not for clients, versions."""
+"""Admission: requests for another host name, pages that are not for clients, and answers that name no versions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PLACES: list[tuple[str, Start, str]] = [
     ("echo by hand", echo.start_by_hand, "/"),
     ("room", room.start, "/"),
     ("room, no such page", room.start, "/nothing"),
-    ("room, coming in", room.start, "/room"),
+    ("room, joining", room.start, "/room"),
     *(
         (f"chat {path}", start_chat, path)
         for path in (
@@ -65,14 +65,14 @@ NAMES = [name for name, *_ in PLACES]
 each_place = pytest.mark.parametrize(("start", "path"), [(start, path) for _, start, path in PLACES], ids=NAMES)
 
 
-# --- The name a request asks for (DNS rebinding) ---
+# --- The host name in a request (DNS rebinding) ---
 
 
 @each_place
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:PORT", "EVIL.example.", "127.0.0.1.evil.example", "localhost.evil.example"]
 )
-async def test_a_plain_get_for_a_strangers_name_is_answered_with_how_to_make_it_known(
+async def test_a_request_for_an_unknown_host_name_gets_421_and_the_option_that_allows_it(
     start: Start, path: str, host: str
 ) -> None:
     async with await start() as server:
@@ -82,7 +82,7 @@ async def test_a_plain_get_for_a_strangers_name_is_answered_with_how_to_make_it_
 
 
 @each_place
-async def test_a_plain_get_for_what_cannot_be_a_strangers_is_answered(start: Start, path: str) -> None:
+async def test_addresses_and_names_that_cannot_be_rebound_are_served(start: Start, path: str) -> None:
     async with await start() as server:
         for host in ("127.0.0.1:PORT", "localhost:PORT", "[::1]:PORT", "192.0.2.7", "chat1:8000", "lab.localhost"):
             answer = await get(server.port, path, f"Host: {host}")
@@ -90,7 +90,7 @@ async def test_a_plain_get_for_what_cannot_be_a_strangers_is_answered(start: Sta
 
 
 @each_place
-async def test_a_host_that_names_none_is_refused(start: Start, path: str) -> None:
+async def test_an_invalid_repeated_or_missing_host_is_refused(start: Start, path: str) -> None:
     async with await start() as server:
         for host in ("", "a b", "user@localhost", "[::1", "localhost:x", "\xff\xfe", "<script>"):
             assert (await get(server.port, path, f"Host: {host}")).status == 400, host
@@ -99,35 +99,35 @@ async def test_a_host_that_names_none_is_refused(start: Start, path: str) -> Non
 
 
 @pytest.mark.parametrize("start", [echo.start, echo.start_by_hand, room.start, start_chat])
-async def test_the_name_in_an_absolute_target_counts_not_the_header(start: Start) -> None:
+async def test_the_host_of_an_absolute_target_overrides_the_host_header(start: Start) -> None:
     async with await start() as server:
         assert (await get(server.port, "http://evil.example/", "Host: localhost")).status == 421
         assert (await get(server.port, "HTTP://evil.example/", "Host: localhost")).status == 421
 
 
 @pytest.mark.parametrize("start", [echo.start, echo.start_by_hand, room.start, start_chat])
-async def test_a_name_is_made_known_by_host_name_or_by_an_origin(start: Start) -> None:
+async def test_host_names_and_origins_allow_a_host_name(start: Start) -> None:
     async with await start(host_names=["chat.example"], origins=["https://talk.example"]) as server:
         for host in ("chat.example", "CHAT.example:443", "chat.example.", "talk.example"):
             assert (await get(server.port, "/", f"Host: {host}")).status in (200, 426), host
         assert (await get(server.port, "/", "Host: other.chat.example")).status == 421
 
 
-async def test_an_upgrade_for_a_strangers_name_is_refused_though_it_has_no_origin() -> None:
+async def test_an_upgrade_for_an_unknown_host_name_is_refused_even_without_an_origin() -> None:
     for start, path in ((echo.start, "/"), (echo.start_by_hand, "/"), (room.start, "/room"), (start_chat, "/ws")):
         async with await start() as server:
             answer = await say(server.port, _request(path, "Host: evil.example", *UPGRADE))
             assert answer.status == 421
 
 
-async def test_where_every_page_may_come_in_every_name_will_do() -> None:
+async def test_any_host_name_is_served_when_every_origin_is_allowed() -> None:
     async with await start_chat(origins=["*"]) as server:
         assert (await get(server.port, "/", "Host: evil.example")).status == 200
         assert (await get(server.port, "/metrics", "Host: evil.example")).status == 403
 
 
 @pytest.mark.parametrize("kind", ["haproxy", "nginx"])
-async def test_a_proxy_in_front_still_leads_to_the_page(kind: str, tmp_path: Path) -> None:
+async def test_the_page_is_served_through_a_reverse_proxy(kind: str, tmp_path: Path) -> None:
     async with (
         await start_chat() as server,
         behind(kind, server.port, tmp_path) as url,
@@ -141,7 +141,7 @@ def _request(path: str, *lines: str) -> bytes:
     return "\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""]).encode()
 
 
-# --- What is not for clients ---
+# --- Pages that are not for clients ---
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ async def chat() -> AsyncIterator[ChatServer]:
         "X-Forwarded-For:",
     ],
 )
-async def test_without_a_port_of_their_own_the_pages_are_not_shown_through_a_proxy(
+async def test_without_an_admin_port_admin_pages_are_refused_through_a_proxy(
     chat: ChatServer, path: str, line: str
 ) -> None:
     assert (await get(chat.port, path, "Host: 127.0.0.1:PORT")).status == 200
@@ -176,11 +176,13 @@ async def test_without_a_port_of_their_own_the_pages_are_not_shown_through_a_pro
 
 @pytest.mark.parametrize("path", ["/metrics", "/readyz"])
 @pytest.mark.parametrize("host", ["192.0.2.7:PORT", "chat:PORT", "localhost:1", "localhost"])
-async def test_nor_to_a_proxy_that_only_passes_the_host_on(chat: ChatServer, path: str, host: str) -> None:
+async def test_admin_pages_are_refused_to_a_proxy_that_only_forwards_the_host(
+    chat: ChatServer, path: str, host: str
+) -> None:
     assert (await get(chat.port, path, f"Host: {host}")).status == 403
 
 
-async def test_nor_to_another_machine() -> None:
+async def test_admin_pages_are_refused_to_another_machine() -> None:
     from chatlab.classroom import lan_address
 
     if (address := lan_address()) == "127.0.0.1":
@@ -192,22 +194,22 @@ async def test_nor_to_another_machine() -> None:
 
 
 @pytest.mark.parametrize("kind", ["haproxy", "nginx"])
-async def test_a_real_proxy_on_this_machine_shows_nothing_of_them(kind: str, tmp_path: Path) -> None:
+async def test_admin_pages_are_refused_through_haproxy_and_nginx_on_this_machine(kind: str, tmp_path: Path) -> None:
     async with await start_chat() as server, behind(kind, server.port, tmp_path) as url, ClientSession() as http:
         for path in ("metrics", "readyz"):
             async with http.get(url + path) as answer:
                 assert answer.status == 403
         if kind == "nginx":
             async with http.get(url.replace("/a/deep/path/", "/plain/") + "metrics") as answer:
-                assert answer.status == 403  # as it is by default: HTTP/1.0
+                assert answer.status == 403  # with nginx's default of HTTP/1.0
 
 
-async def test_a_health_check_in_http_1_0_is_answered_on_loopback(chat: ChatServer) -> None:
+async def test_an_http_1_0_health_check_is_answered_on_loopback(chat: ChatServer) -> None:
     answer = await say(chat.port, b"GET /readyz HTTP/1.0\r\n\r\n")  # what haproxy sends
     assert (answer.status, answer.body) == (200, "ready\n")
 
 
-async def test_a_port_of_their_own_shows_them_and_the_chats_port_does_not() -> None:
+async def test_an_admin_port_serves_the_admin_pages_and_the_chat_port_does_not() -> None:
     async with await start_chat(admin=AdminSettings(port=0)) as server:
         assert server.admin.port and server.admin.port != server.port
         assert "chatlab_connections 0" in (await get(server.admin.port, "/metrics", "Host: 127.0.0.1:PORT")).body
@@ -221,30 +223,30 @@ async def test_a_port_of_their_own_shows_them_and_the_chats_port_does_not() -> N
 
 
 @pytest.mark.parametrize("port", [None, 0])
-async def test_behind_a_key_they_are_shown_to_who_has_it(port: int | None) -> None:
+async def test_with_an_admin_key_the_admin_pages_require_it(port: int | None) -> None:
     async with await start_chat(admin=AdminSettings(port=port, key=KEY)) as server:
-        at = server.admin.port or server.port
+        port_shown = server.admin.port or server.port
         for path in ("/metrics", "/readyz"):
             right = f"Authorization: Bearer {KEY}"
-            assert (await get(at, path, "Host: localhost", right, "X-Forwarded-For: 192.0.2.1")).status == 200
+            assert (await get(port_shown, path, "Host: localhost", right, "X-Forwarded-For: 192.0.2.1")).status == 200
             wrongs = ("Bearer", "Bearer x", f"Basic {KEY}", f"Bearer {KEY}x", KEY, "Bearer \xff")
             for wrong in ("X: y", *(f"Authorization: {value}" for value in wrongs)):
-                answer = await get(at, path, "Host: localhost", wrong)
+                answer = await get(port_shown, path, "Host: localhost", wrong)
                 assert answer.status == 401, wrong
                 assert "www-authenticate: bearer" in answer.head and KEY not in answer.body
 
 
-def test_a_key_that_could_be_guessed_is_refused() -> None:
+def test_an_admin_key_that_could_be_guessed_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 16"):
         AdminSettings(key="hunter2")
 
 
-async def test_a_taken_admin_port_ends_the_start_and_leaves_nothing_listening(chat: ChatServer) -> None:
+async def test_an_admin_port_in_use_fails_the_start_and_leaves_nothing_listening(chat: ChatServer) -> None:
     with pytest.raises(OSError, match=str(chat.port)):
         await start_chat(admin=AdminSettings(port=chat.port))
 
 
-async def test_who_guesses_the_key_is_in_the_log_a_few_times_and_no_key_is(
+async def test_wrong_admin_keys_are_logged_a_few_times_and_without_the_key(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -259,7 +261,7 @@ async def test_who_guesses_the_key_is_in_the_log_a_few_times_and_no_key_is(
 
 
 @each_place
-async def test_no_answer_says_what_made_it(start: Start, path: str) -> None:
+async def test_no_answer_names_the_software_behind_it(start: Start, path: str) -> None:
     async with await start(origins=["https://class.example"]) as server:
         head = f"GET {path} HTTP/1.1"
         requests = [
@@ -274,16 +276,16 @@ async def test_no_answer_says_what_made_it(start: Start, path: str) -> None:
             b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
         ]
         for answer in await asyncio.gather(*(say(server.port, request) for request in requests)):
-            said = answer.octets.lower()
-            assert b"\r\nserver:" not in said
+            octets = answer.octets.lower()
+            assert b"\r\nserver:" not in octets
             for word in (b"aiohttp", b"python/", b"websockets/", b"traceback"):
-                assert word not in said
+                assert word not in octets
 
 
 # --- Names with a slash in them ---
 
 
-async def test_a_user_whose_name_holds_a_slash_gets_what_is_its_own_and_nothing_else() -> None:
+async def test_a_user_with_a_slash_in_the_name_receives_only_its_own_private_messages() -> None:
     access = Access(among({"a": "one", "a/b": "two", "a/queue": "three"}))
     async with (
         await start_chat(access=access) as server,

@@ -3,10 +3,10 @@ from __future__ import annotations
 from tests.fuzz_sessions import run, run_on_redis
 
 
-def test_in_sessions_drawn_at_random_nobody_receives_what_is_not_theirs() -> None:
-    """A bounded set; `make fuzz` draws a thousand."""
+def test_in_random_sessions_no_client_receives_anothers_messages() -> None:
+    """Run a few; `make fuzz` runs a thousand."""
     run(15)
 
 
-def test_nor_on_redis() -> None:
+def test_in_random_sessions_on_redis_no_client_receives_anothers_messages() -> None:
     run_on_redis(8)

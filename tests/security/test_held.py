@@ -1,4 +1,4 @@
-"""What a server holds for one client is bounded: open transactions, what is unanswered, what is not acknowledged."""
+"""What a server keeps for one client is bounded: open transactions, unanswered frames, unacknowledged messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def metrics(server: ChatServer) -> list[str]:
 
 
 async def refusal(server: ChatServer, peer: Peer, budget: str) -> str:
-    """Wait for the ERROR of a budget, which the metrics have counted once; return what it says."""
+    """Wait for the ERROR of a budget, check that the metrics have counted it once, and return its message."""
     error = await peer.frame("ERROR")
     assert error.get("limit") == budget
     assert await peer.close_code() in (1002, 1008)
@@ -36,7 +36,7 @@ async def refusal(server: ChatServer, peer: Peer, budget: str) -> str:
     return error.get("message") or ""
 
 
-async def test_open_transactions_hold_so_much_together(broker: MemoryBroker) -> None:
+async def test_open_transactions_of_one_client_are_bounded_in_octets(broker: MemoryBroker) -> None:
     async with await chat_server.start(broker) as server, Peer(server.url) as peer:
         with suppress(ConnectionClosed):
             for transaction in map(str, range(16)):
@@ -48,7 +48,7 @@ async def test_open_transactions_hold_so_much_together(broker: MemoryBroker) -> 
         )
 
 
-async def test_tiny_frames_in_transactions_are_counted_with_what_they_take(broker: MemoryBroker) -> None:
+async def test_tiny_frames_in_a_transaction_count_with_their_memory_overhead(broker: MemoryBroker) -> None:
     budgets = Budgets(held_octets=100_000)
     async with await chat_server.start(broker, budgets=budgets) as server, Peer(server.url) as peer:
         await peer.send("BEGIN", transaction="1")
@@ -57,7 +57,7 @@ async def test_tiny_frames_in_transactions_are_counted_with_what_they_take(broke
         assert "at most 100000 octets" in await refusal(server, peer, "held-octets")
 
 
-async def test_transactions_and_subscriptions_say_which_limit_it_is(broker: MemoryBroker) -> None:
+async def test_refused_transactions_and_subscriptions_name_the_limit(broker: MemoryBroker) -> None:
     budgets = Budgets(transactions=2, subscriptions=2)
     async with await chat_server.start(broker, budgets=budgets) as server:
         async with Peer(server.url) as peer:
@@ -71,18 +71,18 @@ async def test_transactions_and_subscriptions_say_which_limit_it_is(broker: Memo
 
 
 @pytest.mark.parametrize("destination", ["/topic/public", "/topic/x", "/queue/x", "/user/queue/errors", "/topic/who.x"])
-async def test_one_client_does_not_have_everything_sent_to_it_hundreds_of_times(
+async def test_subscriptions_of_one_client_to_one_destination_are_limited(
     broker: MemoryBroker, destination: str
 ) -> None:
     async with await chat_server.start(broker) as server, Peer(server.url) as peer:
         for number in range(17):
             await peer.send("SUBSCRIBE", id=str(number), destination=destination)
-        said = await refusal(server, peer, "subscriptions-per-destination")
-        assert said == f"too many subscriptions to {destination!r}: at most 16 are allowed"
+        message = await refusal(server, peer, "subscriptions-per-destination")
+        assert message == f"too many subscriptions to {destination!r}: at most 16 are allowed"
 
 
-async def test_what_is_not_acknowledged_is_bounded_in_octets(broker: MemoryBroker) -> None:
-    budgets = Budgets(unacknowledged_octets=1)  # 64 frames of the largest size at least: 4 MiB
+async def test_unacknowledged_messages_are_bounded_in_octets(broker: MemoryBroker) -> None:
+    budgets = Budgets(unacknowledged_octets=1)  # raised to the minimum, 64 frames of the largest size: 4 MiB
     async with await chat_server.start(broker, budgets=budgets) as server, Peer(server.url) as peer:
         for number in range(10):
             await peer.subscribe("/topic/x", id=str(number), ack="client-individual")
@@ -93,7 +93,7 @@ async def test_what_is_not_acknowledged_is_bounded_in_octets(broker: MemoryBroke
         )
 
 
-async def test_acknowledging_makes_room(broker: MemoryBroker) -> None:
+async def test_acknowledging_frees_the_budget_for_more_messages(broker: MemoryBroker) -> None:
     budgets = Budgets(unacknowledged_octets=1)
     async with await chat_server.start(broker, budgets=budgets) as server, Peer(server.url) as peer:
         await peer.subscribe("/topic/x", ack="client")
@@ -104,7 +104,7 @@ async def test_acknowledging_makes_room(broker: MemoryBroker) -> None:
             await peer.receipt("ACK", id=last.get("ack") or "")
 
 
-async def test_frames_that_wait_for_one_before_them_are_bounded_and_all_answered_in_the_end() -> None:
+async def test_frames_waiting_for_an_earlier_one_are_bounded_and_all_answered() -> None:
     async with Held() as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
         await peer.send("SEND", chat("held"), destination=SEND, receipt="first")
         await until(lambda: broker.asked)
@@ -117,7 +117,7 @@ async def test_frames_that_wait_for_one_before_them_are_bounded_and_all_answered
 
         sending = asyncio.create_task(send())
         (connection,) = server.service.connections
-        session = connection.session  # type: ignore[attr-defined]  # a `Client` is not asked for it
+        session = connection.session  # type: ignore[attr-defined]  # not part of the `Client` protocol
         await until(lambda: session.unanswered >= 1000)
         await asyncio.sleep(0.5)
         assert session.unanswered < 2000
@@ -128,7 +128,7 @@ async def test_frames_that_wait_for_one_before_them_are_bounded_and_all_answered
         await sending
 
 
-async def test_an_error_quotes_no_more_of_what_it_is_about_than_a_reader_needs(broker: MemoryBroker) -> None:
+async def test_an_error_shortens_a_long_quoted_value(broker: MemoryBroker) -> None:
     async with await chat_server.start(broker) as server, Peer(server.url) as peer:
         await peer.send("BEGIN", transaction="\U0010ffff" * 1900)
         await peer.send("BEGIN", transaction="\U0010ffff" * 1900)
@@ -137,7 +137,7 @@ async def test_an_error_quotes_no_more_of_what_it_is_about_than_a_reader_needs(b
         assert (error.get("message") or "").endswith("has begun already")
 
 
-async def test_a_refused_message_is_told_as_often_as_its_sender_asked_and_logged_seldom(
+async def test_each_refused_message_is_reported_to_its_sender_and_few_are_logged(
     broker: MemoryBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "chatlab")

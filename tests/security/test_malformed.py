@@ -1,4 +1,4 @@
-"""Whatever a stranger sends is answered, or hung up on, without a traceback, in few lines of the log."""
+"""Malformed requests, frames and JSON are answered or end the connection, with no traceback and few log lines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ UP = b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
 
 
 def requests(path: str) -> list[bytes]:
-    """Requests of which each is wrong in another way, and 400 or the like is the right answer."""
+    """Return malformed requests, each with a different fault; the right answer is 400 or similar."""
     get_it = b"GET %s HTTP/1.1\r\n" % path.encode()
     host = b"Host: localhost\r\n"
     return [
@@ -90,13 +90,13 @@ def requests(path: str) -> list[bytes]:
 
 
 def no_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    """Neither our own loggers nor a library's has logged one, nor asyncio a task's."""
+    """Check that neither chatlab nor a library nor asyncio has logged an error or a traceback."""
     faults = [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
     assert [(fault.name, fault.getMessage()) for fault in faults] == []
 
 
 @each_server
-async def test_no_malformed_request_leaves_a_traceback_or_an_answer_that_is_a_fault_of_ours(
+async def test_malformed_requests_cause_no_traceback_and_no_server_error(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -110,7 +110,7 @@ async def test_no_malformed_request_leaves_a_traceback_or_an_answer_that_is_a_fa
 
 
 @each_server
-async def test_hundreds_of_them_make_few_lines(name: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_hundreds_of_malformed_requests_make_few_log_lines(name: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     start, path = SERVERS[name]
     wrong = [request for request in requests(path) if len(request) < 1000][:10]
@@ -125,11 +125,11 @@ async def test_hundreds_of_them_make_few_lines(name: str, caplog: pytest.LogCapt
 
 FRAMES = [
     b"\xff\xff\xff\xff",  # reserved bits
-    b"\x81\x05hello",  # not masked
+    b"\x81\x05hello",  # unmasked
     Frame(Opcode.TEXT, b"\xff\xfe", mask=b"abcd").serialize(),
-    Frame(Opcode.CONTINUATION, b"of nothing", mask=b"abcd").serialize(),
-    b"\x81\xff" + b"\xff" * 8 + b"abcd",  # as long as can be said
-    b"\x89\xfe\x00\x7e" + b"abcd" + b"x" * 126,  # a ping too long
+    Frame(Opcode.CONTINUATION, b"nothing to continue", mask=b"abcd").serialize(),
+    b"\x81\xff" + b"\xff" * 8 + b"abcd",  # the largest length that can be written
+    b"\x89\xfe\x00\x7e" + b"abcd" + b"x" * 126,  # a Ping longer than 125 octets
     b"\x88\x81abcdx",  # a Close of one octet
     Frame(Opcode.TEXT, b"[" * 60_000, mask=b"abcd").serialize(),
     Frame(Opcode.TEXT, b"NO STOMP\0", mask=b"abcd").serialize(),
@@ -137,8 +137,12 @@ FRAMES = [
 ]
 
 
-@pytest.mark.parametrize("name", [name for name in SERVERS if name != "the article's room"])  # it logs each, on purpose
-async def test_nor_do_hundreds_of_malformed_frames(name: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "name", [name for name in SERVERS if name != "the article's room"]
+)  # which logs each one on purpose
+async def test_hundreds_of_malformed_frames_make_few_log_lines_and_no_traceback(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     start, path = SERVERS[name]
     async with await start() as server:
@@ -153,7 +157,7 @@ async def test_nor_do_hundreds_of_malformed_frames(name: str, caplog: pytest.Log
     no_traceback(caplog)
 
 
-# --- SockJS, and JSON wherever it comes ---
+# --- SockJS and JSON ---
 
 BROKEN = [
     b"[" * 60_000,
@@ -185,7 +189,7 @@ async def opened(http: ClientSession, session: str) -> None:
 
 
 @pytest.mark.parametrize("body", BROKEN, ids=range(len(BROKEN)))
-async def test_broken_json_is_called_that_and_the_session_goes_on(
+async def test_sockjs_reports_broken_json_and_the_session_continues(
     body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -208,14 +212,14 @@ async def test_broken_json_is_called_that_and_the_session_goes_on(
 
 
 @pytest.mark.long
-async def test_two_thousand_bad_bodies_make_few_lines(caplog: pytest.LogCaptureFixture) -> None:
+async def test_two_thousand_bad_bodies_make_few_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with await start_chat() as server, ClientSession(server.page_url) as http:
         await opened(http, "s")
 
         async def bad(body: bytes) -> None:
             async with http.post("/ws/0/s/xhr_send", data=body) as answer:
-                # After five seconds nobody has polled, and the session is gone.
+                # A session that nobody has polled for five seconds is closed.
                 assert answer.status == 404 or await answer.text() == "Broken JSON encoding."
 
         for _ in range(20):
@@ -225,7 +229,7 @@ async def test_two_thousand_bad_bodies_make_few_lines(caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("destination", ["/app/chat.sendMessage", "/app/chat.private"])
-async def test_a_handler_refuses_broken_json_and_the_session_goes_on(
+async def test_a_handler_refuses_broken_json_and_the_session_continues(
     destination: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -256,9 +260,7 @@ HEADERS: Sequence[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("name", "value"), HEADERS, ids=range(len(HEADERS)))
-async def test_a_connect_with_a_strange_header_is_answered(
-    name: str, value: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_connect_with_an_odd_header_is_answered(name: str, value: str, caplog: pytest.LogCaptureFixture) -> None:
     async with (
         await start_chat() as server,
         ClientSession(server.page_url) as http,
@@ -270,7 +272,7 @@ async def test_a_connect_with_a_strange_header_is_answered(
     no_traceback(caplog)
 
 
-async def test_after_all_that_the_servers_still_serve() -> None:
+async def test_a_server_still_serves_clients_after_malformed_requests() -> None:
     async with await start_chat() as server:
         for request in requests("/ws"):
             await say(server.port, request, silence=0.02)

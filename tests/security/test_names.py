@@ -1,4 +1,4 @@
-"""One guest makes up names: what there is of them here and in the engine is bounded, and others go on."""
+"""One guest makes up names: their number is bounded in the instance and in the engine, and others are still served."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def any_broker(request: pytest.FixtureRequest) -> AsyncIterator[ChatBroker
 
 
 async def keys_of(broker: ChatBroker) -> int:
-    """How many names there are in the engine."""
+    """Return how many names the engine holds."""
     if isinstance(broker, MemoryBroker):
         return len(broker._topics)
     async with Redis.from_url(broker.url) as redis:
@@ -35,7 +35,7 @@ async def keys_of(broker: ChatBroker) -> int:
 
 
 @pytest.mark.long
-async def test_a_guest_who_sends_to_thousands_of_rooms_leaves_some_hundreds(any_broker: ChatBroker) -> None:
+async def test_a_guest_who_sends_to_thousands_of_rooms_creates_only_hundreds(any_broker: ChatBroker) -> None:
     async with (
         await chat_server.start(any_broker) as server,
         Peer(server.url, "mallory") as mallory,
@@ -62,7 +62,7 @@ async def test_a_guest_who_sends_to_thousands_of_rooms_leaves_some_hundreds(any_
 
 
 @pytest.mark.parametrize("destination", ["/topic/x{}", "/queue/x{}", f"{ROOMS}x{{}}", "/topic/who.x{}"])
-async def test_names_that_are_subscribed_to_are_counted_too(broker: MemoryBroker, destination: str) -> None:
+async def test_subscribing_to_new_names_counts_against_the_limit(broker: MemoryBroker, destination: str) -> None:
     async with await chat_server.start(broker, budgets=Budgets(names_per_hour=3)) as server, Peer(server.url) as peer:
         for number in range(3):
             await peer.subscribe(destination.format(number), id=str(number))
@@ -71,7 +71,7 @@ async def test_names_that_are_subscribed_to_are_counted_too(broker: MemoryBroker
         assert "limit names-per-hour" in (error.get("message") or "")
 
 
-async def test_a_full_instance_says_so_and_has_places_again_when_names_are_no_longer_used(
+async def test_an_instance_with_too_many_names_refuses_new_ones_until_others_are_unused(
     broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Names, "ROTATE_SECONDS", 0.3)
@@ -98,7 +98,9 @@ async def test_a_full_instance_says_so_and_has_places_again_when_names_are_no_lo
         assert await ana.contents(1) == ["x"]
 
 
-async def test_a_guest_who_comes_again_has_no_new_budget_where_addresses_are_told_apart(broker: MemoryBroker) -> None:
+async def test_behind_a_trusted_proxy_reconnecting_does_not_renew_a_guests_budget_for_names(
+    broker: MemoryBroker,
+) -> None:
     budgets = Budgets(names_per_hour=4)
     async with await chat_server.start(broker, budgets=budgets, trusted_proxies=["127.0.0.1"]) as server:
         for number in range(6):
@@ -109,17 +111,17 @@ async def test_a_guest_who_comes_again_has_no_new_budget_where_addresses_are_tol
             await peer.say("x", "another")
 
 
-async def test_a_class_whose_wifi_breaks_again_and_again_still_reads_its_private_messages(broker: MemoryBroker) -> None:
+async def test_reconnecting_guests_of_one_address_still_read_their_private_messages(broker: MemoryBroker) -> None:
     budgets = Budgets(names_per_hour=4)
     async with await chat_server.start(broker, budgets=budgets, trusted_proxies=["127.0.0.1"]) as server:
-        for _ in range(12):  # each time another guest of the same address
+        for _ in range(12):  # a new guest from the same address each time
             async with Peer(server.url).through_proxy("192.0.2.7") as peer:
                 await peer.subscribe("/user/queue/private")
         async with Peer(server.url).through_proxy("192.0.2.7") as peer:
             await peer.say("x", "cats")
 
 
-async def test_long_names_are_not_remembered(broker: MemoryBroker) -> None:
+async def test_destinations_that_are_too_long_are_refused(broker: MemoryBroker) -> None:
     async with await chat_server.start(broker) as server:
         for destination in ("/topic/" + "x" * 600, "/queue/" + "한" * 600, f"{ROOMS}{'x' * 600}"):
             async with Peer(server.url) as peer:
@@ -129,7 +131,7 @@ async def test_long_names_are_not_remembered(broker: MemoryBroker) -> None:
                 assert len((error.get("message") or "").encode()) < 200
 
 
-async def test_long_names_of_rooms_in_messages_are_not_remembered_either(broker: MemoryBroker) -> None:
+async def test_room_names_that_are_too_long_are_not_cached(broker: MemoryBroker) -> None:
     room_name.cache_clear()
     async with await chat_server.start(broker) as server, Peer(server.url) as peer:
         await peer.subscribe("/user/queue/errors")

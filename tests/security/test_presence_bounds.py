@@ -1,4 +1,4 @@
-"""Who comes and goes in a room costs the others little, however often, and however many there are."""
+"""Presence costs the watchers of a room little, however often and however many people join and leave."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.support.stomp_peer import Peer
 from tests.support.who_list import WhoList, who_list
 
 WATCHERS = 150
-A_CHANGE = 400  # octets of a MESSAGE about one person, at most
+CHANGE_OCTETS = 400  # octets of a MESSAGE about one person, at most
 SECOND = presence.LOOK_SECONDS
 
 
 @pytest.fixture(params=["memory", "redis"])
 async def brokers(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Broker, Broker]]:
-    """The brokers of two instances."""
+    """Yield the brokers of two instances."""
     if request.param == "memory":
         async with MemoryBroker() as broker:
             yield broker, broker
@@ -53,7 +53,7 @@ async def servers(brokers: tuple[Broker, Broker]) -> AsyncIterator[tuple[ChatSer
 
 
 class Watcher:
-    """A member of a room that watches who is there, and counts what it is sent."""
+    """A client that watches who is in a room, and counts what it receives."""
 
     def __init__(self, url: str, name: str) -> None:
         self.peer = Peer(url, name)
@@ -74,7 +74,7 @@ class Watcher:
 
 
 async def crowd(stack: AsyncExitStack, url: str, count: int, room: str) -> list[Watcher]:
-    """So many watchers, each with a long name."""
+    """Connect `count` watchers, each with a long name."""
     watchers = [Watcher(url, "n" * 60 + str(number)) for number in range(count)]
     for watcher in watchers:
         await stack.enter_async_context(watcher.peer)
@@ -84,14 +84,14 @@ async def crowd(stack: AsyncExitStack, url: str, count: int, room: str) -> list[
 
 @pytest.mark.long
 @pytest.mark.parametrize("where", ["the same instance", "the other instance"])
-async def test_one_that_enters_and_leaves_in_a_loop_costs_each_watcher_a_small_change_a_second(
+async def test_a_client_joining_and_leaving_in_a_loop_costs_each_watcher_one_small_change_a_second(
     servers: tuple[ChatServer, ChatServer], where: str
 ) -> None:
     room, at = "flapped", servers[0] if where == "the same instance" else servers[1]
     async with AsyncExitStack() as stack:
         watchers = await crowd(stack, servers[0].url, WATCHERS, room)
         flapper = await stack.enter_async_context(Peer(at.url, "flapper"))
-        await asyncio.sleep(3 * SECOND)  # until the crowd has been told of
+        await asyncio.sleep(3 * SECOND)  # until the crowd has been announced
         before, since = sum(each.octets for each in watchers), time.monotonic()
         for _ in range(20):
             await flapper.receipt("SUBSCRIBE", id="1", destination=f"/topic/room.{room}")
@@ -99,11 +99,11 @@ async def test_one_that_enters_and_leaves_in_a_loop_costs_each_watcher_a_small_c
             await flapper.receipt("UNSUBSCRIBE", id="1")
             await asyncio.sleep(0.15)
         seconds = (time.monotonic() - since) / SECOND + 1
-        assert sum(each.octets for each in watchers) - before <= WATCHERS * seconds * A_CHANGE
+        assert sum(each.octets for each in watchers) - before <= WATCHERS * seconds * CHANGE_OCTETS
 
 
 @pytest.mark.long
-async def test_who_enters_and_leaves_within_a_second_is_not_told_at_all(
+async def test_a_client_that_joins_and_leaves_within_a_second_is_not_announced(
     servers: tuple[ChatServer, ChatServer],
 ) -> None:
     async with Peer(servers[0].url) as here, Peer(servers[1].url) as there, Peer(servers[0].url, "flapper") as flapper:
@@ -120,7 +120,7 @@ async def test_who_enters_and_leaves_within_a_second_is_not_told_at_all(
 
 @pytest.mark.long
 @pytest.mark.timeout(120)
-async def test_a_thousand_that_arrive_cost_each_watcher_one_list_and_a_few_changes(
+async def test_a_thousand_arrivals_cost_each_watcher_one_list_and_a_few_changes(
     servers: tuple[ChatServer, ChatServer],
 ) -> None:
     room = "arrivals"
@@ -130,24 +130,24 @@ async def test_a_thousand_that_arrive_cost_each_watcher_one_list_and_a_few_chang
         for each in watchers:
             each.octets = each.messages = 0
         since = time.monotonic()
-        for number in range(1000):  # as by a subscription, at what the two instances share
+        for number in range(1000):  # what a subscription calls, on both instances
             servers[number % 2].service.presence.enter(room, User(f"{number:04}" * 15, f"p-{number}"))
             if number % 100 == 0:
                 await asyncio.sleep(0.1)
         async with Peer(servers[0].url) as late:
             await asyncio.sleep(3 * SECOND)
             await late.subscribe(f"/topic/who.{room}", id="who")
-            told = json.loads((await late.frame("MESSAGE")).body)
-            assert told["count"] == 1020
-            assert len(told["people"]) == presence.MAX_SHOWN
+            body = json.loads((await late.frame("MESSAGE")).body)
+            assert body["count"] == 1020
+            assert len(body["people"]) == presence.MAX_SHOWN
         seconds = (time.monotonic() - since) / SECOND + 1
         for each in watchers:
             assert each.messages <= 2 * seconds
-            assert each.octets <= each.messages * presence.MAX_ANNOUNCED * A_CHANGE
+            assert each.octets <= each.messages * presence.MAX_ANNOUNCED * CHANGE_OCTETS
             assert each.lists <= 1
 
 
-async def test_a_crowd_that_comes_at_once_is_told_as_a_number_and_when_to_ask_again(
+async def test_many_arrivals_at_once_are_announced_as_a_count_and_when_to_ask_again(
     servers: tuple[ChatServer, ChatServer],
 ) -> None:
     async with Peer(servers[0].url) as watcher:
@@ -155,33 +155,33 @@ async def test_a_crowd_that_comes_at_once_is_told_as_a_number_and_when_to_ask_ag
         assert json.loads((await watcher.frame("MESSAGE")).body)["people"] == []
         for number in range(presence.MAX_ANNOUNCED + 1):
             servers[0].service.presence.enter("cats", User(str(number), f"p-{number}"))
-        told = json.loads((await watcher.frame("MESSAGE")).body)
-        assert told == {"room": "cats", "version": 2, "count": presence.MAX_ANNOUNCED + 1, "again": 2.0}
+        body = json.loads((await watcher.frame("MESSAGE")).body)
+        assert body == {"room": "cats", "version": 2, "count": presence.MAX_ANNOUNCED + 1, "again": 2.0}
         await watcher.receipt("UNSUBSCRIBE", id="who")
         await watcher.subscribe("/topic/who.cats", id="who")
-        told = json.loads((await watcher.frame("MESSAGE")).body)
-        assert told["version"] == 2 or told["version"] == 1  # it was nobody's meanwhile
-        assert len(told["people"]) == presence.MAX_ANNOUNCED + 1
+        body = json.loads((await watcher.frame("MESSAGE")).body)
+        assert body["version"] == 2 or body["version"] == 1  # the version starts over if nobody watched in between
+        assert len(body["people"]) == presence.MAX_ANNOUNCED + 1
 
 
-async def test_asking_for_the_list_in_a_loop_costs_one_list_a_second(servers: tuple[ChatServer, ChatServer]) -> None:
+async def test_asking_for_the_list_in_a_loop_returns_one_list_a_second(servers: tuple[ChatServer, ChatServer]) -> None:
     for number in range(200):
         servers[0].service.presence.enter("cats", User("n" * 60 + str(number), f"p-{number}"))
     asker = Watcher(servers[0].url, "asker")
-    async with Peer(servers[0].url) as stays, asker.peer as peer:
-        await (await who_list(stays, "cats")).next()
+    async with Peer(servers[0].url) as watcher, asker.peer as peer:
+        await (await who_list(watcher, "cats")).next()
         counting = await asker.watch("cats", member=False)
         since = time.monotonic()
         for number in range(100):
             await peer.send("SUBSCRIBE", id=str(number), destination="/topic/who.cats")
-            if number % 8:  # few enough to stay below the limit of one destination
+            if number % 8:  # stay below the limit of subscriptions to one destination
                 await peer.send("UNSUBSCRIBE", id=str(number))
             await asyncio.sleep(0.02)
         assert asker.lists <= (time.monotonic() - since) / SECOND + 2
         counting.cancel()
 
 
-async def test_a_subscriber_that_was_put_off_has_its_list_in_the_end(servers: tuple[ChatServer, ChatServer]) -> None:
+async def test_a_subscriber_whose_list_was_delayed_receives_it(servers: tuple[ChatServer, ChatServer]) -> None:
     async with Peer(servers[0].url, "ann") as ann:
         await ann.subscribe("/topic/room.cats")
         for number in range(3):
@@ -190,13 +190,13 @@ async def test_a_subscriber_that_was_put_off_has_its_list_in_the_end(servers: tu
         async with asyncio.timeout(15):
             while not all(each.names == ["ann"] for each in lists.values()):
                 frame = await ann.frame("MESSAGE")
-                who, told = lists[frame.get("subscription")], json.loads(frame.body)
-                if who.version is not None or "people" in told:
+                who, body = lists[frame.get("subscription")], json.loads(frame.body)
+                if who.version is not None or "people" in body:
                     who.take(frame.body)
 
 
 @pytest.mark.long
-async def test_what_redis_is_sent_for_one_that_comes_and_goes_does_not_grow_with_the_room(
+async def test_redis_traffic_for_one_join_and_leave_does_not_grow_with_the_room(
     redis_on_path: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence, "LOOK_SECONDS", 0.1)
@@ -213,20 +213,20 @@ async def test_what_redis_is_sent_for_one_that_comes_and_goes_does_not_grow_with
         for people in (10, 2000):
             for number in range(people):
                 here.enter("cats", User("n" * 60 + str(number), f"p-{people}-{number}"))
-            await _until_seen(there, len(here._here["cats"]))
+            await _until_people(there, len(here._here["cats"]))
             before = await _network(redis)
             for _ in range(10):
                 here.enter("cats", User("flapper", "f"))
-                await _until_seen(there, len(here._here["cats"]))
+                await _until_people(there, len(here._here["cats"]))
                 here.leave("cats", User("flapper", "f"))
-                await _until_seen(there, len(here._here["cats"]))
+                await _until_people(there, len(here._here["cats"]))
             costs.append(await _network(redis) - before)
         await here.aclose()
         await there.aclose()
         assert costs[1] < 2 * costs[0]
 
 
-async def _until_seen(there: presence.Presence, count: int) -> None:
+async def _until_people(there: presence.Presence, count: int) -> None:
     await until(lambda: len(there._watched["cats"].people or ()) == count)
 
 
@@ -235,19 +235,19 @@ async def _network(redis: Redis) -> int:
     return int(stats["total_net_input_bytes"]) + int(stats["total_net_output_bytes"])
 
 
-class Busy(MemoryBroker):
-    """Takes a while to look at a room."""
+class SlowBroker(MemoryBroker):
+    """A broker that is slow to look at a room."""
 
     async def look(self, place: str, known: Collection[str]) -> Sequence[str]:
         await asyncio.sleep(0.001)
         return await super().look(place, known)
 
 
-async def test_however_many_rooms_are_watched_a_change_is_told_in_time() -> None:
-    async with Busy() as broker, await chat_server.start(broker) as server, Peer(server.url) as watcher:
+async def test_with_ten_thousand_watched_rooms_a_change_is_announced_in_time() -> None:
+    async with SlowBroker() as broker, await chat_server.start(broker) as server, Peer(server.url) as watcher:
         who = await who_list(watcher, "cats")
         assert await who.next() == []
-        for number in range(10_000):  # to look at all of them takes more than ten seconds
+        for number in range(10_000):  # looking at all of them takes more than ten seconds
             server.service.presence.watch(f"made-up-{number}")
         since = time.monotonic()
         server.service.presence.enter("cats", User("ann", "p"))
@@ -256,7 +256,7 @@ async def test_however_many_rooms_are_watched_a_change_is_told_in_time() -> None
         assert time.monotonic() - since < 4 * SECOND
 
 
-async def test_the_people_of_an_instance_that_was_killed_are_gone_in_time(
+async def test_the_people_of_a_killed_instance_are_removed_in_time(
     brokers: tuple[Broker, Broker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence_notes, "NOTE_SECONDS", 2.0)

@@ -1,4 +1,4 @@
-"""/readyz notices when Redis turns away what a client would ask for, though the open connections still answer."""
+"""/readyz notices when Redis refuses what a new client needs although open connections still work."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def redis() -> AsyncIterator[engines.Engine]:
 
 
 async def ready(server: ChatServer, expected: int, reason: str = "") -> str:
-    """Ask until the answer is the expected one: it may be two seconds old."""
+    """Poll until the answer is the expected one, and return its body; answers are cached for two seconds."""
     async with asyncio.timeout(15):
         while True:
             answer = await get(server.port, "/readyz", "Host: 127.0.0.1:PORT")
@@ -40,19 +40,19 @@ async def ready(server: ChatServer, expected: int, reason: str = "") -> str:
 
 
 @pytest.mark.parametrize("broker", BROKERS)
-async def test_a_redis_with_as_many_clients_as_it_takes_is_not_ready(redis: engines.Engine, broker: Make) -> None:
+async def test_an_instance_is_not_ready_while_redis_is_at_maxclients(redis: engines.Engine, broker: Make) -> None:
     async with broker(redis.url) as engine, await chat_server.start(engine) as server:
         await ready(server, 200)
-        async with Peer(server.url) as here, AsyncExitStack() as others, Redis.from_url(redis.url) as admin:
-            await here.subscribe("/topic/public")
+        async with Peer(server.url) as connected, AsyncExitStack() as others, Redis.from_url(redis.url) as admin:
+            await connected.subscribe("/topic/public")
             await admin.config_set("maxclients", 20)
             for _ in range(20):
                 _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(redis.url).port)
                 others.callback(writer.close)
             assert "as many clients as it takes; raise its `maxclients`" in await ready(server, 503)
             assert "chatlab_ready 0" in (await get(server.port, "/metrics", "Host: 127.0.0.1:PORT")).body
-            await here.say("those who are here still talk")
-            assert await here.contents(1) == ["those who are here still talk"]
+            await connected.say("connected clients still talk")
+            assert await connected.contents(1) == ["connected clients still talk"]
         assert (await ready(server, 200)).startswith("ready")
 
 
@@ -60,7 +60,7 @@ async def test_a_redis_with_as_many_clients_as_it_takes_is_not_ready(redis: engi
     ("option", "value", "reason"),
     [("maxmemory", "1", "out of memory"), ("min-replicas-to-write", "1", "too few replicas")],
 )
-async def test_a_redis_that_refuses_every_write_is_not_ready(
+async def test_an_instance_is_not_ready_while_redis_refuses_writes(
     redis: engines.Engine, option: str, value: str, reason: str
 ) -> None:
     async with RedisStreamsBroker(redis.url) as broker, await chat_server.start(broker) as server:
@@ -73,7 +73,7 @@ async def test_a_redis_that_refuses_every_write_is_not_ready(
         await ready(server, 200)
 
 
-async def test_a_redis_that_has_become_a_replica_is_not_ready(redis: engines.Engine) -> None:
+async def test_an_instance_is_not_ready_while_redis_is_a_replica(redis: engines.Engine) -> None:
     async with RedisStreamsBroker(redis.url) as broker, await chat_server.start(broker) as server:
         async with Redis.from_url(redis.url) as admin:
             await admin.replicaof("127.0.0.1", "1")
@@ -82,7 +82,7 @@ async def test_a_redis_that_has_become_a_replica_is_not_ready(redis: engines.Eng
         await ready(server, 200)
 
 
-async def test_a_right_that_was_taken_away_is_named_with_its_remedy(redis: engines.Engine) -> None:
+async def test_readyz_names_a_missing_redis_permission_and_the_command_that_grants_it(redis: engines.Engine) -> None:
     async with Redis.from_url(redis.url) as admin:
         await admin.acl_setuser(
             "chat", enabled=True, passwords=["+secret"], keys=["*"], channels=["*"], categories=["+@all"]
@@ -94,7 +94,7 @@ async def test_a_right_that_was_taken_away_is_named_with_its_remedy(redis: engin
             assert "`ACL SETUSER chat +xadd`" in await ready(server, 503)
 
 
-async def test_balancers_that_ask_all_the_time_cost_redis_a_connection_every_few_seconds(
+async def test_frequent_health_checks_open_few_redis_connections(
     redis: engines.Engine,
 ) -> None:
     async with (
@@ -111,7 +111,7 @@ async def test_balancers_that_ask_all_the_time_cost_redis_a_connection_every_few
         assert (await admin.info("clients"))["connected_clients"] <= 10
 
 
-async def test_the_change_is_in_the_log_once(redis: engines.Engine, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_change_of_readiness_is_logged_once(redis: engines.Engine, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "chatlab.brokers")
     async with (
         RedisStreamsBroker(redis.url) as broker,

@@ -1,4 +1,4 @@
-"""What one guest can make of a Redis: a bounded number of connections, and keys that end."""
+"""One guest can cause only a bounded number of Redis connections and keys, and the keys expire."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.stomp_peer import Peer
 
 pytestmark = pytest.mark.parametrize("name", redis_servers.NAMES)
 QUEUES = 250
-POOL = 8  # connections for questions, opened when they are needed
+POOL = 8  # connections for queries, opened on demand
 
 
 @asynccontextmanager
@@ -36,14 +36,14 @@ async def chat_at(url: str, **options: Any) -> AsyncIterator[ChatServer]:
 
 
 async def join_queues(peer: Peer, prefix: str, count: int = QUEUES) -> None:
-    """Subscribe to `count` queues, and wait until all have begun."""
+    """Subscribe to `count` queues, and wait for every RECEIPT."""
     for number in range(count):
         await peer.send("SUBSCRIBE", id=f"{number}", destination=f"/queue/{prefix}.{number}", receipt=f"q{number}")
     for _ in range(count):
         await peer.frame("RECEIPT")
 
 
-async def test_250_queues_of_one_guest_leave_the_number_of_connections_where_it_was(name: str) -> None:
+async def test_250_queues_of_one_guest_need_no_additional_connections(name: str) -> None:
     async with (
         engine_and_redis(name) as (engine, redis),
         chat_at(engine.url) as server,
@@ -61,7 +61,7 @@ async def test_250_queues_of_one_guest_leave_the_number_of_connections_where_it_
         assert (await other.frame("MESSAGE")).body == b"still served"
 
 
-async def test_a_guest_with_many_queues_does_not_use_up_the_connections_of_the_server(name: str) -> None:
+async def test_a_guest_with_many_queues_does_not_use_up_the_servers_connections(name: str) -> None:
     async with (
         engine_and_redis(name) as (engine, redis),
         chat_at(engine.url) as server,
@@ -76,8 +76,8 @@ async def test_a_guest_with_many_queues_does_not_use_up_the_connections_of_the_s
                 await bob.subscribe("/queue/jobs", "jobs")
 
 
-async def test_what_is_left_in_a_queue_by_a_guest_who_leaves_goes_to_another_at_once(name: str) -> None:
-    """The read that all share forgets a queue that nobody on this instance reads any more."""
+async def test_a_message_in_a_queue_goes_to_another_consumer_as_soon_as_a_guest_leaves(name: str) -> None:
+    """Check that the shared read drops a queue once nobody on this instance reads it."""
     async with (
         engine_and_redis(name) as (engine, _),
         chat_at(engine.url) as server,
@@ -96,7 +96,7 @@ async def test_what_is_left_in_a_queue_by_a_guest_who_leaves_goes_to_another_at_
             await sender.receipt("UNSUBSCRIBE", id="work")
 
 
-async def test_one_queue_whose_stream_is_no_stream_does_not_stop_the_others(name: str) -> None:
+async def test_a_queue_whose_key_is_not_a_stream_does_not_stop_the_others(name: str) -> None:
     async with (
         engine_and_redis(name) as (engine, redis),
         chat_at(engine.url) as server,
@@ -111,11 +111,11 @@ async def test_one_queue_whose_stream_is_no_stream_does_not_stop_the_others(name
 
 
 async def endless(redis: Any) -> list[bytes]:
-    """The keys that never expire."""
+    """Return the keys that never expire."""
     return [key async for key in redis.scan_iter(count=1000) if await redis.ttl(key) == -1]
 
 
-async def test_rooms_topics_and_queues_that_a_guest_makes_up_end_and_the_public_room_lasts(name: str) -> None:
+async def test_rooms_topics_and_queues_made_up_by_a_guest_expire_and_the_public_room_does_not(name: str) -> None:
     async with (
         engine_and_redis(name) as (engine, redis),
         chat_at(engine.url, lasting=["chat-stream"]) as server,
@@ -130,13 +130,13 @@ async def test_rooms_topics_and_queues_that_a_guest_makes_up_end_and_the_public_
         for _ in range(150):
             await guest.frame("RECEIPT")
         async with asyncio.timeout(10):
-            while await endless(redis):  # noqa: ASYNC110 (a name gets its time to live just after its first record)
+            while await endless(redis):  # noqa: ASYNC110 - a key gets its time to live just after its first record
                 await asyncio.sleep(0.05)
         assert await redis.dbsize() > 450
         assert await redis.ttl("chat:{r7}") <= 86_400 < await redis.ttl("chat-stream")
 
 
-async def test_fat_messages_of_one_guest_fill_no_more_than_a_topic_may_keep(name: str) -> None:
+async def test_large_messages_of_one_guest_take_no_more_memory_than_a_topic_may_keep(name: str) -> None:
     async with (
         engine_and_redis(name) as (engine, redis),
         chat_at(engine.url, max_octets=4 << 20) as server,
@@ -144,6 +144,6 @@ async def test_fat_messages_of_one_guest_fill_no_more_than_a_topic_may_keep(name
     ):
         for _ in range(20):
             for _ in range(20):
-                await guest.send("SEND", "y" * 60_000, destination="/topic/fat")
-            await guest.receipt("SEND", "y", destination="/topic/fat")
-        assert await redis.memory_usage("topic:{fat}", samples=0) < 6 << 20
+                await guest.send("SEND", "y" * 60_000, destination="/topic/large")
+            await guest.receipt("SEND", "y", destination="/topic/large")
+        assert await redis.memory_usage("topic:{large}", samples=0) < 6 << 20

@@ -1,4 +1,4 @@
-"""However much is asked for of the past, and whoever reads it or not: memory stays, and the others are served."""
+"""However much history clients request, read or unread, memory stays bounded and other clients are served."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.support.broker_cases import publish_all, until
 from tests.support.chat_brokers import KINDS, ChatBroker, chat_broker
 from tests.support.stomp_peer import Peer
 
-FAT = "/topic/fat"
-TOPIC = "topic:{fat}"
+LARGE = "/topic/large"
+TOPIC = "topic:{large}"
 RECORD = 60_000  # octets
 MIB = 1 << 20
 STATM = Path("/proc/self/statm")
@@ -32,11 +32,12 @@ needs_proc = pytest.mark.skipif(not STATM.exists(), reason="resident memory is r
 
 
 def resident() -> int:
-    """This process's memory, in octets."""
+    """Return the resident memory of this process, in octets."""
     return int(STATM.read_text().split()[1]) * 4096
 
 
-# So that replays have to bound themselves: by default one client has 16 of a destination, and four under way.
+# The default limits are 16 subscriptions to a destination and four replays at once; here the replays have to bound
+# themselves.
 MANY = Budgets(subscriptions_per_destination=64, replays=1000)
 
 
@@ -46,7 +47,7 @@ async def chat_on(kind: str) -> AsyncIterator[tuple[ChatServer, ChatBroker]]:
         yield server, broker
 
 
-async def fill(broker: ChatBroker, count: int, size: int = RECORD, destination: str = FAT) -> None:
+async def fill(broker: ChatBroker, count: int, size: int = RECORD, destination: str = LARGE) -> None:
     """Publish `count` records, each of which begins with its number."""
     records = [pack(destination, (), b"%d " % number + b"x" * size) for number in range(count)]
     await publish_all(broker, TOPIC, records, at_once=20)
@@ -55,11 +56,11 @@ async def fill(broker: ChatBroker, count: int, size: int = RECORD, destination: 
 async def ask_and_not_read(peer: Peer, count: int, **wanted: str) -> None:
     peer.websocket.transport.pause_reading()
     for number in range(count):
-        await peer.send("SUBSCRIBE", id=f"{number}", destination=FAT, **wanted)
+        await peer.send("SUBSCRIBE", id=f"{number}", destination=LARGE, **wanted)
 
 
 async def round_trips(peer: Peer, count: int) -> list[float]:
-    """Measure `count` times the seconds from a SEND to its MESSAGE in a quiet room."""
+    """Return the seconds from a SEND to its MESSAGE in a quiet topic, measured `count` times."""
     times = []
     for number in range(count):
         began = time.perf_counter()
@@ -74,9 +75,7 @@ async def round_trips(peer: Peer, count: int) -> list[float]:
 @needs_proc
 @pytest.mark.parametrize("wanted", [{"last_id": "0-0"}, {"history": "10000"}], ids=["last-id", "history"])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_twenty_replays_that_nobody_reads_leave_memory_as_it_was_and_the_others_served(
-    kind: str, wanted: dict[str, str]
-) -> None:
+async def test_twenty_unread_replays_do_not_grow_memory_or_delay_others(kind: str, wanted: dict[str, str]) -> None:
     async with (
         chat_on(kind) as (server, broker),
         Peer(server.url) as other,
@@ -98,19 +97,21 @@ async def test_twenty_replays_that_nobody_reads_leave_memory_as_it_was_and_the_o
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_client_that_reads_gets_the_whole_of_a_fat_topic_in_order_then_what_is_new(kind: str) -> None:
+async def test_a_client_receives_a_large_topic_whole_and_in_order_then_new_messages(kind: str) -> None:
     async with chat_on(kind) as (server, broker), Peer(server.url) as peer:
         await fill(broker, 100)
-        await peer.send("SUBSCRIBE", id="0", destination=FAT, last_id="0-0")
+        await peer.send("SUBSCRIBE", id="0", destination=LARGE, last_id="0-0")
         seen = [await peer.frame("MESSAGE") for _ in range(100)]
         assert [int(frame.body.split()[0]) for frame in seen] == list(range(100))
         assert {frame.get("gap") for frame in seen} == {None}
-        await peer.receipt("SEND", "new", destination=FAT)
+        await peer.receipt("SEND", "new", destination=LARGE)
         assert (await peer.frame("MESSAGE")).body == b"new"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_of_more_than_the_limit_come_the_newest_behind_a_gap(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replay_longer_than_the_limit_starts_with_a_gap_and_has_the_newest(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(chat_replay, "MAX_HISTORY", 300)
     async with chat_on(kind) as (server, broker):
         await fill(broker, 700, size=10)
@@ -122,82 +123,85 @@ async def test_of_more_than_the_limit_come_the_newest_behind_a_gap(kind: str, mo
             ({"history": "900"}, 400, None),
         ]:
             async with Peer(server.url) as peer:
-                await peer.send("SUBSCRIBE", id="0", destination=FAT, **wanted)
+                await peer.send("SUBSCRIBE", id="0", destination=LARGE, **wanted)
                 seen = [await peer.frame("MESSAGE") for _ in range(700 - begins)]
                 assert [int(frame.body.split()[0]) for frame in seen] == list(range(begins, 700)), wanted
                 assert [frame.get("gap") for frame in seen] == [gap] + [None] * (699 - begins), wanted
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_the_newest_of_a_fat_topic_are_found_however_many_are_asked_for(kind: str) -> None:
+async def test_history_returns_the_newest_messages_of_a_large_topic_for_any_count(kind: str) -> None:
     async with chat_on(kind) as (server, broker):
         await fill(broker, 200)
         for count in (1, 70, 199, 200, 201):
             async with Peer(server.url) as peer:
-                await peer.send("SUBSCRIBE", id="0", destination=FAT, history=f"{count}")
+                await peer.send("SUBSCRIBE", id="0", destination=LARGE, history=f"{count}")
                 expected = list(range(200))[-count:]
                 assert [int((await peer.frame("MESSAGE")).body.split()[0]) for _ in expected] == expected
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
-async def test_clients_that_stop_reading_do_not_keep_the_replays_of_others_waiting(
+async def test_clients_that_stop_reading_do_not_block_the_replays_of_others(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chat_replay, "STALLED", 0.2)
-    async with chat_on(kind) as (server, broker), Peer(server.url) as stuck, Peer(server.url) as reader:
+    async with chat_on(kind) as (server, broker), Peer(server.url) as stalled, Peer(server.url) as reader:
         server.service.replays = chat_replay.Replays(server.service.hub, broker, pages=1)
         await fill(broker, 300)
-        await ask_and_not_read(stuck, 20, last_id="0-0")
-        await until(lambda: server.service.fanout.buffered() > chat_replay.MAX_WAITING, "the stuck one has a page")
-        await reader.send("SUBSCRIBE", id="0", destination=FAT, history="20")
+        await ask_and_not_read(stalled, 20, last_id="0-0")
+        await until(
+            lambda: server.service.fanout.buffered() > chat_replay.MAX_WAITING,
+            "the client that stopped reading has a page",
+        )
+        await reader.send("SUBSCRIBE", id="0", destination=LARGE, history="20")
         assert int((await reader.frame("MESSAGE")).body.split()[0]) == 280
-        stuck.websocket.transport.abort()
+        stalled.websocket.transport.abort()
 
 
-async def test_what_is_held_back_for_a_client_that_is_not_served_yet_is_bounded_in_octets_and_comes() -> None:
+async def test_live_messages_held_back_during_a_waiting_replay_are_bounded_and_not_lost() -> None:
     async with MemoryBroker() as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
-        pages = chat_replay.Replays(server.service.hub, broker, pages=0)  # nobody's turn comes
+        pages = chat_replay.Replays(server.service.hub, broker, pages=0)  # every replay waits
         server.service.replays = pages
-        await peer.send("SUBSCRIBE", id="0", destination=FAT, last_id="0-0", receipt="begun")
+        await peer.send("SUBSCRIBE", id="0", destination=LARGE, last_id="0-0", receipt="subscribed")
         await peer.frame("RECEIPT")
-        (subscriber,) = server.service.hub._channels[FAT]._members
+        (subscriber,) = server.service.hub._channels[LARGE]._members
         await fill(broker, 50)
-        await until(lambda: subscriber.overflowed, "it holds too much")
+        await until(lambda: subscriber.overflowed, "it has received more than it may hold back")
         assert subscriber.held == []
         pages._pages.release()
         assert [int((await peer.frame("MESSAGE")).body.split()[0]) for _ in range(50)] == list(range(50))
-        await peer.receipt("SEND", "new", destination=FAT)
+        await peer.receipt("SEND", "new", destination=LARGE)
         assert (await peer.frame("MESSAGE")).body == b"new"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_of_more_replays_at_once_than_a_connection_may_have_the_rest_waits_and_all_are_served_in_the_end(
+async def test_replays_above_a_connections_limit_wait_and_are_all_served(
     kind: str,
 ) -> None:
     budgets = Budgets(replays=2)
     async with (
         chat_broker(kind) as broker,
         await chat_server.start(broker, budgets=budgets) as server,
-        Peer(server.url) as greedy,
+        Peer(server.url) as client,
         Peer(server.url) as other,
     ):
         await fill(broker, 150)
-        await ask_and_not_read(greedy, 6, last_id="0-0")
-        await until(lambda: server.service.delays.counts.get("replays") == 4, "four of six are made to wait")
-        await other.send("SUBSCRIBE", id="0", destination=FAT, history="20")
+        await ask_and_not_read(client, 6, last_id="0-0")
+        await until(lambda: server.service.delays.counts.get("replays") == 4, "four of six wait")
+        await other.send("SUBSCRIBE", id="0", destination=LARGE, history="20")
         assert [int((await other.frame("MESSAGE")).body.split()[0]) for _ in range(20)] == list(range(130, 150))
         assert server.service.delays.counts == {"replays": 4}
-        greedy.websocket.transport.resume_reading()
+        client.websocket.transport.resume_reading()
         seen: dict[str, list[int]] = {}
         for _ in range(6 * 150):
-            message = await greedy.frame("MESSAGE")
+            message = await client.frame("MESSAGE")
             seen.setdefault(message.get("subscription") or "", []).append(int(message.body.split()[0]))
         assert seen == {f"{number}": list(range(150)) for number in range(6)}
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
-async def test_a_reader_that_is_behind_reads_pages_of_a_bounded_size(kind: str) -> None:
+async def test_a_reader_that_has_fallen_behind_reads_pages_of_bounded_size(kind: str) -> None:
     async with chat_broker(kind) as broker:
         await fill(broker, 100)
         subscription = await broker.subscribe(TOPIC, after=BEGINNING)
@@ -211,23 +215,23 @@ async def test_a_reader_that_is_behind_reads_pages_of_a_bounded_size(kind: str) 
 @needs_proc
 @pytest.mark.parametrize("ack", ["client", "client-individual"])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_replays_that_are_read_and_never_acknowledged_leave_memory_as_it_was(kind: str, ack: str) -> None:
+async def test_replays_that_are_never_acknowledged_do_not_grow_memory(kind: str, ack: str) -> None:
     async with chat_on(kind) as (server, broker), Peer(server.url) as attacker:
         await fill(broker, 200)
         before = resident()
         for number in range(20):
-            await attacker.send("SUBSCRIBE", id=f"{number}", destination=FAT, last_id="0-0", ack=ack)
+            await attacker.send("SUBSCRIBE", id=f"{number}", destination=LARGE, last_id="0-0", ack=ack)
         for _ in range(4):
             await attacker.frame("MESSAGE")
-        await asyncio.sleep(1)  # the time in which it would have been sent all
+        await asyncio.sleep(1)  # long enough to be sent everything
         assert resident() - before < 30 * MIB
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_replay_goes_on_as_it_is_acknowledged_however_long_it_is(kind: str) -> None:
+async def test_a_long_replay_continues_as_it_is_acknowledged(kind: str) -> None:
     async with chat_on(kind) as (server, broker), Peer(server.url) as peer:
         await fill(broker, 2000, size=10)
-        await peer.send("SUBSCRIBE", id="0", destination=FAT, last_id="0-0", ack="client")
+        await peer.send("SUBSCRIBE", id="0", destination=LARGE, last_id="0-0", ack="client")
         for number in range(2000):
             message = await peer.frame("MESSAGE")
             assert int(message.body.split()[0]) == number
@@ -235,14 +239,14 @@ async def test_a_replay_goes_on_as_it_is_acknowledged_however_long_it_is(kind: s
                 await peer.send("ACK", id=message.get("ack") or "")
 
 
-async def test_subscribing_and_leaving_again_and_again_leaves_nothing_behind() -> None:
+async def test_subscribing_and_unsubscribing_repeatedly_leaves_no_state_behind() -> None:
     async with MemoryBroker() as broker, await chat_server.start(broker) as server, Peer(server.url) as peer:
         await fill(broker, 3, size=10)
         for _ in range(50):
-            await peer.send("SUBSCRIBE", id="0", destination=FAT, last_id="0-0", ack="client")
+            await peer.send("SUBSCRIBE", id="0", destination=LARGE, last_id="0-0", ack="client")
             for _ in range(3):
                 await peer.frame("MESSAGE")
             await peer.receipt("UNSUBSCRIBE", id="0")
         (connection,) = server.service.connections
-        turn = connection._subscriptions._turn  # type: ignore[attr-defined]  # of the class behind the protocol
+        turn = connection._subscriptions._turn  # type: ignore[attr-defined]  # of the class behind the `Client` protocol
         assert len(turn._acknowledging) <= 1

@@ -1,4 +1,4 @@
-"""In the room, nobody's text or name passes for a notice, an error, or somebody else's line."""
+"""In the room, no text or name can pass for a notice, an error, or somebody else's line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BIDI = ["\u061c", "\u200e", "\u200f", *map(chr, range(0x202A, 0x202F)), *map(chr
 
 @pytest.fixture(params=["one server", "memory", "redis"])
 async def servers(request: pytest.FixtureRequest) -> AsyncIterator[tuple[RoomServer, RoomServer]]:
-    """Two servers of one room, or the same one twice."""
+    """Yield two servers of one room, or the same server twice."""
     async with AsyncExitStack() as stack:
         if request.param == "one server":
             server = await stack.enter_async_context(await room.start())
@@ -53,7 +53,7 @@ def enter(server: RoomServer, name: str | None = None, *, parts: bool = False) -
 
 
 async def line(member: ClientConnection, start: str = "") -> str:
-    """The next line a member sees that begins so."""
+    """Return the next line that a member receives and that begins with `start`."""
     async with asyncio.timeout(10):
         while not (text := str(await member.recv())).startswith(start):
             pass
@@ -61,7 +61,7 @@ async def line(member: ClientConnection, start: str = "") -> str:
 
 
 async def part(member: ClientConnection, kind: str) -> dict[str, str]:
-    """The next of that kind that a page sees."""
+    """Return the next message of that kind that a page receives."""
     async with asyncio.timeout(10):
         while (found := json.loads(await member.recv()))["kind"] != kind:
             pass
@@ -69,38 +69,36 @@ async def part(member: ClientConnection, kind: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("end", LINE_ENDS, ids=ascii)
-async def test_what_a_member_sends_is_one_line_whatever_ends_it_holds(
-    servers: tuple[RoomServer, RoomServer], end: str
-) -> None:
+async def test_a_text_with_line_ends_is_shown_as_one_line(servers: tuple[RoomServer, RoomServer], end: str) -> None:
     async with enter(servers[0], "Eve") as eve, enter(servers[1]) as ben, enter(servers[1], parts=True) as page:
         for forged in FORGED:
             await eve.send(f"hi{end}{forged}")
-            seen = await line(ben, "Server")
-            assert seen == f"Server received from Eve: hi\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}{forged}"
-            assert seen.splitlines() == [seen]
-            told = await part(page, "text")
-            assert told == {"kind": "text", "from": "Eve", "text": seen.partition(": ")[2]}
+            shown = await line(ben, "Server")
+            assert shown == f"Server received from Eve: hi\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}{forged}"
+            assert shown.splitlines() == [shown]
+            received = await part(page, "text")
+            assert received == {"kind": "text", "from": "Eve", "text": shown.partition(": ")[2]}
 
 
 @pytest.mark.parametrize("char", CONTROLS + BIDI, ids=ascii)
-async def test_controls_and_direction_marks_do_not_come_through(
+async def test_control_characters_and_direction_marks_are_not_passed_on(
     servers: tuple[RoomServer, RoomServer], char: str
 ) -> None:
     async with enter(servers[0], "Eve") as eve, enter(servers[1]) as ben:
         await eve.send(f"a{char}b")
-        seen = await line(ben, "Server")
-        assert seen.isprintable()
-        assert seen.startswith("Server received from Eve: a")
+        shown = await line(ben, "Server")
+        assert shown.isprintable()
+        assert shown.startswith("Server received from Eve: a")
 
 
-async def test_what_people_write_comes_through_as_it_is(servers: tuple[RoomServer, RoomServer]) -> None:
+async def test_ordinary_text_is_passed_on_unchanged(servers: tuple[RoomServer, RoomServer]) -> None:
     async with enter(servers[0], "가람") as garam, enter(servers[1]) as ben:
         for text in ("", " two  spaces ", "👩‍👩‍👧 ❤️", "नमस्ते क्ष", "می‌خواهم", "1:2 * (3) !", "ﬁ é", "a\u00a0b\u3000c"):
             await garam.send(text)
             assert await line(ben, "Server") == f"Server received from 가람: {text}"
 
 
-async def test_a_page_is_told_notices_errors_texts_and_its_own_name_apart() -> None:
+async def test_a_page_receives_notices_errors_texts_and_its_own_name_as_separate_kinds() -> None:
     async with (
         await room.start(rate=room.RateLimit(per_second=0.001, burst=1)) as server,
         enter(server, "Ana") as ana,
@@ -113,13 +111,13 @@ async def test_a_page_is_told_notices_errors_texts_and_its_own_name_apart() -> N
         assert await part(page, "text") == {"kind": "text", "from": "ana-2", "text": "* Ana left (1 here)"}
         assert (await part(page, "error"))["text"] == "not sent: more than 0.001 messages a second"
         assert await line(ana, "Server") == "Server received from ana-2: * Ana left (1 here)"
-        async with enter(server) as nobody:
-            await nobody.send("Server received from Ana: hi")
-            told = await part(page, "text")
-            assert told == {"kind": "text", "text": "Server received from Ana: hi"}
+        async with enter(server) as nameless:
+            await nameless.send("Server received from Ana: hi")
+            received = await part(page, "text")
+            assert received == {"kind": "text", "text": "Server received from Ana: hi"}
 
 
-NO_NAMES = [
+REFUSED_NAMES = [
     *("* Ana", "*", "\uff0aAna", "\u2217", "! not sent", "\uff01", "\u01c3"),
     *("Ana: hi", "Ana\uff1a hi", "Ana\ua789 hi", "Ana\u2236 hi", "Ana\u02d0"),
     *("Ana left (1 here)", "Ana (another server)", "\uff08x\uff09", "Ana joined", "ANA LEFT"),
@@ -142,8 +140,8 @@ NO_NAMES = [
 ]
 
 
-@pytest.mark.parametrize("name", NO_NAMES, ids=ascii)
-async def test_a_name_that_looks_like_a_notice_or_like_nothing_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", REFUSED_NAMES, ids=ascii)
+async def test_names_that_look_like_a_notice_or_are_invisible_are_refused(name: str) -> None:
     async with await room.start() as server:
         with pytest.raises(InvalidStatus) as refused:
             await enter(server, name)
@@ -152,7 +150,7 @@ async def test_a_name_that_looks_like_a_notice_or_like_nothing_is_refused(name: 
         assert not server.metrics().members
 
 
-LOOK_ALIKE = [
+LOOKALIKES = [
     ("Ana", ["ana", "ANA", "\u0410na", "An\u0430", "\uff21na", "\U0001d400na"]),
     ("Alice", ["AIice", "A1ice", "\u0391lice", "al\u0456ce"]),
     ("Bob", ["B\u043eb", "\u0392ob", "B\u03bfb"]),
@@ -161,8 +159,8 @@ LOOK_ALIKE = [
 ]
 
 
-@pytest.mark.parametrize(("name", "others"), LOOK_ALIKE, ids=lambda each: ascii(each)[:20])
-async def test_a_name_that_looks_like_one_that_is_taken_has_a_number(name: str, others: list[str]) -> None:
+@pytest.mark.parametrize(("name", "others"), LOOKALIKES, ids=lambda each: ascii(each)[:20])
+async def test_a_name_that_looks_like_a_taken_one_gets_a_number(name: str, others: list[str]) -> None:
     async with await room.start() as server, enter(server, name) as first:
         await first.recv()
         for other in others:
@@ -177,14 +175,14 @@ async def test_a_name_that_looks_like_one_that_is_taken_has_a_number(name: str, 
 @pytest.mark.parametrize(
     "name", ["가람", "Zoë", "O'Brien", "Jean-Luc", "<b>Bob</b>", "李 明", "हिन्दी", "مَريَم", "Kim 🐱", "می‌نا", "R2-D2"]
 )
-async def test_people_have_the_names_they_have(name: str) -> None:
+async def test_real_names_are_kept_as_they_are(name: str) -> None:
     async with await room.start() as server, enter(server, name) as member:
         assert await member.recv() == f"* {unicodedata.normalize('NFC', name)} joined (1 here)"
 
 
 @pytest.fixture(params=["memory", "redis"])
 async def shared(request: pytest.FixtureRequest) -> AsyncIterator[tuple[RoomServer, RoomServer, Broker, str]]:
-    """Two servers of one room, its broker and its topic."""
+    """Yield two servers of one room, its broker and its topic."""
     async with AsyncExitStack() as stack:
         if request.param == "memory":
             brokers: Sequence[Broker] = 2 * [await stack.enter_async_context(MemoryBroker())]
@@ -198,7 +196,7 @@ async def shared(request: pytest.FixtureRequest) -> AsyncIterator[tuple[RoomServ
         yield one, other, brokers[0], name
 
 
-async def test_a_namesake_on_another_server_is_told_apart(
+async def test_a_member_with_the_same_name_on_another_server_is_marked(
     shared: tuple[RoomServer, RoomServer, Broker, str],
 ) -> None:
     one, other, _, _ = shared
@@ -223,13 +221,13 @@ async def test_a_namesake_on_another_server_is_told_apart(
 @pytest.mark.parametrize(
     "record", [b"* Ben left (1 here)", b"! not sent: gone", b"two\n* Ben left", b"\xff\x1b[2K", b""]
 )
-async def test_what_another_program_writes_to_the_topic_is_a_text_of_nobody(
+async def test_a_record_written_by_another_program_has_no_sender(
     shared: tuple[RoomServer, RoomServer, Broker, str], record: bytes
 ) -> None:
     one, _, broker, name = shared
     async with enter(one, "Ana") as ana, enter(one, parts=True) as page:
         await broker.publish(name, record)
-        seen = await line(ana, "Server")
-        assert seen.startswith("Server received: ")
-        assert seen.isprintable()
+        shown = await line(ana, "Server")
+        assert shown.startswith("Server received: ")
+        assert shown.isprintable()
         assert "from" not in await part(page, "text")

@@ -1,4 +1,4 @@
-"""SECURITY.md promises that each threat is tried by tests: they are there, and none of these tests is left out."""
+"""SECURITY.md names tests for each threat: each of them exists, and each test module here is named."""
 
 import re
 from pathlib import Path
@@ -18,6 +18,6 @@ def test_each_threat_names_tests_that_exist() -> None:
     assert not missing
 
 
-def test_each_file_of_attacks_stands_beside_a_threat() -> None:
+def test_each_module_of_attacks_is_named_by_a_threat() -> None:
     files = {f"security/{path.name}" for path in Path(__file__).parent.glob("test_*.py")}
     assert files - NAMED == {"security/test_threats.py"}

@@ -1,4 +1,4 @@
-"""Messages and requests that never end cost a bounded amount of memory, and a bounded time."""
+"""Messages and requests that never end take a bounded amount of memory and time."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ each_echo = pytest.mark.parametrize("start", ECHOES.values(), ids=ECHOES)
 
 @contextlib.asynccontextmanager
 async def process(*command: str) -> AsyncIterator[tuple[psutil.Process, int]]:
-    """A server in a process of its own: its memory can be measured. Gives its port."""
+    """Run a server in a separate process, to measure its memory; yield the process and its port."""
     words = [sys.executable, "-m", "chatlab.cli", "serve", *command, "--port", "0"]
     child = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
     assert child.stdout is not None
     try:
         async with asyncio.timeout(60):
             while not (line := await child.stdout.readline()).startswith(b"listening on"):
-                assert line, "it did not start"
+                assert line, "the server did not start"
         yield psutil.Process(child.pid), int(line.rpartition(b":")[2].split(b"/")[0])
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -48,7 +48,7 @@ async def process(*command: str) -> AsyncIterator[tuple[psutil.Process, int]]:
 
 
 async def push(member: RawMember, octets: bytes) -> None:
-    """Send as much as is taken, or until the server has had enough."""
+    """Send until the server stops reading or closes the connection."""
     with contextlib.suppress(ConnectionError, TimeoutError):
         async with asyncio.timeout(3):
             await member.send(octets)
@@ -57,9 +57,7 @@ async def push(member: RawMember, octets: bytes) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("kind", [[], ["--by-hand"]], ids=["library", "by hand"])
 @pytest.mark.parametrize("how", ["one frame", "fragments", "unread"])
-async def test_forty_unfinished_messages_of_fifteen_mebibytes_take_a_bounded_amount_of_memory(
-    kind: list[str], how: str
-) -> None:
+async def test_forty_unfinished_messages_of_15_mib_take_bounded_memory(kind: list[str], how: str) -> None:
     async with process("echo", *kind) as (server, port), contextlib.AsyncExitStack() as stack:
         before = server.memory_info().rss
         fragment = Frame(Opcode.BINARY, bytes(MIB), fin=False, mask=bytes(4)).serialize()
@@ -79,7 +77,7 @@ async def test_forty_unfinished_messages_of_fifteen_mebibytes_take_a_bounded_amo
 
 
 @each_echo
-async def test_who_holds_most_is_told_why_and_who_holds_little_goes_on(start: Start) -> None:
+async def test_the_client_holding_most_memory_is_closed_with_1013_and_others_continue(start: Start) -> None:
     async with await start(max_held=MIB) as server:
         url = f"ws://127.0.0.1:{server.port}/"
         with await RawMember.join(url) as small, await RawMember.join(url) as large:
@@ -94,7 +92,7 @@ async def test_who_holds_most_is_told_why_and_who_holds_little_goes_on(start: St
 
 
 @each_echo
-async def test_what_is_finished_is_no_longer_counted(start: Start) -> None:
+async def test_finished_messages_no_longer_count_as_held(start: Start) -> None:
     async with await start(max_held=2 * MIB) as server, connect(server.url, compression=None, max_size=None) as client:
         for _ in range(30):
             message = bytes(MIB)
@@ -108,7 +106,7 @@ async def test_what_is_finished_is_no_longer_counted(start: Start) -> None:
 
 
 @pytest.mark.parametrize("start", [room.start, None], ids=["room", "chat"])
-async def test_the_room_and_the_chat_let_go_of_half_messages_when_their_clients_do(start: Start | None) -> None:
+async def test_the_room_and_the_chat_release_half_messages_of_clients_that_disconnect(start: Start | None) -> None:
     async with await (start() if start else chat_server.start(MemoryBroker())) as server:
         for _ in range(5):
             with await RawMember.join(server.url) as member:
@@ -122,8 +120,8 @@ async def test_the_room_and_the_chat_let_go_of_half_messages_when_their_clients_
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Let the limits of ten seconds be half a one."""
+def short_timeout(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Set the limits of ten seconds to half a second."""
     seconds = 0.5
     monkeypatch.setattr(first_request, "FIRST_REQUEST_SECONDS", seconds)
     made = HttpServer.__init__
@@ -135,25 +133,25 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> float:
     return seconds
 
 
-async def ends(port: int, octets: bytes, drip: bytes = b"") -> bytes:
-    """Send `octets`, then `drip` again and again, until the server closes; what it said before a reset."""
+async def send_until_closed(port: int, octets: bytes, drip: bytes = b"") -> bytes:
+    """Send `octets`, then `drip` repeatedly until the server closes; return what it sent until then."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    said: list[bytes] = []
+    received: list[bytes] = []
 
-    async def listen() -> None:
+    async def read() -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65536):
-                said.append(data)
+                received.append(data)
 
-    heard = asyncio.ensure_future(listen())
+    reading = asyncio.ensure_future(read())
     writer.write(octets)
     async with asyncio.timeout(20):
-        while not heard.done():
+        while not reading.done():
             with contextlib.suppress(ConnectionError):
                 writer.write(drip)
-            await asyncio.wait([heard], timeout=0.1)
+            await asyncio.wait([reading], timeout=0.1)
     writer.close()
-    return b"".join(said)
+    return b"".join(received)
 
 
 WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -164,36 +162,38 @@ HALF = b"GET / HTTP/1.1\r\nHost: localhost\r\nA: "
 @pytest.mark.parametrize("before", [b"", WHOLE, WHOLE * 3], ids=["first", "second", "fourth"])
 @pytest.mark.parametrize("drip", [b"", b"x"], ids=["silent", "dribbling"])
 @pytest.mark.parametrize("start", [room.start, None], ids=["room", "chat"])
-async def test_half_a_request_is_cut_off_whichever_it_is(
-    quick: float, start: Start | None, before: bytes, drip: bytes
+async def test_half_a_request_is_closed_after_a_timeout_also_on_a_kept_alive_connection(
+    short_timeout: float, start: Start | None, before: bytes, drip: bytes
 ) -> None:
     async with await (start() if start else chat_server.start(MemoryBroker())) as server:
         began = asyncio.get_running_loop().time()
-        said = await ends(server.port, before + HALF, drip)
-        assert said.count(b"HTTP/1.1 200") == before.count(b"GET")
-        assert said.endswith(first_request.ANSWER) or drip  # a reset for unread octets may overtake it
+        answer = await send_until_closed(server.port, before + HALF, drip)
+        assert answer.count(b"HTTP/1.1 200") == before.count(b"GET")
+        assert answer.endswith(first_request.ANSWER) or drip  # a reset because of unread octets may overtake the answer
         assert asyncio.get_running_loop().time() - began < 10
 
 
 @pytest.mark.long
 @pytest.mark.every_loop
-async def test_a_body_that_dribbles_in_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_arrives_too_slowly_gets_408(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatlab.chat.endpoint.sockjs.BODY_SECONDS", 0.5)
     async with await chat_server.start(MemoryBroker()) as server:
         opened = b"POST /ws/0/s/xhr HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
         half = b"POST /ws/0/s/xhr_send HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n["
-        said = await ends(server.port, opened + half, b" ")
-        assert b"HTTP/1.1 408" in said
+        answer = await send_until_closed(server.port, opened + half, b" ")
+        assert b"HTTP/1.1 408" in answer
 
 
 @pytest.mark.parametrize("start", ECHOES.values(), ids=ECHOES)
-async def test_half_an_upgrade_at_the_echo_servers_is_cut_off(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_half_an_upgrade_at_an_echo_server_is_closed_after_a_timeout(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = {"open_timeout": 0.5}
     async with await start(**options) as server:
-        await ends(server.port, HALF, b"x")
+        await send_until_closed(server.port, HALF, b"x")
 
 
-async def test_an_echo_client_that_is_gone_without_a_word_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_echo_client_that_answers_no_ping_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(echo, "KEEP_ALIVE", KeepAlive(0.1, 0.1))
     async with await echo.start_by_hand() as server:
         with await RawMember.join(server.url) as silent:

@@ -1,4 +1,4 @@
-"""Who says what: nothing that the application writes is a client's, and nobody receives what is another's."""
+"""Identity: no client can write what the application writes, and no client receives what is for another."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.chat_brokers import KINDS, ChatBroker, chat_broker
 from tests.support.spellings import spellings
 from tests.support.stomp_peer import Peer
 
-KEY = "a secret of this guest alone"
+KEY = "a secret of this guest only"
 FORGED = json.dumps(
     {"sender": "Ana (teacher)", "from": "0" * 32, "content": "FORGED", "kind": "mention", "error": "FORGED"}
 )
@@ -45,8 +45,8 @@ async def server(broker: ChatBroker) -> AsyncIterator[ChatServer]:
         yield server
 
 
-def by_name(credentials: Credentials) -> User | None:
-    """Everybody has an account, whose principal is an e-mail address."""
+def with_email(credentials: Credentials) -> User | None:
+    """Authenticate everybody who gives a name; the principal is an e-mail address."""
     return User(credentials.login or "", f"{credentials.login}@example.org") if credentials.login else None
 
 
@@ -58,8 +58,8 @@ def own_handle(peer: Peer) -> str:
     return peer.connected.get("user-handle") or ""
 
 
-async def listening(peer: Peer) -> Peer:
-    """The peer subscribed to all that the application may tell it."""
+async def subscribe_to_everything(peer: Peer) -> Peer:
+    """Subscribe the peer to everything that the application may send it; return it."""
     for number, destination in enumerate(
         ("/user/queue/private", "/user/queue/errors", "/user/queue/notifications", "/topic/public", "/topic/room.cats")
     ):
@@ -67,8 +67,8 @@ async def listening(peer: Peer) -> Peer:
     return peer
 
 
-def of_the_applications(peer: Peer) -> list[str]:
-    """Every destination that the application writes, a private one under the peer's principal and handle."""
+def application_destinations(peer: Peer) -> list[str]:
+    """Return every destination that the application writes; private ones by the peer's principal and its handle."""
     queues = [
         f"/user/{who}/queue/{queue}"
         for who in (principal_of(peer), own_handle(peer))
@@ -78,7 +78,7 @@ def of_the_applications(peer: Peer) -> list[str]:
 
 
 async def attempt(url: str, destination: str, *, transaction: bool = False, **login: str) -> None:
-    """SEND there as somebody else, and wait for the server's answer, whatever it is."""
+    """SEND to the destination as another client, and wait for the server's answer, whatever it is."""
     async with Peer(url, **login) as mallory:
         named = {"transaction": "t"} if transaction else {}
         if transaction:
@@ -91,25 +91,25 @@ async def attempt(url: str, destination: str, *, transaction: bool = False, **lo
             await mallory.frame()
 
 
-@pytest.mark.parametrize("authenticate", [None, by_name])
-async def test_what_the_application_writes_no_client_writes_in_any_spelling(
+@pytest.mark.parametrize("authenticate", [None, pytest.param(with_email, marks=pytest.mark.long)])
+async def test_clients_cannot_send_to_the_applications_destinations_in_any_spelling(
     broker: ChatBroker, authenticate: Any
 ) -> None:
     async with (
         await chat_server.start(broker, access=Access(authenticate)) as server,
         Peer(server.url, "victim") as victim,
     ):
-        await listening(victim)
-        for destination in of_the_applications(victim):
+        await subscribe_to_everything(victim)
+        for destination in application_destinations(victim):
             for spelled in spellings(destination):
                 await attempt(server.url, spelled, login="mallory")
             await victim.nothing_more()
 
 
-async def test_nor_inside_a_transaction(server: ChatServer) -> None:
+async def test_clients_cannot_send_to_the_applications_destinations_in_a_transaction(server: ChatServer) -> None:
     async with Peer(server.url, "victim") as victim:
-        await listening(victim)
-        for destination in of_the_applications(victim):
+        await subscribe_to_everything(victim)
+        for destination in application_destinations(victim):
             await attempt(server.url, destination, transaction=True, login="mallory")
         await victim.nothing_more()
 
@@ -119,11 +119,11 @@ def frame_of(command: str, body: str = "", **headers: str) -> str:
     return Frame(command, named, body.encode()).serialize("1.2").decode()
 
 
-async def test_nor_over_sockjs(server: ChatServer) -> None:
+async def test_clients_cannot_send_to_the_applications_destinations_over_sockjs(server: ChatServer) -> None:
     async with Peer(server.url, "victim") as victim, ClientSession() as http:
-        await listening(victim)
+        await subscribe_to_everything(victim)
         hello = frame_of("CONNECT", accept_version="1.2", host="x", login="mallory")
-        for number, destination in enumerate(of_the_applications(victim)):
+        for number, destination in enumerate(application_destinations(victim)):
             frames = [hello, frame_of("SEND", FORGED, destination=destination)]
             async with connect(f"{server.url}/0/w{number}/websocket") as websocket:
                 await websocket.recv()
@@ -143,7 +143,7 @@ async def test_nor_over_sockjs(server: ChatServer) -> None:
 
 
 @pytest.mark.parametrize("destination", ["/topic/news", "/queue/jobs", "/user/{}/queue/notes"])
-async def test_headers_that_the_server_says_are_never_a_clients(server: ChatServer, destination: str) -> None:
+async def test_headers_set_by_the_server_cannot_be_set_by_clients(server: ChatServer, destination: str) -> None:
     names = [each for name in sorted(SERVER_HEADERS) for each in (name, name.upper(), f" {name}", f"{name} ")]
     theirs = {
         name: "FORGED" for name in names if name not in ("destination", "receipt", "transaction", "content-length")
@@ -158,9 +158,9 @@ async def test_headers_that_the_server_says_are_never_a_clients(server: ChatServ
             assert "FORGED" not in [value for _, value in message.headers]
 
 
-async def test_nobody_but_oneself_is_told_a_principal(broker: ChatBroker) -> None:
+async def test_a_principal_is_shown_only_to_its_own_client(broker: ChatBroker) -> None:
     async with (
-        await chat_server.start(broker, access=Access(by_name, handle_key=b"k")) as server,
+        await chat_server.start(broker, access=Access(with_email, handle_key=b"k")) as server,
         Peer(server.url, "ann") as ann,
         Peer(server.url, "bob") as bob,
     ):
@@ -169,20 +169,20 @@ async def test_nobody_but_oneself_is_told_a_principal(broker: ChatBroker) -> Non
         await ann.subscribe("/user/queue/private", id="private")
         await bob.subscribe("/topic/who.public", id="who")
         await bob.subscribe("/user/queue/private", id="private")
-        heard = ""
-        while own_handle(ann) not in heard:
-            heard += (await bob.frame("MESSAGE")).body.decode()
+        seen = ""
+        while own_handle(ann) not in seen:
+            seen += (await bob.frame("MESSAGE")).body.decode()
         await ann.receipt("SEND", f'{{"to":"{own_handle(bob)}","content":"psst"}}', destination="/app/chat.private")
         message = await bob.frame("MESSAGE")
         assert json.loads(message.body)["from"] == own_handle(ann)
         everything = (
-            heard + repr(message) + await kept_by(broker, [topic_of(private_destination(own_handle(bob), PRIVATE))])
+            seen + repr(message) + await stored_by(broker, [topic_of(private_destination(own_handle(bob), PRIVATE))])
         )
         assert "example.org" not in everything
 
 
-async def kept_by(broker: ChatBroker, topics: list[str]) -> str:
-    """All names and records that the engine keeps."""
+async def stored_by(broker: ChatBroker, topics: list[str]) -> str:
+    """Return all names and records that the engine keeps, as text."""
     records = [delivery.body for topic in topics for delivery in await broker.history(topic)]
     if not isinstance(broker, RedisStreamsBroker):
         return repr(records)
@@ -190,7 +190,7 @@ async def kept_by(broker: ChatBroker, topics: list[str]) -> str:
         return repr(records) + repr(await redis.keys("*"))
 
 
-async def test_a_private_message_is_answered_by_the_handle_it_came_from(server: ChatServer) -> None:
+async def test_a_private_message_can_be_answered_by_the_handle_in_from(server: ChatServer) -> None:
     async with Peer(server.url, "ann") as ann, Peer(server.url, "bob") as bob:
         for peer in (ann, bob):
             await peer.subscribe("/user/queue/private")
@@ -200,11 +200,11 @@ async def test_a_private_message_is_answered_by_the_handle_it_came_from(server: 
         assert await ann.contents(1) == ["pong"]
 
 
-async def test_instances_with_one_key_agree_on_handles_and_another_key_gives_others(broker: ChatBroker) -> None:
+async def test_handles_are_equal_with_equal_keys_and_differ_with_others(broker: ChatBroker) -> None:
     handles = []
     for key in (b"one", b"one", b"other", b""):
         async with (
-            await chat_server.start(broker, access=Access(by_name, handle_key=key)) as server,
+            await chat_server.start(broker, access=Access(with_email, handle_key=key)) as server,
             Peer(server.url, "ann") as ann,
         ):
             handles.append(own_handle(ann))
@@ -212,7 +212,7 @@ async def test_instances_with_one_key_agree_on_handles_and_another_key_gives_oth
     assert len(set(handles)) == 3
 
 
-async def test_a_guest_with_its_client_key_is_the_same_one_after_a_reconnect_on_whichever_instance(
+async def test_a_guest_with_a_client_key_keeps_its_handle_when_it_reconnects_to_any_instance(
     broker: ChatBroker,
 ) -> None:
     async with await chat_server.start(broker) as here, await chat_server.start(broker) as there:
@@ -230,13 +230,15 @@ async def test_a_guest_with_its_client_key_is_the_same_one_after_a_reconnect_on_
 
 
 @pytest.mark.parametrize("key", ["", "1", "x" * 15, "x" * 129])
-async def test_a_client_key_that_is_no_secret_is_refused_with_what_to_do(server: ChatServer, key: str) -> None:
+async def test_a_client_key_that_is_too_short_or_long_is_refused_and_the_error_says_what_to_do(
+    server: ChatServer, key: str
+) -> None:
     peer = await Peer(server.url).open()
     await peer.send("CONNECT", **{"accept-version": "1.2", "host": "x", "login": "ann", "client-key": key})
     assert "draw 16 to 128 at random" in ((await peer.frame("ERROR")).get("message") or "")
 
 
-async def test_a_namesake_suppresses_nothing(server: ChatServer) -> None:
+async def test_a_client_with_the_same_name_cannot_suppress_messages_as_repeats(server: ChatServer) -> None:
     async with Peer(server.url, "victim", client_key=KEY) as victim, Peer(server.url, "victim") as namesake:
         await victim.subscribe("/topic/public")
         await namesake.say("IMPORTANT", client_id="1")
@@ -246,7 +248,7 @@ async def test_a_namesake_suppresses_nothing(server: ChatServer) -> None:
         await victim.nothing_more()
 
 
-# --- Access is asked where a message goes ---
+# --- Access decides about the room that a message goes to ---
 
 ROOM = "고양이"
 
@@ -261,18 +263,16 @@ async def refused(peer: Peer, command: str, body: str = "", **headers: str) -> s
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
-async def test_a_rule_for_one_room_holds_for_sending_listening_history_and_who_is_there(
-    broker: ChatBroker, form: Any
-) -> None:
+async def test_a_rule_for_a_room_covers_sending_subscribing_history_and_presence(broker: ChatBroker, form: Any) -> None:
     room = unicodedata.normalize(form, ROOM)
-    access = Access(by_name, may_subscribe=not_to_the_cats, may_send=not_to_the_cats)
+    access = Access(with_email, may_subscribe=not_to_the_cats, may_send=not_to_the_cats)
     async with await chat_server.start(broker, access=access) as server, Peer(server.url, "ann") as ann:
         await ann.subscribe(f"/topic/room.{room}")
         body = json.dumps({"content": "forbidden", "room": room})
         async with Peer(server.url, "eve") as eve:
             await eve.say("elsewhere she may")
-            told = await refused(eve, "SEND", body, destination="/app/chat.sendMessage")
-            assert told == f"access refused: 'eve' may not send to '/topic/room.{ROOM}'"
+            error = await refused(eve, "SEND", body, destination="/app/chat.sendMessage")
+            assert error == f"access refused: 'eve' may not send to '/topic/room.{ROOM}'"
         for destination, headers in (
             (f"/topic/room.{room}", {}),
             (f"/topic/room.{room}", {"history": "10"}),
@@ -280,8 +280,8 @@ async def test_a_rule_for_one_room_holds_for_sending_listening_history_and_who_i
             (f"/topic/who.{room}", {}),
         ):
             async with Peer(server.url, "eve") as eve:
-                told = await refused(eve, "SUBSCRIBE", id="1", destination=destination, **headers)
-                assert told.startswith("access refused: 'eve' may not subscribe to ")
+                error = await refused(eve, "SUBSCRIBE", id="1", destination=destination, **headers)
+                assert error.startswith("access refused: 'eve' may not subscribe to ")
         await ann.say("allowed", room)
         assert await ann.contents(1) == ["allowed"]
         await ann.nothing_more()
@@ -289,18 +289,18 @@ async def test_a_rule_for_one_room_holds_for_sending_listening_history_and_who_i
 
 async def test_a_rule_for_one_users_private_queue_can_be_written(broker: ChatBroker) -> None:
     closed = f"/user/{handle_of('ann@example.org')}/queue/private"
-    access = Access(by_name, may_send=lambda user, destination: destination != closed)
+    access = Access(with_email, may_send=lambda user, destination: destination != closed)
     async with await chat_server.start(broker, access=access) as server, Peer(server.url, "ann") as ann:
         await ann.subscribe("/user/queue/private")
         for to in (own_handle(ann), principal_of(ann)):
             async with Peer(server.url, "eve") as eve:
-                told = await refused(eve, "SEND", f'{{"to":"{to}","content":"x"}}', destination="/app/chat.private")
-                assert told == f"access refused: 'eve' may not send to {closed!r}"
+                error = await refused(eve, "SEND", f'{{"to":"{to}","content":"x"}}', destination="/app/chat.private")
+                assert error == f"access refused: 'eve' may not send to {closed!r}"
         await ann.nothing_more()
 
 
 def shop() -> Application:
-    """An application with handlers of its own beside the chat's."""
+    """Return the chat's application with more handlers."""
     app = chat_application()
     app.own("/topic/orders.", "/user/queue/bills")
 
@@ -321,7 +321,7 @@ def shop() -> Application:
     return app
 
 
-async def test_what_another_handler_writes_no_client_writes_either(broker: ChatBroker) -> None:
+async def test_clients_cannot_send_to_the_destinations_of_another_handler(broker: ChatBroker) -> None:
     async with await chat_server.start(broker, app=shop()) as server, Peer(server.url, "ann") as ann:
         for number, destination in enumerate(("/topic/prices", "/topic/orders.new", "/user/queue/bills")):
             await ann.subscribe(destination, id=str(number))
@@ -331,40 +331,40 @@ async def test_what_another_handler_writes_no_client_writes_either(broker: ChatB
             await ann.nothing_more()
         await ann.receipt("SEND", destination="/app/price")
         await ann.receipt("SEND", destination="/app/bill")
-        heard = [json.loads((await ann.frame("MESSAGE")).body) for _ in range(2)]
-        assert {"by": "ann"} in heard
-        assert {"due": 1} in heard
+        received = [json.loads((await ann.frame("MESSAGE")).body) for _ in range(2)]
+        assert {"by": "ann"} in received
+        assert {"due": 1} in received
 
 
-async def test_what_a_handler_that_takes_its_time_answers_is_asked_about_too(broker: ChatBroker) -> None:
+async def test_access_decides_about_the_answer_of_an_asynchronous_handler(broker: ChatBroker) -> None:
     access = Access(may_send=lambda user, destination: destination != "/topic/prices")
     async with await chat_server.start(broker, app=shop(), access=access) as server, Peer(server.url, "eve") as eve:
         assert "may not send to '/topic/prices'" in await refused(eve, "SEND", destination="/app/price")
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
-async def test_a_handler_that_answers_about_a_room_is_behind_the_rooms_rule(broker: ChatBroker, form: Any) -> None:
+async def test_a_handler_about_a_room_is_covered_by_the_rooms_rule(broker: ChatBroker, form: Any) -> None:
     room = unicodedata.normalize(form, ROOM)
-    access = Access(by_name, may_subscribe=not_to_the_cats)
+    access = Access(with_email, may_subscribe=not_to_the_cats)
     async with await chat_server.start(broker, app=shop(), access=access) as server:
         async with Peer(server.url, "ann") as ann:
             await ann.subscribe(f"/app/count.{room}")
             assert json.loads((await ann.frame("MESSAGE")).body) == {"room": ROOM}
         async with Peer(server.url, "eve") as eve:
-            told = await refused(eve, "SUBSCRIBE", id="1", destination=f"/app/count.{room}")
-            assert told.startswith("access refused: 'eve' may not subscribe to ")
+            error = await refused(eve, "SUBSCRIBE", id="1", destination=f"/app/count.{room}")
+            assert error.startswith("access refused: 'eve' may not subscribe to ")
 
 
 # --- Private messages ---
 
 
 class FewTopics(MemoryBroker):
-    """As Kafka and RabbitMQ are: each topic that is read is dear."""
+    """A broker for which reading a topic is expensive, as for Kafka and RabbitMQ."""
 
     few_topics = True
 
 
-async def test_where_topics_are_dear_users_share_one_and_each_still_reads_their_own() -> None:
+async def test_users_who_share_a_topic_each_receive_only_their_own_messages() -> None:
     async with (
         FewTopics() as broker,
         await chat_server.start(broker) as server,
@@ -385,19 +385,19 @@ async def test_where_topics_are_dear_users_share_one_and_each_still_reads_their_
             await peer.nothing_more()
 
 
-async def test_nobody_trims_anothers_private_messages_and_ones_own_cost_what_one_has() -> None:
+async def test_a_flood_of_private_messages_does_not_trim_another_users() -> None:
     async with MemoryBroker(max_length=50) as broker, await chat_server.start(broker) as server:
-        await flooded_beside_one_message(server, broker)
+        await check_trimming(server, broker)
 
 
-async def test_nor_on_redis() -> None:
+async def test_a_flood_of_private_messages_does_not_trim_another_users_on_redis() -> None:
     async with chat_broker(KINDS[1]) as engine:
         assert isinstance(engine, RedisStreamsBroker)
         async with RedisStreamsBroker(engine.url, max_length=50) as broker, await chat_server.start(broker) as server:
-            await flooded_beside_one_message(server, broker)
+            await check_trimming(server, broker)
 
 
-async def flooded_beside_one_message(server: ChatServer, broker: ChatBroker) -> None:
+async def check_trimming(server: ChatServer, broker: ChatBroker) -> None:
     async with Peer(server.url, "bob") as bob, Peer(server.url, "ann") as ann, Peer(server.url, "eve") as eve:
         await ann.receipt("SEND", f'{{"to":"{own_handle(bob)}","content":"keep"}}', destination="/app/chat.private")
         for number in range(500):
@@ -410,7 +410,7 @@ async def flooded_beside_one_message(server: ChatServer, broker: ChatBroker) -> 
         await bob.nothing_more()
 
 
-async def test_users_queues_do_not_lengthen_the_reads_of_rooms_on_redis() -> None:
+async def test_private_queues_are_not_read_together_with_rooms_on_redis() -> None:
     async with chat_broker(KINDS[1]) as broker, await chat_server.start(broker) as server:
         assert isinstance(broker, RedisStreamsBroker)
         async with Redis.from_url(broker.url) as redis, redis.monitor() as monitor, Peer(server.url, "ann") as ann:
@@ -433,7 +433,7 @@ async def test_users_queues_do_not_lengthen_the_reads_of_rooms_on_redis() -> Non
 
 
 @pytest.mark.parametrize("login", ["server", "ѕеrvеr", "Ａｄｍｉｎ", "Kіm", "kim", "KIM", "guest-12ab", "Аna"])
-async def test_a_guest_does_not_pass_for_the_server_for_a_user_or_in_mixed_scripts(login: str) -> None:
+async def test_guests_cannot_take_names_that_look_like_the_servers_or_a_users_or_mix_scripts(login: str) -> None:
     async with MemoryBroker() as broker, await chat_server.start(broker, access=Access(names=["Kim"])) as server:
         peer = await Peer(server.url).open()
         await peer.send("CONNECT", **{"accept-version": "1.2", "host": "x", "login": login})
@@ -448,7 +448,7 @@ async def test_a_guest_does_not_pass_for_the_server_for_a_user_or_in_mixed_scrip
 @pytest.mark.parametrize(
     "login", ["민지", "محمد", "हिन्दी", "می\u200cخواهم", "❤️‍🔥 Ana", "Ana Иванова", "Nguyễn", "ひろkim", "Kim2"]
 )
-async def test_honest_people_are_called_what_they_are_called(login: str) -> None:
+async def test_real_names_in_any_script_are_kept(login: str) -> None:
     async with (
         MemoryBroker() as broker,
         await chat_server.start(broker, access=Access(names=["Kim"])) as server,
@@ -460,7 +460,7 @@ async def test_honest_people_are_called_what_they_are_called(login: str) -> None
 
 
 @pytest.mark.parametrize("other", ["Ana", "сосо"])
-async def test_two_guests_with_one_name_or_names_that_look_alike_have_different_handles_in_their_messages(
+async def test_guests_with_equal_or_similar_names_have_different_handles_in_their_messages(
     other: str,
 ) -> None:
     name = "coco" if other == "сосо" else other
@@ -480,7 +480,7 @@ async def test_two_guests_with_one_name_or_names_that_look_alike_have_different_
 
 
 @pytest.mark.parametrize("login", ["\u3164", "\u2800", "\u200d", "\u202e", "\u0301", "\ufe0f", " ", "\U000e0041"])
-async def test_a_name_that_shows_nothing_is_no_name(login: str) -> None:
+async def test_an_invisible_name_is_replaced_by_a_guest_name(login: str) -> None:
     async with MemoryBroker() as broker, await chat_server.start(broker) as server, Peer(server.url, login) as peer:
         await peer.subscribe("/topic/public")
         await peer.say("x")

@@ -1,4 +1,4 @@
-"""A page put to axe-core, the accessibility checker, and walked through with the Tab key."""
+"""Check a page with axe-core, the accessibility checker, and move through it with the Tab key."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from playwright.async_api import Locator, Page
 
 from tests.support import node
 
-# The outputs and texts of a notebook. The rest of the page, its menus, toolbars and editors, is JupyterLab's own.
+# The outputs and texts of a notebook. The rest of the page (menus, toolbars, editors) belongs to JupyterLab.
 NOTEBOOK = (".jp-Notebook .jp-OutputArea-output", ".jp-Notebook .jp-RenderedMarkdown")
 
 
 async def findings(page: Page, *, within: Sequence[str] = ("html",), without: Sequence[str] = ()) -> list[str]:
-    """Return what axe finds in the elements of `within`, but for those of `without` (CSS), one line for each.
+    """Return what axe finds in the elements of `within` except those of `without` (CSS), one line each.
 
-    Nothing is let pass for being minor.
+    Minor findings are included.
     """
-    await _bring_axe(page)
+    await _load_axe(page)
     violations: list[dict[str, Any]] = await page.evaluate(
         """async ([include, exclude]) =>
             (await axe.run({ include, exclude }, { resultTypes: ["violations"] })).violations""",
         [list(within), list(without)],
     )
     return [
-        f"{found['impact']}: {found['help']} ({found['id']}): {place['html'][:200]}"
-        for found in violations
-        for place in found["nodes"]
+        f"{violation['impact']}: {violation['help']} ({violation['id']}): {node['html'][:200]}"
+        for violation in violations
+        for node in violation["nodes"]
     ]
 
 
 async def tab_through(page: Page, inside: Locator) -> list[str]:
-    """Press Tab from the first control inside an element until the focus is outside; return the names on the way.
+    """Press Tab from the first control in an element until the focus leaves it; return the names of the controls.
 
-    A name is what a screen reader says of it, as axe computes it: empty where there is none. Fails if Tab leads past
-    a control.
+    A name is what a screen reader announces, as axe computes it; it is empty if there is none. Raise AssertionError if
+    Tab skips a control.
     """
-    await _bring_axe(page)
+    await _load_axe(page)
     root = await inside.element_handle()
     controls = await page.evaluate(_START, root)
     for _ in range(100):
-        if not await page.evaluate(_NOTE_THE_FOCUSED, root):
+        if not await page.evaluate(_RECORD_FOCUS, root):
             break
         await page.keyboard.press("Tab")
     names: list[str] = await page.evaluate(_NAMES)
-    assert len(names) == controls, f"{controls} controls, and Tab stopped at {names}"
+    assert len(names) == controls, f"{controls} controls, but Tab reached only {names}"
     return names
 
 
@@ -56,7 +56,7 @@ _START = """root => {
     controls[0].focus();
     return controls.length;
 }"""
-_NOTE_THE_FOCUSED = """root => {
+_RECORD_FOCUS = """root => {
     const focused = document.activeElement;
     return focused !== root && root.contains(focused) && window.stops.push(focused) > 0;
 }"""
@@ -68,6 +68,6 @@ _NAMES = """() => {
 }"""
 
 
-async def _bring_axe(page: Page) -> None:
+async def _load_axe(page: Page) -> None:
     if not await page.evaluate("'axe' in window"):
         await page.evaluate((node.packages() / "axe-core" / "axe.min.js").read_text(encoding="utf-8"))

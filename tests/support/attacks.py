@@ -1,4 +1,4 @@
-"""A chat that is attacked: a process of its own, clients that flood it, and what others notice meanwhile."""
+"""A chat under attack: the server process, clients that flood it, and the delay that another client sees."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from tests.support.commands import CHATLAB, Command
 from tests.support.stomp_peer import Peer, chat, raw_websocket
 
-SLACK = 0.020  # seconds: the machine has other things to do
+SLACK = 0.020  # seconds: other processes use the machine too
 SEND = "/app/chat.sendMessage"
 
 
@@ -34,12 +34,12 @@ async def attacked(*arguments: str, descriptors: int = 4096) -> AsyncIterator[tu
 
 
 def port_of(url: str) -> int:
-    """The port in a URL."""
+    """Return the port in a URL."""
     return int(url.split(":")[2].split("/")[0])
 
 
 def masked(text: bytes) -> bytes:
-    """One WebSocket message of a client, under the mask 0, which changes nothing."""
+    """Return one WebSocket message from a client; its mask is zero, which leaves the payload unchanged."""
     if len(text) < 126:
         return b"\x81" + bytes([0x80 | len(text)]) + b"\0\0\0\0" + text
     if len(text) < 1 << 16:
@@ -48,7 +48,7 @@ def masked(text: bytes) -> bytes:
 
 
 def stomp(command: str, body: str = "", **headers: str) -> bytes:
-    """One STOMP frame; `message_id="1"` is the header `message-id`."""
+    """Return one STOMP frame; `message_id="1"` becomes the header `message-id`."""
     lines = "".join(f"{name.replace('_', '-')}:{value}\n" for name, value in headers.items())
     return f"{command}\n{lines}\n{body}\0".encode()
 
@@ -58,7 +58,7 @@ CONNECT = stomp("CONNECT", accept_version="1.2", host="x", heart_beat="0,0")
 
 @asynccontextmanager
 async def flooding(url: str, octets: bytes) -> AsyncIterator[None]:
-    """A client that sends the same octets as fast as they are read, and reads all that comes of them."""
+    """Run a client that sends the same octets as fast as they are read, and reads all the answers."""
     reader, writer = await raw_websocket(port_of(url))
     writer.write(masked(CONNECT))
     await reader.read(1000)
@@ -86,7 +86,7 @@ async def flooding(url: str, octets: bytes) -> AsyncIterator[None]:
 
 
 async def round_trip(peer: Peer, count: int = 60) -> float:
-    """The median time to store one message in a room, in seconds, over `count` messages."""
+    """Return the median time to store one message in a room, in seconds, over `count` messages."""
     times = []
     for number in range(count):
         began = time.perf_counter()

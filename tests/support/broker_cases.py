@@ -15,7 +15,7 @@ from chatlab.brokers.redis.pubsub import RedisPubSubBroker
 from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.lab.engines.engine import Engine
 
-PATIENCE = 20  # seconds: on a busy machine, Kafka needs some to come back
+PATIENCE = 20  # seconds: enough for Kafka to restart on a busy machine
 
 MAKERS: dict[str, Callable[[str], Broker]] = {
     "memory": lambda _: MemoryBroker(max_waiting=500),
@@ -85,13 +85,13 @@ def topic(name: str = "room") -> str:
 
 async def read(reader: Reader, count: int, seconds: float = 20) -> list[Record]:
     """Return the next `count` records."""
-    got: list[Record] = []
+    records: list[Record] = []
     async with asyncio.timeout(seconds):
-        while len(got) < count:
-            batch = await reader.batch(min(512, count - len(got)))
-            assert batch, f"the subscription ended after {len(got)} of {count}"
-            got += batch
-    return got
+        while len(records) < count:
+            batch = await reader.batch(min(512, count - len(records)))
+            assert batch, f"the subscription ended after {len(records)} of {count}"
+            records += batch
+    return records
 
 
 async def bodies(reader: Reader, count: int, seconds: float = 20) -> list[bytes]:
@@ -99,7 +99,7 @@ async def bodies(reader: Reader, count: int, seconds: float = 20) -> list[bytes]
 
 
 async def publish_all(broker: Broker, name: str, messages: Sequence[bytes], at_once: int = 100) -> None:
-    """Publish in order, `at_once` under way at a time."""
+    """Publish in order, with `at_once` in flight at a time."""
     for start in range(0, len(messages), at_once):
         await asyncio.gather(*(broker.publish(name, body) for body in messages[start : start + at_once]))
 

@@ -1,4 +1,4 @@
-"""`chatlab` as a process of its own: its output line by line, its exit status, a signal to it."""
+"""Run `chatlab` as a process: read its output line by line, wait for its exit status, send it signals."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 CHATLAB = (sys.executable, "-P", "-m", "chatlab.cli")
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 class Command:
-    """One `chatlab` process that runs."""
+    """A running `chatlab` process."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
-        self.lines: list[str] = []  # of standard output, so far
-        self.encoding = "utf-8"  # of what it prints
+        self.lines: list[str] = []  # of standard output, read so far
+        self.encoding = "utf-8"  # of its output
 
     async def url(self) -> str:
-        """Wait until it says where it listens."""
+        """Wait for its first URL, and return it."""
         return (await self.line("listening on ")).removeprefix("listening on ")
 
     async def line(self, beginning: str) -> str:
-        """Wait for the line that begins so."""
+        """Wait for a line that begins with `beginning`, and return it."""
         assert self.process.stdout is not None
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while line := (await self.process.stdout.readline()).decode(self.encoding):
                 self.lines.append(line.rstrip("\n"))
                 if line.startswith(beginning):
@@ -37,8 +37,8 @@ class Command:
         raise AssertionError(f"no line began with {beginning!r}: {self.lines} {errors.decode(self.encoding)}")
 
     async def ended(self) -> tuple[int, str, str]:
-        """Wait for the end: exit status, the rest of standard output, standard error."""
-        async with asyncio.timeout(PATIENCE):
+        """Wait for its end; return the exit status, the rest of standard output, and standard error."""
+        async with asyncio.timeout(TIMEOUT):
             output, errors = await self.process.communicate()
         assert self.process.returncode is not None
         return self.process.returncode, output.decode(self.encoding), errors.decode(self.encoding)
@@ -46,7 +46,7 @@ class Command:
 
 @asynccontextmanager
 async def chatlab(*arguments: str, environment: Mapping[str, str] | None = None) -> AsyncIterator[Command]:
-    """Run `chatlab` with these arguments; at the end of the block it is killed, should it still run."""
+    """Run `chatlab` with these arguments, and kill it on exit if it is still running."""
     process = await asyncio.create_subprocess_exec(
         *CHATLAB,
         *arguments,
@@ -64,6 +64,6 @@ async def chatlab(*arguments: str, environment: Mapping[str, str] | None = None)
 
 
 async def run(*arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str, str]:
-    """Run `chatlab` to its end: exit status, standard output, standard error."""
+    """Run `chatlab` to its end; return the exit status, standard output and standard error."""
     async with chatlab(*arguments, environment=environment) as command:
         return await command.ended()

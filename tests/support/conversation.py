@@ -1,4 +1,4 @@
-"""A client that says frames, and the echo server on `Connection` that answers them, without a socket between."""
+"""Frames as a client sends them, and an echo server on `Connection` that answers them without a socket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MASK = bytes.fromhex("37 fa 21 3d")
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes | None = MASK) -> bytes:
-    """The octets of one frame of a client; `rsv` holds the three reserved bits, RSV1 first."""
+    """Return one frame from a client; `rsv` contains the three reserved bits, RSV1 first."""
     return Frame(opcode, payload, fin, bool(rsv & 4), bool(rsv & 2), bool(rsv & 1), mask).serialize()
 
 
@@ -38,30 +38,30 @@ def pong(payload: bytes = b"") -> bytes:
 
 
 def close(code: int | None = None, reason: bytes = b"") -> bytes:
-    """A Close with any code, allowed or not."""
+    """Return a Close with any code, valid or not."""
     return frame(Opcode.CLOSE, (b"" if code is None else code.to_bytes(2)) + reason)
 
 
 def parse_all(data: bytes) -> list[Frame]:
-    """Every frame in `data`, which must end where the last one does."""
+    """Return every frame in `data`, which must end at the end of a frame."""
     frames = []
     while data:
         parsed = Frame.parse(data)
-        assert parsed is not None, f"half a frame at the end: {data[:20].hex(' ')}"
+        assert parsed is not None, f"an incomplete frame at the end: {data[:20].hex(' ')}"
         frames.append(parsed[0])
         data = data[parsed[1] :]
     return frames
 
 
 def answer_events(connection: Connection, events: Iterable[Event]) -> None:
-    """What an echo server does."""
+    """Send every message back, as an echo server does."""
     for event in events:
         if isinstance(event, Message) and connection.state in WRITING:
             connection.send(event.data)
 
 
 def echo(data: bytes, split: Split = whole, compression: Parameters | None = None) -> tuple[list[Frame], Connection]:
-    """The frames an echo server answers `data` with, and the server as it is afterwards."""
+    """Return the frames with which an echo server answers `data`, and the server's connection."""
     server = Connection.opened(Side.SERVER, compression)
     out = b""
     for piece in split(data):
@@ -71,6 +71,6 @@ def echo(data: bytes, split: Split = whole, compression: Parameters | None = Non
 
 
 def close_code(answer: Frame) -> int | None:
-    """The code of an answer that must be a Close."""
+    """Return the code of an answer, which must be a Close."""
     assert answer.opcode == Opcode.CLOSE, answer
     return Close.parse(answer.payload).code

@@ -1,6 +1,6 @@
-"""A pytest plugin: with `-n 2 --dist loadfile`, a file's tests stay together, and those of a heavy engine do too.
+"""A pytest plugin: `--dist loadfile` also keeps all tests of a heavy engine on one worker.
 
-Otherwise each worker would start a Kafka and a RabbitMQ of its own.
+Otherwise each worker would start its own Kafka and RabbitMQ.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ SLOW = (
     "tests/security/test_unfinished.py",
     "tests/brokers/test_conformance.py",
 )
-"""What takes longest, measured, in that order."""
+"""The groups that take longest, as measured, slowest first."""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Take the place of xdist's own scheduler for `--dist loadfile`."""
+    """Replace xdist's scheduler for `--dist loadfile`."""
     if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadScopeScheduling
 
     scheduler = LoadScopeScheduling(config, log)
-    scheduler._split_scope = together
+    scheduler._split_scope = group_of
     return scheduler
 
 
-def together(nodeid: str) -> str:
-    """Name what this test shares a worker with."""
+def group_of(nodeid: str) -> str:
+    """Return the name of the group of tests that share a worker with this one."""
     engine = next((name for name in HEAVY if name in nodeid.lower()), None)
     return engine or nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what is slow, then what may take longest, so that no worker is left alone with one in the end."""
+    """Run slow groups first, then those with long time-outs, so that no worker ends with a slow group alone."""
     longest: defaultdict[str, float] = defaultdict(float)
     for item in items:
         mark = item.get_closest_marker("timeout")
-        longest[together(item.nodeid)] = max(longest[together(item.nodeid)], mark.args[0] if mark else 0.0)
+        longest[group_of(item.nodeid)] = max(longest[group_of(item.nodeid)], mark.args[0] if mark else 0.0)
     rank = {name: place for place, name in enumerate(SLOW)}
-    items.sort(key=lambda item: (rank.get(together(item.nodeid), len(SLOW)), -longest[together(item.nodeid)]))
+    items.sort(key=lambda item: (rank.get(group_of(item.nodeid), len(SLOW)), -longest[group_of(item.nodeid)]))

@@ -1,4 +1,4 @@
-"""The same bytes in different pieces: a parser must not care."""
+"""Ways to split the same bytes: a parser must give the same result for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a wire would have heard, said by a test: traces of one connection from literal bytes."""
+"""Traces of one connection, as the wire would record them, made from literal bytes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ RESPONSE = (
 HELLO = b"\x81\x05Hello"  # RFC 6455, section 5.7
 MASKED_HELLO = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"
 
-Said = tuple[Peer, bytes]
-DIALOGUE: tuple[Said, ...] = (
+Segment = tuple[Peer, bytes]
+DIALOGUE: tuple[Segment, ...] = (
     ("client", REQUEST),
     ("server", RESPONSE),
     ("client", MASKED_HELLO),
@@ -33,35 +33,35 @@ DIALOGUE: tuple[Said, ...] = (
 CUTS = ["whole", "byte by byte"]
 
 
-def heard(*said: Said, cut: str = "whole") -> Trace:
-    """A trace of one connection on which this was said, each piece in one record or in one for each byte."""
+def trace_of(*segments: Segment, cut: str = "whole") -> Trace:
+    """Return a trace of one connection that carried these bytes, with one record per segment or one per byte."""
     trace = Trace()
-    at: dict[Peer, int] = {"client": 0, "server": 0}
+    offsets: dict[Peer, int] = {"client": 0, "server": 0}
     trace.add(WireRecord(0.0, 1, "client", note="open"))
     clock = 0
-    for sender, data in said:
+    for sender, data in segments:
         for piece in [data] if cut == "whole" else [data[i : i + 1] for i in range(len(data))]:
             clock += 1
-            record = WireRecord(clock / 1000, 1, sender, piece, offset=at[sender])
+            record = WireRecord(clock / 1000, 1, sender, piece, offset=offsets[sender])
             record.pass_on(len(piece), clock / 1000)
-            at[sender] += len(piece)
+            offsets[sender] += len(piece)
             trace.add(record)
     return trace
 
 
-def upgraded(*said: Said, extensions: str = "", subprotocol: str = "", cut: str = "whole") -> Trace:
-    """As `heard`, after an upgrade that agreed on these."""
+def upgraded_trace(*segments: Segment, extensions: str = "", subprotocol: str = "", cut: str = "whole") -> Trace:
+    """Return the same after an upgrade that agreed on these extensions and this subprotocol."""
     response = RESPONSE[:-2]
     if extensions:
         response += b"Sec-WebSocket-Extensions: " + extensions.encode() + b"\r\n"
     if subprotocol:
         response += b"Sec-WebSocket-Protocol: " + subprotocol.encode() + b"\r\n"
-    return heard(("client", REQUEST), ("server", response + b"\r\n"), *said, cut=cut)
+    return trace_of(("client", REQUEST), ("server", response + b"\r\n"), *segments, cut=cut)
 
 
-def told(events: Any) -> list[tuple[str, str, str]]:
+def summaries(events: Any) -> list[tuple[str, str, str]]:
     return [(event.sender, event.kind, event.summary) for event in events]
 
 
-def in_frame(message: bytes, mask: bytes | None = None) -> bytes:
+def text_frame(message: bytes, mask: bytes | None = None) -> bytes:
     return Frame(Opcode.TEXT, message, mask=mask).serialize()

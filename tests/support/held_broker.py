@@ -7,7 +7,7 @@ from chatlab.errors import BrokerUnavailable
 
 
 class Held(MemoryBroker):
-    """Stores nothing until released, and refuses bodies that contain `refuse`."""
+    """A broker that stores nothing until `storing` is set, and refuses bodies that contain `refuse`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""A tab out of sight in a real Chromium, which then runs its timers once a minute, as it does after some minutes.
+"""A hidden tab in a real Chromium, whose timers are throttled to once a minute, as after some minutes in hiding.
 
-Playwright keeps all its pages in sight, so this talks to the browser itself (the Chrome DevTools Protocol).
+Playwright keeps all its pages visible, so this module uses the Chrome DevTools Protocol directly.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 from aiohttp import ClientSession
 from websockets.asyncio.client import ClientConnection, connect
 
-# Without this the timers are slowed down to once a minute only after five minutes out of sight.
-SOON = "--enable-features=IntensiveWakeUpThrottling:grace_period_seconds/1"
+# Without this, timers are throttled to once a minute only after five hidden minutes.
+THROTTLE_AFTER_ONE_SECOND = "--enable-features=IntensiveWakeUpThrottling:grace_period_seconds/1"
 
 
 class Tab:
-    """One tab of the browser."""
+    """A tab of the browser."""
 
     def __init__(self, websocket: ClientConnection, browser: str) -> None:
         self._websocket = websocket
@@ -45,16 +45,16 @@ class Tab:
         return answer["result"].get("value")
 
     async def wait_for(self, expression: str, seconds: float = 20) -> None:
-        """Wait until an expression is true; it is this side that looks, since the page's own timers may be slow."""
+        """Poll an expression from outside until it is true, because the page's own timers may be throttled."""
         async with asyncio.timeout(seconds):
             while True:
-                with contextlib.suppress(AssertionError):  # while the page is still being loaded
+                with contextlib.suppress(AssertionError):  # raised while the page is loading
                     if await self.evaluate(expression):
                         return
                 await asyncio.sleep(0.1)
 
     async def hide(self) -> None:
-        """Put another tab in front."""
+        """Hide this tab behind another one."""
         async with ClientSession() as http, http.put(f"{self._browser}/json/new?about:blank") as answer:
             assert answer.status == 200
         await self.wait_for("document.visibilityState === 'hidden'")
@@ -62,12 +62,12 @@ class Tab:
 
 @contextlib.asynccontextmanager
 async def open_tab(program: str, folder: Path, url: str) -> AsyncIterator[Tab]:
-    """A tab with the page at `url`, in a Chromium of its own that keeps its profile in `folder`."""
+    """Open `url` in a separate Chromium whose profile is in `folder`; yield the tab."""
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     process = await asyncio.create_subprocess_exec(
         program,
         *options,
-        SOON,
+        THROTTLE_AFTER_ONE_SECOND,
         "--remote-debugging-port=0",
         "--remote-allow-origins=*",
         f"--user-data-dir={folder}",
@@ -84,7 +84,7 @@ async def open_tab(program: str, folder: Path, url: str) -> AsyncIterator[Tab]:
 
 
 async def _port(file: Path) -> int:
-    """The port that the browser writes into a file once it listens."""
+    """Return the port, which the browser writes into a file once it listens."""
     async with asyncio.timeout(30):
         while True:
             with contextlib.suppress(OSError, ValueError, IndexError):

@@ -1,7 +1,7 @@
-"""A real JupyterLab in a real browser: start the server, open a notebook, run it all, touch its widgets.
+"""A real JupyterLab in a real browser: start the server, open a notebook, run its cells, use its widgets.
 
-`Lab` is one JupyterLab server on a free loopback port, on a copy of the notebooks. `Notebook` is one of them open in a
-Chromium page. Playwright drives the browser; what is installed as `chromium` on PATH is what is driven.
+`Lab` is a JupyterLab server on a free loopback port, with a copy of the notebooks. `Notebook` is one of them open in a
+page of the Chromium on PATH, which Playwright controls.
 """
 
 from __future__ import annotations
@@ -21,18 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Browser, Locator, Page, async_playwright
-from playwright.async_api import TimeoutError as NotSeen
+from playwright.async_api import TimeoutError as PlaywrightTimeout
 from websockets.asyncio.client import connect
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SETTINGS = {
-    # Every cell is in the page, whether it is in sight or not.
+    # Keep every cell in the page, even those that are scrolled out of view.
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 
-
-HOW_THE_RUN_ENDS = """() => {
+RUN_STATE = """() => {
     if (document.querySelector('.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]')) return "error";
     const cells = document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt');
     const prompts = [...cells].map(each => each.innerText);
@@ -45,22 +44,22 @@ HOW_THE_RUN_ENDS = """() => {
 
 
 def chromium() -> str | None:
-    """The browser's program, or None where there is none."""
+    """Return the path of the browser, or None if there is none."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     return os.environ.get("CHATLAB_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
 
 
 class Lab:
-    """One JupyterLab server."""
+    """A JupyterLab server."""
 
     def __init__(self, folder: Path, url: str, token: str) -> None:
         self.folder = folder
         self.url = url
         self.token = token
 
-    def ask(self, method: str, path: str, body: object = None) -> Any:
-        """Ask Jupyter's REST interface; returns the JSON of the answer."""
-        request = urllib.request.Request(  # a loopback address of our own
+    def request(self, method: str, path: str, body: object = None) -> Any:
+        """Send a request to Jupyter's REST API; return the JSON of the answer."""
+        request = urllib.request.Request(  # always a loopback address
             f"{self.url}{path}",
             method=method,
             data=json.dumps(body).encode() if body is not None else None,
@@ -71,23 +70,23 @@ class Lab:
         return json.loads(text) if text else None
 
     async def start_kernel(self, path: str) -> str:
-        """Give the notebook at `path` a kernel and wait until it has been idle for a second; return its id.
+        """Start a kernel for the notebook at `path`, wait until it has been idle for a second, and return its id.
 
-        Run All pressed while a kernel is still starting is lost.
+        JupyterLab drops a Run All that is pressed while the kernel is starting.
         """
-        wish = {"path": path, "name": path, "type": "notebook", "kernel": {"name": "python3"}}
-        kernel: str = (await asyncio.to_thread(self.ask, "POST", "/api/sessions", wish))["kernel"]["id"]
+        session = {"path": path, "name": path, "type": "notebook", "kernel": {"name": "python3"}}
+        kernel: str = (await asyncio.to_thread(self.request, "POST", "/api/sessions", session))["kernel"]["id"]
         async with asyncio.timeout(60):
-            await self._talk_to(kernel)
+            await self._wait_for_info(kernel)
             idle_since: float | None = None
             while idle_since is None or time.monotonic() - idle_since < 1:
                 await asyncio.sleep(0.1)
-                state = (await asyncio.to_thread(self.ask, "GET", f"/api/kernels/{kernel}"))["execution_state"]
+                state = (await asyncio.to_thread(self.request, "GET", f"/api/kernels/{kernel}"))["execution_state"]
                 idle_since = (idle_since or time.monotonic()) if state == "idle" else None
         return kernel
 
-    async def _talk_to(self, kernel: str) -> None:
-        """Ask the kernel for its info and wait for the answer: one nobody has talked to says "starting" for good."""
+    async def _wait_for_info(self, kernel: str) -> None:
+        """Request the kernel's info and wait for it: without a request, the kernel's state stays "starting"."""
         address = f"{self.url.replace('http', 'ws')}/api/kernels/{kernel}/channels?token={self.token}"
         header = {"msg_id": "1", "session": "test", "username": "", "msg_type": "kernel_info_request", "version": "5.3"}
         request = {"header": header, "parent_header": {}, "metadata": {}, "content": {}, "channel": "shell"}
@@ -100,7 +99,7 @@ class Lab:
 
 @contextlib.contextmanager
 def jupyter_lab(folder: Path) -> Iterator[Lab]:
-    """Run a JupyterLab on a copy of the notebooks in `folder`; it and its kernels are gone afterwards."""
+    """Run a JupyterLab with a copy of the notebooks in `folder`; end it and its kernels on exit."""
     shutil.copytree(NOTEBOOKS, folder / "notebooks", dirs_exist_ok=True)
     for name, values in SETTINGS.items():
         file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
@@ -132,7 +131,7 @@ def jupyter_lab(folder: Path) -> Iterator[Lab]:
 
 
 def _wait_for_url(server: subprocess.Popen[bytes], runtime: Path) -> str:
-    """The address the server wrote into its runtime file, once it answers there."""
+    """Return the address in the server's runtime file once the server answers there."""
     for _ in range(600):
         for file in runtime.glob("jpserver-*.json"):
             with contextlib.suppress(OSError, ValueError):
@@ -147,13 +146,13 @@ def _wait_for_url(server: subprocess.Popen[bytes], runtime: Path) -> str:
 
 @contextlib.asynccontextmanager
 async def browser() -> AsyncIterator[Browser]:
-    """A headless Chromium that talks to loopback only."""
+    """Run a headless Chromium without background connections."""
     program = chromium()
     assert program is not None, "no chromium"
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-    quiet += ["--disable-component-update", "--disable-sync"]
+    options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    options += ["--disable-component-update", "--disable-sync"]
     async with async_playwright() as playwright:
-        chrome = await playwright.chromium.launch(executable_path=program, args=quiet)
+        chrome = await playwright.chromium.launch(executable_path=program, args=options)
         try:
             yield chrome
         finally:
@@ -161,7 +160,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 class Notebook:
-    """One notebook, open in a page of JupyterLab."""
+    """A notebook that is open in a page of JupyterLab."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -169,7 +168,7 @@ class Notebook:
 
     @classmethod
     async def open(cls, lab: Lab, chrome: Browser, name: str, *, width: int = 1500, height: int = 1000) -> Notebook:
-        """Open notebook `name` on a kernel that is ready."""
+        """Open the notebook `name` with a kernel that is ready."""
         await lab.start_kernel(name)
         page = await chrome.new_page(viewport={"width": width, "height": height})
         await page.goto(f"{lab.url}/lab/tree/{name}?token={lab.token}&reset")
@@ -178,50 +177,51 @@ class Notebook:
         await page.locator('.jp-NotebookPanel-toolbar .jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(
             timeout=60_000
         )
-        await asyncio.sleep(1)  # JupyterLab attaches the kernel's comms shortly after it shows idle, unannounced
+        await asyncio.sleep(1)  # JupyterLab attaches the kernel's comms shortly after it shows idle, without an event
         return notebook
 
     async def run_all(self, *, timeout: float = 120) -> None:
-        """Press Run All and wait until the last cell has run; fail if a cell did.
+        """Press Run All and wait until the last cell has run; raise AssertionError if a cell failed.
 
-        JupyterLab drops waiting cells when it loses its kernel for a moment, as on a busy machine; then press again.
+        JupyterLab drops waiting cells when it loses its kernel for a moment, as on a busy machine. In that case press
+        Run All again.
         """
         for _ in range(3):
             await self._press_run_all()
-            if await self._how_the_run_ends(timeout) != "dropped":
+            if await self._run_state(timeout) != "dropped":
                 break
         errors = self.page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]')
         assert await errors.count() == 0, await errors.first.inner_text()
 
-    async def _how_the_run_ends(self, timeout: float) -> str:
-        """Return "done", "error", or "dropped" if for five seconds no cell waits and some have not run."""
+    async def _run_state(self, timeout: float) -> str:
+        """Return "done", "error", or "dropped" if no cell has waited for five seconds and some have not run."""
         try:
-            ending = await self.page.wait_for_function(HOW_THE_RUN_ENDS, timeout=timeout * 1000)
-        except NotSeen:
+            state = await self.page.wait_for_function(RUN_STATE, timeout=timeout * 1000)
+        except PlaywrightTimeout:
             prompts = await self.cells.locator(".jp-InputPrompt").all_inner_texts()
-            raise AssertionError(f"not run to the end in {timeout:.0f} s; the prompts are {prompts}") from None
-        return str(await ending.json_value())
+            raise AssertionError(f"not all cells ran in {timeout:.0f} s; the prompts are {prompts}") from None
+        return str(await state.json_value())
 
     async def _press_run_all(self) -> None:
-        """Press Run All until the cells wait for their turn, "[*]": without its kernel yet, JupyterLab loses it."""
+        """Press Run All until cells are waiting ("[*]"): JupyterLab drops it until the kernel is attached."""
         for _ in range(8):
-            with contextlib.suppress(NotSeen):  # a dialog came in between: the next round accepts it
-                if await self.page.locator(".jp-Dialog").count():  # "Select Kernel": ours is the one it proposes
+            with contextlib.suppress(PlaywrightTimeout):  # a dialog opened in between; the next attempt accepts it
+                if await self.page.locator(".jp-Dialog").count():  # "Select Kernel", which proposes our kernel
                     await self.page.locator(".jp-Dialog .jp-mod-accept").first.click(timeout=5000)
                 await self.page.get_by_role("menuitem", name="Run", exact=True).click(timeout=5000)
                 await self.page.get_by_text("Run All Cells", exact=True).click(timeout=5000)
                 await self.page.get_by_text("[*]:", exact=True).first.wait_for(timeout=5000)
                 return
-        raise AssertionError("Run All was pressed eight times, and no cell began to wait for its turn")
+        raise AssertionError("Run All was pressed eight times, and no cell is waiting")
 
     def button(self, name: str) -> Locator:
-        """The button whose text is `name`."""
+        """Return the button with this text."""
         return self.page.get_by_role("button", name=name, exact=True)
 
     def line(self, label: str) -> Locator:
-        """The line to type in that carries this label."""
+        """Return the input field with this label."""
         return self.page.get_by_label(label, exact=True)
 
     def log(self, name: str) -> Locator:
-        """The log of the client `name` in a chat panel."""
+        """Return the log of the client `name` in a chat panel."""
         return self.page.get_by_role("log", name=f"log of {name}")

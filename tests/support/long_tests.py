@@ -1,4 +1,4 @@
-"""A pytest plugin: count the tests marked `long` that a run leaves out, and say so at its end."""
+"""A pytest plugin: report at the end of a run how many tests marked `long` it left out."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ LEFT_OUT = pytest.StashKey[int]()
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
-    """Count the long ones."""
+    """Count the long tests."""
     if items:
         stash = items[0].config.stash
         stash[LEFT_OUT] = stash.get(LEFT_OUT, 0) + sum(item.get_closest_marker("long") is not None for item in items)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Report the count to xdist's controller, where this is one of its workers."""
+    """Report the count to xdist's controller if this process is one of its workers."""
     if (output := getattr(session.config, "workeroutput", None)) is not None:
         output["left_out"] = session.config.stash.get(LEFT_OUT, 0)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take over a worker's count; each worker has collected the same tests."""
+    """Copy the count of a worker; every worker collects the same tests."""
     if output := getattr(node, "workeroutput", None):
         node.config.stash[LEFT_OUT] = output["left_out"]
 

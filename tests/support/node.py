@@ -1,4 +1,4 @@
-"""Node.js and packages of npm for tests: kept in a folder of the user's cache, outside the checkout, and made once."""
+"""Node.js and npm packages for tests, installed once in the user's cache, outside the checkout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.support import require
 
-# All that any test wants, and no less at a time: npm removes what it is not asked for.
+# Every package that any test needs, because npm removes packages that are not on its command line.
 PACKAGES = (
     "@stomp/stompjs@7.3.0",
     "axe-core@4.14.0",
@@ -28,12 +28,12 @@ SECONDS = 30
 
 
 def packages(wanted: Sequence[str] = PACKAGES, folder: Path = FOLDER) -> Path:
-    """Return the folder `node_modules` that has them; without Node the test is skipped."""
+    """Return the `node_modules` folder with these packages; skip the test if Node is missing."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         require.missing("node", "install Node.js 18 or later, with npm")
     modules = folder / "node_modules"
-    if not all(_is_here(modules, package) for package in wanted):
+    if not all(_is_installed(modules, package) for package in wanted):
         folder.mkdir(parents=True, exist_ok=True)
         command = [npm, "install", "--prefix", str(folder), "--no-save", "--no-audit", "--no-fund", *wanted]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
@@ -42,7 +42,7 @@ def packages(wanted: Sequence[str] = PACKAGES, folder: Path = FOLDER) -> Path:
     return modules
 
 
-def _is_here(modules: Path, package: str) -> bool:
+def _is_installed(modules: Path, package: str) -> bool:
     name, _, version = package.rpartition("@")
     try:
         return bool(json.loads((modules / name / "package.json").read_text())["version"] == version)
@@ -51,13 +51,13 @@ def _is_here(modules: Path, package: str) -> bool:
 
 
 class Script:
-    """A script that prints one JSON value a line."""
+    """A running script that prints one JSON value per line."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     async def line(self) -> Any:
-        """Return what it prints next; AssertionError with what it complained of, if it ends instead."""
+        """Return the next value; raise AssertionError with its standard error if it ends instead."""
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         async with asyncio.timeout(SECONDS):
@@ -74,7 +74,7 @@ class Script:
 
 @asynccontextmanager
 async def running(modules: Path, script: Path, *arguments: str) -> AsyncIterator[Script]:
-    """Run a script; what is left of it at the end is killed."""
+    """Run a script, and kill it on exit if it is still running."""
     process = await asyncio.create_subprocess_exec(
         "node",
         str(script),

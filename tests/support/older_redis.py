@@ -1,4 +1,4 @@
-"""An imitation of an old Redis: a relay to a real one that answers some commands itself as an old one would."""
+"""An imitation of an old Redis: a relay to a real one that answers some commands itself, as the old one does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import hiredis
 
-Answer = Callable[[Sequence[bytes]], bytes | None]  # the reply to a command; None: ask the real server
+Answer = Callable[[Sequence[bytes]], bytes | None]  # returns the reply to a command, or None to ask the real server
 INFO_6_0 = b"# Server\r\nredis_version:6.0.16\r\nredis_mode:standalone\r\n"
 
 
@@ -30,49 +30,49 @@ def redis_5_0(command: Sequence[bytes]) -> bytes | None:
     """Return what Redis 5.0 replies to a command that it answers differently; None for any other."""
     if command[0].upper() == b"HELLO":
         return b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n"
-    said = redis_6_0(command)
-    return said.replace(b"6.0.16", b"5.0.14") if said else None
+    answered = redis_6_0(command)
+    return answered.replace(b"6.0.16", b"5.0.14") if answered else None
 
 
 @contextlib.asynccontextmanager
 async def relayed(url: str, answer: Answer) -> AsyncIterator[str]:
-    """Relay commands one by one to the Redis at `url`; provide the relay's URL."""
+    """Relay commands one by one to the Redis at `url`; yield the relay's URL."""
     target = urlsplit(url)
-    talks: set[asyncio.Task[Any]] = set()
+    tasks: set[asyncio.Task[Any]] = set()
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve_client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        talks.add(task)
-        there, back = await asyncio.open_connection(target.hostname, target.port)
+        tasks.add(task)
+        server_reader, server_writer = await asyncio.open_connection(target.hostname, target.port)
         try:
             async for command in commands(reader):
-                said = answer(command)
-                if said is None:
-                    back.write(
+                answered = answer(command)
+                if answered is None:
+                    server_writer.write(
                         b"*%d\r\n" % len(command) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in command)
                     )
-                    said = await reply(there)
-                writer.write(said)
+                    answered = await reply(server_reader)
+                writer.write(answered)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
-            back.close()
-            talks.discard(task)
+            server_writer.close()
+            tasks.discard(task)
 
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve_client, "127.0.0.1", 0)
     try:
         yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
-        for task in talks:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*talks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def commands(reader: asyncio.StreamReader) -> AsyncIterator[Sequence[bytes]]:
-    """Read a client's next command."""
+    """Yield the commands of a client."""
     parser = hiredis.Reader()
     while data := await reader.read(1 << 16):
         parser.feed(data)

@@ -1,4 +1,4 @@
-"""The chat page's list of people: each name, the first digits of a handle, and (you) or its translation."""
+"""Entries in the chat page's list of people: a name, the first digits of a handle, and (you) or its translation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import re
 
 
 def listed(entry: str) -> re.Pattern[str]:
-    """Return what the list shows for "Ana" or for "Ana (you)": the digits after the name may be any."""
+    """Return a pattern for the entry "Ana" or "Ana (you)" with any digits after the name."""
     name, you = re.fullmatch(r"(.*?)( \(\w+\))?", entry, re.DOTALL).groups("")  # type: ignore[union-attr]  # matches all
     return re.compile(rf"^{re.escape(name)} #[0-9a-f]{{4,}}{re.escape(you)}$")

@@ -1,4 +1,4 @@
-"""Whether a process still runs: for tests of what must not be left behind."""
+"""Check whether a process is still running, for tests that no process is left behind."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import time
 from pathlib import Path
 
 
-def wait_until_gone(pid: int) -> None:
-    """Return when no such process runs; pytest's own timeout ends a vain wait."""
+def wait_until_ended(pid: int) -> None:
+    """Wait until the process has ended; pytest's timeout ends the wait if it does not."""
     while is_running(pid):
         time.sleep(0.02)
 
 
 def is_running(pid: int) -> bool:
-    """Whether it runs. A zombie has ended: who reaps it is the business of whatever adopted it."""
+    """Return whether the process is running. A zombie has ended, although its parent has not reaped it yet."""
     if sys.platform == "linux":
         stat = Path(f"/proc/{pid}/stat")
         try:

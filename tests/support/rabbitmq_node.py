@@ -1,4 +1,4 @@
-"""What an operator can do to a RabbitMQ that was started here, by Erlang's `erl_call`: faster than `rabbitmqctl`."""
+"""Operate a RabbitMQ that was started here with Erlang's `erl_call`, which is faster than `rabbitmqctl`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NODE = "chatlab@localhost"
 
 
 class Node:
-    """The private node behind an engine. Each method does what the `rabbitmqctl` command of that name does."""
+    """The private node of an engine. Each method does what the `rabbitmqctl` command of the same name does."""
 
     def __init__(self, engine: Engine) -> None:
         program = shutil.which("erl_call")
@@ -32,7 +32,7 @@ class Node:
         self._command = [program, "-name", NODE, "-c", cookie, "-e"]
 
     async def eval(self, expression: str) -> str:
-        """Have the node evaluate an Erlang expression; return the result."""
+        """Evaluate an Erlang expression on the node; return the result."""
         return await asyncio.to_thread(self._run, f"{expression}.\n")
 
     async def add_vhost(self, vhost: str) -> None:
@@ -54,10 +54,10 @@ class Node:
         )
 
     async def delete_queues(self, part: str = "", vhost: str = "/") -> None:
-        """Delete the queues whose name contains this, including exclusive ones."""
+        """Delete the queues whose names contain `part`, including exclusive ones."""
         found = f'binary:match(element(4, amqqueue:get_name(Q)), <<"{part}">>) =/= nomatch' if part else "true"
         queues = f'Q <- rabbit_amqqueue:list(<<"{vhost}">>)'
-        # One that goes by itself, because its connection was closed meanwhile, is gone as well.
+        # Ignore a queue that disappears by itself because its connection was closed.
         await self.eval(f'[catch rabbit_amqqueue:delete(Q, false, false, <<"test">>) || {queues}, {found}]')
 
     async def unacknowledged(self, vhost: str) -> list[int]:
@@ -72,7 +72,7 @@ class Node:
 
     @asynccontextmanager
     async def settings(self, **values: int) -> AsyncIterator[None]:
-        """Change settings of the application `rabbit`, for channels opened from now on, and restore them at the end."""
+        """Change settings of the application `rabbit` for channels opened from now on, and restore them on exit."""
         before = {name: await self.eval(f"{{ok, V}} = application:get_env(rabbit, {name}), V") for name in values}
         try:
             for name, value in values.items():
@@ -85,7 +85,7 @@ class Node:
     def _run(self, expression: str) -> str:
         for attempt in range(5):
             done = self._call(expression)
-            # Two calls within a moment can have the same name, which the node refuses.
+            # Two calls at almost the same time can have the same name, which the node refuses.
             if attempt == 4 or "failed to connect" not in done.stderr:
                 break
             time.sleep(0.2)

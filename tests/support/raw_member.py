@@ -1,4 +1,4 @@
-"""A member on a bare socket: it reads when told to, and otherwise not at all; it can go without a word."""
+"""A WebSocket client on a bare socket: it reads only when asked to, and can disappear without a Close."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UPGRADE = (
 
 
 class RawMember:
-    """A WebSocket client whose socket is in the test's hands. `buffer` holds what was received and not yet parsed."""
+    """A WebSocket client whose socket the test controls. `buffer` holds octets received and not yet parsed."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -25,10 +25,10 @@ class RawMember:
 
     @classmethod
     async def join(cls, url: str, *, receive_buffer: int | None = None, headers: str = "") -> Self:
-        """Open a connection and do the handshake; a small `receive_buffer` makes it stall soon."""
+        """Connect and do the handshake; with a small `receive_buffer` the server's writes stall soon."""
         parts = urlsplit(url)
         sock = socket.socket()
-        if receive_buffer is not None:  # before connecting: it decides how large a TCP window is offered
+        if receive_buffer is not None:  # before connecting, because it decides how large a TCP window is offered
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.setblocking(False)
         member = cls(sock)
@@ -43,7 +43,7 @@ class RawMember:
         await asyncio.get_running_loop().sock_sendall(self.sock, data)
 
     async def read_some(self, size: int = 65536) -> bytes:
-        """The next bytes, b"" at the end of the stream."""
+        """Return the next bytes, b"" at the end of the stream."""
         return await asyncio.get_running_loop().sock_recv(self.sock, size)
 
     async def read_until(self, mark: bytes) -> bytes:
@@ -55,7 +55,7 @@ class RawMember:
         return found + mark
 
     async def read_frame(self) -> Frame | None:
-        """The next frame, None at the end of the stream."""
+        """Return the next frame, None at the end of the stream."""
         while (parsed := Frame.parse(self.buffer)) is None:
             if not (data := await self.read_some()):
                 return None
@@ -65,7 +65,7 @@ class RawMember:
         return frame
 
     async def read_to_the_end(self) -> list[Frame]:
-        """Every frame there is, until the server ends the connection; also when it ends it with a reset."""
+        """Return every frame until the server closes or resets the connection."""
         frames = []
         try:
             while (frame := await self.read_frame()) is not None:
@@ -75,7 +75,7 @@ class RawMember:
         return frames
 
     def vanish(self) -> None:
-        """Reset the connection: the peer gets an RST, and no Close."""
+        """Reset the connection: the server receives an RST and no Close."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 

@@ -17,7 +17,7 @@ from tests.support import require
 async def redis_program(
     folder: Path, *arguments: str, kind: str = "redis", port: int | None = None, config: str = ""
 ) -> AsyncIterator[str]:
-    """Run one and kill it at the end; provide its URL once it accepts connections, even if still loading data."""
+    """Run a server; yield its URL once it accepts connections, even if it is still loading data; kill it on exit."""
     try:
         program = engines.find(kind, own=True).program
     except EngineMissing as absent:
@@ -40,7 +40,7 @@ async def redis_program(
 
 
 def write(folder: Path, config: str) -> Path:
-    """Write this configuration to a file and return its path."""
+    """Write the configuration to a file, and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "redis.conf"
     file.write_text(config)
@@ -48,7 +48,7 @@ def write(folder: Path, config: str) -> Path:
 
 
 async def accepts(port: int) -> bool:
-    """Return whether a server accepts connections there."""
+    """Return whether a server accepts connections on this port."""
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:

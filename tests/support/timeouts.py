@@ -1,13 +1,14 @@
-"""A pytest plugin: a test or a notebook's cell that runs out of time says where it stood.
+"""A pytest plugin: report where a test or a notebook's cell was when it ran out of time.
 
 pytest-timeout's own report shows a test's event loop waiting in `select`, and under xdist not even the other threads.
-Here the failure holds the stack of every thread and of every asyncio task: of the test process and, for a cell, of its
-kernel. When a cell has run out of time, the rest of its notebook is skipped.
+This plugin adds the stack of every thread and asyncio task to the failure: of the test process and, for a cell, of its
+kernel. After a cell runs out of time, the rest of its notebook is skipped.
 """
 
 from __future__ import annotations
 
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -16,23 +17,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import pytest
 import pytest_timeout
-from nbval.plugin import IPyNbCell, IPyNbFile
 
 from tests.support import stacks
 
-AGAIN = 5.0  # seconds: a background task may catch the first alarm's exception; then the next follows
-DESCRIBED = 3  # alarms of one test
-STARTING = 90.0  # seconds more for a cell: the first waits for its kernel, a late one is interrupted and described
+if TYPE_CHECKING:
+    from nbval.plugin import IPyNbCell, IPyNbFile
+
+ALARM_INTERVAL = 5.0  # seconds until the next alarm, because a background task may catch the exception of the first
+MAX_DESCRIBED = 3  # alarms described per test
+EXTRA_SECONDS = 90.0  # additional seconds for a cell: to start the kernel, or to interrupt and describe a late cell
 ALARMS = pytest.StashKey[int]()
 SETTINGS = pytest.StashKey[Any]()
 DEADLINE = pytest.StashKey[float]()
 FOLDER = pytest.StashKey[str]()
-CELL = pytest.StashKey[IPyNbCell]()
-KERNEL_TOLD = pytest.StashKey[bool]()
+CELL = pytest.StashKey["IPyNbCell"]()
+KERNEL_DESCRIBED = pytest.StashKey[bool]()
 
 
 # Tests.
@@ -40,7 +43,7 @@ KERNEL_TOLD = pytest.StashKey[bool]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
-    """Take the place of pytest-timeout's alarm; ours rings in a phase of the test only, never in pytest's own work."""
+    """Replace pytest-timeout's alarm by one that goes off only during a phase of a test, never in pytest's own code."""
     if settings.method != "signal" or threading.current_thread() is not threading.main_thread():
         return None
     item.stash[SETTINGS] = settings
@@ -50,20 +53,20 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
 
 @contextmanager
 def alarm(item: pytest.Item, seconds: float | None = None) -> Iterator[None]:
-    """Fail what runs in here in `seconds`, or when the test's own time is over."""
+    """Fail the test if the block runs longer than `seconds`, or past the test's own deadline."""
     if (settings := item.stash.get(SETTINGS, None)) is None:
         yield
         return
 
-    def ring(_signal: int, _frame: FrameType | None) -> None:
+    def on_alarm(_signal: int, _frame: FrameType | None) -> None:
         __tracebackhide__ = True
         if settings.disable_debugger_detection or not pytest_timeout.is_debugging():
             describe(item)
-            pytest.fail(f"out of time: {settings.timeout:g} s; 'Captured stacks' below shows where it stood")
+            pytest.fail(f"out of time: {settings.timeout:g} s; 'Captured stacks' below shows where it was")
 
-    before = signal.signal(signal.SIGALRM, ring)
-    left = item.stash[DEADLINE] - time.monotonic() if seconds is None else seconds
-    signal.setitimer(signal.ITIMER_REAL, max(left, 0.001), AGAIN)
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    remaining = item.stash[DEADLINE] - time.monotonic() if seconds is None else seconds
+    signal.setitimer(signal.ITIMER_REAL, max(remaining, 0.001), ALARM_INTERVAL)
     try:
         yield
     finally:
@@ -73,32 +76,38 @@ def alarm(item: pytest.Item, seconds: float | None = None) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
-    """Give setup and call together the test's time."""
+    """Limit setup and call together to the test's time."""
     with alarm(item):
         return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Give setup and call together the test's time."""
+    """Limit setup and call together to the test's time."""
     with alarm(item):
         return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
-    """Give the teardown as much again, whatever the test has used."""
+    """Limit the teardown to the same time again, however much the test used."""
     settings = item.stash.get(SETTINGS, None)
     with alarm(item, settings and settings.timeout):
         return (yield)
 
 
+def is_cell(item: pytest.Item) -> TypeGuard[IPyNbCell]:
+    """Return whether the item is a cell that nbval runs; do not import nbval for that, which takes seconds."""
+    nbval = sys.modules.get("nbval.plugin")
+    return nbval is not None and isinstance(item, nbval.IPyNbCell)
+
+
 def describe(item: pytest.Item) -> None:
-    """Add to the test's report where everything stands."""
+    """Add the stacks to the test's report."""
     item.stash[ALARMS] = item.stash.get(ALARMS, 0) + 1
-    if item.stash[ALARMS] <= DESCRIBED:
+    if item.stash[ALARMS] <= MAX_DESCRIBED:
         item.add_report_section("call", "stacks", stacks.report())
-    if isinstance(item, IPyNbCell):
+    if is_cell(item):
         item.parent.timed_out = True
         describe_kernel(item)
 
@@ -107,44 +116,46 @@ def describe(item: pytest.Item) -> None:
 
 
 class Cells:
-    """The hooks of cells, registered as a plugin of their own since the ones above are of the same names."""
+    """The hooks for cells, in a separate plugin because the hooks above have the same names."""
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
-        """Leave a cell's time to nbval, which interrupts the kernel: with our alarm, the kernel would go on."""
-        if isinstance(item, IPyNbCell):
-            item.add_marker(pytest.mark.timeout(item.config.getoption("nbval_cell_timeout") + STARTING))
+        """Leave a cell's time-out to nbval, which interrupts the kernel; our alarm would let the kernel run on."""
+        if is_cell(item):
+            item.add_marker(pytest.mark.timeout(item.config.getoption("nbval_cell_timeout") + EXTRA_SECONDS))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None]:
-        """Watch a notebook's kernel as soon as it runs; skip the cells behind one that ran out of time."""
-        if not isinstance(item, IPyNbCell):
+        """Watch a notebook's kernel once it runs; skip the cells after one that ran out of time."""
+        if not is_cell(item):
             return (yield)
         notebook: IPyNbFile = item.parent
         if notebook.timed_out:
             pytest.skip(f"not run: {notebook.stash[CELL].name} ran out of time")
         notebook.stash[CELL] = item
         if notebook.kernel is None:
-            yield from with_a_home(notebook)
+            yield from with_home(notebook)
             watch(notebook)
             return None
         return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
-        """Fail a cell that ran out of time and then ended well after all: nbval would let it pass."""
+        """Fail a cell that ran out of time but ended without an error when interrupted: nbval would let it pass."""
         result = yield
-        if KERNEL_TOLD in item.stash:
-            pytest.fail("out of time, and ended well when interrupted; 'Captured stacks of the kernel' is below")
+        if KERNEL_DESCRIBED in item.stash:
+            pytest.fail(
+                "out of time, and ended without an error when interrupted; 'Captured stacks of the kernel' is below"
+            )
         return result
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the hooks of cells."""
+    """Register the hooks for cells."""
     config.pluginmanager.register(Cells(), "cells that run out of time")
 
 
-def with_a_home(notebook: IPyNbFile) -> Generator[None]:
-    """Start the kernel with a CHATLAB_HOME of its own, so that no output depends on what was solved elsewhere."""
+def with_home(notebook: IPyNbFile) -> Generator[None]:
+    """Start the kernel with a separate CHATLAB_HOME, so that no output depends on exercises solved elsewhere."""
     folder = tempfile.TemporaryDirectory(prefix="chatlab-notebook-", ignore_cleanup_errors=True)
     notebook.config.add_cleanup(folder.cleanup)
     notebook.stash[FOLDER] = folder.name
@@ -154,27 +165,27 @@ def with_a_home(notebook: IPyNbFile) -> Generator[None]:
 
 
 def watch(notebook: IPyNbFile) -> None:
-    """Have the kernel answer with its stacks, and ask it for them whenever nbval has waited in vain."""
+    """Prepare the kernel to report its stacks, and request them whenever nbval's wait times out."""
     kernel, get_message = notebook.kernel, notebook.kernel.get_message
     code = f"__import__('runpy').run_path({stacks.__file__!r})['answer_in']({notebook.stash[FOLDER]!r})"
     request = kernel.kc.execute(code, silent=True, store_history=False)
     kernel.await_reply(request, timeout=stacks.PATIENCE * 6)
     kernel.await_idle(request, timeout=stacks.PATIENCE)
 
-    def described(stream: str, timeout: float | None = None) -> Any:
+    def get_or_describe(stream: str, timeout: float | None = None) -> Any:
         try:
             return get_message(stream, timeout=timeout)
         except Empty:
             describe_kernel(notebook.stash[CELL])
             raise
 
-    kernel.get_message = described
+    kernel.get_message = get_or_describe
 
 
 def describe_kernel(cell: IPyNbCell) -> None:
-    """Add to the cell's report, once, where its kernel stands."""
-    if KERNEL_TOLD in cell.stash:
+    """Add the stacks of the kernel to the cell's report, once."""
+    if KERNEL_DESCRIBED in cell.stash:
         return
-    cell.stash[KERNEL_TOLD] = True
+    cell.stash[KERNEL_DESCRIBED] = True
     pid = cell.parent.kernel.km.provisioner.pid
     cell.add_report_section("call", "stacks of the kernel", stacks.ask(cell.parent.stash[FOLDER], pid))

@@ -1,4 +1,4 @@
-"""A client's view of `/topic/who.NAME`: the list, and the changes since."""
+"""A client's view of `/topic/who.NAME`: the list, and the changes since then."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.stomp_peer import SECONDS, Peer
 
 
 class WhoList:
-    """Who is in a room, as one watcher has been told. Only the frames of its subscription may be MESSAGEs."""
+    """The people in a room as one watcher knows them; it must receive no MESSAGE of another subscription."""
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
@@ -19,30 +19,30 @@ class WhoList:
 
     @property
     def names(self) -> list[str]:
-        """Their names, in order."""
+        """Return the names in the room, sorted."""
         return sorted(name for name, _ in self.people)
 
     async def next(self) -> list[str]:
-        """Take the next MESSAGE."""
+        """Apply the next MESSAGE; return the names."""
         self.take((await self.peer.frame("MESSAGE")).body)
         return self.names
 
     def take(self, body: bytes) -> None:
-        """Take the body of a MESSAGE; AssertionError if one is missing before it."""
-        told = json.loads(body)
-        self.count = told["count"]
-        if "people" in told:
-            self.people = {(each["name"], each["handle"]) for each in told["people"]}
+        """Apply the body of a MESSAGE; raise AssertionError if one before it is missing."""
+        received = json.loads(body)
+        self.count = received["count"]
+        if "people" in received:
+            self.people = {(each["name"], each["handle"]) for each in received["people"]}
         else:
-            assert self.version is not None and told["version"] == self.version + 1, (self.version, told)
-            left, joined = [{(each["name"], each["handle"]) for each in told[part]} for part in ("left", "joined")]
-            assert left <= self.people and not joined & self.people, told
+            assert self.version is not None and received["version"] == self.version + 1, (self.version, received)
+            left, joined = [{(each["name"], each["handle"]) for each in received[part]} for part in ("left", "joined")]
+            assert left <= self.people and not joined & self.people, received
             self.people = (self.people - left) | joined
-        self.version = told["version"]
+        self.version = received["version"]
         assert len(self.people) == self.count
 
     async def until(self, *names: str) -> None:
-        """Wait until these are there, and nobody else."""
+        """Wait until exactly these people are in the room."""
         async with asyncio.timeout(SECONDS):
             while self.version is None or self.names != sorted(names):
                 await self.next()

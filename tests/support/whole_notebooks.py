@@ -1,4 +1,4 @@
-"""A pytest plugin: a cell that failed is run again, by `--lf`, with all of its notebook."""
+"""A pytest plugin: `--lf` runs the whole notebook of a failed cell again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CELL = ".ipynb::"
 
 
 class WholeNotebooks:
-    """The cells that were run, by notebook."""
+    """Record the cells that were run, by notebook."""
 
     def __init__(self) -> None:
         self.cells: defaultdict[str, set[Any]] = defaultdict(set)

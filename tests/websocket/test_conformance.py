@@ -25,7 +25,7 @@ from tests.support.conversation import (
     text,
 )
 from tests.support.feeding import SPLITS, Split, byte_by_byte, whole
-from tests.support.websocket_cases import BROKEN, CASES, INVALID_UTF8, Case, ponged, said
+from tests.support.websocket_cases import BROKEN, CASES, INVALID_UTF8, Case, data_frame, pong_frame
 
 
 @pytest.mark.parametrize("split", SPLITS, ids=lambda split: split.__name__)
@@ -89,26 +89,26 @@ class TestSizes:
     def test_a_message_of_many_mebibytes_comes_back(self, mebibytes: int) -> None:
         payload = b"\xfe" * (mebibytes << 20)
         answers, _ = echo(binary(payload), lambda data: (data[i : i + 65536] for i in range(0, len(data), 65536)))
-        assert answers == [said(payload)]
+        assert answers == [data_frame(payload)]
 
     @pytest.mark.parametrize("size", [64, 256, 1024, 65536])
     def test_a_mebibyte_in_many_fragments_comes_back(self, size: int) -> None:
         pieces = [b"*" * size] * ((1 << 20) // size)
         data = text(pieces[0], fin=False) + b"".join(more(piece, fin=False) for piece in pieces[1:]) + more()
-        assert echo(data)[0] == [said("*" * (1 << 20))]
+        assert echo(data)[0] == [data_frame("*" * (1 << 20))]
 
     @pytest.mark.parametrize("chop", [64, 128, 2048])
     def test_a_mebibyte_in_chops_of_one_frame_comes_back(self, chop: int) -> None:
         data = text(b"*" * (1 << 20))
         answers, _ = echo(data, lambda data: (data[i : i + chop] for i in range(0, len(data), chop)))
-        assert answers == [said("*" * (1 << 20))]
+        assert answers == [data_frame("*" * (1 << 20))]
 
     def test_a_thousand_messages_come_back_in_order(self) -> None:
         texts = [f"{i}" * 20 for i in range(1000)]
-        assert echo(b"".join(text(each.encode()) for each in texts))[0] == [said(each) for each in texts]
+        assert echo(b"".join(text(each.encode()) for each in texts))[0] == [data_frame(each) for each in texts]
 
     def test_a_flood_of_pings_is_answered_one_by_one(self) -> None:
-        assert echo(b"".join(ping(b"%d" % i) for i in range(5000)))[0] == [ponged(b"%d" % i) for i in range(5000)]
+        assert echo(b"".join(ping(b"%d" % i) for i in range(5000)))[0] == [pong_frame(b"%d" % i) for i in range(5000)]
 
 
 def sentences(size: int, count: int) -> list[bytes]:

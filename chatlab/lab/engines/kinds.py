@@ -385,13 +385,17 @@ def kafka_remedy() -> str:
 
 # The article's programs
 
+SPRING = "Spring Boot"  # not shown: a name
+MAKE_SPRING = "make spring"  # not shown: a command
+PROFILES = ("raw", "one", "two", "fixed")
+
 
 def spring_in_a_jar() -> Found | None:
     """Return the article's programs, if they are built and a suitable Java is here."""
     program = spring_jar.jar()
     if not program.is_file() or java_version() < spring_jar.OLDEST_JAVA:
         return None
-    return Found("spring", _("java on PATH and {jar}").format(jar=_without_home(program)), "Spring Boot", program)
+    return Found("spring", _("java on PATH and {jar}").format(jar=_without_home(program)), SPRING, program)
 
 
 def spring_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
@@ -421,24 +425,24 @@ async def spring_is_up(port: int, log: Path) -> str | None:
     if not await listens("127.0.0.1", port):  # the last start in the log may be an earlier one
         return None
     text = await asyncio.to_thread(log.read_text, encoding="utf-8", errors="replace")
-    since = text.rpartition("Starting Original")[2]
-    ready = re.search(r"^listening on \d+ with (Spring Boot .+)$", since, re.MULTILINE)
+    since = text.rpartition("Starting Original")[2]  # not shown: the log's words
+    ready = re.search(r"^listening on \d+ with (Spring Boot .+)$", since, re.MULTILINE)  # not shown: likewise
     return ready[1].strip() if ready else None
 
 
 async def spring_answers(url: str) -> str | None:
     """Return that a program answers at `url`, which does not tell its version."""
     parts = urlsplit(url)
-    return "Spring Boot" if await listens(parts.hostname or "127.0.0.1", parts.port or 80) else None
+    return SPRING if await listens(parts.hostname or "127.0.0.1", parts.port or 80) else None
 
 
 def spring_remedy() -> str:
     """Return the command that builds the article's programs."""
     if not spring_jar.sources():
-        return _("clone the repository and run `{command}` there").format(command="make spring")
+        return _("clone the repository and run `{command}` there").format(command=MAKE_SPRING)
     if java_version() < spring_jar.OLDEST_JAVA or not shutil.which("mvn"):
-        return _("{command}, then `{build}`").format(command=spring_jar.remedy(), build="make spring")
-    return "`make spring`"  # not shown: a command
+        return _("{command}, then `{build}`").format(command=spring_jar.remedy(), build=MAKE_SPRING)
+    return f"`{MAKE_SPRING}`"
 
 
 def _without_home(path: Path) -> str:
@@ -479,7 +483,6 @@ async def not_known(url: str | None) -> str:
     return ""
 
 
-PROFILES = ("raw", "one", "two", "fixed")
 WHEEL = (redis_in_the_wheel,)
 AMQP_URL = other_url("AMQP_URL", ("amqp", "amqps"), "amqp://guest:guest@127.0.0.1:5672/")
 SPRING_URL = other_url("SPRING_URL", ("http",), "http://127.0.0.1:8080")

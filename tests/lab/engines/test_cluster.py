@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosedOK, InvalidMessage
 from chatlab.errors import SetupError
 from chatlab.lab.engines.cluster import Balancer, Cluster
 from chatlab.lab.engines.engine import Engine
-from tests.support.processes import wait_until_gone
+from tests.support.processes import wait_until_ended
 from tests.support.stomp_peer import Peer
 
 ROOM = "/topic/public"
@@ -188,7 +188,7 @@ async def test_closing_a_cluster_leaves_no_process(fresh_redis: Engine) -> None:
     await cluster.aclose()  # twice is fine
     for pid in pids:
         assert pid is not None
-        wait_until_gone(pid)
+        wait_until_ended(pid)
 
 
 def test_the_instances_end_when_their_parent_is_killed(redis_engine: Engine) -> None:
@@ -208,7 +208,7 @@ def test_the_instances_end_when_their_parent_is_killed(redis_engine: Engine) -> 
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=10)
     for pid in pids:
-        wait_until_gone(pid)
+        wait_until_ended(pid)
 
 
 def test_a_cluster_outlives_the_loop_it_was_started_on(redis_engine: Engine) -> None:

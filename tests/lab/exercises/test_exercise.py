@@ -58,7 +58,7 @@ def takes_long(server: str | None, answer: object = None) -> bool:
     """Whether a case is long: `make test` uses the wheel's Valkey only, with one wrong answer for each exercise."""
     if server is None:
         return name_of(answer) == "waits_for_ever"
-    return server not in redis_servers.ENOUGH or (answer is not None and answer not in FIRST_ANSWERS)
+    return server not in redis_servers.SHORT_RUN or (answer is not None and answer not in FIRST_ANSWERS)
 
 
 def name_of(answer: object) -> str:

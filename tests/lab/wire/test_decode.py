@@ -19,11 +19,11 @@ from tests.support.heard import (
     MASKED_HELLO,
     REQUEST,
     RESPONSE,
-    Said,
-    heard,
-    in_frame,
-    told,
-    upgraded,
+    Segment,
+    summaries,
+    text_frame,
+    trace_of,
+    upgraded_trace,
 )
 
 # --- HTTP and WebSocket
@@ -31,7 +31,7 @@ from tests.support.heard import (
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_an_upgrade_and_its_frames_are_decoded(cut: str) -> None:
-    assert told(heard(*DIALOGUE, cut=cut)) == [
+    assert summaries(trace_of(*DIALOGUE, cut=cut)) == [
         ("client", "open", ""),
         ("client", "request", "GET /chat HTTP/1.1, asks to upgrade to websocket"),
         ("server", "response", "HTTP/1.1 101 Switching Protocols"),
@@ -45,13 +45,13 @@ def test_an_upgrade_and_its_frames_are_decoded(cut: str) -> None:
 
 
 def test_several_frames_in_one_record_are_separate_events() -> None:
-    trace = upgraded(("server", HELLO + HELLO + b"\x89\x00"))
+    trace = upgraded_trace(("server", HELLO + HELLO + b"\x89\x00"))
     assert [event.kind for event in trace.filter("websocket")] == ["text", "text", "ping"]
     assert [event.offset - len(RESPONSE) for event in trace.filter("websocket")] == [0, 7, 14]
 
 
 def test_an_event_has_its_octets_content_position_and_times() -> None:
-    event = heard(*DIALOGUE, cut="byte by byte").first(kind="text")
+    event = trace_of(*DIALOGUE, cut="byte by byte").first(kind="text")
     assert (event.data, event.content, event.layer, event.connection) == (MASKED_HELLO, b"Hello", "websocket", 1)
     assert (event.offset, event.end, event.size) == (len(REQUEST), len(REQUEST) + 11, 11)
     assert round(event.until - event.time, 3) == 0.010
@@ -60,8 +60,8 @@ def test_an_event_has_its_octets_content_position_and_times() -> None:
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_fragments_are_joined_with_a_ping_in_between(cut: str) -> None:
-    trace = upgraded(("server", b"\x01\x03Hel" + b"\x89\x00" + b"\x80\x02lo"), cut=cut)
-    assert told(trace.filter("websocket")) == [
+    trace = upgraded_trace(("server", b"\x01\x03Hel" + b"\x89\x00" + b"\x80\x02lo"), cut=cut)
+    assert summaries(trace.filter("websocket")) == [
         ("server", "text", '"Hel"; more to come'),
         ("server", "ping", "empty"),
         ("server", "continuation", '"lo"'),
@@ -74,12 +74,14 @@ def test_fragments_are_joined_with_a_ping_in_between(cut: str) -> None:
 def test_compressed_messages_are_inflated_with_the_shared_window() -> None:
     # RFC 7692, section 7.2.3.1 and 7.2.3.2: "Hello" twice, sharing the window
     first, second = b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00", b"\xc1\x05\xf2\x00\x11\x00\x00"
-    trace = upgraded(("server", first + second), extensions="permessage-deflate")
-    assert told(trace.filter(kind="text")) == [("server", "text", '"Hello"; deflated')] * 2
+    trace = upgraded_trace(("server", first + second), extensions="permessage-deflate")
+    assert summaries(trace.filter(kind="text")) == [("server", "text", '"Hello"; deflated')] * 2
 
 
 def test_compressed_fragments_are_inflated_one_by_one() -> None:
-    trace = upgraded(("server", b"\x41\x03\xf2\x48\xcd" + b"\x80\x04\xc9\xc9\x07\x00"), extensions="permessage-deflate")
+    trace = upgraded_trace(
+        ("server", b"\x41\x03\xf2\x48\xcd" + b"\x80\x04\xc9\xc9\x07\x00"), extensions="permessage-deflate"
+    )
     contents = [event.content for event in trace.filter("websocket")]
     assert b"".join(contents) == b"Hello"
     assert trace[-1].value.message == b"Hello"  # type: ignore[attr-defined]  # the value of a frame is a Part
@@ -89,18 +91,18 @@ def test_without_context_takeover_each_message_is_inflated_separately() -> None:
     packer = [zlib.compressobj(wbits=-15) for _ in range(2)]
     bodies = [(each.compress(b"Hello") + each.flush(zlib.Z_SYNC_FLUSH))[:-4] for each in packer]
     frames = b"".join(Frame(Opcode.TEXT, body, rsv1=True).serialize() for body in bodies)
-    trace = upgraded(("server", frames), extensions="permessage-deflate; server_no_context_takeover")
+    trace = upgraded_trace(("server", frames), extensions="permessage-deflate; server_no_context_takeover")
     assert [event.content for event in trace.filter(kind="text")] == [b"Hello", b"Hello"]
 
 
 def test_a_payload_that_cannot_be_inflated_is_shown_unchanged() -> None:
-    trace = upgraded(("server", b"\xc1\x05\xff\xff\xff\xff\xff"), extensions="permessage-deflate")
+    trace = upgraded_trace(("server", b"\xc1\x05\xff\xff\xff\xff\xff"), extensions="permessage-deflate")
     assert trace.first(kind="text").content == b"\xff\xff\xff\xff\xff"
 
 
 def test_a_frame_that_breaks_a_rule_is_an_event_that_names_the_rule() -> None:
-    trace = upgraded(("client", HELLO), ("server", b"\xb1\x00"), ("server", b"\x88\x01\x03"))
-    assert told(trace.filter("websocket")) == [
+    trace = upgraded_trace(("client", HELLO), ("server", b"\xb1\x00"), ("server", b"\x88\x01\x03"))
+    assert summaries(trace.filter("websocket")) == [
         ("client", "text", '"Hello"; !TEXT frame from the client is not masked'),
         ("server", "text", "empty; !reserved bits 011 set without an extension that uses them"),
         ("server", "close", "!close frame with a body of 1 byte; its code needs 2"),
@@ -108,15 +110,15 @@ def test_a_frame_that_breaks_a_rule_is_an_event_that_names_the_rule() -> None:
 
 
 def test_an_incomplete_frame_is_shown_when_its_stream_ends() -> None:
-    trace = upgraded(("server", HELLO[:4]))
+    trace = upgraded_trace(("server", HELLO[:4]))
     assert not trace.filter("websocket")
     trace.add(WireRecord(1.0, 1, "server", note="FIN"))
-    assert told(trace[-2:]) == [("server", "unfinished", "4 bytes of something longer"), ("server", "FIN", "")]
+    assert summaries(trace[-2:]) == [("server", "unfinished", "4 bytes of something longer"), ("server", "FIN", "")]
 
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_plain_http_is_decoded_with_its_bodies(cut: str) -> None:
-    trace = heard(
+    trace = trace_of(
         ("client", b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nHello"),
         ("server", b"HTTP/1.1 204 No Content\r\n\r\n"),
         ("client", b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n"),
@@ -127,7 +129,7 @@ def test_plain_http_is_decoded_with_its_bodies(cut: str) -> None:
         ("server", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"),
         cut=cut,
     )
-    assert told(trace.filter("http")) == [
+    assert summaries(trace.filter("http")) == [
         ("client", "request", "POST /a HTTP/1.1"),
         ("client", "body", '"Hello"'),
         ("server", "response", "HTTP/1.1 204 No Content"),
@@ -145,7 +147,7 @@ def test_plain_http_is_decoded_with_its_bodies(cut: str) -> None:
 
 
 def test_a_body_without_a_length_is_decoded_as_it_arrives() -> None:
-    trace = heard(
+    trace = trace_of(
         ("client", b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n"),
         ("server", b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"),
         ("server", b"data: 1\n\n"),
@@ -155,7 +157,7 @@ def test_a_body_without_a_length_is_decoded_as_it_arrives() -> None:
 
 
 def test_an_unknown_protocol_is_shown_as_bytes() -> None:
-    trace = heard(("client", b"AMQP\x00\x00\x09\x01"), ("server", b"\x01\x00\x00"), ("client", b"\x16\x03\x01"))
+    trace = trace_of(("client", b"AMQP\x00\x00\x09\x01"), ("server", b"\x01\x00\x00"), ("client", b"\x16\x03\x01"))
     assert {event.layer for event in trace} == {"tcp", "bytes"}
     assert [event.data for event in trace.filter("bytes")] == [
         b"AMQP\x00\x00\x09\x01",
@@ -170,15 +172,15 @@ def test_an_unknown_protocol_is_shown_as_bytes() -> None:
 @pytest.mark.parametrize("subprotocol", ["v12.stomp", ""])
 @pytest.mark.parametrize("cut", CUTS)
 def test_stomp_frames_are_decoded_with_and_without_a_subprotocol(subprotocol: str, cut: str) -> None:
-    trace = upgraded(
-        ("client", in_frame(b"CONNECT\naccept-version:1.2\nhost:x\n\n\x00", MASK)),
-        ("server", in_frame(b"CONNECTED\nversion:1.2\n\n\x00")),
-        ("client", in_frame(b"SEND\ndestination:/topic/a\\cb\ncontent-type:text/plain\n\nHello\x00", MASK)),
-        ("server", in_frame(b"\n")),
+    trace = upgraded_trace(
+        ("client", text_frame(b"CONNECT\naccept-version:1.2\nhost:x\n\n\x00", MASK)),
+        ("server", text_frame(b"CONNECTED\nversion:1.2\n\n\x00")),
+        ("client", text_frame(b"SEND\ndestination:/topic/a\\cb\ncontent-type:text/plain\n\nHello\x00", MASK)),
+        ("server", text_frame(b"\n")),
         subprotocol=subprotocol,
         cut=cut,
     )
-    assert told(trace.filter("stomp")) == [
+    assert summaries(trace.filter("stomp")) == [
         ("client", "CONNECT", "accept-version:1.2"),
         ("server", "CONNECTED", "version:1.2"),
         ("client", "SEND", 'destination:/topic/a:b "Hello"'),
@@ -192,8 +194,8 @@ def test_stomp_frames_are_decoded_with_and_without_a_subprotocol(subprotocol: st
 
 
 def test_two_stomp_frames_in_one_message_are_two_events() -> None:
-    trace = upgraded(
-        ("server", in_frame(b"RECEIPT\nreceipt-id:1\n\n\x00RECEIPT\nreceipt-id:2\n\n\x00")), subprotocol="v12.stomp"
+    trace = upgraded_trace(
+        ("server", text_frame(b"RECEIPT\nreceipt-id:1\n\n\x00RECEIPT\nreceipt-id:2\n\n\x00")), subprotocol="v12.stomp"
     )
     assert [event.data for event in trace.filter("stomp")] == [
         b"RECEIPT\nreceipt-id:1\n\n\x00",
@@ -202,7 +204,9 @@ def test_two_stomp_frames_in_one_message_are_two_events() -> None:
 
 
 def test_messages_that_are_not_stomp_are_reported_once() -> None:
-    trace = upgraded(("server", in_frame(b"no stomp") * 3 + in_frame(b"a\nb\n\n\0") * 2), subprotocol="v12.stomp")
+    trace = upgraded_trace(
+        ("server", text_frame(b"no stomp") * 3 + text_frame(b"a\nb\n\n\0") * 2), subprotocol="v12.stomp"
+    )
     assert [event.kind for event in trace.filter("stomp")] == ["broken"]
     assert len(trace.filter("websocket")) == 5
 
@@ -212,7 +216,7 @@ def test_messages_that_are_not_stomp_are_reported_once() -> None:
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_redis_commands_and_replies_are_decoded(cut: str) -> None:
-    trace = heard(
+    trace = trace_of(
         ("client", b"*5\r\n$4\r\nxadd\r\n$6\r\nroom:1\r\n$1\r\n*\r\n$4\r\nbody\r\n$9\r\nsay \xed\x95\x9c !\r\n"),
         ("server", b"$15\r\n1700000000000-0\r\n"),
         ("client", b"*1\r\n$4\r\nPING\r\n"),
@@ -222,7 +226,7 @@ def test_redis_commands_and_replies_are_decoded(cut: str) -> None:
         ("server", b">3\r\n$7\r\nmessage\r\n$4\r\nroom\r\n$2\r\nhi\r\n"),
         cut=cut,
     )
-    assert told(trace.filter("redis")) == [
+    assert summaries(trace.filter("redis")) == [
         ("client", "XADD", 'xadd room:1 * body "say 한 !"'),
         ("server", "reply", "1700000000000-0"),
         ("client", "PING", "PING"),
@@ -266,7 +270,7 @@ def test_every_resp_type_is_complete_at_its_last_byte_and_not_before(data: bytes
 
 
 def test_endlessly_nested_redis_values_are_shown_as_bytes() -> None:
-    trace = heard(("client", b"*1\r\n" * 10_000))
+    trace = trace_of(("client", b"*1\r\n" * 10_000))
     assert [event.layer for event in trace] == ["tcp", "bytes"]
 
 
@@ -292,13 +296,13 @@ def test_redis_values_are_shown_on_one_line() -> None:
         max_size=8,
     )
 )
-def test_any_bytes_are_decoded_and_none_is_lost(said: list[Said]) -> None:
-    trace = heard(*said)
+def test_any_bytes_are_decoded_and_none_is_lost(segments: list[Segment]) -> None:
+    trace = trace_of(*segments)
     for sender in ("client", "server"):
         trace.add(WireRecord(9.0, 1, sender, note="FIN"))
     for side in ("client", "server"):
         events = [event for event in trace.filter(sender=side) if event.layer not in ("tcp", "stomp")]
-        assert b"".join(event.data for event in events) == b"".join(data for sender, data in said if sender == side)
+        assert b"".join(event.data for event in events) == b"".join(data for sender, data in segments if sender == side)
     for event in trace:
         assert str(dissect(event)) is not None
     assert str(trace.table()) and str(trace.sequence()) and trace.sequence().svg()

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from chatlab.lab.wire.trace import Trace, WireRecord
-from tests.support.heard import DIALOGUE, heard
+from tests.support.heard import DIALOGUE, trace_of
 
 
 def test_a_trace_is_a_sequence_that_can_be_filtered() -> None:
-    trace = heard(*DIALOGUE)
+    trace = trace_of(*DIALOGUE)
     assert len(trace) == 9
     assert trace[3].kind == "text"
     assert [event.number for event in trace[-2:]] == [7, 8]
@@ -24,7 +24,7 @@ def test_a_trace_is_a_sequence_that_can_be_filtered() -> None:
 
 
 def test_a_trace_is_loaded_from_its_file_unchanged(tmp_path: Path) -> None:
-    trace = heard(*DIALOGUE, cut="byte by byte")
+    trace = trace_of(*DIALOGUE, cut="byte by byte")
     trace.add(WireRecord(1.0, 0, "wire", note="half-open"))
     trace.add(WireRecord(1.1, 2, "client", note="open", ends=("앤", "chat")))
     trace.add(WireRecord(1.2, 2, "client", bytes(range(256))))
@@ -36,7 +36,7 @@ def test_a_trace_is_loaded_from_its_file_unchanged(tmp_path: Path) -> None:
 
 
 def test_a_saved_trace_is_legible(tmp_path: Path) -> None:
-    heard(DIALOGUE[0]).save(tmp_path / "trace.jsonl")
+    trace_of(DIALOGUE[0]).save(tmp_path / "trace.jsonl")
     lines = (tmp_path / "trace.jsonl").read_text().splitlines()
     assert lines[0] == '{"chatlab trace": 1}'
     assert lines[1] == '{"time": 0.0, "connection": 1, "sender": "client", "note": "open"}'

@@ -4,11 +4,11 @@ from xml.etree import ElementTree
 
 from chatlab.lab.wire.trace import Trace, WireRecord, dissect
 from chatlab.lab.wire.view import in_words
-from tests.support.heard import DIALOGUE, HELLO, MASKED_HELLO, REQUEST, heard, in_frame, upgraded
+from tests.support.heard import DIALOGUE, HELLO, MASKED_HELLO, REQUEST, text_frame, trace_of, upgraded_trace
 
 
 def test_a_table_without_times_is_the_same_in_every_run() -> None:
-    assert str(heard(*DIALOGUE).filter("websocket").table(times=False)) == (
+    assert str(trace_of(*DIALOGUE).filter("websocket").table(times=False)) == (
         "who              layer      kind   what\n"
         'client → server  websocket  text   "Hello"\n'
         'server → client  websocket  text   "Hello"\n'
@@ -20,23 +20,23 @@ def test_a_table_without_times_is_the_same_in_every_run() -> None:
 
 
 def test_a_table_shows_times_and_sizes_by_default() -> None:
-    lines = repr(heard(*DIALOGUE)).splitlines()
+    lines = repr(trace_of(*DIALOGUE)).splitlines()
     assert lines[0].split() == ["seconds", "held", "ms", "who", "bytes", "layer", "kind", "what"]
     assert lines[4].split() == ["0.003000", "0.0", "client", "→", "server", "11", "websocket", "text", '"Hello"']
 
 
 def test_a_table_marks_an_event_that_was_not_passed_on() -> None:
-    trace = heard(*DIALOGUE[:2])
+    trace = trace_of(*DIALOGUE[:2])
     trace.add(WireRecord(0.5, 1, "client", MASKED_HELLO, offset=len(REQUEST)))
     assert str(trace.table(times=False)).endswith('"Hello"  ✗ not passed on')
 
 
 def test_a_long_table_shows_the_number_of_hidden_events() -> None:
-    assert str(heard(*DIALOGUE).table(limit=2)).endswith("\n… 7 more")
+    assert str(trace_of(*DIALOGUE).table(limit=2)).endswith("\n… 7 more")
 
 
 def test_every_view_has_a_static_form() -> None:
-    trace = heard(*DIALOGUE)
+    trace = trace_of(*DIALOGUE)
     assert set(trace._repr_mimebundle_()) == {"text/plain", "text/html"}
     assert set(trace.hexdump(3)._repr_mimebundle_()) == {"text/plain", "text/html"}
     assert set(trace.sequence()._repr_mimebundle_()) == {"text/plain", "text/html"}
@@ -44,14 +44,14 @@ def test_every_view_has_a_static_form() -> None:
 
 
 def test_the_wires_content_cannot_inject_html() -> None:
-    trace = upgraded(("server", in_frame(b"<script>alert(1)</script>")))
+    trace = upgraded_trace(("server", text_frame(b"<script>alert(1)</script>")))
     for text in (trace._repr_mimebundle_()["text/html"], trace.hexdump(-1)._repr_html_(), trace.sequence().svg()):
         assert "<script>" not in text
         assert "&lt;script&gt;" in text
 
 
 def test_the_hexdump_names_each_bit_field_of_a_frame_with_its_clause() -> None:
-    dump = heard(*DIALOGUE).hexdump(3)
+    dump = trace_of(*DIALOGUE).hexdump(3)
     lines = str(dump).splitlines()
     assert lines[0] == "0000  81 85 37 fa 21 3d 7f 9f 4d 51 58                 ..7.!=..MQX"
     rows = [line.split() for line in lines[3:]]
@@ -72,19 +72,19 @@ def test_a_hexdump_of_bytes_reads_them_as_a_frame() -> None:
 
 
 def test_a_hexdump_names_the_rule_that_a_field_breaks() -> None:
-    trace = upgraded(("client", HELLO), ("server", b"\x81\x7e\x00\x05Hello"))
+    trace = upgraded_trace(("client", HELLO), ("server", b"\x81\x7e\x00\x05Hello"))
     problems = [{field.name: field.problem for field in dissect(event).fields if field.problem} for event in trace[-2:]]
     assert [list(each) for each in problems] == [["MASK"], ["Extended payload length"]]
     assert "✗" in str(dissect(trace[-1]))
 
 
 def test_a_hexdump_of_a_compressed_frame_shows_the_inflated_content() -> None:
-    trace = upgraded(("server", b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00"), extensions="permessage-deflate")
+    trace = upgraded_trace(("server", b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00"), extensions="permessage-deflate")
     assert dissect(trace[-1]).fields[-1].meaning == 'inflated: "Hello"'
 
 
 def test_a_sequence_picture_describes_itself_in_words() -> None:
-    picture = heard(*DIALOGUE).filter("websocket", ("text", "close")).sequence()
+    picture = trace_of(*DIALOGUE).filter("websocket", ("text", "close")).sequence()
     assert str(picture) == (
         "Sequence of 4 events between client, server:\n"
         'client → server: websocket text "Hello"\n'
@@ -102,7 +102,7 @@ def test_a_sequence_picture_describes_itself_in_words() -> None:
 
 
 def test_a_sequence_picture_ends_a_lost_event_with_a_cross() -> None:
-    trace = heard(*DIALOGUE[:2])
+    trace = trace_of(*DIALOGUE[:2])
     trace.add(WireRecord(0.5, 1, "client", MASKED_HELLO, offset=len(REQUEST)))
     trace.add(WireRecord(0.6, 0, "wire", note="half-open"))
     svg = trace.sequence().svg()
@@ -116,7 +116,7 @@ def test_a_sequence_picture_of_no_events_is_valid() -> None:
 
 def test_a_stomp_frame_has_an_arrow_only_without_its_websocket_frame() -> None:
     send = "SEND\ndestination:/topic/a\n\nx\0"
-    trace = upgraded(("client", in_frame(send.encode(), mask=b"1234")), subprotocol="v12.stomp")
+    trace = upgraded_trace(("client", text_frame(send.encode(), mask=b"1234")), subprotocol="v12.stomp")
     assert trace.filter("stomp").sequence().svg().count("<polygon") == 1
     assert trace.filter(("websocket", "stomp")).sequence().svg().count("<polygon") == 1
 

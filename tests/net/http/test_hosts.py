@@ -18,7 +18,7 @@ pytestmark = pytest.mark.every_loop
 log = logging.getLogger("chatlab.test")
 
 
-async def served(names: list[str]) -> HttpServer:
+async def start_server(names: list[str]) -> HttpServer:
     async def answer(request: web.Request) -> web.Response:
         return web.Response(text="here")
 
@@ -34,7 +34,7 @@ async def test_a_request_for_a_known_host_is_answered_and_for_an_unknown_one_ref
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    http = await served(["Chat.Example"])
+    http = await start_server(["Chat.Example"])
     assert (await get(http.port, "/", "Host: chat.example:443")).body == "here"
     for path in ("/", "/nothing"):
         assert (await get(http.port, path, "Host: evil.example")).status == 421
@@ -45,14 +45,14 @@ async def test_a_request_for_a_known_host_is_answered_and_for_an_unknown_one_ref
 
 
 async def test_the_connection_of_a_refused_request_is_closed() -> None:
-    http = await served([])
-    twice = b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n" * 2
-    answer = await say(http.port, twice)
+    http = await start_server([])
+    two_requests = b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n" * 2
+    answer = await say(http.port, two_requests)
     await http.aclose(0)
     assert answer.octets.count(b"HTTP/1.1 421") == 1 and b"connection: close" in answer.octets.lower()
 
 
 async def test_every_host_is_accepted_with_a_star() -> None:
-    http = await served(["*"])
+    http = await start_server(["*"])
     assert (await get(http.port, "/", "Host: evil.example")).status == 200
     await http.aclose(0)

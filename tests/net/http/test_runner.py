@@ -46,9 +46,9 @@ POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
         POST + b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nabcde",
         POST + b"Content-Length: 5\r\n\r\nabcdeGARBAGE\r\n\r\n",
     ],
-    ids=["not HTTP", "a bad header", "a bad chunk", "no gzip", "garbage behind a body"],
+    ids=["not HTTP", "a bad header", "a bad chunk", "not gzip", "garbage after a body"],
 )
-async def test_what_is_not_http_is_answered_400_and_leaves_no_traceback(
+async def test_input_that_is_not_http_gets_400_without_a_traceback(
     server: HttpServer, octets: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -82,20 +82,20 @@ async def test_a_handler_reports_an_incomplete_request(server: HttpServer) -> No
     runner = server._runner.server
     assert runner is not None
 
-    async def half(octets: bytes, expected: bool) -> None:
+    async def send_and_wait(octets: bytes, expected: bool) -> None:
         writer.write(octets)
         async with asyncio.timeout(10):
-            while not (runner.connections and _half(runner) is expected):  # noqa: ASYNC110  # nothing announces it
+            while not (runner.connections and _is_incomplete(runner) is expected):  # noqa: ASYNC110  # nothing announces it
                 await asyncio.sleep(0.01)
 
-    await half(POST + b"Content-Le", True)
-    await half(b"ngth: 0\r\n\r\n", False)
+    await send_and_wait(POST + b"Content-Le", True)
+    await send_and_wait(b"ngth: 0\r\n\r\n", False)
     await reader.readuntil(b"\r\n\r\n")
-    await half(POST, True)
-    await half(b"Content-Length: 4\r\n\r\n\r\n\r\n" + POST, True)  # together with the previous request
-    await half(b"Content-Length: 0\r\n\r\n", False)
+    await send_and_wait(POST, True)
+    await send_and_wait(b"Content-Length: 4\r\n\r\n\r\n\r\n" + POST, True)  # together with the previous request
+    await send_and_wait(b"Content-Length: 0\r\n\r\n", False)
     writer.close()
 
 
-def _half(server: web.Server) -> bool:
+def _is_incomplete(server: web.Server) -> bool:
     return cast(QuietHandler, server.connections[0]).half_since is not None

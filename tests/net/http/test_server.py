@@ -18,23 +18,23 @@ REQUEST = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Slow:
-    """A server whose answers wait for `answering`, even when they are cancelled, at /stubborn."""
+    """A server whose answers wait for `answering`; at /stubborn they go on after being cancelled."""
 
     def __init__(self) -> None:
         self.answering = asyncio.Event()
-        self.asked = asyncio.Event()
+        self.requested = asyncio.Event()
         app = web.Application()
         app.router.add_get("/slow", self._answer)
-        app.router.add_get("/stubborn", self._insist)
+        app.router.add_get("/stubborn", self._ignore_cancel)
         self.http = HttpServer(app, logging.getLogger("chatlab.test"))
 
     async def _answer(self, request: web.Request) -> web.Response:
-        self.asked.set()
+        self.requested.set()
         await self.answering.wait()
         return web.Response(text="at last")
 
-    async def _insist(self, request: web.Request) -> web.Response:
-        self.asked.set()
+    async def _ignore_cancel(self, request: web.Request) -> web.Response:
+        self.requested.set()
         try:
             await self.answering.wait()
         except asyncio.CancelledError:
@@ -44,7 +44,7 @@ class Slow:
     async def ask(self, path: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection(self.http.host, self.http.port)
         writer.write(REQUEST % path)
-        await self.asked.wait()
+        await self.requested.wait()
         return reader, writer
 
     async def seconds_to_stop(self, seconds: float) -> float:
@@ -94,7 +94,7 @@ async def test_shutdown_with_a_past_deadline_does_not_wait(slow: Slow) -> None:
     writer.close()
 
 
-async def test_a_port_that_is_taken_is_an_oserror_that_names_it(slow: Slow) -> None:
+async def test_a_port_in_use_raises_an_oserror_that_names_it(slow: Slow) -> None:
     other = HttpServer(web.Application(), logging.getLogger("chatlab.test"))
     with pytest.raises(OSError, match=f"cannot listen at 127.0.0.1, port {slow.http.port}: address already in use"):
         await other.listen("127.0.0.1", slow.http.port)

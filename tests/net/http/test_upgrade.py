@@ -66,7 +66,7 @@ async def test_a_servers_connections_are_listed_from_accept_to_close(served: Ser
     assert served.transport is transports[0]
     transports[0].abort()
     with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-        await reader.readuntil(b"no more comes")
+        await reader.readuntil(b"no such bytes")
     await until(lambda: not transports_of(served.runner))
     writer.close()
 

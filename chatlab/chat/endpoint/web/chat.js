@@ -7,49 +7,49 @@ import { words } from "./words.js";
 
 const PUBLIC = "public";
 const TITLE = document.title;
-const SIGNS = { online: "●", connecting: "◌", offline: "▲", refused: "▲", closed: "○" };
+const STATE_SYMBOLS = { online: "●", connecting: "◌", offline: "▲", refused: "▲", closed: "○" };
 const MAX_SHOWN = 1000; // messages kept in a room's log
-const MAX_NAMED = 3; // people named in an announcement of who came or left
+const MAX_ANNOUNCED = 3; // people named in an announcement of who came or left
 const MAX_TAGS = 5000;
 const HANDLE = /^[0-9a-f]{32}$/;
-const NEWS = 3000; // ms for which arrivals and departures are collected into one announcement
+const ANNOUNCE_DELAY = 3000; // ms for which arrivals and departures are collected into one announcement
 
 const $ = (id) => document.getElementById(id);
-const rooms = new Map(); // name -> { lines, shown, unread, called, people, count, byClientId }
+const rooms = new Map(); // name -> { lines, shownIds, unread, mentioned, people, count, byClientId }
 const tags = new Map(); // the first digits of a handle -> the handle
 const mentions = new Set(); // message ids: a notification may arrive before its message
 let current = PUBLIC;
 let language = navigator.language.startsWith("ko") ? "ko" : "en";
-if (Object.keys(words).includes(recall("language"))) language = recall("language");
-let me = "";
+if (Object.keys(words).includes(loadSetting("language"))) language = loadSetting("language");
+let ownName = "";
 let state = ["closed", {}];
-const news = { joined: new Map(), left: new Map(), timer: null }; // of the current room, not announced yet
-let following = true; // the newest message is in view, and the log keeps scrolling to it
+const announcement = { joined: new Map(), left: new Map(), timer: null }; // changes in the current room that are not announced yet
+let atNewest = true; // the newest message is in view, and the log keeps scrolling to it
 
 const link = new Link({
-  state: (...now) => { state = now; showState(); },
-  message: received,
-  people: peopled,
-  stored: (clientId) => settle(clientId, (line) => line.classList.remove("sending", "failed")),
-  refused: (clientId, reason) => settle(clientId, (line) => failed(line, clientId, reason)),
-  mentioned,
-  barred: (room, reason) => { notice("barred", titleOf(room), reason); forget([room]); },
-  crowded: (over, most) => { notice("too-many-rooms", most); forget(over); },
-  rejected,
+  state: (...newState) => { state = newState; showState(); },
+  message: showMessage,
+  people: updatePeople,
+  stored: (clientId) => updateLine(clientId, (line) => line.classList.remove("sending", "failed")),
+  refused: (clientId, reason) => updateLine(clientId, (line) => markFailed(line, clientId, reason)),
+  mentioned: markMention,
+  roomRefused: (room, reason) => { showNotice("barred", titleOf(room), reason); removeRooms([room]); },
+  tooManyRooms: (removed, most) => { showNotice("too-many-rooms", most); removeRooms(removed); },
+  nameRefused,
 });
 
 // --- Words ---
 
-function say(key, ...values) {
+function localized(key, ...values) {
   const word = words[language][key];
   return typeof word === "function" ? word(...values) : word;
 }
 
-function translate() {
+function translatePage() {
   document.documentElement.lang = language;
   $("language").value = language;
-  for (const element of document.querySelectorAll("[data-word]")) element.textContent = say(element.dataset.word);
-  for (const element of document.querySelectorAll("[data-hint]")) element.placeholder = say(element.dataset.hint);
+  for (const element of document.querySelectorAll("[data-word]")) element.textContent = localized(element.dataset.word);
+  for (const element of document.querySelectorAll("[data-hint]")) element.placeholder = localized(element.dataset.hint);
   showState();
   showRooms();
   showRoom();
@@ -58,62 +58,62 @@ function translate() {
 function showState() {
   const [name, { fallback, reason }] = state;
   $("state").dataset.state = name;
-  $("state").querySelector(".sign").textContent = SIGNS[name];
-  $("state-text").textContent = say(name === "online" && fallback ? "online-fallback" : name, reason);
+  $("state").querySelector(".sign").textContent = STATE_SYMBOLS[name];
+  $("state-text").textContent = localized(name === "online" && fallback ? "online-fallback" : name, reason);
 }
 
 // --- Rooms ---
 
-const titleOf = (room) => (room === PUBLIC ? say("public") : room);
+const titleOf = (room) => (room === PUBLIC ? localized("public") : room);
 
-function enter(room) {
+function enterRoom(room) {
   if (!rooms.has(room) && rooms.size >= link.mostRooms) {
-    notice("too-many-rooms", link.mostRooms);
+    showNotice("too-many-rooms", link.mostRooms);
     return;
   }
-  take(room);
-  rememberRooms();
-  open(room);
+  addRoom(room);
+  storeRooms();
+  selectRoom(room);
 }
 
-function take(room) {
+function addRoom(room) {
   if (rooms.has(room)) return;
-  const nothing = { lines: [], shown: new Set(), unread: 0, called: false, people: [], count: 0, byClientId: new Map() };
-  rooms.set(room, nothing);
+  const empty = { lines: [], shownIds: new Set(), unread: 0, mentioned: false, people: [], count: 0, byClientId: new Map() };
+  rooms.set(room, empty);
   link.enter(room);
 }
 
-function open(room) {
+function selectRoom(room) {
   current = room;
-  forgetNews();
+  clearAnnouncement();
   $("people-news").textContent = "";
-  Object.assign(rooms.get(room), { unread: 0, called: false });
+  Object.assign(rooms.get(room), { unread: 0, mentioned: false });
   showRooms();
   showRoom();
   $("rooms").querySelector("[aria-current]").scrollIntoView({ block: "nearest", inline: "center" });
 }
 
-function leave(room) {
+function leaveRoom(room) {
   if (room === PUBLIC) return;
   link.leave(room);
-  forget([room]);
+  removeRooms([room]);
 }
 
 // The public room stays even if the server refuses it: the page has to show something.
-function forget(names) {
+function removeRooms(names) {
   for (const name of names) if (name !== PUBLIC) rooms.delete(name);
-  rememberRooms();
+  storeRooms();
   if (rooms.has(current)) showRooms();
-  else open(PUBLIC);
+  else selectRoom(PUBLIC);
 }
 
 function showRooms() {
-  $("rooms").replaceChildren(...Array.from(rooms, ([name, { unread, called }]) => {
+  $("rooms").replaceChildren(...Array.from(rooms, ([name, { unread, mentioned }]) => {
     const button = element("button", { type: "button" }, titleOf(name));
     if (name === current) button.setAttribute("aria-current", "true");
-    if (unread) button.append(" ", element("span", { className: "unread" }, say("unread", unread)));
-    if (called) button.append(" ", element("span", { className: "called" }, say("called")));
-    button.addEventListener("click", () => open(name));
+    if (unread) button.append(" ", element("span", { className: "unread" }, localized("unread", unread)));
+    if (mentioned) button.append(" ", element("span", { className: "called" }, localized("called")));
+    button.addEventListener("click", () => selectRoom(name));
     const item = element("li");
     item.append(button);
     return item;
@@ -130,29 +130,29 @@ function showRoom() {
   showPeople();
 }
 
-function peopled(room, people, count, { joined, left }) {
+function updatePeople(room, people, count, { joined, left }) {
   Object.assign(rooms.get(room), { people, count });
   if (room !== current) return;
   showPeople();
-  for (const each of joined) if (!news.left.delete(each.handle) && each.handle !== link.handle) news.joined.set(each.handle, each.name);
-  for (const each of left) if (!news.joined.delete(each.handle)) news.left.set(each.handle, each.name);
-  if (news.joined.size || news.left.size) news.timer ??= setTimeout(tellNews, NEWS);
+  for (const each of joined) if (!announcement.left.delete(each.handle) && each.handle !== link.handle) announcement.joined.set(each.handle, each.name);
+  for (const each of left) if (!announcement.joined.delete(each.handle)) announcement.left.set(each.handle, each.name);
+  if (announcement.joined.size || announcement.left.size) announcement.timer ??= setTimeout(announce, ANNOUNCE_DELAY);
 }
 
 // The list shows who came and left; for screen readers it is announced too, no more often than they can follow.
-function tellNews() {
-  const named = (people) => [...people.values()].slice(0, MAX_NAMED);
-  const { joined, left } = news;
+function announce() {
+  const named = (people) => [...people.values()].slice(0, MAX_ANNOUNCED);
+  const { joined, left } = announcement;
   $("people-news").textContent = [
-    ...(joined.size ? [say("joined", named(joined), joined.size)] : []),
-    ...(left.size ? [say("left", named(left), left.size)] : []),
+    ...(joined.size ? [localized("joined", named(joined), joined.size)] : []),
+    ...(left.size ? [localized("left", named(left), left.size)] : []),
   ].join(" ");
-  forgetNews();
+  clearAnnouncement();
 }
 
-function forgetNews() {
-  clearTimeout(news.timer);
-  Object.assign(news, { joined: new Map(), left: new Map(), timer: null });
+function clearAnnouncement() {
+  clearTimeout(announcement.timer);
+  Object.assign(announcement, { joined: new Map(), left: new Map(), timer: null });
 }
 
 function showPeople() {
@@ -161,32 +161,32 @@ function showPeople() {
   const items = people.map(({ name, handle }) => {
     const item = element("li", {}, name);
     item.append(" ", tag(handle));
-    if (handle === link.handle) item.append(" ", element("span", { className: "you" }, `(${say("you")})`));
+    if (handle === link.handle) item.append(" ", element("span", { className: "you" }, `(${localized("you")})`));
     return item;
   });
-  if (count > people.length) items.push(element("li", {}, say("more", count - people.length)));
+  if (count > people.length) items.push(element("li", {}, localized("more", count - people.length)));
   $("people").replaceChildren(...items);
 }
 
 // --- Messages ---
 
-function received(room, message, { id, gap, afresh }) {
-  const { byClientId, shown, lines } = rooms.get(room);
+function showMessage(room, message, { id, gap, restarted }) {
+  const { byClientId, shownIds, lines } = rooms.get(room);
   const name = `${room}/${id}`;
-  if (shown.has(name)) return; // a new history starts with messages that are already here
-  const missed = afresh && lines.some((line) => line.dataset.id);
+  if (shownIds.has(name)) return; // a new history starts with messages that are already here
+  const missed = restarted && lines.some((line) => line.dataset.id);
   const waiting = byClientId.get(message.client_id);
   if (waiting) {
     byClientId.delete(message.client_id);
     rooms.get(room).lines = rooms.get(room).lines.filter((line) => line !== waiting);
     waiting.remove();
   }
-  if (gap || missed) add(room, element("p", { className: "gap" }, say("gap")));
-  const line = lineOf(message.sender, message.content, message.time, message.from);
+  if (gap || missed) insertLine(room, element("p", { className: "gap" }, localized("gap")));
+  const line = createLine(message.sender, message.content, message.time, message.from);
   line.dataset.id = name;
   line.classList.toggle("mention", mentions.delete(name));
-  shown.add(name);
-  add(room, line);
+  shownIds.add(name);
+  insertLine(room, line);
   if (document.hidden) document.title = `● ${TITLE}`;
   if (room !== current) {
     rooms.get(room).unread += 1;
@@ -194,18 +194,18 @@ function received(room, message, { id, gap, afresh }) {
   }
 }
 
-function mentioned({ room, message_id: id }) {
+function markMention({ room, message_id: id }) {
   if (!rooms.has(room)) return;
   const line = rooms.get(room).lines.find((each) => each.dataset.id === id);
   if (line) line.classList.add("mention");
   else mentions.add(id);
   if (room === current) return;
-  rooms.get(room).called = true;
+  rooms.get(room).mentioned = true;
   showRooms();
 }
 
-// Several guests may have one name, or names that look alike; nobody has another's handle. Its first digits tell them
-// apart, and more of them once another handle with the same four has been seen.
+// Several guests may have the same name, or names that look alike, but handles are unique. The first digits of the handle
+// distinguish them; more digits are shown if another handle with the same first digits has been seen.
 function tag(handle) {
   let digits = 4;
   while (tags.has(handle.slice(0, digits)) && tags.get(handle.slice(0, digits)) !== handle) digits += 4;
@@ -214,132 +214,132 @@ function tag(handle) {
   return element("span", { className: "tag" }, `#${handle.slice(0, digits)}`);
 }
 
-function lineOf(sender, content, time, handle) {
+function createLine(sender, content, time, handle) {
   const line = element("article");
   const head = element("p", { className: "head" });
   head.append(element("span", { className: "sender" }, sender), " ");
   if (HANDLE.test(handle)) head.append(tag(handle), " ");
   if (time) {
-    const at = new Date(time);
-    const today = at.toDateString() === new Date().toDateString();
-    const shown = at.toLocaleString(language, today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" });
-    head.append(element("time", { dateTime: time }, shown));
+    const date = new Date(time);
+    const today = date.toDateString() === new Date().toDateString();
+    const formatted = date.toLocaleString(language, today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" });
+    head.append(element("time", { dateTime: time }, formatted));
   }
   line.append(head, element("p", { className: "content" }, content));
   return line;
 }
 
-function add(room, line) {
-  const { lines, shown } = rooms.get(room);
+function insertLine(room, line) {
+  const { lines, shownIds } = rooms.get(room);
   // Messages still being sent stay below those that have arrived.
   const place = line.classList.contains("sending") ? -1 : lines.findIndex((each) => each.classList.contains("sending"));
   if (place < 0) lines.push(line);
   else lines.splice(place, 0, line);
-  const gone = lines.length > MAX_SHOWN ? lines.shift() : null;
-  shown.delete(gone?.dataset.id);
+  const removed = lines.length > MAX_SHOWN ? lines.shift() : null;
+  shownIds.delete(removed?.dataset.id);
   if (room !== current) return;
-  gone?.remove();
+  removed?.remove();
   $("log").insertBefore(line, lines[lines.indexOf(line) + 1] ?? null);
-  if (following) scrollToNewest();
+  if (atNewest) scrollToNewest();
   else $("newest").hidden = false;
 }
 
 function send(content) {
   const clientId = link.send(current, content);
-  const line = lineOf(me, content, "");
+  const line = createLine(ownName, content, "");
   line.classList.add("sending");
   line.dataset.content = content;
-  line.firstChild.append(element("span", { className: "fate" }, say("sending")));
+  line.firstChild.append(element("span", { className: "fate" }, localized("sending")));
   rooms.get(current).byClientId.set(clientId, line);
-  add(current, line);
+  insertLine(current, line);
   scrollToNewest();
 }
 
-function settle(clientId, change) {
+function updateLine(clientId, change) {
   for (const { byClientId } of rooms.values()) {
     const line = byClientId.get(clientId);
     if (line) change(line);
   }
 }
 
-function failed(line, clientId, reason) {
+function markFailed(line, clientId, reason) {
   line.classList.add("failed");
-  const fate = line.querySelector(".fate");
-  const again = element("button", { type: "button" }, say("retry"));
-  again.addEventListener("click", () => {
+  const status = line.querySelector(".fate");
+  const retry = element("button", { type: "button" }, localized("retry"));
+  retry.addEventListener("click", () => {
     line.classList.remove("failed");
-    fate.textContent = say("sending");
+    status.textContent = localized("sending");
     const room = [...rooms].find(([, { byClientId }]) => byClientId.get(clientId) === line)?.[0];
     if (room) link.retry(clientId, room, line.dataset.content);
   });
-  fate.replaceChildren(say("failed"), reason, " ", again);
+  status.replaceChildren(localized("failed"), reason, " ", retry);
 }
 
 function scrollToNewest() {
-  following = true;
+  atNewest = true;
   $("log").scrollTop = $("log").scrollHeight;
   $("newest").hidden = true;
 }
 
-// --- Small things ---
+// --- Helpers ---
 
 function element(tag, properties = {}, text = "") {
-  const made = Object.assign(document.createElement(tag), properties);
-  if (text) made.textContent = text;
-  return made;
+  const created = Object.assign(document.createElement(tag), properties);
+  if (text) created.textContent = text;
+  return created;
 }
 
-function recall(key) {
+function loadSetting(key) {
   try { return localStorage.getItem(`chatlab.${key}`); } catch { return null; }
 }
 
-function remember(key, value) {
+function storeSetting(key, value) {
   try { localStorage.setItem(`chatlab.${key}`, value); } catch { /* a private window keeps nothing */ }
 }
 
-function rememberRooms() {
-  remember("rooms", JSON.stringify([...rooms.keys()]));
+function storeRooms() {
+  storeSetting("rooms", JSON.stringify([...rooms.keys()]));
 }
 
 // The rooms of an earlier visit, checked: any page of this host can write to the storage.
-function rememberedRooms() {
+function storedRooms() {
   try {
-    const found = JSON.parse(recall("rooms"));
-    return Array.isArray(found) ? found.filter((room) => typeof room === "string").map(spelled).filter((room) => !faultIn(room)) : [];
+    const parsed = JSON.parse(loadSetting("rooms"));
+    return Array.isArray(parsed) ? parsed.filter((room) => typeof room === "string").map(spelled).filter((room) => !faultIn(room)) : [];
   } catch {
     return [];
   }
 }
 
-function notice(key, ...values) {
-  $("room-fault").append(element("span", {}, say(key, ...values)), " ");
+function showNotice(key, ...values) {
+  $("room-fault").append(element("span", {}, localized(key, ...values)), " ");
 }
 
 function join(name) {
-  me = name;
-  remember("name", name);
+  ownName = name;
+  storeSetting("name", name);
   $("join-fault").textContent = "";
   $("join").hidden = true;
   $("chat").hidden = false;
-  const wanted = [...new Set([PUBLIC, ...rememberedRooms()])];
-  wanted.slice(0, link.mostRooms).forEach(take);
-  if (wanted.length > link.mostRooms) notice("too-many-rooms", link.mostRooms);
-  rememberRooms();
-  open(PUBLIC);
+  const enteredRooms = [...new Set([PUBLIC, ...storedRooms()])];
+  enteredRooms.slice(0, link.mostRooms).forEach(addRoom);
+  if (enteredRooms.length > link.mostRooms) showNotice("too-many-rooms", link.mostRooms);
+  storeRooms();
+  selectRoom(PUBLIC);
   link.connect(name);
   $("text").focus();
 }
 
-function rejected(reason) {
+function nameRefused(reason) {
   $("chat").hidden = true;
   $("join").hidden = false;
-  $("join-fault").textContent = say("rejected", reason);
+  $("join-fault").textContent = localized("rejected", reason);
   $("name").focus();
 }
 
-// --- What the visitor does ---
+// --- The visitor's actions ---
 
-$("language").addEventListener("change", (event) => { language = event.target.value; remember("language", language); translate(); });
+$("language").addEventListener("change", (event) => { language = event.target.value; storeSetting("language", language); translatePage(); });
 $("join").addEventListener("submit", (event) => {
   event.preventDefault();
   const name = visitor($("name").value);
@@ -351,22 +351,22 @@ $("add-room").addEventListener("submit", (event) => {
   $("room-fault").replaceChildren();
   const fault = faultIn(room);
   if (fault) {
-    notice(fault);
+    showNotice(fault);
     return;
   }
   $("room").value = "";
-  enter(room);
+  enterRoom(room);
   $("text").focus();
 });
-$("leave").addEventListener("click", () => leave(current));
+$("leave").addEventListener("click", () => leaveRoom(current));
 $("newest").addEventListener("click", scrollToNewest);
 $("log").addEventListener("scroll", () => {
   const log = $("log");
-  following = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
-  if (following) $("newest").hidden = true;
+  atNewest = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+  if (atNewest) $("newest").hidden = true;
 });
 // An on-screen keyboard, or opening the list of people, covers the end of the log.
-new ResizeObserver(() => { if (following) scrollToNewest(); }).observe($("log"));
+new ResizeObserver(() => { if (atNewest) scrollToNewest(); }).observe($("log"));
 document.addEventListener("visibilitychange", () => { if (!document.hidden) document.title = TITLE; });
 $("say").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -386,6 +386,6 @@ $("text").addEventListener("keydown", (event) => {
   }
 });
 
-$("name").value = visitor(recall("name") ?? "");
+$("name").value = visitor(loadSetting("name") ?? "");
 if (matchMedia("(max-width: 45rem)").matches) $("people-box").open = false;
-translate();
+translatePage();

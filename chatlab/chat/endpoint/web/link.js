@@ -31,12 +31,12 @@ const LONGEST_PAUSE = { lost: 10000, named: 5000, refused: 60000 };
 export const destinationOf = (room) => (room === PUBLIC ? "/topic/public" : `/topic/room.${room}`);
 
 export class Link {
-  // `events`: state(name, {fallback, reason}), message(room, message, {id, gap, afresh}), people(room, list, count, {joined, left}),
-  // stored(clientId), refused(clientId, reason), mentioned(note), barred(room, reason), crowded(rooms, most),
-  // rejected(reason)
+  // `events`: state(name, {fallback, reason}), message(room, message, {id, gap, restarted}), people(room, list, count, {joined, left}),
+  // stored(clientId), refused(clientId, reason), mentioned(note), roomRefused(room, reason), tooManyRooms(rooms, most),
+  // nameRefused(reason)
   constructor(events) {
     this.events = events;
-    this.rooms = new Map(); // name -> { lastId, afresh, subscriptions, watching, who, asking }
+    this.rooms = new Map(); // name -> { lastId, restarted, subscriptions, watching, who, asking }
     this.mostRooms = MOST_ROOMS;
     this.unsent = new Map(); // client_id -> { room, content }, in the order they were written
     this.refusals = new Set(); // receipts of subscriptions that are not asked for again
@@ -78,7 +78,7 @@ export class Link {
 
   enter(room) {
     if (this.rooms.has(room)) return;
-    this.rooms.set(room, { lastId: null, afresh: true, subscriptions: [], watching: [], who: null, asking: null });
+    this.rooms.set(room, { lastId: null, restarted: true, subscriptions: [], watching: [], who: null, asking: null });
     if (this.client?.connected) this.#subscribe(room);
   }
 
@@ -137,7 +137,7 @@ export class Link {
     this.why = this.#leaveOut(headers["receipt-id"] ?? "", this.reason) ? "named" : "refused";
     if (this.handle !== null || this.client.connected) return;
     this.client.deactivate(); // the name was refused on the first connection
-    this.events.rejected(this.reason);
+    this.events.nameRefused(this.reason);
   }
 
   // --- What is asked of the server ---
@@ -151,7 +151,7 @@ export class Link {
   #subscribe(room) {
     const state = this.rooms.get(room);
     const headers = state.lastId === null ? { history: String(HISTORY) } : { "last-id": state.lastId };
-    state.afresh = state.lastId === null;
+    state.restarted = state.lastId === null;
     state.subscriptions = this.#ask(`room ${room}`, destinationOf(room), (frame) => this.#message(room, frame), headers);
     this.#watch(room, state);
   }
@@ -201,7 +201,7 @@ export class Link {
     this.refusals.add(receipt);
     if (!state) return true;
     if (room !== PUBLIC) this.#forget(room); // so that it may be entered again
-    this.events.barred(room, reason);
+    this.events.roomRefused(room, reason);
     return true;
   }
 
@@ -214,7 +214,7 @@ export class Link {
     if (!over.length) return false;
     this.mostRooms = most;
     over.forEach((room) => this.#forget(room));
-    this.events.crowded(over, most);
+    this.events.tooManyRooms(over, most);
     return true;
   }
 
@@ -231,13 +231,13 @@ export class Link {
     const message = JSON.parse(frame.body);
     const state = this.rooms.get(room);
     if (!state) return;
-    const { afresh } = state;
-    state.afresh = false;
+    const { restarted } = state;
+    state.restarted = false;
     // The server sets the header, ROOM/RECORD-ID. Anyone who can write to the broker controls the body.
     const id = frame.headers["message-id"].slice(frame.headers["message-id"].lastIndexOf("/") + 1);
     if (RECORD_ID.test(id)) state.lastId = id;
     if (message.client_id && this.unsent.delete(message.client_id)) this.events.stored(message.client_id);
-    this.events.message(room, message, { id, afresh, gap: frame.headers.gap === "true" });
+    this.events.message(room, message, { id, restarted, gap: frame.headers.gap === "true" });
   }
 
   #people(room, frame) {

@@ -26,7 +26,7 @@ def openssl(folder: Path, *arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with ca.pem, server.pem and server.key for 127.0.0.1, and other.pem, an authority that signed nothing."""
+    """A folder with ca.pem, server.pem and server.key for 127.0.0.1, and other.pem, an authority without a say."""
     if shutil.which("openssl") is None:
         require.missing("openssl", "`sudo apt-get install openssl`")
     folder = tmp_path_factory.mktemp("tls")
