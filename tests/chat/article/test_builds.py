@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from chatlab.chat import article as as_in_the_article
 from chatlab.chat.article import Build
 from chatlab.lab.engines.engine import Engine
-from chatlab.lab.original.client import Client
 from chatlab.lab.until import until
+from tests.original.client import Client
 
 GROUPS: dict[Build, str] = {"first": "chat-group", "second": "group"}
 NULL = "null"  # an empty message, as Client.contents shows it

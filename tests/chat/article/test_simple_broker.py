@@ -1,4 +1,4 @@
-"""The simple broker by itself: what tests/lab/original does not see from outside."""
+"""The simple broker by itself: what tests/original does not see from outside."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from chatlab.chat.article.simple_broker import SimpleBroker, listen
-from chatlab.lab.original.cases import TOPIC, send
-from chatlab.lab.original.client import Client
 from chatlab.stomp.frames import Frame
+from tests.original.cases import TOPIC, send
+from tests.original.client import Client
 from tests.support.raw_member import RawMember
 
 

@@ -18,9 +18,9 @@ from websockets.exceptions import InvalidStatus
 
 from chatlab.chat.article import java
 from chatlab.lab.engines.engine import Engine
-from chatlab.lab.original.cases import SUBSCRIBE, TOPIC, Case, send
-from chatlab.lab.original.client import QUIET, SOON, Client
-from chatlab.lab.original.programs import Program, Programs
+from tests.original.cases import SUBSCRIBE, TOPIC, Case, send
+from tests.original.client import QUIET, SOON, Client
+from tests.original.programs import Program, Programs
 
 STREAM = "chat-stream"
 ONE, TWO, LONE = 0, 1, 2  # databases: the first build's, the second's, and one without a group

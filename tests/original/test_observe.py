@@ -8,8 +8,9 @@ import pytest
 
 from chatlab.errors import EngineMissing
 from chatlab.lab.engines import engine as engines
-from chatlab.lab.original.observe import NAMES, observe, recording
-from chatlab.lab.original.programs import Programs, Rebuilt, Spring
+from chatlab.lab.experiments.original import recording
+from tests.original.observe import NAMES, observe
+from tests.original.programs import Programs, Rebuilt, Spring
 from tests.support import redis_servers, require
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]

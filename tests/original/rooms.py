@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from chatlab.lab.clients import RoomClient
-from chatlab.lab.original.client import Client
+from tests.original.client import Client
 
 SENDERS, TEXTS = 8, 20
 LARGE = "y" * 8000
