@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
 
+from websockets import State
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
-from websockets.protocol import State
 
 from chatlab.net import websockets_library
 from chatlab.net.memory_limit import HeldOctets
@@ -28,7 +28,7 @@ WRITE_SECONDS = 20.0  # Tomcat's: how long a session may take to accept a text
 class RoomAsInTheArticle:
     """The article's ChatSocketHandler, method by method: a registry, and a loop that sends to each session in turn.
 
-    It does what the article's own program did when it was run (tests/lab/original), and its faults are kept:
+    It does what the article's own program did when it was run (tests/original), and its faults are kept:
 
     - A session that stops reading blocks the loop once its buffers are full, and the sender with it, until the write
       times out. Then that session is closed, and so is the sender, whose handler this is, with 1011.

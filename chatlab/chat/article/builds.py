@@ -4,7 +4,7 @@
                                         └─► /topic/public, this instance  ◄── /topic/public, this instance
     second build    the same with the field `message`; instead of the listener, a poll every 100 ms, 10 records at most
 
-They do what the article's own programs did when they were run: tests/lab/original holds them to it, frame by frame and
+They do what the article's own programs did when they were run: tests/original holds them to it, frame by frame and
 octet by octet. The faults, by their number in docs/article.md; each is marked in the code:
 
     F1   all instances share one group and one consumer name: each record reaches one of them

@@ -38,6 +38,8 @@ __all__ = [
     "load",
     "member",
     "memory_of",
+    "missed_while_away",
+    "new_stream",
     "put_as_java",
     "reads_after_a_pause",
     "said",
@@ -65,6 +67,32 @@ def bodies(client: StompMember) -> list[str]:
 def asked(trace: Trace, word: str) -> str:
     """Return the first command to Redis in a trace, or the first reply, that contains `word`; "" if there is none."""
     return next((event.summary for event in trace.filter(layer="redis") if word in event.summary), "")
+
+
+async def new_stream(redis: Redis, group: str) -> None:
+    """Delete the stream, and make it anew, empty, with a group that starts at its first record."""
+    await redis.delete("chat-stream")
+    await redis.xgroup_create("chat-stream", group, id="0", mkstream=True)
+
+
+async def missed_while_away(url: str, *, receipts: bool = True) -> int:
+    """Return how many of five messages a member has missed that was away while they were sent, and came back."""
+    speaker, listener = await member(url, "가람", receipts=receipts), await member(url, "Nuri", receipts=receipts)
+    await _say(speaker, listener, "먼저")
+    last = listener.messages[-1].get("message-id")
+    await listener.close()
+    texts = [f"missed {number}" for number in range(5)]
+    for text in texts:
+        await _say(speaker, speaker, text)
+    returned = await member(url, "Nuri", receipts=receipts, last_id=last)
+    await _say(speaker, returned, "나중")
+    await asyncio.gather(speaker.close(), returned.close())
+    return sum(text not in said(returned) for text in texts)
+
+
+async def _say(speaker: StompMember, listener: StompMember, text: str) -> None:
+    await speaker.send(text)
+    await listener.heard(text)
 
 
 def java_record(**fields: str) -> dict[Any, Any]:

@@ -1,8 +1,8 @@
 """Observe a set of programs in every case and scenario, and keep what the article's own showed.
 
-    python -m chatlab.lab.original.observe      runs the original (Java, `make spring`) and writes recording.json
+    python -m tests.original.observe      runs the original (Java, `make spring`) and writes the recording
 
-A lesson without Java shows the recording instead: `recording()["chat: nobody made the group"]`.
+The recording is in the package, for lessons on machines without Java: `chatlab.lab.experiments.original`.
 """
 
 from __future__ import annotations
@@ -10,26 +10,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from chatlab.lab.engines import engine as engines
 from chatlab.lab.engines.engine import Engine
-from chatlab.lab.original.cases import CASES
-from chatlab.lab.original.chats import CHATS, LONE, ONE, TWO, Chats, databases, run_case, warm_up
-from chatlab.lab.original.programs import Program, Programs, Spring
-from chatlab.lab.original.rooms import ROOMS
+from chatlab.lab.experiments.original import FILE
+from tests.original.cases import CASES
+from tests.original.chats import CHATS, LONE, ONE, TWO, Chats, databases, run_case, warm_up
+from tests.original.programs import Program, Programs, Spring
+from tests.original.rooms import ROOMS
 
-FILE = Path(__file__).with_name("recording.json")
 NAMES = (*(case.name for case in CASES), *CHATS, *ROOMS)
-
-
-@cache
-def recording() -> dict[str, Any]:
-    """Return what the article's own programs showed, by the name of the case; "version" is Spring Boot's."""
-    found: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
-    return found
 
 
 async def observe(kind: Callable[[str], Programs], engine: Engine) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from websockets.exceptions import InvalidStatus
 
 from chatlab.chat.article import java
 from chatlab.lab.engines.engine import Engine
-from chatlab.lab.original.cases import SUBSCRIBE, TOPIC, Case, send
-from chatlab.lab.original.client import QUIET, SOON, Client
-from chatlab.lab.original.programs import Program, Programs
+from tests.original.cases import SUBSCRIBE, TOPIC, Case, send
+from tests.original.client import QUIET, SOON, Client
+from tests.original.programs import Program, Programs
 
 STREAM = "chat-stream"
 ONE, TWO, LONE = 0, 1, 2  # databases: the first build's, the second's, and one without a group
@@ -226,15 +226,18 @@ async def restarted(chats: Chats) -> Any:
 
 
 async def redis_killed(chats: Chats) -> Any:
-    """Return what is shown after Redis was killed and came back: the listener goes on."""
+    """Return whether a message is shown after Redis was killed and came back.
+
+    Whether the listener goes on is chance: Spring's client repeats the read that was open, but any error ends it.
+    """
     chats.engine.kill()
     await chats.engine.restart()
     async with Client(chats.one.url) as client:
         await client.subscribe()
         await client.say("back")
-        await client.until(2, 30)
+        await client.until(1, 30)
         await client.quiet()
-        return client.contents()
+        return [each for each in client.contents() if each != "null"]
 
 
 async def stream_deleted(chats: Chats) -> Any:

@@ -1,6 +1,6 @@
 """What is sent to the article's chat, frame by frame, to see what comes back. Both programs get the same octets.
 
-A case is the WebSocket messages that one client sends, in order. What a case shows is in `recording.json`.
+A case is the WebSocket messages that one client sends, in order. What a case shows is in the recording.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any, Self
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from chatlab.lab.original.cases import CONNECT, SUBSCRIBE, send
+from tests.original.cases import CONNECT, SUBSCRIBE, send
 
 QUIET = 0.8  # seconds without a frame, after which none is expected
 SOON = 0.15  # the same after a frame that is never answered

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from chatlab.lab.clients import RoomClient
-from chatlab.lab.original.client import Client
+from tests.original.client import Client
 
 SENDERS, TEXTS = 8, 20
 LARGE = "y" * 8000
@@ -53,7 +53,7 @@ async def closing_member(url: str) -> Any:
         return [await ana.until(1), await ben.until(1), ana.closed]
 
 
-async def _filled(url: str, stack: AsyncExitStack) -> tuple[RoomClient, Client]:
+async def filled(url: str, stack: AsyncExitStack) -> tuple[RoomClient, Client]:
     """Return a member that does not read, and the sender whose loop stands because of it."""
     stalled = RoomClient(url, "stalled", receive_buffer=4096)
     await stalled.connect()
@@ -70,7 +70,7 @@ async def _filled(url: str, stack: AsyncExitStack) -> tuple[RoomClient, Client]:
 async def second_sender(url: str) -> Any:
     """While one loop stands at a stalled member, the next sender is closed with 1011, and then the first."""
     async with AsyncExitStack() as stack:
-        stalled, first = await _filled(url, stack)
+        stalled, first = await filled(url, stack)
         second = await stack.enter_async_context(Client(url))
         await second.send("and I?")
         code = await second.until_closed()
@@ -81,7 +81,7 @@ async def second_sender(url: str) -> Any:
 async def write_timeout(url: str) -> Any:
     """A stalled member is closed after 20 s, and the innocent sender with it, with 1011."""
     async with AsyncExitStack() as stack:
-        _, sender = await _filled(url, stack)
+        _, sender = await filled(url, stack)
         began = time.monotonic()
         code = await sender.until_closed(40)
         return {"sender": code, "in 15 to 25 s": 15 < time.monotonic() - began + PATIENCE < 25}
