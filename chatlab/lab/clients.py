@@ -279,8 +279,9 @@ class StompMember(ChatClient):
 
     `send` returns when the server has confirmed that the message is stored (RECEIPT). When the connection is lost, the
     client reconnects and receives the messages it missed, unless `reconnect` is False. A text received reads "sender:
-    content". Errors sent to `/user/queue/errors` are logged. `subscribe` holds the headers of SUBSCRIBE. Without
-    `receipts` it asks for none, as with Spring's simple broker, which sends none; then nothing counts as `stored`.
+    content". Errors sent to `/user/queue/errors` are logged. `subscribe` holds the headers of SUBSCRIBE, and
+    `heart_beat` the milliseconds of CONNECT. Without `receipts` it asks for none, as with Spring's simple broker, which
+    sends none; then nothing counts as `stored`.
     """
 
     def __init__(
@@ -292,6 +293,7 @@ class StompMember(ChatClient):
         reconnect: bool = True,
         receipts: bool = True,
         subscribe: Mapping[str, str] | None = None,
+        heart_beat: tuple[int, int] = (10_000, 10_000),
     ) -> None:
         super().__init__(url, name)
         self.room = room
@@ -302,6 +304,7 @@ class StompMember(ChatClient):
         self._subscribe_headers = dict(subscribe or {})
         self._client_key = uuid.uuid4().hex  # the same guest each time it connects
         self._reconnect = reconnect
+        self._heart_beat = heart_beat
         self._stomp: StompClient | None = None
         self._subscription: ClientSubscription | None = None
         self._errors: asyncio.Task[None] | None = None
@@ -349,6 +352,7 @@ class StompMember(ChatClient):
             self.url,
             login=self.name,
             client_key=self._client_key,
+            heart_beat=self._heart_beat,
             reconnect=self._reconnect,
             backoff=Backoff(first=0.05, longest=1.0),
             on_change=self._follow_link,

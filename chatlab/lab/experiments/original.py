@@ -5,8 +5,8 @@
     original.recording()["chat: nobody made the group"]              what the original did when it was run
 
 The rebuild does what the original did, frame by frame, so a cell shows the same with either. In a checkout,
-`python -m tests.original.observe` runs the originals and writes the recording. The tests there say what each case sends,
-and hold both the originals and the rebuild to it.
+`python -m tests.original.observe` runs the originals and writes the recording. The tests there say what each case sends
+and compare both the originals and the rebuild with it.
 """
 
 from __future__ import annotations

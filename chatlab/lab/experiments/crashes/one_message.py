@@ -155,13 +155,13 @@ class Stepper:
         other = Cluster(self._engine.url, instances=1)
         await asyncio.gather(self._instance.start(), enter(other))
         self._outer = await enter(Wire(self._instance.url, names=("sender", "instance")))
-        self._sender = await self._connect(self._outer.url, "가람", heart_beat=HEART_BEAT)
+        self._sender = await self._connect(self._outer.url, "가람", HEART_BEAT)
         self._receiver = await self._connect(other.urls[0], "Nuri")
         await self._sender.send("hello")  # from now on the receiver has an id to come back with
         await self._receiver.heard("hello")
 
-    async def _connect(self, url: str, name: str, **options: Any) -> StompMember:
-        member = StompMember(url, name, room=self._room, **options)
+    async def _connect(self, url: str, name: str, heart_beat: tuple[int, int] = (10_000, 10_000)) -> StompMember:
+        member = StompMember(url, name, room=self._room, heart_beat=heart_beat)
         self._stack.push_async_callback(member.close)
         await member.connect()
         return member
