@@ -135,7 +135,9 @@ _TEXTS = {
         "F6": _("two controllers, two field names: mixed, a listener shows empty messages"),
         "F7": _("polling every 100 ms adds about 50 ms, and caps an instance at 100 messages/s"),
         "F10": _("an in-memory broker promises at most once; the guarantee has to be built"),
-        "F11": _("values written as JSON and read as strings arrive with quotes around them"),
+        "F11": _(
+            "field and value are stored as Java objects: the listener finds no content and shows an empty message"
+        ),
     },
 }
 

@@ -279,7 +279,8 @@ class StompMember(ChatClient):
 
     `send` returns when the server has confirmed that the message is stored (RECEIPT). When the connection is lost, the
     client reconnects and receives the messages it missed, unless `reconnect` is False. A text received reads "sender:
-    content". Errors sent to `/user/queue/errors` are logged. `subscribe` holds the headers of SUBSCRIBE.
+    content". Errors sent to `/user/queue/errors` are logged. `subscribe` holds the headers of SUBSCRIBE. Without
+    `receipts` it asks for none, as with Spring's simple broker, which sends none; then nothing counts as `stored`.
     """
 
     def __init__(
@@ -289,10 +290,12 @@ class StompMember(ChatClient):
         *,
         room: str = "public",
         reconnect: bool = True,
+        receipts: bool = True,
         subscribe: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(url, name)
         self.room = room
+        self._receipts = receipts
         self.messages: list[Frame] = []  # as received, with their headers
         self.stored: list[str] = []  # texts whose RECEIPT has come: the chat has promised to keep them
         self._subscribe_headers = dict(subscribe or {})
@@ -336,9 +339,11 @@ class StompMember(ChatClient):
             on_change=self._follow_link,
         )
         await self._stomp.connect()
-        errors = await self._stomp.subscribe("/user/queue/errors")
+        errors = await self._stomp.subscribe("/user/queue/errors", receipt=self._receipts)
         self._errors = asyncio.create_task(self._note_errors(errors), name=f"errors-{self.name}")
-        self._subscription = await self._stomp.subscribe(self.destination, headers=self._subscribe_headers)
+        self._subscription = await self._stomp.subscribe(
+            self.destination, headers=self._subscribe_headers, receipt=self._receipts
+        )
 
     async def send_until_stored(self, text: str) -> None:
         """Send `text` until its RECEIPT comes, each time under the same id, so that it is stored once."""
@@ -363,8 +368,10 @@ class StompMember(ChatClient):
 
     async def _send_once(self, text: str, client_id: str) -> None:
         content = {"content": text, "room": self.room, "client_id": client_id}
-        await self.stomp.send("/app/chat.sendMessage", json.dumps(content, ensure_ascii=False).encode(), JSON)
-        self.stored.append(text)
+        body = json.dumps(content, ensure_ascii=False).encode()
+        await self.stomp.send("/app/chat.sendMessage", body, JSON, receipt=self._receipts)
+        if self._receipts:
+            self.stored.append(text)
 
     async def _receive(self) -> str:
         assert self._subscription is not None

@@ -40,9 +40,9 @@ __all__ = [
 ]
 
 
-async def member(url: str, name: str, *, room: str = "public") -> StompMember:
-    """Connect a member."""
-    client = StompMember(url, name, room=room)
+async def member(url: str, name: str, *, room: str = "public", receipts: bool = True) -> StompMember:
+    """Connect a member; without `receipts` for the article's build, which sends none."""
+    client = StompMember(url, name, room=room, receipts=receipts)
     await client.connect()
     return client
 
