@@ -42,7 +42,7 @@ async def many_senders(url: str) -> Any:
         await asyncio.gather(*map(talk, clients))
         await asyncio.gather(*(client.quiet(2.0) for client in clients))
         closed = [client.closed for client in clients if client.closed is not None]
-        return {"codes": sorted(set(closed)), "most are closed": len(closed) >= SENDERS / 2}
+        return {"some with 1011": 1011 in closed, "most are closed": len(closed) >= SENDERS / 2}
 
 
 async def closing_member(url: str) -> Any:
