@@ -99,7 +99,7 @@ class Steps:
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
     def _repr_html_(self) -> str:
-        left = "style='text-align:left'"
+        left = "style='text-align:left;padding-right:1em'"
         head, *rows = [[escape(cell) for cell in row] for row in self.rows()]
         titles = "".join(f"<th scope='col' {left}>{cell}</th>" for cell in head)
         body = "".join(

@@ -65,7 +65,7 @@ async def test_one_call_tells_the_whole_story(fresh_valkey: Engine) -> None:
     assert steps.last == EVERYBODY
     assert len(steps.steps) == 3
     assert repr(steps).splitlines()[0].split("  ")[0] == "step"
-    assert "<th scope='row' style='text-align:left'>held at" in steps._repr_html_()
+    assert ">held at the RECEIPT</th>" in steps._repr_html_()
 
 
 async def test_what_happened_is_told_in_words() -> None:
