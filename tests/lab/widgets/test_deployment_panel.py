@@ -78,7 +78,7 @@ async def test_what_is_typed_while_everything_is_dead_waits_and_is_sent_later(
     for process in ("Redis", "instance 2"):
         press(panel, f"Start {process}")
         await until(lambda process=process: f"{process} : ● running" in shown(panel), timeout=20)  # type: ignore[misc]  # mypy cannot infer a lambda's default
-    await panel["Nuri"].heard("아무도 없어요?", timeout=15)
+    await panel["Nuri"].heard("아무도 없어요?", timeout=30)
     await until(lambda: "waiting" not in shown(panel))
     assert said(panel["Nuri"]) == ["Hello! 👋", "들려요?", "아무도 없어요?"]
     assert ledger_of(panel.members).clean
