@@ -40,7 +40,7 @@ class Outbox:
 
     async def start(self) -> Self:
         """Start sending."""
-        self._tasks.start(self._send_all(), name=f"outbox of {self.member.name}")
+        self._tasks.start(self._send_all(), name=f"outbox-{self.member.name}")
         return self
 
     def put(self, text: str) -> None:

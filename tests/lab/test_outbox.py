@@ -11,6 +11,8 @@ from chatlab.lab.engines.cluster import Cluster
 from chatlab.lab.engines.engine import Engine
 from chatlab.lab.ledger import said
 from chatlab.lab.outbox import Outbox
+from chatlab.lab.until import until
+from chatlab.lab.wire.wire import Wire
 
 
 @pytest_asyncio.fixture
@@ -40,6 +42,23 @@ async def test_lines_typed_while_the_server_is_dead_arrive_later_once_and_in_ord
         await member.heard("저는 배고파요", timeout=10)
         await member.until(lambda: not outbox.waiting)
         assert said(member) == member.sent == member.stored == ["점심 먹을까요?", "저는 배고파요"]
+
+
+async def test_a_line_whose_receipt_is_lost_with_the_connection_is_sent_again_and_stored_once(cluster: Cluster) -> None:
+    async with Wire(cluster.urls[0]) as wire:
+        member = StompMember(wire.url, "가람")
+        await member.connect()
+        await member.send("먼저 한 줄")  # a member that has received nothing has no id to come back with
+        await member.heard("먼저 한 줄")
+        wire.when(wire.reset, kind="RECEIPT", sender="server")
+        async with await Outbox(member).start() as outbox:
+            outbox.put("들려요?")
+            await until(lambda: "들려요?" in member.stored, timeout=10)
+            outbox.put("끝")
+            await member.heard("끝", timeout=10)
+        assert wire.trace.filter(kind="SEND", where=lambda event: "들려요?" in event.summary).events[1:]
+        assert said(member) == ["먼저 한 줄", "들려요?", "끝"]
+        await member.close()
 
 
 async def test_a_line_that_redis_cannot_store_waits_for_it(

@@ -118,7 +118,7 @@ class DeploymentPanel:
         with suppress(TimeoutError):  # a server's log arrives a moment after CONNECTED, if it logs that at all
             await until(lambda: not self.nowhere(), timeout=SECONDS_TO_FIND_MEMBERS)
         self._draw()
-        self._tasks.start(self._refresh(), name="deployment panel")
+        self._tasks.start(self._refresh(), name="deployment-panel")
         return self
 
     async def aclose(self) -> None:
@@ -159,7 +159,7 @@ class DeploymentPanel:
 
     def submit(self, action: Callable[[], Awaitable[object]]) -> None:
         """Run `action` on the kernel's loop; an error is shown in the panel."""
-        self._loop.call_soon_threadsafe(lambda: self._tasks.start(self._run(action), name="a button of the panel"))
+        self._loop.call_soon_threadsafe(lambda: self._tasks.start(self._run(action), name="button"))
 
     async def _run(self, action: Callable[[], Awaitable[object]]) -> None:
         self._error = ""

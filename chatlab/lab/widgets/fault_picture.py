@@ -180,7 +180,7 @@ class FaultPicture:
 
     def _draw(self) -> None:
         self._redraw = None
-        self._html.value = f"<div role='status'>{self._as_table()}</div>"
+        self._html.value = self._as_table()
 
     def _as_table(self) -> str:
         caption = f"<caption style='caption-side:top;text-align:left'>{escape(self.title)}</caption>"
@@ -193,7 +193,7 @@ class FaultPicture:
         return (
             f"<div style='overflow-x:auto' tabindex='0' role='region' aria-label='{escape(self.title, quote=True)}'>"
             f"<table style='font-size:0.9em'>{caption}{head}{rows}</table></div>"
-            f"<p>{escape(self._legend())}</p><pre>{escape(repr(self))}</pre>"
+            f"<p>{escape(self._legend())}</p><pre role='status'>{escape(repr(self))}</pre>"
         )
 
     def _legend(self) -> str:

@@ -198,14 +198,14 @@ class Wire:
 
     def hold(self, connection: int, *, sender: Peer) -> None:
         """Stall what `sender` sends on one connection, until `let_go`; the other connections go on."""
-        self._note(f"hold connection {connection}", sender)
+        self._note(f"hold connection {connection}", sender)  # not shown: an event's kind, which a program may match
         for link in self._links:
             if link.number == connection:
                 link.lanes[sender].line = Line(stalled=True)
 
     def let_go(self) -> None:
         """Pass on what `hold` has kept back."""
-        self._note("let go", None)
+        self._note("let go", None)  # not shown: an event's kind, which a program may match
         for link in list(self._links):
             link.each(None, _Lane.let_go)
 

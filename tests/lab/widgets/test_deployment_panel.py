@@ -17,14 +17,14 @@ NAMES = ("가람", "Nuri")
 
 
 @pytest_asyncio.fixture
-async def cluster(fresh_redis: Engine) -> AsyncIterator[Cluster]:
-    async with Cluster(fresh_redis.url, instances=2) as cluster:
+async def cluster(fresh_valkey: Engine) -> AsyncIterator[Cluster]:
+    async with Cluster(fresh_valkey.url, instances=2) as cluster:
         yield cluster
 
 
 @pytest_asyncio.fixture
-async def panel(cluster: Cluster, fresh_redis: Engine) -> AsyncIterator[DeploymentPanel]:
-    panel = await deployment_panel(cluster, fresh_redis, NAMES)
+async def panel(cluster: Cluster, fresh_valkey: Engine) -> AsyncIterator[DeploymentPanel]:
+    panel = await deployment_panel(cluster, fresh_valkey, NAMES)
     yield panel
     await panel.aclose()
 
@@ -78,7 +78,7 @@ async def test_what_is_typed_while_everything_is_dead_waits_and_is_sent_later(
     for process in ("Redis", "instance 2"):
         press(panel, f"Start {process}")
         await until(lambda process=process: f"{process} : ● running" in shown(panel), timeout=20)  # type: ignore[misc]  # mypy cannot infer a lambda's default
-    await panel["Nuri"].heard("아무도 없어요?", timeout=15)
+    await panel["Nuri"].heard("아무도 없어요?", timeout=30)
     await until(lambda: "waiting" not in shown(panel))
     assert said(panel["Nuri"]) == ["Hello! 👋", "들려요?", "아무도 없어요?"]
     assert ledger_of(panel.members).clean
@@ -111,8 +111,8 @@ async def test_the_stored_form_is_a_list_without_buttons(panel: DeploymentPanel)
     assert bundle["text/plain"] == repr(panel)
 
 
-async def test_a_closed_panel_leaves_no_task_and_no_member(cluster: Cluster, fresh_redis: Engine) -> None:
-    panel = await deployment_panel(cluster, fresh_redis, NAMES)
+async def test_a_closed_panel_leaves_no_task_and_no_member(cluster: Cluster, fresh_valkey: Engine) -> None:
+    panel = await deployment_panel(cluster, fresh_valkey, NAMES)
     for instance in cluster.instances:
         instance.kill()
     await until(lambda: panel.nowhere() == list(NAMES))

@@ -46,7 +46,7 @@ __all__ = ["STOPS", "Fate", "Stepper", "Steps", "step"]
 
 Stop = Literal["XADD", "reply", "RECEIPT"]
 Victim = Literal["instance", "Redis"]
-Id = Literal["same id", "new id"]
+Id = Literal["same", "new"]
 STOPS: Final[tuple[Stop, ...]] = ("XADD", "reply", "RECEIPT")
 
 SECONDS_TO_STOP = 10.0
@@ -99,7 +99,7 @@ class Steps:
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
     def _repr_html_(self) -> str:
-        left = "style='text-align:left'"
+        left = "style='text-align:left;padding-right:1em'"
         head, *rows = [[escape(cell) for cell in row] for row in self.rows()]
         titles = "".join(f"<th scope='col' {left}>{cell}</th>" for cell in head)
         body = "".join(
@@ -109,7 +109,7 @@ class Steps:
         return f"<table><tr>{titles}</tr>{body}</table>"
 
 
-async def step(engine: Engine, stop: Stop, kill: Victim | None = None, *, again: Id | None = "same id") -> Steps:
+async def step(engine: Engine, stop: Stop, kill: Victim | None = None, *, again: Id | None = "same") -> Steps:
     """Send a message, stop it at `stop`, kill something there or let it go, send it again; return what each had when.
 
     `engine` is the Redis, which may be killed. `again`: whether the sender sends it again, if it does not know, under
@@ -217,16 +217,16 @@ class Stepper:
         await self._release()
         return await self._note(_("instance killed, and back") if is_instance else _("Redis killed, and back"))
 
-    async def send_again(self, id: Id = "same id") -> Fate:
+    async def send_again(self, id: Id = "same") -> Fate:
         """Let the sender send the message again until it is confirmed, under the same `client_id` or a new one."""
         self._require_message()
         await self._release()
-        if id == "new id":
+        if id == "new":
             self._client_id = uuid.uuid4().hex
         async with asyncio.timeout(SECONDS_TO_SETTLE):
             while not self._known:
                 await self._try_to_send()
-        name = _("sent again, same id") if id == "same id" else _("sent again, new id")
+        name = _("sent again, same id") if id == "same" else _("sent again, new id")
         return await self._note(name)
 
     def _require_message(self) -> None:

@@ -2,7 +2,7 @@
 
     found = await what_is_left()
     found.chart()
-    found.left("everysec", "power cut")      # messages
+    found.left("everysec", "power")      # messages
 
 A run adds 200 records to a stream, one after another, and waits for Redis's answer to each. Then it kills the server,
 restarts it on what is left of its files, and counts. The six runs are six servers, side by side.
@@ -39,13 +39,13 @@ from chatlab.locale import _
 __all__ = ["CRASHES", "SETTINGS", "Left", "Survival", "SyncWatch", "what_is_left"]
 
 Setting = Literal["no", "everysec", "always"]
-Crash = Literal["kill -9", "power cut"]
+Crash = Literal["kill", "power"]
 SETTINGS: Final[dict[Setting, dict[str, str]]] = {
     "no": {"appendonly": "no"},
     "everysec": {"appendonly": "yes", "appendfsync": "everysec"},
     "always": {"appendonly": "yes", "appendfsync": "always"},
 }
-CRASHES: Final[tuple[Crash, ...]] = ("kill -9", "power cut")
+CRASHES: Final[tuple[Crash, ...]] = ("kill", "power")
 STREAM: Final = "what-is-left"
 MARK: Final = "what-is-left:mark"
 SECONDS_BETWEEN_LOOKS: Final = 0.005
@@ -107,11 +107,11 @@ class Survival:
 
 
 def _setting_name(setting: Setting) -> str:
-    return "appendonly no" if setting == "no" else f"appendfsync {setting}"
+    return "appendonly no" if setting == "no" else f"appendfsync {setting}"  # not shown: Redis's own words
 
 
 def _crash_name(crash: Crash) -> str:
-    return "kill -9" if crash == "kill -9" else _("power cut")
+    return "kill -9" if crash == "kill" else _("power cut")
 
 
 def own_redis(options: Mapping[str, str]) -> Awaitable[Engine]:
@@ -131,7 +131,7 @@ async def _crash(setting: Setting, crash: Crash, messages: int, start: Start) ->
         redis = await stack.enter_async_context(Redis.from_url(engine.url))
         synced = await _talk(engine, redis, setting, messages)
         await asyncio.to_thread(engine.kill)
-        if crash == "power cut" and setting != "no":
+        if crash == "power" and setting != "no":
             with append_only_file(engine).open("r+b") as file:
                 file.truncate(synced)
         await engine.restart()

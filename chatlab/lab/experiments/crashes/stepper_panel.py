@@ -54,8 +54,8 @@ class StepperPanel:
             self._button(_("Let it go"), stepper.let_go),
         ]
         again = [
-            self._button(_("Send again, same id"), partial(stepper.send_again, "same id")),
-            self._button(_("Send again, new id"), partial(stepper.send_again, "new id")),
+            self._button(_("Send again, same id"), partial(stepper.send_again, "same")),
+            self._button(_("Send again, new id"), partial(stepper.send_again, "new")),
         ]
         wrapped = widgets.Layout(flex_flow=WRAP)
         rows = [widgets.HBox(buttons, layout=wrapped) for buttons in (stops, here, again)]
