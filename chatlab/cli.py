@@ -853,7 +853,7 @@ def chat(
             from chatlab.brokers.redis.connections import url as redis_url
 
             return await article.start(
-                redis_url.parse(url).url, build=as_in_the_article.value, host=host, port=port, origins=origin or ("*",)
+                redis_url.parse(url).url, build=as_in_the_article.value, host=host, port=port, origins=origin or ()
             )
         server = await chat_server.start(
             engine,

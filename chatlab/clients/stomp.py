@@ -207,8 +207,9 @@ class StompClient:
         last_id: str | None = None,
         resume: bool | None = None,
         max_waiting: int = 10_000,
+        receipt: bool = True,
     ) -> ClientSubscription:
-        """Subscribe, and return an async iterator of MESSAGE frames once the server has confirmed.
+        """Subscribe, and return an async iterator of MESSAGE frames once the server has confirmed (or at once).
 
         With `resume` (the default for `/topic/`), a new connection requests the messages after the last one received.
         If more than `max_waiting` messages are queued, the subscription ends with SubscriptionLost.
@@ -225,7 +226,10 @@ class StompClient:
         )
         self._subscriptions[subscription.id] = subscription
         try:
-            await self._request("SUBSCRIBE", subscription.headers())
+            if receipt:
+                await self._request("SUBSCRIBE", subscription.headers())
+            else:
+                await self._transmit(Frame("SUBSCRIBE", tuple(subscription.headers().items())))
         except BaseException:
             self._subscriptions.pop(subscription.id, None)
             raise

@@ -135,7 +135,9 @@ _TEXTS = {
         "F6": _("two controllers, two field names: mixed, a listener shows empty messages"),
         "F7": _("polling every 100 ms adds about 50 ms, and caps an instance at 100 messages/s"),
         "F10": _("an in-memory broker promises at most once; the guarantee has to be built"),
-        "F11": _("values written as JSON and read as strings arrive with quotes around them"),
+        "F11": _("fields are written as Java objects and read as text: every record is shown as an empty message"),
+        "F15": _("one error ends the listener for good: a group made later changes nothing"),
+        "F16": _("the schedule makes up for missed reads all at once"),
     },
 }
 

@@ -279,7 +279,9 @@ class StompMember(ChatClient):
 
     `send` returns when the server has confirmed that the message is stored (RECEIPT). When the connection is lost, the
     client reconnects and receives the messages it missed, unless `reconnect` is False. A text received reads "sender:
-    content". Errors sent to `/user/queue/errors` are logged. `subscribe` holds the headers of SUBSCRIBE.
+    content". Errors sent to `/user/queue/errors` are logged. `subscribe` holds the headers of SUBSCRIBE, and
+    `heart_beat` the milliseconds of CONNECT. Without `receipts` it asks for none, as with Spring's simple broker, which
+    sends none; then nothing counts as `stored`.
     """
 
     def __init__(
@@ -289,15 +291,20 @@ class StompMember(ChatClient):
         *,
         room: str = "public",
         reconnect: bool = True,
+        receipts: bool = True,
         subscribe: Mapping[str, str] | None = None,
+        heart_beat: tuple[int, int] = (10_000, 10_000),
     ) -> None:
         super().__init__(url, name)
         self.room = room
+        self._receipts = receipts
+        self.returns = 0  # how often it was back after its connection was lost
         self.messages: list[Frame] = []  # as received, with their headers
         self.stored: list[str] = []  # texts whose RECEIPT has come: the chat has promised to keep them
         self._subscribe_headers = dict(subscribe or {})
         self._client_key = uuid.uuid4().hex  # the same guest each time it connects
         self._reconnect = reconnect
+        self._heart_beat = heart_beat
         self._stomp: StompClient | None = None
         self._subscription: ClientSubscription | None = None
         self._errors: asyncio.Task[None] | None = None
@@ -308,11 +315,25 @@ class StompMember(ChatClient):
         return "/topic/public" if self.room == "public" else f"/topic/room.{self.room}"
 
     @property
+    def session(self) -> str:
+        """The server's name for this member's session, "" while it has none; the server's log names it too."""
+        is_open = self._stomp is not None and self.state is MemberState.OPEN
+        return (self.stomp.connected.get("session") or "") if is_open else ""
+
+    @property
     def stomp(self) -> StompClient:
         """The underlying STOMP client. Raises `ConnectionError` before the first `connect`."""
         if self._stomp is None:
             raise _not_connected(self.name)
         return self._stomp
+
+    async def close(self) -> None:
+        """Close in order; stop reconnecting if the connection is lost."""
+        if self.state is MemberState.CONNECTING and self._stomp is not None:
+            await self._leave(timeout=0)
+        await super().close()
+
+    aclose = close
 
     async def vanish(self) -> None:
         """Drop the connection without DISCONNECT, and do not reconnect."""
@@ -331,14 +352,17 @@ class StompMember(ChatClient):
             self.url,
             login=self.name,
             client_key=self._client_key,
+            heart_beat=self._heart_beat,
             reconnect=self._reconnect,
             backoff=Backoff(first=0.05, longest=1.0),
             on_change=self._follow_link,
         )
         await self._stomp.connect()
-        errors = await self._stomp.subscribe("/user/queue/errors")
+        errors = await self._stomp.subscribe("/user/queue/errors", receipt=self._receipts)
         self._errors = asyncio.create_task(self._note_errors(errors), name=f"errors-{self.name}")
-        self._subscription = await self._stomp.subscribe(self.destination, headers=self._subscribe_headers)
+        self._subscription = await self._stomp.subscribe(
+            self.destination, headers=self._subscribe_headers, receipt=self._receipts
+        )
 
     async def send_until_stored(self, text: str) -> None:
         """Send `text` until its RECEIPT comes, each time under the same id, so that it is stored once."""
@@ -347,7 +371,7 @@ class StompMember(ChatClient):
         while True:
             try:
                 async with asyncio.timeout(RECEIPT_SECONDS):
-                    return await self._send_once(text, client_id)
+                    return await self.try_to_send(text, client_id)
             except (ConnectionError, TimeoutError, MessageRefused):  # it may be stored or not: only a repeat tells
                 await asyncio.sleep(0.05)
 
@@ -359,12 +383,19 @@ class StompMember(ChatClient):
         if self.state is not MemberState.OPEN:
             raise _not_connected(self.name)
         self.note(text, "sent")  # before the RECEIPT, which may come after the message itself
-        await self._send_once(text, uuid.uuid4().hex)
+        await self.try_to_send(text, uuid.uuid4().hex)
 
-    async def _send_once(self, text: str, client_id: str) -> None:
+    async def try_to_send(self, text: str, client_id: str) -> None:
+        """Send `text` under an id, once; return when its RECEIPT has come.
+
+        Waits while the client is reconnecting. Raises `ConnectionError` when the connection is lost before the RECEIPT,
+        `MessageRefused` when the chat refuses the text.
+        """
         content = {"content": text, "room": self.room, "client_id": client_id}
-        await self.stomp.send("/app/chat.sendMessage", json.dumps(content, ensure_ascii=False).encode(), JSON)
-        self.stored.append(text)
+        body = json.dumps(content, ensure_ascii=False).encode()
+        await self.stomp.send("/app/chat.sendMessage", body, JSON, receipt=self._receipts)
+        if self._receipts:
+            self.stored.append(text)
 
     async def _receive(self) -> str:
         assert self._subscription is not None
@@ -394,6 +425,7 @@ class StompMember(ChatClient):
         if self.state is MemberState.OPEN and self.stomp.state is StompState.WAITING:
             self._move_to(MemberState.CONNECTING, _("connection lost; coming back"))
         elif self.state is MemberState.CONNECTING and self._subscription and self.stomp.state is StompState.OPEN:
+            self.returns += 1
             self._move_to(MemberState.OPEN, _("back again"))
 
 

@@ -14,7 +14,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_ledger_has_every_claim_and_fault_of_the_article() -> None:
-    assert set(CLAIMS) == {f"C{n}" for n in range(1, 43)} | {f"F{n}" for n in range(1, 13)}
+    assert set(CLAIMS) == {f"C{n}" for n in range(1, 43)} | {f"F{n}" for n in (*range(1, 13), 15, 16)}
 
 
 def test_a_claim_that_held_holds() -> None:

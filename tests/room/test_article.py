@@ -155,27 +155,44 @@ async def test_f8_the_robust_room_keeps_delivering_despite_a_stalled_session() -
                 assert len(await receive(last, 60)) == 60
 
 
-async def test_f8_one_dead_session_in_the_registry_costs_the_sender_its_connection(
+async def test_f8_a_session_that_sends_close_leaves_the_registry_at_once() -> None:
+    async with await room.start_as_in_the_article() as server, enter(server) as sender:
+        closing = await RawMember.join(server.url)
+        await sessions(server, 2)
+        await closing.send(conversation.close(1000))  # and the TCP connection stays
+        assert await closing.read_frame() is not None
+        async with enter(server) as after_it:
+            await sessions(server, 2)
+            await sender.send("hello")
+            assert await receive(sender) == await receive(after_it) == ["Server received: hello"]
+
+
+async def test_f8_a_stalled_session_is_dropped_after_the_write_timeout_and_costs_the_sender_its_connection() -> None:
+    async with (
+        await room.start_as_in_the_article(send_buffer=SMALL, write_timeout=1.5) as server,
+        enter(server) as sender,
+    ):
+        with await RawMember.join(server.url, receive_buffer=SMALL):
+            await sessions(server, 2)
+            assert await fill_up(sender, patience=1) < 60
+            await sender.wait_closed()
+            assert sender.close_code == 1011
+            await sessions(server, 0)
+
+
+async def test_f14_a_session_that_is_sent_to_refuses_a_second_sender_who_is_closed_for_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with await room.start_as_in_the_article() as server, enter(server) as sender:
-        dying = await RawMember.join(server.url)
+    async with await room.start_as_in_the_article(send_buffer=SMALL) as server, enter(server) as first:
+        stalled = await RawMember.join(server.url, receive_buffer=SMALL)
         await sessions(server, 2)
-        await dying.send(conversation.close(1000))  # and the TCP connection stays: the session is closing, not closed
-        frame = await dying.read_frame()
-        assert frame is not None
-        async with enter(server) as after_it:
-            await sessions(server, 3)
-            await sender.send("hello")
-            assert await receive(sender) == ["Server received: hello"]
-            dying.vanish()
-            async with asyncio.timeout(TIMEOUT):
-                await sender.wait_closed()
-            assert sender.close_code == 1011
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.1):
-                    await after_it.recv()
-    assert "connection handler failed" in caplog.text
+        assert await fill_up(first, patience=1) < 60
+        async with enter(server) as second:
+            await second.send("and I?")
+            await second.wait_closed()
+            assert second.close_code == 1011
+        stalled.vanish()
+    assert "TEXT_PARTIAL_WRITING" in caplog.text
 
 
 async def test_f8_a_dead_session_in_the_robust_room_costs_nobody_their_connection() -> None:

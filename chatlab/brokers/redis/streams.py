@@ -53,6 +53,9 @@ APART = "chat-users:"  # prefix of the topics that have a separate blocking read
 GATHER = 0.02  # seconds to gather topics that join that read: many users come at once
 BLOCK = 1.0  # seconds a blocking read waits before it is sent again: a hung server is noticed after BLOCK + TIMEOUT
 TIMEOUT = 3.0  # seconds a server may take to answer
+PROBES = 3  # of WAITAOF, and
+EARLY = 0.3  # seconds: an answer within these came before the sync
+PROBE_KEY = "{chat-stream}:once:probe"
 
 # One script, so that looking up the key and adding the record are atomic.
 PUBLISH_ONCE = """
@@ -443,7 +446,7 @@ class StreamReader(ForwardingInbox):
 async def wait_for_disk(link: Link) -> Command | None:
     """Return the command that makes the replies of a pipeline mean "on disk"; None if the server always syncs first.
 
-    Raises SetupError if this server has no such command.
+    Raises SetupError if this server has no such command, or answers it before the disk has the records.
     """
     try:
         settings = await link.call("CONFIG", "GET", "*append*")
@@ -452,14 +455,37 @@ async def wait_for_disk(link: Link) -> Command | None:
     always = settings.get(b"appendonly") == b"yes" and settings.get(b"appendfsync") == b"always"
     if always and settings.get(b"no-appendfsync-on-rewrite") == b"no":  # else it does not sync during a rewrite
         return None
-    # WAITAOF numlocal numreplicas timeout (ms): Redis 7.2, Valkey
+    # WAITAOF numlocal numreplicas timeout (ms): since Redis 7.2
     command = (b"WAITAOF", 1, 0, int(TIMEOUT * 1000 * 2 / 3))
     try:
         await link.call(*command)
     except ResponseError as error:
         remedy = "set `appendonly yes` and `appendfsync always`, or use Redis 7.2 or Valkey with `appendonly yes`"
         raise SetupError(f"this server cannot confirm that a message is on disk ({error})", remedy) from error
+    if not always and await answers_early(link, command):
+        raise SetupError(
+            "this server confirms that a message is on disk before it is (its WAITAOF does not wait)",
+            "set `appendfsync always`, with which it does; Redis 8 has corrected this",
+        )
     return command
+
+
+async def answers_early(link: Link, command: Command) -> bool:
+    """Return whether WAITAOF does not wait for the disk, with `appendfsync everysec`.
+
+    Redis 7.2.2 to 7.4.2 and Valkey up to 9.1 at least answer at once (https://github.com/redis/redis/pull/13793). A
+    server syncs once a second: after one sync, WAITAOF for another record takes the rest of that second. An answer
+    within 0.3 s could come after a very slow sync; three in a row do not.
+    """
+    loop = asyncio.get_running_loop()
+    for __ in range(PROBES):
+        for __ in range(2):  # the first record waits for a sync that may come at any moment
+            began = loop.time()
+            await link.call("SET", PROBE_KEY, "1", "PX", 1000)
+            await link.call(*command)
+        if loop.time() - began > EARLY:
+            return False
+    return True
 
 
 def seen(future: asyncio.Future[Any]) -> None:

@@ -27,7 +27,12 @@ __all__ = ["Check", "as_json", "as_table", "bring_the_lab", "examine"]
 
 # Lesson 03 fills a room with a hundred members: two descriptors each, as both ends are here, plus everything else.
 OPEN_FILES = 1024
-ENGINES = {"redis": _("Redis or Valkey"), "rabbitmq": "RabbitMQ", "kafka": "Kafka"}
+ENGINES = {
+    "redis": _("Redis or Valkey"),
+    "rabbitmq": "RabbitMQ",
+    "kafka": "Kafka",
+    "spring": _("the article's programs"),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,14 @@ class Instance:
         """Whether the process is running."""
         return self._run is not None and self._run.process.poll() is None
 
+    def holds(self, session: str) -> bool:
+        """Return whether this process holds the STOMP session that CONNECTED calls `session`, judging by its log.
+
+        The chat names a session after its process and a number, and logs the first sessions in full.
+        """
+        process = session.rpartition("-")[0]
+        return self.alive and bool(process) and any(f"connection={process}-" in line for line in list(self.log))
+
     async def start(self) -> None:
         """Start the process and wait until it listens. Raises `SetupError` with its last output if it does not."""
         run = self._run = self._spawn()

@@ -59,13 +59,17 @@ class Engine:
 
     def kill(self) -> None:
         """Send SIGKILL, which leaves the server no time to save anything."""
-        self._started_here()
-        self._processes[-1].kill()
+        if processes := self._started_here():
+            processes[-1].kill()
 
     async def restart(self) -> None:
         """Start the server again on the same port and data; stop it first if it is running."""
         await self._end(self._started_here())
         await self._launch()
+
+    async def shut_down(self) -> None:
+        """Stop the server and its helpers gracefully, and keep the data for `restart`; do nothing if it is dead."""
+        await self._end(self._started_here())
 
     async def stop(self) -> None:
         """Stop the server and its helpers, and remove the data folder if it is private. Safe to call twice."""

@@ -11,11 +11,13 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import ClientSession, ClientTimeout
 from redis.asyncio import Redis
 
+from chatlab.chat.article import java
 from chatlab.lab.clients import StompMember
 from chatlab.lab.engines.cluster import Cluster
 from chatlab.lab.ledger import Ledger, ledger, ledger_of, said
@@ -26,13 +28,20 @@ from chatlab.lab.wire.trace import Events, Trace
 __all__ = [
     "Ledger",
     "Share",
+    "asked",
+    "bodies",
     "burst",
     "delays",
+    "java_record",
     "ledger",
     "ledger_of",
     "load",
     "member",
     "memory_of",
+    "missed_while_away",
+    "new_stream",
+    "put_as_java",
+    "reads_after_a_pause",
     "said",
     "stored_before_receipt",
     "talk_while",
@@ -40,11 +49,72 @@ __all__ = [
 ]
 
 
-async def member(url: str, name: str, *, room: str = "public") -> StompMember:
-    """Connect a member."""
-    client = StompMember(url, name, room=room)
+async def member(
+    url: str, name: str, *, room: str = "public", receipts: bool = True, last_id: str | None = None
+) -> StompMember:
+    """Connect a member, who has missed what came after `last_id`. Spring's simple broker sends no `receipts`."""
+    missed = {} if last_id is None else {"last-id": last_id}
+    client = StompMember(url, name, room=room, receipts=receipts, subscribe=missed)
     await client.connect()
     return client
+
+
+def bodies(client: StompMember) -> list[str]:
+    """Return the bodies of the messages that a member received, as they came."""
+    return [message.body.decode() for message in client.messages]
+
+
+def asked(trace: Trace, word: str) -> str:
+    """Return the first command to Redis in a trace, or the first reply, that contains `word`; "" if there is none."""
+    return next((event.summary for event in trace.filter(layer="redis") if word in event.summary), "")
+
+
+async def new_stream(redis: Redis, group: str) -> None:
+    """Delete the stream, and make it anew, empty, with a group that starts at its first record."""
+    await redis.delete("chat-stream")
+    await redis.xgroup_create("chat-stream", group, id="0", mkstream=True)
+
+
+async def missed_while_away(url: str, *, receipts: bool = True) -> int:
+    """Return how many of five messages a member has missed that was away while they were sent, and came back."""
+    speaker, listener = await member(url, "가람", receipts=receipts), await member(url, "Nuri", receipts=receipts)
+    await _say(speaker, listener, "먼저")
+    last = listener.messages[-1].get("message-id")
+    await listener.close()
+    texts = [f"missed {number}" for number in range(5)]
+    for text in texts:
+        await _say(speaker, speaker, text)
+    returned = await member(url, "Nuri", receipts=receipts, last_id=last)
+    await _say(speaker, returned, "나중")
+    await asyncio.gather(speaker.close(), returned.close())
+    return sum(text not in said(returned) for text in texts)
+
+
+async def _say(speaker: StompMember, listener: StompMember, text: str) -> None:
+    await speaker.send(text)
+    await listener.heard(text)
+
+
+def java_record(**fields: str) -> dict[Any, Any]:
+    """Return a record's fields and values as Java Strings, which is how the article's controllers write them."""
+    return {java.serialize(name): java.serialize(value) for name, value in fields.items()}
+
+
+async def put_as_java(redis: Redis, text: str) -> None:
+    """Store a record as the second controller of another instance would: field and value are Java Strings."""
+    await redis.xadd("chat-stream", java_record(message=text))
+
+
+async def reads_after_a_pause(redis: Redis, seconds: float = 2.0) -> int:
+    """Stop Redis from answering for `seconds`; return how many reads come in the half second after it."""
+    await redis.client_pause(round(seconds * 1000))
+    before = await _reads(redis)  # answered when the pause is over
+    await asyncio.sleep(0.5)
+    return await _reads(redis) - before
+
+
+async def _reads(redis: Redis) -> int:
+    return int((await redis.info("commandstats"))["cmdstat_xreadgroup"]["calls"])
 
 
 async def delays(

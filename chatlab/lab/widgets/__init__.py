@@ -2,10 +2,24 @@
 
 from chatlab.lab.widgets.chooser import Chooser
 from chatlab.lab.widgets.cluster_panel import cluster_panel
+from chatlab.lab.widgets.deployment_panel import deployment_panel
+from chatlab.lab.widgets.fault_picture import FaultPicture, Mark
 from chatlab.lab.widgets.links import link
 from chatlab.lab.widgets.panels import chat_panel, figures
 from chatlab.lab.widgets.predict import predict
 from chatlab.lab.widgets.state_picture import StatePicture
 from chatlab.lab.widgets.wire_panel import wire_panel
 
-__all__ = ["Chooser", "StatePicture", "chat_panel", "cluster_panel", "figures", "link", "predict", "wire_panel"]
+__all__ = [
+    "Chooser",
+    "FaultPicture",
+    "Mark",
+    "StatePicture",
+    "chat_panel",
+    "cluster_panel",
+    "deployment_panel",
+    "figures",
+    "link",
+    "predict",
+    "wire_panel",
+]

@@ -196,6 +196,19 @@ class Wire:
         self._note("resume", sender)
         self._set(sender, stalled=False)
 
+    def hold(self, connection: int, *, sender: Peer) -> None:
+        """Stall what `sender` sends on one connection, until `let_go`; the other connections go on."""
+        self._note(f"hold connection {connection}", sender)  # not shown: an event's kind, which a program may match
+        for link in self._links:
+            if link.number == connection:
+                link.lanes[sender].line = Line(stalled=True)
+
+    def let_go(self) -> None:
+        """Pass on what `hold` has kept back."""
+        self._note("let go", None)  # not shown: an event's kind, which a program may match
+        for link in list(self._links):
+            link.each(None, _Lane.let_go)
+
     def heal(self) -> None:
         """Remove delay, limit, stall and all planned faults. Connections that were cut stay cut."""
         self._note("heal", None)
@@ -495,8 +508,14 @@ class _Lane:
                 self._write(self.parcels[0], self.parcels[0].record, self.target.transport)
         self._regulate()
 
+    def let_go(self) -> None:
+        """End a hold of this lane alone."""
+        self.line = self.wire.line[self.sender]
+        self.pump()
+
     def heal(self) -> None:
         """Cancel planned damage, and pass on queued bytes now."""
+        self.line = self.wire.line[self.sender]
         self.flips.clear()
         self.left = None
         for parcel in self.parcels:

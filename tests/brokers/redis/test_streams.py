@@ -13,7 +13,8 @@ from redis.exceptions import ResponseError
 
 from chatlab.brokers.port import BEGINNING
 from chatlab.brokers.redis import streams as redis_streams
-from chatlab.brokers.redis.streams import RedisStreamsBroker
+from chatlab.brokers.redis.connections.link import Command, Link
+from chatlab.brokers.redis.streams import EARLY, RedisStreamsBroker, answers_early
 from chatlab.errors import BrokerError, BrokerUnavailable, SetupError, SubscriptionLost
 from chatlab.lab.engines.engine import Engine
 from tests.support.broker_cases import bodies, publish_all, read, topic, until
@@ -135,6 +136,10 @@ async def test_a_key_is_remembered_for_the_window_and_no_longer(redis_engine: En
 # Durability
 
 
+async def never(link: Link, command: Command) -> bool:
+    return False
+
+
 async def test_fsync_is_refused_where_the_server_cannot_promise_it(fresh_valkey: Engine) -> None:
     async with Redis.from_url(fresh_valkey.url) as redis:
         await redis.config_set("appendonly", "no")
@@ -150,7 +155,32 @@ async def test_fsync_adds_no_command_on_a_server_that_always_syncs(fresh_valkey:
         assert "cmdstat_waitaof" not in await redis.info("commandstats")
 
 
-async def test_fsync_waits_for_the_disk_once_for_each_pipeline(fresh_valkey: Engine) -> None:
+async def test_fsync_is_refused_by_a_server_that_confirms_before_the_disk_has_it(fresh_valkey: Engine) -> None:
+    """Check that `chatlab` notices it, on the Valkey in the wheel: if this fails, its WAITAOF has been corrected."""
+    async with Redis.from_url(fresh_valkey.url) as redis:
+        await redis.config_set("appendfsync", "everysec")
+        with pytest.raises(SetupError, match=r"before it is .*; set `appendfsync always`"):
+            await RedisStreamsBroker(fresh_valkey.url, durability="fsync").start()
+
+
+async def test_a_server_that_waits_for_its_disk_is_not_taken_for_one_that_does_not(fresh_valkey: Engine) -> None:
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while command := await reader.read(1000):
+            if b"WAITAOF" in command:
+                await asyncio.sleep(EARLY * 2)
+            writer.write(b"*2\r\n:1\r\n:0\r\n" if b"WAITAOF" in command else b"+OK\r\n" * command.count(b"*"))
+
+    async with await asyncio.start_server(wait, "127.0.0.1", 0) as server:
+        link = Link(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}?protocol=2", 3)
+        await link.open()
+        assert not await answers_early(link, ("WAITAOF", 1, 0, 2000))
+        await link.close()
+
+
+async def test_fsync_waits_for_the_disk_once_for_each_pipeline(
+    fresh_valkey: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_streams, "answers_early", never)  # it does, but this is about the number of commands
     async with Redis.from_url(fresh_valkey.url) as redis:
         await redis.config_set("appendfsync", "everysec")
         async with RedisStreamsBroker(fresh_valkey.url, durability="fsync") as broker:

@@ -1,7 +1,6 @@
 """Lesson 07's experiments, shortened: the chat with faults, delays, the path of a message, load."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
@@ -9,6 +8,7 @@ from redis.asyncio import Redis
 
 from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.chat import article as as_in_the_article
+from chatlab.chat.article import java
 from chatlab.chat.endpoint import server as chat
 from chatlab.lab.engines.cluster import Cluster
 from chatlab.lab.engines.engine import Engine
@@ -56,10 +56,10 @@ async def test_the_articles_poll_takes_ten_records_at_a_time(fresh_redis: Engine
     async with Redis.from_url(fresh_redis.url) as redis:
         await redis.xgroup_create("chat-stream", "group", id="0", mkstream=True)
         async with await as_in_the_article.start(fresh_redis.url, build="second") as server:
-            nuri = await member(server.url, "Nuri")
+            nuri = await member(server.url, "Nuri", receipts=False)
 
             async def put(text: str) -> None:
-                await redis.xadd("chat-stream", {"message": json.dumps(text)})
+                await redis.xadd("chat-stream", {java.serialize("message"): java.serialize(text)})
 
             assert await burst(put, nuri, messages=30) > 0.15
             await nuri.close()

@@ -337,3 +337,20 @@ async def test_a_replay_without_answers_times_out() -> None:
     async with served(say_nothing) as silent:
         with pytest.raises(TimeoutError):
             await replay(wire.trace, silent, timeout=0.05)
+
+
+async def test_one_connection_is_held_at_an_event_while_the_others_go_on() -> None:
+    async with served(echo) as target, Wire(target) as wire:
+        held, other = [await asyncio.open_connection(wire.host, wire.port) for _ in range(2)]
+        wire.when(lambda: wire.hold(1, sender="server"), sender="server", connection=1)
+        for _, writer in (held, other):
+            writer.write(b"hello")
+        assert await other[0].read(5) == b"hello"
+        await wire.wait_for(sender="server", layer="bytes", connection=1)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await held[0].read(5)
+        wire.let_go()
+        assert await held[0].read(5) == b"hello"
+        for _, writer in (held, other):
+            writer.close()

@@ -531,7 +531,7 @@ def what_a_crash_costs(settings: Mapping[str, str], info: Mapping[str, str], *, 
 
 
 ALWAYS = "`appendonly yes` and `appendfsync always` prevent that"
-DURABLY = "`appendfsync always` or, with WAITAOF (Redis 7.2, Valkey), --durability fsync prevents that"
+DURABLY = "`appendfsync always` or, on Redis 8, --durability fsync prevents that"
 
 
 def _on_disk(settings: Mapping[str, str], info: Mapping[str, str]) -> str:

@@ -138,19 +138,22 @@ def _judged(
 
 
 async def _a_run_of_the_articles_build() -> tuple[list[str], dict[str, list[str]]]:
-    """Send twelve texts to two instances of the article's build; return what was promised and what was shown."""
+    """Send twelve texts to two instances of the article's build; return what was sent and what was shown."""
     url = redis_url.in_database(await lab.redis(), 9)  # a separate database, because the stream's name is fixed
     async with Redis.from_url(url) as redis:
         await redis.delete("chat-stream")
         await redis.xgroup_create("chat-stream", "chat-group", id="0", mkstream=True)
         async with await as_in_the_article.start(url) as one, await as_in_the_article.start(url) as two:
-            garam, nuri = await member(one.url, "가람"), await member(two.url, "Nuri")
+            garam, nuri = [
+                await member(each.url, name, receipts=False) for each, name in ((one, "가람"), (two, "Nuri"))
+            ]
             for number in range(12):
                 await garam.send(f"메시지 {number}")
             await until(lambda: len(garam.received) + len(nuri.received) == 24)
             await asyncio.gather(garam.close(), nuri.close())
         await redis.delete("chat-stream")
-    return garam.stored, {each.name: [text.strip('"') for text in said(each)] for each in (garam, nuri)}
+    # Without its content, a message is none of the texts.
+    return garam.sent, {each.name: [text for text in said(each) if text != "None"] for each in (garam, nuri)}
 
 
 # --- 07.2 ---

@@ -406,8 +406,6 @@ async def test_what_a_crash_may_lose_follows_from_the_servers_settings(
 
 
 async def test_a_publish_confirmed_on_disk_survives_every_crash(fresh_valkey: Engine) -> None:
-    async with Redis.from_url(fresh_valkey.url) as redis:
-        await redis.config_set("appendfsync", "everysec")
     async with RedisStreamsBroker(fresh_valkey.url, durability="fsync") as broker:
         assert await broker.crash_risk() == ""
 
