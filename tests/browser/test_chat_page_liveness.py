@@ -27,10 +27,9 @@ BLOCK_PAGE = "() => { const until = Date.now() + 25000; while (Date.now() < unti
 NO_TIMERS = "window.setInterval = () => 0"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(
-    "scripts", [pytest.param((), id="websocket"), pytest.param((NO_WEBSOCKET,), id="sockjs", marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("scripts", [pytest.param((), id="websocket"), pytest.param((NO_WEBSOCKET,), id="sockjs")])
 async def test_a_silently_dropped_connection_is_detected_within_half_a_minute(
     chrome: Browser, server: ChatServer, scripts: tuple[str, ...]
 ) -> None:

@@ -28,6 +28,7 @@ async def test_nothing_is_lost_or_repeated_whichever_process_is_killed(
         assert book.faults.total() >= 3, book.faults
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_a_rolling_restart_under_load_loses_nothing(fresh_redis: Engine) -> None:
     async with ledger(fresh_redis, instances=2, clients=12) as book:

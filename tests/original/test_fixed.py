@@ -25,6 +25,8 @@ from chatlab.lab.until import until
 from tests.support import original, redis_servers
 from tests.support.raw_member import RawMember
 
+pytestmark = pytest.mark.long
+
 MEMBERS, MESSAGES = 6, 60
 EACH = 100  # texts of each sender in the room; the queue of a member has room for all of them
 
@@ -143,7 +145,6 @@ def parts(id: str) -> tuple[int, int]:
     return int(time), int(number)
 
 
-@pytest.mark.long
 @pytest.mark.timeout(240)
 async def test_nothing_is_lost_or_repeated_through_two_instances_and_a_kill_of_each_part(fresh_valkey: Engine) -> None:
     async with AsyncExitStack() as running:

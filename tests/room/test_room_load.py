@@ -86,6 +86,7 @@ async def come_and_go(server: room.RoomServer, number: int, stop: asyncio.Event)
         await asyncio.sleep(dice.random())
 
 
+@pytest.mark.long
 async def test_members_that_stay_miss_nothing_while_two_hundred_join_and_leave(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -118,6 +118,7 @@ async def test_after_a_kill_streams_have_every_message_and_pubsub_and_memory_non
     assert down == ["redis"]
 
 
+@pytest.mark.long
 async def test_after_a_kill_rabbitmq_and_kafka_have_every_confirmed_message(
     rabbitmq_engine: Engine, kafka_engine: Engine
 ) -> None:
