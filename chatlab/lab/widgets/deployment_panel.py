@@ -228,12 +228,13 @@ class ProcessBox:
     ) -> None:
         self.name = name
         self._process = process
-        self._do_start = start
+        self._do_start, self._do_stop = start, stop
+        self._changing = asyncio.Lock()  # a start waits for the stop before it
         self._members = members
         self._starting = False
         self._head = widgets.HTML()
         buttons = [
-            self._button(panel, _("Stop {name}"), _("SIGTERM: {name} finishes its work first"), stop),
+            self._button(panel, _("Stop {name}"), _("SIGTERM: {name} finishes its work first"), self._stop),
             self._button(panel, "kill -9 {name}", _("SIGKILL: {name} is dead at once"), self._kill),
             self._button(panel, _("Start {name}"), _("Start {name} again, on its port"), self._start),
         ]
@@ -252,18 +253,24 @@ class ProcessBox:
         button.on_click(lambda __: panel.submit(act))
         return button
 
+    async def _stop(self) -> None:
+        async with self._changing:
+            await self._do_stop()
+
     async def _kill(self) -> None:
-        await asyncio.to_thread(self._process.kill)
+        if self._process.alive and not self._starting:
+            await asyncio.to_thread(self._process.kill)
 
     async def _start(self) -> None:
-        if self._starting or self._process.alive:
-            return
-        self._starting = True
-        self.draw()
-        try:
-            await self._do_start()
-        finally:
-            self._starting = False
+        async with self._changing:
+            if self._process.alive:
+                return
+            self._starting = True
+            self.draw()
+            try:
+                await self._do_start()
+            finally:
+                self._starting = False
 
     @property
     def state(self) -> str:

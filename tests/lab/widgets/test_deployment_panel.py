@@ -71,7 +71,7 @@ async def test_what_is_typed_while_everything_is_dead_waits_and_is_sent_later(
     for process in ("instance 1", "instance 2", "Redis"):
         press(panel, f"kill -9 {process}")
     await until(lambda: panel.nowhere() == ["가람", "Nuri"])
-    assert not any(instance.alive for instance in cluster.instances)
+    await until(lambda: not any(instance.alive for instance in cluster.instances))
     panel.type("가람", "들려요?")
     panel.type("가람", "아무도 없어요?")
     await until(lambda: "waiting: 2 lines" in shown(panel))
