@@ -343,7 +343,7 @@ def load(peer: Peer, size: int, subscribers: int) -> Iterator[Load]:
 
 @dataclass(frozen=True)
 class Cost:
-    """Deliveries per second of the server's CPU time, and the CPU time of the broker behind it for each such second."""
+    """The deliveries, and the CPU seconds of the broker behind the server, for each second of the server's CPU time."""
 
     deliveries: float
     broker_share: float

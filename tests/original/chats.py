@@ -18,9 +18,10 @@ from websockets.exceptions import InvalidStatus
 
 from chatlab.chat.article import java
 from chatlab.lab.engines.engine import Engine
+from chatlab.lab.experiments.original import Program
 from tests.original.cases import SUBSCRIBE, TOPIC, Case, send
 from tests.original.client import QUIET, SOON, Client
-from tests.original.programs import Program, Programs
+from tests.original.programs import Programs
 
 STREAM = "chat-stream"
 ONE, TWO, LONE = 0, 1, 2  # databases: the first build's, the second's, and one without a group
@@ -41,7 +42,7 @@ class Chats:
 
     async def restart_one(self) -> None:
         """Stop the first build, and start it again."""
-        await self.one.stop()
+        await self.one.aclose()
         self.one = await self.programs.start("one", ONE)
 
 
@@ -56,7 +57,7 @@ async def databases(engine: Engine) -> list[Any]:
 
 
 async def warm_up(chats: Chats) -> None:
-    """Send a first message through each build: in Java it takes long, and silence is told by the clock."""
+    """Send a first message through each build: Java takes long for it, and a case ends after a silence."""
     for program in (chats.one, chats.two):
         async with Client(program.url) as client:
             await client.subscribe()
@@ -207,7 +208,7 @@ async def two_instances(chats: Chats) -> Any:
             await here.say(f"{number}")
         await here.quiet(1.5)
         shown = [each.contents() for each in (here, there)]
-    await other.stop()
+    await other.aclose()
     pending = await _pending(chats.redis[ONE], GROUPS[ONE]) - before
     texts, empty = ([[each for each in some if (each == "null") is null] for some in shown] for null in (False, True))
     return {"here": texts[0], "there": texts[1], "empty, in all": sum(map(len, empty)), "pending": pending}

@@ -14,10 +14,10 @@ from typing import Any
 
 from chatlab.lab.engines import engine as engines
 from chatlab.lab.engines.engine import Engine
-from chatlab.lab.experiments.original import FILE
+from chatlab.lab.experiments.original import FILE, Program
 from tests.original.cases import CASES
 from tests.original.chats import CHATS, LONE, ONE, TWO, Chats, databases, run_case, warm_up
-from tests.original.programs import Program, Programs, Spring
+from tests.original.programs import Programs, Spring
 from tests.original.rooms import ROOMS
 
 NAMES = (*(case.name for case in CASES), *CHATS, *ROOMS)

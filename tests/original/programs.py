@@ -10,26 +10,12 @@ Left out: the profile `fixed`, which has no counterpart in the rebuild.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from chatlab import room
-from chatlab.chat import article
-from chatlab.chat.article import Build
-from chatlab.lab.engines import engine as engines
-
-BUILDS: dict[str, Build] = {"one": "first", "two": "second"}
-
-
-@dataclass
-class Program:
-    """A running program: its URL, and how to end it."""
-
-    url: str
-    stop: Callable[[], Coroutine[Any, Any, None]]
+from chatlab.lab.experiments import original
+from chatlab.lab.experiments.original import Program
 
 
 class Programs:
@@ -43,7 +29,7 @@ class Programs:
     async def start(self, profile: str, database: int = 0) -> Program:
         """Start one program; its data is in that database of Redis."""
         program = await self._start(profile, f"{self.redis_url.rstrip('/')}/{database}")
-        self._running.push_async_callback(program.stop)
+        self._running.push_async_callback(program.aclose)
         return program
 
     async def start_all(self, *wanted: tuple[str, int]) -> list[Program]:
@@ -66,18 +52,13 @@ class Spring(Programs):
     """The article's own, with Java. Raises EngineMissing where they are not built."""
 
     async def _start(self, profile: str, redis_url: str) -> Program:
-        engine = await engines.start("spring", options={"profile": profile, "redis": redis_url})
-        self.version = engine.version
-        path = "/room" if profile == "raw" else "/ws/websocket"
-        return Program(engine.url.replace("http://", "ws://") + path, engine.stop)
+        program = await original.start_own(profile, redis_url)
+        self.version = program.version
+        return program
 
 
 class Rebuilt(Programs):
     """Ours, in this process."""
 
     async def _start(self, profile: str, redis_url: str) -> Program:
-        if profile == "raw":
-            server = await room.start_as_in_the_article()
-            return Program(server.url, server.aclose)
-        chat = await article.start(redis_url, build=BUILDS[profile])
-        return Program(chat.url, chat.aclose)
+        return await original.start_rebuilt(profile, redis_url)

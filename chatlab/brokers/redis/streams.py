@@ -459,10 +459,11 @@ async def wait_for_disk(link: Link) -> Command | None:
     command = (b"WAITAOF", 1, 0, int(TIMEOUT * 1000 * 2 / 3))
     try:
         await link.call(*command)
+        early = not always and await answers_early(link, command)
     except ResponseError as error:
-        remedy = "set `appendonly yes` and `appendfsync always`, or use Redis 7.2 or Valkey with `appendonly yes`"
+        remedy = "set `appendonly yes` and `appendfsync always`, or use Redis 8 with `appendonly yes`"
         raise SetupError(f"this server cannot confirm that a message is on disk ({error})", remedy) from error
-    if not always and await answers_early(link, command):
+    if early:
         raise SetupError(
             "this server confirms that a message is on disk before it is (its WAITAOF does not wait)",
             "set `appendfsync always`, with which it does; Redis 8 has corrected this",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from chatlab.errors import EngineMissing
 from chatlab.lab.engines import engine as engines
 from chatlab.locale import _
 
-__all__ = ["FILE", "Program", "recording", "start"]
+__all__ = ["FILE", "Program", "recording", "start", "start_own", "start_rebuilt"]
 
 FILE = Path(__file__).with_name("original.json")
 BUILDS: dict[str, article.Build] = {"one": "first", "two": "second"}
@@ -40,10 +40,10 @@ def recording() -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A running program: its URL for WebSocket clients; whether it is Java's own; `how` says which one it is."""
+    """A running program: its URL for WebSocket clients, Spring Boot's version, "" for the rebuild, and which it is."""
 
     url: str
-    own: bool
+    version: str
     how: str
     aclose: Callable[[], Coroutine[Any, Any, None]]
 
@@ -54,17 +54,22 @@ class Program:
 async def start(profile: str, redis_url: str = "") -> Program:
     """Start one of the programs: "raw", "one" or "two"; `aclose` ends it."""
     try:
-        engine = await engines.start("spring", options={"profile": profile, "redis": redis_url})
+        return await start_own(profile, redis_url)
     except EngineMissing as absent:
-        return await _rebuilt(profile, redis_url, absent.remedy)
+        program = await start_rebuilt(profile, redis_url)
+        missing = _("{program}. To have the original here: {remedy}")
+        return replace(program, how=missing.format(program=program.how, remedy=absent.remedy))
+
+
+async def start_own(profile: str, redis_url: str = "") -> Program:
+    """Start the article's own program. Raises EngineMissing if it is not built, or there is no Java."""
+    engine = await engines.start("spring", options={"profile": profile, "redis": redis_url})
     how = _("the article's own program, on {version}").format(version=engine.version)
-    return Program(engine.url.replace("http://", "ws://") + PATHS[profile], True, how, engine.stop)
+    return Program(engine.url.replace("http://", "ws://") + PATHS[profile], engine.version, how, engine.stop)
 
 
-async def _rebuilt(profile: str, redis_url: str, remedy: str) -> Program:
-    how = _("our rebuild in Python, which does what the original did. To have the original here: {remedy}")
-    if profile == "raw":
-        server = await room.start_as_in_the_article()
-        return Program(server.url, False, how.format(remedy=remedy), server.aclose)
-    chat = await article.start(redis_url, build=BUILDS[profile])
-    return Program(chat.url, False, how.format(remedy=remedy), chat.aclose)
+async def start_rebuilt(profile: str, redis_url: str = "") -> Program:
+    """Start our rebuild of it, in this process."""
+    starting = room.start_as_in_the_article() if profile == "raw" else article.start(redis_url, build=BUILDS[profile])
+    server = await starting
+    return Program(server.url, "", _("our rebuild in Python, which does what the original did"), server.aclose)

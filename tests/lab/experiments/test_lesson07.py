@@ -12,6 +12,7 @@ from chatlab.chat.article import java
 from chatlab.chat.endpoint import server as chat
 from chatlab.lab.engines.cluster import Cluster
 from chatlab.lab.engines.engine import Engine
+from chatlab.lab.experiments import lesson07
 from chatlab.lab.experiments.lesson07 import (
     burst,
     delays,
@@ -22,6 +23,7 @@ from chatlab.lab.experiments.lesson07 import (
     talk_while,
     way_of_one_message,
 )
+from chatlab.lab.until import until
 from chatlab.lab.wire.trace import Trace
 from chatlab.lab.wire.wire import Wire
 
@@ -87,3 +89,32 @@ async def test_with_more_instances_each_has_a_smaller_share_of_the_load(redis_en
         cluster.kill(1)
         [alone] = await load(cluster, members=4, messages=5)
         assert (alone.connections, alone.deliveries) == (4, 20)
+
+
+async def test_a_member_that_was_away_misses_messages_in_the_rebuild_and_none_in_the_chat(
+    valkey_engine: Engine,
+) -> None:
+    async with await as_in_the_article.start(valkey_engine.url) as server:
+        assert await lesson07.missed_while_away(server.url, receipts=False) == 5
+    async with RedisStreamsBroker(valkey_engine.url) as broker, await chat.start(broker) as running:
+        assert await lesson07.missed_while_away(running.url) == 0
+
+
+async def test_the_second_build_makes_up_for_the_reads_of_a_pause(fresh_valkey: Engine) -> None:
+    async with Redis.from_url(fresh_valkey.url) as redis:
+        await lesson07.new_stream(redis, "group")
+        await lesson07.new_stream(redis, "group")  # a cell may be run again
+        async with await as_in_the_article.start(fresh_valkey.url, build="second"):
+            await asyncio.sleep(0.3)
+            assert await lesson07.reads_after_a_pause(redis, 1.5) > 10
+
+
+async def test_a_record_as_java_writes_it_is_shown_by_the_second_build(fresh_valkey: Engine) -> None:
+    async with Redis.from_url(fresh_valkey.url) as redis:
+        await lesson07.new_stream(redis, "group")
+        async with await as_in_the_article.start(fresh_valkey.url, build="second") as server:
+            reader = await lesson07.member(server.url, "둘", receipts=False)
+            await asyncio.sleep(0.2)
+            await lesson07.put_as_java(redis, "안녕")
+            await until(lambda: lesson07.bodies(reader) == ['{"content":"안녕"}'])
+            await reader.close()

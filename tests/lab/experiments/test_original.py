@@ -1,5 +1,11 @@
 """The recording of the article's own programs, as a lesson reads it."""
 
+from pathlib import Path
+
+import pytest
+
+from chatlab.lab.engines.engine import Engine
+from chatlab.lab.experiments import original
 from chatlab.lab.experiments.original import recording
 
 
@@ -13,3 +19,15 @@ def test_the_recording_says_which_spring_boot_it_is_of_and_shows_the_empty_messa
 
 def test_the_recording_shows_that_without_a_group_nothing_is_read() -> None:
     assert recording()["chat: nobody made the group"] == ["after", "before"]
+
+
+async def test_where_the_original_is_not_built_the_rebuild_runs_and_says_what_builds_it(
+    valkey_engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CHATLAB_SPRING_JAR", str(tmp_path / "none.jar"))
+    for profile, path in (("one", "/ws/websocket"), ("raw", "/room")):
+        program = await original.start(profile, valkey_engine.url)
+        assert program.url.endswith(path)
+        assert "our rebuild in Python" in program.how
+        assert "`make spring`" in program.how
+        await program.aclose()

@@ -92,3 +92,11 @@ def test_a_member_that_is_followed_fills_its_row_with_what_it_receives_from_then
         member.note("메시지 3", "sent")
     marks = [picture.mark("가람", number) for number in range(4)]
     assert marks == [Mark.EMPTY, Mark.TWICE, Mark.ONCE, Mark.MISSING]
+
+
+def test_texts_empty_messages_and_all_messages_of_a_member_are_counted() -> None:
+    picture = FaultPicture(["가람", "Nuri"], messages=3)
+    for message, content in ((0, "a"), (0, "a"), (1, "b"), (None, None)):
+        picture.saw("가람", message, content)
+    assert (picture.texts("가람"), picture.empty("가람"), picture.shown("가람")) == (2, 1, 4)
+    assert (picture.texts("Nuri"), picture.empty("Nuri"), picture.shown("Nuri")) == (0, 0, 0)

@@ -55,7 +55,7 @@ async def test_when_redis_is_killed_the_instance_itself_asks_again(fresh_redis: 
 @pytest.mark.long
 async def test_a_message_is_held_for_longer_than_an_ordinary_instance_waits_for_redis(stepper: Stepper) -> None:
     await stepper.send("reply")
-    await asyncio.sleep(12)  # an ordinary one gives up after 3 s, and its sender is told so after 10
+    await asyncio.sleep(12)  # an ordinary instance gives up after 3 s, and reports that to the sender after 10
     assert await stepper.let_go() == EVERYBODY
     assert await stepper.fate() == EVERYBODY
 
