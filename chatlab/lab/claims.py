@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from html import escape
@@ -94,6 +94,9 @@ _TEXTS = {
         "F8": _("one slow or dead session holds up, or breaks, everybody"),
         "F9": _("a page on another site can open the socket with the visitor's cookies"),
         "F12": _("no names, no rooms, no limits: anyone floods everyone"),
+        "F13": _("members see messages in different orders"),
+        "F14": _("a session that is being sent to refuses a second sender, and that sender is disconnected"),
+        "F17": _("the sender is disconnected for somebody else's dead session"),
     },
     "04": {
         "C18": _("one server's load climbs with its clients; a broker lets several instances share it"),
@@ -138,6 +141,8 @@ _TEXTS = {
         "F11": _("fields are written as Java objects and read as text: every record is shown as an empty message"),
         "F15": _("one error ends the listener for good: a group made later changes nothing"),
         "F16": _("the schedule makes up for missed reads all at once"),
+        "F18": _("one record that Java did not write costs up to nine others"),
+        "F19": _("mistakes are passed over in silence"),
     },
 }
 
@@ -175,12 +180,31 @@ class Verdict:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured value, and the threshold that decides the verdict."""
+
+    name: str  # what was measured: "delay over WebSocket / delay by polling"
+    value: float
+    threshold: float
+    unit: str = ""
+
+
 def verdict(
-    claim: str, *, holds: bool, measured: str, when: str = "", because: str = "", fixed: bool = False
+    claim: str,
+    *,
+    holds: bool | None,
+    measured: str,
+    when: str = "",
+    because: str = "",
+    fixed: bool = False,
+    figure: Figure | None = None,
+    again: Callable[[], Awaitable[Verdict]] | None = None,
 ) -> Verdict:
     """Compute the verdict on a claim from what was measured, store it in the ledger, and return it.
 
-    `holds`: in this run the claim held, or the fault happened. `when`: the condition it depends on. `because`: why the
+    `holds`: in this run the claim held, or the fault happened; None if it could not be tested here. `figure`: what
+    decided, with its threshold. `again`: runs the experiment once more and returns its verdict, for a button. `when`: the condition it depends on. `because`: why the
     claim failed, if it did. `fixed`: the same experiment on the fixed code does not show the fault. `measured`: the
     figures behind the verdict, for the ledger. Raises `KeyError` for a claim that the article does not make.
     """

