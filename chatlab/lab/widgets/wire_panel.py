@@ -130,7 +130,8 @@ class TraceInspector:
         self._newest = widgets.Button(description=_("Newest event"), tooltip=_("Pick the last event of the list"))
         self._meaning = widgets.HTML()
         steps = widgets.HBox([self._before, self._after, self._newest])
-        self.box = widgets.VBox([self._layer, self._list, steps, self._meaning])
+        choosing = widgets.HBox([self._layer, steps], layout=widgets.Layout(flex_flow=WRAP, align_items="flex-end"))
+        self.box = widgets.VBox([choosing, self._list, self._meaning])
         self._connect_callbacks()
         self.draw()
 
@@ -205,7 +206,7 @@ class TraceInspector:
         if event.size:
             sized = ngettext("{event}, {count} byte on the wire", "{event}, {count} bytes on the wire", event.size)
             title = sized.format(event=title, count=event.size)
-        return f"<p><b>{escape(title)}</b></p>{self.trace.hexdump(event)._repr_html_() if event.data else ''}"
+        return f"<p style='margin:0'><b>{escape(title)}</b></p>{self.trace.hexdump(event)._repr_html_() if event.data else ''}"
 
     # Without a live kernel.
 
@@ -277,7 +278,7 @@ class WirePanel(TraceInspector):
         count = len(self.wire.connections)
         connections = ngettext("{count} connection open", "{count} connections open", count).format(count=count)
         lines = "; ".join([connections, *(_line_state(side, line) for side, line in self.wire.line.items())])
-        self._state.value = f'<p role="status"><b>{escape(self.title)}</b>: {escape(lines)}</p>'
+        self._state.value = f'<p role="status" style="margin:0"><b>{escape(self.title)}</b>: {escape(lines)}</p>'
 
 
 def _line_state(side: Peer, line: Line) -> str:

@@ -175,13 +175,14 @@ class Dissection:
         return f'<span title="{title}" style="background:{colour};padding:2px">{self.data[at]:02x}</span>'
 
     def _html_row(self, number: int, field: Field) -> str:
-        octets, bits, *rest = map(escape, self._row(field))
+        octets, bits, *rest, clause = map(escape, self._row(field))
         style = (
             f"background:{COLOURS[number % len(COLOURS)]};color:#111;font-family:monospace;white-space:nowrap;{CELL}"
         )
         mark = f'style="{style}"'
         cells = "".join(f'<td style="{CELL}">{text}</td>' for text in rest)
-        return f'<tr><td style="{CELL}">{octets}</td><td {mark}>{bits}</td>{cells}</tr>'
+        source = f'<td style="{CELL};white-space:nowrap;font-size:90%">{clause}</td>'
+        return f'<tr><td style="{CELL}">{octets}</td><td {mark}>{bits}</td>{cells}{source}</tr>'
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"text/plain": str(self), "text/html": self._repr_html_()}
