@@ -206,7 +206,8 @@ class TraceInspector:
         if event.size:
             sized = ngettext("{event}, {count} byte on the wire", "{event}, {count} bytes on the wire", event.size)
             title = sized.format(event=title, count=event.size)
-        return f"<p style='margin:0'><b>{escape(title)}</b></p>{self.trace.hexdump(event)._repr_html_() if event.data else ''}"
+        octets = self.trace.hexdump(event)._repr_html_() if event.data else ""
+        return f"<p style='margin:0'><b>{escape(title)}</b></p>{octets}"
 
     # Without a live kernel.
 
