@@ -246,6 +246,8 @@ def claims(
     for claim in ledger.claims:
         verdict = ledger.verdicts.get(claim.id)
         print(verdict or "  " + _("{claim} not tried here yet: {text}").format(claim=claim.id, text=claim.text))
+        if verdict and verdict.figure:
+            print(f"      {verdict.figure}")
         if verdict and verdict.measured:
             print("      " + _("measured: {value}").format(value=verdict.measured))
 

@@ -14,6 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request
 
 from chatlab import echo
+from chatlab.lab.exercises.difference import Difference
 from chatlab.lab.exercises.exercise import Exercise, NotYet
 from chatlab.lab.exercises.support.streams import (
     SECONDS,
@@ -65,7 +66,9 @@ def check_proof(answer: Callable[[str], object]) -> None:
         if (got := answer(key)) != (expected := proof(key)):
             evidence = _("{call} returned {got!r}, not {expected!r}")
             raise NotYet(
-                _mistake(key, got) or rule, evidence.format(call=f"proof({key!r})", got=got, expected=expected)
+                _mistake(key, got) or rule,
+                evidence.format(call=f"proof({key!r})", got=got, expected=expected),
+                difference=Difference(got, expected),
             )
 
 
