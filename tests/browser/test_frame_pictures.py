@@ -42,13 +42,17 @@ async def shown(page: Page, name: str, pictures: Path) -> None:
     """Take a picture of the group called `name`, in the light and in the dark theme; nothing in it is cut off."""
     group = page.get_by_role("group", name=name)
     assert await group.evaluate("each => each.scrollWidth <= each.clientWidth")
-    for theme in ("Light", "Dark"):
-        await page.evaluate(DARK if theme == "Dark" else "")
-        await group.screenshot(path=pictures / f"{name.replace(' ', '-').lower()}-{theme.lower()}.png")
+    for theme in ("Dark", "Light"):
+        await change_theme(page, f"JupyterLab {theme}")
+        await group.screenshot(path=pictures / f"{name.split(',')[0].replace(' ', '-').lower()}-{theme.lower()}.png")
         assert await findings(page, within=NOTEBOOK) == []
 
 
-DARK = """() => { document.body.dataset.jpThemeLight = "false"; }"""
+async def change_theme(page: Page, theme: str) -> None:
+    await page.get_by_role("menuitem", name="Settings", exact=True).click()
+    await page.locator(".lm-Menu-itemLabel", has_text="Theme").first.hover()
+    await page.locator(".lm-Menu-itemLabel").get_by_text(theme, exact=True).click()
+    await page.locator(f"body[data-jp-theme-name='{theme}']").wait_for(state="attached")
 
 
 async def test_header_bits_are_flipped_and_sent_with_mouse_and_keyboard(

@@ -258,7 +258,7 @@ def _words() -> dict[str, Any]:
         "text": _("Text"),
         "send": _("Send"),
         "right": _("Right header"),
-        "heads": [_("field"), _("value"), _("what it says"), _("the server's answer")],
+        "heads": [_("field"), _("value"), _("what it says (section of RFC 6455)"), _("the server's answer")],
         "bytes": _("The whole frame, in hex"),
         "help": _("Press a bit to turn it over. Send sends exactly these bytes on a new connection."),
     }
