@@ -176,7 +176,9 @@ def in_words(opcode: int, plain: bytes) -> str:
         return _("empty")
     if opcode == Opcode.CLOSE and len(plain) >= 2:
         code = int.from_bytes(plain[:2])
-        return _("close code {code}, reason {reason}").format(code=code, reason=quoted(plain[2:]))
+        if len(plain) == 2:
+            return _("code {code}, no reason").format(code=code)
+        return _("code {code}, reason {reason}").format(code=code, reason=quoted(plain[2:]))
     if opcode == Opcode.BINARY:
         return _shortened(plain.hex(" "))
     try:
