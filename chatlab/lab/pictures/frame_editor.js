@@ -22,7 +22,7 @@ function render({ model, el }) {
   const held = make("fieldset", { className: "chatlab-picture chatlab-held" }, heldTitle, parts,
     make("div", { className: "chatlab-line" }, letGo, undo), table);
   const logs = Object.fromEntries(["client", "server"].map((side) =>
-    [side, make("ol", { role: "log", "aria-label": words[side], tabIndex: 0 })]));
+    [side, make("div", { role: "log", className: "chatlab-log", "aria-label": words[side], tabIndex: 0 })]));
   box.append(
     make("div", { className: "chatlab-line" }, make("label", {}, `${words.text} `, text), send,
       make("label", {}, answers, ` ${words.answers}`), connect),
@@ -62,7 +62,7 @@ function render({ model, el }) {
     if (kept.join("\n") === items.join("\n")) return;
     const goesOn = kept.every((line, index) => line === items[index]); // then only the new lines are read out
     if (!goesOn) log.replaceChildren();
-    log.append(...items.slice(log.children.length).map((line) => make("li", { textContent: line })));
+    log.append(...items.slice(log.children.length).map((line) => make("div", { textContent: line })));
     log.scrollTop = log.scrollHeight;
   };
   const draw = () => {

@@ -47,6 +47,7 @@ function render({ model, el }) {
       make("div", { className: `chatlab-server chatlab-tone-${each.tone}` },
         make("span", { textContent: each.name }), make("strong", { textContent: `${MARKS[each.tone]} ${each.headline}` }))));
     say(status, state.status);
+    status.classList.toggle("chatlab-unseen", state.repeated); // the answers above show the same
     for (const [name, input] of Object.entries(inputs)) {
       if (forced || input !== document.activeElement) input.value = state.lines[name];
       const said = state.remarks[name];

@@ -198,8 +198,13 @@ class HandshakeForm(LivePicture):
             "answers": shown,
             "remarks": self.remarks(),
             "status": status,
+            "repeated": any(answer.status != SWITCHING for answer in self.answers.values()),
             "resets": self._resets,
         }
+
+    def refused(self, sentence: str) -> None:
+        """Show a sentence about bad input."""
+        self.state = {**self.state, "status": sentence, "repeated": False}
 
     def still(self) -> str:
         """Return the request line by line, with what the servers say, as HTML."""
