@@ -81,6 +81,7 @@ class ForeignPage(LivePicture):
     """The site, the pages, and the switches: `choose` a cookie, `check` origins, `open_pages`."""
 
     _esm = source("common.js", "foreign_page.js")
+    _css = source("pictures.css", "foreign_page.css")
 
     def __init__(self) -> None:
         super().__init__(_words())

@@ -117,15 +117,15 @@ def rows(data: bytes) -> list[Row]:
     if header.extended:
         says = ngettext("{count} byte of payload", "{count} bytes of payload", header.length)
         value = str(header.length)
-        found.append(_row("extended", _("extended length"), value, says.format(count=header.length), "RFC 6455 §5.2"))
+        found.append(_row("extended", _("extended length"), value, says.format(count=header.length), "§5.2"))
     if header.mask is not None:
         says = _("byte i of the payload is XORed with byte i mod 4 of this key")
-        found.append(_row("key", _("masking key"), header.mask.hex(" "), says, "RFC 6455 §5.3"))
+        found.append(_row("key", _("masking key"), header.mask.hex(" "), says, "§5.3"))
     found.append(_payload(data, header))
     if after := rest(data):
         says = _("the receiver reads this as the next frame")
         count = ngettext("{count} byte", "{count} bytes", len(after)).format(count=len(after))
-        found.append(_row("rest", _("what follows"), count, says, "RFC 6455 §5.2"))
+        found.append(_row("rest", _("what follows"), count, says, "§5.2"))
     return found
 
 
@@ -136,13 +136,13 @@ def _row(key: str, name: str, value: str, meaning: str, clause: str, colour: str
 def _first_byte(first: int) -> list[Row]:
     opcode, fin = first & 0x0F, first >> 7
     last = _("the last frame of its message") if fin else _("more frames of this message follow")
-    found = [_row("fin", "FIN", str(fin), last, "RFC 6455 §5.4")]
+    found = [_row("fin", "FIN", str(fin), last, "§5.4")]
     for number in (1, 2, 3):
         bit = first >> (7 - number) & 1
         says = _("set, but no extension was agreed on") if bit else _("reserved for extensions")
-        found.append(_row(f"rsv{number}", f"RSV{number}", str(bit), says, "RFC 6455 §5.2", "rsv"))
+        found.append(_row(f"rsv{number}", f"RSV{number}", str(bit), says, "§5.2", "rsv"))
     known = OPCODE_MEANINGS[Opcode(opcode)] if opcode in OPCODES else _("reserved: nobody knows what it means")
-    clause = "RFC 6455 §5.5" if opcode >= 8 else "RFC 6455 §5.6"
+    clause = "§5.5" if opcode >= 8 else "§5.6"
     return [*found, _row("opcode", "opcode", f"{opcode:04b} = {opcode}", known, clause)]
 
 
@@ -154,8 +154,8 @@ def _second_byte(second: int) -> list[Row]:
         octets = 2 if short == 126 else 8
         length = _("the next {count} bytes hold the length").format(count=octets)
     return [
-        _row("mask", "MASK", str(masked), says, "RFC 6455 §5.1"),
-        _row("length", _("length"), f"{short:07b} = {short}", length, "RFC 6455 §5.2"),
+        _row("mask", "MASK", str(masked), says, "§5.1"),
+        _row("length", _("length"), f"{short:07b} = {short}", length, "§5.2"),
     ]
 
 
@@ -167,7 +167,7 @@ def _payload(data: bytes, header: Header) -> Row:
     if short := missing(data):
         due = ngettext("{text}; {count} more byte is due", "{text}; {count} more bytes are due", short)
         says = due.format(text=says, count=short)
-    return _row("payload", _("payload"), count, says, "RFC 6455 §5.2")
+    return _row("payload", _("payload"), count, says, "§5.2")
 
 
 def in_words(opcode: int, plain: bytes) -> str:
@@ -176,7 +176,9 @@ def in_words(opcode: int, plain: bytes) -> str:
         return _("empty")
     if opcode == Opcode.CLOSE and len(plain) >= 2:
         code = int.from_bytes(plain[:2])
-        return _("close code {code}, reason {reason}").format(code=code, reason=quoted(plain[2:]))
+        if len(plain) == 2:
+            return _("code {code}, no reason").format(code=code)
+        return _("code {code}, reason {reason}").format(code=code, reason=quoted(plain[2:]))
     if opcode == Opcode.BINARY:
         return _shortened(plain.hex(" "))
     try:

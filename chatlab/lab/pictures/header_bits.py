@@ -58,8 +58,6 @@ class HeaderBits(LivePicture):
 
     def received(self, content: dict[str, Any]) -> None:
         """Flip a bit, take a text, put the header right, or send."""
-        if self._sending:
-            return
         match content:
             case {"do": "flip", "bit": int(bit)}:
                 self.flip(bit)
@@ -67,7 +65,7 @@ class HeaderBits(LivePicture):
                 self.type(text)
             case {"do": "right"}:
                 self.put_right()
-            case {"do": "send"}:
+            case {"do": "send"} if not self._sending:
                 self._sending = True
                 self._draw(_("Sent. Waiting for the server's answer …"))
                 self._tasks.start(self.send(), name="header-bits")
@@ -101,11 +99,15 @@ class HeaderBits(LivePicture):
         return self.header.to_bytes(2) + extended + body
 
     async def send(self) -> list[Remark]:
-        """Send the frame on a new connection, and return what to say at which field; never raises for the answer."""
+        """Send the frame on a new connection, and return what to say at which field; never raises for the answer.
+
+        If the frame has been changed by then, nothing is said: the fields are those of another frame.
+        """
         data, status = self.frame(), ""
         self._sending = True
         try:
-            self.remarks = _remarks(data, await _answers(self.url, data))
+            remarks = _remarks(data, await _answers(self.url, data))
+            self.remarks = remarks if self.frame() == data else []
         except (OSError, TimeoutError, HandshakeError):
             status = _("The server cannot be reached. Run the cell that starts it, then the cell of this picture.")
         finally:
@@ -258,7 +260,7 @@ def _words() -> dict[str, Any]:
         "text": _("Text"),
         "send": _("Send"),
         "right": _("Right header"),
-        "heads": [_("field"), _("value"), _("what it says"), _("the server's answer")],
+        "heads": [_("field"), _("value"), _("what it says (section of RFC 6455)"), _("the server's answer")],
         "bytes": _("The whole frame, in hex"),
         "help": _("Press a bit to turn it over. Send sends exactly these bytes on a new connection."),
     }

@@ -198,6 +198,7 @@ class TankRooms(LivePicture):
     """Both rooms: `turn` a tap, send a `burst`, `wait` for sends or not, and `start_over`."""
 
     _esm = source("common.js", "tank_rooms.js")
+    _css = source("pictures.css", "tank_rooms.css")
 
     def __init__(self, *, write_timeout: float = article.WRITE_SECONDS) -> None:
         super().__init__(_words())

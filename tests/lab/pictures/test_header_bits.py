@@ -115,6 +115,16 @@ async def test_a_stopped_server_is_named(server: EchoServer) -> None:
     assert picture.state["status"].startswith("The server cannot be reached.")
 
 
+async def test_an_answer_to_a_frame_that_was_changed_since_is_not_shown(picture: HeaderBits) -> None:
+    picture.flip(0)
+    sending = asyncio.create_task(picture.send())
+    await asyncio.sleep(0)
+    picture._handle({"do": "type", "text": "other"})
+
+    assert await sending == []
+    assert picture.state["text"] == "other"
+
+
 async def test_started_again_the_first_picture_is_closed_and_its_task_ended(server: EchoServer) -> None:
     first = await lab.start("bits", header_bits(server.url))
     first._handle({"do": "send"})
