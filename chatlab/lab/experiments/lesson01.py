@@ -51,7 +51,9 @@ __all__ = [
     "c10",
     "hear",
     "make_certificate",
+    "newest",
     "one_unasked",
+    "silence",
     "start_board",
     "start_late",
     "start_newsroom",
@@ -64,6 +66,7 @@ SILENCE = 0.5  # seconds to listen where nothing is expected
 HOUR = 3600.0
 REQUEST = make_request("ws://server.example.com/chat", key=KEY, compression=False).serialize()  # RFC 6455, 1.2
 GREETING = "어서 오세요 👋"  # "Welcome"
+QUESTION = b"GET /news HTTP/1.1\r\nHost: board.example\r\n\r\n"
 NEWS = ("점심 먹을까요? 🍜", "비가 와요 ☔")  # "Lunch?", "It's raining"
 
 
@@ -137,6 +140,18 @@ class Board:
 async def start_board(*, host: str = "127.0.0.1", port: int = 0) -> Board:
     """Start a notice board. Port 0 takes a free one."""
     return await Board().start(host, port)
+
+
+async def silence(news: str = NEWS[0]) -> bytes:
+    """Connect to a board that gets news; return what arrives within `SILENCE` seconds without a question."""
+    board = await start_board()
+    reader, writer = await asyncio.open_connection("127.0.0.1", board.port)
+    try:
+        board.post(news)
+        return await hear(reader, seconds=SILENCE)
+    finally:
+        writer.close()
+        await board.aclose()
 
 
 # --- A server that speaks unasked ------------------------------------------------------------------------------------
@@ -403,16 +418,7 @@ def c1(
 
 
 async def _c1_again() -> Verdict:
-    board = await start_board()
-    reader, writer = await asyncio.open_connection("127.0.0.1", board.port)
-    unasked = []
-    try:
-        for news in NEWS:
-            board.post(news)
-            unasked.append(await hear(reader, seconds=SILENCE))
-    finally:
-        writer.close()
-        await board.aclose()
+    unasked = [await silence() for __ in range(2)]
     return c1(unasked, await one_unasked("/weather", "/time", "/menu", unasked=NEWS[:1]))
 
 
