@@ -81,7 +81,7 @@ _TEXTS = {
     "01": {
         "C1": _("over HTTP the server speaks only when asked"),
         "C2": _("over WebSocket the server can speak first, at any time"),
-        "C6": _("a WebSocket begins as an HTTP request and then switches protocol"),
+        "C6": _("a WebSocket begins as an HTTP(S) request and then switches protocol"),
         "C7": _("handshake: the client asks, the server agrees, the connection is upgraded"),
         "C9": _("either side can start the close"),
         "C10": _("one TCP connection carries all of it"),
