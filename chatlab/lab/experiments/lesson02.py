@@ -51,7 +51,7 @@ SMALL_BUFFER = 128 * 1024
 HOST = "127.0.0.1"
 
 
-TOO_CLOSE = _("the figure is too close to its threshold; run it again when the machine is less busy")
+TOO_CLOSE = _("the figure is too close to its threshold to tell; run it again")
 
 # --- Whenever it likes -----------------------------------------------------------------------------------------------
 
