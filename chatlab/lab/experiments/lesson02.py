@@ -68,9 +68,9 @@ async def speak_in_order(order: str) -> Trace:
         connect(wire.url, compression=None, proxy=None) as client,
     ):
         (connection,) = server.connections
-        for number, letter in enumerate(order):
-            await (client if letter == "c" else connection).send(f"{letter} {number}")
-            await wire.wait_for("websocket", "text", count=number + 1)
+        for number, letter in enumerate(order, start=1):
+            await (client if letter == "c" else connection).send(f"message {number}")
+            await wire.wait_for("websocket", "text", count=number)
     return wire.trace
 
 
@@ -85,7 +85,7 @@ def c8(seen: Events) -> Verdict:
     return verdict(
         "C8",
         holds=shorter >= 2 if order else None,
-        because=_("one side only answers") if order else _("no message was sent"),
+        because=_("one side never sent twice in a row") if order else _("no message was sent"),
         measured=_("who spoke, in order: {order}").format(order=order),
         figure=Figure(_("messages in a row, from the side with the shorter run"), shorter, 2),
         again=again,

@@ -134,7 +134,7 @@ async def test_c8_holds_where_both_sides_speak_twice_in_a_row() -> None:
 async def test_c8_does_not_hold_for_a_server_that_only_answers() -> None:
     found = lesson02.c8(await two_in_turns("안녕"))
 
-    assert (found.outcome, found.because) == (Outcome.DOES_NOT_HOLD, "one side only answers")
+    assert (found.outcome, found.because) == (Outcome.DOES_NOT_HOLD, "one side never sent twice in a row")
 
 
 def test_c8_is_not_tested_if_nothing_was_sent() -> None:
