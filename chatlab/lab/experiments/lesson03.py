@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from websockets import State
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -261,7 +262,7 @@ async def _in_the_room(members: Sequence[RoomClient]) -> AsyncIterator[None]:
         await asyncio.gather(*(member.vanish() for member in members))
 
 
-async def _until_quiet(counts: Callable[[], list[int]], *, goal: int, quiet: float = 1.0, limit: float = 15.0) -> None:
+async def _until_quiet(counts: Callable[[], list[int]], *, goal: int, quiet: float = 1.5, limit: float = 15.0) -> None:
     """Wait until every count is `goal`, or none has changed for `quiet` seconds, or `limit` seconds have passed."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(limit):
@@ -304,9 +305,18 @@ async def all_at_once(url: str, *, senders: int = 8, texts: int = 20) -> Crowd:
 
         listeners = [asyncio.create_task(listen(number)) for number in range(senders)]
         await asyncio.gather(*map(talk, members))
-        await _until_quiet(lambda: received, goal=senders * texts)
+        await _until_quiet(lambda: list(received), goal=senders * texts)
+        await _until_closed(members)
         await cancel(listeners)
         return Crowd(tuple(received), tuple(each.close_code for each in members), senders * texts, url)
+
+
+async def _until_closed(members: Sequence[ClientConnection], seconds: float = 5.0) -> None:
+    """Wait for the connections that have begun to close: only then is their code known."""
+    closing = [asyncio.create_task(each.wait_closed()) for each in members if each.state is not State.OPEN]
+    if closing:
+        await asyncio.wait(closing, timeout=seconds)
+        await cancel(closing)
 
 
 @dataclass(frozen=True)
