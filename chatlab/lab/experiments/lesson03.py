@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -20,15 +21,21 @@ from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID
 
 from websockets import State
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from chatlab.lab.claims import Figure, Verdict, verdict
 from chatlab.lab.clients import RoomClient
 from chatlab.lab.experiments.original import recording
+from chatlab.lab.until import until
 from chatlab.locale import _
+from chatlab.net import websockets_library
+
+logger = logging.getLogger("chatlab.room")
 
 __all__ = [
     "COOKIES",
@@ -47,6 +54,7 @@ __all__ = [
     "c15",
     "c16",
     "c17",
+    "cookie_table",
     "cookies",
     "delays",
     "f8",
@@ -56,12 +64,17 @@ __all__ = [
     "f14",
     "f17",
     "flood",
+    "join",
     "knock",
     "knock_at",
     "one_stalled",
     "orders",
+    "reaches",
+    "start_handler",
     "stopped_after",
     "until_freed",
+    "url_of",
+    "within",
 ]
 
 COOKIES = Path(__file__).with_name("cookies.json")
@@ -69,6 +82,50 @@ INTERNAL_ERROR = 1011  # RFC 6455, 7.4.1: the server met a condition that kept i
 NOTHING_HERE = 404
 WELCOME = 101
 ENOUGH_SECONDS = 1.0  # a text that takes longer to reach everybody is late
+
+
+async def start_handler(**options: Any) -> Server:
+    """Serve the handler that the lesson writes, with the copy that it arrives at; `options` are those of `serve`."""
+    sessions: dict[UUID, ServerConnection] = {}
+
+    async def handler(session: ServerConnection) -> None:
+        sessions[session.id] = session
+        try:
+            async for text in session:
+                for each in list(sessions.values()):
+                    await each.send(f"Server received: {text!s}")
+        finally:
+            del sessions[session.id]
+
+    return await serve(handler, "127.0.0.1", 0, logger=websockets_library.quiet(logger), **options)
+
+
+def url_of(server: Server) -> str:
+    """Return the address of a server's room."""
+    return f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/room"
+
+
+async def join(url: str, *names: str) -> list[RoomClient]:
+    """Return members of these names who have joined the room."""
+    members = [RoomClient(url, name) for name in names]
+    for member in members:
+        await member.connect()
+    return members
+
+
+async def within(condition: Callable[[], object], seconds: float = 2.0) -> bool:
+    """Return whether `condition()` becomes true within `seconds`."""
+    try:
+        await until(condition, timeout=seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def reaches(speaker: RoomClient, listener: RoomClient, text: str, seconds: float = 2.0) -> bool:
+    """Let one member send `text`; return whether it reaches the other within `seconds`."""
+    await speaker.send(text)
+    return await within(lambda: any(text in each for each in listener.received), seconds)
 
 
 @dataclass(frozen=True)
@@ -212,7 +269,7 @@ async def _count_until_silence(member: ClientConnection, patience: float) -> int
 
 @dataclass(frozen=True)
 class Orders:
-    """The order in which each member saw the texts, as their labels: "Ana 7"."""
+    """The order in which each member saw the texts, by their labels: "2.7" is the text number 7 of member 2."""
 
     seen: tuple[tuple[str, ...], ...]
     sent: int
@@ -228,6 +285,16 @@ class Orders:
         """The number, from 1, of the first text that is not the same for all members; None if they agree."""
         rows = enumerate(zip(*self.seen, strict=False), 1)
         return next((number for number, row in rows if len(set(row)) > 1), None)
+
+    def excerpt(self, texts: int = 6) -> str:
+        """Return, for each member, the labels of some texts around the first difference, one member on a line."""
+        start = max(0, (self.first_difference or 1) - 3)
+        rows = (" ".join(f"{label:>5}" for label in each[start : start + texts]) for each in self.seen)
+        title = _("member {number}, texts {first} to {last}:")
+        return "\n".join(
+            f"{title.format(number=number, first=start + 1, last=start + texts)} {row}"
+            for number, row in enumerate(rows)
+        )
 
 
 async def orders(
@@ -408,6 +475,17 @@ def cookies() -> dict[str, Any]:
     return found
 
 
+def cookie_table() -> str:
+    """Return the recorded cookies as a table: a line for each kind of page, a column for each kind of cookie."""
+    pages: dict[str, dict[str, bool]] = cookies()["pages"]
+    kinds = list(next(iter(pages.values())))
+    width = max(map(len, pages)) + 2
+    words = {True: _("sent"), False: "-"}
+    head = " " * width + "".join(f"{kind:14}" for kind in kinds)
+    rows = (f"{page:{width}}" + "".join(f"{words[sent[kind]]:14}" for kind in kinds) for page, sent in pages.items())
+    return "\n".join(line.rstrip() for line in (head, *rows))
+
+
 @contextlib.asynccontextmanager
 async def open_member(url: str) -> AsyncIterator[ClientConnection]:
     """Yield the connection of a member without a name, compression and pings; abort it at the end."""
@@ -491,16 +569,14 @@ def c14(text: str, received: Mapping[str, Sequence[str]]) -> Verdict:
     )
 
 
-def c15(logged: Sequence[str], text: str, received: Sequence[str]) -> Verdict:
-    """Judge whether a member's disappearance was logged, and whether `text` was broadcast after it."""
-    lives = f"Server received: {text}" in received
+def c15(logged: Sequence[str], lives: bool) -> Verdict:
+    """Judge whether a member's disappearance was logged, and whether a text reached somebody after it."""
+    after = _("a text sent afterwards arrived") if lives else _("a text sent afterwards did not arrive")
     return verdict(
         "C15",
         holds=len(logged) > 0 and lives,
         because=_("nothing was logged, or the room was silent afterwards"),
-        measured=_("lines logged: {lines}; texts broadcast afterwards: {texts}").format(
-            lines=list(logged), texts=int(lives)
-        ),
+        measured=_("logged: {lines}; {after}").format(lines=list(logged), after=after),
         figure=Figure(_("errors logged"), len(logged), 1),
     )
 

@@ -252,15 +252,15 @@ async def test_c15_holds_for_the_articles_room(article: room.RoomServer, caplog:
         return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
 
     received = await after_a_vanishing(article.url, noticed=logged)
-    assert lesson03.c15(logged(), "still here?", received).outcome is Outcome.HOLDS
+    assert lesson03.c15(logged(), "Server received: still here?" in received).outcome is Outcome.HOLDS
 
 
 async def test_c15_does_not_hold_for_a_room_that_keeps_dead_sessions_or_logs_nothing() -> None:
     kept: dict[ServerConnection, None] = {}
     async with doctored(one_by_one, kept=kept) as url:
         received = await after_a_vanishing(url, noticed=lambda: any(each.state is State.CLOSED for each in kept))
-    assert lesson03.c15(["an error"], "still here?", received).outcome is Outcome.DOES_NOT_HOLD
-    assert lesson03.c15([], "still here?", ["Server received: still here?"]).outcome is Outcome.DOES_NOT_HOLD
+    assert lesson03.c15(["an error"], "Server received: still here?" in received).outcome is Outcome.DOES_NOT_HOLD
+    assert lesson03.c15([], True).outcome is Outcome.DOES_NOT_HOLD
 
 
 async def test_c16_holds_for_the_articles_room_and_not_for_one_that_keeps_sessions(article: room.RoomServer) -> None:
@@ -388,6 +388,33 @@ async def test_c17_holds_without_a_condition_in_the_robust_room(robust: room.Roo
 
 
 # The experiments' own rules.
+
+
+async def test_the_lessons_own_handler_is_served_and_broadcasts() -> None:
+    server = await lesson03.start_handler()
+    first, second = await lesson03.join(lesson03.url_of(server), "first", "second")
+    assert await lesson03.reaches(first, second, "hello")
+    assert second.received == ["Server received: hello"]
+    await asyncio.gather(first.close(), second.close())
+    server.close()
+
+
+async def test_what_does_not_become_true_in_time_is_false() -> None:
+    assert not await lesson03.within(lambda: False, seconds=0.05)
+
+
+def test_an_excerpt_shows_the_texts_around_the_first_difference() -> None:
+    found = Orders((("0.0", "0.1", "1.0", "1.1"), ("0.0", "0.1", "1.1", "1.0")), 4)
+    assert found.excerpt(4).splitlines() == [
+        "member 0, texts 1 to 4:   0.0   0.1   1.0   1.1",
+        "member 1, texts 1 to 4:   0.0   0.1   1.1   1.0",
+    ]
+
+
+def test_the_table_of_cookies_has_a_line_for_each_page() -> None:
+    lines = lesson03.cookie_table().splitlines()
+    assert lines[0].split("  ")[-1].strip() == "None; Secure"
+    assert [line.count("sent") for line in lines[1:]] == [4, 4, 1, 0]
 
 
 @pytest.mark.parametrize(
