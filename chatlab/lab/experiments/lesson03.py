@@ -425,7 +425,7 @@ async def until_freed(url: str, *, seconds: float = 5.0, size: int = 32 * 1024) 
         return Freed(silence, sender.close_code, reader.close_code, works, url)
 
 
-async def _speak(url: str, arrivals: list[float], *, attempts: int = 3) -> bool:
+async def _speak(url: str, arrivals: list[float], *, attempts: int = 10) -> bool:
     """Let newcomers send a text each, until the reader receives something after that; return whether it did.
 
     One is not enough: a newcomer that comes while the stalled member is being dropped is closed for it, too.
