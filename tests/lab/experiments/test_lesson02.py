@@ -141,12 +141,6 @@ def test_c8_is_not_tested_if_nothing_was_sent() -> None:
     assert undecided(lesson02.c8(Trace()), "no message was sent")
 
 
-async def in_pieces_by_turns(connection: ServerConnection, size: int) -> None:
-    """Answer each piece with a piece: busy from beginning to end, and never in both directions."""
-    for _ in range(size // lesson02.PIECE):
-        await connection.send(await connection.recv())
-
-
 async def one_after_the_other(connection: ServerConnection, size: int) -> None:
     received = [await connection.recv() for _ in range(size // lesson02.PIECE)]
     for piece in received:
