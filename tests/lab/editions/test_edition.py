@@ -143,7 +143,7 @@ def test_every_prediction_is_followed_by_its_correct_answer(lesson: str) -> None
 def test_the_first_note_has_the_plan_of_the_lesson() -> None:
     note = instructors("03").cells[1].source
     assert f"of {edition.notes('03').minutes}" in note
-    assert "| 0 | 3. The broadcast handler | 2 |" in note
+    assert "| 0 | 3. The broadcast handler | 3 |" in note
     assert "| 2 | A list of who is here | 5 |" in note
 
 
