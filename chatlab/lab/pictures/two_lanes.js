@@ -36,6 +36,7 @@ function render({ model, el }) {
   const { stage, show } = lanes(words);
   const status = make("p", { role: "status", className: "chatlab-status" });
   const { table, body } = fieldTable(words.heads, words.table);
+  table.classList.add("chatlab-times");
   const figures = make("details", {}, make("summary", { textContent: words.table }), table);
   box.append(
     make("p", { textContent: words.help }),
