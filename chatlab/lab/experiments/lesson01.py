@@ -323,7 +323,7 @@ socket.onclose = event => {{
   const figures = {{before, after, code: event.code}}
   found.textContent = {found}.replace(/<(\\w+)>/g, (whole, name) => figures[name])
 }}
-</script>"""
+</script>"""  # not shown: markup and script; `_page` fills its texts in
 
 
 class LateServer:
