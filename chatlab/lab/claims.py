@@ -95,7 +95,7 @@ _TEXTS = {
     "03": {
         "C11": _("a handler answers at /room"),
         "C12": _("any origin is accepted; a real service names its own"),
-        "C13": _("the registry of sessions is safe to change while it is read"),
+        "C13": _("a registry of sessions is needed that is safe to change while it is read"),
         "C14": _("every text goes to every session, the sender's too, with 'Server received: ' before it"),
         "C15": _("a transport error is logged, and the server lives on"),
         "C16": _("a closed session leaves the registry"),

@@ -141,10 +141,11 @@ def test_every_prediction_is_followed_by_its_correct_answer(lesson: str) -> None
 
 
 def test_the_first_note_has_the_plan_of_the_lesson() -> None:
-    note = instructors("03").cells[1].source
-    assert f"of {edition.notes('03').minutes}" in note
-    assert "| 0 | 3. The broadcast handler | 2 |" in note
-    assert "| 2 | A list of who is here | 5 |" in note
+    plan, note = edition.notes("03"), instructors("03").cells[1].source
+    assert f"of {plan.minutes}" in note
+    first, second = plan.sections[:2]
+    assert f"| 0 | {first.heading} | {first.minutes} |" in note
+    assert f"| {first.minutes} | {second.heading} | {second.minutes} |" in note
 
 
 def test_every_link_of_the_instructors_edition_has_a_target(built: Path) -> None:
