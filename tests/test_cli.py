@@ -705,7 +705,9 @@ async def test_a_lan_room_starts_on_every_console(encoding: str) -> None:
         assert f"(no QR code: {encoding}, " in command.lines[0]
 
 
-@pytest.mark.parametrize("encoding", ["cp949", "cp1252", "ascii"])
+@pytest.mark.parametrize(
+    "encoding", ["cp949", *(pytest.param(name, marks=pytest.mark.long) for name in ("cp1252", "ascii"))]
+)
 async def test_names_can_be_logged_on_every_console(encoding: str) -> None:
     environment = {"PYTHONIOENCODING": f"{encoding}:strict", "PYTHONUTF8": "0"}
     async with chatlab("serve", "room", "--port", "0", environment=environment) as command:

@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 Edition = Literal["learner", "instructor"]
+BESIDE = ("glossary.md", "workshop.md")  # documents that go with the instructor's notebooks
 HEADING = re.compile(r"^##? +(.+?) *$", re.MULTILINE)
 PREDICT = re.compile(r'\bpredict\("(\d\d)", "([\w-]+)"\)')
 
@@ -130,9 +131,11 @@ def build(edition: Edition, folder: Path) -> Built:
     """
     aside = shipped.new_aside()
     texts = {path.name: _text(edition, lesson, path) for lesson, path in lessons().items()}
-    plan = shipped.notebooks().parent / "docs" / "workshop.md"
-    if edition == "instructor" and plan.exists():
-        texts[plan.name] = plan.read_text(encoding="utf-8").replace("(../notebooks/", "(")
+    docs = shipped.notebooks().parent / "docs"
+    if edition == "instructor" and docs.exists():
+        texts = {name: text.replace("(../docs/", "(") for name, text in texts.items()}
+        for name in BESIDE:
+            texts[name] = (docs / name).read_text(encoding="utf-8").replace("(../notebooks/", "(")
     for name, text in texts.items():
         shipped.put(folder / name, text.encode(), aside / folder.name / name)
     return Built(folder, list(texts), aside)
