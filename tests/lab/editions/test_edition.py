@@ -144,7 +144,7 @@ def test_the_first_note_has_the_plan_of_the_lesson() -> None:
     note = instructors("03").cells[1].source
     assert f"of {edition.notes('03').minutes}" in note
     assert "| 0 | 3. The broadcast handler | 3 |" in note
-    assert "| 2 | A list of who is here | 5 |" in note
+    assert "| 13 | A list of who is here | 12 |" in note
 
 
 def test_every_link_of_the_instructors_edition_has_a_target(built: Path) -> None:
