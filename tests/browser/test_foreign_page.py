@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.async_api import Browser, Locator, Page, expect
+import pytest_asyncio
+from playwright.async_api import Browser, Locator, Page, async_playwright, expect
 
+from chatlab.lab.pictures import foreign_page
+from chatlab.lab.pictures.foreign_page import COOKIES, FOREIGN, NEIGHBOUR, OWN, RECORDED
 from tests.support.accessibility import NOTEBOOK, findings, tab_through
 from tests.support.jupyter import Lab, Notebook
 
@@ -87,3 +92,33 @@ async def test_a_foreign_page_in_a_tab_of_its_own_reads_what_the_server_says(lab
 
     await expect(tab.get_by_role("status")).to_have_text("✔ Hello, whoever you are.")
     await expect(received(notebook.page, "foreign page, in its own tab")).to_contain_text("http://localhost:")
+
+
+@pytest_asyncio.fixture
+async def tab(program: str, tmp_path: Path) -> AsyncIterator[Page]:
+    """Open a tab of a browser that allows third-party cookies, which some builds of Chromium do not by default."""
+    preferences = tmp_path / "profile" / "Default" / "Preferences"
+    preferences.parent.mkdir(parents=True)
+    preferences.write_text(json.dumps({"profile": {"cookie_controls_mode": 0, "block_third_party_cookies": False}}))
+    options = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    async with async_playwright() as playwright:
+        context = await playwright.chromium.launch_persistent_context(
+            tmp_path / "profile", executable_path=program, args=options
+        )
+        yield await context.new_page()
+        await context.close()
+
+
+async def test_a_browser_that_allows_third_party_cookies_sends_what_was_recorded(tab: Page) -> None:
+    picture = await foreign_page()
+    sent = {}
+    for kind in COOKIES:
+        picture.received({"do": "cookie", "kind": kind})
+        picture.open_pages("127.0.0.1")
+        for who in (OWN, NEIGHBOUR, FOREIGN):
+            await tab.goto(picture.urls()[who])
+            await tab.get_by_text("Hello").wait_for()
+        sent[kind] = tuple(picture.knocks[who].cookie for who in (OWN, NEIGHBOUR, FOREIGN))
+    await picture.aclose()
+
+    assert sent == RECORDED

@@ -81,6 +81,20 @@ COOKIES = Path(__file__).with_name("cookies.json")
 INTERNAL_ERROR = 1011  # RFC 6455, 7.4.1: the server met a condition that kept it from fulfilling the request
 NOTHING_HERE = 404
 WELCOME = 101
+PREFIX = "Server received: "  # not shown: text on the wire
+OWN_PAGE = "own page"  # not shown: a key
+PAGES = {
+    OWN_PAGE: _("own page"),
+    "same site, another port": _("same site, another port"),  # not shown: a key
+    "another site": _("another site"),  # not shown: a key
+    "another site, third-party cookies blocked": _("another site, third-party cookies blocked"),  # not shown: a key
+}
+KINDS = {
+    "no SameSite": _("no SameSite"),  # not shown: a key
+    "Lax": "Lax",
+    "Strict": "Strict",
+    "None; Secure": "None; Secure",  # not shown: a cookie's attributes
+}
 ENOUGH_SECONDS = 1.0  # a text that takes longer to reach everybody is late
 
 
@@ -93,7 +107,7 @@ async def start_handler(**options: Any) -> Server:
         try:
             async for text in session:
                 for each in list(sessions.values()):
-                    await each.send(f"Server received: {text!s}")
+                    await each.send(PREFIX + str(text))
         finally:
             del sessions[session.id]
 
@@ -301,7 +315,7 @@ async def orders(
     url: str, *, senders: int = 3, texts: int = 30, size: int = 65_000, receive_buffer: int = 4096
 ) -> Orders:
     """Let several members send `texts` texts each, all at the same time; return the order that each member saw."""
-    members = [RoomClient(url, f"member {number}", receive_buffer=receive_buffer) for number in range(senders + 1)]
+    members = [RoomClient(url, f"member-{number}", receive_buffer=receive_buffer) for number in range(senders + 1)]
 
     async def talk(member: RoomClient) -> None:
         with contextlib.suppress(ConnectionClosed, ConnectionError):
@@ -478,11 +492,13 @@ def cookies() -> dict[str, Any]:
 def cookie_table() -> str:
     """Return the recorded cookies as a table: a line for each kind of page, a column for each kind of cookie."""
     pages: dict[str, dict[str, bool]] = cookies()["pages"]
-    kinds = list(next(iter(pages.values())))
-    width = max(map(len, pages)) + 2
+    width = max(map(len, PAGES.values())) + 2
     words = {True: _("sent"), False: "-"}
-    head = " " * width + "".join(f"{kind:14}" for kind in kinds)
-    rows = (f"{page:{width}}" + "".join(f"{words[sent[kind]]:14}" for kind in kinds) for page, sent in pages.items())
+    head = " " * width + "".join(f"{kind:14}" for kind in KINDS.values())
+    rows = (
+        f"{title:{width}}" + "".join(f"{words[pages[page][kind]]:14}" for kind in KINDS)
+        for page, title in PAGES.items()
+    )
     return "\n".join(line.rstrip() for line in (head, *rows))
 
 
@@ -556,7 +572,7 @@ def c13(walking: BaseException | None, walking_a_copy: BaseException | None) -> 
 
 def c14(text: str, received: Mapping[str, Sequence[str]]) -> Verdict:
     """Judge whether every member, the sender too, received `text` once, with the prefix before it."""
-    line = f"Server received: {text}"
+    line = PREFIX + text
     got_it = [name for name, texts in received.items() if list(texts).count(line) == 1 and text not in texts]
     return verdict(
         "C14",
@@ -640,7 +656,7 @@ def f8(article: Reception, robust: Reception) -> Verdict:
 
 def f9(foreign: Answer, robust: Answer) -> Verdict:
     """Judge whether a foreign page is let in, and whether its handshake can carry cookies, as recorded."""
-    carried = {page: sent for page, sent in cookies()["pages"].items() if page != "own page" and any(sent.values())}
+    carried = {page: sent for page, sent in cookies()["pages"].items() if page != OWN_PAGE and any(sent.values())}
 
     async def again() -> Verdict:
         return f9(*[await knock(each.url, origin=each.origin) for each in (foreign, robust)])
@@ -700,7 +716,7 @@ def f13(article: Orders, robust: Orders) -> Verdict:
 
 def f14(article: Crowd, robust: Crowd) -> Verdict:
     """Judge whether members who send at once are disconnected; the recording says what the article's program did."""
-    recorded = recording()["room: eight senders at once"]["most are closed"]
+    recorded = recording()["room: eight senders at once"]["most are closed"]  # not shown: keys
     spring = _("most of eight were disconnected") if recorded else _("most of eight stayed")
 
     async def again() -> Verdict:
@@ -725,7 +741,7 @@ def f14(article: Crowd, robust: Crowd) -> Verdict:
 
 def f17(article: Freed, robust: Freed) -> Verdict:
     """Judge whether the sender is disconnected for a member that stopped reading, here and in the recording."""
-    recorded = recording()["room: a stalled member for 20 s"]["sender"]
+    recorded = recording()["room: a stalled member for 20 s"]["sender"]  # not shown: keys
 
     async def again() -> Verdict:
         return f17(await until_freed(article.url), await until_freed(robust.url))

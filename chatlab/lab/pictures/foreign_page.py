@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from html import escape
 from string import Template
@@ -25,13 +24,13 @@ from typing import Any, Final
 from aiohttp import WSMsgType, web
 
 from chatlab.errors import HandshakeError
+from chatlab.lab.pictures.http_server import HOST, serve
 from chatlab.lab.pictures.live_picture import LivePicture, source
 from chatlab.locale import _, ngettext
 from chatlab.websocket.handshake import check_origin
 
 __all__ = ["ForeignPage", "foreign_page"]
 
-HOST: Final = "127.0.0.1"
 NAMES: Final = {"127.0.0.1": "localhost", "localhost": "127.0.0.1"}  # each is the other's foreign site
 VISITOR: Final = "visitor=garam"
 COOKIES: Final = {  # the attributes of each kind, after the name and the value
@@ -98,16 +97,16 @@ class ForeignPage(LivePicture):
 
     async def start(self) -> None:
         """Start the servers."""
-        self._site = await _serve({"/": self._own_page, "/socket": self._socket})
-        self._others = await _serve({"/": self._others_page})
-        self._ports = (self._site.addresses[0][1], self._others.addresses[0][1])
+        self._site = await serve({"/": self._own_page, "/socket": self._socket})
+        self._others = await serve({"/": self._others_page})
+        self._ports = (self._site.port, self._others.port)
         self._draw()
 
     async def aclose(self) -> None:
         """Stop both servers, and disable the controls."""
         await super().aclose()
-        for runner in (self._site, self._others):
-            await runner.cleanup()
+        await self._site.aclose()
+        await self._others.aclose()
 
     # What a learner does
 
@@ -250,16 +249,6 @@ class ForeignPage(LivePicture):
             for kind in COOKIES
         ]
         return "\n".join([_recorded(), *lines, _origin_always()])
-
-
-async def _serve(routes: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]) -> web.AppRunner:
-    application = web.Application()
-    for path, handler in routes.items():
-        application.router.add_get(path, handler)
-    runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, HOST, 0).start()
-    return runner
 
 
 # --- Words -----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ function render({ model, el }) {
   const answers = make("input", { type: "checkbox" });
   answers.addEventListener("change", () => model.send({ do: "answers", on: answers.checked }));
   const connect = button(words.connect, () => model.send({ do: "connect" }));
-  const letGo = button(words.letGo, () => model.send({ do: "let go" }), "chatlab-main");
+  const letGo = button(words.letGo, () => model.send({ do: "let-go" }), "chatlab-main");
   const undo = button(words.undo, () => model.send({ do: "undo" }));
   const status = make("p", { role: "status", className: "chatlab-status" });
   const heldTitle = make("legend");
@@ -42,7 +42,7 @@ function render({ model, el }) {
         const mistake = make("small", { id: `chatlab-mistake-${Date.now()}-${shown}-${index}` });
         input.setAttribute("aria-describedby", mistake.id);
         input.addEventListener("input", () => model.send({ do: "edit", part: index, hex: input.value }));
-        input.addEventListener("keydown", (event) => { if (event.key === "Enter") model.send({ do: "let go" }); });
+        input.addEventListener("keydown", (event) => { if (event.key === "Enter") model.send({ do: "let-go" }); });
         return { input, mistake };
       });
       parts.replaceChildren(...inputs.map(({ input, mistake }, index) =>

@@ -111,7 +111,7 @@ class FrameEditor(LivePicture):
                 self.undo()
             case {"do": "send", "text": str(text)} if not self._busy:
                 self._begin(self.send(text))
-            case {"do": "let go"} if not self._busy:
+            case {"do": "let-go"} if not self._busy:
                 self._begin(self.let_go())
             case {"do": "connect"} if not self._busy:
                 self._begin(self.connect())

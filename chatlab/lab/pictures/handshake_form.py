@@ -64,8 +64,8 @@ SPEAKS_OF: Final = (
     (r"WebSocket version|Sec-WebSocket-Version", "Sec-WebSocket-Version"),
     (r"Connection (is|header)", "Connection"),  # not shown: a server's words
     (r"Upgrade (is|header)", "Upgrade"),  # not shown: a server's words
-    (r"pages of|Origin", "Origin"),
-    (r"Host|is not called", "Host"),
+    (r"pages of|Origin", "Origin"),  # not shown: a server's words
+    (r"Host|is not called", "Host"),  # not shown: a server's words
     (r"method|target|request line|HTTP", REQUEST_LINE),  # not shown: a server's words
 )
 

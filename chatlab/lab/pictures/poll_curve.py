@@ -34,7 +34,7 @@ INTERVALS: Final = (20, 30, 40, 50, 70, 100, 150, 200, 250, 300, 400, 500, 700, 
 START: Final = INTERVALS.index(250)
 
 WIDTH, HEIGHT = 760, 400
-LEFT, RIGHT, TOP, BOTTOM = 70, 20, 20, 55  # margins
+LEFT, RIGHT, TOP, BOTTOM = 80, 20, 20, 55  # margins
 DELAYS: Final = (0.3, 3000.0)  # ms, the range of the horizontal axis
 SIZES: Final = (30.0, 4000.0)  # bytes for each message, the range of the vertical axis
 
@@ -265,7 +265,7 @@ def _labels(points: Sequence[Point]) -> str:
         x, y = point.place
         label = _("polling, {interval} ms").format(interval=point.interval)
         if point.interval == INTERVALS[0]:
-            texts.append((x + 12, y + 5, "start", label))
+            texts.append((x, y - 12, "middle", label))
         elif point.interval == INTERVALS[-1]:
             texts.append((x, y - 14, "middle", label))
     return "".join(

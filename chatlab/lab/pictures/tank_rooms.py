@@ -303,7 +303,7 @@ class TankRooms(LivePicture):
             "hasLimit": side is self.right,
             "tanks": [_tank(side.members[name], waiting.get(name), ended.get(name, "")) for name in side.members],
             "figures": figures.format(sent=side.sent, reached=side.reached()),
-            "seconds": _("for {seconds:.0f} s").format(seconds=frozen) if frozen else "",
+            "seconds": _("({seconds:.0f} s)").format(seconds=frozen) if frozen else "",
             "status": _status(side, waiting, ended, bool(frozen)),
             "tone": _tone(side, waiting, bool(frozen)),
         }
@@ -360,7 +360,9 @@ def _right() -> dict[str, str]:
     return {
         "title": _("chatlab's room does not wait, and has a limit"),
         "code": CODE_WITH_LIMIT,
-        "fate": _("Nobody waits. A member whose tank is over the limit is closed, and the others go on."),
+        "fate": _(
+            "Nobody waits. A member whose tank is over the limit, {limit} bytes, is closed, and the others go on."
+        ).format(limit=f"{LIMIT:,}"),
     }
 
 
@@ -410,7 +412,7 @@ def _words() -> dict[str, Any]:
         "title": _title(),
         "help": _(
             "The same three members and a sender are in both rooms. A tank is what the server holds for a member whose "
-            "socket accepts no more. Close a tap and send a burst."
+            "socket accepts no more; the dashed line is the limit. Close a tap and send a burst."
         ),
         "tap": _("{name}'s tap"),
         "taps": [["full", _("full")], ["slow", _("slow")], ["closed", _("closed")]],

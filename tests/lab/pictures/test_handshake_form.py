@@ -115,6 +115,41 @@ async def test_a_server_that_says_nothing_is_given_up() -> None:
     assert answer.reason == "nothing within 0.2 s: the server still waits for more of the request"
 
 
+async def test_a_late_answer_to_an_earlier_request_does_not_count() -> None:
+    release, requests = asyncio.Event(), []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await reader.readuntil(b"\r\n\r\n"))
+        number = len(requests)
+        if number == 2:
+            await release.wait()
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 1\r\n\r\n" + str(number).encode())
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        form = await handshake_form(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        form._handle({"do": "change", "lines": {"Host": "second"}, "again": False})
+        await until(lambda: len(requests) == 2)
+        form._handle({"do": "change", "lines": {"Host": "third"}, "again": False})
+        await until(lambda: form.answers["server 1"].reason == "3")
+        release.set()
+        await form._tasks.join(1)
+        assert form.answers["server 1"].reason == "3"
+        await form.aclose()
+
+
+async def test_a_server_that_closes_without_a_word_is_shown_at_the_first_broken_rule() -> None:
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
+        form = await handshake_form(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        said = await judged(form, Sec_WebSocket_Version="8")
+        await form.aclose()
+    assert said == {"Sec-WebSocket-Version": ["the server has closed the connection without a word"]}
+
+
 async def test_a_stopped_server_is_named() -> None:
     async with await echo.start_by_hand() as server:
         pass

@@ -43,6 +43,12 @@ async def test_the_right_header_is_echoed(picture: HeaderBits) -> None:
     assert await picture.send() == [{"where": "payload", "text": 'The server sends back: "Hi 👋"', "tone": "good"}]
 
 
+async def test_without_mask_the_text_is_sent_as_it_is(picture: HeaderBits) -> None:
+    picture.flip(8)
+
+    assert picture.frame() == b"\x81\x07" + "Hi 👋".encode()
+
+
 @pytest.mark.parametrize(
     ("bits", "where"),
     [
