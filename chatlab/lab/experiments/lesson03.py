@@ -754,6 +754,6 @@ def f17(article: Freed, robust: Freed) -> Verdict:
         measured=_("silence of {seconds:.1f} s, sender closed with {code}; recorded on {spring}: {recorded}").format(
             seconds=article.silence, code=article.sender, spring=recording()["version"], recorded=recorded
         ),
-        figure=Figure(_("seconds in which nobody received anything"), article.silence, robust.silence, "s"),
+        figure=Figure(_("senders disconnected for another member"), int(article.sender == INTERNAL_ERROR), 1),
         again=again if article.url else None,
     )
