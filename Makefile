@@ -51,18 +51,20 @@ test: venv-dev
 
 # Each file on one of three workers, even on two cores, because tests often wait; each part with its own memory of
 # what failed, for --lf. Where PYTEST_ARGS chooses, it may choose nothing here: then pytest ends with 5.
-PYTEST = $(PY) -m pytest -q -rfEs -n $(WORKERS) --dist loadfile --no-loadscope-reorder -o cache_dir=.test/$@.cache --lfnf=none $(PYTEST_ARGS)
+PYTEST = $(PY) -m pytest -q -rfEs -n $(WORKERS) --dist loadfile -o cache_dir=.test/$@.cache --lfnf=none $(PYTEST_ARGS)
+CODE = $(PYTEST) --no-loadscope-reorder
+# The notebooks with the most cells begin first, so that no worker is left alone with one at the end.
 NBVAL = $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 60
 # nbval imports nbformat, which takes seconds of CPU time, in each worker.
 NO_NBVAL = -p no:nbval
 MAY_CHOOSE_NOTHING = || test "$$?$(if $(strip $(PYTEST_ARGS)),, of all)" = 5
 
 test-code: venv-dev
-	$(PYTEST) $(NO_NBVAL) -m "not long" tests $(MAY_CHOOSE_NOTHING)
+	$(CODE) $(NO_NBVAL) -m "not long" tests $(MAY_CHOOSE_NOTHING)
 
 # What is marked `long`: minutes of real time, or a case repeated on one more engine. CI runs it after `make test`.
 test-long: venv-dev
-	$(PYTEST) $(NO_NBVAL) -m long tests $(MAY_CHOOSE_NOTHING)
+	$(CODE) $(NO_NBVAL) -m long tests $(MAY_CHOOSE_NOTHING)
 
 test-notebooks: venv-dev
 	$(NBVAL) notebooks $(MAY_CHOOSE_NOTHING)

@@ -66,7 +66,8 @@ def test_left_out_long_tests_are_counted_with_the_command_that_runs_them(tmp_pat
     assert "make test-long" not in output
 
 
-@pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
 def test_pytest_counts_the_long_tests_it_leaves_out(tmp_path: Path, workers: str) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = long\n")
     (tmp_path / "test_it.py").write_text(

@@ -8,6 +8,7 @@
 
 It sends heart-beats, and reconnects with a growing backoff when the connection is lost (retry.py). Then it restores its
 subscriptions; on topics it sends the id of the last message received (`last-id`), so that missed messages come first.
+Before the first message, that is the id which chatlab's server sends in the RECEIPT of a SUBSCRIBE with `history:0`.
 
 The environment's proxy is used for remote servers, but never for loopback (proxies.py).
 
@@ -120,7 +121,7 @@ class StompClient:
         self._options = options
         self._link: _Link | None = None
         self._may_send = asyncio.Event()  # set while open, and once closed permanently
-        self._receipts: dict[str, asyncio.Future[None]] = {}
+        self._receipts: dict[str, asyncio.Future[Frame]] = {}
         self._subscriptions: dict[str, ClientSubscription] = {}
         self._tasks = Tasks(logger)
         self._task: asyncio.Task[None] | None = None
@@ -227,7 +228,7 @@ class StompClient:
         self._subscriptions[subscription.id] = subscription
         try:
             if receipt:
-                await self._request("SUBSCRIBE", subscription.headers())
+                subscription.confirm(await self._request("SUBSCRIBE", subscription.headers()))
             else:
                 await self._transmit(Frame("SUBSCRIBE", tuple(subscription.headers().items())))
         except BaseException:
@@ -317,11 +318,15 @@ class StompClient:
             receipt.add_done_callback(partial(self._resubscribed, subscription, name))
             await link.send(Frame("SUBSCRIBE", (*subscription.headers().items(), ("receipt", name))))
 
-    def _resubscribed(self, subscription: ClientSubscription, name: str, receipt: asyncio.Future[None]) -> None:
+    def _resubscribed(self, subscription: ClientSubscription, name: str, receipt: asyncio.Future[Frame]) -> None:
         self._receipts.pop(name, None)
-        if not receipt.cancelled() and isinstance(error := receipt.exception(), StompError):
+        if receipt.cancelled():
+            return
+        if isinstance(error := receipt.exception(), StompError):
             self._subscriptions.pop(subscription.id, None)
             subscription.end(error)
+        elif error is None:
+            subscription.confirm(receipt.result())
 
     async def _read(self, link: _Link) -> Exception:
         """Receive frames until the connection is lost; return the reason."""
@@ -357,7 +362,7 @@ class StompClient:
         if receipt is None or receipt.done():
             return
         if error is None:
-            receipt.set_result(None)
+            receipt.set_result(frame)
         else:
             receipt.set_exception(error)
 
@@ -393,13 +398,14 @@ class StompClient:
             raise ConnectionError(f"not connected to {self.url}")
         await self._link.send(frame)
 
-    async def _request(self, command: str, headers: HeaderFields = NO_HEADERS, body: bytes = b"") -> None:
-        """Send a frame with a receipt request, and wait for the RECEIPT."""
+    async def _request(self, command: str, headers: HeaderFields = NO_HEADERS, body: bytes = b"") -> Frame:
+        """Send a frame with a receipt request, and return the RECEIPT."""
         name = f"r-{next(self._numbers)}"
-        receipt = self._receipts[name] = asyncio.get_running_loop().create_future()
+        receipt: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self._receipts[name] = receipt
         try:
             await self._transmit(Frame(command, (*headers.items(), ("receipt", name)), body))
-            await receipt
+            return await receipt
         finally:
             del self._receipts[name]
             if not receipt.cancel() and not receipt.cancelled():
@@ -503,7 +509,14 @@ class ClientSubscription:
         headers = {"id": self.id, "destination": self.destination, "ack": self._ack.value, **self._headers}
         if self._resume and self.last_id is not None:
             headers["last-id"] = self.last_id
+        elif self._resume:
+            headers.setdefault("history", "0")  # the RECEIPT says where the subscription starts
         return headers
+
+    def confirm(self, receipt: Frame) -> None:
+        """Note where the subscription starts, unless a message has come already."""
+        if self.last_id is None:
+            self.last_id = receipt.get("last-id")
 
     def receive(self, message: Frame) -> None:
         """Queue a MESSAGE."""

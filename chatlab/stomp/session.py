@@ -108,6 +108,7 @@ class _Unanswered:
     """A frame whose RECEIPT has not been sent: it is being processed, or waits for an earlier one."""
 
     receipt: str | None = None
+    headers: StompHeaders = ()  # of its RECEIPT, beside `receipt-id`
     finished: bool = False
     failed: bool = False
     commit: _Unanswered | None = None  # the COMMIT that it is part of
@@ -505,8 +506,11 @@ class ServerSession:
 
     # --- Answers ---
 
-    def done(self, event: Event) -> None:
-        """Report that `event` has been processed: its RECEIPT, if requested, is sent after all earlier ones."""
+    def done(self, event: Event, headers: StompHeaders = ()) -> None:
+        """Report that `event` has been processed: its RECEIPT, if requested, is sent after all earlier ones.
+
+        `headers` are added to the RECEIPT.
+        """
         if event.receipt is None and len(self._unanswered) == 1 and self.state is SessionState.CONNECTED:
             # Most events: the only one that is open, and nothing to say. As below, in a third of the time.
             answer = self._unanswered.get(event.number)
@@ -514,7 +518,7 @@ class ServerSession:
                 del self._unanswered[event.number]
                 return
         if not isinstance(event, Connect):  # connected() has answered that
-            self._finish(event.number, event.receipt)
+            self._finish(event.number, event.receipt, headers)
 
     def failed(self, event: Event) -> None:
         """Report that `event` has failed and the client is notified by other means than ERROR. No RECEIPT is sent.
@@ -523,7 +527,7 @@ class ServerSession:
         """
         self._finish(event.number, None, failed=True)
 
-    def _finish(self, number: int, receipt: str | None, *, failed: bool = False) -> None:
+    def _finish(self, number: int, receipt: str | None, headers: StompHeaders = (), *, failed: bool = False) -> None:
         # "The receipt is also a cumulative acknowledgment that all the previous frames have been received by the
         # server. However, these previous frames may not yet be fully processed": here they are, even if the
         # application processes several at the same time.
@@ -537,7 +541,7 @@ class ServerSession:
             mine.commit.failed |= failed
         else:
             mine.failed |= failed
-            mine.receipt = None if mine.failed else receipt
+            mine.receipt, mine.headers = None if mine.failed else receipt, headers
         self._send_receipts()
 
     def _send_receipts(self) -> None:
@@ -547,7 +551,7 @@ class ServerSession:
             if not answer.finished:
                 return
             if answer.receipt is not None and not answer.failed:
-                self._send(Frame("RECEIPT", (("receipt-id", answer.receipt),)))
+                self._send(Frame("RECEIPT", (("receipt-id", answer.receipt), *answer.headers)))
             del self._unanswered[first]
         if self.state is SessionState.DISCONNECTING:
             self._close(Closing(1000, ""))

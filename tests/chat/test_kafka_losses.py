@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from chatlab.brokers.kafka.broker import KafkaBroker
 from chatlab.brokers.names import escaped
@@ -18,6 +19,7 @@ from chatlab.lab.engines.engine import Engine
 from chatlab.lab.until import until
 from tests.support.broker_cases import topic
 from tests.support.stomp_peer import Peer
+from tests.support.wire import readyz_is
 
 
 @pytest.fixture
@@ -32,6 +34,24 @@ async def operator(kafka_engine: Engine) -> AsyncIterator[AIOKafkaAdminClient]:
     await admin.start()
     yield admin
     await admin.close()
+
+
+@pytest.mark.long
+async def test_readyz_reports_a_kafka_that_refuses_new_connections(
+    server: ChatServer, operator: AIOKafkaAdminClient
+) -> None:
+    room = topic("cats")
+    async with Peer(server.url) as kim:
+        await kim.subscribe(f"/topic/room.{room}")
+        await readyz_is(server, 200)
+        await operator.alter_configs([ConfigResource(ConfigResourceType.BROKER, "1", {"max.connections.per.ip": "1"})])
+        try:
+            assert "refuses a new reader" in await readyz_is(server, 503)
+            await kim.say("those who are in still talk", room)
+            assert await kim.contents(1) == ["those who are in still talk"]
+        finally:
+            await operator.alter_configs([ConfigResource(ConfigResourceType.BROKER, "1", {})])
+        await readyz_is(server, 200)
 
 
 async def test_subscribers_of_a_room_whose_topic_is_deleted_see_a_gap_and_then_new_messages(

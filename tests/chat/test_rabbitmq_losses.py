@@ -17,6 +17,7 @@ from chatlab.chat.jobs import audit_log
 from chatlab.lab.until import until
 from tests.support.rabbitmq_node import Node, vhost_of
 from tests.support.stomp_peer import Peer, chat
+from tests.support.wire import readyz_is
 
 Taken = Callable[[Node, str], Awaitable[None]]
 
@@ -93,6 +94,21 @@ async def test_readyz_reports_an_unusable_rabbitmq(server: ChatServer, vhost_url
         await until(lambda: not server.service.why_not_ready(), timeout=15)
         await kim.say("again", "cats")
         assert (await kim.frame("MESSAGE")).get("gap") == "true"
+
+
+@pytest.mark.long
+async def test_readyz_reports_a_rabbitmq_that_refuses_new_queues(
+    server: ChatServer, vhost_url: str, rabbitmq_node: Node
+) -> None:
+    async with Peer(server.url) as kim:
+        await kim.subscribe("/topic/room.cats")
+        await readyz_is(server, 200)
+        await rabbitmq_node.limit_queues(vhost_of(vhost_url), 1)
+        assert "refuses a new reader" in await readyz_is(server, 503)
+        await kim.say("those who are in still talk", "cats")
+        assert await kim.contents(1) == ["those who are in still talk"]
+        await rabbitmq_node.limit_queues(vhost_of(vhost_url), -1)
+        await readyz_is(server, 200)
 
 
 async def until_a_job_arrives(peer: Peer) -> None:

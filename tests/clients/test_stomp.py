@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.chat.endpoint import server as chat_server
 from chatlab.clients.stomp import Backoff, ClientState, ClientSubscription, StompClient
 from chatlab.errors import MessageRefused, StompError, SubscriptionLost
 from chatlab.stomp.events import Ack, Disconnect, Nack, Send, Subscribe, Unsubscribe
@@ -237,6 +239,20 @@ async def test_resuming_starts_before_the_first_unacknowledged_message(server: S
         assert subscription.last_id == "2"
         await subscription.ack(three)
         assert subscription.headers()["last-id"] == "3"
+
+
+async def test_a_subscription_without_a_message_misses_nothing_after_a_reconnect() -> None:
+    async with (
+        MemoryBroker() as broker,
+        await chat_server.start(broker) as server,
+        StompClient(server.url, backoff=SOON) as client,
+    ):
+        subscription = await client.subscribe("/topic/room.quiet")
+        client.drop()
+        await until(lambda: client.state is ClientState.WAITING)
+        await broker.publish("chat:{quiet}", b'{"content":"while it is away"}')
+        (body,) = await bodies(subscription, 1)
+        assert b"while it is away" in body
 
 
 async def test_a_subscription_starts_after_the_given_id(server: StompServer) -> None:

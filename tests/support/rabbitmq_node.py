@@ -54,6 +54,10 @@ class Node:
             f'rabbit_auth_backend_internal:set_permissions(<<"guest">>, <<"{vhost}">>, {rights}, <<"test">>)'
         )
 
+    async def limit_queues(self, vhost: str, most: int) -> None:
+        """Set the limit on the queues of a virtual host; -1 takes it away."""
+        await self.eval(f'rabbit_vhost_limit:set(<<"{vhost}">>, [{{<<"max-queues">>, {most}}}], <<"test">>)')
+
     async def set_policy(self, vhost: str, pattern: str, rule: str) -> None:
         await self.eval(
             f'rabbit_policy:set(<<"{vhost}">>, <<"p">>, <<"{pattern}">>, [{rule}], 0, <<"queues">>, <<"test">>)'

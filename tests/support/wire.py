@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 
+from chatlab.chat.endpoint.server import ChatServer
+
 SECONDS = 15.0
 
 
@@ -53,3 +55,12 @@ async def get(port: int, path: str, *lines: str, method: str = "GET") -> Answer:
     """Request `path` with these header lines, in which PORT is replaced by the port, and close."""
     head = "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "Connection: close", "", ""]).replace("PORT", str(port))
     return await say(port, head.encode("latin-1"))
+
+
+async def readyz_is(server: ChatServer, expected: int, reason: str = "") -> str:
+    """Poll /readyz until the answer is the expected one, and return its body; answers are cached for two seconds."""
+    async with asyncio.timeout(20):
+        while True:
+            answer = await get(server.port, "/readyz", "Host: 127.0.0.1:PORT")
+            if answer.status == expected and reason in answer.body:
+                return answer.body

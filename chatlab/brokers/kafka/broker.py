@@ -42,6 +42,7 @@ from chatlab.brokers.inbox import Inbox
 from chatlab.brokers.kafka.topics import Described, describe, fetching_failed, stop
 from chatlab.brokers.names import escaped, parse_id
 from chatlab.brokers.port import BEGINNING, Page, Record
+from chatlab.brokers.probe import PATIENCE, Probe
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 from chatlab.retry import Backoff, Retry
 from chatlab.tasks import Tasks, cancel
@@ -96,6 +97,7 @@ class KafkaBroker:
         self._answers = False
         self._tasks = Tasks(log)
         self._stopping = Tasks(log)  # consumers
+        self._probe = Probe(self._try_to_read)
 
     @property
     def connected(self) -> bool:
@@ -245,6 +247,24 @@ class KafkaBroker:
             "a crash of Kafka loses nothing, but a power cut may lose the last records: one node confirms them before"
             " they are on disk (see replication, min.insync.replicas and log.flush.interval.messages)"
         )
+
+    async def why_refused(self) -> str:
+        """Return "" if a new connection is accepted and the topics in use have a leader, else why not."""
+        return await self._probe.why_refused()
+
+    async def _try_to_read(self) -> str:
+        """Connect as a new reader does, and ask the leader of each topic in use where its log ends."""
+        partitions = [TopicPartition(name, 0) for name in self._topics]
+        consumer = self._consumer()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await consumer.start()
+                await consumer.end_offsets(partitions)
+        except LOST as error:
+            return f"the broker at kafka://{self._servers} refuses a new reader: {error!r}"
+        finally:
+            await self._stop(consumer)
+        return ""
 
     async def aclose(self) -> None:
         """Close every reader and connection."""

@@ -35,6 +35,7 @@ from yarl import URL
 from chatlab.brokers.inbox import Inbox
 from chatlab.brokers.names import escaped
 from chatlab.brokers.port import Record
+from chatlab.brokers.probe import PATIENCE, Probe
 from chatlab.brokers.rabbitmq.link import (
     EXCHANGE,
     LOST,
@@ -88,6 +89,7 @@ class RabbitMQBroker:
         self._readers: set[QueueReader] = set()
         self._shared: set[str] = set()  # topics with a group's queue, which must exist even without members
         self._tasks = Tasks(log)
+        self._probe = Probe(self._try_to_read)
 
     @property
     def connected(self) -> bool:
@@ -156,6 +158,23 @@ class RabbitMQBroker:
             "messages that a reader has not received yet are lost when RabbitMQ stops, and its readers are notified;"
             " what a group has not acknowledged is kept on disk"
         )
+
+    async def why_refused(self) -> str:
+        """Return "" if a new reader gets its channel and its queue now, else why not.
+
+        That RabbitMQ takes messages is tried once a second (link.py), and `connected` says it.
+        """
+        return await self._probe.why_refused()
+
+    async def _try_to_read(self) -> str:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await (await self.subscribe(PROBE_TYPE)).aclose()
+        except TimeoutError:
+            return f"the broker at {self._name} does not answer a new reader within {PATIENCE:g} s"
+        except BrokerError as error:
+            return f"the broker at {self._name} refuses a new reader: {error}"
+        return ""
 
     async def aclose(self) -> None:
         """Close every reader and the connection."""

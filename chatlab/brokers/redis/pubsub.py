@@ -16,8 +16,7 @@ from typing import Self
 from chatlab.brokers.inbox import MAX_WAITING, Inbox
 from chatlab.brokers.port import Record
 from chatlab.brokers.redis.connections.link import Command, Link
-from chatlab.brokers.redis.connections.probe import Probe
-from chatlab.brokers.redis.connections.server import examine, pubsub
+from chatlab.brokers.redis.connections.server import examine, probe, pubsub
 from chatlab.brokers.redis.publisher import Publisher
 from chatlab.brokers.redis.queries import BACKOFF
 from chatlab.errors import BrokerClosed, BrokerUnavailable, LinkLost, SubscriptionLost
@@ -54,7 +53,7 @@ class RedisPubSubBroker:
     ) -> None:
         self.url = url
         self._expected_topics = topics
-        self._probe = Probe(url, pubsub(topics))
+        self._probe = probe(url, pubsub(topics))
         self._max_waiting = max_waiting
         self._patience = patience
         self._publisher = Publisher(Link(url, TIMEOUT), nothing_to_prepare, patience)

@@ -34,8 +34,7 @@ from chatlab.brokers.inbox import MAX_WAITING, ForwardingInbox
 from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Page, Record
 from chatlab.brokers.redis.connections.link import Command, Link
-from chatlab.brokers.redis.connections.probe import Probe
-from chatlab.brokers.redis.connections.server import CrashRisk, examine, streams
+from chatlab.brokers.redis.connections.server import CrashRisk, examine, probe, streams
 from chatlab.brokers.redis.follower import SLOW, Follower
 from chatlab.brokers.redis.group_reader import SharedGroupReader, SharedLink
 from chatlab.brokers.redis.groups import GroupMember
@@ -102,7 +101,7 @@ class RedisStreamsBroker(RedisPresence):
         self.window = window
         self._expected_topics = topics
         self._crash = CrashRisk(url, TIMEOUT, durable=durability == "fsync")
-        self._probe = Probe(url, streams(topics))
+        self._probe = probe(url, streams(topics))
         self._retention = Retention(max_length, max_octets, max_age or 0, expire, lasting, max_record)
         self._durability = durability
         self._patience = patience

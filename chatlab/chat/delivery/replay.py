@@ -15,6 +15,9 @@ A replay is bounded too: of more than `MAX_HISTORY` records, only the newest are
 are held back from the first read on, so that most replays take one page. If more arrive in step 4 than are worth
 holding, or than fit the page, reading continues from the last record sent.
 
+A client that has received no message yet can resume too: `history:0` asks for nothing past, and the RECEIPT of such a
+SUBSCRIBE says in `last-id` where the subscription starts.
+
 The engine must keep history (brokers/port.py). If it does not, nothing can be replayed, and the first message says so.
 """
 
@@ -117,6 +120,12 @@ class Replays:
     def of(self, subscriber: Subscriber, wanted: ReplayRequest) -> Replay:
         """Return the replay for a subscriber that is in the hub and holds live records back."""
         return Replay(self._hub, self._broker if isinstance(self._broker, KeepsHistory) else None, subscriber, wanted)
+
+    async def position(self, destination: str) -> str | None:
+        """Return the id of the last record of a destination; None if the engine keeps no history."""
+        if not isinstance(self._broker, KeepsHistory):
+            return None
+        return await self._broker.before_newest(topics_on(self._broker)(destination), 0) or BEGINNING
 
     async def run(self, replay: Replay, turn: ReplayTurn) -> None:
         """Send the records requested, and let the subscriber go live.

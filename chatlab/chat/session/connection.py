@@ -266,9 +266,9 @@ class StompConnection:
         self.flush()
         return went_out
 
-    def done(self, event: Event) -> None:
-        """Send RECEIPT if the frame asked for one: it has been carried out."""
-        self.session.done(event)
+    def done(self, event: Event, headers: StompHeaders = ()) -> None:
+        """Send RECEIPT, with these headers too, if the frame asked for one: it has been carried out."""
+        self.session.done(event, headers)
         self.flush()
 
     def fail(self, event: Event, reason: str, field: str = "") -> None:

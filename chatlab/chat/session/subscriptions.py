@@ -33,7 +33,7 @@ from chatlab.chat.session.logs import ConnectionLog
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, MessageRefused, StompError, over_budget
 from chatlab.retry import Retry
 from chatlab.stomp.events import Ack, Delivery, Event, Nack, Subscribe, Subscription, Unsubscribe
-from chatlab.stomp.frames import MessageFrame
+from chatlab.stomp.frames import MessageFrame, StompHeaders
 from chatlab.stomp.session import ServerSession
 
 
@@ -45,8 +45,8 @@ class Owner(Outlet, Client, Protocol):
     service: ChatService
     session: ServerSession
 
-    def done(self, event: Event) -> None:
-        """Send RECEIPT if the frame asked for one: it has been carried out."""
+    def done(self, event: Event, headers: StompHeaders = ()) -> None:
+        """Send RECEIPT, with these headers too, if the frame asked for one: it has been carried out."""
 
     def fail(self, event: Event, reason: str, field: str = "") -> None:
         """Report that the frame will not be carried out: on `/user/queue/errors`, or with ERROR."""
@@ -174,16 +174,38 @@ class Subscriptions:
     async def _join_topic(self, event: Subscribe, destination: str) -> None:
         subscription = event.subscription
         wanted = ReplayRequest.parse(subscription, self._service.broker)
+        start: StompHeaders = ()
+        if event.receipt is not None and wanted is None and subscription.get("history") is not None:
+            start = await self._position(destination)
+            if not self._exists(subscription):
+                return  # the client has disconnected
         subscriber = self._subscriber(subscription, destination)
         if wanted is not None:
             subscriber.hold()
         followed = self._service.relay.follow(self._service.topic_of(destination))
         self._service.hub.add(subscriber)
         self._service.entered(destination, self._connection)
-        await self._confirm(event, followed.ready)
+        await self._confirm(event, followed.ready, start)
         if wanted is not None and subscription in self._subscribers:
             work = self._replay_in_turn(event, subscriber, wanted)
             self._replays[subscription] = self._service.tasks.start(work, name=f"replay of {destination}")
+
+    async def _position(self, destination: str) -> StompHeaders:
+        """Return the header that says after which record a subscription to a topic starts, if that can be found out.
+
+        A client that has received no message yet resumes from there. Read before the subscription joins, so that
+        whatever comes after that record is either delivered live or found after it.
+        """
+        try:
+            with self._connection.not_reading():
+                async with asyncio.timeout(self._service.patience):
+                    position = await self._service.replays.position(destination)
+        except (TimeoutError, BrokerError):
+            return ()
+        return () if position is None else (("last-id", position),)
+
+    def _exists(self, subscription: Subscription) -> bool:
+        return self._connection.session.subscriptions.get(subscription.id) is subscription
 
     async def _join_queue(self, event: Subscribe) -> None:
         if ReplayRequest.parse(event.subscription, self._service.broker) is not None:
@@ -204,7 +226,7 @@ class Subscriptions:
         self._subscribers[subscription] = subscriber
         return subscriber
 
-    async def _confirm(self, event: Subscribe, ready: asyncio.Event) -> None:
+    async def _confirm(self, event: Subscribe, ready: asyncio.Event, headers: StompHeaders = ()) -> None:
         """Send RECEIPT once the broker is being read, so that nothing published afterwards is missed."""
         try:
             if not ready.is_set():
@@ -214,7 +236,7 @@ class Subscriptions:
         except TimeoutError:
             self._connection.delay(event, "the broker does not answer; the subscription starts when it does")
         else:
-            self._connection.done(event)
+            self._connection.done(event, headers)
 
     async def _replay_in_turn(self, event: Subscribe, subscriber: Subscriber, wanted: ReplayRequest) -> None:
         if self._may_replay.locked():

@@ -9,7 +9,7 @@ from chatlab.lab.widgets.links import link
 from chatlab.lab.widgets.panels import chat_panel, figures
 from chatlab.lab.widgets.predict import predict, questionnaire
 from chatlab.lab.widgets.state_picture import StatePicture
-from chatlab.lab.widgets.wire_panel import wire_panel
+from chatlab.lab.widgets.wire_panel import wire_and_client, wire_panel
 
 __all__ = [
     "Chooser",
@@ -24,5 +24,6 @@ __all__ = [
     "link",
     "predict",
     "questionnaire",
+    "wire_and_client",
     "wire_panel",
 ]

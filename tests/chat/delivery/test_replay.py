@@ -68,6 +68,32 @@ async def test_history_replays_the_last_n_records_first(server: ChatServer, brok
         await peer.nothing_more()
 
 
+@pytest.mark.parametrize(("stored", "start"), [(0, "0-0"), (3, "1-3")])
+async def test_a_subscription_without_a_message_can_resume_where_its_receipt_says(
+    server: ChatServer, broker: MemoryBroker, stored: int, start: str
+) -> None:
+    await fill(broker, 1, stored)
+    async with Peer(server.url) as peer:
+        await peer.send("SUBSCRIBE", id="a", destination=ROOM, history="0", receipt="r")
+        receipt = await peer.frame("RECEIPT")
+        assert receipt.serialize() == f"RECEIPT\nreceipt-id:r\nlast-id:{start}\n\n\0".encode()
+    await fill(broker, stored + 1, stored + 2)  # while it is away
+    async with Peer(server.url) as peer:
+        await peer.subscribe(ROOM, last_id=receipt.get("last-id") or "")
+        assert await peer.contents(2) == numbers(stored + 1, stored + 2)
+        await peer.nothing_more()
+
+
+@pytest.mark.parametrize("headers", [{}, {"history": "5"}, {"last-id": "1-2"}])
+async def test_only_a_subscription_that_asks_for_nothing_past_gets_its_start(
+    server: ChatServer, broker: MemoryBroker, headers: dict[str, str]
+) -> None:
+    await fill(broker, 1, 3)
+    async with Peer(server.url) as peer:
+        await peer.send("SUBSCRIBE", id="a", destination=ROOM, receipt="r", **headers)
+        assert (await peer.frame("RECEIPT")).get("last-id") is None
+
+
 async def test_a_last_id_older_than_the_kept_records_marks_one_gap() -> None:
     async with MemoryBroker(max_length=5, run=1) as broker, await chat_server.start(broker) as server:
         await fill(broker, 1, 20)

@@ -61,9 +61,9 @@ async def cluster(processes: Cluster) -> AsyncIterator[Cluster]:
 @pytest.mark.parametrize(
     ("engine", "scheme"),
     [
-        ("redis_on_path", "redis"),
+        pytest.param("redis_on_path", "redis", marks=pytest.mark.long),
         ("valkey_engine", "redis"),
-        ("redis_on_path", "redis-pubsub"),
+        pytest.param("redis_on_path", "redis-pubsub", marks=pytest.mark.long),
         ("valkey_engine", "redis-pubsub"),
         ("rabbitmq_engine", "amqp"),
         ("kafka_engine", "kafka"),

@@ -19,6 +19,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from redis.exceptions import (
@@ -36,6 +37,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from chatlab.brokers.port import UNKNOWN
+from chatlab.brokers.probe import PATIENCE, Probe
 from chatlab.brokers.redis.connections.link import Command, Link
 from chatlab.brokers.redis.connections.url import RedisUrl, parse
 from chatlab.errors import BrokerUnavailable, ChatlabError, LinkLost, SetupError, StillLoading
@@ -54,7 +56,7 @@ FLAVOURS = {  # INFO's field for the version; servers that speak Redis's protoco
 }
 NOBODY = "chatlab:nobody"  # a group, and the last part of keys, that do not exist
 FRESH = 10.0  # seconds for which the server's settings are cached
-PATIENCE = 0.5  # seconds that a query for them may take: load balancers and metrics collectors wait for it
+SETTINGS_PATIENCE = 0.5  # seconds that a query for them may take: load balancers and metrics collectors wait for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,11 @@ async def examine(url: str, timeout: float, needs: Needs) -> Server:
         with attempt:
             return await _examine(parsed, timeout, needs)
     raise AssertionError("the last attempt returns or raises")
+
+
+def probe(url: str, needs: Needs) -> Probe:
+    """Return what tries the commands that a new client at `url` needs. They change no key."""
+    return Probe(partial(why_refused, url, PATIENCE, needs))
 
 
 async def why_refused(url: str, timeout: float, needs: Needs) -> str:
@@ -491,7 +498,7 @@ class CrashRisk:
 
     async def _ask(self) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(SETTINGS_PATIENCE):
                 if not self._link.is_open:
                     await self._link.open()
                 await self.learn(self._link)
