@@ -267,7 +267,7 @@ def _labels(points: Sequence[Point]) -> str:
         if point.interval == INTERVALS[0]:
             texts.append((x, y - 12, "middle", label))
         elif point.interval == INTERVALS[-1]:
-            texts.append((x, y - 14, "middle", label))
+            texts.append((x, y + 22, "middle", label))
     return "".join(
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(label)}</text>' for x, y, anchor, label in texts
     )

@@ -28,6 +28,7 @@ from websockets.asyncio.server import broadcast
 from websockets.exceptions import ConnectionClosed
 
 from chatlab import room
+from chatlab.lab.picture import picture
 from chatlab.lab.pictures.live_picture import LivePicture, source
 from chatlab.locale import _
 from chatlab.net.fanout import SlowReaderPolicy
@@ -309,18 +310,17 @@ class TankRooms(LivePicture):
         }
 
     def still(self) -> str:
-        """Return the two rooms in words, with their code."""
-        cells = "".join(
-            f"<td style='vertical-align:top;text-align:left'><b>{escape(each['title'])}</b>"
-            f"<pre>{escape(each['code'])}</pre><p>{escape(each['fate'])}</p></td>"
-            for each in (_left(True), _right())
-        )
-        caption = f"<caption style='caption-side:top;text-align:left'>{escape(_title())}</caption>"
-        return f"<table>{caption}<tr>{cells}</tr></table>"
+        """Return what became of one burst with one tap closed, as recorded, as a picture."""
+        return picture(_svg(), _title(), self.plain())
 
     def plain(self) -> str:
         """Return the same as text."""
-        return "\n".join([_title(), *(f"  {each['title']}: {each['fate']}" for each in (_left(True), _right()))])
+        figures = _("{reached} of {sent} texts have reached everybody who reads; {bytes} bytes wait for Nuri.")
+        lines = [_("{title} (a recorded run)").format(title=_title())]
+        for about, (reached, waiting) in zip((_left(True), _right()), RECORDED, strict=True):
+            happened = figures.format(reached=reached, sent=TEXTS, bytes=f"{waiting:,}")
+            lines.append(f"  {about['title']}: {happened} {about['fate']}")
+        return "\n".join(lines)
 
 
 async def _connect(url: str, name: str) -> ClientConnection:
@@ -333,6 +333,45 @@ async def _connect(url: str, name: str) -> ClientConnection:
     await asyncio.get_running_loop().sock_connect(sock, (parts.hostname, parts.port))
     address = f"{url}?name={quote(name)}"
     return await connect(address, sock=sock, compression=None, max_queue=1, ping_interval=None, proxy=None)
+
+
+# --- The drawing for a page without a kernel -------------------------------------------------------------------------
+
+# Two seconds after a burst with Nuri's tap closed: the texts that have reached everybody who reads, Nuri's bytes.
+RECORDED: Final = ((13, 32_957), (32, 0))
+WIDTH, HEIGHT = 760, 230
+TANK_WIDTH, TANK_HEIGHT, FLOOR = 70, 110, 160
+
+
+def _svg() -> str:
+    """Return both rooms with their tanks; Nuri's has a dashed edge where the room has closed her."""
+    parts = []
+    for side, (about, (reached, waiting)) in enumerate(zip((_left(True), _right()), RECORDED, strict=True)):
+        left = side * (WIDTH // 2) + 10
+        figures = _("{reached} of {sent} texts reached everybody who reads").format(reached=reached, sent=TEXTS)
+        parts.append(f'<text x="{left}" y="20" font-weight="bold">{escape(about["title"])}</text>')
+        parts.append(f'<text x="{left}" y="{HEIGHT - 15}">{escape(figures)}</text>')
+        for number, name in enumerate((*MEMBERS, SENDER)):
+            held = waiting if name == "Nuri" else 0
+            gone = name == "Nuri" and side == 1
+            parts.append(_drawn_tank(left + number * (TANK_WIDTH + 15), _shown_name(name), held, gone))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
+        f'font-family="sans-serif" font-size="13" fill="#222"><rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _drawn_tank(x: int, name: str, held: int, gone: bool) -> str:
+    height = TANK_HEIGHT * min(1.0, held / TANK)
+    dashes = ' stroke-dasharray="5 4"' if gone else ""
+    edge = f"M{x} {FLOOR - TANK_HEIGHT}V{FLOOR}h{TANK_WIDTH}V{FLOOR - TANK_HEIGHT}"
+    label = f"{name} ✘" if gone else name
+    return (
+        f'<rect x="{x}" y="{FLOOR - height:.0f}" width="{TANK_WIDTH}" height="{height:.0f}" fill="#4a90d9"/>'
+        f'<path d="{edge}" fill="none" stroke="#222" stroke-width="2"{dashes}/>'
+        f'<text x="{x}" y="{FLOOR + 18}">{escape(label)}</text>'
+    )
 
 
 # --- Words -----------------------------------------------------------------------------------------------------------

@@ -653,9 +653,9 @@ EXERCISES = [
                 'Connection is a list: split it at ",", strip each part, and check whether "upgrade" is among them.'
             ),
             _(
-                "The key: `from base64 import b64decode`; then `len(b64decode(key, validate=True))` must be 16. It raises "
-                "a ValueError if the key is not base64, so call it in a `try:`. The origin: check it only if there is "
-                "one; then it must be in `ours`, exactly as it is written there."
+                "The key: `from base64 import b64decode`; then `len(b64decode(key, validate=True))` must be 16. It "
+                "raises a ValueError if the key is not base64, so call it in a `try:`. The origin: check it only if "
+                "there is one; then it must be in `ours`, exactly as it is written there."
             ),
             _(
                 "Then write an `if` with a `return` for each row of the table, in that order. The last line is "
