@@ -63,7 +63,7 @@ const tank = (words) => {
 };
 
 const room = (words) => {
-  const [title, code, fate, figures] = ["h4", "pre", "p", "p"].map((tag) => make(tag));
+  const [title, code, fate, figures] = ["h3", "pre", "p", "p"].map((tag) => make(tag));
   const status = make("span", { role: "status" });
   const seconds = make("span"); // counts, so it is not in the live region
   const state = make("p", { className: "chatlab-status" }, status, " ", seconds);

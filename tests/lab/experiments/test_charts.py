@@ -8,7 +8,7 @@ import pytest
 
 from chatlab.lab.experiments import charts
 from chatlab.lab.experiments.lesson02 import Flow, Transfer, Way
-from chatlab.lab.experiments.lesson03 import Delays, Reception
+from chatlab.lab.experiments.lesson03 import Reception
 from chatlab.lab.experiments.lesson07 import Share
 
 
@@ -37,11 +37,6 @@ def test_the_line_of_a_reception_is_flat_after_the_last_arrival(shown: list[Any]
     [line] = shown[0].axes[0].lines
     assert list(line.get_xdata()) == [0, 0.1, 0.2, 2.0]
     assert list(line.get_ydata()) == [0, 1, 2, 2]
-
-
-def test_delays_are_drawn_in_milliseconds(shown: list[Any]) -> None:
-    charts.delays({"room": [Delays(10, (0.001, 0.003, 0.002))]})
-    assert list(shown[0].axes[0].lines[0].get_ydata()) == [2.0]
 
 
 def test_transfers_are_drawn_side_by_side_on_one_scale(shown: list[Any]) -> None:
