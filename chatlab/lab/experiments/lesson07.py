@@ -138,7 +138,8 @@ async def _reads(redis: Redis) -> int:
 
 # --- What the chat cannot read ---
 
-FOREIGN = {"message": "from another program"}  # a record in plain text, as no chat here writes it
+# A record in plain text, as no chat here writes it.
+FOREIGN = {"message": "from another program"}  # not shown: a record
 BESIDE = 9  # with the foreign one ten: what the second controller takes with one read
 
 
