@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import ClientSession, ClientTimeout
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 from websockets.asyncio.client import connect
 
 from chatlab.chat.article import java
@@ -150,6 +151,7 @@ async def shown_beside_a_foreign_record(
 
     `record` returns a text as the chat itself would store it. An eleventh record marks the end.
     """
+    await _until_all_is_read(redis)  # else the next read would begin with an earlier record
     run = time.monotonic_ns()
     texts = [f"{run} beside {number}" for number in range(BESIDE)]
     async with redis.pipeline(transaction=True) as together:
@@ -162,6 +164,19 @@ async def shown_beside_a_foreign_record(
     await reader.heard(f"{run} after", timeout=10)
     await asyncio.sleep(0.3)  # Spring does not keep the order of messages
     return sum(any(text in heard for heard in reader.received) for text in texts)
+
+
+async def _until_all_is_read(redis: Redis, seconds: float = 1) -> None:
+    """Give the groups of the chat's stream, if there are any, so much time to be handed its last record."""
+    with contextlib.suppress(TimeoutError, ResponseError):
+        async with asyncio.timeout(seconds):
+            while not await _is_all_read(redis):
+                await asyncio.sleep(0.02)
+
+
+async def _is_all_read(redis: Redis) -> bool:
+    last = (await redis.xinfo_stream("chat-stream"))["last-generated-id"]
+    return all(group["last-delivered-id"] == last for group in await redis.xinfo_groups("chat-stream"))
 
 
 CONNECT = "CONNECT\naccept-version:1.2\nhost:chat\n\n\0"
