@@ -170,7 +170,9 @@ async def _until_all_is_read(redis: Redis, seconds: float = 1) -> None:
     """Give the groups of the chat's stream, if there are any, so much time to be handed its last record."""
     with contextlib.suppress(TimeoutError, ResponseError):
         async with asyncio.timeout(seconds):
-            while not await _is_all_read(redis):
+            while True:
+                if await _is_all_read(redis):
+                    return
                 await asyncio.sleep(0.02)
 
 
