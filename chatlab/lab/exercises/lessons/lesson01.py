@@ -742,7 +742,7 @@ EXERCISES = [
         serve_one,
         _(
             "This is a WebSocket server: as long as the texts are short, a real client cannot tell it from a big one. "
-            "It speaks first, which HTTP forbids. It ends TCP at the very end, before the client does, and after both Closes."
+            "It speaks first, which HTTP forbids. It ends TCP at the very end: after both Closes, before the client."
         ),
     ),
 ]
