@@ -77,7 +77,7 @@ class Exercise:
 
     `id` is the number of the lesson and of the exercise, "01.1". `check(answer)` raises `NotYet`, or whatever the
     answer raises. `solve` is the reference solution: a function whose source is shown. If the answer is not a function,
-    `makes=True` says that `solve` takes no arguments and returns the answer.
+    `makes=True` says that `solve` takes no arguments and returns the answer; what it returns, one expression, is shown.
     """
 
     id: str
