@@ -312,6 +312,4 @@ def _answer(exercise: Exercise, stub: ast.stmt) -> list[str]:
     code, called = exercise.code.splitlines(), exercise.solve.__name__
     name = stub.targets[0].id if isinstance(stub, ast.Assign) and isinstance(stub.targets[0], ast.Name) else ""
     name = name or getattr(stub, "name", "")
-    if exercise.makes:
-        return [*code, "", f"{name} = {called}()"]
     return code if name == called else [*code, "", f"{name} = {called}"]

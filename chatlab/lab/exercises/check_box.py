@@ -34,7 +34,7 @@ class CheckBox:
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks(logger)
         self.outcome, self.help = widgets.HTML(outcome), widgets.HTML()
-        self.check = _button(_("Check"), _("Check {id} again").format(id=id), self._check)
+        self.check = _button(_("Check again"), _("Check {id} again").format(id=id), self._check)
         self.hint = _button(_("Hint"), _("The first hint for {id}").format(id=id), lambda: self._show_hint(1))
         self.next_hint = _button(
             _("Next hint"), _("The next hint for {id}").format(id=id), lambda: self._show_hint(self._number + 1)
@@ -56,7 +56,7 @@ class CheckBox:
 
     async def _run(self) -> None:
         try:
-            self.outcome.value = await self._again()
+            self.outcome.value = await self._again() + _what_was_checked()
         except Exception as error:  # a fault of the check itself: shown, not lost with the task
             failure = _("The check itself failed: {error}").format(error=error)
             self.outcome.value = f"<div role='alert'>{escape(failure)}</div>"
@@ -80,6 +80,12 @@ class CheckBox:
         """Wait until the check that the button started has ended."""
         await asyncio.sleep(0)  # the click has been handed over to the loop
         await self._tasks.join(60)
+
+
+def _what_was_checked() -> str:
+    """Return a sentence, as HTML, for who has typed something new: a kernel cannot read what a cell has in it."""
+    sentence = _("Checked what you ran last. To check new text, run the cell (Shift+Enter).")
+    return f"<div style='color:#555'>{escape(sentence)}</div>"
 
 
 def _button(name: str, tooltip: str, press: Callable[[], None]) -> widgets.Button:

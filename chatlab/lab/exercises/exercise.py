@@ -77,7 +77,7 @@ class Exercise:
 
     `id` is the number of the lesson and of the exercise, "01.1". `check(answer)` raises `NotYet`, or whatever the
     answer raises. `solve` is the reference solution: a function whose source is shown. If the answer is not a function,
-    `makes=True` says that `solve` takes no arguments and returns the answer.
+    `makes=True` says that `solve` takes no arguments and returns the answer; what it returns, one expression, is shown.
     """
 
     id: str
@@ -101,7 +101,17 @@ class Exercise:
     @property
     def code(self) -> str:
         """The source of the reference solution as a learner would write it in the cell, without annotations."""
-        return _plain(textwrap.dedent(inspect.getsource(self.solve)).strip())
+        source = textwrap.dedent(inspect.getsource(self.solve)).strip()
+        return _value(source) if self.makes else _plain(source)
+
+
+def _value(source: str) -> str:
+    """Return the value that a function makes as an assignment to the function's name, as it stands in the cell."""
+    (function,) = ast.parse(source).body
+    assert isinstance(function, ast.FunctionDef)
+    made = function.body[-1]
+    assert len(function.body) == 1 and isinstance(made, ast.Return) and made.value is not None, source
+    return f"{function.name} = {ast.get_source_segment(source, made.value)}"
 
 
 def _plain(source: str) -> str:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import logging
 import shutil
 import ssl
 import subprocess
@@ -67,6 +68,7 @@ HOUR = 3600.0
 REQUEST = make_request("ws://server.example.com/chat", key=KEY, compression=False).serialize()  # RFC 6455, 1.2
 GREETING = "어서 오세요 👋"  # "Welcome"
 QUESTION = b"GET /news HTTP/1.1\r\nHost: board.example\r\n\r\n"
+PATHS = ("/weather", "/time", "/menu", "/bus")
 NEWS = ("점심 먹을까요? 🍜", "비가 와요 ☔")  # "Lunch?", "It's raining"
 
 
@@ -115,7 +117,8 @@ class Board:
         self.port = 0
         application = web.Application()
         application.router.add_get("/news", self._answer)
-        self._runner = web.AppRunner(application, keepalive_timeout=HOUR)  # a learner may read for a while
+        # A learner may read for a while. A request that is no HTTP is answered with 400, without a traceback in a cell.
+        self._runner = web.AppRunner(application, keepalive_timeout=HOUR, logger=_unheard())
 
     async def start(self, host: str, port: int) -> Self:
         """Listen. Raises OSError when the port is taken."""
@@ -135,6 +138,12 @@ class Board:
     async def aclose(self) -> None:
         """Stop listening and drop the connections."""
         await self._runner.cleanup()
+
+
+def _unheard() -> logging.Logger:
+    logger = logging.getLogger(f"{__name__}.board")
+    logger.disabled = True
+    return logger
 
 
 async def start_board(*, host: str = "127.0.0.1", port: int = 0) -> Board:
@@ -397,9 +406,7 @@ def _html(page: str) -> bytes:
 # --- Verdicts --------------------------------------------------------------------------------------------------------
 
 
-def c1(
-    unasked: Sequence[bytes], heard: Sequence[str], paths: Sequence[str] = ("/weather", "/time", "/menu")
-) -> Verdict:
+def c1(unasked: Sequence[bytes], heard: Sequence[str], paths: Sequence[str] = PATHS) -> Verdict:
     """Judge C1 by what came unasked, and by what the client took for the answers to `paths`."""
     octets = sum(map(len, unasked))
     wrong = sum(text != _answer_to(path) for path, text in zip(paths, heard, strict=True))
@@ -419,7 +426,7 @@ def c1(
 
 async def _c1_again() -> Verdict:
     unasked = [await silence() for __ in range(2)]
-    return c1(unasked, await one_unasked("/weather", "/time", "/menu", unasked=NEWS[:1]))
+    return c1(unasked, await one_unasked(*PATHS, unasked=NEWS[:1]))
 
 
 def c2(trace: Events) -> Verdict:

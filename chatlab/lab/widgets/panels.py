@@ -131,7 +131,10 @@ class ChatPanel:
             self.submit(self._keep_bar)
 
     def __getitem__(self, name: str) -> ChatClient:
-        return self._columns[name].client
+        try:
+            return self._columns[name].client
+        except KeyError:
+            raise KeyError(_("nobody here is called {name!r}").format(name=name)) from None
 
     def __iter__(self) -> Iterator[ChatClient]:
         return iter(self.clients)

@@ -176,9 +176,9 @@ class Dissection:
 
     def _html_row(self, number: int, field: Field) -> str:
         octets, bits, *rest, clause = map(escape, self._row(field))
-        style = (
-            f"background:{COLOURS[number % len(COLOURS)]};color:#111;font-family:monospace;white-space:nowrap;{CELL}"
-        )
+        # One octet's bits stay on one line; a long row of octets must not leave too little space for the meaning.
+        wrapping = "white-space:nowrap" if len(bits) <= len("0000 0000") else "white-space:normal;max-width:7em"
+        style = f"background:{COLOURS[number % len(COLOURS)]};color:#111;font-family:monospace;{wrapping};{CELL}"
         mark = f'style="{style}"'
         cells = "".join(f'<td style="{CELL}">{text}</td>' for text in rest)
         source = f'<td style="{CELL};white-space:nowrap;font-size:90%">{clause}</td>'
@@ -225,7 +225,8 @@ def _frame_fields(event: Event, part: Part) -> list[Field]:
 MARGIN: Final = 90  # points: space for the times and half of a party's name
 APART: Final = 360
 ROW: Final = 30
-LABEL: Final = 80  # columns: between two parties a label may reach into the margins
+LABEL: Final = 77  # columns of about 6.2 points: between two parties a label may reach into the margins
+LABEL_ON_ARROW: Final = 54  # a longer one reaches over the arrow's head, and is drawn above it
 LABEL_BETWEEN: Final = 48  # with more parties, it would overlap the next label
 ARROW_COLOURS: Final = {
     "tcp": "#666666",
@@ -318,7 +319,8 @@ class SequencePicture:
             return
         client, server = map(self._place, self._ends(event))
         start, end = (client, server) if event.sender == "client" else (server, client)
-        yield _text((start + end) / 2, y - 4, label, colour)
+        above = 4 if _width(label) <= LABEL_ON_ARROW else 8
+        yield _text((start + end) / 2, y - above, label, colour)
         if event.layer == "stomp" and any(each.layer == "websocket" for each in self.events):
             return  # the WebSocket frame above carries it and has the arrow
         if not arrived(event):

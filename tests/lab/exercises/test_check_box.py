@@ -59,6 +59,7 @@ async def test_the_check_runs_again_on_the_same_object() -> None:
     assert "Checking" in box.outcome.value
     await box.idle()
     assert "✔ <b>03.1 right</b>" in box.outcome.value
+    assert "Checked what you ran last." in box.outcome.value
     assert not box.check.disabled
     assert progress().marks["03.1"] == "right"
 

@@ -47,15 +47,15 @@ async def test_the_board_answers_with_its_newest_notice_and_sends_nothing_unaske
 @pytest.mark.parametrize(
     ("unasked", "expected"),
     [
-        ([], ["the answer to /weather", "the answer to /time", "the answer to /menu"]),
-        (["점심 🍜"], ["the answer to /weather", "점심 🍜", "the answer to /time"]),
-        (["점심 🍜", "비 ☔"], ["the answer to /weather", "점심 🍜", "비 ☔"]),
+        ([], ["the answer to /weather", "the answer to /time", "the answer to /menu", "the answer to /bus"]),
+        (["점심 🍜"], ["the answer to /weather", "점심 🍜", "the answer to /time", "the answer to /menu"]),
+        (["점심 🍜", "비 ☔"], ["the answer to /weather", "점심 🍜", "비 ☔", "the answer to /time"]),
     ],
 )
 async def test_an_http_client_takes_unrequested_responses_for_its_next_answers(
     unasked: list[str], expected: list[str]
 ) -> None:
-    assert await lesson01.one_unasked("/weather", "/time", "/menu", unasked=unasked) == expected
+    assert await lesson01.one_unasked(*lesson01.PATHS, unasked=unasked) == expected
 
 
 async def test_ask_sends_a_request_unchanged_and_returns_the_response() -> None:

@@ -103,6 +103,8 @@ async def test_clients_are_added_and_removed_while_the_panel_runs(panel: ChatPan
     click(panel, "Remove 하늘")
     await panel["Nuri"].heard("* 하늘 left (2 here)")
     assert [client.name for client in panel] == ["가람", "Nuri"]
+    with pytest.raises(KeyError, match="nobody here is called '하늘'"):
+        panel["하늘"]
 
 
 async def test_a_name_in_use_is_refused_with_a_message(panel: ChatPanel) -> None:

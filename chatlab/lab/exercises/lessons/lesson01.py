@@ -61,6 +61,7 @@ async def check_question(answer: object) -> None:
     seen = http_lines(request)
     if not re.search(rb"\r\nhost:", request, re.IGNORECASE):
         raise NotYet(_("HTTP/1.1 requires a `Host` line"), seen)
+    _check_question_line(request.split(b"\r\n")[0], seen)
     board = await lesson01.start_board()
     board.post(lesson01.NEWS[0])
     try:
@@ -72,6 +73,15 @@ async def check_question(answer: object) -> None:
         raise NotYet(_("the question is `GET /news`"), f"{seen}\n{_status(response.status)}")
     if response.status != 200:
         raise NotYet(_("the first line is the method, the path and `HTTP/1.1`"), f"{seen}\n{_status(response.status)}")
+
+
+def _check_question_line(line: bytes, seen: str) -> None:
+    """Check what the first line has in it, before a server refuses it without a reason."""
+    words = line.split(b" ")
+    if not words[-1].startswith(b"HTTP/"):
+        raise NotYet(_("the version is missing: the first line ends with `HTTP/1.1`"), seen)
+    if len(words) == 3 and not words[1].startswith(b"/"):
+        raise NotYet(_("the path begins with a slash: `/news`"), seen)
 
 
 def _status(status: int) -> str:
@@ -247,7 +257,7 @@ def judge(request: bytes, ours: list[str]) -> int:
 OURS = ["https://chat.example", "https://app.example"]
 FOREIGN = b"Origin: https://evil.example\r\n"
 CASES: list[tuple[bytes, bytes, int, str]] = [  # what to replace in REQUEST, by what, the expected status, the rule
-    (b"", b"", 101, _("the RFC's own request is accepted")),
+    (b"", b"", 101, _("the RFC's own request should be accepted")),
     (b"GET", b"POST", 405, _("the method must be GET")),
     (b"GET", b"get", 405, _("the names of methods are written in capitals: `get` is not `GET`")),
     (b"HTTP/1.1", b"HTTP/1.0", 400, _("only HTTP/1.1 can be upgraded")),
@@ -305,10 +315,11 @@ def check_judge(answer: Callable[[bytes, list[str]], object]) -> None:
         try:
             got = answer(request, list(OURS))
         except Exception as error:
-            raise NotYet(_("{rule}: {status}").format(rule=rule, status=status), http_lines(request)) from error
+            expected = _("{rule}: {status} expected").format(rule=rule, status=status)
+            raise NotYet(expected, http_lines(request)) from error
         if got != status:
-            evidence = _("{rule}: {status}, not {got!r}").format(rule=rule, status=status, got=got)
-            raise NotYet(evidence, http_lines(request))
+            answered = _("{rule}: {status} expected, yours is {got!r}").format(rule=rule, status=status, got=got)
+            raise NotYet(answered, http_lines(request))
 
 
 # --- 01.4 ---
@@ -475,7 +486,12 @@ async def _read_news(wire: Wire, news: _Newsroom) -> None:
             await wire.wait_for("tcp", ("FIN", "RST"), sender="server", timeout=SECONDS)
     finally:
         client.transport.abort()
-    _check_closing([event for event in wire.trace if event.kind in ("close", "FIN", "RST")])
+    _check_closing([event for event in wire.trace if event.kind in ("close", "FIN", "RST") or _is_heard(event)])
+
+
+def _is_heard(event: Event) -> bool:
+    """Whether the event is a frame of the client, which the server has to read on its way to the client's Close."""
+    return event.layer == "websocket" and event.sender == "client"
 
 
 async def _expect_news(client: ClientConnection, text: str, wire: Wire) -> None:
@@ -532,7 +548,7 @@ def _check_closing(ends: list[Event]) -> None:
     if ("server", False) not in order:
         raise NotYet(_("after both have sent a Close, the server ends TCP"), evidence)
     if ("client", True) not in order[: order.index(("server", False))]:
-        raise NotYet(_("the server waits for the client's Close before it ends TCP"), evidence)
+        raise NotYet(_("the server waits for the client's Close, after its messages; then it ends TCP"), evidence)
 
 
 async def _send_unusual_requests(served: Served) -> None:
@@ -717,7 +733,8 @@ EXERCISES = [
                 "After that, send the Close: `writer.write(bytes([0x88, 2]) + (1000).to_bytes(2))`."
             ),
             _(
-                "The client answers with a Close. A client's frame has a mask of four bytes after the first two:\n"
+                "The client answers with a Close; it may send messages before that. A client's frame has a mask of "
+                "four bytes after the first two:\n"
                 "first, second = await reader.readexactly(2)\nawait reader.readexactly(4 + (second & 0x7F))\n"
                 "When first is 0x88, that was the Close: `writer.close()`."
             ),
@@ -725,7 +742,7 @@ EXERCISES = [
         serve_one,
         _(
             "This is a WebSocket server: as long as the texts are short, a real client cannot tell it from a big one. "
-            "It speaks first, which HTTP forbids, and it ends TCP last, after both sides have sent a Close."
+            "It speaks first, which HTTP forbids. It ends TCP at the very end: after both Closes, before the client."
         ),
     ),
 ]

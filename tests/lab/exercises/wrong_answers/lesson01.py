@@ -32,6 +32,8 @@ WRONG["01.0"] = [
     (b"GET /news HTTP/1.1\r\n\r\n", "requires a `Host` line"),
     (b"GET / HTTP/1.1\r\nHost: board.example\r\n\r\n", "the question is `GET /news`"),
     (b"POST /news HTTP/1.1\r\nHost: board.example\r\n\r\n", "the question is `GET /news`"),
+    (b"GET /news\r\nHost: board.example\r\n\r\n", "the version is missing"),
+    (b"GET news HTTP/1.1\r\nHost: board.example\r\n\r\n", "the path begins with a slash"),
     (b"GET/news HTTP/1.1\r\nHost: board.example\r\n\r\n", "the method, the path and `HTTP/1.1`"),
 ]
 
@@ -121,12 +123,12 @@ def one_line_end_too_many(host: str, path: str, key: str) -> bytes:
     return upgrade_request(host, path, key) + b"\r\n"
 
 
-@wrong("01.2", "refused the request with 426: Connection is None")
+@wrong("01.2", "refused the request with 426: there is no Connection header")
 def without_connection(host: str, path: str, key: str) -> bytes:
     return upgrade_request(host, path, key).replace(b"Connection: Upgrade\r\n", b"")
 
 
-@wrong("01.2", "refused the request with 400: 0 Sec-WebSocket-Version headers")
+@wrong("01.2", "refused the request with 400: there is no Sec-WebSocket-Version header")
 def without_version(host: str, path: str, key: str) -> bytes:
     return upgrade_request(host, path, key).replace(b"Sec-WebSocket-Version: 13\r\n", b"")
 
@@ -149,12 +151,12 @@ def the_host_of_the_lesson(host: str, path: str, key: str) -> bytes:
 # --- 01.3 ---
 
 
-@wrong("01.3", "the method must be GET: 405, not 101")
+@wrong("01.3", "the method must be GET: 405 expected, yours is 101")
 def lets_everybody_in(request: bytes, ours: list[str]) -> int:
     return 101
 
 
-@wrong("01.3", "case does not matter, in the name or in this value: 101, not 426")
+@wrong("01.3", "case does not matter, in the name or in this value: 101 expected, yours is 426")
 def case_matters(request: bytes, ours: list[str]) -> int:
     return 426 if b"\r\nUpgrade: websocket" not in request else judge(request, ours)
 
@@ -178,7 +180,7 @@ def connection_is_one_word(request: bytes, ours: list[str]) -> int:
     return 426 if b"Connection: keep-alive, Upgrade" in request else judge(request, ours)
 
 
-@wrong("01.3", "`no-upgrade` in Connection is not `Upgrade`: 426, not 101")
+@wrong("01.3", "`no-upgrade` in Connection is not `Upgrade`: 426 expected, yours is 101")
 def connection_has_it_somewhere(request: bytes, ours: list[str]) -> int:
     return judge(re.sub(rb"(?i)(\r\nConnection:)[^\r]*upgrade[^\r]*", rb"\1 Upgrade", request), ours)
 
