@@ -412,7 +412,7 @@ def test_an_excerpt_shows_the_texts_around_the_first_difference() -> None:
 
 
 def test_the_table_of_cookies_has_a_line_for_each_page() -> None:
-    lines = lesson03.cookie_table().splitlines()
+    lines = repr(lesson03.cookie_table()).splitlines()
     assert lines[0].split("  ")[-1].strip() == "None; Secure"
     assert [line.count("sent") for line in lines[1:]] == [4, 4, 1, 0]
 
