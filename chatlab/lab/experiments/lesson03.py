@@ -139,11 +139,15 @@ class Member(RoomClient):
         with contextlib.suppress(TimeoutError):
             await self.until(lambda: count() >= times or self.state is MemberState.CLOSED, timeout=timeout)
         if count() < times:
+            if self.state is MemberState.CLOSED:
+                await within(self._errors, seconds=1)  # the library logs an error after it has closed the connection
             raise TimeoutError(self._missing(text))
 
+    def _errors(self) -> list[BaseException | None]:
+        return [each.exc_info[1] for each in lab.log.records if each.created >= self._since and each.exc_info]
+
     def _missing(self, text: str) -> str:
-        errors = [each.exc_info[1] for each in lab.log.records if each.created >= self._since and each.exc_info]
-        if not errors:
+        if not (errors := self._errors()):
             return _("{name} did not receive {text!r}").format(name=self.name, text=text)
         failed = _("{name} did not receive {text!r}, because the handler failed with {error!r}")
         return failed.format(name=self.name, text=text, error=errors[-1])
