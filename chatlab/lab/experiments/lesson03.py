@@ -452,6 +452,7 @@ class Freed:
     reader: int | None
     works: bool
     url: str = ""
+    seconds: float = 5.0  # the longest time that the experiment may take
 
 
 async def until_freed(url: str, *, seconds: float = 5.0, size: int = 32 * 1024) -> Freed:
@@ -475,7 +476,7 @@ async def until_freed(url: str, *, seconds: float = 5.0, size: int = 32 * 1024) 
         works = await _speak(url, arrivals, attempts=max(10, round(2 * seconds)))
         await cancel([listener])
         silence = max(later - earlier for earlier, later in pairwise([*arrivals, time.monotonic()]))
-        return Freed(silence, sender.close_code, reader.close_code, works, url)
+        return Freed(silence, sender.close_code, reader.close_code, works, url, seconds)
 
 
 async def _speak(url: str, arrivals: list[float], *, attempts: int) -> bool:
@@ -814,7 +815,7 @@ def f17(article: Freed, robust: Freed) -> Verdict:
     recorded = recording()["room: a stalled member for 20 s"]["sender"]  # not shown: keys
 
     async def again() -> Verdict:
-        return f17(await until_freed(article.url), await until_freed(robust.url))
+        return f17(*[await until_freed(run.url, seconds=run.seconds) for run in (article, robust)])
 
     return verdict(
         "F17",

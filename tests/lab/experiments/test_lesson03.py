@@ -407,14 +407,14 @@ async def test_a_member_who_hears_nothing_says_how_the_handler_failed() -> None:
     async with serve(fails, "127.0.0.1", 0) as server:
         [garam] = await lesson03.join(lesson03.url_of(server), "Garam")
         await garam.send("hello")
-        with pytest.raises(TimeoutError, match="Garam did not receive 'hello', because .*'line' is not defined"):
+        with pytest.raises(TimeoutError, match=r"Garam did not receive 'hello', because .*'line' is not defined"):
             await garam.heard("hello")
 
 
 async def test_a_member_who_hears_nothing_from_a_sound_handler_says_just_that() -> None:
     async with serve(ServerConnection.wait_closed, "127.0.0.1", 0) as server:
         [garam] = await lesson03.join(lesson03.url_of(server), "Garam")
-        with pytest.raises(TimeoutError, match="^Garam did not receive 'hello'$"):
+        with pytest.raises(TimeoutError, match=r"^Garam did not receive 'hello'$"):
             await garam.heard("hello", timeout=0.05)
         await garam.close()
 
