@@ -162,12 +162,16 @@ CLAIMS: dict[str, Claim] = {
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A measured value, and the threshold that decides the verdict, both in `unit`."""
+    """A measured value, and the threshold that decides the verdict, both in `unit`.
+
+    The claim, or the fault, needs at least the threshold; with `at_least=False`, at most.
+    """
 
     name: str  # what was measured: "delay over WebSocket / delay by polling"
     value: float
     threshold: float
     unit: str = ""
+    at_least: bool = True
 
     @property
     def distance(self) -> str:
@@ -183,7 +187,12 @@ class Figure:
         return f"{_number(number)} {self.unit}".strip()
 
     def __str__(self) -> str:
-        return _("{name}: {value}; the threshold is {threshold}: {distance}").format(
+        text = (
+            _("{name}: {value}; the claim needs at least {threshold}: {distance}")
+            if self.at_least
+            else _("{name}: {value}; the claim needs at most {threshold}: {distance}")
+        )
+        return text.format(
             name=self.name,
             value=self._with_unit(self.value),
             threshold=self._with_unit(self.threshold),

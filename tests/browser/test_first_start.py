@@ -79,7 +79,7 @@ async def test_a_notebook_opened_the_next_day_shows_every_panel_as_it_was(
     await notebook.button("b) To recognize the client when it comes back.").click()
     await expect(page.get_by_text("✘ Not this time.")).to_be_visible()
     await notebook.button("Run again").click()
-    await expect(page.get_by_text("delay: 9 ms; the threshold is 50 ms: 41 ms below it").first).to_be_visible()
+    await expect(page.get_by_text("delay: 9 ms; the claim needs at least 50 ms: 41 ms below it").first).to_be_visible()
     await notebook.button("Hint").click()
     await expect(page.get_by_text("Hint 1 of").first).to_be_visible()
     assert await findings(page, within=NOTEBOOK) == []

@@ -107,10 +107,10 @@ def test_not_tested_does_not_replace_an_earlier_verdict_but_is_replaced_by_a_lat
 @pytest.mark.parametrize(
     ("figure", "text"),
     [
-        (Figure("delay", 0.41, 50, "ms"), "delay: 0.41 ms; the threshold is 50 ms: 49.6 ms below it"),
-        (Figure("rate", 52184, 1000, "/s"), "rate: 52,184 /s; the threshold is 1,000 /s: 51,184 /s above it"),
-        (Figure("lost", 0, 0), "lost: 0; the threshold is 0: exactly at it"),
-        (Figure("share", 0.041, 0.5), "share: 0.041; the threshold is 0.5: 0.459 below it"),
+        (Figure("delay", 0.41, 50, "ms"), "delay: 0.41 ms; the claim needs at least 50 ms: 49.6 ms below it"),
+        (Figure("rate", 52184, 1000, "/s"), "rate: 52,184 /s; the claim needs at least 1,000 /s: 51,184 /s above it"),
+        (Figure("lost", 0, 0), "lost: 0; the claim needs at least 0: exactly at it"),
+        (Figure("share", 0.041, 0.5, at_least=False), "share: 0.041; the claim needs at most 0.5: 0.459 below it"),
     ],
 )
 def test_a_figure_says_its_threshold_and_its_distance_in_the_same_unit(figure: Figure, text: str) -> None:
@@ -123,7 +123,7 @@ def test_a_card_shows_the_claim_the_outcome_and_the_figures_between_marks() -> N
     assert "✔ <b>C4 holds</b>" in before
     assert "a message arrives with less delay than by polling" in before
     assert "0.41" not in before + after
-    assert "delay: 0.41 ms; the threshold is 50 ms: 49.6 ms below it" in figures
+    assert "delay: 0.41 ms; the claim needs at least 50 ms: 49.6 ms below it" in figures
     assert "<details>" in figures
     assert "&lt;20&gt; messages" in figures
 

@@ -418,7 +418,7 @@ def c1(unasked: Sequence[bytes], heard: Sequence[str], paths: Sequence[str] = PA
         "C1",
         holds=octets == 0,
         because=_("the server sent something that nobody had asked for"),
-        figure=Figure(_("bytes sent unasked"), octets, 1),
+        figure=Figure(_("bytes sent unasked"), octets, 0, at_least=False),
         measured=measured.format(times=len(unasked), octets=octets, wrong=wrong, answers=len(heard)),
         again=_c1_again,
     )
@@ -601,7 +601,7 @@ def c10(trace: Events) -> Verdict:
         "C10",
         holds=opened == 1 and not missing,
         because=_("it took more than one connection, or something did not travel on it"),
-        figure=Figure(_("TCP connections"), opened, 1),
+        figure=Figure(_("TCP connections"), opened, 1, at_least=False),
         measured=_("carried: {kinds}").format(kinds=", ".join(kinds)),
         again=_c10_again,
     )

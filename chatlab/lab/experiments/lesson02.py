@@ -450,7 +450,7 @@ def c4(ways: Sequence[Way]) -> Verdict:
         when=_("compared with polling (long polling and server-sent events are as quick)") if others_too else "",
         because=TOO_CLOSE if holds is None else _("polling was no slower"),
         measured=", ".join(f"{way.label} {way.median * 1000:.1f} ms" for way in ways),
-        figure=Figure(_("median delay, WebSocket / polling"), ratio, 0.5),
+        figure=Figure(_("median delay, WebSocket / polling"), ratio, 0.5, at_least=False),
         again=_again(c4),
     )
 
@@ -476,7 +476,7 @@ def c5(ways: Sequence[Way]) -> Verdict:
         else "",
         because=TOO_CLOSE if holds is None else _("asking cost no more") if kept else _("it connected more than once"),
         measured=", ".join(f"{way.label} {way.octets_per_message:.0f} B, {way.connections}" for way in ways),
-        figure=Figure(_("bytes for each message, WebSocket / cheapest way of asking"), ratio, 0.5),
+        figure=Figure(_("bytes for each message, WebSocket / cheapest way of asking"), ratio, 0.5, at_least=False),
         again=_again(c5),
     )
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from html import escape
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from chatlab.lab.claims import Figure, Verdict, verdict
-from chatlab.lab.clients import RoomClient
+from chatlab.lab.clients import MemberState, RoomClient
 from chatlab.lab.experiments.original import recording
+from chatlab.lab.runtime import lab
 from chatlab.lab.until import until
 from chatlab.locale import _
 from chatlab.net import websockets_library
@@ -40,10 +42,12 @@ logger = logging.getLogger("chatlab.room")
 __all__ = [
     "COOKIES",
     "Answer",
+    "CookieTable",
     "Crowd",
     "Delays",
     "Flood",
     "Freed",
+    "Member",
     "Orders",
     "Reception",
     "all_at_once",
@@ -119,9 +123,39 @@ def url_of(server: Server) -> str:
     return f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/room"
 
 
-async def join(url: str, *names: str) -> list[RoomClient]:
+class Member(RoomClient):
+    """A member who, when a text does not come, says what went wrong in the handler of a server in this process."""
+
+    def __init__(self, url: str, name: str) -> None:
+        super().__init__(url, name)
+        self._since = time.time()
+
+    async def heard(self, text: str, *, times: int = 1, timeout: float = 5) -> None:
+        """Wait until `text` has come `times` times; raise `TimeoutError` with the handler's error if there is one."""
+
+        def count() -> int:
+            return sum(text in received for received in self.received)
+
+        with contextlib.suppress(TimeoutError):
+            await self.until(lambda: count() >= times or self.state is MemberState.CLOSED, timeout=timeout)
+        if count() < times:
+            if self.state is MemberState.CLOSED:
+                await within(self._errors, seconds=1)  # the library logs an error after it has closed the connection
+            raise TimeoutError(self._missing(text))
+
+    def _errors(self) -> list[BaseException | None]:
+        return [each.exc_info[1] for each in lab.log.records if each.created >= self._since and each.exc_info]
+
+    def _missing(self, text: str) -> str:
+        if not (errors := self._errors()):
+            return _("{name} did not receive {text!r}").format(name=self.name, text=text)
+        failed = _("{name} did not receive {text!r}, because the handler failed with {error!r}")
+        return failed.format(name=self.name, text=text, error=errors[-1])
+
+
+async def join(url: str, *names: str) -> list[Member]:
     """Return members of these names who have joined the room."""
-    members = [RoomClient(url, name) for name in names]
+    members = [Member(url, name) for name in names]
     for member in members:
         await member.connect()
     return members
@@ -300,6 +334,11 @@ class Orders:
         rows = enumerate(zip(*self.seen, strict=False), 1)
         return next((number for number, row in rows if len(set(row)) > 1), None)
 
+    @property
+    def differences(self) -> int:
+        """The number of places in the order at which not all members saw the same text."""
+        return sum(len(set(row)) > 1 for row in zip(*self.seen, strict=False))
+
     def excerpt(self, texts: int = 6) -> str:
         """Return, for each member, the labels of some texts around the first difference, one member on a line."""
         start = max(0, (self.first_difference or 1) - 3)
@@ -413,6 +452,7 @@ class Freed:
     reader: int | None
     works: bool
     url: str = ""
+    seconds: float = 5.0  # the longest time that the experiment may take
 
 
 async def until_freed(url: str, *, seconds: float = 5.0, size: int = 32 * 1024) -> Freed:
@@ -433,13 +473,13 @@ async def until_freed(url: str, *, seconds: float = 5.0, size: int = 32 * 1024) 
                     await sender.send(f"#{number} ".ljust(size, "·"))
                     await asyncio.sleep(0.01)
         await asyncio.sleep(0)  # the reader has its turn
-        works = await _speak(url, arrivals)
+        works = await _speak(url, arrivals, attempts=max(10, round(2 * seconds)))
         await cancel([listener])
         silence = max(later - earlier for earlier, later in pairwise([*arrivals, time.monotonic()]))
-        return Freed(silence, sender.close_code, reader.close_code, works, url)
+        return Freed(silence, sender.close_code, reader.close_code, works, url, seconds)
 
 
-async def _speak(url: str, arrivals: list[float], *, attempts: int = 10) -> bool:
+async def _speak(url: str, arrivals: list[float], *, attempts: int) -> bool:
     """Let newcomers send a text each, until the reader receives something after that; return whether it did.
 
     One is not enough: a newcomer that comes while the stalled member is being dropped is closed for it, too.
@@ -489,17 +529,35 @@ def cookies() -> dict[str, Any]:
     return found
 
 
-def cookie_table() -> str:
-    """Return the recorded cookies as a table: a line for each kind of page, a column for each kind of cookie."""
-    pages: dict[str, dict[str, bool]] = cookies()["pages"]
-    width = max(map(len, PAGES.values())) + 2
-    words = {True: _("sent"), False: "-"}
-    head = " " * width + "".join(f"{kind:14}" for kind in KINDS.values())
-    rows = (
-        f"{title:{width}}" + "".join(f"{words[pages[page][kind]]:14}" for kind in KINDS)
-        for page, title in PAGES.items()
-    )
-    return "\n".join(line.rstrip() for line in (head, *rows))
+class CookieTable:
+    """The recorded cookies as a table: a row for each kind of page, a column for each kind of cookie."""
+
+    def __init__(self, pages: Mapping[str, Mapping[str, bool]]) -> None:
+        words = {True: _("sent"), False: "-"}
+        self.head = ["", *KINDS.values()]
+        self.rows = [[title, *(words[pages[page][kind]] for kind in KINDS)] for page, title in PAGES.items()]
+
+    def __repr__(self) -> str:
+        width = max(map(len, PAGES.values())) + 2
+        lines = (f"{title:{width}}" + "".join(f"{cell:14}" for cell in cells) for title, *cells in self._all())
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _all(self) -> list[list[str]]:
+        return [self.head, *self.rows]
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th scope='col'>{escape(kind)}</th>" for kind in self.head[1:])
+        rows = "".join(
+            f"<tr><th scope='row' style='text-align:left'>{escape(title)}</th>"
+            f"{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+            for title, *cells in self.rows
+        )
+        return f"<table><tr><td></td>{head}</tr>{rows}</table>"
+
+
+def cookie_table() -> CookieTable:
+    """Return which cookies the recorded browser sent, by the page and the kind of cookie."""
+    return CookieTable(cookies()["pages"])
 
 
 @contextlib.asynccontextmanager
@@ -535,25 +593,26 @@ def c11(statuses: Mapping[str, int], url: str = "") -> Verdict:
         holds=statuses.get("/room") == WELCOME and len(statuses) > 1 and not elsewhere,
         because=_("another path answered, or /room did not"),
         measured=_("statuses: {found}").format(found=found),
-        figure=Figure(_("other paths that were not a 404"), len(elsewhere), 1),
+        figure=Figure(_("other paths that were not a 404"), len(elsewhere), 0, at_least=False),
         again=again if url else None,
     )
 
 
 def c12(foreign: Answer, named: Answer, listed: Answer) -> Verdict:
     """Judge what becomes of a foreign page: in the article's room, and in one that names its own origin (`listed`)."""
+    as_claimed = [foreign.let_in, not named.let_in, listed.let_in]
 
     async def again() -> Verdict:
         return c12(*[await knock(each.url, origin=each.origin) for each in (foreign, named, listed)])
 
     return verdict(
         "C12",
-        holds=foreign.let_in and not named.let_in and listed.let_in,
+        holds=all(as_claimed),
         because=_("the article's room refused the page, or a list of origins made no difference"),
         measured=_("foreign page: {open}; with a list of origins: {named}, and a page on the list: {listed}").format(
             open=foreign.status, named=named.status, listed=listed.status
         ),
-        figure=Figure(_("status for the foreign page"), foreign.status, WELCOME),
+        figure=Figure(_("answers as the claim says, of three"), as_claimed.count(True), len(as_claimed)),
         again=again if foreign.url else None,
     )
 
@@ -604,7 +663,7 @@ def c16(during: int, after: int) -> Verdict:
         holds=after == during - 1,
         because=_("it is still in the registry"),
         measured=_("{during} sessions while it was open, {after} after its close").format(during=during, after=after),
-        figure=Figure(_("sessions left"), after, during - 1),
+        figure=Figure(_("sessions left"), after, during - 1, at_least=False),
     )
 
 
@@ -628,7 +687,9 @@ def c17(everybody_reads: Delays, stalled: Reception, crowd: Crowd) -> Verdict:
         measured=_("{members} members read: median {ms:.1f} ms; all spoke at once: {closed} disconnected").format(
             members=everybody_reads.members, ms=everybody_reads.median * 1000, closed=crowd.closed
         ),
-        figure=Figure(_("seconds until the last member has a text"), everybody_reads.median, ENOUGH_SECONDS, "s"),
+        figure=Figure(
+            _("time until the last member has a text"), everybody_reads.median, ENOUGH_SECONDS, "s", at_least=False
+        ),
         again=again if everybody_reads.url else None,
     )
 
@@ -649,7 +710,13 @@ def f8(article: Reception, robust: Reception) -> Verdict:
         measured=reached.format(
             reached=article.reached, sent=article.sent, reached_now=robust.reached, sent_now=robust.sent
         ),
-        figure=Figure(_("last text that reached everybody"), _last(article), article.seconds * 0.75, "s"),
+        figure=Figure(
+            _("time of the last text that reached everybody"),
+            _last(article),
+            article.seconds * 0.75,
+            "s",
+            at_least=False,
+        ),
         again=again if all(run.url for run in runs) else None,
     )
 
@@ -670,7 +737,7 @@ def f9(foreign: Answer, robust: Answer) -> Verdict:
         measured=_("status {status}, in the robust room {now}; cookies as recorded in {browser}").format(
             status=foreign.status, now=robust.status, browser=cookies()["browser"]
         ),
-        figure=Figure(_("kinds of page whose handshake carried cookies"), len(carried), 1),
+        figure=Figure(_("kinds of page whose handshake carried cookies, in the recorded table"), len(carried), 1),
         again=again if foreign.url else None,
     )
 
@@ -689,7 +756,11 @@ def f12(article: Flood, limited: Flood, *, allowed: int = 20) -> Verdict:
         measured=_("{reached} of {sent} texts reached a member; with a limit {limited}").format(
             reached=article.reached, sent=article.sent, limited=limited.reached
         ),
-        figure=Figure(_("share of the flood that arrived"), article.reached / article.sent, 1.0),
+        figure=Figure(
+            _("texts that got through ({limited} with the limit)").format(limited=limited.reached),
+            article.reached,
+            article.sent,
+        ),
         again=again if article.url else None,
     )
 
@@ -709,7 +780,7 @@ def f13(article: Orders, robust: Orders) -> Verdict:
         measured=_("first difference at text {first} of {sent}; in the robust room: {now}").format(
             first=differs or "-", sent=article.sent, now=robust.first_difference or "-"
         ),
-        figure=Figure(_("texts up to the first difference"), differs or article.sent + 1, article.sent),
+        figure=Figure(_("places in the order where the members differ"), article.differences, 1),
         again=again if article.url else None,
     )
 
@@ -744,7 +815,7 @@ def f17(article: Freed, robust: Freed) -> Verdict:
     recorded = recording()["room: a stalled member for 20 s"]["sender"]  # not shown: keys
 
     async def again() -> Verdict:
-        return f17(await until_freed(article.url), await until_freed(robust.url))
+        return f17(*[await until_freed(run.url, seconds=run.seconds) for run in (article, robust)])
 
     return verdict(
         "F17",

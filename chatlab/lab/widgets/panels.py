@@ -81,7 +81,7 @@ def figures(server: RoomServer) -> Stats:
         return {
             _("members"): len(now.members),
             _("bytes waiting"): f"{now.buffered:,}",
-            _("messages/s"): f"{now.messages_per_second:.0f}",
+            ngettext("message/s", "messages/s", round(now.messages_per_second)): f"{now.messages_per_second:.0f}",
             _("closed as slow"): now.slow,
         }
 

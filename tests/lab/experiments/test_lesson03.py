@@ -399,6 +399,26 @@ async def test_the_lessons_own_handler_is_served_and_broadcasts() -> None:
     server.close()
 
 
+async def test_a_member_who_hears_nothing_says_how_the_handler_failed() -> None:
+    async def fails(session: ServerConnection) -> None:
+        await session.recv()
+        raise NameError("name 'line' is not defined")
+
+    async with serve(fails, "127.0.0.1", 0) as server:
+        [garam] = await lesson03.join(lesson03.url_of(server), "Garam")
+        await garam.send("hello")
+        with pytest.raises(TimeoutError, match=r"Garam did not receive 'hello', because .*'line' is not defined"):
+            await garam.heard("hello")
+
+
+async def test_a_member_who_hears_nothing_from_a_sound_handler_says_just_that() -> None:
+    async with serve(ServerConnection.wait_closed, "127.0.0.1", 0) as server:
+        [garam] = await lesson03.join(lesson03.url_of(server), "Garam")
+        with pytest.raises(TimeoutError, match=r"^Garam did not receive 'hello'$"):
+            await garam.heard("hello", timeout=0.05)
+        await garam.close()
+
+
 async def test_what_does_not_become_true_in_time_is_false() -> None:
     assert not await lesson03.within(lambda: False, seconds=0.05)
 
@@ -412,7 +432,7 @@ def test_an_excerpt_shows_the_texts_around_the_first_difference() -> None:
 
 
 def test_the_table_of_cookies_has_a_line_for_each_page() -> None:
-    lines = lesson03.cookie_table().splitlines()
+    lines = repr(lesson03.cookie_table()).splitlines()
     assert lines[0].split("  ")[-1].strip() == "None; Secure"
     assert [line.count("sent") for line in lines[1:]] == [4, 4, 1, 0]
 

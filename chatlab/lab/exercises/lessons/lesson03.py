@@ -231,12 +231,15 @@ async def _leave_politely(url: str, sessions: Sessions) -> None:
 
 
 async def _go_during_a_broadcast(url: str, sessions: Sessions, garam: RoomClient, nuri: RoomClient) -> None:
-    """While the learner's loop waits for one member, let the next close politely, and then that one vanish."""
+    """While the learner's loop waits for one member, let the next close politely, and then that one vanish.
+
+    가람 and Nuri come before these two in the loop, and 하늘 after them.
+    """
     garam.lines.clear()
     nuri.lines.clear()
     pausing, connection = await _join_and_stop_reading(url, sessions)
-    async with members(url, "바다") as [bada]:
-        await until(lambda: len(sessions) == 4)
+    async with members(url, "바다", "하늘") as [bada, haneul]:
+        await until(lambda: len(sessions) == 5)
         sending = asyncio.create_task(_send_long_texts(garam))
         try:
             with contextlib.suppress(TimeoutError):  # as above
@@ -244,6 +247,7 @@ async def _go_during_a_broadcast(url: str, sessions: Sessions, garam: RoomClient
             await bada.close()
             await pausing.vanish()
             await _expect_texts_though_two_have_gone(garam, nuri)
+            await _expect_texts_after_those_who_went(haneul)
         finally:
             sending.cancel()
             await pausing.vanish()
@@ -264,6 +268,16 @@ async def _expect_texts_though_two_have_gone(garam: RoomClient, nuri: RoomClient
             _("whoever goes while a text is on its way, politely or not, must not cost the sender its connection"),
             received.format(state=garam.state.value, count=len(_numbers_in(nuri)), total=TEXTS),
         )
+
+
+async def _expect_texts_after_those_who_went(haneul: RoomClient) -> None:
+    received = _("{name} received {count} of {total} texts; she comes after those who left in the loop")
+    await wait_or(
+        lambda: len(_numbers_in(haneul)) == TEXTS,
+        _("whoever has left must cost nobody a text: {name} missed one because another had left").format(name="하늘"),
+        lambda: received.format(name="하늘", count=len(_numbers_in(haneul)), total=TEXTS),
+        timeout=3,
+    )
 
 
 def _numbers_in(client: RoomClient) -> list[str]:

@@ -132,6 +132,20 @@ async def gives_up_at_the_first_who_has_gone(session: Any, sessions: set[Any]) -
         sessions.discard(session)
 
 
+@wrong("03.2", "missed one because another had left")
+async def one_try_around_the_whole_loop(session: Any, sessions: set[Any]) -> None:
+    sessions.add(session)
+    try:
+        async for text in session:
+            try:
+                for each in list(sessions):
+                    await each.send(f"Server received: {text}")
+            except ConnectionClosed:
+                pass
+    finally:
+        sessions.discard(session)
+
+
 @wrong("03.3", "not only the first")
 def the_first_only(origin: str | None, ours: list[str]) -> bool:
     return origin is None or origin == ours[0]
