@@ -21,6 +21,7 @@ import re
 import textwrap
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from html import escape
@@ -31,6 +32,7 @@ from typing import Any, Final, Literal
 
 from chatlab.lab.exercises.check_box import CheckBox
 from chatlab.lab.exercises.difference import Difference
+from chatlab.lab.exercises.watchdog import LoopBlocked, Watchdog, is_cell
 from chatlab.lab.home import home
 from chatlab.locale import _
 
@@ -204,8 +206,20 @@ async def _outcome_of(exercise: Exercise, answer: object) -> Outcome:
         return Outcome(exercise.id, NOT_TRIED, invitation)
     if _is_needlessly_async(exercise, answer):
         return Outcome(exercise.id, NOT_YET, _("an ordinary `def` will do: nothing in it waits"))
+    limit = asyncio.timeout(SECONDS)
+
+    def end_the_check() -> None:
+        with suppress(RuntimeError):  # the check has ended by itself
+            limit.reschedule(0)
+
+    with Watchdog(end_the_check) as dog:
+        outcome = await _run(exercise, answer, limit)
+    return _blocked(exercise, dog.line) if dog.stopped else outcome
+
+
+async def _run(exercise: Exercise, answer: object, limit: asyncio.Timeout) -> Outcome:
     try:
-        async with asyncio.timeout(SECONDS):
+        async with limit:
             verdict = exercise.check(answer)
             if inspect.isawaitable(verdict):
                 await verdict
@@ -214,10 +228,21 @@ async def _outcome_of(exercise: Exercise, answer: object) -> Outcome:
     except TimeoutError:
         sentence = _("it did not finish within {seconds:.0f} s; does it wait for something?").format(seconds=SECONDS)
         return Outcome(exercise.id, NOT_YET, sentence)
+    except LoopBlocked:
+        return _blocked(exercise, 0)
     except Exception as error:
         sentence = _("your code raised {error}").format(error=type(error).__name__)
         return Outcome(exercise.id, NOT_YET, sentence, _where(error))
     return Outcome(exercise.id, RIGHT, exercise.title)
+
+
+def _blocked(exercise: Exercise, line: int) -> Outcome:
+    sentence = _(
+        "your code stopped the event loop: a loop in it never ends or never lets others run. Give the loop an end; to "
+        "wait, use `await asyncio.sleep(…)` instead of `time.sleep(…)`"
+    )
+    where = _("it was stopped in line {line} of your cell").format(line=line) if line else ""
+    return Outcome(exercise.id, NOT_YET, sentence, where)
 
 
 def _is_needlessly_async(exercise: Exercise, answer: object) -> bool:
@@ -239,7 +264,7 @@ def _where(error: Exception) -> str:
     trace = error.__traceback__
     lines = []
     while trace is not None:
-        if "ipykernel" in trace.tb_frame.f_code.co_filename or trace.tb_frame.f_code.co_filename.startswith("<"):
+        if is_cell(trace.tb_frame.f_code.co_filename):
             lines.append(trace.tb_lineno)
         trace = trace.tb_next
     return _("{error} (line {line} of your cell)").format(error=error, line=lines[-1]) if lines else str(error)

@@ -192,7 +192,7 @@ Frames = list[tuple[bool, int, bytes]]
 AN = "안녕".encode()
 PIECES: list[tuple[Frames, list[str | bytes], str]] = [
     ([(True, 1, b"Hello")], ["Hello"], _("a text message is a `str`")),
-    ([(True, 2, b"\x00\xff")], [b"\x00\xff"], _("a message of other data stays `bytes`")),
+    ([(True, 2, b"\x00\xff")], [b"\x00\xff"], _("a binary message stays `bytes`")),
     ([(True, 1, b"a"), (True, 1, b"b")], ["a", "b"], _("two frames with FIN are two messages")),
     ([(False, 1, b"Hel"), (True, 0, b"lo")], ["Hello"], _("a message ends at the frame with FIN, and not before")),
     (
@@ -304,7 +304,9 @@ async def _watched(answer: UntilSilent) -> AsyncIterator[tuple[asyncio.Future[No
     watching: asyncio.Future[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
 
     async def handle(connection: ServerConnection) -> None:
-        watching.set_result(asyncio.ensure_future(answer(connection, EVERY, PATIENCE)))
+        task = asyncio.ensure_future(answer(connection, EVERY, PATIENCE))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # the check may have ended before
+        watching.set_result(task)
         await connection.wait_closed()
 
     async with serve(handle, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=0.1) as server:
@@ -485,7 +487,7 @@ async def _send_messages(wire: Wire) -> None:
     try:
         rule = _("a text comes back unchanged: unmasked, and in a frame without a mask")
         await _expect_echo(client, "안녕 👋", rule, wire)
-        await _expect_echo(client, b"\x00\xff", _("other data comes back as other data, not as text"), wire)
+        await _expect_echo(client, b"\x00\xff", _("binary data comes back as binary data, not as text"), wire)
         for length in (0, 125, 126, 65_535, 65_536):
             rule = ngettext("a message of {count} byte comes back", "a message of {count} bytes comes back", length)
             await _expect_echo(client, bytes(length), rule.format(count=length), wire)
