@@ -224,6 +224,8 @@ async def _run(exercise: Exercise, answer: object, limit: asyncio.Timeout) -> Ou
             if inspect.isawaitable(verdict):
                 await verdict
     except NotYet as broken:
+        if isinstance(missing := broken.__cause__, NameError):  # it says more than the rule that it led to
+            return Outcome(exercise.id, NOT_YET, _raised(missing), "\n".join([broken.rule, *_given(broken)]))
         return Outcome(exercise.id, NOT_YET, broken.rule, _evidence_of(broken), broken.difference)
     except TimeoutError:
         sentence = _("it did not finish within {seconds:.0f} s; does it wait for something?").format(seconds=SECONDS)
@@ -252,11 +254,17 @@ def _is_needlessly_async(exercise: Exercise, answer: object) -> bool:
 
 def _evidence_of(broken: NotYet) -> str:
     """Return the evidence, and the error in the learner's code that led to the broken rule, if any."""
-    evidence = [] if broken.evidence is None else [str(broken.evidence)]
-    if isinstance(error := broken.__cause__, Exception):
-        raised = _("your code raised {error}: {message}")
-        evidence.append(raised.format(error=type(error).__name__, message=_where(error)))
-    return "\n".join(evidence)
+    error = broken.__cause__
+    return "\n".join([*_given(broken), *([_raised(error)] if isinstance(error, Exception) else [])])
+
+
+def _given(broken: NotYet) -> list[str]:
+    return [] if broken.evidence is None else [str(broken.evidence)]
+
+
+def _raised(error: Exception) -> str:
+    sentence = _("your code raised {error}: {message}")
+    return sentence.format(error=type(error).__name__, message=_where(error))
 
 
 def _where(error: Exception) -> str:

@@ -27,10 +27,25 @@ from chatlab.locale import _
 
 __all__ = ["PollCurve", "poll_curve"]
 
-FIRST_RUNS: Final = (0.02, 0.25, 2.0)  # seconds between two polls
+FIRST_RUNS: Final = (0.02, 0.25, 1.0)  # seconds between two polls
 MESSAGES: Final = 24  # in a run; about three seconds
 FIXED: Final = (LONG_POLLING, EVENTS, WEBSOCKET)
-INTERVALS: Final = (20, 30, 40, 50, 70, 100, 150, 200, 250, 300, 400, 500, 700, 1000, 1400, 2000)  # ms
+INTERVALS: Final = (
+    20,
+    30,
+    40,
+    50,
+    70,
+    100,
+    150,
+    200,
+    250,
+    300,
+    400,
+    500,
+    700,
+    1000,
+)  # ms; a run has too few polls for more
 START: Final = INTERVALS.index(250)
 
 WIDTH, HEIGHT = 760, 400
@@ -60,7 +75,7 @@ class Point:
 RECORDED: Final = (
     Point(POLLING, "", 12.9, 1540, 5.2, 20),
     Point(POLLING, "", 116.0, 203, 0.6, 250),
-    Point(POLLING, "", 1154.0, 58, 0.1, 2000),
+    Point(POLLING, "", 540.4, 90, 0.2, 1000),
     Point(LONG_POLLING, _("long polling"), 0.9, 320, 1.0),
     Point(EVENTS, _("server-sent events"), 0.8, 57, 0.05),
     Point(WEBSOCKET, "WebSocket", 0.8, 53, 0.05),
@@ -222,7 +237,7 @@ def _svg(points: Sequence[Point], curve: Curve, *, paper: bool = False) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
         f'font-family="sans-serif" font-size="14" fill="{ink}" stroke="none">{ground}{_axes(ink)}'
         f'<polyline points="{line}" fill="none" stroke="#4a90d9" stroke-width="3"/>'
-        f"{''.join(_dot(point) for point in points)}{_labels(points)}</svg>"
+        f"{''.join(_dot(point) for point in _shown(points))}{_labels(points)}</svg>"
     )
 
 
@@ -258,16 +273,13 @@ def _labels(points: Sequence[Point]) -> str:
     texts = []
     lowest = 0.0
     for point in sorted((_middle(points, name) for name in FIXED), key=lambda each: each.place[1]):
-        right = max(each.place[0] for each in points if each.name == point.name)
         lowest = max(point.place[1] + 5, lowest + 18)
-        texts.append((right + 12, lowest, "start", point.label))
+        texts.append((point.place[0] + 12, lowest, "start", point.label))
     for point in _shown(points):
         x, y = point.place
         label = _("polling, {interval} ms").format(interval=point.interval)
-        if point.interval == INTERVALS[0]:
-            texts.append((x, y - 12, "middle", label))
-        elif point.interval == INTERVALS[-1]:
-            texts.append((x, y + 22, "middle", label))
+        if point.interval in (INTERVALS[0], INTERVALS[-1]):
+            texts.append((x + 10, y - 8, "start", label))
     return "".join(
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(label)}</text>' for x, y, anchor, label in texts
     )

@@ -207,6 +207,11 @@ PIECES: list[tuple[Frames, list[str | bytes], str]] = [
     ),
     ([(True, 10, b"?"), (True, 8, b"\x03\xe8")], [], _("Pong and Close are not messages")),
     ([(False, 1, AN[:2]), (True, 0, AN[2:])], ["안녕"], _("a cut may go through a character: join first, then decode")),
+    (
+        [(False, 1, AN[:2]), (True, 9, b"\xff"), (True, 0, AN[2:])],
+        ["안녕"],
+        _("a Ping may come even inside a character, and its content need not be text"),
+    ),
     ([(False, 2, AN[:2]), (True, 0, AN[2:])], [AN], _("only the first piece says what kind of message it is")),
     ([(False, 1, b""), (True, 0, b"")], [""], _("an empty message is a message")),
     ([(True, 1, b"a"), (False, 1, b"Hel")], ["a"], _("a message is incomplete until its last piece has come")),
@@ -469,6 +474,8 @@ async def check_echo_by_hand(answer: Answer) -> None:
             except NotYet as broken:
                 _expect_no_decoding(served.errors, broken)
                 raise
+        async with Wire(to=served.url) as wire:
+            await _close(wire)
         await _send_byte_by_byte(served.url)
         await _close_without_a_number(served.url)
         await _send_without_reading(served.url, lambda: served.writers[-1])
@@ -492,7 +499,6 @@ async def _send_messages(wire: Wire) -> None:
             rule = ngettext("a message of {count} byte comes back", "a message of {count} bytes comes back", length)
             await _expect_echo(client, bytes(length), rule.format(count=length), wire)
         await _send_all_at_once(client)
-        await _close(client, wire)
     finally:
         client.transport.abort()
 
@@ -580,7 +586,8 @@ async def _collect(client: ClientConnection, got: list[str | bytes], count: int)
         got.append(await client.recv())
 
 
-async def _close(client: ClientConnection, wire: Wire) -> None:
+async def _close(wire: Wire) -> None:
+    client = await connect(wire.url, compression=None, ping_interval=None, proxy=None)
     begin = len(sent_by_server(wire))
     closing = asyncio.ensure_future(client.close(4001, "점심 시간 🍜"))
     try:
@@ -591,6 +598,7 @@ async def _close(client: ClientConnection, wire: Wire) -> None:
         await within(closing, _("the connection ends"), lambda: _("it is still open"))
     finally:
         closing.cancel()
+        client.transport.abort()
     answer = sent_by_server(wire)[begin:]
     evidence = _("the client sent a Close with 4001, 0f a1; your server sent {answer}").format(answer=shown(answer))
     if answer[:1] != b"\x88" or answer[2:4] != b"\x0f\xa1":
