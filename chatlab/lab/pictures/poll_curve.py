@@ -29,6 +29,7 @@ __all__ = ["PollCurve", "poll_curve"]
 
 FIRST_RUNS: Final = (0.02, 0.25, 1.0)  # seconds between two polls
 MESSAGES: Final = 24  # in a run; about three seconds
+ONCE: Final = 1.5 / MESSAGES  # the question before the first message, and half of the interval after the last one
 FIXED: Final = (LONG_POLLING, EVENTS, WEBSOCKET)
 INTERVALS: Final = (
     20,
@@ -73,12 +74,12 @@ class Point:
 
 # A run on a machine with two cores, for a page without a kernel.
 RECORDED: Final = (
-    Point(POLLING, "", 12.9, 1540, 5.2, 20),
-    Point(POLLING, "", 116.0, 203, 0.6, 250),
-    Point(POLLING, "", 540.4, 90, 0.2, 1000),
-    Point(LONG_POLLING, _("long polling"), 0.9, 320, 1.0),
-    Point(EVENTS, _("server-sent events"), 0.8, 57, 0.05),
-    Point(WEBSOCKET, "WebSocket", 0.8, 53, 0.05),
+    Point(POLLING, "", 15.4, 1494, 5.04, 20),
+    Point(POLLING, "", 107.6, 198, 0.58, 250),
+    Point(POLLING, "", 540.4, 90, 0.21, 1000),
+    Point(LONG_POLLING, _("long polling"), 2.1, 320, 1.0),
+    Point(EVENTS, _("server-sent events"), 1.8, 54, 0.04),
+    Point(WEBSOCKET, "WebSocket", 1.9, 49, 0.04),
 )
 
 
@@ -176,15 +177,15 @@ class Curve:
         # Bytes for each message = those of its text + those of a question and its answer × questions for each message.
         self.question, self.text = linear_regression([p.requests for p in polled], [p.size for p in polled])
         # Questions for each message = the time between two messages / (the interval + the time that a question takes).
-        self.gap = median(p.requests * (p.interval or 0) for p in polled)
+        self.gap = median((p.requests - ONCE) * (p.interval or 0) for p in polled)
         shortest = min(p.interval or 0 for p in polled)
-        self.asking = max(0.0, median(self.gap / p.requests for p in polled if p.interval == shortest) - shortest)
+        self.asking = max(0.0, median(self.gap / (p.requests - ONCE) for p in polled if p.interval == shortest) - shortest)
         self.late = _middle(points, WEBSOCKET).delay
 
     def at(self, interval: float) -> Point:
         """Return the cost of polling every `interval` ms."""
         between = interval + self.asking
-        requests = self.gap / between
+        requests = ONCE + self.gap / between
         size = self.text + self.question * requests
         return Point(POLLING, "", self.late + between / 2, size, requests, round(interval))
 
