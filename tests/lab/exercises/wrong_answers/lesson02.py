@@ -422,3 +422,9 @@ async def takes_two_bytes_for_granted(reader: Any, writer: Any) -> None:
             writer.write(answer)
             await writer.drain()
     writer.close()
+
+
+@wrong("02.5", "your code raised NameError: name 'header_of_another_cell' is not defined")
+async def needs_a_cell_that_was_not_run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readexactly(2)
+    writer.write(header_of_another_cell(1, 2))  # type: ignore[name-defined]  # noqa: F821
