@@ -179,7 +179,8 @@ class Curve:
         # Questions for each message = the time between two messages / (the interval + the time that a question takes).
         self.gap = median((p.requests - ONCE) * (p.interval or 0) for p in polled)
         shortest = min(p.interval or 0 for p in polled)
-        self.asking = max(0.0, median(self.gap / (p.requests - ONCE) for p in polled if p.interval == shortest) - shortest)
+        short = [p for p in polled if p.interval == shortest]
+        self.asking = max(0.0, median(self.gap / (p.requests - ONCE) for p in short) - shortest)
         self.late = _middle(points, WEBSOCKET).delay
 
     def at(self, interval: float) -> Point:
