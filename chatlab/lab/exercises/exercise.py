@@ -21,6 +21,7 @@ import re
 import textwrap
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from html import escape
@@ -31,6 +32,7 @@ from typing import Any, Final, Literal
 
 from chatlab.lab.exercises.check_box import CheckBox
 from chatlab.lab.exercises.difference import Difference
+from chatlab.lab.exercises.watchdog import LoopBlocked, Watchdog, is_cell
 from chatlab.lab.home import home
 from chatlab.locale import _
 
@@ -214,20 +216,45 @@ async def _outcome_of(exercise: Exercise, answer: object) -> Outcome:
         return Outcome(exercise.id, NOT_TRIED, invitation)
     if _is_needlessly_async(exercise, answer):
         return Outcome(exercise.id, NOT_YET, _("an ordinary `def` will do: nothing in it waits"))
+    limit = asyncio.timeout(SECONDS)
+
+    def end_the_check() -> None:
+        with suppress(RuntimeError):  # the check has ended by itself
+            limit.reschedule(0)
+
+    with Watchdog(end_the_check) as dog:
+        outcome = await _run(exercise, answer, limit)
+    return _blocked(exercise, dog.line) if dog.stopped else outcome
+
+
+async def _run(exercise: Exercise, answer: object, limit: asyncio.Timeout) -> Outcome:
     try:
-        async with asyncio.timeout(SECONDS):
+        async with limit:
             verdict = exercise.check(answer)
             if inspect.isawaitable(verdict):
                 await verdict
     except NotYet as broken:
+        if isinstance(missing := broken.__cause__, NameError):  # it says more than the rule that it led to
+            return Outcome(exercise.id, NOT_YET, _raised(missing), "\n".join([broken.rule, *_given(broken)]))
         return Outcome(exercise.id, NOT_YET, broken.rule, _evidence_of(broken), broken.difference)
     except TimeoutError:
         sentence = _("it did not finish within {seconds:.0f} s; does it wait for something?").format(seconds=SECONDS)
         return Outcome(exercise.id, NOT_YET, sentence)
+    except LoopBlocked:
+        return _blocked(exercise, 0)
     except Exception as error:
         sentence = _("your code raised {error}").format(error=type(error).__name__)
         return Outcome(exercise.id, NOT_YET, sentence, _where(error))
     return Outcome(exercise.id, RIGHT, exercise.title)
+
+
+def _blocked(exercise: Exercise, line: int) -> Outcome:
+    sentence = _(
+        "your code stopped the event loop: a loop in it never ends or never lets others run. Give the loop an end; to "
+        "wait, use `await asyncio.sleep(…)` instead of `time.sleep(…)`"
+    )
+    where = _("it was stopped in line {line} of your cell").format(line=line) if line else ""
+    return Outcome(exercise.id, NOT_YET, sentence, where)
 
 
 def _is_needlessly_async(exercise: Exercise, answer: object) -> bool:
@@ -237,11 +264,17 @@ def _is_needlessly_async(exercise: Exercise, answer: object) -> bool:
 
 def _evidence_of(broken: NotYet) -> str:
     """Return the evidence, and the error in the learner's code that led to the broken rule, if any."""
-    evidence = [] if broken.evidence is None else [str(broken.evidence)]
-    if isinstance(error := broken.__cause__, Exception):
-        raised = _("your code raised {error}: {message}")
-        evidence.append(raised.format(error=type(error).__name__, message=_where(error)))
-    return "\n".join(evidence)
+    error = broken.__cause__
+    return "\n".join([*_given(broken), *([_raised(error)] if isinstance(error, Exception) else [])])
+
+
+def _given(broken: NotYet) -> list[str]:
+    return [] if broken.evidence is None else [str(broken.evidence)]
+
+
+def _raised(error: Exception) -> str:
+    sentence = _("your code raised {error}: {message}")
+    return sentence.format(error=type(error).__name__, message=_where(error))
 
 
 def _where(error: Exception) -> str:
@@ -249,7 +282,7 @@ def _where(error: Exception) -> str:
     trace = error.__traceback__
     lines = []
     while trace is not None:
-        if "ipykernel" in trace.tb_frame.f_code.co_filename or trace.tb_frame.f_code.co_filename.startswith("<"):
+        if is_cell(trace.tb_frame.f_code.co_filename):
             lines.append(trace.tb_lineno)
         trace = trace.tb_next
     return _("{error} (line {line} of your cell)").format(error=error, line=lines[-1]) if lines else str(error)

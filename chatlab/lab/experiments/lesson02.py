@@ -24,9 +24,14 @@ from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 
 from chatlab.lab.claims import Figure, Verdict, verdict
+from chatlab.lab.hand_client import HandClient
+from chatlab.lab.until import until
 from chatlab.lab.wire.trace import Events, Peer, Trace
+from chatlab.lab.wire.view import SequencePicture
 from chatlab.lab.wire.wire import Wire
 from chatlab.locale import _
+from chatlab.websocket.connection import Closed, Message
+from chatlab.websocket.frames import Frame
 
 __all__ = [
     "Feed",
@@ -37,10 +42,12 @@ __all__ = [
     "c4",
     "c5",
     "c8",
+    "drawn",
     "five_ways",
     "in_turns",
     "nobody_reads",
     "noticed_after",
+    "send_frame",
     "speak_in_order",
     "two_at_once",
 ]
@@ -51,6 +58,33 @@ SMALL_BUFFER = 128 * 1024
 HOST = "127.0.0.1"
 
 
+# --- A frame by hand -------------------------------------------------------------------------------------------------
+
+
+async def send_frame(client: HandClient, frame: bytes) -> Message | None:
+    """Send a frame and return the message that comes back; say in a sentence what happened if none does."""
+    before = len(client.events)
+    read = Frame.parse(frame)
+    whole = read is not None and read[1] == len(frame)  # or bytes are left over, which the server reads as a new frame
+
+    def answer() -> Message | Closed | None:
+        new = client.events[before:]
+        return next((e for e in new if isinstance(e, Closed) or (whole and isinstance(e, Message))), None)
+
+    with contextlib.suppress(OSError, TimeoutError):
+        await client.write(frame)
+        await until(lambda: answer() is not None, timeout=2)
+    match answer():
+        case Message() as message:
+            return message
+        case Closed(code, reason):
+            ended = _("the connection ended: {code} {reason}; run the section's first cell again")
+            print(ended.format(code=code, reason=reason))
+        case None:
+            print(_("no answer: the server waits for more bytes, or is gone; run the section's first cell again"))
+    return None
+
+
 TOO_CLOSE = _("the figure is too close to its threshold to tell; run it again")
 
 # --- Whenever it likes -----------------------------------------------------------------------------------------------
@@ -58,6 +92,9 @@ TOO_CLOSE = _("the figure is too close to its threshold to tell; run it again")
 
 async def speak_in_order(order: str) -> Trace:
     """Let a client ("c") and a server ("s") send one message for each letter of `order`; return what the wire saw."""
+    if not order or set(order) - set("cs"):
+        print(_("`order` takes the letters c (the client) and s (the server), and at least one of them"))
+        return Trace()
 
     async def listen(connection: ServerConnection) -> None:
         await connection.wait_closed()
@@ -72,6 +109,12 @@ async def speak_in_order(order: str) -> Trace:
             await (client if letter == "c" else connection).send(f"message {number}")
             await wire.wait_for("websocket", "text", count=number)
     return wire.trace
+
+
+def drawn(seen: Trace) -> SequencePicture | None:
+    """Return the messages of a recording as a picture; None if there are none."""
+    texts = seen.filter("websocket", "text")
+    return texts.sequence() if texts else None
 
 
 def c8(seen: Events) -> Verdict:

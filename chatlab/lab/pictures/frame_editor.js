@@ -13,7 +13,8 @@ function render({ model, el }) {
   const answers = make("input", { type: "checkbox" });
   answers.addEventListener("change", () => model.send({ do: "answers", on: answers.checked }));
   const connect = button(words.connect, () => model.send({ do: "connect" }));
-  const letGo = button(words.letGo, () => model.send({ do: "let-go" }), "chatlab-main");
+  const release = () => { if (!state.busy && state.valid) model.send({ do: "let-go" }); };
+  const letGo = button(words.letGo, () => release(), "chatlab-main");
   const undo = button(words.undo, () => model.send({ do: "undo" }));
   const status = make("p", { role: "status", className: "chatlab-status" });
   const heldTitle = make("legend");
@@ -42,7 +43,7 @@ function render({ model, el }) {
         const mistake = make("small", { id: `chatlab-mistake-${Date.now()}-${shown}-${index}` });
         input.setAttribute("aria-describedby", mistake.id);
         input.addEventListener("input", () => model.send({ do: "edit", part: index, hex: input.value }));
-        input.addEventListener("keydown", (event) => { if (event.key === "Enter") model.send({ do: "let-go" }); });
+        input.addEventListener("keydown", (event) => { if (event.key === "Enter") release(); });
         return { input, mistake };
       });
       parts.replaceChildren(...inputs.map(({ input, mistake }, index) =>
@@ -74,7 +75,8 @@ function render({ model, el }) {
     heldTitle.textContent = words.held[state.holder];
     // Not `disabled`, which would take the focus from a button that has just been pressed.
     send.setAttribute("aria-disabled", String(state.held || state.busy));
-    for (const each of [letGo, connect]) each.setAttribute("aria-disabled", String(state.busy));
+    letGo.setAttribute("aria-disabled", String(state.busy || !state.valid));
+    connect.setAttribute("aria-disabled", String(state.busy));
     answers.checked = state.answers;
     if (state.held) drawParts(state);
     body.replaceChildren(...fieldRows(state.rows));

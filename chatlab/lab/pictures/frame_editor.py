@@ -68,6 +68,8 @@ class FrameEditor(LivePicture):
         self._client: HandClient | None = None
         self._number = 0  # of the client's connection through the wire
         self._edits: list[str] = []  # the parts of the held frame, in hex as typed
+        self._valid: list[str] = []  # the same, each as it was last valid
+        self._pings: set[bytes] = set()  # what the server's keep-alive asked; neither it nor its Pongs are shown
         self._mistakes: dict[int, str] = {}  # by the part's index
         self._original = b""
         self._holds = 0  # counts the held frames, so that the page knows a new one
@@ -137,6 +139,7 @@ class FrameEditor(LivePicture):
         await self._disconnect()
         self._to_server = self._from_server = b""
         self.client_log, self.server_log, self.phase = [], [], READY
+        self._pings.clear()
         before = set(self.wire.connections)
         self._client = await HandClient.connect(self.wire.url)
         self._number = max(set(self.wire.connections) - before)
@@ -175,6 +178,8 @@ class FrameEditor(LivePicture):
         self._mistakes.pop(part, None)
         if mistake := _mistake(octets):
             self._mistakes[part] = mistake
+        else:
+            self._valid[part] = octets
         self._draw()
 
     def undo(self) -> None:
@@ -199,9 +204,8 @@ class FrameEditor(LivePicture):
             await self._to_the_client(data)
 
     def frame(self) -> bytes:
-        """Return the held frame as it is now, without the parts that are not hex."""
-        parts = [octets for part, octets in enumerate(self._edits) if part not in self._mistakes]
-        return b"".join(bytes.fromhex(octets) for octets in parts)
+        """Return the held frame as it is now; a part that is not hex counts as it was before."""
+        return b"".join(bytes.fromhex(octets) for octets in self._valid)
 
     # What follows
 
@@ -252,7 +256,7 @@ class FrameEditor(LivePicture):
 
     def _finish(self, status: str = "") -> None:
         self.phase = READY
-        self._edits, self._mistakes = [], {}
+        self._edits, self._valid, self._mistakes = [], [], {}
         if self._is_closed():
             self._draw(_("The connection has ended. Send opens a new one."))
         elif self._to_server:
@@ -287,6 +291,7 @@ class FrameEditor(LivePicture):
 
     def _show_parts(self) -> None:
         self._edits = [group.hex for group in groups(self._original)]
+        self._valid = self._edits[:]
         self._mistakes = {}
         self._holds += 1
 
@@ -298,6 +303,8 @@ class FrameEditor(LivePicture):
             assert parsed is not None
             frame, size = parsed
             self._to_server = self._to_server[size:]
+            if frame.opcode == Opcode.PONG and frame.payload in self._pings:
+                continue
             self._last = frame
             self._add(self.server_log, _("receives {frame}").format(frame=_frame_in_words(frame)))
 
@@ -318,8 +325,11 @@ class FrameEditor(LivePicture):
         while self._from_server and (parsed := Frame.parse(self._from_server)) is not None:
             frame, size = parsed
             self._from_server = self._from_server[size:]
-            self._add(self.server_log, _("sends {frame}").format(frame=_frame_in_words(frame)))
-            if frame.opcode == Opcode.PING and self.phase == HELD and not self._to_server:
+            if frame.opcode != Opcode.PING:
+                self._add(self.server_log, _("sends {frame}").format(frame=_frame_in_words(frame)))
+                continue
+            self._pings.add(frame.payload)
+            if self.phase == HELD and not self._to_server:
                 pong = Frame(Opcode.PONG, frame.payload, mask=MASK).serialize()
                 self.wire.slip_in(self._number, pong, sender="client")
                 self._feed_server(pong)
@@ -330,7 +340,10 @@ class FrameEditor(LivePicture):
 
     def _tell_events(self) -> None:
         events = self._client.events if self._client is not None else []
+        failed = any(isinstance(event, Failed) for event in events)
         for event in events[self._told :]:
+            if failed and isinstance(event, Closed):
+                continue  # its 1006 is only the client's own name for "nobody answered my Close"
             if line := _event_in_words(event):
                 self._add(self.client_log, line)
         self._told = len(events)
@@ -348,6 +361,7 @@ class FrameEditor(LivePicture):
         self.state = {
             "held": held,
             "busy": self._busy,
+            "valid": not self._mistakes,
             "holder": self.holder,
             "holds": self._holds,
             "answers": self.hold_answers,

@@ -27,10 +27,26 @@ from chatlab.locale import _
 
 __all__ = ["PollCurve", "poll_curve"]
 
-FIRST_RUNS: Final = (0.02, 0.25, 2.0)  # seconds between two polls
+FIRST_RUNS: Final = (0.02, 0.25, 1.0)  # seconds between two polls
 MESSAGES: Final = 24  # in a run; about three seconds
+ONCE: Final = 1.5 / MESSAGES  # the question before the first message, and half of the interval after the last one
 FIXED: Final = (LONG_POLLING, EVENTS, WEBSOCKET)
-INTERVALS: Final = (20, 30, 40, 50, 70, 100, 150, 200, 250, 300, 400, 500, 700, 1000, 1400, 2000)  # ms
+INTERVALS: Final = (
+    20,
+    30,
+    40,
+    50,
+    70,
+    100,
+    150,
+    200,
+    250,
+    300,
+    400,
+    500,
+    700,
+    1000,
+)  # ms; a run has too few polls for more
 START: Final = INTERVALS.index(250)
 
 WIDTH, HEIGHT = 760, 400
@@ -58,12 +74,12 @@ class Point:
 
 # A run on a machine with two cores, for a page without a kernel.
 RECORDED: Final = (
-    Point(POLLING, "", 12.9, 1540, 5.2, 20),
-    Point(POLLING, "", 116.0, 203, 0.6, 250),
-    Point(POLLING, "", 1154.0, 58, 0.1, 2000),
-    Point(LONG_POLLING, _("long polling"), 0.9, 320, 1.0),
-    Point(EVENTS, _("server-sent events"), 0.8, 57, 0.05),
-    Point(WEBSOCKET, "WebSocket", 0.8, 53, 0.05),
+    Point(POLLING, "", 15.4, 1494, 5.04, 20),
+    Point(POLLING, "", 107.6, 198, 0.58, 250),
+    Point(POLLING, "", 540.4, 90, 0.21, 1000),
+    Point(LONG_POLLING, _("long polling"), 2.1, 320, 1.0),
+    Point(EVENTS, _("server-sent events"), 1.8, 54, 0.04),
+    Point(WEBSOCKET, "WebSocket", 1.9, 49, 0.04),
 )
 
 
@@ -161,15 +177,16 @@ class Curve:
         # Bytes for each message = those of its text + those of a question and its answer × questions for each message.
         self.question, self.text = linear_regression([p.requests for p in polled], [p.size for p in polled])
         # Questions for each message = the time between two messages / (the interval + the time that a question takes).
-        self.gap = median(p.requests * (p.interval or 0) for p in polled)
+        self.gap = median((p.requests - ONCE) * (p.interval or 0) for p in polled)
         shortest = min(p.interval or 0 for p in polled)
-        self.asking = max(0.0, median(self.gap / p.requests for p in polled if p.interval == shortest) - shortest)
+        short = [p for p in polled if p.interval == shortest]
+        self.asking = max(0.0, median(self.gap / (p.requests - ONCE) for p in short) - shortest)
         self.late = _middle(points, WEBSOCKET).delay
 
     def at(self, interval: float) -> Point:
         """Return the cost of polling every `interval` ms."""
         between = interval + self.asking
-        requests = self.gap / between
+        requests = ONCE + self.gap / between
         size = self.text + self.question * requests
         return Point(POLLING, "", self.late + between / 2, size, requests, round(interval))
 
@@ -222,7 +239,7 @@ def _svg(points: Sequence[Point], curve: Curve, *, paper: bool = False) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
         f'font-family="sans-serif" font-size="14" fill="{ink}" stroke="none">{ground}{_axes(ink)}'
         f'<polyline points="{line}" fill="none" stroke="#4a90d9" stroke-width="3"/>'
-        f"{''.join(_dot(point) for point in points)}{_labels(points)}</svg>"
+        f"{''.join(_dot(point) for point in _shown(points))}{_labels(points)}</svg>"
     )
 
 
@@ -258,16 +275,13 @@ def _labels(points: Sequence[Point]) -> str:
     texts = []
     lowest = 0.0
     for point in sorted((_middle(points, name) for name in FIXED), key=lambda each: each.place[1]):
-        right = max(each.place[0] for each in points if each.name == point.name)
         lowest = max(point.place[1] + 5, lowest + 18)
-        texts.append((right + 12, lowest, "start", point.label))
+        texts.append((point.place[0] + 12, lowest, "start", point.label))
     for point in _shown(points):
         x, y = point.place
         label = _("polling, {interval} ms").format(interval=point.interval)
-        if point.interval == INTERVALS[0]:
-            texts.append((x, y - 12, "middle", label))
-        elif point.interval == INTERVALS[-1]:
-            texts.append((x, y + 22, "middle", label))
+        if point.interval in (INTERVALS[0], INTERVALS[-1]):
+            texts.append((x + 10, y - 8, "start", label))
     return "".join(
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(label)}</text>' for x, y, anchor, label in texts
     )

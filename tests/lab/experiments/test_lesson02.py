@@ -12,8 +12,11 @@ from chatlab import echo
 from chatlab.lab.claims import Outcome, Verdict
 from chatlab.lab.experiments import lesson02
 from chatlab.lab.experiments.lesson02 import Feed, Flow, Transfer, Way
+from chatlab.lab.hand_client import HandClient
 from chatlab.lab.wire.trace import Peer, Trace, WireRecord
 from chatlab.lab.wire.wire import Wire
+from chatlab.websocket.connection import Message
+from chatlab.websocket.frames import Frame, Opcode
 
 
 @pytest.fixture(autouse=True)
@@ -257,3 +260,28 @@ async def test_c5_holds_on_a_real_server() -> None:
     found = lesson02.c5(await lesson02.five_ways(messages=6, poll_every=0.1))
 
     assert found.outcome is Outcome.HOLDS_WHEN, found.measured
+
+
+@pytest.mark.parametrize("length", [126, 200])
+async def test_a_text_that_is_too_long_for_seven_bits_ends_in_one_sentence(
+    length: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    header = bytes([0x81, 0x80 | length])  # as the lesson's first function writes it
+    async with await echo.start(compression=False) as server:
+        client = await HandClient.connect(server.url)
+        short = Frame(Opcode.TEXT, b"short", mask=bytes(4)).serialize()
+        assert await lesson02.send_frame(client, short) == Message("short")
+        assert await lesson02.send_frame(client, header + bytes(4) + b"a" * length) is None
+        await client.aclose()
+    said = capsys.readouterr().out
+    assert said.startswith("the connection ended: 1002")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("order", ["", "ccsx"])
+async def test_an_order_of_other_letters_is_answered_with_a_sentence(
+    order: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = await lesson02.speak_in_order(order)
+    assert "takes the letters c (the client) and s (the server)" in capsys.readouterr().out
+    assert lesson02.drawn(said) is None

@@ -78,7 +78,7 @@ async def test_a_place_asked_for_during_a_run_is_measured_next(picture: PollCurv
 async def test_without_a_kernel_it_shows_a_recorded_run(picture: PollCurve) -> None:
     assert picture.plain().splitlines()[:2] == [
         "Late or costly: the poll interval (a recorded run)",
-        "  polling every 20 ms: 12.9 ms, 1,540 bytes",
+        "  polling every 20 ms: 15.4 ms, 1,494 bytes",
     ]
     assert 'alt="Late or costly: the poll interval; in words below"' in picture.still()
 

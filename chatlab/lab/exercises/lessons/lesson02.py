@@ -192,7 +192,7 @@ Frames = list[tuple[bool, int, bytes]]
 AN = "안녕".encode()
 PIECES: list[tuple[Frames, list[str | bytes], str]] = [
     ([(True, 1, b"Hello")], ["Hello"], _("a text message is a `str`")),
-    ([(True, 2, b"\x00\xff")], [b"\x00\xff"], _("a message of other data stays `bytes`")),
+    ([(True, 2, b"\x00\xff")], [b"\x00\xff"], _("a binary message stays `bytes`")),
     ([(True, 1, b"a"), (True, 1, b"b")], ["a", "b"], _("two frames with FIN are two messages")),
     ([(False, 1, b"Hel"), (True, 0, b"lo")], ["Hello"], _("a message ends at the frame with FIN, and not before")),
     (
@@ -207,6 +207,11 @@ PIECES: list[tuple[Frames, list[str | bytes], str]] = [
     ),
     ([(True, 10, b"?"), (True, 8, b"\x03\xe8")], [], _("Pong and Close are not messages")),
     ([(False, 1, AN[:2]), (True, 0, AN[2:])], ["안녕"], _("a cut may go through a character: join first, then decode")),
+    (
+        [(False, 1, AN[:2]), (True, 9, b"\xff"), (True, 0, AN[2:])],
+        ["안녕"],
+        _("a Ping may come even inside a character, and its content need not be text"),
+    ),
     ([(False, 2, AN[:2]), (True, 0, AN[2:])], [AN], _("only the first piece says what kind of message it is")),
     ([(False, 1, b""), (True, 0, b"")], [""], _("an empty message is a message")),
     ([(True, 1, b"a"), (False, 1, b"Hel")], ["a"], _("a message is incomplete until its last piece has come")),
@@ -304,7 +309,9 @@ async def _watched(answer: UntilSilent) -> AsyncIterator[tuple[asyncio.Future[No
     watching: asyncio.Future[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
 
     async def handle(connection: ServerConnection) -> None:
-        watching.set_result(asyncio.ensure_future(answer(connection, EVERY, PATIENCE)))
+        task = asyncio.ensure_future(answer(connection, EVERY, PATIENCE))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # the check may have ended before
+        watching.set_result(task)
         await connection.wait_closed()
 
     async with serve(handle, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=0.1) as server:
@@ -467,6 +474,8 @@ async def check_echo_by_hand(answer: Answer) -> None:
             except NotYet as broken:
                 _expect_no_decoding(served.errors, broken)
                 raise
+        async with Wire(to=served.url) as wire:
+            await _close(wire)
         await _send_byte_by_byte(served.url)
         await _close_without_a_number(served.url)
         await _send_without_reading(served.url, lambda: served.writers[-1])
@@ -485,12 +494,11 @@ async def _send_messages(wire: Wire) -> None:
     try:
         rule = _("a text comes back unchanged: unmasked, and in a frame without a mask")
         await _expect_echo(client, "안녕 👋", rule, wire)
-        await _expect_echo(client, b"\x00\xff", _("other data comes back as other data, not as text"), wire)
+        await _expect_echo(client, b"\x00\xff", _("binary data comes back as binary data, not as text"), wire)
         for length in (0, 125, 126, 65_535, 65_536):
             rule = ngettext("a message of {count} byte comes back", "a message of {count} bytes comes back", length)
             await _expect_echo(client, bytes(length), rule.format(count=length), wire)
         await _send_all_at_once(client)
-        await _close(client, wire)
     finally:
         client.transport.abort()
 
@@ -578,7 +586,8 @@ async def _collect(client: ClientConnection, got: list[str | bytes], count: int)
         got.append(await client.recv())
 
 
-async def _close(client: ClientConnection, wire: Wire) -> None:
+async def _close(wire: Wire) -> None:
+    client = await connect(wire.url, compression=None, ping_interval=None, proxy=None)
     begin = len(sent_by_server(wire))
     closing = asyncio.ensure_future(client.close(4001, "점심 시간 🍜"))
     try:
@@ -589,6 +598,7 @@ async def _close(client: ClientConnection, wire: Wire) -> None:
         await within(closing, _("the connection ends"), lambda: _("it is still open"))
     finally:
         closing.cancel()
+        client.transport.abort()
     answer = sent_by_server(wire)[begin:]
     evidence = _("the client sent a Close with 4001, 0f a1; your server sent {answer}").format(answer=shown(answer))
     if answer[:1] != b"\x88" or answer[2:4] != b"\x0f\xa1":

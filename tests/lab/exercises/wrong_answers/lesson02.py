@@ -114,7 +114,7 @@ def gives_them_one_by_one(frames: Frames) -> Any:
     yield from messages(frames)
 
 
-@wrong("02.3", "a message of other data stays `bytes`")
+@wrong("02.3", "a binary message stays `bytes`")
 def all_is_text(frames: Frames) -> list[str]:
     return [payload.decode("latin-1") for fin, kind, payload in frames if kind < 8]
 
@@ -338,7 +338,7 @@ async def sends_the_bytes_back(reader: Any, writer: Any) -> None:
         writer.write(data)
 
 
-@wrong("02.5", "your code raised NameError")
+@wrong("02.5", "your code raised NameError: name 'secnd' is not defined")
 async def misspells(reader: Any, writer: Any) -> None:
     first, second = await reader.readexactly(2)
     writer.write(bytes([first & 0x8F, secnd & 0x7F]) + second)  # type: ignore[name-defined]  # noqa: F821  # the mistake under test
@@ -360,7 +360,7 @@ async def read_what_there_is(reader: Any, count: int) -> bytes:
 wrong_echo("leaves_it_masked", "unmasked, and in a frame without a mask", unmask=lambda data, mask: data)
 wrong_echo(
     "all_is_text",
-    "other data comes back as other data, not as text",
+    "binary data comes back as binary data, not as text",
     answers=lambda first, payload: [header(1, len(payload)) + payload],
 )
 wrong_echo(
