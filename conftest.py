@@ -5,4 +5,5 @@ pytest_plugins = [
     "tests.support.distribution",
     "tests.support.long_tests",
     "tests.support.whole_notebooks",
+    "tests.support.nbval_figures",
 ]

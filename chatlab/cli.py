@@ -120,7 +120,7 @@ def lab(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help=_("Where to put the notebooks if they are not there yet; ./chatlab-lessons outside a clone."),
+            help=_("Where to put your copy of the notebooks; by default chatlab-lessons, in the clone or here."),
         ),
     ] = None,
 ) -> None:
@@ -129,40 +129,43 @@ def lab(
     from sysconfig import get_path
 
     from chatlab.lab.doctor import bring_the_lab
-    from chatlab.lab.editions import shipped
 
     if find_spec("jupyterlab") is None:
         raise SetupError(_("JupyterLab is not installed"), bring_the_lab())
     folder = _open_notebooks(to)
-    shipped.remember()
     # A workshop may have no network, and learners do not need JupyterLab's news.
     options = ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         print(_("running as root, so JupyterLab is started with --allow-root"), file=sys.stderr)
         options.append("--allow-root")
     # The default URL, so that the address it prints leads to the first lesson too, like the browser it opens.
-    options += [f"--ServerApp.root_dir={folder}", "--LabApp.default_url=/lab/tree/00_start_here.ipynb"]
+    # Above the notebooks are the documents they link to.
+    options += [f"--ServerApp.root_dir={folder.parent}", "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"]
+    from chatlab.lab.editions import saving
+
+    saving.configure(os.environ)
     # The notebooks mention `chatlab progress`, so JupyterLab's terminals and cells have to find this command.
     os.environ["PATH"] = os.pathsep.join(filter(None, [get_path("scripts"), os.environ.get("PATH")]))
     _replace_process([sys.executable, "-m", "jupyterlab", *options, *context.args])
 
 
 def _open_notebooks(to: Path | None) -> Path:
-    """Return the notebooks' folder and change into it; copy the package's notebooks there the first time."""
+    """Bring the learner's copy of the notebooks up to date, change into the folder above it, and return it."""
     from chatlab.lab.editions import shipped
+    from chatlab.lab.home import home
 
-    if to is None:
-        try:
-            return shipped.notebooks()
-        except SetupError:
-            to = shipped.FOLDER
-    new = not (to / "notebooks").exists()
-    folder = shipped.lay_out(to.absolute())
-    if new:
-        line = _("put the notebooks into {folder}; your answers and your progress stay there")
-        print(line.format(folder=folder), file=sys.stderr)
-    os.chdir(to)  # so that progress is stored beside the notebooks
-    return folder
+    if os.environ.get("CHATLAB_HOME"):
+        home()  # fail now if it cannot be used, not in the first cell
+    folder = (to or shipped.learners_folder()).absolute()
+    copy = shipped.lay_out(folder)
+    if copy.new:
+        line = _("your copy of the notebooks is in {folder}; your answers and your progress stay there")
+        print(line.format(folder=copy.notebooks), file=sys.stderr)
+    for name in copy.outdated:
+        line = _("there is a newer {notebook}; `chatlab reset {lesson}` brings it, and sets your copy aside")
+        print(line.format(notebook=name, lesson=name[:2]), file=sys.stderr)
+    os.chdir(folder)  # so that progress is stored beside the notebooks
+    return copy.notebooks
 
 
 def _replace_process(command: list[str]) -> NoReturn:
@@ -246,6 +249,8 @@ def claims(
     for claim in ledger.claims:
         verdict = ledger.verdicts.get(claim.id)
         print(verdict or "  " + _("{claim} not tried here yet: {text}").format(claim=claim.id, text=claim.text))
+        if verdict and verdict.figure:
+            print(f"      {verdict.figure}")
         if verdict and verdict.measured:
             print("      " + _("measured: {value}").format(value=verdict.measured))
 

@@ -4,8 +4,8 @@
     python notebooks/build.py 03 07           those whose names begin so
 
 What differs from run to run without meaning anything (times of execution, the ids of widgets, the version of the
-kernel) is taken out, so that running this again changes nothing but pictures of measurements. A cell that fails stops
-it, and the notebook on disk stays as it was.
+kernel) is taken out, so that running this again changes nothing but pictures of measurements, and the figures on the
+cards of verdicts. A cell that fails stops it, and the notebook on disk stays as it was.
 """
 
 from __future__ import annotations

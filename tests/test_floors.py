@@ -24,8 +24,8 @@ ENGINES = {
     "chatlab.brokers.rabbitmq",
     "chatlab.brokers.kafka",
 }
-# An exercise on STOMP needs a real server, and no persistence.
-SIMPLE_BROKER = {"chatlab.lab.exercises.support.chat": "memory"}
+# Lesson 06, on STOMP, and its exercises need a real server, and no persistence.
+SIMPLE_BROKER = {"chatlab.lab.exercises.support.chat": "memory", "chatlab.lab.experiments.lesson06": "memory"}
 # Lesson 05 compares the engines. Exercises are checked on a real Redis. The stepper's instance is a chat whose Redis
 # may take an hour to answer.
 ABOUT_ENGINES = (

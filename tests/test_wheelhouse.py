@@ -66,7 +66,10 @@ def test_the_installation_uses_the_wheelhouse_if_there_is_one(tmp_path: Path, ex
     )
     uv.chmod(0o755)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHON": sys.executable}
-    subprocess.run(["/bin/sh", "tools/install.sh", "lab"], cwd=tmp_path, env=environment, check=True)
+    command = ["/bin/sh", "tools/install.sh", "lab"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
     installed = (tmp_path / "asked").read_text(encoding="utf-8").splitlines()[1]
     assert ("--no-index --find-links wheelhouse" in installed) == exists
     assert "--require-hashes" in installed
+    assert "--quiet" in installed
+    assert [line.partition(" ")[0] for line in done.stderr.splitlines()] == ["chatlab:"] * 3, "a line for each step"

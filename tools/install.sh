@@ -84,13 +84,14 @@ fi
 offline="nothing is broken: see that the network is there and run the same command again"
 say "installing $(grep -c '^[a-z0-9]' "$lock") packages into $venv; this happens once and takes a minute or a few"
 if [ -n "$uv" ]; then
-    "$uv" pip install --python $venv/bin/python --require-hashes $source -r "$lock" || stop "not all could be installed; $offline"
+    "$uv" pip install --python $venv/bin/python --quiet --require-hashes $source -r "$lock" || stop "not all could be installed; $offline"
     "$uv" pip install --python $venv/bin/python --quiet --no-deps --no-build-isolation --editable .
 else
     pip="$venv/bin/python -m pip --disable-pip-version-check"
     $pip --version >/dev/null 2>&1 || $venv/bin/python -m ensurepip >/dev/null
-    $pip install --require-hashes $source -r "$lock" || stop "not all could be installed; $offline"
+    $pip install --quiet --require-hashes $source -r "$lock" || stop "not all could be installed; $offline"
     $pip install --quiet --no-deps --no-build-isolation --editable .
 fi
+say "installed; from now on this takes no time"
 fingerprint "$wanted" >"$mark"
 if [ "$wanted" = dev ]; then fingerprint lab >$venv/.installed-lab; fi # which holds all of lab

@@ -3,16 +3,18 @@
     verdict("C2", holds=server_spoke_first, measured="the server's first frame came 0.3 ms after the upgrade")
 
 A lesson's cell runs an experiment and passes on what it measured. The verdict is computed from that, so it may differ
-on another machine. A verdict's text contains no figures, so that a stored notebook is the same in every run; the
-figures are stored with it and shown by `chatlab claims`. Left out: the experiments, which are the lessons' cells.
+on another machine. In a notebook it is a card: the claim, the outcome, the figure that decided, its threshold, and the
+distance between the two; with `again`, a button runs the experiment once more. As text, a verdict has no figures, so
+that it is the same in every run; in HTML they are between `FIGURES` marks, which a comparison of two runs leaves out.
+`chatlab claims` prints them, too. Left out: the experiments (`experiments/` and the lessons' cells).
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from html import escape
 from pathlib import Path
@@ -21,7 +23,10 @@ from typing import Any
 from chatlab.lab.home import home
 from chatlab.locale import _
 
-__all__ = ["CLAIMS", "Claim", "Outcome", "Report", "Verdict", "report", "verdict"]
+__all__ = ["CLAIMS", "FIGURES", "Claim", "Figure", "Outcome", "Report", "Verdict", "report", "verdict"]
+
+# Around the figures in a card's HTML: nbval, which compares two runs, leaves out what is between them.
+FIGURES = "<!--figures-->", "<!--/figures-->"
 
 
 class Outcome(StrEnum):
@@ -33,24 +38,28 @@ class Outcome(StrEnum):
     HAPPENS = "happens"
     FIXED = "happens, mended"  # not shown: a value in files
     DOES_NOT_HAPPEN = "does not happen"  # not shown: a value in files
+    NOT_TESTED = "not tested here"  # not shown: a value in files
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """How an outcome is shown: its mark, its words, and its words with a condition or cause."""
+    """How an outcome is shown: its mark, its words, its words with a condition or cause, and a card's edge."""
 
     mark: str
     alone: str
     with_reason: str
+    colour: str = "#888"  # never shown without the mark; legible on white and on black
 
 
+GREEN, RED = "#3a9a50", "#c8553d"
 WORDS = {
-    Outcome.HOLDS: Words("✔", _("holds"), _("holds, when {reason}")),
-    Outcome.HOLDS_WHEN: Words("◐", _("holds"), _("holds, when {reason}")),
-    Outcome.DOES_NOT_HOLD: Words("✘", _("does not hold"), _("does not hold because {reason}")),
-    Outcome.HAPPENS: Words("✘", _("happens"), _("happens, when {reason}")),
-    Outcome.FIXED: Words("✔", _("happens, fixed"), _("happens, when {reason}; fixed")),
+    Outcome.HOLDS: Words("✔", _("holds"), _("holds, when {reason}"), GREEN),
+    Outcome.HOLDS_WHEN: Words("◐", _("holds"), _("holds, when {reason}"), GREEN),
+    Outcome.DOES_NOT_HOLD: Words("✘", _("does not hold"), _("does not hold because {reason}"), RED),
+    Outcome.HAPPENS: Words("✘", _("happens"), _("happens, when {reason}"), RED),
+    Outcome.FIXED: Words("✔", _("happens, fixed"), _("happens, when {reason}; fixed"), GREEN),
     Outcome.DOES_NOT_HAPPEN: Words("◌", _("does not happen"), _("does not happen because {reason}")),
+    Outcome.NOT_TESTED: Words("◇", _("not tested here"), _("not tested here because {reason}")),
 }
 
 
@@ -72,7 +81,7 @@ _TEXTS = {
     "01": {
         "C1": _("over HTTP the server speaks only when asked"),
         "C2": _("over WebSocket the server can speak first, at any time"),
-        "C6": _("a WebSocket begins as an HTTP request and then switches protocol"),
+        "C6": _("a WebSocket begins as an HTTP(S) request and then switches protocol"),
         "C7": _("handshake: the client asks, the server agrees, the connection is upgraded"),
         "C9": _("either side can start the close"),
         "C10": _("one TCP connection carries all of it"),
@@ -86,7 +95,7 @@ _TEXTS = {
     "03": {
         "C11": _("a handler answers at /room"),
         "C12": _("any origin is accepted; a real service names its own"),
-        "C13": _("the registry of sessions is safe to change while it is read"),
+        "C13": _("a registry of sessions is needed that is safe to change while it is read"),
         "C14": _("every text goes to every session, the sender's too, with 'Server received: ' before it"),
         "C15": _("a transport error is logged, and the server lives on"),
         "C16": _("a closed session leaves the registry"),
@@ -94,6 +103,9 @@ _TEXTS = {
         "F8": _("one slow or dead session holds up, or breaks, everybody"),
         "F9": _("a page on another site can open the socket with the visitor's cookies"),
         "F12": _("no names, no rooms, no limits: anyone floods everyone"),
+        "F13": _("members see messages in different orders"),
+        "F14": _("a session that is being sent to refuses a second sender, and that sender is disconnected"),
+        "F17": _("the sender is disconnected for somebody else's dead session"),
     },
     "04": {
         "C18": _("one server's load climbs with its clients; a broker lets several instances share it"),
@@ -138,6 +150,8 @@ _TEXTS = {
         "F11": _("fields are written as Java objects and read as text: every record is shown as an empty message"),
         "F15": _("one error ends the listener for good: a group made later changes nothing"),
         "F16": _("the schedule makes up for missed reads all at once"),
+        "F18": _("one record that Java did not write costs up to nine others"),
+        "F19": _("mistakes are passed over in silence"),
     },
 }
 
@@ -147,20 +161,78 @@ CLAIMS: dict[str, Claim] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured value, and the threshold that decides the verdict, both in `unit`.
+
+    The claim, or the fault, needs at least the threshold; with `at_least=False`, at most.
+    """
+
+    name: str  # what was measured: "delay over WebSocket / delay by polling"
+    value: float
+    threshold: float
+    unit: str = ""
+    at_least: bool = True
+
+    @property
+    def distance(self) -> str:
+        """How far the value is from its threshold, in words."""
+        far = self._with_unit(abs(self.value - self.threshold))
+        if self.value == self.threshold:
+            return _("exactly at it")
+        if self.value > self.threshold:
+            return _("{distance} above it").format(distance=far)
+        return _("{distance} below it").format(distance=far)
+
+    def _with_unit(self, number: float) -> str:
+        return f"{_number(number)} {self.unit}".strip()
+
+    def __str__(self) -> str:
+        text = (
+            _("{name}: {value}; the claim needs at least {threshold}: {distance}")
+            if self.at_least
+            else _("{name}: {value}; the claim needs at most {threshold}: {distance}")
+        )
+        return text.format(
+            name=self.name,
+            value=self._with_unit(self.value),
+            threshold=self._with_unit(self.threshold),
+            distance=self.distance,
+        )
+
+
+def _number(value: float) -> str:
+    """Return a number with three significant digits, or all digits before the point."""
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
+
+
+Again = Callable[[], Awaitable["Verdict"]]
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an experiment found about a claim: the outcome, its condition or cause, and what was measured."""
+    """What an experiment found about a claim: the outcome, its condition or cause, and what was measured.
+
+    `again` runs the experiment once more; it is not stored.
+    """
 
     claim: str
     outcome: Outcome
     because: str  # the condition or the cause; "" if there is none
     measured: str
     at: float  # seconds since the epoch
+    figure: Figure | None = None
+    again: Again | None = field(default=None, compare=False)
 
     @property
     def words(self) -> str:
         """The outcome with its condition or cause, in words."""
         words = WORDS[self.outcome]
         return words.with_reason.format(reason=self.because) if self.because else words.alone
+
+    @property
+    def figures(self) -> str:
+        """The figure with its threshold, and what else was measured, one on each line; "" if there is nothing."""
+        return "\n".join(filter(None, [str(self.figure or ""), self.measured]))
 
     def __str__(self) -> str:
         """Return the verdict in one line, without figures."""
@@ -169,28 +241,65 @@ class Verdict:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
+        words = WORDS[self.outcome]
+        style = f"border:1px solid #8885;border-left:5px solid {words.colour};{CARD_STYLE}"
         return (
-            f"<p style='border-left:4px solid #888;padding-left:0.6em'>{WORDS[self.outcome].mark} <b>{self.claim}</b> "
-            f"<i>{escape(CLAIMS[self.claim].text)}</i><br><b>{escape(self.words)}</b></p>"
+            f"<div role='group' aria-label='{self.claim}' style='{style}'>"
+            f"<div>{words.mark} <b>{self.claim} {escape(self.words)}</b></div>"
+            f"<div><i>{escape(CLAIMS[self.claim].text)}</i></div>{self._figures_html()}</div>"
         )
+
+    def _figures_html(self) -> str:
+        figure = f"<div>{escape(str(self.figure))}</div>" if self.figure else ""
+        measured = _fold(_("what was measured here"), self.measured) if self.measured else ""
+        return f"{FIGURES[0]}{figure}{measured}{FIGURES[1]}" if figure or measured else ""
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        still = {"text/html": self._repr_html_(), "text/plain": repr(self)}
+        if self.again is None:
+            return still
+        from chatlab.lab.card import Card  # `chatlab claims` needs no widgets
+
+        return {**Card(self.claim, self, self.again).box._repr_mimebundle_(), **still}
+
+
+CARD_STYLE = "border-radius:4px;padding:0.4em 0.8em;margin:0.2em 0;max-width:52em;line-height:1.5;text-align:left"
+
+
+def _fold(title: str, text: str) -> str:
+    return (
+        f"<details><summary>{escape(title)}</summary><div style='white-space:pre-wrap'>{escape(text)}</div></details>"
+    )
 
 
 def verdict(
-    claim: str, *, holds: bool, measured: str, when: str = "", because: str = "", fixed: bool = False
+    claim: str,
+    *,
+    holds: bool | None,
+    measured: str,
+    when: str = "",
+    because: str = "",
+    fixed: bool = False,
+    figure: Figure | None = None,
+    again: Again | None = None,
 ) -> Verdict:
     """Compute the verdict on a claim from what was measured, store it in the ledger, and return it.
 
-    `holds`: in this run the claim held, or the fault happened. `when`: the condition it depends on. `because`: why the
-    claim failed, if it did. `fixed`: the same experiment on the fixed code does not show the fault. `measured`: the
-    figures behind the verdict, for the ledger. Raises `KeyError` for a claim that the article does not make.
+    `holds`: in this run the claim held, or the fault happened; None if it could not be tested here. `when`: the
+    condition it depends on. `because`: why the claim failed or was not tested. `fixed`: the same experiment on the
+    fixed code does not show the fault. `figure`: what decided, with its threshold. `measured`: the other figures behind
+    the verdict. `again`: runs the experiment once more and returns its verdict, for a button. Raises `KeyError` for a
+    claim that the article does not make.
     """
     outcome, reason = _outcome(CLAIMS[claim], holds, when, because, fixed)
-    found = Verdict(claim, outcome, reason, measured, time.time())
+    found = Verdict(claim, outcome, reason, measured, time.time(), figure, again)
     _save(found)
     return found
 
 
-def _outcome(claim: Claim, holds: bool, when: str, because: str, fixed: bool) -> tuple[Outcome, str]:
+def _outcome(claim: Claim, holds: bool | None, when: str, because: str, fixed: bool) -> tuple[Outcome, str]:
+    if holds is None:
+        return Outcome.NOT_TESTED, because
     if claim.is_fault:
         return (Outcome.FIXED if fixed else Outcome.HAPPENS, when) if holds else (Outcome.DOES_NOT_HAPPEN, because)
     if not holds:
@@ -210,15 +319,19 @@ class Report:
 
     def _repr_html_(self) -> str:
         rows = "".join(self._row(claim) for claim in self.claims)
-        head = "".join(f"<th style='text-align:left'>{title}" for title in (_("claim"), _("what it says"), _("here")))
+        titles = _("claim"), _("what it says"), _("here"), _("figures")
+        head = "".join(f"<th style='text-align:left'>{title}" for title in titles)
         return f"<table><tr>{head}</tr>{rows}</table>"
 
     def _row(self, claim: Claim) -> str:
         found = self.verdicts.get(claim.id)
         here = f"{WORDS[found.outcome].mark} {escape(found.words)}" if found else escape(_("not tried here yet"))
-        return (
-            f"<tr><td>{claim.id}<td style='text-align:left'>{escape(claim.text)}<td style='text-align:left'>{here}</tr>"
-        )
+        figures = _fold(_("show"), found.figures) if found and found.figures else ""
+        cells = claim.id, escape(claim.text), here, f"{FIGURES[0]}{figures}{FIGURES[1]}"
+        return f"<tr>{''.join(f'<td {CELL_STYLE}>{cell}' for cell in cells)}</tr>"
+
+
+CELL_STYLE = "style='text-align:left;vertical-align:top'"  # not shown: CSS
 
 
 def _not_tried(claim: Claim) -> str:
@@ -239,9 +352,19 @@ def _folder() -> Path:
 def _save(found: Verdict) -> None:
     # One file for each claim, written under another name and renamed: notebooks that run at the same time do not
     # overwrite each other's verdicts.
+    target = _folder() / f"{found.claim}.json"
+    earlier = _load_one(target) if found.outcome is Outcome.NOT_TESTED else None
+    if earlier is not None and earlier.outcome is not Outcome.NOT_TESTED:
+        return  # it was tested on this machine before
     draft = _folder() / f"{found.claim}.{time.monotonic_ns()}.tmp"
-    draft.write_text(json.dumps(asdict(found), ensure_ascii=False, indent=1), encoding="utf-8")
-    draft.replace(_folder() / f"{found.claim}.json")
+    draft.write_text(json.dumps(_fields(found), ensure_ascii=False, indent=1), encoding="utf-8")
+    draft.replace(target)
+
+
+def _fields(found: Verdict) -> dict[str, Any]:
+    fields = asdict(replace(found, again=None))
+    del fields["again"]
+    return fields
 
 
 def _load() -> dict[str, Verdict]:
@@ -260,4 +383,7 @@ def _load_one(path: Path) -> Verdict | None:
 
 
 def _verdict_of(fields: dict[str, Any]) -> Verdict:
-    return Verdict(**{**fields, "outcome": Outcome(str(fields.get("outcome")))})
+    figure = fields.get("figure")  # files of older versions have none
+    return Verdict(
+        **{**fields, "outcome": Outcome(str(fields.get("outcome"))), "figure": Figure(**figure) if figure else None}
+    )

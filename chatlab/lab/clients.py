@@ -31,6 +31,8 @@ __all__ = ["ChatClient", "Line", "MemberState", "Reading", "RoomClient", "StompM
 
 JSON = {"content-type": "application/json"}
 
+TCP_ENDED = (7, 8)  # in Linux's tcp_info: CLOSE, CLOSE_WAIT
+WATCH_SECONDS = 0.25  # between two looks at the connection of a client that does not read
 RECEIPT_SECONDS = 3  # to wait for a RECEIPT before a text is sent again under the same id
 CLOSE_SECONDS = 2  # to wait for a reader to see the end of its connection
 
@@ -76,6 +78,7 @@ class ChatClient:
         self.on_change: list[Callable[[], None]] = []
         self._reading = Reading.NORMALLY
         self._reader: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None  # while the client does not read
 
     # For subclasses to implement.
 
@@ -94,6 +97,10 @@ class ChatClient:
 
     def _abort(self) -> None:
         raise NotImplementedError
+
+    def _is_cut_off(self) -> bool:
+        """Return whether the peer has ended the connection, seen without reading from it; False if unknown."""
+        return False
 
     # For cells and panels to call.
 
@@ -137,11 +144,15 @@ class ChatClient:
     def read(self, how: Reading) -> None:
         """Read normally, slowly, or not at all, from now on."""
         self._reading = how
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
         if how is Reading.NOT_AT_ALL:
             if self._reader is not None:
                 self._reader.cancel()
                 self._reader = None
-        elif self._reader is None and self.state is MemberState.OPEN:
+            self._watcher = asyncio.create_task(self._watch(), name=f"watcher-{self.name}")
+        elif self.state is MemberState.OPEN and (self._reader is None or self._reader.done()):
             self._reader = asyncio.create_task(self._read(), name=f"reader-{self.name}")
         self._changed_now()
 
@@ -193,7 +204,18 @@ class ChatClient:
         except (OSError, ChatlabError) as error:
             self._move_to(MemberState.CLOSED, _("closed: {error}").format(error=error))
 
+    async def _watch(self) -> None:
+        """Log when the peer ends a connection that nobody reads: the client itself would not notice."""
+        while self.state is MemberState.OPEN:
+            if self._is_cut_off():
+                self.note(_("the server has ended the connection; a client that does not read has not noticed"))
+                return
+            await asyncio.sleep(WATCH_SECONDS)
+
     async def _end_reader(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
         reader, self._reader = self._reader, None
         if reader is None:
             return
@@ -266,6 +288,9 @@ class RoomClient(ChatClient):
 
     def _abort(self) -> None:
         self._link.transport.abort()
+
+    def _is_cut_off(self) -> bool:
+        return self._connection is not None and _peer_has_ended(self._connection.transport)
 
     @property
     def _link(self) -> ClientConnection:
@@ -427,6 +452,18 @@ class StompMember(ChatClient):
         elif self.state is MemberState.CONNECTING and self._subscription and self.stomp.state is StompState.OPEN:
             self.returns += 1
             self._move_to(MemberState.OPEN, _("back again"))
+
+
+def _peer_has_ended(transport: asyncio.Transport) -> bool:
+    """Return whether a FIN or a RST has come; if the transport is paused, only Linux can say so."""
+    if transport.is_closing():
+        return True
+    known = getattr(socket, "TCP_INFO", None)
+    sock = transport.get_extra_info("socket")
+    if known is None or sock is None or sock.fileno() < 0:
+        return False
+    state: int = sock.getsockopt(socket.IPPROTO_TCP, known, 1)[0]
+    return state in TCP_ENDED
 
 
 def _not_connected(name: str) -> ConnectionError:

@@ -8,9 +8,10 @@ from pathlib import Path
 from chatlab.errors import SetupError
 from chatlab.locale import _
 
-__all__ = ["home"]
+__all__ = ["FOLDER", "LANDMARK", "home", "workbook"]
 
 LANDMARK = Path("notebooks") / "00_start_here.ipynb"
+FOLDER = Path("chatlab-lessons")  # the learner's copy of the notebooks, made by `chatlab lab`
 
 
 def home() -> Path:
@@ -30,7 +31,16 @@ def home() -> Path:
 
 
 def _beside_the_notebooks() -> Path:
+    return (workbook() or Path.home()) / ".chatlab"
+
+
+def workbook() -> Path | None:
+    """Return the folder above the notebooks in use, found from the current folder upwards; None if there is none.
+
+    The learner's copy comes before the notebooks that it was made from.
+    """
     for folder in (Path.cwd(), *Path.cwd().parents):
-        if (folder / LANDMARK).exists():
-            return folder / ".chatlab"
-    return Path.home() / ".chatlab"
+        for candidate in (folder / FOLDER, folder):
+            if (candidate / LANDMARK).exists():
+                return candidate
+    return None

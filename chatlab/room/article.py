@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from uuid import UUID
 
@@ -114,12 +114,14 @@ async def start(
     host_names: Sequence[str] = (),
     send_buffer: int | None = None,
     write_timeout: float = WRITE_SECONDS,
+    room: Callable[[float], RoomAsInTheArticle] = RoomAsInTheArticle,
 ) -> RoomServer:
     """Open the article's room: any origin by default, only the library's limits, one send after another.
 
-    It runs on the `websockets` library, like the handler written in lesson 03.
+    It runs on the `websockets` library, like the handler written in lesson 03. `room` creates the room from
+    `write_timeout`: `RoomAsInTheArticle` or a subclass.
     """
-    article, names = RoomAsInTheArticle(write_timeout), known_names((host, *host_names), origins)
+    article, names = room(write_timeout), known_names((host, *host_names), origins)
     server = await serve(
         article.handle,
         host,

@@ -313,7 +313,7 @@ def _asked_host(request: Request) -> str | None:
     """Return the host and port that a request names; None if it is allowed to omit them."""
     hosts = get_all(request.headers, "Host")
     if len(hosts) > 1 or (not hosts and request.version >= (1, 1)):
-        raise HandshakeError(f"{len(hosts)} Host headers, not 1")
+        raise HandshakeError(_not_one("Host", len(hosts)))
     scheme, colon, rest = request.target.partition("://")
     if colon and scheme.lower() in ("http", "https"):  # RFC 9112, 3.2.2: then "MUST ignore the received Host"
         return re.split(r"[/?#]", rest, maxsplit=1)[0]
@@ -518,27 +518,35 @@ def _check_http(request: Request) -> None:
     if not request.target.startswith(("/", "http://", "https://")) or "#" in request.target:
         path = request.target.partition("?")[0]  # the query may hold a secret, and refusals are logged
         raise HandshakeError(f"target {path!r} is neither a path nor an http URL")
-    if len(get_all(request.headers, "Host")) != 1:
-        raise HandshakeError(f"{len(get_all(request.headers, 'Host'))} Host headers, not 1")
+    if (count := len(get_all(request.headers, "Host"))) != 1:
+        raise HandshakeError(_not_one("Host", count))
     if get_all(request.headers, "Transfer-Encoding") or request.get("Content-Length") not in (None, "0"):
         # The body would be parsed as frames.
         raise HandshakeError("a handshake has no body", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
 
+def _not_one(name: str, count: int) -> str:
+    """Return what is wrong with a header that has to be there once."""
+    return f"{count} {name} headers, not 1" if count else f"there is no {name} header"
+
+
 def _check_upgrade(request: Request) -> None:
     upgrade = (("Upgrade", "websocket"),)  # RFC 9110, 15.5.22: a 426 names the protocol to upgrade to
     if not asks_for_websocket(request.headers):
-        message = f"Upgrade is {request.get('Upgrade')!r}, not 'websocket': this address speaks WebSocket only"
-        raise HandshakeError(message, HTTPStatus.UPGRADE_REQUIRED, upgrade)
+        asked = request.get("Upgrade")
+        what = "there is no Upgrade header" if asked is None else f"Upgrade is {asked!r}, not 'websocket'"
+        raise HandshakeError(f"{what}: this address speaks WebSocket only", HTTPStatus.UPGRADE_REQUIRED, upgrade)
     if not upgrades_the_connection(request.headers):
-        message = f"Connection is {request.get('Connection')!r}, without 'Upgrade'"
+        named = request.get("Connection")
+        missing = "there is no Connection header, which names 'Upgrade'"
+        message = missing if named is None else f"Connection is {named!r}, without 'Upgrade'"
         raise HandshakeError(message, HTTPStatus.UPGRADE_REQUIRED, upgrade)
 
 
 def _check_key(request: Request) -> None:
     keys = get_all(request.headers, "Sec-WebSocket-Key")
     if len(keys) != 1:  # 11.3.1: "MUST NOT appear more than once in an HTTP request"
-        raise HandshakeError(f"{len(keys)} Sec-WebSocket-Key headers, not 1")
+        raise HandshakeError(_not_one("Sec-WebSocket-Key", len(keys)))
     try:
         nonce = base64.b64decode(keys[0], validate=True)
     except (binascii.Error, ValueError):
@@ -550,7 +558,7 @@ def _check_key(request: Request) -> None:
 def _check_version(request: Request) -> None:
     versions = get_all(request.headers, "Sec-WebSocket-Version")
     if len(versions) != 1:  # 11.3.5: "MUST NOT appear more than once in an HTTP request"
-        raise HandshakeError(f"{len(versions)} Sec-WebSocket-Version headers, not 1")
+        raise HandshakeError(_not_one("Sec-WebSocket-Version", len(versions)))
     if versions[0] != VERSION:
         # 4.4: the response names the versions "the server is capable of understanding"
         fields = (("Sec-WebSocket-Version", VERSION), ("Upgrade", "websocket"))

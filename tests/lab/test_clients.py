@@ -1,6 +1,7 @@
 """The clients of a notebook cell: they send, receive and log, and read slowly or not at all."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,6 +14,7 @@ from chatlab.chat.endpoint.server import ChatServer
 from chatlab.errors import MessageRefused
 from chatlab.lab.clients import MemberState, Reading, RoomClient, StompMember
 from chatlab.lab.until import until
+from chatlab.lab.wire import Wire
 
 
 @pytest_asyncio.fixture
@@ -108,6 +110,46 @@ async def test_the_close_code_of_a_closing_server_is_logged(pair: Pair, server: 
     await server.aclose()
     await pair[0].until(lambda: pair[0].state is MemberState.CLOSED)
     assert pair[0].lines[-1].text == "closed: 1001 the room is closing"
+
+
+@pytest.mark.parametrize("end", ["reset", "stopped", "cut"])
+async def test_a_client_dropped_by_the_other_side_connects_again_and_hears(end: str) -> None:
+    async with await room.start(rate=None) as server, await Wire(to=server.url).start() as wire:
+        garam, nuri = RoomClient(wire.url, "가람"), RoomClient(server.url, "Nuri")
+        await garam.connect()
+        await nuri.connect()
+        if end == "reset":
+            wire.reset()
+        elif end == "cut":
+            wire.cut(0)
+            await nuri.send("it ends the connection")
+        else:
+            await wire.aclose()
+            await wire.start()
+        await garam.until(lambda: garam.state is MemberState.CLOSED)
+        garam.url = wire.url
+        await garam.connect()
+        await nuri.send("back?")
+        await garam.heard("back?")
+        await garam.close()
+        await nuri.close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux says what became of a connection nobody reads")
+async def test_a_client_that_does_not_read_shows_that_the_server_has_ended_its_connection(
+    server: room.RoomServer,
+) -> None:
+    async with await Wire(to=server.url).start() as wire:
+        client = RoomClient(wire.url, "Nuri")
+        await client.connect()
+        client.stop_reading()
+        for __ in range(3):  # more than the library takes while nobody reads
+            await client.send("x")
+        await wire.wait_for("websocket", "text", sender="server", count=3)
+        wire.reset()
+        await client.until(lambda: "the server has ended the connection" in client.lines[-1].text)
+        client.read(Reading.NORMALLY)
+        await client.until(lambda: client.state is MemberState.CLOSED)
 
 
 async def test_a_client_that_does_not_read_can_still_close(pair: Pair) -> None:

@@ -27,11 +27,15 @@ def code_cells(lesson: str) -> list[Any]:
 
 
 def judged_by(cell: Any) -> set[str]:
-    """Return the claims whose verdict a cell computes: `verdict("C2", …)` or `findings.answers("C26", "C27")`."""
+    """Return the claims whose verdict a cell computes.
+
+    `verdict("C2", …)`, `findings.answers("C26", "C27")`, or a function of the lesson's experiments: `lesson01.c2(…)`.
+    """
     calls = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
     named = [(call, getattr(call.func, "id", getattr(call.func, "attr", ""))) for call in calls]
     arguments = [each for call, name in named if name in {"verdict", "answers"} for each in call.args]
-    return {str(each.value) for each in arguments if isinstance(each, ast.Constant)}
+    by_name = {name.upper() for __, name in named if re.fullmatch(r"[cf]\d+", name)}
+    return {str(each.value) for each in arguments if isinstance(each, ast.Constant)} | by_name & CLAIMS.keys()
 
 
 def shown_by(cell: Any) -> set[str]:
@@ -71,3 +75,8 @@ def test_a_claim_without_its_cell_or_its_output_is_reported() -> None:
     not_run = copy.deepcopy(cells)
     not_run[index].outputs = []
     assert untried("03", not_run) == {"C13"}
+
+
+def test_a_verdict_computed_by_a_function_of_the_lessons_experiments_counts() -> None:
+    cell = nbformat.v4.new_code_cell("display(lesson03.c13(registry), lesson03.f8(before, after))\nlesson03.c99()")
+    assert judged_by(cell) == {"C13", "F8"}

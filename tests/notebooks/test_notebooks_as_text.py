@@ -67,8 +67,25 @@ def test_the_metadata_contains_only_known_keys_and_tags(path: Path, cells: list[
     for cell in cells:
         assert set(cell.metadata) <= {"tags"}
         tags = set(cell.metadata.get("tags", []))
-        assert all(tag == "nbval-ignore-output" or re.fullmatch(r"exercise-\d\d\.\d", tag) for tag in tags), tags
+        assert all(re.fullmatch(r"nbval-ignore-output|setup|exercise-\d\d\.\d", tag) for tag in tags), tags
         assert "NBVAL_" not in cell.source, "use the tag instead"
+
+
+def test_the_first_code_cell_of_each_section_is_tagged_as_its_setup(path: Path, cells: list[Any]) -> None:
+    tagged = [cell for cell in code_cells(cells) if "setup" in cell.metadata.get("tags", [])]
+    if tagged or path.name[:2] >= "04":
+        assert tagged == [section[0] for section in sections(cells)]
+
+
+def sections(cells: list[Any]) -> list[list[Any]]:
+    """Return the code cells of each section (`## …`) that has any; the first has what comes before it too."""
+    found: list[list[Any]] = [[]]
+    for cell in cells:
+        if cell.cell_type == "markdown" and re.search("^## ", cell.source, re.MULTILINE):
+            found.append([])
+        elif cell.cell_type == "code":
+            found[-1].append(cell)
+    return [section for section in found if section]
 
 
 def test_outputs_contain_no_address_or_path_of_one_run(cells: list[Any]) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from redis.asyncio import Redis
@@ -18,6 +19,7 @@ from websockets.exceptions import InvalidStatus
 
 from chatlab.chat.article import java
 from chatlab.lab.engines.engine import Engine
+from chatlab.lab.experiments import lesson07
 from chatlab.lab.experiments.original import Program
 from tests.original.cases import SUBSCRIBE, TOPIC, Case, send
 from tests.original.client import QUIET, SOON, Client
@@ -184,6 +186,19 @@ async def many_records(chats: Chats) -> Any:
         return {"shown": client.contents(), "took at least two intervals": took > 0.15}
 
 
+async def feels_live(chats: Chats) -> Any:
+    """Return whether a record of another instance reaches a member of the second build within a tenth of a second."""
+    redis = chats.redis[TWO]
+    reader = await lesson07.member(chats.two.url, "reader", receipts=False)
+
+    async def put(text: str) -> None:
+        await lesson07.put_as_java(redis, text)
+
+    took = await lesson07.delays(put, reader)
+    await reader.close()
+    return {"half of them within 0.1 s": median(took) < 0.1, "by the poll, not at once": median(took) > 0.02}
+
+
 async def catching_up(chats: Chats) -> Any:
     """Return whether the second build makes up for the reads it missed while Redis stood for two seconds."""
     redis = chats.redis[TWO]
@@ -304,6 +319,7 @@ CHATS: dict[str, Callable[[Chats], Awaitable[Any]]] = {
     "chat: the second build": second_build,
     "chat: a record that Java did not write": poisoned,
     "chat: 25 records at once": many_records,
+    "chat: quick enough to feel live": feels_live,
     "chat: the schedule catches up": catching_up,
     "chat: two instances, one group": two_instances,
     "chat: restarted": restarted,

@@ -21,6 +21,7 @@ from websockets.typing import Origin
 from chatlab.clients.stomp import ClientSubscription, StompClient
 from chatlab.errors import MessageRefused, StompError
 from chatlab.lab.engines.engine import Engine
+from chatlab.lab.experiments import lesson07
 from chatlab.lab.until import until
 from tests.support import original, redis_servers
 from tests.support.raw_member import RawMember
@@ -86,10 +87,17 @@ class Member:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def program() -> AsyncIterator[Engine]:
+async def redis_of_program() -> AsyncIterator[Engine]:
+    """The Redis of `program`."""
+    async with await redis_servers.start(redis_servers.WHEEL) as redis:
+        yield redis
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def program(redis_of_program: Engine) -> AsyncIterator[Engine]:
     """The fixed program on a Redis of its own."""
-    async with await redis_servers.start(redis_servers.WHEEL) as redis, await original.start("fixed", redis.url) as it:
-        yield it
+    async with await original.start("fixed", redis_of_program.url) as running:
+        yield running
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -101,6 +109,25 @@ async def test_a_message_sent_twice_under_one_client_id_is_stored_and_shown_once
         contents = [json.loads((await anext(live)).body)["content"] for _ in range(2)]
         missed = await client.subscribe("/app/chat.after.0-0")
         assert [each["content"] for each in json.loads((await anext(missed)).body)] == contents == ["a", "b"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_mistakes_are_answered_with_error(program: Engine) -> None:
+    answers = await lesson07.answers_to_mistakes(original.stomp_url(program))
+    assert set(answers.values()) == {"ERROR"}, answers
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_foreign_record_costs_no_other(program: Engine, redis_of_program: Engine) -> None:
+    async with Redis.from_url(redis_of_program.url) as redis:
+        reader = await lesson07.member(original.stomp_url(program), "ben", receipts=False)
+
+        def record(text: str) -> dict[str, str]:
+            return {"client_id": text, "content": text}
+
+        assert await lesson07.shown_beside_a_foreign_record(redis, reader, record) == 9
+        assert "null" not in " ".join(lesson07.bodies(reader))
+        await reader.close()
 
 
 @pytest.mark.asyncio(loop_scope="module")

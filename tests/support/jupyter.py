@@ -1,7 +1,8 @@
 """A real JupyterLab in a real browser: start the server, open a notebook, run its cells, use its widgets.
 
-`Lab` is a JupyterLab server on a free loopback port, with a copy of the notebooks. `Notebook` is one of them open in a
-page of the Chromium on PATH, which Playwright controls.
+`Lab` is a JupyterLab server on a free loopback port, with a copy of the notebooks: with settings for tests
+(`jupyter_lab`), or as a learner starts it for the first time (`first_start`). `Notebook` is one of them open in a page
+of the Chromium on PATH, which Playwright controls.
 """
 
 from __future__ import annotations
@@ -105,9 +106,25 @@ def jupyter_lab(folder: Path) -> Iterator[Lab]:
         file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(values))
+    command = [sys.executable, "-m", "jupyterlab", "--LabApp.news_url="]
+    with _running(command, folder, folder / "notebooks") as lab:
+        yield lab
+
+
+@contextlib.contextmanager
+def first_start(folder: Path) -> Iterator[Lab]:
+    """Run `chatlab lab` in `folder` without any settings, as on a learner's machine; end it on exit."""
+    shutil.copytree(NOTEBOOKS, folder / "notebooks", dirs_exist_ok=True)
+    with _running([sys.executable, "-m", "chatlab.cli", "lab"], folder, folder) as lab:
+        yield lab
+
+
+@contextlib.contextmanager
+def _running(command: list[str], folder: Path, below: Path) -> Iterator[Lab]:
+    """Run a server with its data in `folder`, started in the folder `below`."""
     token = "test"
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--port=0", "--ip=127.0.0.1", "--allow-root"]
-    command += [f"--IdentityProvider.token={token}", "--ServerApp.port_retries=0", "--LabApp.news_url="]
+    options = ["--no-browser", "--port=0", "--ip=127.0.0.1", f"--IdentityProvider.token={token}"]
+    options += ["--ServerApp.port_retries=0", *([] if "lab" in command else ["--allow-root"])]
     environment = {
         **os.environ,
         "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
@@ -117,7 +134,7 @@ def jupyter_lab(folder: Path) -> Iterator[Lab]:
         "CHATLAB_HOME": str(folder / "home"),
     }
     log = (folder / "jupyter.log").open("w")
-    server = subprocess.Popen(command, cwd=folder / "notebooks", env=environment, stdout=log, stderr=log)
+    server = subprocess.Popen([*command, *options], cwd=below, env=environment, stdout=log, stderr=log)
     try:
         yield Lab(folder, _wait_for_url(server, folder / "runtime"), token)
     finally:

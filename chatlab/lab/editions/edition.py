@@ -1,7 +1,7 @@
 """Editions of the workbook, made from one master: the learners' notebooks.
 
     chatlab edition instructor --to FOLDER      with solutions and notes: minutes, what to say and ask
-    chatlab edition learner --to FOLDER         unchanged, after a check that no exercise is solved in them
+    chatlab edition learner --to FOLDER         without outputs, after a check that no exercise is solved in them
 
 The notes are data: `notes/LESSON.toml` has a table for each section of the lesson, under the section's heading. They do
 not repeat the package's own data: an exercise's hints and reason, a prediction's right answer. Left out: anything that
@@ -112,8 +112,8 @@ def _texts(table: dict[str, Any], key: str) -> tuple[str, ...]:
 
 
 def lessons() -> dict[str, Path]:
-    """Return the notebooks of the workbook by their two leading digits, without a learner's other files."""
-    return {path.name[:2]: path for path in sorted(shipped.notebooks().glob("[0-9][0-9]_*.ipynb"))}
+    """Return the notebooks of the workbook, as shipped, by their two leading digits."""
+    return {path.name[:2]: path for path in sorted(shipped.sources().glob("[0-9][0-9]_*.ipynb"))}
 
 
 def headings(notebook: NotebookNode) -> list[str]:
@@ -130,9 +130,11 @@ def build(edition: Edition, folder: Path) -> Built:
     """
     aside = shipped.new_aside()
     texts = {path.name: _text(edition, lesson, path) for lesson, path in lessons().items()}
-    plan = shipped.notebooks().parent / "docs" / "workshop.md"
+    documents = {name: data.decode() for name, data in shipped.documents(shipped.sources()).items()}
+    plan = shipped.sources().parent / "docs" / "workshop.md"
     if edition == "instructor" and plan.exists():
-        texts[plan.name] = plan.read_text(encoding="utf-8").replace("(../notebooks/", "(")
+        documents[plan.name] = plan.read_text(encoding="utf-8")
+    texts |= {name: text.replace("(../notebooks/", "(") for name, text in documents.items()}
     for name, text in texts.items():
         shipped.put(folder / name, text.encode(), aside / folder.name / name)
     return Built(folder, list(texts), aside)
@@ -149,8 +151,11 @@ def _text(edition: Edition, lesson: str, path: Path) -> str:
         ).format(notebook=path.name, exercises=", ".join(lacking))
         remedy = _("`chatlab reset {lesson}` sets your copy aside, and restores the notebook")
         raise SetupError(failure, remedy.format(lesson=lesson))
-    text: str = nbformat.writes(instructors(notebook, lesson) if edition == "instructor" else notebook)
-    return f"{text}\n"
+    if edition == "instructor":
+        text = f"{nbformat.writes(instructors(notebook, lesson))}\n"
+    else:
+        text = shipped.stripped(path.read_bytes()).decode()
+    return text.replace("(../docs/", "(")  # the documents lie beside the notebooks here
 
 
 # --- The instructor's edition ---
@@ -307,6 +312,4 @@ def _answer(exercise: Exercise, stub: ast.stmt) -> list[str]:
     code, called = exercise.code.splitlines(), exercise.solve.__name__
     name = stub.targets[0].id if isinstance(stub, ast.Assign) and isinstance(stub.targets[0], ast.Name) else ""
     name = name or getattr(stub, "name", "")
-    if exercise.makes:
-        return [*code, "", f"{name} = {called}()"]
     return code if name == called else [*code, "", f"{name} = {called}"]

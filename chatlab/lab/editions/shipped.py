@@ -1,28 +1,45 @@
-"""The notebooks as they were shipped, and how to restore them without losing a learner's work.
+"""The notebooks as they were shipped, the learner's copy of them, and the way back.
 
-In a clone, git has the shipped notebooks, in the last commit shared with upstream. An installed package contains them,
-and `lay_out` copies them to the learner's folder. Otherwise `remember` has made a copy when the workbook was first
-opened. The learner's other files are left alone.
+A clone has the notebooks in `notebooks/`, with outputs, to be read; an installed package contains them. `chatlab lab`
+copies them to the learner's folder, without outputs, so that a prediction is not answered before it is made
+(`lay_out`). There, a record of what was copied tells a learner's work from an old copy, which is brought up to date.
+The learner's other files are left alone.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import chatlab
 from chatlab.errors import SetupError
-from chatlab.lab.home import LANDMARK, home
+from chatlab.lab.home import FOLDER, LANDMARK, home, workbook
 from chatlab.locale import _
 
-__all__ = ["FOLDER", "Reset", "changed", "lay_out", "new_aside", "notebooks", "put", "remember", "reset"]
+__all__ = [
+    "Copy",
+    "Reset",
+    "changed",
+    "documents",
+    "lay_out",
+    "learners_folder",
+    "new_aside",
+    "notebooks",
+    "put",
+    "reset",
+    "sources",
+    "stripped",
+]
 
-# `chatlab lab` of an installed package puts the notebooks here, below the current folder.
-FOLDER = Path("chatlab-lessons")
+RECORD = ".as-shipped.json"  # in the learner's folder: the digest of each notebook as it was copied
 PACKAGED = Path(__file__).with_name("notebooks")  # in an installed package only; see pyproject.toml
 
 
@@ -34,50 +51,124 @@ class Reset:
     aside: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """The learner's notebooks, whether they are new, and which have a newer version that would overwrite work."""
+
+    notebooks: Path
+    new: bool
+    outdated: list[str]
+
+
 def notebooks() -> Path:
-    """Return the folder of the notebooks: the current one, one above it, or that beside the package.
+    """Return the folder of the notebooks in use: the learner's copy, or where it is copied from.
 
     Raises `SetupError` if there is none.
     """
+    folder = workbook()
+    return (folder / LANDMARK).parent if folder else sources()
+
+
+def sources() -> Path:
+    """Return the folder of the notebooks as shipped, which is never a learner's copy: the package's, or the clone's.
+
+    Raises `SetupError` if there is none.
+    """
+    if PACKAGED.is_dir():
+        return PACKAGED
     for folder in (Path.cwd(), *Path.cwd().parents, Path(chatlab.__file__).parents[1]):
-        if (folder / LANDMARK).exists():
-            return (folder / LANDMARK).parent
+        below = (folder / LANDMARK).parent
+        if (folder / LANDMARK).exists() and not (below / RECORD).exists():
+            return below
     raise _no_notebooks()
 
 
-def lay_out(folder: Path) -> Path:
-    """Copy the package's notebooks to `folder`/notebooks; return that folder.
+def learners_folder() -> Path:
+    """Return where the learner's copy is, or is to be made: beside a clone's notebooks, or in the current folder."""
+    folder = workbook()
+    if folder and (folder / LANDMARK.parent / RECORD).exists():
+        return folder
+    source = sources()
+    return (Path.cwd() if source == PACKAGED else source.parent) / FOLDER
 
-    An existing notebook is not changed, because it may contain the learner's work. Raises `SetupError` if the package
-    has no notebooks, as in a clone, or the folder cannot be written to.
+
+def lay_out(folder: Path) -> Copy:
+    """Copy the notebooks, without outputs, to `folder`/notebooks, and the documents they link to.
+
+    A notebook that is unchanged since it was copied is brought up to date; one that contains the learner's work is not
+    touched. Raises `SetupError` if there are no notebooks, or the folder cannot be written to.
     """
-    if not PACKAGED.is_dir():
-        raise _no_notebooks()
-    below = folder / LANDMARK.parent
+    source, below = sources(), folder / LANDMARK.parent
+    new = not below.exists()
     try:
         below.mkdir(parents=True, exist_ok=True)
-        for file in sorted(PACKAGED.glob("*.ipynb")):
-            if not (below / file.name).exists():
-                shutil.copyfile(file, below / file.name)
+        outdated = _bring_up_to_date(below, _as_learners(source))
+        for name, data in documents(source).items():
+            (folder / "docs").mkdir(exist_ok=True)
+            (folder / "docs" / name).write_bytes(data)
+        _take_progress(source.parent, folder)
     except OSError as error:
         failure = _("cannot write to {folder}: {error}").format(folder=folder, error=error.strerror)
         raise SetupError(failure, _("name another folder: --to FOLDER")) from error
-    return below
+    return Copy(below, new, outdated)
+
+
+def _bring_up_to_date(below: Path, files: dict[str, bytes]) -> list[str]:
+    """Write each file that is missing or unchanged; return the names of the others that have a newer version."""
+    record = below / RECORD
+    copied: dict[str, str] = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    outdated = []
+    for name, data in files.items():
+        file, digest = below / name, _digest(data)
+        if not file.exists() or _digest(file.read_bytes()) in (copied.get(name), digest):
+            if copied.get(name) != digest or not file.exists():
+                file.write_bytes(data)
+            copied[name] = digest
+        elif copied.setdefault(name, digest) != digest:
+            outdated.append(name)
+    draft = record.with_suffix(".tmp")
+    draft.write_text(json.dumps(copied, indent=1), encoding="utf-8")
+    draft.replace(record)
+    return outdated
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _take_progress(clone: Path, folder: Path) -> None:
+    """Copy what an older version has kept beside a clone's notebooks to a new learner's folder."""
+    old, own = clone / ".chatlab", folder / ".chatlab"
+    if old.is_dir() and not own.exists() and clone != folder:
+        for name in ("progress", "claims"):
+            if (old / name).is_dir():
+                shutil.copytree(old / name, own / name)
+
+
+def _as_learners(source: Path) -> dict[str, bytes]:
+    return {file.name: stripped(file.read_bytes()) for file in sorted(source.glob("[0-9][0-9]_*.ipynb"))}
+
+
+def stripped(notebook: bytes) -> bytes:
+    """Return a notebook without outputs, as if none of its cells had run."""
+    content = json.loads(notebook)
+    for cell in content["cells"]:
+        if cell["cell_type"] == "code":
+            cell["outputs"], cell["execution_count"] = [], None
+    return f"{json.dumps(content, indent=1, ensure_ascii=False)}\n".encode()
+
+
+def documents(source: Path) -> dict[str, bytes]:
+    """Return the documents that the notebooks link to, by name."""
+    texts = "".join(file.read_text(encoding="utf-8") for file in source.glob("*.ipynb"))
+    names = sorted(set(re.findall(r"\]\(\.\./docs/([\w.-]+)", texts)))
+    files = [source.parent / "docs" / name for name in names]
+    return {file.name: file.read_bytes() for file in files if file.exists()}
 
 
 def _no_notebooks() -> SetupError:
     failure = _("no {notebook} here").format(notebook=LANDMARK)
     return SetupError(failure, _("run it in the folder you cloned"))
-
-
-def remember() -> None:
-    """Keep a copy of the notebooks, once, unless git or the package has them."""
-    folder, copy = notebooks(), home() / "shipped"
-    if not PACKAGED.is_dir() and _commit(folder) is None and not copy.exists():
-        draft = copy.with_name("shipped.tmp")
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(folder, draft, ignore=shutil.ignore_patterns(".*", "__pycache__"))
-        draft.rename(copy)  # completely or not at all
 
 
 def reset(lessons: Sequence[str] = ()) -> Reset:
@@ -116,20 +207,39 @@ def put(file: Path, shipped: bytes, aside: Path) -> bool:
 
 
 def changed() -> list[str]:
-    """Return the notebooks that are not as shipped. Raises `SetupError` if the shipped state is unknown."""
+    """Return the notebooks whose cells are not as shipped; those that have only been run are not among them.
+
+    Raises `SetupError` if the shipped state is unknown.
+    """
     folder = notebooks()
     files = _shipped(folder).items()
-    return [name for name, data in files if not (folder / name).exists() or (folder / name).read_bytes() != data]
+    return [name for name, data in files if not (folder / name).exists() or _differ((folder / name).read_bytes(), data)]
+
+
+def _differ(one: bytes, other: bytes) -> bool:
+    return one != other and _cells(one) != _cells(other)
+
+
+def _cells(notebook: bytes) -> Any:
+    """Return the type and the text of each cell, or the bytes if they are not a notebook."""
+    try:
+        return [(cell["cell_type"], _joined(cell["source"])) for cell in json.loads(notebook)["cells"]]
+    except (ValueError, KeyError, TypeError):
+        return notebook
+
+
+def _joined(source: str | Iterable[str]) -> str:
+    return "".join(source)
 
 
 def _shipped(folder: Path) -> dict[str, bytes]:
     """Return each file as it was shipped, by its name below `folder`."""
-    if PACKAGED.is_dir():
-        return {file.name: file.read_bytes() for file in PACKAGED.glob("*.ipynb")}
+    if (folder / RECORD).exists() or PACKAGED.is_dir():
+        return _as_learners(sources())
     if commit := _commit(folder):
         names = _git(folder, "ls-tree", "-r", "-z", "--name-only", commit).decode().split("\0")
         return {name: _git(folder, "show", f"{commit}:./{name}") for name in names if name}
-    copy = home() / "shipped"
+    copy = home() / "shipped"  # made by older versions
     if not copy.exists():
         raise SetupError(
             _("the shipped notebooks are not known here"), _("download the project again, and copy its notebooks/")

@@ -127,7 +127,7 @@ def with_tables(text: str) -> str:
 
 def main() -> None:
     """Write the tables into docs/workshop.md."""
-    document = shipped.notebooks().parent / "docs" / "workshop.md"
+    document = shipped.sources().parent / "docs" / "workshop.md"
     document.write_text(with_tables(document.read_text(encoding="utf-8")), encoding="utf-8")
 
 

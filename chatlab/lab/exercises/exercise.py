@@ -4,9 +4,10 @@
     hint("01.1")                         the first hint; hint("01.1", 2) says more
     solution("01.1")                     the code, and why it is written that way
 
-A check is a function that takes the learner's answer and raises `NotYet` for the first rule it breaks. The exercises
-are in `lessons/`; this file runs them, shows the outcome, and remembers what is solved. Left out: points. The only
-mark is that it works.
+In a notebook, the outcome has buttons that check the same answer again and show hints and the solution; without a
+kernel, these are folds. A check is a function that takes the learner's answer and raises `NotYet` for the first rule it
+breaks. The exercises are in `lessons/`; this file runs them, shows the outcome, and remembers what is solved. Left out:
+points. The only mark is that it works.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ import re
 import textwrap
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from html import escape
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, Final, Literal
 
+from chatlab.lab.exercises.check_box import CheckBox
+from chatlab.lab.exercises.difference import Difference
+from chatlab.lab.exercises.watchdog import LoopBlocked, Watchdog, is_cell
 from chatlab.lab.home import home
 from chatlab.locale import _
 
@@ -57,13 +62,15 @@ NAMES: dict[Mark, str] = {NOT_TRIED: _("not tried"), NOT_YET: _("not yet"), RIGH
 class NotYet(Exception):  # named without "Error": a wrong answer is not one
     """The first rule that an answer breaks; `evidence` is the bytes or messages that show it.
 
-    Raised `from` an error in the learner's code, the outcome shows that error, too.
+    Where the answer is bytes or text that had to be equal to something, `difference` shows where it is not. Raised
+    `from` an error in the learner's code, the outcome shows that error, too.
     """
 
-    def __init__(self, rule: str, evidence: object = None) -> None:
+    def __init__(self, rule: str, evidence: object = None, *, difference: Difference | None = None) -> None:
         super().__init__(rule)
         self.rule = rule
         self.evidence = evidence
+        self.difference = difference
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class Exercise:
 
     `id` is the number of the lesson and of the exercise, "01.1". `check(answer)` raises `NotYet`, or whatever the
     answer raises. `solve` is the reference solution: a function whose source is shown. If the answer is not a function,
-    `makes=True` says that `solve` takes no arguments and returns the answer.
+    `makes=True` says that `solve` takes no arguments and returns the answer; what it returns, one expression, is shown.
     """
 
     id: str
@@ -96,7 +103,17 @@ class Exercise:
     @property
     def code(self) -> str:
         """The source of the reference solution as a learner would write it in the cell, without annotations."""
-        return _plain(textwrap.dedent(inspect.getsource(self.solve)).strip())
+        source = textwrap.dedent(inspect.getsource(self.solve)).strip()
+        return _value(source) if self.makes else _plain(source)
+
+
+def _value(source: str) -> str:
+    """Return the value that a function makes as an assignment to the function's name, as it stands in the cell."""
+    (function,) = ast.parse(source).body
+    assert isinstance(function, ast.FunctionDef)
+    made = function.body[-1]
+    assert len(function.body) == 1 and isinstance(made, ast.Return) and made.value is not None, source
+    return f"{function.name} = {ast.get_source_segment(source, made.value)}"
 
 
 def _plain(source: str) -> str:
@@ -121,23 +138,45 @@ def _plain(source: str) -> str:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a check: the mark, one sentence, and the evidence for it."""
+    """The outcome of a check: the mark, one sentence, and the evidence for it. `again` checks the answer once more."""
 
     exercise: str
     mark: Mark
     sentence: str
     evidence: str = ""
+    difference: Difference | None = None
+    again: Callable[[], Awaitable[Outcome]] | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         shown = "\n" + textwrap.indent(self.evidence, "  ") if self.evidence else ""
         return f"{SIGNS[self.mark]} {self.exercise} {NAMES[self.mark]}: {self.sentence}{shown}"
 
-    def _repr_html_(self) -> str:
+    def _outcome_html(self) -> str:
         shown = f"<pre style='margin:0.3em 0 0'>{escape(self.evidence)}</pre>" if self.evidence else ""
+        shown += self.difference._repr_html_() if self.difference else ""
         return (
             f"<div role='status' style='border-left:4px solid {COLOURS[self.mark]};padding-left:0.6em'>"
             f"{SIGNS[self.mark]} <b>{self.exercise} {NAMES[self.mark]}</b>: {_to_html(self.sentence)}{shown}</div>"
         )
+
+    def _repr_html_(self) -> str:
+        """Return the form for a page without a kernel: hints and solution in folds."""
+        folds = [*_hints(self.exercise), solution(self.exercise)] if self.exercise in exercises() else []
+        return self._outcome_html() + "".join(each.fold() for each in folds)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        still = {"text/html": self._repr_html_(), "text/plain": repr(self)}
+        return {**self._box().box._repr_mimebundle_(), **still} if self.again else still
+
+    def _box(self) -> CheckBox:
+        assert self.again is not None
+        hints = [each._repr_html_() for each in _hints(self.exercise)]
+        shown = solution(self.exercise)._repr_html_()
+        return CheckBox(self.exercise, self._outcome_html(), partial(_html_of, self.again), hints, shown)
+
+
+async def _html_of(again: Callable[[], Awaitable[Outcome]]) -> str:
+    return (await again())._outcome_html()
 
 
 def _to_html(text: str) -> str:
@@ -168,7 +207,7 @@ async def check(id: str, answer: object) -> Outcome:
     exercise = find(id)
     outcome = await _outcome_of(exercise, answer)
     _remember(outcome)
-    return outcome
+    return replace(outcome, again=partial(check, id, answer))
 
 
 async def _outcome_of(exercise: Exercise, answer: object) -> Outcome:
@@ -177,20 +216,45 @@ async def _outcome_of(exercise: Exercise, answer: object) -> Outcome:
         return Outcome(exercise.id, NOT_TRIED, invitation)
     if _is_needlessly_async(exercise, answer):
         return Outcome(exercise.id, NOT_YET, _("an ordinary `def` will do: nothing in it waits"))
+    limit = asyncio.timeout(SECONDS)
+
+    def end_the_check() -> None:
+        with suppress(RuntimeError):  # the check has ended by itself
+            limit.reschedule(0)
+
+    with Watchdog(end_the_check) as dog:
+        outcome = await _run(exercise, answer, limit)
+    return _blocked(exercise, dog.line) if dog.stopped else outcome
+
+
+async def _run(exercise: Exercise, answer: object, limit: asyncio.Timeout) -> Outcome:
     try:
-        async with asyncio.timeout(SECONDS):
+        async with limit:
             verdict = exercise.check(answer)
             if inspect.isawaitable(verdict):
                 await verdict
     except NotYet as broken:
-        return Outcome(exercise.id, NOT_YET, broken.rule, _evidence_of(broken))
+        if isinstance(missing := broken.__cause__, NameError):  # it says more than the rule that it led to
+            return Outcome(exercise.id, NOT_YET, _raised(missing), "\n".join([broken.rule, *_given(broken)]))
+        return Outcome(exercise.id, NOT_YET, broken.rule, _evidence_of(broken), broken.difference)
     except TimeoutError:
         sentence = _("it did not finish within {seconds:.0f} s; does it wait for something?").format(seconds=SECONDS)
         return Outcome(exercise.id, NOT_YET, sentence)
+    except LoopBlocked:
+        return _blocked(exercise, 0)
     except Exception as error:
         sentence = _("your code raised {error}").format(error=type(error).__name__)
         return Outcome(exercise.id, NOT_YET, sentence, _where(error))
     return Outcome(exercise.id, RIGHT, exercise.title)
+
+
+def _blocked(exercise: Exercise, line: int) -> Outcome:
+    sentence = _(
+        "your code stopped the event loop: a loop in it never ends or never lets others run. Give the loop an end; to "
+        "wait, use `await asyncio.sleep(…)` instead of `time.sleep(…)`"
+    )
+    where = _("it was stopped in line {line} of your cell").format(line=line) if line else ""
+    return Outcome(exercise.id, NOT_YET, sentence, where)
 
 
 def _is_needlessly_async(exercise: Exercise, answer: object) -> bool:
@@ -200,11 +264,17 @@ def _is_needlessly_async(exercise: Exercise, answer: object) -> bool:
 
 def _evidence_of(broken: NotYet) -> str:
     """Return the evidence, and the error in the learner's code that led to the broken rule, if any."""
-    evidence = [] if broken.evidence is None else [str(broken.evidence)]
-    if isinstance(error := broken.__cause__, Exception):
-        raised = _("your code raised {error}: {message}")
-        evidence.append(raised.format(error=type(error).__name__, message=_where(error)))
-    return "\n".join(evidence)
+    error = broken.__cause__
+    return "\n".join([*_given(broken), *([_raised(error)] if isinstance(error, Exception) else [])])
+
+
+def _given(broken: NotYet) -> list[str]:
+    return [] if broken.evidence is None else [str(broken.evidence)]
+
+
+def _raised(error: Exception) -> str:
+    sentence = _("your code raised {error}: {message}")
+    return sentence.format(error=type(error).__name__, message=_where(error))
 
 
 def _where(error: Exception) -> str:
@@ -212,7 +282,7 @@ def _where(error: Exception) -> str:
     trace = error.__traceback__
     lines = []
     while trace is not None:
-        if "ipykernel" in trace.tb_frame.f_code.co_filename or trace.tb_frame.f_code.co_filename.startswith("<"):
+        if is_cell(trace.tb_frame.f_code.co_filename):
             lines.append(trace.tb_lineno)
         trace = trace.tb_next
     return _("{error} (line {line} of your cell)").format(error=error, line=lines[-1]) if lines else str(error)
@@ -247,10 +317,17 @@ class Shown:
     def __repr__(self) -> str:
         return "\n\n".join(filter(None, [f"{self.title}: {self.text}", self.code]))
 
-    def _repr_html_(self) -> str:
+    def _text(self, title: str = "") -> str:
         code = f"<pre>{escape(self.code)}</pre>" if self.code else ""
-        text = f"<p style='white-space:pre-wrap;margin:0'><b>{escape(self.title)}.</b> {_to_html(self.text)}</p>"
-        return f"<div role='note' style='border-left:4px solid #888;padding-left:0.6em'>{text}{code}</div>"
+        return f"<p style='white-space:pre-wrap;margin:0'>{title}{_to_html(self.text)}</p>{code}"
+
+    def _repr_html_(self) -> str:
+        text = self._text(f"<b>{escape(self.title)}.</b> ")
+        return f"<div role='note' style='border-left:4px solid #888;padding-left:0.6em'>{text}</div>"
+
+    def fold(self) -> str:
+        """Return the HTML of a fold that opens with a click or the Enter key."""
+        return f"<details><summary>{escape(self.title)}</summary>{self._text()}</details>"
 
 
 def hint(id: str, number: int = 1) -> Shown:
@@ -259,6 +336,10 @@ def hint(id: str, number: int = 1) -> Shown:
     number = max(1, min(number, len(hints)))
     title = _("Hint {number} of {count} for {id}").format(number=number, count=len(hints), id=id)
     return Shown(title, hints[number - 1])
+
+
+def _hints(id: str) -> list[Shown]:
+    return [hint(id, number) for number in range(1, len(find(id).hints) + 1)]
 
 
 def solution(id: str) -> Shown:

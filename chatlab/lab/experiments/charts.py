@@ -18,12 +18,12 @@ from chatlab.locale import _
 
 if TYPE_CHECKING:
     from chatlab.lab.experiments.lesson02 import Flow, Transfer, Way
-    from chatlab.lab.experiments.lesson03 import Delays, Reception
+    from chatlab.lab.experiments.lesson03 import Reception
     from chatlab.lab.experiments.lesson04 import Load
     from chatlab.lab.experiments.lesson07 import Share
     from chatlab.lab.wire.trace import Peer
 
-__all__ = ["bars", "delays", "grouped", "lines", "load", "reception", "shares", "table", "transfers", "waiting", "ways"]
+__all__ = ["bars", "grouped", "lines", "load", "reception", "shares", "table", "transfers", "waiting", "ways"]
 
 MARKERS = "osD^vP"
 HATCHES = ("", "//", "..", "xx")
@@ -162,16 +162,6 @@ def reception(runs: Mapping[str, Reception], seconds: float) -> None:
         _("seconds since the first message"),
         _("messages that reached all of them"),
         {name: ([0, *run.times, seconds], [0, *range(1, run.reached + 1), run.reached]) for name, run in runs.items()},
-    )
-
-
-def delays(runs: Mapping[str, Sequence[Delays]]) -> None:
-    """Draw the median delay until the last member has a message against the number of members."""
-    lines(
-        _("Until the last member has a message"),
-        _("members"),
-        _("milliseconds (median)"),
-        {name: ([each.members for each in run], [each.median * 1000 for each in run]) for name, run in runs.items()},
     )
 
 

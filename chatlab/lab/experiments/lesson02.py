@@ -1,17 +1,20 @@
 """Lesson 02's experiments: both directions at once, one task in five ways, a silent line, a client that does not read.
 
-Measurements come from a `Wire`, whose trace records the bytes that passed and when. Times are in seconds.
+Measurements come from a `Wire`, whose trace records the bytes that passed and when. Times are in seconds. `c3`, `c4`,
+`c5` and `c8` return the verdicts on the article's claims. Each compares one figure with a threshold; where the figure
+is too close to it, the claim counts as not tested. Left out: the lesson's pictures (`lab/pictures`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import socket
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -20,19 +23,32 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 
-from chatlab.lab.wire.trace import Peer, Trace
+from chatlab.lab.claims import Figure, Verdict, verdict
+from chatlab.lab.hand_client import HandClient
+from chatlab.lab.until import until
+from chatlab.lab.wire.trace import Events, Peer, Trace
+from chatlab.lab.wire.view import SequencePicture
 from chatlab.lab.wire.wire import Wire
 from chatlab.locale import _
+from chatlab.websocket.connection import Closed, Message
+from chatlab.websocket.frames import Frame
 
 __all__ = [
     "Feed",
     "Flow",
     "Transfer",
     "Way",
+    "c3",
+    "c4",
+    "c5",
+    "c8",
+    "drawn",
     "five_ways",
     "in_turns",
     "nobody_reads",
     "noticed_after",
+    "send_frame",
+    "speak_in_order",
     "two_at_once",
 ]
 
@@ -42,19 +58,105 @@ SMALL_BUFFER = 128 * 1024
 HOST = "127.0.0.1"
 
 
+# --- A frame by hand -------------------------------------------------------------------------------------------------
+
+
+async def send_frame(client: HandClient, frame: bytes) -> Message | None:
+    """Send a frame and return the message that comes back; say in a sentence what happened if none does."""
+    before = len(client.events)
+    read = Frame.parse(frame)
+    whole = read is not None and read[1] == len(frame)  # or bytes are left over, which the server reads as a new frame
+
+    def answer() -> Message | Closed | None:
+        new = client.events[before:]
+        return next((e for e in new if isinstance(e, Closed) or (whole and isinstance(e, Message))), None)
+
+    with contextlib.suppress(OSError, TimeoutError):
+        await client.write(frame)
+        await until(lambda: answer() is not None, timeout=2)
+    match answer():
+        case Message() as message:
+            return message
+        case Closed(code, reason):
+            ended = _("the connection ended: {code} {reason}; run the section's first cell again")
+            print(ended.format(code=code, reason=reason))
+        case None:
+            print(_("no answer: the server waits for more bytes, or is gone; run the section's first cell again"))
+    return None
+
+
+TOO_CLOSE = _("the figure is too close to its threshold to tell; run it again")
+
+# --- Whenever it likes -----------------------------------------------------------------------------------------------
+
+
+async def speak_in_order(order: str) -> Trace:
+    """Let a client ("c") and a server ("s") send one message for each letter of `order`; return what the wire saw."""
+    if not order or set(order) - set("cs"):
+        print(_("`order` takes the letters c (the client) and s (the server), and at least one of them"))
+        return Trace()
+
+    async def listen(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    async with (
+        serve(listen, HOST, 0, compression=None) as server,
+        Wire(_url_of(server)) as wire,
+        connect(wire.url, compression=None, proxy=None) as client,
+    ):
+        (connection,) = server.connections
+        for number, letter in enumerate(order, start=1):
+            await (client if letter == "c" else connection).send(f"message {number}")
+            await wire.wait_for("websocket", "text", count=number)
+    return wire.trace
+
+
+def drawn(seen: Trace) -> SequencePicture | None:
+    """Return the messages of a recording as a picture; None if there are none."""
+    texts = seen.filter("websocket", "text")
+    return texts.sequence() if texts else None
+
+
+def c8(seen: Events) -> Verdict:
+    """Return the verdict on C8 from a recording: whether each side sent twice in a row, with no answer in between."""
+    order = "".join(event.sender[0] for event in seen.filter("websocket", ("text", "binary")))
+    shorter = min(_longest_run(order, letter) for letter in "cs")
+
+    async def again() -> Verdict:
+        return c8(await speak_in_order("ccsssc"))
+
+    return verdict(
+        "C8",
+        holds=shorter >= 2 if order else None,
+        because=_("one side never sent twice in a row") if order else _("no message was sent"),
+        measured=_("who spoke, in order: {order}").format(order=order),
+        figure=Figure(_("messages in a row, from the side with the shorter run"), shorter, 2),
+        again=again,
+    )
+
+
+def _longest_run(order: str, letter: str) -> int:
+    return max((len(list(run)) for each, run in itertools.groupby(order) if each == letter), default=0)
+
+
 # --- Both directions at once -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """When the bytes of each side passed the wire: for each direction, the times (seconds) and the bytes so far."""
+    """When the bytes of each side passed the wire: for each direction, the times (seconds) and the bytes so far.
+
+    `carried` has the periods in which bytes of that side were on the wire: from their arrival until they had passed.
+    """
 
     passed: dict[Peer, list[tuple[float, int]]] = field(repr=False)
+    carried: dict[Peer, list[tuple[float, float]]] = field(repr=False)
 
     @classmethod
     def of(cls, trace: Trace, *, skip: int) -> Transfer:
         """Read the transfer from a trace, without the first `skip` bytes of each side, its handshake or headers."""
         passed: dict[Peer, list[tuple[float, int]]] = {"client": [], "server": []}
+        carried: dict[Peer, list[tuple[float, float]]] = {"client": [], "server": []}
         total: dict[Peer, int] = {"client": 0, "server": 0}
         for record in trace.records:
             if record.sender == "wire" or not record.data or record.passed is None:
@@ -64,8 +166,12 @@ class Transfer:
             if after > skip:
                 moments = passed[record.sender]
                 moments += [(record.passed, after)] if moments else [(record.time, before), (record.passed, after)]
+                carried[record.sender].append((record.time, record.passed))
         began = min(moments[0][0] for moments in passed.values())
-        return cls({side: [(at - began, so_far) for at, so_far in moments] for side, moments in passed.items()})
+        return cls(
+            {side: [(at - began, so_far) for at, so_far in moments] for side, moments in passed.items()},
+            {side: _joined((start - began, end - began) for start, end in all_) for side, all_ in carried.items()},
+        )
 
     def span(self, side: Peer) -> tuple[float, float]:
         """Return the times at which the first and the last byte from `side` passed."""
@@ -78,18 +184,41 @@ class Transfer:
 
     @property
     def overlap(self) -> float:
-        """The fraction of that time in which both directions carried data, 0 to 1."""
-        (client_from, client_to), (server_from, server_to) = self.span("client"), self.span("server")
-        return max(0.0, min(client_to, server_to) - max(client_from, server_from)) / self.seconds
+        """The fraction of the time with bytes on the wire in which both directions had some, 0 to 1."""
+        client, server = self.carried["client"], self.carried["server"]
+        both = sum(max(0.0, min(a[1], b[1]) - max(a[0], b[0])) for a in client for b in server)
+        return both / sum(end - start for start, end in _joined([*client, *server]))
 
 
-async def two_at_once(*, size: int = MIB, bytes_per_second: float = 2e6) -> Transfer:
-    """Let a client and a server send each other `size` bytes over one WebSocket, on a line of limited speed."""
+def _joined(periods: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the same time as periods that do not touch each other, in order."""
+    joined: list[tuple[float, float]] = []
+    for start, end in sorted(periods):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
+
+
+Exchange = Callable[[ServerConnection, int], Awaitable[None]]
+
+
+async def both_at_once(connection: ServerConnection, size: int) -> None:
+    """Send `size` bytes and, at the same time, receive as many."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_send(connection.send, size))
+        group.create_task(_receive(connection.recv, size))
+
+
+async def two_at_once(*, size: int = MIB, bytes_per_second: float = 2e6, exchange: Exchange = both_at_once) -> Transfer:
+    """Let a client and a server send each other `size` bytes over one WebSocket, on a line of limited speed.
+
+    `exchange(connection, size)` is the server's part.
+    """
 
     async def handler(connection: ServerConnection) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_send(connection.send, size))
-            group.create_task(_receive(connection.recv, size))
+        await exchange(connection, size)
         await connection.wait_closed()
 
     async with serve(handler, HOST, 0, compression=None) as server, Wire(_url_of(server)) as wire:
@@ -125,6 +254,33 @@ async def in_turns(*, size: int = MIB, bytes_per_second: float = 2e6) -> Transfe
         async with ClientSession() as session, session.post(wire.url, data=bytes(size)) as response:
             await response.read()
     return Transfer.of(wire.trace, skip=PIECE)
+
+
+def c3(both: Transfer, turns: Transfer) -> Verdict:
+    """Return the verdict on C3 from a transfer over WebSocket; `turns` is the same over HTTP, to compare."""
+
+    async def again() -> Verdict:
+        return c3(await two_at_once(), await in_turns())
+
+    holds = _decided(both.overlap, good=0.5, bad=0.25)
+    found = _("both at once: {share:.0%} of {seconds:.2f} s; over HTTP {other:.0%} of {turns:.2f} s")
+    return verdict(
+        "C3",
+        holds=holds,
+        because=TOO_CLOSE if holds is None else _("one direction waits for the other"),
+        measured=found.format(share=both.overlap, seconds=both.seconds, other=turns.overlap, turns=turns.seconds),
+        figure=Figure(_("share of the time in which both directions carried data"), both.overlap, 0.5),
+        again=again,
+    )
+
+
+def _decided(value: float, *, good: float, bad: float) -> bool | None:
+    """Return whether a claim holds: at `good` and beyond it does, at `bad` and beyond it does not, None in between."""
+    if good < bad:
+        value, good, bad = -value, -good, -bad
+    if bad < value < good:
+        return None
+    return value >= good
 
 
 # --- One task, five ways ---------------------------------------------------------------------------------------------
@@ -242,8 +398,13 @@ class Feed:
 Listener = Callable[[ClientSession, str, list[float], int], Awaitable[None]]
 
 
-async def five_ways(*, messages: int = 20, poll_every: float = 0.25, seed: int = 1) -> list[Way]:
-    """Publish messages at irregular times to five clients, each on its own wire; return the cost of each way."""
+async def five_ways(
+    *, messages: int = 20, poll_every: float = 0.25, seed: int = 1, feed: Feed | None = None
+) -> list[Way]:
+    """Publish messages at irregular times to five clients, each on its own wire; return the cost of each way.
+
+    `poll_every` is the pause between two questions of the clients that poll, in seconds.
+    """
 
     async def poll(session: ClientSession, url: str, arrived: list[float], count: int) -> None:
         while len(arrived) < count:
@@ -257,7 +418,7 @@ async def five_ways(*, messages: int = 20, poll_every: float = 0.25, seed: int =
         EVENTS: (_listen_to_stream, False),
         WEBSOCKET: (_listen_to_socket, False),
     }
-    feed = Feed()
+    feed = feed or Feed()
     async with _serving(feed.application) as url, contextlib.AsyncExitStack() as stack:
         wires = {name: await stack.enter_async_context(Wire(url)) for name in listeners}
         arrived: dict[str, list[float]] = {name: [] for name in listeners}
@@ -318,6 +479,56 @@ def _way(name: str, trace: Trace, said: list[float], arrived: list[float]) -> Wa
         requests=len(trace.filter("http", "request")),
         connections=len(trace.filter("tcp", "open")),
     )
+
+
+def c4(ways: Sequence[Way]) -> Verdict:
+    """Return the verdict on C4 from the costs of the five ways: whether WebSocket's delay is below polling's."""
+    by_name = {way.name: way for way in ways}
+    socket_, polling = by_name[WEBSOCKET].median, by_name[POLLING].median
+    holds = _decided(ratio := socket_ / polling, good=0.5, bad=1.0)
+    others_too = max(by_name[LONG_POLLING].median, by_name[EVENTS].median) <= 0.5 * polling
+    return verdict(
+        "C4",
+        holds=holds,
+        when=_("compared with polling (long polling and server-sent events are as quick)") if others_too else "",
+        because=TOO_CLOSE if holds is None else _("polling was no slower"),
+        measured=", ".join(f"{way.label} {way.median * 1000:.1f} ms" for way in ways),
+        figure=Figure(_("median delay, WebSocket / polling"), ratio, 0.5, at_least=False),
+        again=_again(c4),
+    )
+
+
+def c5(ways: Sequence[Way]) -> Verdict:
+    """Return the verdict on C5 from the costs of the five ways: whether a message over WebSocket needs no new setup.
+
+    It is also compared with HTTP's ways in bytes. Ways that keep a connection as WebSocket does, and cost about the
+    same, are a condition: then the saving is not WebSocket's alone.
+    """
+    by_name = {way.name: way for way in ways}
+    socket_ = by_name[WEBSOCKET]
+    asking = min(by_name[name].octets_per_message for name in (POLLING_ANEW, POLLING, LONG_POLLING))
+    kept = socket_.connections == socket_.requests == 1
+    ratio = socket_.octets_per_message / asking
+    holds = kept and _decided(ratio, good=0.5, bad=1.0)
+    alike = by_name[EVENTS].octets_per_message <= 2 * socket_.octets_per_message
+    return verdict(
+        "C5",
+        holds=holds,
+        when=_("compared with asking (server-sent events keep one connection and cost about as little)")
+        if alike
+        else "",
+        because=TOO_CLOSE if holds is None else _("asking cost no more") if kept else _("it connected more than once"),
+        measured=", ".join(f"{way.label} {way.octets_per_message:.0f} B, {way.connections}" for way in ways),
+        figure=Figure(_("bytes for each message, WebSocket / cheapest way of asking"), ratio, 0.5, at_least=False),
+        again=_again(c5),
+    )
+
+
+def _again(judge: Callable[[Sequence[Way]], Verdict]) -> Callable[[], Awaitable[Verdict]]:
+    async def again() -> Verdict:
+        return judge(await five_ways())
+
+    return again
 
 
 # --- A silent line ---------------------------------------------------------------------------------------------------

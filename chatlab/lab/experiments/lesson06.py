@@ -14,10 +14,46 @@ import stomp
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from chatlab import chat
+from chatlab.brokers.memory import MemoryBroker
+from chatlab.chat.endpoint.server import ChatServer
+from chatlab.clients.stomp import StompClient
+from chatlab.lab.runtime import lab
 from chatlab.locale import _
 from chatlab.stomp.frames import Frame, Parser
 
-__all__ = ["CONNECT", "MISTAKES", "error_for", "over_plain_http", "with_stomp_py"]
+__all__ = [
+    "CONNECT",
+    "MISTAKES",
+    "all_seen",
+    "error_for",
+    "guest",
+    "over_plain_http",
+    "seen",
+    "start_chat",
+    "with_stomp_py",
+]
+
+seen: dict[str, bool] = {}
+"""What the cells of this kernel have seen to work, by name; the verdicts at the end read it."""
+
+
+def all_seen(*names: str) -> bool | None:
+    """Return whether all of these were seen to work; None if the cells of one have not been run."""
+    return all(seen[name] for name in names) if set(names) <= set(seen) else None
+
+
+async def start_chat() -> ChatServer:
+    """Start the lesson's chat, on a broker in memory, in place of the one that runs."""
+    broker = MemoryBroker(run=1)
+    await lab.start("broker", broker.__aenter__())
+    return await lab.start("chat", chat.start(broker, heart_beat=(200, 200)))
+
+
+async def guest(server: ChatServer, name: str | None = None, *, reconnect: bool = True) -> StompClient:
+    """Connect a client of ours, as `name`."""
+    return await StompClient(server.url, login=name, reconnect=reconnect).__aenter__()
+
 
 CONNECT = "CONNECT\naccept-version:1.2\nhost:chat.example\n\n\0"
 

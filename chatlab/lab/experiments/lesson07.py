@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
+import uuid
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from aiohttp import ClientSession, ClientTimeout
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+from websockets.asyncio.client import connect
 
 from chatlab.chat.article import java
 from chatlab.lab.clients import StompMember
@@ -24,13 +28,16 @@ from chatlab.lab.ledger import Ledger, ledger, ledger_of, said
 from chatlab.lab.until import until
 from chatlab.lab.wire.decode import Event
 from chatlab.lab.wire.trace import Events, Trace
+from chatlab.locale import _
 
 __all__ = [
     "Ledger",
     "Share",
+    "answers_to_mistakes",
     "asked",
     "bodies",
     "burst",
+    "chat_record",
     "delays",
     "java_record",
     "ledger",
@@ -42,7 +49,9 @@ __all__ = [
     "new_stream",
     "put_as_java",
     "reads_after_a_pause",
+    "record_of_two",
     "said",
+    "shown_beside_a_foreign_record",
     "stored_before_receipt",
     "talk_while",
     "way_of_one_message",
@@ -100,6 +109,17 @@ def java_record(**fields: str) -> dict[Any, Any]:
     return {java.serialize(name): java.serialize(value) for name, value in fields.items()}
 
 
+def record_of_two(text: str) -> dict[Any, Any]:
+    """Return a text as the article's second controller stores it."""
+    return java_record(message=text)
+
+
+def chat_record(text: str) -> dict[Any, Any]:
+    """Return a text as `chatlab.chat` stores it: one field, `body`, with JSON in it."""
+    ids = {"client_id": uuid.uuid4().hex, "room": "public", "sender": "가람", "from": "0c41"}
+    return {"body": json.dumps({**ids, "content": text, "time": "2026-01-01T00:00:00.000Z"})}
+
+
 async def put_as_java(redis: Redis, text: str) -> None:
     """Store a record as the second controller of another instance would: field and value are Java Strings."""
     await redis.xadd("chat-stream", java_record(message=text))
@@ -115,6 +135,82 @@ async def reads_after_a_pause(redis: Redis, seconds: float = 2.0) -> int:
 
 async def _reads(redis: Redis) -> int:
     return int((await redis.info("commandstats"))["cmdstat_xreadgroup"]["calls"])
+
+
+# --- What the chat cannot read ---
+
+# A record in plain text, as no chat here writes it.
+FOREIGN = {"message": "from another program"}  # not shown: a record
+BESIDE = 9  # with the foreign one ten: what the second controller takes with one read
+
+
+async def shown_beside_a_foreign_record(
+    redis: Redis, reader: StompMember, record: Callable[[str], Mapping[Any, Any]]
+) -> int:
+    """Store nine records with a foreign one among them, all at once; return how many of the nine `reader` is shown.
+
+    `record` returns a text as the chat itself would store it. An eleventh record marks the end.
+    """
+    await _until_all_is_read(redis)  # else the next read would begin with an earlier record
+    run = time.monotonic_ns()
+    texts = [f"{run} beside {number}" for number in range(BESIDE)]
+    async with redis.pipeline(transaction=True) as together:
+        for number, text in enumerate(texts):
+            if number == BESIDE // 2:
+                together.xadd("chat-stream", cast(Any, FOREIGN))
+            together.xadd("chat-stream", cast(Any, record(text)))
+        together.xadd("chat-stream", cast(Any, record(f"{run} after")))
+        await together.execute()
+    await reader.heard(f"{run} after", timeout=10)
+    await asyncio.sleep(0.3)  # Spring does not keep the order of messages
+    return sum(any(text in heard for heard in reader.received) for text in texts)
+
+
+async def _until_all_is_read(redis: Redis, seconds: float = 1) -> None:
+    """Give the groups of the chat's stream, if there are any, so much time to be handed its last record."""
+    with contextlib.suppress(TimeoutError, ResponseError):
+        async with asyncio.timeout(seconds):
+            while True:
+                if await _is_all_read(redis):
+                    return
+                await asyncio.sleep(0.02)
+
+
+async def _is_all_read(redis: Redis) -> bool:
+    last = (await redis.xinfo_stream("chat-stream"))["last-generated-id"]
+    return all(group["last-delivered-id"] == last for group in await redis.xinfo_groups("chat-stream"))
+
+
+CONNECT = "CONNECT\naccept-version:1.2\nhost:chat\n\n\0"
+# Each frame asks for a receipt, so its sender waits for an answer.
+MISTAKES = {
+    _("CONNECT with version 9"): ("CONNECT\naccept-version:9\nhost:chat\n\n\0",),
+    _("SEND without a destination"): (CONNECT, "SEND\nreceipt:1\n\n{}\0"),
+    _("SEND to a destination that is not there"): (CONNECT, "SEND\ndestination:/nowhere\nreceipt:1\n\n{}\0"),
+    _("SEND of half a JSON text"): (CONNECT, 'SEND\ndestination:/app/chat.sendMessage\nreceipt:1\n\n{"con\0'),
+    _("SUBSCRIBE without an id"): (CONNECT, "SUBSCRIBE\ndestination:/topic/public\nreceipt:1\n\n\0"),
+}
+SECONDS_OF_SILENCE = 1.0
+
+
+async def answers_to_mistakes(url: str) -> dict[str, str]:
+    """Make each mistake on a connection of its own; return the command of the answer, or "silence" after a second."""
+    answers = await asyncio.gather(*(_answer(url, frames) for frames in MISTAKES.values()))
+    return dict(zip(MISTAKES, answers, strict=True))
+
+
+async def _answer(url: str, frames: Sequence[str]) -> str:
+    """Send the frames, the last of which is a mistake; return the command of what comes back for that one."""
+    async with connect(url, proxy=None) as connection:
+        for frame in frames[:-1]:
+            await connection.send(frame)
+            await asyncio.wait_for(connection.recv(), timeout=10)
+        await connection.send(frames[-1])
+        try:
+            async with asyncio.timeout(SECONDS_OF_SILENCE):
+                return str(await connection.recv(decode=True)).partition("\n")[0]
+        except TimeoutError:
+            return _("silence")
 
 
 async def delays(

@@ -16,17 +16,20 @@ from typing import Any
 import ipywidgets as widgets
 
 from chatlab.lab.clients import ChatClient, Line, MemberState, Reading, RoomClient
-from chatlab.locale import _
+from chatlab.locale import _, ngettext
 from chatlab.room.server import RoomServer
 
 __all__ = ["ChatPanel", "chat_panel", "figures"]
 
 SHOWN_LINES = 200  # of each log; the client keeps all
+SHOWN_CHARACTERS = 300  # of each line: a log of long texts is redrawn whole
+SMALL_BUFFER = 4096  # bytes: a server notices within seconds that a client with it has stopped reading
 REDRAW_SECONDS = 0.05  # a flood redraws a panel 20 times a second, not once a message
 # Newest first in the HTML, displayed from the bottom up: the newest line stays visible when the log is replaced.
-LOG_STYLE = (
-    "height:11em;overflow:auto;line-height:1.4;border:1px solid #8884;display:flex;flex-direction:column-reverse"
-)
+WRAP = "row wrap"  # not shown: CSS
+BORDER = {"border": "1px solid #8888", "padding": "0 0.5em 0.5em", "margin": "0.25em"}
+LOG_STYLE = "overflow:auto;line-height:1.4;border:1px solid #8884;display:flex;flex-direction:column-reverse"
+TEXT_STYLE = "white-space:pre-wrap;overflow-wrap:anywhere"
 MARKS = {"sent": _("→ sent"), "received": _("← received"), "note": "·"}
 
 Stats = Callable[[], Mapping[str, object]]
@@ -36,22 +39,26 @@ async def chat_panel(
     url: str | Sequence[str],
     names: Sequence[str] = ("가람", "Nuri"),
     *,
-    client: Callable[[str, str], ChatClient] = RoomClient,
+    client: Callable[[str, str], ChatClient] | None = None,
     stats: Stats | None = None,
     title: str | None = None,
+    burst: int = 0,
+    compact: bool = False,
 ) -> ChatPanel:
     """Connect one client for each name and show them side by side.
 
-    `url` is one address for all clients, or a sequence with one for each name. `client(url, name)` creates a client;
-    `stats()` returns the figures of the bar. If a client cannot connect, close the others and raise its error.
+    `url` is one address for all clients, or a sequence with one for each name. `client(url, name)` creates a client, by
+    default one with a small receive buffer. `stats()` returns the figures of the bar. `burst` gives each client a
+    button that sends a text of that many bytes. A `compact` panel has a low log, and no controls but those to send and
+    to disconnect. If a client cannot connect, close the others and raise its error.
     """
     urls = [url] * len(names) if isinstance(url, str) else list(url)
     if len(urls) != len(names):
         mismatch = _("{urls} addresses for {names} names; give one address, or one for each name")
         raise ValueError(mismatch.format(urls=len(urls), names=len(names)))
-    panel = ChatPanel(
-        [client(*pair) for pair in zip(urls, names, strict=True)], client=client, stats=stats, title=title
-    )
+    client = client or _small_client
+    members = [client(*pair) for pair in zip(urls, names, strict=True)]
+    panel = ChatPanel(members, client=client, stats=stats, title=title, burst=burst, compact=compact)
     try:
         for member in panel.clients:
             await member.connect()
@@ -62,6 +69,10 @@ async def chat_panel(
     return panel
 
 
+def _small_client(url: str, name: str) -> RoomClient:
+    return RoomClient(url, name, receive_buffer=SMALL_BUFFER)
+
+
 def figures(server: RoomServer) -> Stats:
     """Return a function for a panel's bar: a room's members, the bytes that wait for them, messages per second."""
 
@@ -70,7 +81,7 @@ def figures(server: RoomServer) -> Stats:
         return {
             _("members"): len(now.members),
             _("bytes waiting"): f"{now.buffered:,}",
-            _("messages/s"): f"{now.messages_per_second:.0f}",
+            ngettext("message/s", "messages/s", round(now.messages_per_second)): f"{now.messages_per_second:.0f}",
             _("closed as slow"): now.slow,
         }
 
@@ -87,11 +98,15 @@ class ChatPanel:
         self,
         clients: Sequence[ChatClient],
         *,
-        client: Callable[[str, str], ChatClient] = RoomClient,
+        client: Callable[[str, str], ChatClient] = _small_client,
         stats: Stats | None = None,
         title: str | None = None,
+        burst: int = 0,
+        compact: bool = False,
     ) -> None:
         self.title = _("Chat") if title is None else title
+        self.burst = burst
+        self.compact = compact
         self._client = client
         self._stats = stats
         self._loop = asyncio.get_running_loop()
@@ -108,14 +123,18 @@ class ChatPanel:
             description=_("Add a client"), tooltip=_("Connect one more client to the same server")
         )
         self._add.on_click(lambda __: self._new_name.enter())
-        self.box = widgets.VBox([self._bar, self._row, widgets.HBox([self._new_name.widget, self._add]), self._error])
+        adding = [] if compact else [widgets.HBox([self._new_name.widget, self._add])]
+        self.box = widgets.VBox([self._bar, self._row, *adding, self._error])
         for member in clients:
             self._place(member)
         if stats is not None:
             self.submit(self._keep_bar)
 
     def __getitem__(self, name: str) -> ChatClient:
-        return self._columns[name].client
+        try:
+            return self._columns[name].client
+        except KeyError:
+            raise KeyError(_("nobody here is called {name!r}").format(name=name)) from None
 
     def __iter__(self) -> Iterator[ChatClient]:
         return iter(self.clients)
@@ -249,20 +268,21 @@ class _Column:
             tooltip=_("Drop the connection without a close, as a lost phone does"),
         )
         self._remove = widgets.Button(description=_("Remove {name}").format(name=name))
-        self._log = widgets.HTML()
-        self.box = widgets.VBox(
-            [
-                self._head,
-                self._text.widget,
-                widgets.HBox([self._send, self._link]),
-                self._log,
-                self._reading,
-                widgets.HBox([self._vanish, self._remove]),
-            ],
-            layout=widgets.Layout(width="25em", border="1px solid #8888", padding="0 0.5em 0.5em", margin="0.25em"),
-        )
+        self._log = widgets.HTML(layout=widgets.Layout(flex="1 1 20em") if panel.compact else {})
+        buttons = [self._send, self._link, *self._burst_buttons()]
+        typing = [self._head, self._text.widget, widgets.HBox(buttons, layout=widgets.Layout(flex_flow=WRAP))]
+        self.box = self._low(typing) if panel.compact else self._tall(typing)
         self._connect_callbacks()
         self.draw()
+
+    def _tall(self, typing: list[widgets.Widget]) -> widgets.Box:
+        column = [*typing, self._log, self._reading, widgets.HBox([self._vanish, self._remove])]
+        return widgets.VBox(column, layout=widgets.Layout(width="25em", **BORDER))
+
+    def _low(self, typing: list[widgets.Widget]) -> widgets.Box:
+        return widgets.HBox(
+            [widgets.VBox(typing), self._log], layout=widgets.Layout(width="98%", flex_flow=WRAP, **BORDER)
+        )
 
     def _connect_callbacks(self) -> None:
         submit, client = self._panel.submit, self.client
@@ -272,6 +292,14 @@ class _Column:
         self._remove.on_click(lambda __: submit(lambda: self._panel.remove(client.name), client))
         self._reading.observe(lambda change: client.read(change["new"]), "value")
         client.on_change.append(self._redraw_soon)
+
+    def _burst_buttons(self) -> list[widgets.Button]:
+        size = self._panel.burst
+        if not size:
+            return []
+        button = widgets.Button(description=_("Send {size:,} bytes").format(size=size))
+        button.on_click(lambda __: self._panel.submit(lambda: self.client.send("~" * size), self.client))
+        return [button]
 
     def _send_typed(self, text: str) -> None:
         self._panel.submit(lambda: self.client.send(text), self.client)
@@ -303,7 +331,7 @@ class _Column:
         label = escape(_("log of {name}").format(name=client.name))
         self._log.value = (
             f"<div role='log' tabindex='0' aria-label='{label}' "
-            f"style='{LOG_STYLE}'>"
+            f"style='height:{6 if self._panel.compact else 11}em;{LOG_STYLE}'>"
             f"{_log(client.lines, self._panel.since_start)}</div>"
         )
 
@@ -362,11 +390,20 @@ class LineToType:
             self._on_enter(text)
 
 
+def _shown(text: str) -> str:
+    """Return the beginning of a long text, and how much is left out."""
+    hidden = len(text) - SHOWN_CHARACTERS
+    if hidden <= 0:
+        return text
+    more = ngettext("… {count:,} more character", "… {count:,} more characters", hidden)
+    return f"{text[:SHOWN_CHARACTERS]} {more.format(count=hidden)}"
+
+
 def _log(lines: Sequence[Line], since_start: Callable[[Line], float] | None = None) -> str:
     """Return a log as HTML: newest first and with times for the live panel, else oldest first."""
     return "".join(
         "<div>"
         + (f"<small>{since_start(line):,.0f} ms</small> " if since_start else "")
-        + f"{MARKS[line.way]} <span style='white-space:pre-wrap'>{escape(line.text)}</span></div>"
+        + f"{MARKS[line.way]} <span style='{TEXT_STYLE}'>{escape(_shown(line.text))}</span></div>"
         for line in (reversed(lines[-SHOWN_LINES:]) if since_start else lines[-SHOWN_LINES:])
     )

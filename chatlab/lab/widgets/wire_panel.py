@@ -17,13 +17,14 @@ from typing import Any, Final, Literal
 
 import ipywidgets as widgets
 
+from chatlab.lab.widgets.panels import ChatPanel, chat_panel
 from chatlab.lab.widgets.slider import Slider
 from chatlab.lab.wire.trace import Event, Events, Peer
 from chatlab.lab.wire.view import in_words, what
 from chatlab.lab.wire.wire import Line, Wire
 from chatlab.locale import _, ngettext
 
-__all__ = ["TraceInspector", "WirePanel", "wire_panel"]
+__all__ = ["TraceInspector", "WireAndClient", "WirePanel", "wire_and_client", "wire_panel"]
 
 LISTED: Final = 200  # newest events in the list; the trace keeps all
 REDRAW_SECONDS: Final = 0.1
@@ -45,14 +46,67 @@ MOMENTS: Final = (
     (_("at the next ping"), "ping"),
     (_("at the next close"), "close"),
 )
+# Where a flipped bit falls: the octet of a short frame, for a client's frames, which have a mask, and for a server's.
+PARTS: Final = (
+    (_("the opcode"), "opcode"),
+    (_("the length"), "length"),
+    (_("the mask"), "mask"),
+    (_("the text"), "text"),
+)
+OCTETS: Final[dict[Peer, dict[str, int]]] = {
+    "client": {"opcode": 0, "length": 1, "mask": 2, "text": 6},
+    "server": {"opcode": 0, "length": 1, "mask": 2, "text": 2},
+}
 WRAP: Final = "row wrap"  # not shown: CSS
 LABELLED: Final = {"description_width": "initial"}
-MEANING_STYLE: Final = "max-height:30em;overflow:auto;border:1px solid #8884;padding:0 0.5em"
+MEANING_STYLE: Final = "overflow-x:auto;border:1px solid #8884;padding:0 0.5em"
 
 
 async def wire_panel(wire: Wire, *, title: str | None = None) -> WirePanel:
     """Return a panel for a running wire; `await lab.start("panel", wire_panel(wire))` replaces the previous one."""
     return WirePanel(wire, title=title)
+
+
+async def wire_and_client(url: str, name: str = "가람", *, title: str | None = None) -> WireAndClient:
+    """Put a wire before the WebSocket server at `url`, connect a client through it, and show both in one panel."""
+    wire = await Wire(to=url).start()
+    try:
+        chat = await chat_panel(wire.url, (name,), compact=True, title=title)
+    except BaseException:
+        await wire.aclose()
+        raise
+    return WireAndClient(wire, chat)
+
+
+class WireAndClient:
+    """A client, and below it the wire that it talks over. `panel.client` and `panel.wire` are for cells."""
+
+    def __init__(self, wire: Wire, chat: ChatPanel) -> None:
+        self.wire = wire
+        self.client = chat.clients[0]
+        self.inspector = WirePanel(wire)
+        self._chat = chat
+        self.box = widgets.VBox([chat.box, self.inspector.box])
+
+    def pick(self, event: Event | int) -> None:
+        """Select an event of the wire, and show its bytes and their meaning."""
+        self.inspector.pick(event)
+
+    async def aclose(self) -> None:
+        """Disconnect the client and end the wire; both stay legible."""
+        await self._chat.aclose()
+        self.inspector.close()
+        await self.wire.aclose()
+
+    def __repr__(self) -> str:
+        return f"{self._chat}\n{self.inspector}"
+
+    def _repr_html_(self) -> str:
+        """Return the current state of both: the form that a stored notebook shows."""
+        return f"{self._chat._repr_html_()}{self.inspector._repr_html_()}"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        return {**self.box._repr_mimebundle_(), "text/html": self._repr_html_(), "text/plain": repr(self)}
 
 
 class TraceInspector:
@@ -63,11 +117,10 @@ class TraceInspector:
         self.title = _("What the wire saw") if title is None else title
         self.picked: Event | None = None
         self._drawing = False
-        layers = ((_("everything"), EVERYTHING), *((layer, layer) for layer in LAYERS))
-        self._layer = _choice(_("Show"), layers)
+        self._layer = _choice(_("Show"), _layers(trace))
         self._list = widgets.Select(
             description=_("Events"),
-            rows=10,
+            rows=7,
             tooltip=_("Pick an event to see its bytes"),
             style=LABELLED,
             layout=widgets.Layout(width="98%"),
@@ -77,7 +130,8 @@ class TraceInspector:
         self._newest = widgets.Button(description=_("Newest event"), tooltip=_("Pick the last event of the list"))
         self._meaning = widgets.HTML()
         steps = widgets.HBox([self._before, self._after, self._newest])
-        self.box = widgets.VBox([self._layer, self._list, steps, self._meaning])
+        choosing = widgets.HBox([self._layer, steps], layout=widgets.Layout(flex_flow=WRAP, align_items="flex-end"))
+        self.box = widgets.VBox([choosing, self._list, self._meaning])
         self._connect_callbacks()
         self.draw()
 
@@ -113,6 +167,7 @@ class TraceInspector:
 
     def draw(self) -> None:
         """Show the current trace."""
+        self._offer_layers()
         events = self.shown()
         options = [(_label(event), event.number) for event in events]
         numbers = [event.number for event in events]
@@ -125,6 +180,15 @@ class TraceInspector:
         finally:
             self._drawing = False
         self._show_meaning()
+
+    def _offer_layers(self) -> None:
+        """Offer the layers that the trace has, and no others."""
+        options = _layers(self.trace)
+        if options != tuple(self._layer.options):
+            chosen = self._layer.value
+            with self._layer.hold_trait_notifications():
+                self._layer.options, self._layer.tooltips = options, _tooltips(_("Show"), options)
+                self._layer.value = chosen
 
     def _show_meaning(self) -> None:
         label = escape(_("the event that is picked"))
@@ -142,7 +206,8 @@ class TraceInspector:
         if event.size:
             sized = ngettext("{event}, {count} byte on the wire", "{event}, {count} bytes on the wire", event.size)
             title = sized.format(event=title, count=event.size)
-        return f"<p><b>{escape(title)}</b></p>{self.trace.hexdump(event)._repr_html_() if event.data else ''}"
+        octets = self.trace.hexdump(event)._repr_html_() if event.data else ""
+        return f"<p style='margin:0'><b>{escape(title)}</b></p>{octets}"
 
     # Without a live kernel.
 
@@ -161,6 +226,11 @@ class TraceInspector:
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return {**self.box._repr_mimebundle_(), "text/html": self._repr_html_(), "text/plain": repr(self)}
+
+
+def _layers(trace: Events) -> tuple[tuple[str, str], ...]:
+    present = {event.layer for event in trace}
+    return ((_("everything"), EVERYTHING), *((layer, layer) for layer in LAYERS if layer in present))
 
 
 def _label(event: Event) -> str:
@@ -209,7 +279,7 @@ class WirePanel(TraceInspector):
         count = len(self.wire.connections)
         connections = ngettext("{count} connection open", "{count} connections open", count).format(count=count)
         lines = "; ".join([connections, *(_line_state(side, line) for side, line in self.wire.line.items())])
-        self._state.value = f'<p role="status"><b>{escape(self.title)}</b>: {escape(lines)}</p>'
+        self._state.value = f'<p role="status" style="margin:0"><b>{escape(self.title)}</b>: {escape(lines)}</p>'
 
 
 def _line_state(side: Peer, line: Line) -> str:
@@ -248,41 +318,69 @@ class _Faults:
             style=LABELLED,
             layout=widgets.Layout(width="14em"),
         )
+        self.part = _choice(_("A flipped bit is in"), PARTS)
+        self.more = widgets.ToggleButton(
+            description=_("More faults"), tooltip=_("Show the faults that most lessons do not need")
+        )
+        self._advanced = widgets.VBox(
+            [self.jitter, self.rate, self.moment, self._row(self._advanced_buttons())],
+            layout=widgets.Layout(display="none"),
+        )
         heading = _("Faults")
         self.box = widgets.VBox(
             [
                 widgets.HTML(f"<p><b>{escape(heading)}</b></p>"),
                 self.sender,
-                widgets.HBox([self.delay, self.jitter], layout=widgets.Layout(flex_flow=WRAP)),
-                self.rate,
-                self.moment,
-                widgets.HBox(self._buttons(), layout=widgets.Layout(flex_flow=WRAP)),
+                self.delay,
+                self.part,
+                self._row([*self._buttons(), self._heal_button(), self.more]),
+                self._advanced,
             ]
         )
+        self.more.observe(self._show_more, "value")
         self._loading = False
         self.sender.observe(self.load, "value")
         for control in (self.delay, self.jitter, self.rate):
             control.observe(self._on_line, "value")
+
+    def _row(self, controls: list[widgets.Widget]) -> widgets.HBox:
+        return widgets.HBox(controls, layout=widgets.Layout(flex_flow=WRAP))
+
+    def _show_more(self, change: Mapping[str, Any]) -> None:
+        self._advanced.layout.display = None if change["new"] else "none"
 
     def _buttons(self) -> list[widgets.Widget]:
         wire = self.wire
         return [
             self._button(_("Stall"), _("Pass nothing on, and lose nothing"), lambda side: wire.stall(sender=side)),
             self._button(_("Resume"), _("End a stall: the waiting bytes pass"), lambda side: wire.resume(sender=side)),
+            self._button(_("Reset"), _("Break the connection with RST"), lambda side: wire.reset()),
+            self._button(
+                _("Flip a bit"),
+                _("Change one bit of the next frame; of the client's, unless the server is chosen"),
+                self._flip,
+            ),
+        ]
+
+    def _flip(self, side: Peer | None) -> None:
+        """Flip the last bit of the chosen part of the next frame."""
+        sender: Peer = side or "client"
+        self.wire.flip(skip=OCTETS[sender][self.part.value], sender=sender)
+
+    def _advanced_buttons(self) -> list[widgets.Widget]:
+        wire = self.wire
+        return [
             self._button(
                 _("Half-open"),
                 _("Lose everything that is sent, without notice"),
                 lambda side: wire.half_open(sender=side),
             ),
-            self._button(_("Reset"), _("Break the connection with RST"), lambda side: wire.reset()),
-            self._button(_("Flip a bit"), _("Change the next byte"), lambda side: wire.flip(sender=side)),
             self.count,
             self._button(
                 _("Cut"),
                 _("End the connection after that many bytes"),
                 lambda side: wire.cut(self.count.value, sender=side),
             ),
-            self._heal_button(),
         ]
 
     def _button(self, name: str, tooltip: str, act: Callable[[Peer | None], object]) -> widgets.Button:
@@ -342,6 +440,10 @@ def _choice(description: str, options: tuple[tuple[str, Any], ...]) -> widgets.T
     return widgets.ToggleButtons(
         options=options,
         description=description,
-        tooltips=[f"{description}: {name}" for name, __ in options],
+        tooltips=_tooltips(description, options),
         style={**LABELLED, "button_width": "auto"},
     )
+
+
+def _tooltips(description: str, options: tuple[tuple[str, Any], ...]) -> list[str]:
+    return [f"{description}: {name}" for name, __ in options]

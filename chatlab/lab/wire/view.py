@@ -175,10 +175,14 @@ class Dissection:
         return f'<span title="{title}" style="background:{colour};padding:2px">{self.data[at]:02x}</span>'
 
     def _html_row(self, number: int, field: Field) -> str:
-        octets, bits, *rest = map(escape, self._row(field))
-        mark = f'style="background:{COLOURS[number % len(COLOURS)]};color:#111;font-family:monospace;{CELL}"'
+        octets, bits, *rest, clause = map(escape, self._row(field))
+        # One octet's bits stay on one line; a long row of octets must not leave too little space for the meaning.
+        wrapping = "white-space:nowrap" if len(bits) <= len("0000 0000") else "white-space:normal;max-width:7em"
+        style = f"background:{COLOURS[number % len(COLOURS)]};color:#111;font-family:monospace;{wrapping};{CELL}"
+        mark = f'style="{style}"'
         cells = "".join(f'<td style="{CELL}">{text}</td>' for text in rest)
-        return f'<tr><td style="{CELL}">{octets}</td><td {mark}>{bits}</td>{cells}</tr>'
+        source = f'<td style="{CELL};white-space:nowrap;font-size:90%">{clause}</td>'
+        return f'<tr><td style="{CELL}">{octets}</td><td {mark}>{bits}</td>{cells}{source}</tr>'
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"text/plain": str(self), "text/html": self._repr_html_()}
@@ -221,7 +225,8 @@ def _frame_fields(event: Event, part: Part) -> list[Field]:
 MARGIN: Final = 90  # points: space for the times and half of a party's name
 APART: Final = 360
 ROW: Final = 30
-LABEL: Final = 56  # characters: between two parties a label may reach into the margins
+LABEL: Final = 77  # columns of about 6.2 points: between two parties a label may reach into the margins
+LABEL_ON_ARROW: Final = 54  # a longer one reaches over the arrow's head, and is drawn above it
 LABEL_BETWEEN: Final = 48  # with more parties, it would overlap the next label
 ARROW_COLOURS: Final = {
     "tcp": "#666666",
@@ -308,13 +313,14 @@ class SequencePicture:
         if self.times:
             yield _text(4, y, f"{event.time:.4f}", "#333333", anchor="start")
         limit = LABEL if len(self.parties) <= 2 else LABEL_BETWEEN
-        label = shortened(in_words(event.kind, event.summary), limit)
+        label = _fitting(in_words(event.kind, event.summary), limit)
         if event.sender == "wire":
             yield _text(MARGIN + APART * (len(self.parties) - 1) / 2, y - 4, f"— {label} —", colour, weight="bold")
             return
         client, server = map(self._place, self._ends(event))
         start, end = (client, server) if event.sender == "client" else (server, client)
-        yield _text((start + end) / 2, y - 4, label, colour)
+        above = 4 if _width(label) <= LABEL_ON_ARROW else 8
+        yield _text((start + end) / 2, y - above, label, colour)
         if event.layer == "stomp" and any(each.layer == "websocket" for each in self.events):
             return  # the WebSocket frame above carries it and has the arrow
         if not arrived(event):
@@ -331,6 +337,11 @@ class SequencePicture:
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"text/plain": str(self), "text/html": self._repr_html_()}
+
+
+def _fitting(text: str, columns: int) -> str:
+    """Return the text, shortened if it takes more columns than that: a Hangul syllable takes two."""
+    return shortened(text, columns - (_width(text) - len(text)))
 
 
 def _more(count: int) -> str:

@@ -203,11 +203,31 @@ class Wire:
             if link.number == connection:
                 link.lanes[sender].line = Line(stalled=True)
 
-    def let_go(self) -> None:
-        """Pass on what `hold` has kept back."""
-        self._note("let go", None)  # not shown: an event's kind, which a program may match
+    def let_go(self, connection: int | None = None, *, sender: Peer | None = None) -> None:
+        """Pass on what `hold` has kept back: on one connection or all, from `sender` or both."""
+        self._note("let go", sender)  # not shown: an event's kind, which a program may match
         for link in list(self._links):
-            link.each(None, _Lane.let_go)
+            if connection in (None, link.number):
+                link.each(sender, _Lane.let_go)
+
+    def held(self, connection: int, *, sender: Peer) -> bytes:
+        """Return the bytes from `sender` that wait on one connection."""
+        lanes = [link.lanes[sender] for link in self._links if link.number == connection]
+        return b"".join(bytes(parcel.data) for lane in lanes for parcel in lane.parcels)
+
+    def replace_held(self, connection: int, data: bytes, *, sender: Peer) -> None:
+        """Pass on `data` instead of the bytes that wait. The trace keeps the original bytes."""
+        self._note(f"replace held bytes of connection {connection}", sender)  # not shown: an event's kind
+        for link in self._links:
+            if link.number == connection:
+                link.lanes[sender].replace(data)
+
+    def slip_in(self, connection: int, data: bytes, *, sender: Peer) -> None:
+        """Pass on `data` in the name of `sender`, before the bytes that wait."""
+        self._note(f"slip in {len(data)} bytes on connection {connection}", sender)  # not shown: an event's kind
+        for link in self._links:
+            if link.number == connection and (target := link.lanes[sender].target.transport):
+                target.write(data)
 
     def heal(self) -> None:
         """Remove delay, limit, stall and all planned faults. Connections that were cut stay cut."""
@@ -507,6 +527,15 @@ class _Lane:
             else:
                 self._write(self.parcels[0], self.parcels[0].record, self.target.transport)
         self._regulate()
+
+    def replace(self, data: bytes) -> None:
+        """Queue `data` instead of the bytes that wait; the end of the stream, if it waits, stays behind them."""
+        waiting = [parcel for parcel in self.parcels if parcel.record is not None]
+        if waiting and data:
+            waiting[0].data = memoryview(data)
+        ends = [parcel for parcel in self.parcels if parcel.record is None]
+        self.parcels = deque([*waiting[: bool(data)], *ends])
+        self.queued = len(data) if waiting else 0
 
     def let_go(self) -> None:
         """End a hold of this lane alone."""

@@ -141,10 +141,11 @@ def test_every_prediction_is_followed_by_its_correct_answer(lesson: str) -> None
 
 
 def test_the_first_note_has_the_plan_of_the_lesson() -> None:
-    note = instructors("03").cells[1].source
-    assert f"of {edition.notes('03').minutes}" in note
-    assert "| 0 | 3. The broadcast handler | 2 |" in note
-    assert "| 2 | A list of who is here | 5 |" in note
+    plan, note = edition.notes("03"), instructors("03").cells[1].source
+    assert f"of {plan.minutes}" in note
+    first, second = plan.sections[:2]
+    assert f"| 0 | {first.heading} | {first.minutes} |" in note
+    assert f"| {first.minutes} | {second.heading} | {second.minutes} |" in note
 
 
 def test_every_link_of_the_instructors_edition_has_a_target(built: Path) -> None:
@@ -175,11 +176,30 @@ def test_no_solution_is_in_the_learners_notebook(lesson: str) -> None:
         assert not any(exercise.code in cell.source for cell in notebook.cells)
 
 
-def test_the_learners_edition_has_the_unchanged_notebooks(project: Path) -> None:
+def test_the_learners_edition_has_the_notebooks_without_outputs(project: Path) -> None:
     done = edition.build("learner", project / "handed out")
     assert done.names == ["00_start_here.ipynb", "03_broadcast_handler.ipynb"]
     for name in done.names:
-        assert (done.folder / name).read_bytes() == (project / "notebooks" / name).read_bytes()
+        handed_out, shipped = read(done.folder / name), read(project / "notebooks" / name)
+        nbformat.validate(handed_out)
+        assert not any(cell.outputs or cell.execution_count for cell in code_cells(handed_out))
+        assert any(cell.outputs for cell in code_cells(shipped))
+        assert [cell.source for cell in handed_out.cells] == [
+            cell.source.replace("(../docs/", "(") for cell in shipped.cells
+        ]
+
+
+@pytest.mark.parametrize("name", ["learner", "instructor"])
+def test_a_document_that_a_lesson_links_to_lies_beside_the_lesson(name: edition.Edition, project: Path) -> None:
+    (project / "docs").mkdir()
+    (project / "docs" / "glossary.md").write_text("see [lesson 03](../notebooks/03_broadcast_handler.ipynb)")
+    path = project / "notebooks" / "03_broadcast_handler.ipynb"
+    notebook = read(path)
+    notebook.cells[0].source += "\n[latency](../docs/glossary.md#latency)"
+    nbformat.write(notebook, path)
+    folder = edition.build(name, project / "out").folder
+    assert "[latency](glossary.md#latency)" in (folder / path.name).read_text()
+    assert (folder / "glossary.md").read_text() == "see [lesson 03](03_broadcast_handler.ipynb)"
 
 
 @pytest.mark.parametrize("name", ["learner", "instructor"])

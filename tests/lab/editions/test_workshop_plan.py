@@ -9,6 +9,7 @@ from chatlab.lab.editions import edition
 from chatlab.lab.editions.workshop_plan import Plan, Step, plans, with_tables
 
 ROOT = Path(__file__).parents[3]
+HOMEWORK = {"A server of your own", "An echo by hand"}
 each_plan = pytest.mark.parametrize("name", plans())
 
 
@@ -22,7 +23,7 @@ def is_rest(step: Step) -> bool:
 
 def test_the_tables_of_the_document_are_up_to_date() -> None:
     text = (ROOT / "docs" / "workshop.md").read_text(encoding="utf-8")
-    assert set(plans()) == {"half-day", "two-days"}
+    assert set(plans()) == {"half-day", "three-days"}
     assert all(f"<!-- plan: {name} -->" in text for name in plans())
     assert with_tables(text) == text, "run: python -m chatlab.lab.editions.workshop_plan"
 
@@ -47,12 +48,19 @@ def test_the_half_day_plan_takes_half_a_day() -> None:
     assert 180 <= length(day) <= 270
 
 
-def test_the_two_day_plan_has_two_days_and_every_lesson() -> None:
-    first, second = plans()["two-days"].days()
-    assert max(length(first), length(second)) <= 8 * 60
-    steps = [step for _, step in [*first, *second] if step.lesson]
-    assert [step.lesson for step in steps] == list(edition.lessons())
-    assert all(not step.sections and set(step.without) <= {"Exercises"} for step in steps)
+def test_the_three_day_plan_has_three_days_and_every_lesson() -> None:
+    days = plans()["three-days"].days()
+    assert [length(day) <= 8 * 60 for day in days] == [True] * 3
+    steps = [step for day in days for _, step in day if step.lesson]
+    assert list(dict.fromkeys(step.lesson for step in steps)) == list(edition.lessons())
+
+
+def test_what_the_three_day_plan_leaves_out_is_homework() -> None:
+    steps = [step for step in plans()["three-days"].steps if step.lesson]
+    for lesson in edition.lessons():
+        headings = {section.heading for section in edition.notes(lesson).sections}
+        done = [set(step.sections) or headings - set(step.without) for step in steps if step.lesson == lesson]
+        assert headings - set().union(*done) <= HOMEWORK
 
 
 @each_plan

@@ -91,6 +91,12 @@ def test_each_exercise_has_three_wrong_answers_two_hints_a_solution_and_its_reas
     assert exercise.why
 
 
+async def test_the_solution_of_an_exercise_on_a_value_is_right_when_it_is_pasted() -> None:
+    pasted: dict[str, Any] = {}
+    exec(find("01.0").code, pasted)
+    assert (await check("01.0", pasted["question"])).mark == "right"
+
+
 def test_each_lesson_has_at_least_four_exercises() -> None:
     lessons = [exercise.lesson for exercise in exercises().values()]
     assert all(lessons.count(lesson) >= 4 for lesson in lessons)

@@ -8,8 +8,9 @@ import pytest
 
 from chatlab.lab.experiments import charts
 from chatlab.lab.experiments.lesson02 import Flow, Transfer, Way
-from chatlab.lab.experiments.lesson03 import Delays, Reception
+from chatlab.lab.experiments.lesson03 import Reception
 from chatlab.lab.experiments.lesson07 import Share
+from chatlab.lab.wire.trace import Peer
 
 
 @pytest.fixture
@@ -39,13 +40,12 @@ def test_the_line_of_a_reception_is_flat_after_the_last_arrival(shown: list[Any]
     assert list(line.get_ydata()) == [0, 1, 2, 2]
 
 
-def test_delays_are_drawn_in_milliseconds(shown: list[Any]) -> None:
-    charts.delays({"room": [Delays(10, (0.001, 0.003, 0.002))]})
-    assert list(shown[0].axes[0].lines[0].get_ydata()) == [2.0]
-
-
 def test_transfers_are_drawn_side_by_side_on_one_scale(shown: list[Any]) -> None:
-    run = Transfer({"client": [(0.0, 0), (0.5, 2**20)], "server": [(0.1, 0), (0.6, 2**19)]})
+    passed: dict[Peer, list[tuple[float, int]]] = {
+        "client": [(0.0, 0), (0.5, 2**20)],
+        "server": [(0.1, 0), (0.6, 2**19)],
+    }
+    run = Transfer(passed, {"client": [], "server": []})
     charts.transfers({"WebSocket": run, "HTTP": run})
     left, right = shown[0].axes
     assert left.get_xlim() == right.get_xlim()

@@ -118,3 +118,24 @@ async def test_a_record_as_java_writes_it_is_shown_by_the_second_build(fresh_val
             await lesson07.put_as_java(redis, "안녕")
             await until(lambda: lesson07.bodies(reader) == ['{"content":"안녕"}'])
             await reader.close()
+
+
+async def test_a_foreign_record_costs_the_second_build_nine_others_and_the_chat_none(fresh_valkey: Engine) -> None:
+    async with Redis.from_url(fresh_valkey.url) as redis:
+        await lesson07.new_stream(redis, "group")
+        async with await as_in_the_article.start(fresh_valkey.url, build="second") as server:
+            reader = await lesson07.member(server.url, "둘", receipts=False)
+            assert await lesson07.shown_beside_a_foreign_record(redis, reader, lesson07.record_of_two) == 0
+            await reader.close()
+        await redis.delete("chat-stream")
+        async with RedisStreamsBroker(fresh_valkey.url) as broker, await chat.start(broker) as running:
+            nuri = await member(running.url, "Nuri")
+            assert await lesson07.shown_beside_a_foreign_record(redis, nuri, lesson07.chat_record) == 9
+            await nuri.close()
+
+
+async def test_mistakes_are_met_with_silence_by_the_rebuild_and_with_error_by_the_chat(valkey_engine: Engine) -> None:
+    async with await as_in_the_article.start(valkey_engine.url) as server:
+        assert set((await lesson07.answers_to_mistakes(server.url)).values()) == {"silence"}
+    async with RedisStreamsBroker(valkey_engine.url) as broker, await chat.start(broker) as running:
+        assert set((await lesson07.answers_to_mistakes(running.url)).values()) == {"ERROR"}

@@ -103,6 +103,8 @@ async def test_clients_are_added_and_removed_while_the_panel_runs(panel: ChatPan
     click(panel, "Remove 하늘")
     await panel["Nuri"].heard("* 하늘 left (2 here)")
     assert [client.name for client in panel] == ["가람", "Nuri"]
+    with pytest.raises(KeyError, match="nobody here is called '하늘'"):
+        panel["하늘"]
 
 
 async def test_a_name_in_use_is_refused_with_a_message(panel: ChatPanel) -> None:
@@ -113,6 +115,23 @@ async def test_a_name_in_use_is_refused_with_a_message(panel: ChatPanel) -> None
 
 async def test_the_bar_shows_the_servers_metrics(panel: ChatPanel) -> None:
     await until(lambda: "<b>2</b> members" in panel._bar.value)
+
+
+async def test_waiting_bytes_show_within_seconds_when_a_client_stops_reading() -> None:
+    async with await room.start(rate=None, send_buffer=4096) as server:
+        panel = await chat_panel(server.url, ("가람", "Nuri"), stats=figures(server), burst=65_536)
+        panel["Nuri"].stop_reading()
+        for __ in range(4):
+            click(panel, "Send 65,536 bytes")
+        await until(lambda: server.metrics().buffered > 65_536, timeout=5)
+        await panel.aclose()
+
+
+async def test_a_long_text_is_shown_in_part(panel: ChatPanel) -> None:
+    panel["가람"].note("x" * 60_000)
+    assert "x" * 60_000 in repr(panel)
+    assert f"{'x' * 300} … 59,700 more characters" in panel._repr_html_()
+    assert "x" * 301 not in panel._repr_html_()
 
 
 async def test_the_stored_form_of_a_panel_has_the_texts_without_times(panel: ChatPanel) -> None:

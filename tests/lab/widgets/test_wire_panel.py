@@ -8,8 +8,12 @@ import ipywidgets as widgets
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import WebSocketException
 
-from chatlab.lab.widgets.wire_panel import TraceInspector, WirePanel
+from chatlab import echo as echo_server
+from chatlab.lab.clients import MemberState
+from chatlab.lab.until import until
+from chatlab.lab.widgets.wire_panel import PARTS, TraceInspector, WirePanel, wire_and_client
 from chatlab.lab.wire.trace import Trace
 from chatlab.lab.wire.wire import Wire
 
@@ -163,6 +167,76 @@ async def test_each_button_causes_its_fault(wire: Wire, button: str, note: str) 
     await turn()
     assert [event.kind for event in wire.trace.filter("fault")] == [note]
     panel.close()
+
+
+@pytest.mark.parametrize(
+    ("part", "arrived"),
+    [("the opcode", 1002), ("the length", 1002), ("the mask", "Ielln"), ("the text", "Iello")],
+)
+async def test_a_bit_flips_in_the_part_that_is_chosen(
+    wire: Wire, client: ClientConnection, part: str, arrived: str | int
+) -> None:
+    panel = WirePanel(wire)
+    control(panel, "A flipped bit is in").value = dict(PARTS)[part]
+    control(panel, "Flip a bit").click()
+    await turn()
+    await client.send("Hello")
+    if part == "the length":  # one octet fewer: the last one begins the next frame
+        await client.send("Hello")
+    if isinstance(arrived, str):
+        assert await client.recv() == arrived
+    else:
+        await asyncio.wait_for(client.wait_closed(), 5)
+        assert client.close_code == arrived
+    panel.close()
+
+
+async def test_only_layers_that_the_trace_has_are_offered(wire: Wire) -> None:
+    panel = WirePanel(wire)
+    names = [name for name, __ in control(panel, "Show").options]
+    assert names == ["everything"]
+    async with connect(wire.url, compression=None) as client:
+        await client.send("Hello")
+        await client.recv()
+        await redrawn(panel)
+        names = [name for name, __ in control(panel, "Show").options]
+        assert names == ["everything", "tcp", "http", "websocket"]
+    panel.close()
+
+
+async def test_more_faults_are_shown_on_request(wire: Wire) -> None:
+    panel = WirePanel(wire)
+    hidden = next(each for each in inside(panel.box) if control(panel, "Cut") in inside_of(each))
+    assert hidden.layout.display == "none"
+    control(panel, "More faults").value = True
+    assert hidden.layout.display is None
+    panel.close()
+
+
+def inside_of(widget: widgets.Widget) -> list[Any]:
+    """Return all that is in a box that can be hidden; nothing for any other widget."""
+    return list(inside(widget)) if getattr(getattr(widget, "layout", None), "display", None) == "none" else []
+
+
+async def test_a_client_and_its_wire_are_in_one_panel() -> None:
+    async with await echo_server.start_by_hand() as server:
+        panel = await wire_and_client(server.url)
+        await panel.client.send("안녕 👋")
+        await panel.client.heard("안녕 👋")
+        panel.pick(panel.wire.trace.first("websocket", "text"))
+        for form in (repr(panel), panel._repr_html_()):
+            assert "안녕 👋" in form
+            assert "Masking-key" in form
+        await panel.aclose()
+        assert panel.client.state is MemberState.CLOSED
+        assert not panel.wire.connections
+
+
+async def test_a_panel_whose_client_cannot_connect_leaves_no_wire() -> None:
+    tasks = asyncio.all_tasks()
+    with pytest.raises((OSError, WebSocketException)):
+        await wire_and_client("ws://127.0.0.1:1/")
+    await until(lambda: asyncio.all_tasks() <= tasks)
 
 
 async def test_a_fault_can_wait_for_the_next_event_of_a_kind(wire: Wire, client: ClientConnection) -> None:

@@ -101,6 +101,26 @@ def test_a_sequence_picture_describes_itself_in_words() -> None:
     assert texts[:2] == ["client", "server"]
 
 
+def test_a_label_that_reaches_over_its_arrow_s_head_is_drawn_above_it() -> None:
+    root = ElementTree.fromstring(trace_of(*DIALOGUE).filter("websocket", ("text", "close")).sequence().svg())
+    name = "{http://www.w3.org/2000/svg}"
+    heads = [
+        min(float(point.split(",")[1]) for point in head.get("points", "").split())
+        for head in root.iter(f"{name}polygon")
+    ]
+    labels = [text for text in root.iter(f"{name}text") if (text.text or "").startswith(("text", "close"))]
+    long = [len(label.text or "") > 54 for label in labels]
+    assert long == [False, False, True, True]
+    descent = 3.0  # of letters such as p, at 12 points
+    assert all(float(label.get("y", 0)) + descent < head for label, head in zip(labels[2:], heads[2:], strict=True))
+
+
+def test_a_long_row_of_octets_may_wrap_and_the_bits_of_one_octet_may_not() -> None:
+    rows = dissect(bytes.fromhex("81 14") + b"a" * 20)._repr_html_().split("<tr>")
+    assert "white-space:nowrap" in next(row for row in rows if "1... ...." in row).partition("1... ....")[0]
+    assert "white-space:normal" in next(row for row in rows if "61 61 61" in row).partition("61 61 61")[0]
+
+
 def test_a_sequence_picture_ends_a_lost_event_with_a_cross() -> None:
     trace = trace_of(*DIALOGUE[:2])
     trace.add(WireRecord(0.5, 1, "client", MASKED_HELLO, offset=len(REQUEST)))

@@ -354,3 +354,51 @@ async def test_one_connection_is_held_at_an_event_while_the_others_go_on() -> No
         assert await held[0].read(5) == b"hello"
         for _, writer in (held, other):
             writer.close()
+
+
+async def test_held_bytes_are_replaced_and_others_slip_in_before_them() -> None:
+    async with served(echo) as target, Wire(target) as wire:
+        reader, writer = await asyncio.open_connection(wire.host, wire.port)
+        writer.write(b"first ")
+        assert await reader.read(6) == b"first "
+        wire.hold(1, sender="client")
+        writer.write(b"hello")
+        await until(lambda: wire.held(1, sender="client") == b"hello")
+        wire.replace_held(1, b"goodbye", sender="client")
+        wire.slip_in(1, b"oh, ", sender="client")
+        assert await reader.read(4) == b"oh, "
+        assert wire.held(1, sender="client") == b"goodbye"
+        wire.let_go(1, sender="client")
+        assert await reader.read(7) == b"goodbye"
+        assert b"".join(each.data for each in wire.trace.filter("bytes", sender="client")) == b"first hello"
+        writer.close()
+
+
+async def test_the_end_of_the_stream_stays_behind_replaced_bytes() -> None:
+    async with served(echo) as target, Wire(target) as wire:
+        reader, writer = await asyncio.open_connection(wire.host, wire.port)
+        await until(lambda: wire.connections == [1])
+        wire.hold(1, sender="client")
+        writer.write(b"hello")
+        writer.write_eof()
+        await wire.wait_for("tcp", "FIN", sender="client")
+        wire.replace_held(1, b"bye", sender="client")
+        wire.let_go(1, sender="client")
+        assert await reader.read() == b"bye"
+
+        writer.close()
+
+
+async def test_one_direction_is_let_go_while_the_other_is_held() -> None:
+    async with served(echo) as target, Wire(target) as wire:
+        reader, writer = await asyncio.open_connection(wire.host, wire.port)
+        await until(lambda: wire.connections == [1])
+        wire.hold(1, sender="client")
+        wire.hold(1, sender="server")
+        writer.write(b"hello")
+        await until(lambda: wire.held(1, sender="client"))
+        wire.let_go(1, sender="client")
+        await until(lambda: wire.held(1, sender="server") == b"hello")
+        wire.let_go(1, sender="server")
+        assert await reader.read(5) == b"hello"
+        writer.close()

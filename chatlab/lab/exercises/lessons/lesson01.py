@@ -1,11 +1,13 @@
-"""Lesson 01: the proof, the request, judging a request, the end of a connection, and a server that speaks first."""
+"""Lesson 01: a question, the proof, the request, judging a request, the end, and a server that speaks first."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import inspect
-from base64 import b64decode, b64encode
+import re
+from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from hashlib import sha1
 
@@ -14,6 +16,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request
 
 from chatlab import echo
+from chatlab.lab.exercises.difference import Difference
 from chatlab.lab.exercises.exercise import Exercise, NotYet
 from chatlab.lab.exercises.support.streams import (
     SECONDS,
@@ -45,6 +48,52 @@ REQUEST = (
     b"\r\n"
 )
 
+# --- 01.0 ---
+
+
+def question() -> bytes:
+    return b"GET /news HTTP/1.1\r\nHost: board.example\r\n\r\n"
+
+
+async def check_question(answer: object) -> None:
+    request = _as_octets(answer)
+    _check_line_ends(request, _("nothing comes after the empty line: the server would take it for your next question"))
+    seen = http_lines(request)
+    if not re.search(rb"\r\nhost:", request, re.IGNORECASE):
+        raise NotYet(_("HTTP/1.1 requires a `Host` line"), seen)
+    _check_question_line(request.split(b"\r\n")[0], seen)
+    board = await lesson01.start_board()
+    board.post(lesson01.NEWS[0])
+    try:
+        asked = lesson01.ask(board.url, request)
+        response = await within(asked, _("a server answers the question"), lambda: seen)
+    finally:
+        await board.aclose()
+    if response.status in (404, 405):
+        raise NotYet(_("the question is `GET /news`"), f"{seen}\n{_status(response.status)}")
+    if response.status != 200:
+        raise NotYet(_("the first line is the method, the path and `HTTP/1.1`"), f"{seen}\n{_status(response.status)}")
+
+
+def _check_question_line(line: bytes, seen: str) -> None:
+    """Check what the first line has in it, before a server refuses it without a reason."""
+    words = line.split(b" ")
+    if not words[-1].startswith(b"HTTP/"):
+        raise NotYet(_("the version is missing: the first line ends with `HTTP/1.1`"), seen)
+    if len(words) == 3 and not words[1].startswith(b"/"):
+        raise NotYet(_("the path begins with a slash: `/news`"), seen)
+
+
+def _status(status: int) -> str:
+    return _("the server answered {status}").format(status=status)
+
+
+def _as_octets(answer: object) -> bytes:
+    if not isinstance(answer, bytes):
+        raise NotYet(_("the wire carries `bytes`; `.encode()` turns a `str` into them"), repr(answer))
+    return answer
+
+
 # --- 01.1 ---
 
 
@@ -65,7 +114,9 @@ def check_proof(answer: Callable[[str], object]) -> None:
         if (got := answer(key)) != (expected := proof(key)):
             evidence = _("{call} returned {got!r}, not {expected!r}")
             raise NotYet(
-                _mistake(key, got) or rule, evidence.format(call=f"proof({key!r})", got=got, expected=expected)
+                _mistake(key, got) or rule,
+                evidence.format(call=f"proof({key!r})", got=got, expected=expected),
+                difference=Difference(got, expected),
             )
 
 
@@ -74,16 +125,32 @@ def _mistake(key: str, got: object) -> str | None:
     text, hexadecimal = (key + GUID).encode(), sha1((key + GUID).encode()).hexdigest()
     if isinstance(got, bytes):
         return _("the value of a header is text: a `str`, not `bytes`")
+    if got is None:
+        return _("nothing came back: `print` shows a value, `return` gives it to the caller")
+    right = b64encode(sha1(text).digest())
+    if got == str(right):
+        return _("`str(...)` of bytes adds the b and the quotes; `.decode()` gives the letters alone")
+    if any(got == _with_hash(name, text) for name in OTHER_HASHES):
+        return _("the hash is SHA-1; another one gives another proof")
     mistakes = {
+        urlsafe_b64encode(sha1(text).digest()): _("base64 here has + and /, not the - and _ of its form for URLs"),
+        b64encode(sha1((key + GUID.lower()).encode()).digest()): _("the RFC's string has capital letters"),
         b64encode(sha1((GUID + key).encode()).digest()): _("the key comes first, and the RFC's string after it"),
         b64encode(sha1(key.encode()).digest()): _("the RFC's string is part of what is hashed"),
         b64encode(sha1(b64decode(key) + GUID.encode()).digest()): _("the key is hashed as it came, still in base64"),
         b64encode(hexadecimal.encode()): _("base64 encodes the hash's 20 bytes, not its hexadecimal digits"),
         hexadecimal.encode(): _("the hash is written in base64, not in hexadecimal"),
         b64encode(text): _("base64 encodes the SHA-1 hash, not the text itself"),
-        b64encode(sha1(text).digest()) + b"\n": _("nothing comes before or after the proof, not even a line end"),
+        right + b"\n": _("nothing comes before or after the proof, not even a line end"),
     }
     return mistakes.get(str(got).encode())
+
+
+OTHER_HASHES = ("sha256", "sha512", "md5", "sha224", "sha384")
+
+
+def _with_hash(name: str, text: bytes) -> str:
+    return b64encode(hashlib.new(name, text, usedforsecurity=False).digest()).decode()
 
 
 # --- 01.2 ---
@@ -103,22 +170,20 @@ def upgrade_request(host: str, path: str, key: str) -> bytes:
 
 async def check_upgrade_request(answer: Callable[[str, str, str], object]) -> None:
     for case in (("server.example.com", "/chat", KEY), ("chat.example:8080", "/room?name=Nuri", OTHER_KEY)):
-        request = answer(*case)
-        if not isinstance(request, bytes):
-            raise NotYet(_("the wire carries `bytes`; `.encode()` turns a `str` into them"), repr(request))
-        _check_line_ends(request)
+        request = _as_octets(answer(*case))
+        _check_line_ends(request, _("nothing comes after the empty line: the server would read it as the first frame"))
         await _send_to_strict_server(request, case[2])
         await _send_to_library(request, *case[:2])
 
 
-def _check_line_ends(request: bytes) -> None:
+def _check_line_ends(request: bytes, rule_of_the_end: str) -> None:
     seen = http_lines(request)
     if b"\n" in request.replace(b"\r\n", b""):
         raise NotYet(_(r"every line ends with \r\n"), seen)
     if b"\r\n\r\n" not in request:
         raise NotYet(_("an empty line ends the request; without it the server waits for more"), seen)
     if request.index(b"\r\n\r\n") + 4 < len(request):
-        raise NotYet(_("nothing comes after the empty line: the server would read it as the first frame"), seen)
+        raise NotYet(rule_of_the_end, seen)
 
 
 async def _send_to_strict_server(request: bytes, key: str) -> None:
@@ -171,7 +236,7 @@ def judge(request: bytes, ours: list[str]) -> int:
     headers = {name.lower(): value.strip() for name, _, value in pairs}
     wishes = [wish.strip().lower() for wish in headers.get("connection", "").split(",")]
     try:
-        size = len(b64decode(headers.get("sec-websocket-key", "")))
+        size = len(b64decode(headers.get("sec-websocket-key", ""), validate=True))
     except ValueError:
         size = 0
     if version != "HTTP/1.1" or "host" not in headers:
@@ -192,8 +257,9 @@ def judge(request: bytes, ours: list[str]) -> int:
 OURS = ["https://chat.example", "https://app.example"]
 FOREIGN = b"Origin: https://evil.example\r\n"
 CASES: list[tuple[bytes, bytes, int, str]] = [  # what to replace in REQUEST, by what, the expected status, the rule
-    (b"", b"", 101, _("the RFC's own request is accepted")),
+    (b"", b"", 101, _("the RFC's own request should be accepted")),
     (b"GET", b"POST", 405, _("the method must be GET")),
+    (b"GET", b"get", 405, _("the names of methods are written in capitals: `get` is not `GET`")),
     (b"HTTP/1.1", b"HTTP/1.0", 400, _("only HTTP/1.1 can be upgraded")),
     (b"Host: server.example.com\r\n", b"", 400, _("HTTP/1.1 requires Host")),
     (b"Upgrade: websocket\r\n", b"", 426, _("a client that does not ask to upgrade must do so")),
@@ -201,7 +267,14 @@ CASES: list[tuple[bytes, bytes, int, str]] = [  # what to replace in REQUEST, by
     (b"Connection: Upgrade", b"Connection: keep-alive", 426, _("Connection must ask for the upgrade, too")),
     (b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b"", 400, _("without a key there is nothing to prove")),
     (b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhlIHNhbXBsZSBub25j", 400, _("a key is 16 bytes, written in base64")),
+    (b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhlIHNhbXBsZSBub25jZTEy", 400, _("24 letters may be 18 bytes: decode the key")),
     (b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhlIHNhbXBsZSBub25jZQ", 400, _("a key must be valid base64")),
+    (
+        b"dGhlIHNhbXBsZSBub25jZQ==",
+        b"dGhl!!!IHNhbXBsZSBub25jZQ==",
+        400,
+        _("`!` is no letter of base64: `b64decode` skips it unless you say `validate=True`"),
+    ),
     (b"Version: 13", b"Version: 8", 426, _("only version 13 is supported")),
     (b"Upgrade: websocket", b"upgrade: WebSocket", 101, _("case does not matter, in the name or in this value")),
     (b"Sec-WebSocket-Key: ", b"SEC-WEBSOCKET-KEY: ", 101, _("case does not matter in the name of any header")),
@@ -227,6 +300,12 @@ CASES: list[tuple[bytes, bytes, int, str]] = [  # what to replace in REQUEST, by
         403,
         _("a name that begins like ours is not ours"),
     ),
+    (
+        b"Host:",
+        b"Origin: https://chatxexample\r\nHost:",
+        403,
+        _("an origin is compared letter by letter; in a regular expression a dot matches anything"),
+    ),
 ]
 
 
@@ -236,10 +315,11 @@ def check_judge(answer: Callable[[bytes, list[str]], object]) -> None:
         try:
             got = answer(request, list(OURS))
         except Exception as error:
-            raise NotYet(_("{rule}: {status}").format(rule=rule, status=status), http_lines(request)) from error
+            expected = _("{rule}: {status} expected").format(rule=rule, status=status)
+            raise NotYet(expected, http_lines(request)) from error
         if got != status:
-            evidence = _("{rule}: {status}, not {got!r}").format(rule=rule, status=status, got=got)
-            raise NotYet(evidence, http_lines(request))
+            answered = _("{rule}: {status} expected, yours is {got!r}").format(rule=rule, status=status, got=got)
+            raise NotYet(answered, http_lines(request))
 
 
 # --- 01.4 ---
@@ -397,6 +477,7 @@ async def _read_news(wire: Wire, news: _Newsroom) -> None:
         for text in ("점심 먹을까요? 🍜", "비가 와요 ☔"):
             news.post(text)
             await _expect_news(client, text, wire)
+        await client.send("고마워요 🙏")  # a frame that is not the Close
         wire.delay(
             0.1, sender="server"
         )  # so that a server that does not wait for the client's Close ends TCP before it
@@ -405,7 +486,12 @@ async def _read_news(wire: Wire, news: _Newsroom) -> None:
             await wire.wait_for("tcp", ("FIN", "RST"), sender="server", timeout=SECONDS)
     finally:
         client.transport.abort()
-    _check_closing([event for event in wire.trace if event.kind in ("close", "FIN", "RST")])
+    _check_closing([event for event in wire.trace if event.kind in ("close", "FIN", "RST") or _is_heard(event)])
+
+
+def _is_heard(event: Event) -> bool:
+    """Whether the event is a frame of the client, which the server has to read on its way to the client's Close."""
+    return event.layer == "websocket" and event.sender == "client"
 
 
 async def _expect_news(client: ClientConnection, text: str, wire: Wire) -> None:
@@ -413,6 +499,7 @@ async def _expect_news(client: ClientConnection, text: str, wire: Wire) -> None:
     try:
         got = await asyncio.wait_for(client.recv(), 2)
     except TimeoutError:
+        _check_first_octets(sent_by_server(wire)[begin:])
         evidence = _("there was news, {text!r}; after {seconds} s your server had sent: {octets}")
         octets = shown(sent_by_server(wire)[begin:])
         raise NotYet(
@@ -422,10 +509,20 @@ async def _expect_news(client: ClientConnection, text: str, wire: Wire) -> None:
     except Exception as error:
         got = _("nothing: {error}").format(error=error)
     if got != text:
+        _check_first_octets(sent_by_server(wire)[begin:])
         raise NotYet(
             _("a frame is 0x81, the length of the text in bytes, and the text"),
             _wrong_frame(text, sent_by_server(wire)[begin:], got),
         )
+
+
+def _check_first_octets(frame: bytes) -> None:
+    """Raise for a frame whose first two octets say something that no client waits for."""
+    sent = _("your server sent {octets}").format(octets=shown(frame))
+    if frame[:1] and not frame[0] & 0x80:
+        raise NotYet(_("the first byte is 0x81: without its first bit, FIN, more of the text is to come"), sent)
+    if frame[1:2] and frame[1] & 0x80:
+        raise NotYet(_("a server's frame has no mask: only a client masks what it sends"), sent)
 
 
 def _wrong_frame(text: str, frame: bytes, got: object) -> str:
@@ -451,7 +548,7 @@ def _check_closing(ends: list[Event]) -> None:
     if ("server", False) not in order:
         raise NotYet(_("after both have sent a Close, the server ends TCP"), evidence)
     if ("client", True) not in order[: order.index(("server", False))]:
-        raise NotYet(_("the server waits for the client's Close before it ends TCP"), evidence)
+        raise NotYet(_("the server waits for the client's Close, after its messages; then it ends TCP"), evidence)
 
 
 async def _send_unusual_requests(served: Served) -> None:
@@ -501,11 +598,24 @@ async def _ask_for_page(served: Served) -> None:
 
 EXERCISES = [
     Exercise(
+        "01.0",
+        _("A question in HTTP"),
+        check_question,
+        (
+            _("Two lines and an empty one. The first has three parts: the method, the path, the version."),
+            _("`GET`, a space, `/news`, a space, `HTTP/1.1`. The second line is `Host: board.example`."),
+            _('b"GET /news HTTP/1.1\\r\\nHost: board.example\\r\\n\\r\\n"'),
+        ),
+        question,
+        _("The empty line is how HTTP says “that was all”. Without it the server keeps waiting, and so do you."),
+        makes=True,
+    ),
+    Exercise(
         "01.1",
         _("The proof"),
         check_proof,
         (
-            _("You did this in the lesson, for one key. Which of the four steps depend on the key?"),
+            _("You did this in the cell above, for one key. Which of its steps depend on the key?"),
             _("Join key and string as text. `.encode()` turns the text into bytes, which `sha1` needs."),
             _("`sha1(...).digest()` gives the 20 bytes, `b64encode` encodes them, and `.decode()` makes a `str`."),
             _(
@@ -523,7 +633,7 @@ EXERCISES = [
         (
             _("Six lines: what you want, from which host, two that ask for the upgrade, the key, and the version."),
             _(
-                "Take the list `lines` from the lesson, and put your host, path and key in place of the RFC's: "
+                "Make a list of the six lines, with your host, path and key in place of the RFC's: "
                 'f"GET {path} HTTP/1.1".'
             ),
             _(
@@ -559,9 +669,9 @@ EXERCISES = [
                 'Connection is a list: split it at ",", strip each part, and check whether "upgrade" is among them.'
             ),
             _(
-                "The key: `from base64 import b64decode`; then `len(b64decode(key))` must be 16. `b64decode` raises a "
-                "ValueError if the key is not base64, so call it in a `try:`. The origin: check it only if there is "
-                "one; then it must be in `ours`, exactly as it is written there."
+                "The key: `from base64 import b64decode`; then `len(b64decode(key, validate=True))` must be 16. It "
+                "raises a ValueError if the key is not base64, so call it in a `try:`. The origin: check it only if "
+                "there is one; then it must be in `ours`, exactly as it is written there."
             ),
             _(
                 "Then write an `if` with a `return` for each row of the table, in that order. The last line is "
@@ -623,7 +733,8 @@ EXERCISES = [
                 "After that, send the Close: `writer.write(bytes([0x88, 2]) + (1000).to_bytes(2))`."
             ),
             _(
-                "The client answers with a Close. A client's frame has a mask of four bytes after the first two:\n"
+                "The client answers with a Close; it may send messages before that. A client's frame has a mask of "
+                "four bytes after the first two:\n"
                 "first, second = await reader.readexactly(2)\nawait reader.readexactly(4 + (second & 0x7F))\n"
                 "When first is 0x88, that was the Close: `writer.close()`."
             ),
@@ -631,7 +742,7 @@ EXERCISES = [
         serve_one,
         _(
             "This is a WebSocket server: as long as the texts are short, a real client cannot tell it from a big one. "
-            "It speaks first, which HTTP forbids, and it ends TCP last, after both sides have sent a Close."
+            "It speaks first, which HTTP forbids. It ends TCP at the very end: after both Closes, before the client."
         ),
     ),
 ]

@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import inspect
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -59,17 +62,27 @@ async def check_unmask(answer: Callable[[bytes, bytes], object]) -> None:
         (b"Hello", MASK, hello, _("unmasking twice brings the masked bytes back")),
     ]
     for data, mask, expected, rule in cases:
-        if (got := answer(data, mask)) != expected:
-            evidence = _("{call} returned {got!r}, not {expected!r}")
-            call = f"unmask({shown(data)}, {shown(mask)})"
-            raise NotYet(
-                _("the answer is `bytes`") if not isinstance(got, bytes) else rule,
-                evidence.format(call=call, got=got, expected=expected),
-            )
+        _expect_unmasked(answer, data, mask, expected, rule)
     frame = await _frame_of_a_real_client("안녕 👋")
-    if (got := answer(frame[6:], frame[2:6])) != "안녕 👋".encode():
-        evidence = _("the frame {frame} became {got!r}").format(frame=shown(frame), got=got)
-        raise NotYet(_("the payload that a real client masked can be read again"), evidence)
+    rule = _("the payload that a real client masked can be read again")
+    _expect_unmasked(answer, frame[6:], frame[2:6], "안녕 👋".encode(), rule)
+
+
+def _expect_unmasked(
+    answer: Callable[[bytes, bytes], object], data: bytes, mask: bytes, expected: bytes, rule: str
+) -> None:
+    call = f"data = {shown(data)}, mask = {shown(mask)}"
+    try:
+        got = answer(data, mask)
+    except Exception as error:
+        evidence = _("with {call} the result should be {expected!r}").format(call=call, expected=expected)
+        raise NotYet(rule, evidence) from error
+    if got != expected:
+        evidence = _("with {call} your function returned {got!r}, not {expected!r}")
+        raise NotYet(
+            rule if isinstance(got, bytes | bytearray) else _("the answer is `bytes`"),
+            evidence.format(call=call, got=got, expected=expected),
+        )
 
 
 async def _frame_of_a_real_client(text: str) -> bytes:
@@ -124,10 +137,16 @@ async def check_header(answer: Callable[[int, int], object]) -> None:
         except Exception as error:
             evidence = _("{call} should be {expected}").format(call=f"header({kind}, {length})", expected=expected)
             raise NotYet(rule, evidence) from error
+        call = f"header({kind}, {length})"
+        if not isinstance(got, bytes | bytearray):
+            evidence = _(
+                "{call} returned {got!r}, of type `{type}`; the bytes {expected} are `bytes.fromhex({expected!r})`"
+            )
+            evidence = evidence.format(call=call, got=got, type=type(got).__name__, expected=expected)
+            raise NotYet(_("the answer is `bytes`, neither a text that shows them nor a list of numbers"), evidence)
         if got != bytes.fromhex(expected):
-            seen = shown(got) if isinstance(got, bytes) else repr(got)
             evidence = _("{call} returned {got}, not {expected}")
-            raise NotYet(rule, evidence.format(call=f"header({kind}, {length})", got=seen, expected=expected))
+            raise NotYet(rule, evidence.format(call=call, got=shown(bytes(got)), expected=expected))
     await _let_a_real_client_read(answer)
 
 
@@ -173,7 +192,7 @@ Frames = list[tuple[bool, int, bytes]]
 AN = "안녕".encode()
 PIECES: list[tuple[Frames, list[str | bytes], str]] = [
     ([(True, 1, b"Hello")], ["Hello"], _("a text message is a `str`")),
-    ([(True, 2, b"\x00\xff")], [b"\x00\xff"], _("a message of other data stays `bytes`")),
+    ([(True, 2, b"\x00\xff")], [b"\x00\xff"], _("a binary message stays `bytes`")),
     ([(True, 1, b"a"), (True, 1, b"b")], ["a", "b"], _("two frames with FIN are two messages")),
     ([(False, 1, b"Hel"), (True, 0, b"lo")], ["Hello"], _("a message ends at the frame with FIN, and not before")),
     (
@@ -188,6 +207,11 @@ PIECES: list[tuple[Frames, list[str | bytes], str]] = [
     ),
     ([(True, 10, b"?"), (True, 8, b"\x03\xe8")], [], _("Pong and Close are not messages")),
     ([(False, 1, AN[:2]), (True, 0, AN[2:])], ["안녕"], _("a cut may go through a character: join first, then decode")),
+    (
+        [(False, 1, AN[:2]), (True, 9, b"\xff"), (True, 0, AN[2:])],
+        ["안녕"],
+        _("a Ping may come even inside a character, and its content need not be text"),
+    ),
     ([(False, 2, AN[:2]), (True, 0, AN[2:])], [AN], _("only the first piece says what kind of message it is")),
     ([(False, 1, b""), (True, 0, b"")], [""], _("an empty message is a message")),
     ([(True, 1, b"a"), (False, 1, b"Hel")], ["a"], _("a message is incomplete until its last piece has come")),
@@ -207,6 +231,10 @@ def _expect_messages(answer: Callable[[Frames], object], frames: Frames, expecte
         got = answer(list(frames))
     except Exception as error:
         raise NotYet(rule, _("frames: {frames}").format(frames=frames)) from error
+    if not isinstance(got, list):
+        evidence = _("{call} returned {got!r}, of type `{type}`")
+        evidence = evidence.format(call="messages(frames)", got=got, type=type(got).__name__)
+        raise NotYet(_("the answer is a `list` of messages"), evidence)
     if got != expected:
         evidence = _("frames: {frames}\n{call} returned {got!r}, not {expected!r}")
         raise NotYet(rule, evidence.format(frames=frames, call="messages(frames)", got=got, expected=expected))
@@ -253,7 +281,9 @@ async def check_until_silent(answer: UntilSilent) -> None:
     if not inspect.iscoroutinefunction(answer):
         raise NotYet(_("it waits for Pongs, so it must be an `async def`"))
     async with _watched(answer) as (watching, client, wire):
-        await _expect_pings(watching, wire)
+        with _watch_the_loop(answer) as looks:
+            await _expect_pings(watching, wire)
+        _expect_a_free_loop(looks)
         await _expect_patience(watching, wire)
         wire.stall()
         await _expect_end(
@@ -279,7 +309,9 @@ async def _watched(answer: UntilSilent) -> AsyncIterator[tuple[asyncio.Future[No
     watching: asyncio.Future[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
 
     async def handle(connection: ServerConnection) -> None:
-        watching.set_result(asyncio.ensure_future(answer(connection, EVERY, PATIENCE)))
+        task = asyncio.ensure_future(answer(connection, EVERY, PATIENCE))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # the check may have ended before
+        watching.set_result(task)
         await connection.wait_closed()
 
     async with serve(handle, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=0.1) as server:
@@ -315,6 +347,52 @@ async def _expect_patience(watching: asyncio.Future[None], wire: Wire) -> None:
     await _seen(watching, wire, "pong", len(wire.trace.filter("websocket", "pong")) + 3)
     _expect_running(watching, _("slow is not silent: a Pong may take `patience` seconds"), wire)
     wire.delay(0)
+
+
+@dataclass
+class _Looks:
+    """What a second thread saw of the event loop's thread: how often, and how often in the learner's function."""
+
+    all: int = 0
+    inside: int = 0
+    line: int = 0  # of the learner's cell, where the function was last seen
+
+
+@contextlib.contextmanager
+def _watch_the_loop(answer: UntilSilent) -> Iterator[_Looks]:
+    """Look every few milliseconds whether the learner's function holds the loop's thread, until the block ends.
+
+    A coroutine that awaits has left the thread, so only a call that blocks is seen again and again. On a busy machine
+    this is no different, which a measurement of delays would be.
+    """
+    looks, ended, thread = _Looks(), threading.Event(), threading.get_ident()
+    code = getattr(inspect.unwrap(answer), "__code__", None)
+
+    def look() -> None:
+        while not ended.wait(0.005):
+            looks.all += 1
+            frame = sys._current_frames().get(thread)
+            while frame is not None and frame.f_code is not code:
+                frame = frame.f_back
+            if frame is not None:
+                looks.inside, looks.line = looks.inside + 1, frame.f_lineno
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield looks
+    finally:
+        ended.set()
+        looking.join()
+
+
+def _expect_a_free_loop(looks: _Looks) -> None:
+    if 2 * looks.inside > looks.all:
+        evidence = _("line {line} of your cell kept the event loop busy {inside} of {all} times that the check looked")
+        raise NotYet(
+            _("waiting must not block the event loop, or nobody else is served: use `await asyncio.sleep(every)`"),
+            evidence.format(line=looks.line, inside=looks.inside, all=looks.all),
+        )
 
 
 async def _seen(watching: asyncio.Future[None], wire: Wire, kind: str, count: int) -> bool:
@@ -391,11 +469,24 @@ async def check_echo_by_hand(answer: Answer) -> None:
             await _send_messages(wire)
         async with Wire(to=served.url) as wire:
             await _ping_between_two_pieces(wire, "Hello", 3)
-            await _ping_between_two_pieces(wire, "안녕", 2)
+            try:
+                await _ping_between_two_pieces(wire, "안녕", 2)
+            except NotYet as broken:
+                _expect_no_decoding(served.errors, broken)
+                raise
+        async with Wire(to=served.url) as wire:
+            await _close(wire)
         await _send_byte_by_byte(served.url)
         await _close_without_a_number(served.url)
         await _send_without_reading(served.url, lambda: served.writers[-1])
         await _vanish(served.url, lambda: served.tasks[-1], served.errors)
+
+
+def _expect_no_decoding(errors: list[Exception], broken: NotYet) -> None:
+    """Raise the rule that an answer broke which decodes each frame, instead of what followed from its error."""
+    if any(isinstance(error, UnicodeDecodeError) for error in errors):
+        rule = _("a frame may end in the middle of a character, so do not decode it: send its bytes back as they are")
+        raise NotYet(rule, broken.evidence) from None
 
 
 async def _send_messages(wire: Wire) -> None:
@@ -403,12 +494,11 @@ async def _send_messages(wire: Wire) -> None:
     try:
         rule = _("a text comes back unchanged: unmasked, and in a frame without a mask")
         await _expect_echo(client, "안녕 👋", rule, wire)
-        await _expect_echo(client, b"\x00\xff", _("other data comes back as other data, not as text"), wire)
+        await _expect_echo(client, b"\x00\xff", _("binary data comes back as binary data, not as text"), wire)
         for length in (0, 125, 126, 65_535, 65_536):
             rule = ngettext("a message of {count} byte comes back", "a message of {count} bytes comes back", length)
             await _expect_echo(client, bytes(length), rule.format(count=length), wire)
         await _send_all_at_once(client)
-        await _close(client, wire)
     finally:
         client.transport.abort()
 
@@ -496,7 +586,8 @@ async def _collect(client: ClientConnection, got: list[str | bytes], count: int)
         got.append(await client.recv())
 
 
-async def _close(client: ClientConnection, wire: Wire) -> None:
+async def _close(wire: Wire) -> None:
+    client = await connect(wire.url, compression=None, ping_interval=None, proxy=None)
     begin = len(sent_by_server(wire))
     closing = asyncio.ensure_future(client.close(4001, "점심 시간 🍜"))
     try:
@@ -507,6 +598,7 @@ async def _close(client: ClientConnection, wire: Wire) -> None:
         await within(closing, _("the connection ends"), lambda: _("it is still open"))
     finally:
         closing.cancel()
+        client.transport.abort()
     answer = sent_by_server(wire)[begin:]
     evidence = _("the client sent a Close with 4001, 0f a1; your server sent {answer}").format(answer=shown(answer))
     if answer[:1] != b"\x88" or answer[2:4] != b"\x0f\xa1":
@@ -612,7 +704,7 @@ EXERCISES = [
         _("Take the mask off"),
         check_unmask,
         (
-            _("Masking and unmasking are the same operation. You did it in the first cell of this lesson."),
+            _("Masking and unmasking are the same operation. `text_frame`, at the top of this lesson, does it."),
             _(
                 "`for i, byte in enumerate(data)` counts the bytes. Which of the four bytes of the mask belongs to "
                 "byte i?"
@@ -742,7 +834,7 @@ EXERCISES = [
             "Each frame goes back as soon as it is complete, so both directions are busy even in the middle of a "
             "message. `drain` waits for a client that does not read; meanwhile the loop reads nothing more from it, "
             "TCP slows the sender down, and no memory fills up. What it does not do is refuse frames that break the "
-            "rules. chatlab.websocket does."
+            "rules, as `chatlab.websocket` does."
         ),
     ),
 ]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -14,11 +14,12 @@ from websockets.exceptions import ConnectionClosed
 from chatlab.lab.clients import MemberState, Reading, RoomClient
 from chatlab.lab.exercises.exercise import Exercise, NotYet
 from chatlab.lab.until import until
-from chatlab.locale import _, ngettext
+from chatlab.locale import _
 
 __all__ = ["EXERCISES"]
 
 LONG = 64 * 1024  # characters, too many for one write to a socket
+TEXTS = 6  # long texts in a broadcast that is disturbed
 
 # --- 03.1 ---
 
@@ -52,6 +53,8 @@ def check_line(answer: Callable[[str, str], object]) -> None:
     for name, text, expected, rule in cases:
         if (got := answer(name, text)) != expected:
             evidence = _("{call} returned {got!r}, not {expected!r}")
+            if got == expected.replace(": ", ":", 1):
+                rule = _("one space follows the colon")
             raise NotYet(rule, evidence.format(call=f"line({name!r}, {text!r})", got=got, expected=expected))
 
 
@@ -63,9 +66,35 @@ async def handler(session: ServerConnection, sessions: set[ServerConnection]) ->
     try:
         async for text in session:
             for each in list(sessions):
-                await each.send(f"Server received: {text!s}")
+                try:
+                    await each.send(f"Server received: {text!s}")
+                except ConnectionClosed:
+                    sessions.discard(each)
     finally:
         sessions.discard(session)
+
+
+class Sessions(set[ServerConnection]):
+    """A set that is walked through in the order of joining, so that a check knows who comes after whom.
+
+    Like any set, it raises `RuntimeError` when it changes while it is walked through.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._numbers: dict[ServerConnection, int] = {}
+
+    def add(self, session: ServerConnection) -> None:
+        """Add a session after all the others."""
+        self._numbers.setdefault(session, len(self._numbers))
+        super().add(session)
+
+    def __iter__(self) -> Iterator[ServerConnection]:
+        size = len(self)
+        for each in sorted(super().__iter__(), key=lambda session: self._numbers.get(session, 0)):
+            yield each
+            if len(self) != size:
+                raise RuntimeError("Set changed size during iteration")  # not shown: Python's own words
 
 
 @contextlib.asynccontextmanager
@@ -119,21 +148,27 @@ async def wait_or(
 async def check_handler(answer: Callable[[ServerConnection, set[ServerConnection]], Awaitable[None]]) -> None:
     if not inspect.iscoroutinefunction(answer):
         raise NotYet(_("a handler waits for texts, so it must be an `async def`"), answer)
-    sessions: set[ServerConnection] = set()
+    sessions = Sessions()
     async with room_of(lambda session: answer(session, sessions)) as url, members(url, "가람", "Nuri") as (garam, nuri):
         await wait_or(lambda: len(sessions) == 2, _("a session is added to `sessions` when it opens"), lambda: sessions)
         await _expect_broadcast(garam, nuri)
         await _join_during_a_broadcast(url, sessions, garam, nuri)
+        await _expect_sessions(sessions, 2, "하늘")
+        await _leave_politely(url, sessions)
+        await _go_during_a_broadcast(url, sessions, garam, nuri)
+        await _expect_sessions(sessions, 2, "바다")
         await nuri.vanish()
-        await wait_or(
-            lambda: len(sessions) == 1,
-            _("a session is removed from `sessions` however it ends, even if it just vanishes"),
-            lambda: ngettext(
-                "Nuri vanished, and {count} session is left",
-                "Nuri vanished, and {count} sessions are left",
-                len(sessions),
-            ).format(count=len(sessions)),
-        )
+        await _expect_sessions(sessions, 1, "Nuri")
+
+
+async def _expect_sessions(sessions: Sessions, number: int, name: str) -> None:
+    """Wait until `number` sessions are left, after `name` has vanished."""
+    left = _("{name} vanished; the number of sessions is {count}, and should be {number}")
+    await wait_or(
+        lambda: len(sessions) == number,
+        _("a session is removed from `sessions` however it ends, even if it just vanishes"),
+        lambda: left.format(name=name, count=len(sessions), number=number),
+    )
 
 
 async def _expect_broadcast(garam: RoomClient, nuri: RoomClient) -> None:
@@ -153,34 +188,107 @@ async def _expect_broadcast(garam: RoomClient, nuri: RoomClient) -> None:
     )
 
 
-async def _join_during_a_broadcast(
-    url: str, sessions: set[ServerConnection], garam: RoomClient, nuri: RoomClient
-) -> None:
+async def _join_during_a_broadcast(url: str, sessions: Sessions, garam: RoomClient, nuri: RoomClient) -> None:
     """Let a member join while the learner's loop waits for another, who stops reading for a while."""
-    before = set(sessions)
-    pausing = RoomClient(url, "pausing", receive_buffer=4096)
-    await pausing.connect()
-    await until(lambda: len(sessions) == 3)
-    [connection] = sessions - before
-    connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    pausing.stop_reading()
+    pausing, connection = await _join_and_stop_reading(url, sessions)
     sending = asyncio.create_task(_send_long_texts(garam))
     try:
         with contextlib.suppress(TimeoutError):  # a handler that never waits for a member cannot be interrupted
             await until(lambda: connection.transport.get_write_buffer_size() > LONG // 2, timeout=5)
-        async with members(url, "하늘"):
+        async with members(url, "하늘") as [haneul]:
             await until(lambda: len(sessions) == 4 or garam.state is MemberState.CLOSED)
             pausing.read(Reading.NORMALLY)
             await _expect_all_texts(garam, nuri)
+            with contextlib.suppress(TimeoutError):  # nobody goes yet while a text is on its way
+                await until(lambda: _has_the_last(pausing) and _has_the_last(haneul), timeout=2)
     finally:
         sending.cancel()
         await pausing.vanish()
 
 
+async def _join_and_stop_reading(url: str, sessions: Sessions) -> tuple[RoomClient, ServerConnection]:
+    """Return a member whose small buffers are soon full, and the server's end of its connection."""
+    before = set(sessions)
+    member = RoomClient(url, "pausing", receive_buffer=4096)
+    await member.connect()
+    await until(lambda: len(sessions) == len(before) + 1)
+    [connection] = set(sessions) - before
+    connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    member.stop_reading()
+    return member, connection
+
+
+async def _leave_politely(url: str, sessions: Sessions) -> None:
+    """Let a member come and go with a close."""
+    async with members(url, "바다") as [bada]:
+        await until(lambda: len(sessions) == 3)
+        await bada.close()
+        await wait_or(
+            lambda: len(sessions) == 2,
+            _("a session is removed from `sessions` however it ends, also after a polite close"),
+            lambda: _("바다 closed its connection, and {count} sessions are left, not 2").format(count=len(sessions)),
+        )
+
+
+async def _go_during_a_broadcast(url: str, sessions: Sessions, garam: RoomClient, nuri: RoomClient) -> None:
+    """While the learner's loop waits for one member, let the next close politely, and then that one vanish.
+
+    가람 and Nuri come before these two in the loop, and 하늘 after them.
+    """
+    garam.lines.clear()
+    nuri.lines.clear()
+    pausing, connection = await _join_and_stop_reading(url, sessions)
+    async with members(url, "바다", "하늘") as [bada, haneul]:
+        await until(lambda: len(sessions) == 5)
+        sending = asyncio.create_task(_send_long_texts(garam))
+        try:
+            with contextlib.suppress(TimeoutError):  # as above
+                await until(lambda: connection.transport.get_write_buffer_size() > LONG // 2, timeout=5)
+            await bada.close()
+            await pausing.vanish()
+            await _expect_texts_though_two_have_gone(garam, nuri)
+            await _expect_texts_after_those_who_went(haneul)
+        finally:
+            sending.cancel()
+            await pausing.vanish()
+
+
+async def _expect_texts_though_two_have_gone(garam: RoomClient, nuri: RoomClient) -> None:
+    received = _(
+        "two members went while a text waited for one of them; 가람 is {state}, Nuri received {count} of {total}"
+    )
+    await wait_or(
+        lambda: garam.state is MemberState.CLOSED or len(_numbers_in(nuri)) == TEXTS,
+        _("whoever goes while a text is on its way, politely or not, must not stop the text for the others"),
+        lambda: received.format(state=garam.state.value, count=len(_numbers_in(nuri)), total=TEXTS),
+        timeout=3,
+    )
+    if garam.state is MemberState.CLOSED:
+        raise NotYet(
+            _("whoever goes while a text is on its way, politely or not, must not cost the sender its connection"),
+            received.format(state=garam.state.value, count=len(_numbers_in(nuri)), total=TEXTS),
+        )
+
+
+async def _expect_texts_after_those_who_went(haneul: RoomClient) -> None:
+    received = _("{name} received {count} of {total} texts; she comes after those who left in the loop")
+    await wait_or(
+        lambda: len(_numbers_in(haneul)) == TEXTS,
+        _("whoever has left must cost nobody a text: {name} missed one because another had left").format(name="하늘"),
+        lambda: received.format(name="하늘", count=len(_numbers_in(haneul)), total=TEXTS),
+        timeout=3,
+    )
+
+
+def _numbers_in(client: RoomClient) -> list[str]:
+    """Return the long texts that a client received, without their filling."""
+    return [text.rstrip("·") for text in client.received if "#" in text]
+
+
 async def _expect_all_texts(garam: RoomClient, nuri: RoomClient) -> None:
     last = _("six long texts were sent; the last that Nuri received was {text!r}")
     await wait_or(
-        lambda: nuri.received[-1].rstrip("·").endswith("#5 ") or garam.state is MemberState.CLOSED,
+        lambda: _has_the_last(nuri) or garam.state is MemberState.CLOSED,
         _("after one member's pause, everybody receives what was sent during it"),
         lambda: last.format(text=nuri.received[-1][:30]),
         timeout=4,
@@ -192,9 +300,14 @@ async def _expect_all_texts(garam: RoomClient, nuri: RoomClient) -> None:
         )
 
 
+def _has_the_last(client: RoomClient) -> bool:
+    """Tell whether a client received the last of the long texts."""
+    return any(text.rstrip("·").endswith(f"#{TEXTS - 1} ") for text in client.received[-1:])
+
+
 async def _send_long_texts(client: RoomClient) -> None:
     with contextlib.suppress(ConnectionClosed):
-        for number in range(6):
+        for number in range(TEXTS):
             await client.send(f"#{number} ".ljust(LONG, "·"))
 
 
@@ -212,7 +325,10 @@ def check_allowed(answer: Callable[[str | None, list[str]], object]) -> None:
         ("http://localhost:8888", True, _("every page on the list may connect, not only the first")),
         (None, True, _("a client without an Origin is not a browser, so it carries nobody's cookies")),
         ("https://evil.example", False, _("a page that is not on the list may not connect")),
+        ("", False, _("an empty Origin is not a missing one: only None says that none was sent")),
         ("https://chat.example.evil.example", False, _("a name that begins like ours is not ours")),
+        ("https://evilchat.example", False, _("a name that ends like ours is not ours")),
+        ("https://chatxexample", False, _("a dot is a dot; in a regular expression it matches any character")),
         ("https://evil.example/?https://chat.example", False, _("a name that contains ours is not ours")),
         ("http://chat.example", False, _("another scheme is another origin")),
         ("https://chat.example:8443", False, _("another port is another origin")),
@@ -329,9 +445,16 @@ EXERCISES = [
                 "Send with `await each.send(...)` to each of `list(sessions)`: a copy, because the set changes while "
                 "you wait."
             ),
+            _(
+                "In the copy there may be a member who has gone by now. `send` then raises `ConnectionClosed`, in the "
+                "sender's handler. Catch it there, around that one `send`, and go on with the next member."
+            ),
         ),
         handler,
-        _("`finally` is the whole trick: after a close, an error or a lost connection, the same line runs."),
+        _(
+            "`finally` runs after a close, an error and a lost connection alike. `except` is around one `send`, so a "
+            "member who has gone costs the others nothing. The room still waits for one that does not read: 03.4."
+        ),
     ),
     Exercise(
         "03.3",

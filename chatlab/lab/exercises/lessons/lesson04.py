@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from chatlab import room
 from chatlab.brokers.port import BEGINNING, GroupConsumer, Record
 from chatlab.lab.clients import RoomClient
+from chatlab.lab.exercises.difference import Difference
 from chatlab.lab.exercises.exercise import Exercise, NotYet
 from chatlab.lab.exercises.lessons import lesson03
 from chatlab.lab.exercises.lessons.lesson03 import members
@@ -82,7 +83,8 @@ def check_missed(answer: Callable[[list[tuple[str, str]], str | None], object]) 
             raise NotYet(rule, call) from error
         if got != expected:
             evidence = _("{call} returned {got!r}, not {expected!r}")
-            raise NotYet(rule, evidence.format(call=call, got=got, expected=expected))
+            shown = evidence.format(call=call, got=got, expected=expected)
+            raise NotYet(rule, shown, difference=Difference(got, expected))
 
 
 # --- 04.2 ---

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from chatlab.brokers.port import Reader, Record
+from chatlab.lab.exercises.difference import Difference
 from chatlab.lab.exercises.exercise import Exercise, NotYet
 from chatlab.lab.exercises.lessons import lesson03
 from chatlab.lab.exercises.lessons.lesson03 import members
@@ -219,7 +220,8 @@ async def _returns(answer: CatchUp, stream: str, after: str, expected: list[str]
         except LookupError as error:
             raise NotYet(rule, _("{expected} are kept after that id").format(expected=expected)) from error
     if got != expected:
-        raise NotYet(rule, _("it returned {got!r}, not {expected!r}").format(got=got, expected=expected))
+        shown = _("it returned {got!r}, not {expected!r}").format(got=got, expected=expected)
+        raise NotYet(rule, shown, difference=Difference(got, expected))
 
 
 async def _reports_a_gap(answer: CatchUp, stream: str, after: str, evidence: str) -> None:

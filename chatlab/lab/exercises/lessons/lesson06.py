@@ -11,6 +11,7 @@ from websockets.exceptions import ConnectionClosed
 
 from chatlab.clients.stomp import StompClient
 from chatlab.errors import StompError
+from chatlab.lab.exercises.difference import Difference
 from chatlab.lab.exercises.exercise import Exercise, NotYet
 from chatlab.lab.exercises.support.chat import chat_in_memory, frames_of, overheard
 from chatlab.locale import _
@@ -313,6 +314,7 @@ def _feed(answer: Callable[[bytearray], object], pieces: list[bytes], wanted: li
                 _("held was {before!r}\ntake_frames(held) returned {got!r}\nnot {expected!r}").format(
                     before=before, got=got, expected=expected
                 ),
+                difference=Difference(got, expected),
             )
 
 

@@ -135,7 +135,10 @@ async def test_a_newsroom_that_reads_line_by_line_is_right() -> None:
                 writer.write(header(1, len(text.encode())) + text.encode())
                 await writer.drain()
             writer.write(b"\x88\x02\x03\xe8")
-            await reader.read(100)
+            first = b""
+            while first != b"\x88":
+                first = await reader.readexactly(1)
+                await reader.readexactly(4 + ((await reader.readexactly(1))[0] & 0x7F))
         writer.close()
         await writer.wait_closed()
 

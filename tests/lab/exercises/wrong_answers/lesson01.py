@@ -2,14 +2,14 @@
 
 import asyncio
 import re
-from base64 import b64decode, b64encode, encodebytes
+from base64 import b64decode, b64encode, encodebytes, urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable
-from hashlib import sha1
+from hashlib import sha1, sha256
 from typing import Any
 
 from chatlab.lab.exercises.lessons.lesson01 import how_it_ended, judge, proof, upgrade_request
 
-WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
+WRONG: dict[str, list[tuple[Any, str]]] = {}
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 REFUSAL = b"HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\n\r\n"
 
@@ -21,6 +21,21 @@ def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[...
 
     return note
 
+
+# --- 01.0 ---
+
+WRONG["01.0"] = [
+    ("GET /news HTTP/1.1\r\nHost: board.example\r\n\r\n", "the wire carries `bytes`"),
+    (b"GET /news HTTP/1.1\nHost: board.example\n\n", r"every line ends with \r\n"),
+    (b"GET /news HTTP/1.1\r\nHost: board.example\r\n", "an empty line ends the request"),
+    (b"GET /news HTTP/1.1\r\nHost: board.example\r\n\r\n\r\n", "nothing comes after the empty line"),
+    (b"GET /news HTTP/1.1\r\n\r\n", "requires a `Host` line"),
+    (b"GET / HTTP/1.1\r\nHost: board.example\r\n\r\n", "the question is `GET /news`"),
+    (b"POST /news HTTP/1.1\r\nHost: board.example\r\n\r\n", "the question is `GET /news`"),
+    (b"GET /news\r\nHost: board.example\r\n\r\n", "the version is missing"),
+    (b"GET news HTTP/1.1\r\nHost: board.example\r\n\r\n", "the path begins with a slash"),
+    (b"GET/news HTTP/1.1\r\nHost: board.example\r\n\r\n", "the method, the path and `HTTP/1.1`"),
+]
 
 # --- 01.1 ---
 
@@ -60,6 +75,31 @@ def the_one_of_the_lesson(key: str) -> str:
     return "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
+@wrong("01.1", "the hash is SHA-1")
+def another_hash(key: str) -> str:
+    return b64encode(sha256((key + GUID).encode()).digest()).decode()
+
+
+@wrong("01.1", "`.decode()` gives the letters alone")
+def text_of_the_bytes(key: str) -> str:
+    return str(b64encode(sha1((key + GUID).encode()).digest()))
+
+
+@wrong("01.1", "capital letters")
+def string_in_lower_case(key: str) -> str:
+    return b64encode(sha1((key + GUID.lower()).encode()).digest()).decode()
+
+
+@wrong("01.1", "`return` gives it to the caller")
+def printed(key: str) -> None:
+    print(proof(key))
+
+
+@wrong("01.1", "not the - and _ of its form for URLs")
+def for_urls(key: str) -> str:
+    return urlsafe_b64encode(sha1((key + GUID).encode()).digest()).decode()
+
+
 # --- 01.2 ---
 
 
@@ -83,12 +123,12 @@ def one_line_end_too_many(host: str, path: str, key: str) -> bytes:
     return upgrade_request(host, path, key) + b"\r\n"
 
 
-@wrong("01.2", "refused the request with 426: Connection is None")
+@wrong("01.2", "refused the request with 426: there is no Connection header")
 def without_connection(host: str, path: str, key: str) -> bytes:
     return upgrade_request(host, path, key).replace(b"Connection: Upgrade\r\n", b"")
 
 
-@wrong("01.2", "refused the request with 400: 0 Sec-WebSocket-Version headers")
+@wrong("01.2", "refused the request with 400: there is no Sec-WebSocket-Version header")
 def without_version(host: str, path: str, key: str) -> bytes:
     return upgrade_request(host, path, key).replace(b"Sec-WebSocket-Version: 13\r\n", b"")
 
@@ -111,12 +151,12 @@ def the_host_of_the_lesson(host: str, path: str, key: str) -> bytes:
 # --- 01.3 ---
 
 
-@wrong("01.3", "the method must be GET: 405, not 101")
+@wrong("01.3", "the method must be GET: 405 expected, yours is 101")
 def lets_everybody_in(request: bytes, ours: list[str]) -> int:
     return 101
 
 
-@wrong("01.3", "case does not matter, in the name or in this value: 101, not 426")
+@wrong("01.3", "case does not matter, in the name or in this value: 101 expected, yours is 426")
 def case_matters(request: bytes, ours: list[str]) -> int:
     return 426 if b"\r\nUpgrade: websocket" not in request else judge(request, ours)
 
@@ -140,7 +180,7 @@ def connection_is_one_word(request: bytes, ours: list[str]) -> int:
     return 426 if b"Connection: keep-alive, Upgrade" in request else judge(request, ours)
 
 
-@wrong("01.3", "`no-upgrade` in Connection is not `Upgrade`: 426, not 101")
+@wrong("01.3", "`no-upgrade` in Connection is not `Upgrade`: 426 expected, yours is 101")
 def connection_has_it_somewhere(request: bytes, ours: list[str]) -> int:
     return judge(re.sub(rb"(?i)(\r\nConnection:)[^\r]*upgrade[^\r]*", rb"\1 Upgrade", request), ours)
 
@@ -158,6 +198,45 @@ def any_page(request: bytes, ours: list[str]) -> int:
 @wrong("01.3", "a name that begins like ours")
 def names_that_begin_alike(request: bytes, ours: list[str]) -> int:
     return judge(request.replace(b".example.evil", b""), [*ours, "https://chat.example"])
+
+
+def judge_with(request: bytes, ours: list[str], *, key: bool = True, method: bool = True) -> int:
+    """Judge a request whose key, or method, a wrong answer has found to be right."""
+    if key:
+        request = re.sub(rb"(?i)(-Key: *)[^\r]+", rb"\1dGhlIHNhbXBsZSBub25jZQ==", request)
+    return judge(re.sub(rb"^\w+", b"GET", request) if method else request, ours)
+
+
+def key_of(request: bytes) -> str:
+    found = re.search(rb"(?i)-Key: *([^\r]+)", request)
+    return found[1].decode() if found else ""
+
+
+@wrong("01.3", "24 letters may be 18 bytes")
+def counts_letters_of_the_key(request: bytes, ours: list[str]) -> int:
+    found = judge_with(request, ours, method=False)
+    return 400 if found == 101 and len(key_of(request)) != 24 else found
+
+
+@wrong("01.3", "`get` is not `GET`")
+def any_case_of_the_method(request: bytes, ours: list[str]) -> int:
+    return judge_with(request, ours, key=False, method=request[:3].upper() == b"GET")
+
+
+@wrong("01.3", "a dot matches anything")
+def origins_as_patterns(request: bytes, ours: list[str]) -> int:
+    found = re.search(rb"(?i)origin: ([^\r]+)", request)
+    allowed = found is not None and any(re.fullmatch(each, found[1].decode()) for each in ours)
+    return judge(request, [*ours, found[1].decode()]) if found and allowed else judge(request, ours)
+
+
+@wrong("01.3", "unless you say `validate=True`")
+def lenient_with_base64(request: bytes, ours: list[str]) -> int:
+    try:
+        size = len(b64decode(key_of(request)))
+    except ValueError:
+        size = 0
+    return judge_with(request, ours, key=size == 16, method=False)
 
 
 # --- 01.4 ---
@@ -228,6 +307,13 @@ async def tell(writer: Any, news: News) -> None:
     async for text in news:
         data = text.encode()
         writer.write(bytes([0x81, len(data)]) + data)
+
+
+async def until_close(reader: Any) -> None:
+    first = 0
+    while first != 0x88:
+        first, second = await reader.readexactly(2)
+        await reader.readexactly(4 + (second & 0x7F))
 
 
 @wrong("01.5", "must be an `async def`")
@@ -301,8 +387,33 @@ async def serve_after(head: bytes, reader: Any, writer: Any, news: News) -> None
     if await welcome(whole, writer):
         await tell(writer, news)
         writer.write(b"\x88\x02\x03\xe8")
-        await reader.read(100)
+        await until_close(reader)
         writer.close()
+
+
+@wrong("01.5", "waits for the client's Close")
+async def waits_for_any_byte(reader: Any, writer: Any, news: News) -> None:
+    if await welcome(reader, writer):
+        await tell(writer, news)
+        writer.write(b"\x88\x02\x03\xe8")
+        await reader.read(1)
+        writer.close()
+
+
+@wrong("01.5", "a server's frame has no mask")
+async def masks_its_frames(reader: Any, writer: Any, news: News) -> None:
+    if await welcome(reader, writer):
+        async for text in news:
+            data = text.encode()
+            writer.write(bytes([0x81, 0x80 | len(data), 0, 0, 0, 0]) + data)
+
+
+@wrong("01.5", "without its first bit, FIN")
+async def frames_without_fin(reader: Any, writer: Any, news: News) -> None:
+    if await welcome(reader, writer):
+        async for text in news:
+            data = text.encode()
+            writer.write(bytes([0x01, len(data)]) + data)
 
 
 @wrong("01.5", "may be in lower case")

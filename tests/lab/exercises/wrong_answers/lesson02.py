@@ -1,10 +1,13 @@
 """Plausible wrong answers to lesson 02's exercises, each with part of the sentence that its check must give."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
-from chatlab.lab.exercises.lessons.lesson02 import header, unmask
+from websockets.exceptions import ConnectionClosed
+
+from chatlab.lab.exercises.lessons.lesson02 import header, messages, unmask
 
 WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
 Frames = list[tuple[bool, int, bytes]]
@@ -41,7 +44,27 @@ def or_instead_of_xor(data: bytes, mask: bytes) -> bytes:
     return bytes((byte ^ mask[i % 4]) & 0x7F for i, byte in enumerate(data))
 
 
+@wrong("02.1", "after four bytes the mask starts over")
+def runs_out_of_mask(data: bytes, mask: bytes) -> bytes:
+    return bytes(data[i] ^ mask[i] for i in range(len(data)))
+
+
+@wrong("02.1", "with data = 7f 9f 4d 51 58, mask = 37 fa 21 3d the result should be b'Hello'")
+def runs_out_of_mask_with_its_data(data: bytes, mask: bytes) -> bytes:
+    return bytes(data[i] ^ mask[i] for i in range(len(data)))
+
+
 # --- 02.2 ---
+
+
+@wrong("02.2", "the answer is `bytes`, neither a text that shows them")
+def a_text_that_shows_the_bytes(kind: int, length: int) -> str:
+    return header(kind, length).hex(" ")
+
+
+@wrong("02.2", "nor a list of numbers")
+def a_list_of_numbers(kind: int, length: int) -> list[int]:
+    return list(header(kind, length))
 
 
 @wrong("02.2", "the kind is in the last four bits")
@@ -86,7 +109,12 @@ def four_bytes(kind: int, length: int) -> bytes:
 # --- 02.3 ---
 
 
-@wrong("02.3", "a message of other data stays `bytes`")
+@wrong("02.3", "the answer is a `list`")
+def gives_them_one_by_one(frames: Frames) -> Any:
+    yield from messages(frames)
+
+
+@wrong("02.3", "a binary message stays `bytes`")
 def all_is_text(frames: Frames) -> list[str]:
     return [payload.decode("latin-1") for fin, kind, payload in frames if kind < 8]
 
@@ -196,6 +224,31 @@ async def asks_without_a_pause(connection: Any, every: float, patience: float) -
         await asyncio.wait_for(pong, patience)
 
 
+@wrong("02.4", "waiting must not block the event loop")
+async def blocks_the_loop(connection: Any, every: float, patience: float) -> None:
+    try:
+        while True:
+            time.sleep(every)  # noqa: ASYNC251  # the mistake under test
+            await asyncio.wait_for(await connection.ping(), patience)
+    except (TimeoutError, ConnectionClosed):
+        return
+
+
+@wrong("02.4", "waiting must not block the event loop")
+async def blocks_the_loop_in_a_function_of_its_own(connection: Any, every: float, patience: float) -> None:
+    def wait() -> None:
+        until = time.monotonic() + every
+        while time.monotonic() < until:
+            pass
+
+    try:
+        while True:
+            wait()
+            await asyncio.wait_for(await connection.ping(), patience)
+    except (TimeoutError, ConnectionClosed):
+        return
+
+
 @wrong("02.4", "slow is not silent")
 async def waits_for_every_instead_of_patience(connection: Any, every: float, patience: float) -> None:
     try:
@@ -285,7 +338,7 @@ async def sends_the_bytes_back(reader: Any, writer: Any) -> None:
         writer.write(data)
 
 
-@wrong("02.5", "your code raised NameError")
+@wrong("02.5", "your code raised NameError: name 'secnd' is not defined")
 async def misspells(reader: Any, writer: Any) -> None:
     first, second = await reader.readexactly(2)
     writer.write(bytes([first & 0x8F, secnd & 0x7F]) + second)  # type: ignore[name-defined]  # noqa: F821  # the mistake under test
@@ -307,7 +360,7 @@ async def read_what_there_is(reader: Any, count: int) -> bytes:
 wrong_echo("leaves_it_masked", "unmasked, and in a frame without a mask", unmask=lambda data, mask: data)
 wrong_echo(
     "all_is_text",
-    "other data comes back as other data, not as text",
+    "binary data comes back as binary data, not as text",
     answers=lambda first, payload: [header(1, len(payload)) + payload],
 )
 wrong_echo(
@@ -327,6 +380,11 @@ wrong_echo(
         answer[:1].replace(b"\x01", b"\x81").replace(b"\x80", b"\x81") + answer[1:]
         for answer in answers(first, payload)
     ],
+)
+wrong_echo(
+    "decodes_each_frame",
+    "a frame may end in the middle of a character",
+    answers=lambda first, payload: answers(first, payload.decode().encode() if first & 0x0F < 2 else payload),
 )
 wrong_echo("reads_what_there_is", "bytes comes back", read=read_what_there_is)
 wrong_echo(

@@ -1,10 +1,14 @@
 """Plausible wrong answers to lesson 03's exercises, each with part of the sentence that its check must give."""
 
 import asyncio
+import contextlib
+import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from websockets.asyncio.server import broadcast
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 
 WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
 
@@ -30,6 +34,11 @@ def never_from(name: str, text: str) -> str:
 @wrong("03.1", "passed on unchanged")
 def trimmed(name: str, text: str) -> str:
     return f"Server received{f' from {name}' if name else ''}: {text.strip()}"
+
+
+@wrong("03.1", "one space follows the colon")
+def without_a_space(name: str, text: str) -> str:
+    return f"Server received{f' from {name}' if name else ''}:{text}"
 
 
 @wrong("03.2", "must be an `async def`")
@@ -75,6 +84,68 @@ async def iterates_over_the_set_itself(session: Any, sessions: set[Any]) -> None
         sessions.discard(session)
 
 
+@wrong("03.2", "also after a polite close")
+async def leaves_only_after_an_error(session: Any, sessions: set[Any]) -> None:
+    sessions.add(session)
+    try:
+        async for text in session:
+            for each in list(sessions):
+                await each.send(f"Server received: {text}")
+    except Exception:
+        sessions.remove(session)
+
+
+@wrong("03.2", "must not cost the sender its connection")
+async def forgets_that_a_member_may_go_meanwhile(session: Any, sessions: set[Any]) -> None:
+    sessions.add(session)
+    try:
+        async for text in session:
+            for each in list(sessions):
+                await each.send(f"Server received: {text}")
+    finally:
+        sessions.discard(session)
+
+
+@wrong("03.2", "must not cost the sender its connection")
+async def expects_only_members_who_vanish(session: Any, sessions: set[Any]) -> None:
+    sessions.add(session)
+    try:
+        async for text in session:
+            for each in list(sessions):
+                try:
+                    await each.send(f"Server received: {text}")
+                except ConnectionClosedError:
+                    sessions.discard(each)
+    finally:
+        sessions.discard(session)
+
+
+@wrong("03.2", "must not stop the text for the others")
+async def gives_up_at_the_first_who_has_gone(session: Any, sessions: set[Any]) -> None:
+    sessions.add(session)
+    try:
+        async for text in session:
+            with contextlib.suppress(ConnectionClosed):
+                for each in reversed(list(sessions)):
+                    await each.send(f"Server received: {text}")
+    finally:
+        sessions.discard(session)
+
+
+@wrong("03.2", "missed one because another had left")
+async def one_try_around_the_whole_loop(session: Any, sessions: set[Any]) -> None:
+    sessions.add(session)
+    try:
+        async for text in session:
+            try:
+                for each in list(sessions):
+                    await each.send(f"Server received: {text}")
+            except ConnectionClosed:
+                pass
+    finally:
+        sessions.discard(session)
+
+
 @wrong("03.3", "not only the first")
 def the_first_only(origin: str | None, ours: list[str]) -> bool:
     return origin is None or origin == ours[0]
@@ -94,6 +165,25 @@ def begins_alike(origin: str | None, ours: list[str]) -> bool:
 def host_only(origin: str | None, ours: list[str]) -> bool:
     hosts = {each.split("//")[1] for each in ours}
     return origin is None or (origin.split("//")[-1] in hosts and "?" not in origin)
+
+
+@wrong("03.3", "only None says that none was sent")
+def an_empty_origin_too(origin: str | None, ours: list[str]) -> bool:
+    return not origin or origin in ours
+
+
+@wrong("03.3", "a name that ends like ours")
+def ends_alike(origin: str | None, ours: list[str]) -> bool:
+    return origin is None or any(_host(origin).endswith(_host(each)) for each in ours)
+
+
+def _host(origin: str) -> str:
+    return urlsplit(origin).hostname or ""
+
+
+@wrong("03.3", "a dot is a dot")
+def with_bare_dots(origin: str | None, ours: list[str]) -> bool:
+    return origin is None or any(re.fullmatch(each, origin) for each in ours)
 
 
 @wrong("03.4", "must block nobody")

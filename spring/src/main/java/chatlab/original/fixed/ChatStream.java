@@ -43,7 +43,10 @@ class ChatStream {
   /** Return what was stored after a record. */
   List<Message> after(String id) {
     Range<String> later = Range.rightUnbounded(Range.Bound.exclusive(id));
-    return redis.<String, String>opsForStream().range(NAME, later).stream().map(ChatStream::message).toList();
+    return redis.<String, String>opsForStream().range(NAME, later).stream()
+        .map(ChatStream::message)
+        .filter(message -> message.content() != null) // F18
+        .toList();
   }
 
   /** Return the id of the newest record. */

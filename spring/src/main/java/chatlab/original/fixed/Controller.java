@@ -3,6 +3,7 @@ package chatlab.original.fixed;
 import java.util.List;
 import org.springframework.context.annotation.Profile;
 import org.springframework.messaging.handler.annotation.DestinationVariable;
+import org.springframework.messaging.handler.annotation.MessageExceptionHandler;
 import org.springframework.messaging.handler.annotation.MessageMapping;
 import org.springframework.messaging.handler.annotation.Payload;
 import org.springframework.messaging.simp.annotation.SubscribeMapping;
@@ -12,12 +13,16 @@ import org.springframework.messaging.simp.annotation.SubscribeMapping;
 @Profile("fixed")
 class Controller {
 
+  static final String SEND = "/app/chat.sendMessage";
+
   private final ChatStream stream;
   private final Receipts receipts;
+  private final Mistakes mistakes;
 
-  Controller(ChatStream stream, Receipts receipts) {
+  Controller(ChatStream stream, Receipts receipts, Mistakes mistakes) {
     this.stream = stream;
     this.receipts = receipts;
+    this.mistakes = mistakes;
   }
 
   @MessageMapping("/chat.sendMessage")
@@ -30,5 +35,11 @@ class Controller {
   @SubscribeMapping("/chat.after.{id}")
   List<Message> after(@DestinationVariable String id) {
     return stream.after(id);
+  }
+
+  /** F19: a body that is no message, or a handler that fails. */
+  @MessageExceptionHandler
+  void refuse(Exception error, org.springframework.messaging.Message<?> frame) {
+    mistakes.refuse(frame, "the message was not stored: " + error.getClass().getSimpleName());
   }
 }

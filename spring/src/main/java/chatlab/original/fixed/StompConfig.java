@@ -8,16 +8,18 @@ import org.springframework.web.socket.config.annotation.EnableWebSocketMessageBr
 import org.springframework.web.socket.config.annotation.StompEndpointRegistry;
 import org.springframework.web.socket.config.annotation.WebSocketMessageBrokerConfigurer;
 
-/** The article's endpoint, with the order of messages kept both ways, and receipts. */
+/** The article's endpoint, with the order of messages kept both ways, receipts, and an ERROR for a mistake. */
 @Configuration("fixedStompConfig")
 @EnableWebSocketMessageBroker
 @Profile("fixed")
 public class StompConfig implements WebSocketMessageBrokerConfigurer {
 
   private final Receipts receipts;
+  private final Mistakes mistakes;
 
-  StompConfig(Receipts receipts) {
+  StompConfig(Receipts receipts, Mistakes mistakes) {
     this.receipts = receipts;
+    this.mistakes = mistakes;
   }
 
   @Override
@@ -35,6 +37,6 @@ public class StompConfig implements WebSocketMessageBrokerConfigurer {
 
   @Override
   public void configureClientInboundChannel(ChannelRegistration registration) {
-    registration.interceptors(receipts);
+    registration.interceptors(mistakes, receipts);
   }
 }

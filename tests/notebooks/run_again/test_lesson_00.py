@@ -1,0 +1,9 @@
+"""Lesson 00: each cell twice, each section alone, and in reverse order. One file a lesson: the workers share them."""
+
+from pathlib import Path
+
+from tests.support.run_again import run_again
+
+
+async def test_every_cell_may_be_run_again(tmp_path: Path) -> None:
+    await run_again("00", tmp_path)
