@@ -99,9 +99,13 @@ async def missed_while_away(url: str, *, receipts: bool = True) -> int:
     return sum(text not in said(returned) for text in texts)
 
 
-async def _say(speaker: StompMember, listener: StompMember, text: str) -> None:
-    await speaker.send(text)
-    await listener.heard(text)
+async def _say(speaker: StompMember, listener: StompMember, text: str, *, times: int = 5) -> None:
+    """Send a text until the listener has received it: without receipts, nobody knows when its subscription begins."""
+    for _turn in range(times):
+        await speaker.send(text)
+        with contextlib.suppress(TimeoutError):
+            return await listener.heard(text, timeout=2)
+    raise TimeoutError(f"{listener.name} did not receive {text!r}")  # not shown: a bug
 
 
 def java_record(**fields: str) -> dict[Any, Any]:
