@@ -42,6 +42,8 @@ SERVERS = {
     "chat": ["serve", "chat", "--broker", "memory://"],
 }
 
+LONG = pytest.mark.long
+
 
 def is_one_line(text: str) -> bool:
     return text.count("\n") == 1 and text.startswith("chatlab: ")
@@ -561,8 +563,10 @@ def test_an_origin_is_normalized_to_the_form_that_browsers_send(given: str, norm
     [
         ("claims", "no folder for your own work at {file}"),
         ("progress", "no folder for your own work at {file}"),
-        ("edition learner --to {folder}/e", "no folder for your own work at {file}"),
-        ("reset", "no folder for your own work at {file}"),
+        pytest.param(
+            "edition learner --to {folder}/e", "no folder for your own work at {file}", marks=pytest.mark.long
+        ),
+        pytest.param("reset", "no folder for your own work at {file}", marks=LONG),
         ("lab --version", "no folder for your own work at {file}"),
     ],
 )
@@ -577,6 +581,7 @@ async def test_an_unusable_home_folder_is_reported_in_one_line(command: str, exp
     assert status == 3
 
 
+@pytest.mark.long
 async def test_an_unwritable_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     environment = {"CHATLAB_HOME": str(tmp_path / "home")}
@@ -847,6 +852,7 @@ def test_doctor_workshop_starts_what_a_class_will_start(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
+@pytest.mark.long
 def test_edition_writes_the_notebooks_and_keeps_files_that_differ(tmp_path: Path) -> None:
     folder = tmp_path / "handed out"
     folder.mkdir()
@@ -867,6 +873,7 @@ async def test_an_unknown_edition_is_refused_with_the_known_ones() -> None:
     assert status == 2
 
 
+@pytest.mark.long
 def test_lab_serves_the_workbook_with_the_options_given(tmp_path: Path) -> None:
     (tmp_path / "notebooks").mkdir()
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "notebooks" / "00_start_here.ipynb")

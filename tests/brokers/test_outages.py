@@ -25,10 +25,10 @@ from tests.support.broker_cases import CROSSES_PROCESSES, TO_BE_KILLED, Case, bo
 
 TOTAL, PUBLISHERS = 10_000, 50
 
-on_every_engine = pytest.mark.parametrize("unopened_case", CROSSES_PROCESSES, indirect=True)
-RABBITMQ_TAKES_LONG = [
-    pytest.param(name, marks=[pytest.mark.long] if name == "rabbitmq" else []) for name in CROSSES_PROCESSES
+SOME_TAKE_LONG = [
+    pytest.param(name, marks=[pytest.mark.long] if name in ("rabbitmq", "kafka") else []) for name in CROSSES_PROCESSES
 ]
+on_every_engine = pytest.mark.parametrize("unopened_case", SOME_TAKE_LONG, indirect=True)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ async def read_until(reader: Reader, last: bytes) -> list[bytes]:
     return got[:-1]
 
 
-@pytest.mark.parametrize("unopened_case", RABBITMQ_TAKES_LONG, indirect=True)
+@on_every_engine
 async def test_an_engine_killed_among_ten_thousand_publishes_keeps_its_promise(case: Case) -> None:
     broker, reader, name = await case.broker(), await case.broker(), topic()
     subscription = await reader.subscribe(name)

@@ -29,6 +29,7 @@ async def window(chrome: Browser, scheme: str, size: ViewportSize) -> Page:
     return await context.new_page()
 
 
+@pytest.mark.long
 async def test_the_chat_page_has_no_findings(chrome: Browser) -> None:
     async with (
         MemoryBroker() as broker,

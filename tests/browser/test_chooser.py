@@ -9,7 +9,7 @@ from playwright.async_api import Browser, expect
 from tests.support.accessibility import NOTEBOOK, findings
 from tests.support.jupyter import Lab, Notebook
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 SOURCE = """
 from chatlab.lab.widgets.chooser import Chooser, Score

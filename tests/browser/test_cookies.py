@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 from playwright.async_api import Page, async_playwright
 
@@ -77,6 +78,7 @@ async def sent_from(page: Page, url: str, *, port: int) -> dict[str, bool]:
     return {kind: f"kind{number}" in names for number, kind in enumerate(KINDS)}
 
 
+@pytest.mark.long
 async def test_the_cookies_of_a_handshake_are_those_that_the_lesson_has_recorded(program: str, tmp_path: Path) -> None:
     async with site() as ours, site() as other:
         async with browser_page(program, tmp_path / "allowed", third_party=True) as tab:

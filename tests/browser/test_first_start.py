@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Page, expect
 from tests.support.accessibility import NOTEBOOK, findings
 from tests.support.jupyter import Lab, Notebook, first_start
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 TIMEOUT = 30_000  # ms
 CELLS = (
     'from chatlab.lab.widgets import predict\nfrom chatlab import room\npredict("01", "key")',

@@ -10,7 +10,7 @@ from playwright.async_api import Locator, expect
 from tests.support.accessibility import NOTEBOOK, findings, tab_through
 from tests.support.jupyter import Lab, Notebook, browser
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

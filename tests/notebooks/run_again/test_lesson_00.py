@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.run_again import run_again
 
 
+@pytest.mark.long
 async def test_every_cell_may_be_run_again(tmp_path: Path) -> None:
     await run_again("00", tmp_path)

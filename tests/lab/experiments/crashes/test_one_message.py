@@ -31,6 +31,7 @@ async def test_a_message_can_stop_at_three_places_and_each_leaves_others_behind(
     assert await stepper.let_go() == EVERYBODY
 
 
+@pytest.mark.long
 async def test_a_message_whose_instance_is_killed_is_sent_again_and_only_a_new_id_stores_it_twice(
     stepper: Stepper,
 ) -> None:
