@@ -1,7 +1,7 @@
 """`chatlab doctor --workshop`: a rehearsal for the day before, on your own machine and on one laptop of each kind.
 
 The plain doctor only looks. This one does briefly what a class will do: it opens the room to the local network and
-fills it, starts an engine, JupyterLab and a kernel, and runs the first cell of the workbook. The processes it starts
+fills it, starts an engine, JupyterLab and a kernel, and runs the first cells of the workbook. The processes it starts
 are configured with a proxy that does not exist, so that any download fails today and not in class. Everything is
 stopped again. Left out: what is between your machine and the others, such as a firewall or a Wi-Fi that isolates its
 clients; only another machine can test that, and the check says how.
@@ -198,7 +198,7 @@ async def engine() -> Check:
 
 
 async def workbook() -> list[Check]:
-    """Start JupyterLab and a kernel, as a learner does, and run the first cell."""
+    """Start JupyterLab and a kernel, as a learner does, and run the first cells: a chat, and its own check."""
     began = time.perf_counter()
     async with _jupyterlab() as (url, token):
         up = time.perf_counter() - began
@@ -206,20 +206,20 @@ async def workbook() -> list[Check]:
             return [Check(_("JupyterLab starts"), False, _("it did not"), _("`chatlab lab` says why"))]
         local = await assets(url, token)
     began = time.perf_counter()
-    output = await _first_cell()
+    output = await _first_cells()
     took = up + time.perf_counter() - began
     remedy = _("the second time is quicker: start the workbook once on every laptop before the class")
     return [
         Check(_("JupyterLab starts"), True, _("in {seconds:.1f} s").format(seconds=up)),
         local,
         _check(
-            _("the first cell says ready"),
+            _("the first cells say ready"),
             output == "ready",
             output or _("nothing"),
             _("`chatlab doctor` says what is missing"),
         ),
         _check(
-            _("time until the first cell"),
+            _("time until the first cells have run"),
             took < SECONDS_TO_FIRST_CELL,
             _("{seconds:.0f} s").format(seconds=took),
             remedy,
@@ -314,12 +314,13 @@ async def _is_there(session: aiohttp.ClientSession, url: str) -> bool:
         return answer.ok
 
 
-async def _first_cell() -> str:
-    """Run the first cell of the workbook in a new kernel; return what it printed, or why it could not run."""
+async def _first_cells() -> str:
+    """Run lesson 00 as far as its own check in a new kernel; return what was printed, or why it could not run."""
     from jupyter_client.manager import AsyncKernelManager
 
     first = shipped.notebooks() / "00_start_here.ipynb"
-    cell = next(cell for cell in nbformat.read(first, as_version=4).cells if cell.cell_type == "code")
+    sources = [cell.source for cell in nbformat.read(first, as_version=4).cells if cell.cell_type == "code"]
+    check = next(number for number, source in enumerate(sources) if "doctor.examine" in source)
     manager = AsyncKernelManager(kernel_name="python3")
     printed: list[str] = []
     try:
@@ -328,9 +329,10 @@ async def _first_cell() -> str:
         client = manager.client()
         client.start_channels()
         await client.wait_for_ready(timeout=SECONDS_TO_FIRST_CELL)
-        await client.execute_interactive(
-            cell.source, timeout=SECONDS_TO_FIRST_CELL, output_hook=lambda message: printed.append(_text(message))
-        )
+        for source in sources[: check + 1]:
+            await client.execute_interactive(
+                source, timeout=SECONDS_TO_FIRST_CELL, output_hook=lambda message: printed.append(_text(message))
+            )
         client.stop_channels()
     except (RuntimeError, TimeoutError) as error:
         return _("the kernel did not answer: {error}").format(error=error)
