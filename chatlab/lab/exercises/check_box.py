@@ -83,7 +83,7 @@ class CheckBox:
 
 
 def _what_was_checked() -> str:
-    """Return a sentence, as HTML, for who has typed something new: a kernel cannot read what a cell has in it."""
+    """Return a sentence, as HTML, for learners who have typed new code: the kernel cannot read the cell."""
     sentence = _("Checked what you ran last. To check new text, run the cell (Shift+Enter).")
     return f"<div style='color:#555'>{escape(sentence)}</div>"
 

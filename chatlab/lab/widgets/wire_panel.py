@@ -357,7 +357,7 @@ class _Faults:
             self._button(_("Reset"), _("Break the connection with RST"), lambda side: wire.reset()),
             self._button(
                 _("Flip a bit"),
-                _("Change one bit of the next frame; of the client's, unless the server is chosen"),
+                _("Change one bit of the client's next frame, or of the server's if the server is chosen"),
                 self._flip,
             ),
         ]
