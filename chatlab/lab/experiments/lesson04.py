@@ -21,7 +21,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from chatlab.brokers.port import Broker
-from chatlab.lab.claims import Again, Figure, Verdict, verdict
+from chatlab.lab.claims import Figure, Verdict, verdict
 from chatlab.lab.clients import RoomClient
 from chatlab.lab.engines.cluster import Cluster
 from chatlab.lab.experiments.lesson03 import cancel, number_in, open_member
@@ -131,7 +131,7 @@ async def send_in_turn(everybody: Sequence[ClientConnection], messages: int, *, 
             for current in range(messages):  # `read` compares with it
                 missing = len(everybody)
                 all_have_it.clear()
-                await everybody[current % len(everybody)].send(f"#{current} ")
+                await everybody[current % len(everybody)].send(f"#{current} @Nuri")
                 await all_have_it.wait()
         await _until_quiet(lambda: lines, quiet)
     finally:
@@ -259,6 +259,7 @@ async def _publish_until_received(broker: Broker, topic: str, client: _Listener,
 
 # --- Work that waits ---
 
+WAYS = "in line", "in a queue", "behind a broker"  # not shown: keys, as the lesson's cells name them
 WORK = "work"  # the topic that the lesson's functions name
 TAKEN = "taken: "
 DONE = "done "
@@ -333,10 +334,10 @@ async def killed(broker: str, *functions: Function, messages: int = 40, after: i
 
 async def _all_that_came(connection: ClientConnection) -> list[str]:
     """Return what was received until the connection ended, however it ended."""
-    received = []
+    received: list[str] = []
     with contextlib.suppress(ConnectionClosed):
-        async for message in connection:
-            received.append(str(message))
+        while True:
+            received.append(str(await connection.recv()))
     return received
 
 
@@ -540,25 +541,48 @@ def c20(forgetting: Return, unnamed: Return, kept: Return) -> Verdict:
     )
 
 
-def c21(bursts: Mapping[str, Burst], kills: Mapping[str, Killed], again: Again | None = None) -> Verdict:
-    """Judge three ways to take work: in line, in a queue of the process, behind a broker, in this order."""
-    in_line, __, broker = bursts.values()
-    ratio = broker.answered[-1] / in_line.answered[-1]
-    lost = [len(each.lost) for each in kills.values()]
+def c21(
+    bursts: Mapping[str, Burst],
+    kills: Mapping[str, Killed],
+    ways: Mapping[str, Sequence[Function]] | None = None,
+    broker: str = "",
+) -> Verdict:
+    """Judge three ways to take work: "in line", "in a queue" of the process, "behind a broker".
+
+    With the functions of each, and a broker's URL, the card can run it again.
+    """
+    if not all(way in bursts and way in kills for way in WAYS):
+        return verdict("C21", holds=None, measured="", because=_("not all three ways were tried"))
+    in_line, behind = bursts[WAYS[0]], bursts[WAYS[2]]
+    in_a_queue, safe = kills[WAYS[1]], kills[WAYS[2]]
+    ratio = behind.answered[-1] / in_line.answered[-1]
     elsewhere = _("the work waits in the broker: a queue in the process loses it when the process dies")
-    found = _("{way}: last answer after {answered:.0f} ms, all done after {done:.0f} ms, lost in the kill: {lost}")
+
+    async def again() -> Verdict:
+        assert ways is not None
+        anew = {way: await burst(broker, *ways[way], messages=len(bursts[way].answered)) for way in WAYS}
+        return c21(anew, {way: await killed(broker, *ways[way]) for way in WAYS}, ways, broker)
 
     return verdict(
         "C21",
-        holds=ratio < QUICK and not lost[2],
-        when=elsewhere if lost[1] else "",
-        because=_("work that was answered got lost") if lost[2] else _("the answers took about as long as the work"),
-        measured="\n".join(
-            found.format(way=way, answered=each.answered[-1] * 1000, done=each.done[-1] * 1000, lost=count)
-            for (way, each), count in zip(bursts.items(), lost, strict=True)
-        ),
+        holds=ratio < QUICK and not safe.lost,
+        when=elsewhere if in_a_queue.lost else "",
+        because=_("work that was answered got lost") if safe.lost else _("the answers took about as long as the work"),
+        measured="\n".join(_told(way, bursts[way], kills[way]) for way in WAYS),
         figure=Figure(_("last answer behind the broker / in line"), ratio, QUICK, at_least=False),
-        again=again,
+        again=again if ways and broker else None,
+    )
+
+
+def _told(way: str, run: Burst, kill: Killed) -> str:
+    """Say what was measured of one way to take work, in one line."""
+    told = _("{way}: last answer after {answered:.0f} ms, all done after {done:.0f} ms; lost: {lost} of {all}")
+    return told.format(
+        way=way,
+        answered=run.answered[-1] * 1000,
+        done=run.done[-1] * 1000,
+        lost=len(kill.lost),
+        all=len(kill.answered),
     )
 
 

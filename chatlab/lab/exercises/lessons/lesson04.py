@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
 
 from chatlab import room
-from chatlab.brokers.port import BEGINNING, GroupConsumer, Record
+from chatlab.brokers.memory.broker import MemoryBroker, MemoryReader
+from chatlab.brokers.port import BEGINNING, Broker, GroupConsumer, Record
 from chatlab.lab.clients import RoomClient
 from chatlab.lab.exercises.difference import Difference
 from chatlab.lab.exercises.exercise import Exercise, NotYet
@@ -39,6 +40,88 @@ __all__ = ["EXERCISES"]
 
 PATIENCE = 120  # attempts, 10 ms apart, for what only Redis knows
 wait_or = partial(lesson03.wait_or, timeout=PATIENCE / 100)
+
+# --- 04.0 ---
+
+
+async def both_hear(broker: Broker, topic: str, text: str) -> list[str]:
+    first, second = await broker.subscribe(topic), await broker.subscribe(topic)
+    await broker.publish(topic, text.encode())
+    received = [(await anext(subscription)).body.decode() for subscription in (first, second)]
+    await first.aclose()
+    await second.aclose()
+    return received
+
+
+class NotedBroker(MemoryBroker):
+    """A broker in memory that notes each call, and keeps its readers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+        self.readers: list[Any] = []
+
+    async def subscribe(self, topic: str, *, after: str | None = None) -> MemoryReader:
+        self.calls.append(f"subscribe({topic!r})")
+        self.readers.append(await super().subscribe(topic, after=after))
+        return self.readers[-1]  # type: ignore[no-any-return]  # a list of anything, for the learner's wrong turns
+
+    async def publish(self, topic: str, body: bytes) -> str:
+        self.calls.append(f"publish({topic!r}, {body!r})")
+        if not isinstance(body, bytes):
+            raise NotYet(_("a broker carries bytes: encode the text before you publish it"), self.told())
+        return await super().publish(topic, body)
+
+    def told(self) -> str:
+        """Return the calls as evidence."""
+        return _("your calls: {calls}").format(calls=", ".join(self.calls) or _("none"))
+
+
+async def check_both_hear(answer: Callable[[Broker, str, str], Any]) -> None:
+    must_wait(answer)
+    for topic, text in (("room", "안녕 👋"), ("팀-1", "두 번째")):
+        async with NotedBroker() as broker:
+            got = await _within_a_second(answer(broker, topic, text), broker)
+            _expect_calls(broker, topic)
+            if got != [text, text]:
+                raise NotYet(_rule_of_result(got), broker.told(), difference=Difference(got, [text, text]))
+            if still_open := sum(not each.closed for each in broker.readers):
+                count = ngettext("{count} subscription is open", "{count} subscriptions are open", still_open)
+                rule = _("both subscriptions are closed at the end; otherwise the broker goes on filling them")
+                raise NotYet(rule, count.format(count=still_open))
+
+
+async def _within_a_second(answering: Awaitable[Any], broker: NotedBroker) -> object:
+    try:
+        async with asyncio.timeout(1):
+            return await answering
+    except TimeoutError:
+        verbs = [call.partition("(")[0] for call in broker.calls]
+        late = "publish" in verbs and "subscribe" in verbs[verbs.index("publish") :]
+        if late:
+            rule = _("subscribe before you publish: a subscription gets what is published after it, and waits for more")
+        else:
+            rule = _("each subscriber waits for one message only, the one that you publish")
+        raise NotYet(rule, broker.told()) from None
+
+
+def _expect_calls(broker: NotedBroker, topic: str) -> None:
+    verbs = [call.partition("(")[0] for call in broker.calls]
+    if verbs.count("subscribe") != 2:
+        raise NotYet(_("there are two subscriptions to the topic"), broker.told())
+    if verbs.count("publish") != 1:
+        raise NotYet(_("the message is published once; the broker makes a copy for each subscriber"), broker.told())
+    if any(not call.startswith(f"{verb}({topic!r}") for verb, call in zip(verbs, broker.calls, strict=True)):
+        raise NotYet(_("publishers and subscribers use the same topic, the one you were given"), broker.told())
+
+
+def _rule_of_result(got: object) -> str:
+    if isinstance(got, list | tuple) and got and all(isinstance(each, Record) for each in got):
+        return _("return the texts, not the messages: `message.body.decode()`")
+    if isinstance(got, list | tuple) and got and all(isinstance(each, bytes) for each in got):
+        return _("return texts, not bytes: decode the body of each message")
+    return _("return a list of the two texts, one for each subscriber")
+
 
 # --- 04.1 ---
 
@@ -682,6 +765,28 @@ def _expect_nothing_twice(rule: str, *clients: RoomClient) -> None:
 
 
 EXERCISES = [
+    Exercise(
+        "04.0",
+        _("Two subscribers"),
+        check_both_hear,
+        (
+            _("Three steps, in this order: subscribe twice, publish once, take one message from each subscription."),
+            _(
+                "`subscription = await broker.subscribe(topic)`, `await broker.publish(topic, text.encode())`, and "
+                "`message = await anext(subscription)`. The text of a message is `message.body.decode()`."
+            ),
+            _(
+                "Subscribe as `first` and `second`, publish, and then:\n"
+                "    received = [(await anext(each)).body.decode() for each in (first, second)]\n"
+                "Close both with `await first.aclose()` and `await second.aclose()`, and return `received`."
+            ),
+        ),
+        both_hear,
+        _(
+            "The publisher published one message and two were delivered: that is fan-out, and the broker does it. The "
+            "publisher knows neither how many subscribers there are nor who they are."
+        ),
+    ),
     Exercise(
         "04.1",
         _("What a reader has missed"),
