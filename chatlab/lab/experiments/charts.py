@@ -14,16 +14,17 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from chatlab.locale import _
+from chatlab.locale import _, ngettext
 
 if TYPE_CHECKING:
     from chatlab.lab.experiments.lesson02 import Flow, Transfer, Way
     from chatlab.lab.experiments.lesson03 import Reception
-    from chatlab.lab.experiments.lesson04 import Load
+    from chatlab.lab.experiments.lesson04 import Burst, Load
     from chatlab.lab.experiments.lesson07 import Share
+    from chatlab.lab.experiments.repeats import Repeats
     from chatlab.lab.wire.trace import Peer
 
-__all__ = ["bars", "grouped", "lines", "load", "reception", "shares", "table", "transfers", "waiting", "ways"]
+__all__ = ["bars", "bursts", "grouped", "lines", "load", "reception", "shares", "table", "transfers", "waiting", "ways"]
 
 MARKERS = "osD^vP"
 HATCHES = ("", "//", "..", "xx")
@@ -165,14 +166,47 @@ def reception(runs: Mapping[str, Reception], seconds: float) -> None:
     )
 
 
-def load(runs: Mapping[str, Sequence[Load]]) -> None:
-    """Draw the busiest instance's work for one text against the number of members, a line for each set of instances."""
-    lines(
-        _("What one text costs the busiest instance"),
-        _("members"),
-        _("milliseconds of processor time"),
-        {name: ([each.members for each in run], [each.busiest * 1000 for each in run]) for name, run in runs.items()},
-    )
+def load(runs: Mapping[int, Sequence[Load]]) -> None:
+    """Draw the busiest server's work for one message against the members, a line for each number of servers.
+
+    A bar through each point is the range of the repeats; the dashed line is a server that has no members at all.
+    """
+    across, up = _("members in the room"), _("milliseconds of processor time")
+    figure, axes = chart(_("What one message costs the busiest server"), across, up)
+    for (count, run), marker in zip(runs.items(), MARKERS, strict=False):
+        label = ngettext("{count} server", "{count} servers", count).format(count=count)
+        _with_range(axes, [(each.members, each.busiest) for each in run], marker, label)
+    alone = next(iter(runs.values()))
+    idle = [(each.members, found) for each in alone if (found := each.without_members)]
+    _with_range(axes, idle, "x", _("a server without members"), style="--")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    show(figure)
+
+
+def _with_range(
+    axes: Axes, points: Sequence[tuple[int, Repeats]], marker: str, label: str, *, style: str = "-"
+) -> None:
+    xs, medians = [at for at, __ in points], [found.median * 1000 for __, found in points]
+    down = [(found.median - found.low) * 1000 for __, found in points]
+    up = [(found.high - found.median) * 1000 for __, found in points]
+    axes.errorbar(xs, medians, yerr=[down, up], marker=marker, linestyle=style, capsize=4, label=label)
+
+
+def bursts(runs: Mapping[str, Burst]) -> None:
+    """Draw when each message of a burst was answered, and when its work was done, a line for each way to take it."""
+    figure, places = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained", sharex=True, sharey=True)
+    columns = (_("milliseconds until it was answered"), "answered"), (_("milliseconds until it was done"), "done")
+    for axes, (title, column) in zip(places, columns, strict=True):
+        for (name, run), marker in zip(runs.items(), MARKERS, strict=False):
+            moments = [1000 * at for at in getattr(run, column)]
+            axes.plot(range(1, len(moments) + 1), moments, marker=marker, markevery=5, label=name)
+        axes.set(title=title, xlabel=_("message"))
+        axes.set_ylim(bottom=0)
+        axes.spines[["top", "right"]].set_visible(False)
+    places[0].legend(frameon=False)
+    show(figure)
 
 
 def shares(runs: Mapping[str, Sequence[Share]]) -> None:

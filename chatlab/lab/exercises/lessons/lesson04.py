@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
 
 from chatlab import room
-from chatlab.brokers.port import BEGINNING, GroupConsumer, Record
+from chatlab.brokers.memory.broker import MemoryBroker, MemoryReader
+from chatlab.brokers.port import BEGINNING, Broker, GroupConsumer, Reader, Record
 from chatlab.lab.clients import RoomClient
 from chatlab.lab.exercises.difference import Difference
 from chatlab.lab.exercises.exercise import Exercise, NotYet
@@ -40,6 +41,88 @@ __all__ = ["EXERCISES"]
 PATIENCE = 120  # attempts, 10 ms apart, for what only Redis knows
 wait_or = partial(lesson03.wait_or, timeout=PATIENCE / 100)
 
+# --- 04.0 ---
+
+
+async def both_hear(broker: Broker, topic: str, text: str) -> list[str]:
+    first, second = await broker.subscribe(topic), await broker.subscribe(topic)
+    await broker.publish(topic, text.encode())
+    received = [(await anext(subscription)).body.decode() for subscription in (first, second)]
+    await first.aclose()
+    await second.aclose()
+    return received
+
+
+class NotedBroker(MemoryBroker):
+    """A broker in memory that notes each call, and keeps its readers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+        self.readers: list[Any] = []
+
+    async def subscribe(self, topic: str, *, after: str | None = None) -> MemoryReader:
+        self.calls.append(f"subscribe({topic!r})")
+        self.readers.append(await super().subscribe(topic, after=after))
+        return self.readers[-1]  # type: ignore[no-any-return]  # a list of anything, for the learner's wrong turns
+
+    async def publish(self, topic: str, body: bytes) -> str:
+        self.calls.append(f"publish({topic!r}, {body!r})")
+        if not isinstance(body, bytes):
+            raise NotYet(_("a broker carries bytes: encode the text before you publish it"), self.told())
+        return await super().publish(topic, body)
+
+    def told(self) -> str:
+        """Return the calls as evidence."""
+        return _("your calls: {calls}").format(calls=", ".join(self.calls) or _("none"))
+
+
+async def check_both_hear(answer: Callable[[Broker, str, str], Any]) -> None:
+    must_wait(answer)
+    for topic, text in (("room", "안녕 👋"), ("팀-1", "두 번째")):
+        async with NotedBroker() as broker:
+            got = await _within_a_second(answer(broker, topic, text), broker)
+            _expect_calls(broker, topic)
+            if got != [text, text]:
+                raise NotYet(_rule_of_result(got), broker.told(), difference=Difference(got, [text, text]))
+            if still_open := sum(not each.closed for each in broker.readers):
+                count = ngettext("{count} subscription is open", "{count} subscriptions are open", still_open)
+                rule = _("both subscriptions are closed at the end; otherwise the broker goes on filling them")
+                raise NotYet(rule, count.format(count=still_open))
+
+
+async def _within_a_second(answering: Awaitable[Any], broker: NotedBroker) -> object:
+    try:
+        async with asyncio.timeout(1):
+            return await answering
+    except TimeoutError:
+        verbs = [call.partition("(")[0] for call in broker.calls]
+        late = "publish" in verbs and "subscribe" in verbs[verbs.index("publish") :]
+        if late:
+            rule = _("subscribe before you publish: a subscription gets what is published after it, and waits for more")
+        else:
+            rule = _("each subscriber waits for one message only, the one that you publish")
+        raise NotYet(rule, broker.told()) from None
+
+
+def _expect_calls(broker: NotedBroker, topic: str) -> None:
+    verbs = [call.partition("(")[0] for call in broker.calls]
+    if verbs.count("subscribe") != 2:
+        raise NotYet(_("there are two subscriptions to the topic"), broker.told())
+    if verbs.count("publish") != 1:
+        raise NotYet(_("the message is published once; the broker makes a copy for each subscriber"), broker.told())
+    if any(not call.startswith(f"{verb}({topic!r}") for verb, call in zip(verbs, broker.calls, strict=True)):
+        raise NotYet(_("publishers and subscribers use the same topic, the one you were given"), broker.told())
+
+
+def _rule_of_result(got: object) -> str:
+    if isinstance(got, list | tuple) and got and all(isinstance(each, Record) for each in got):
+        return _("return the texts, not the messages: `message.body.decode()`")
+    if isinstance(got, list | tuple) and got and all(isinstance(each, bytes) for each in got):
+        return _("return texts, not bytes: decode the body of each message")
+    return _("return a list of the two texts, one for each subscriber")
+
+
 # --- 04.1 ---
 
 
@@ -60,17 +143,17 @@ def check_missed(answer: Callable[[list[tuple[str, str]], str | None], object]) 
             morning,
             "1700-1",
             ["셋 🥁", "넷"],
-            _("a reader gets the records after the last one it saw, but not that one"),
+            _("a client gets the messages after the last one it saw, but not that one"),
         ),
-        (morning, "1802-0", [], _("a reader that saw the last record has missed nothing")),
-        (morning, None, [], _("a new reader has missed nothing: it starts with the next record")),
+        (morning, "1802-0", [], _("a client that saw the last message has missed nothing")),
+        (morning, None, [], _("a new client has missed nothing: it starts with the next message")),
         (
             morning,
             "1644-7",
             ["하나", "둘", "셋 🥁", "넷"],
-            _("the last record seen need not be among those still kept"),
+            _("the last message seen need not be among those still kept"),
         ),
-        (morning, "1760-0", ["넷"], _("the last record seen may have been deleted from the middle")),
+        (morning, "1760-0", ["넷"], _("the last message seen may have been deleted from the middle")),
         (busy, "1700-9", ["#10", "#11", "#12"], _("an id is two numbers: 1700-10 comes after 1700-9")),
         ([("999-0", "a"), ("1000-0", "b")], "999-0", ["b"], _("an id is two numbers: 1000-0 comes after 999-0")),
         ([], "1700-1", [], _("the list may be empty")),
@@ -100,8 +183,8 @@ async def bridge(room: JoinedRoom, broker: WatchedBroker, topic: str) -> None:
 
     async with aclosing(await broker.subscribe(topic)) as subscription, asyncio.TaskGroup() as both:
         both.create_task(speak())
-        async for record in subscription:
-            room.deliver(record.body.decode())
+        async for message in subscription:
+            room.deliver(message.body.decode())
 
 
 async def check_bridge(answer: Loop) -> None:
@@ -117,7 +200,7 @@ async def check_bridge(answer: Loop) -> None:
 
 
 def _sent(sender: RoomClient, text: str, *receivers: RoomClient) -> str:
-    """Return the evidence of a text that was sent, and of the texts that each receiver got."""
+    """Return the evidence of a message that was sent, and of those that each receiver got."""
     sent = _("{name} sent {text!r}").format(name=sender.name, text=text)
     return "\n".join(filter(None, [sent, received_by(*receivers)]))
 
@@ -136,12 +219,12 @@ async def _expect_conversation(garam: RoomClient, nuri: RoomClient) -> None:
         await sender.send(text)
         await wait_or(
             lambda reader=reader, line=line: line in said(reader),  # type: ignore[misc]  # mypy cannot infer a lambda's default
-            _("a text sent on one server arrives on the other, in both directions and at any time"),
+            _("a message sent on one server arrives on the other, in both directions and at any time"),
             lambda sender=sender, reader=reader, text=text: _sent(sender, text, reader),  # type: ignore[misc]  # as above
         )
         await wait_or(
             lambda sender=sender, line=line: line in said(sender),  # type: ignore[misc]  # as above
-            _("senders receive their own texts, too, when these come back from the broker"),
+            _("senders receive their own messages, too, when these come back from the broker"),
             lambda sender=sender, text=text: _sent(sender, text, sender),  # type: ignore[misc]  # as above
         )
 
@@ -156,14 +239,14 @@ async def _expect_one_order(garam: RoomClient, nuri: RoomClient) -> None:
 
     await wait_or(
         lambda: has_ended(garam) and has_ended(nuri),
-        _("every text reaches the members of every server"),
+        _("every message reaches the members of every server"),
         lambda: received_by(garam, nuri),
         timeout=3,
     )
     for member in (garam, nuri):
         if twice := sorted({line for line in said(member) if said(member).count(line) > 1}):
             raise NotYet(
-                _("each text is received once: it comes back from the broker, so do not deliver it yourself"),
+                _("each message is received once: it comes back from the broker, so do not deliver it yourself"),
                 _times(member, twice[0]),
             )
     in_one_order(garam, nuri)
@@ -191,85 +274,186 @@ async def _expect_clean_stop(stopped: Running, broker: WatchedBroker, its_room: 
 # --- 04.3 ---
 
 Work = Callable[[str], Coroutine[Any, Any, None]]
+NAMES = tuple(f"server {number}" for number in (1, 2, 3))
+SLOW, MEANWHILE = "🐢", "다음!"
 
 
 async def service(name: str, broker: WatchedBroker, topic: str, show: Callable[[str], None], work: Work) -> None:
     async def show_all() -> None:
-        async for record in await broker.subscribe(topic):
-            show(record.body.decode())
+        async for message in await broker.subscribe(topic):
+            show(message.body.decode())
 
-    async def do_a_share() -> None:
-        share = await broker.join(topic, "workers", name)
-        async for record in share:
-            await work(record.body.decode())
-            await share.ack(record)
+    async def do_some() -> None:
+        consumer = await broker.join(topic, "workers", name)
+        async for message in consumer:
+            await work(message.body.decode())
+            await consumer.ack(message)
 
-    await asyncio.gather(show_all(), do_a_share())
+    await asyncio.gather(show_all(), do_some())
+
+
+class Office:
+    """The screens and the work of check 04.3. The first work on `SLOW` never ends; `early` is acknowledged before."""
+
+    def __init__(self) -> None:
+        self.screens: dict[str, list[str]] = {name: [] for name in NAMES}
+        self.finished: list[str] = []
+        self.early: list[str] = []
+        self.stuck = ""  # the server that works on SLOW
+
+    def work_of(self, name: str) -> Work:
+        """Return the work as it is done on one server."""
+
+        async def work(text: str) -> None:
+            await asyncio.sleep(0.002)
+            if text == SLOW and not self.stuck:
+                self.stuck = name
+                await asyncio.Event().wait()
+            self.finished.append(text)
+
+        return work
+
+
+class NotingConsumer:
+    """A consumer that notes what is acknowledged before its work is finished."""
+
+    def __init__(self, consumer: GroupConsumer, office: Office) -> None:
+        self._consumer, self._office = consumer, office
+
+    def __aiter__(self) -> NotingConsumer:
+        return self
+
+    async def __anext__(self) -> Record:
+        return await anext(self._consumer)
+
+    async def batch(self, limit: int = 512) -> Sequence[Record]:
+        return await self._consumer.batch(limit)
+
+    async def ack(self, message: Record) -> None:
+        text = message.body.decode()
+        if text not in self._office.finished:
+            self._office.early.append(text)
+        await self._consumer.ack(message)
+
+    async def aclose(self) -> None:
+        await self._consumer.aclose()
+
+
+class OfficeBroker:
+    """A broker of check 04.3, whose consumers note what they acknowledge."""
+
+    def __init__(self, broker: WatchedBroker, office: Office) -> None:
+        self._broker, self._office = broker, office
+        self.consumers: dict[str, GroupConsumer] = {}
+
+    async def subscribe(self, topic: str, *, after: str | None = None) -> Reader:
+        return await self._broker.subscribe(topic, after=after)
+
+    async def publish(self, topic: str, body: bytes) -> str:
+        return await self._broker.publish(topic, body)
+
+    async def join(self, topic: str, group: str, member: str) -> GroupConsumer:
+        self.consumers[member] = await self._broker.join(topic, group, member)
+        return NotingConsumer(self.consumers[member], self._office)
 
 
 async def check_service(answer: Loop) -> None:
     must_wait(answer)
-    names = tuple(f"server {number}" for number in (1, 2, 3))
+    office = Office()
     texts = [f"#{number} 안녕" for number in range(12)]
-    screens: dict[str, list[str]] = {name: [] for name in names}
-    done: dict[str, list[str]] = {name: [] for name in names}
-
-    def worker_of(name: str) -> Work:
-        async def work(text: str) -> None:
-            await asyncio.sleep(0.002)
-            done[name].append(text)
-
-        return work
-
-    def all_done() -> list[str]:
-        return [text for each in done.values() for text in each]
-
-    async with fresh("room") as topic, watched_broker() as broker, client() as redis:
-        loops = [answer(name, broker, topic, screens[name].append, worker_of(name)) for name in names]
+    async with fresh("room") as topic, watched_broker(takeover_after=1.0) as watched, client() as redis:
+        broker = OfficeBroker(watched, office)
+        loops = [answer(name, broker, topic, office.screens[name].append, office.work_of(name)) for name in NAMES]
         async with at_work(*loops, what=_("the service")) as running:
-            await soon(lambda: broker.open == len(broker.shares) == 3, running)
+            await soon(lambda: watched.open == len(watched.shares) == 3, running)
             for text in texts:
                 await broker.publish(topic, text.encode())
-            showed = _("{total} texts were published; {name} showed {count} of them")
-            for name in names:
-                await wait_or(
-                    lambda name=name: len(screens[name]) >= 12,  # type: ignore[misc]  # mypy cannot infer a lambda's default
-                    _("every server shows every text"),
-                    lambda name=name: showed.format(total=12, name=name, count=len(screens[name])),  # type: ignore[misc]  # as above
-                )
-            worked_on = _("{total} texts were published; the work was done for {count} of them")
-            await wait_or(
-                lambda: len(all_done()) >= 12,
-                _("the work for each text is done, on one of the servers"),
-                lambda: worked_on.format(total=12, count=len(set(all_done()))),
-            )
-            await _expect_one_group(redis, topic, names, all_done)
-            for name in names:
-                if screens[name] != texts:
-                    evidence = _("{name} showed {texts}").format(name=name, texts=screens[name])
-                    raise NotYet(_("every server shows every text once, in order"), evidence)
+            await _expect_shown_and_done(office, texts)
+            await _expect_one_group(redis, topic, NAMES, lambda: office.finished)
+            await _expect_slow_work_to_hold_up_nothing(office, broker, topic)
+            await _expect_another_to_take_over(office, broker, running)
+            _expect_each_shown_once(office, [*texts, SLOW, MEANWHILE])
+
+
+async def _expect_shown_and_done(office: Office, texts: Sequence[str]) -> None:
+    count = len(texts)
+    showed = _("{total} messages were published; {name} showed {count} of them")
+    for name, screen in office.screens.items():
+        await wait_or(
+            lambda screen=screen: len(screen) >= count,  # type: ignore[misc]  # mypy cannot infer a lambda's default
+            _("every server shows every message"),
+            lambda name=name, screen=screen: showed.format(total=count, name=name, count=len(screen)),  # type: ignore[misc]  # as above
+        )
+    worked_on = _("{total} messages were published; the work was done for {count} of them")
+    await wait_or(
+        lambda: len(office.finished) >= count,
+        _("the work for each message is done, on one of the servers"),
+        lambda: worked_on.format(total=count, count=len(set(office.finished))),
+    )
+    if office.early:
+        evidence = _("{text!r} was acknowledged, and its work was not done yet").format(text=office.early[0])
+        raise NotYet(
+            _("a message is acknowledged when its work is done, and not before: else a server that dies loses it"),
+            evidence,
+        )
+
+
+async def _expect_slow_work_to_hold_up_nothing(office: Office, broker: OfficeBroker, topic: str) -> None:
+    await broker.publish(topic, SLOW.encode())
+    await wait_or(
+        lambda: bool(office.stuck),
+        _("the work for each message is started, on one of the servers"),
+        lambda: _("{text!r} was published, and nobody works on it").format(text=SLOW),
+    )
+    await broker.publish(topic, MEANWHILE.encode())
+    late = _("{name} is still working on {slow!r}; it has not shown {text!r}, which came after it")
+    await wait_or(
+        lambda: all(MEANWHILE in screen for screen in office.screens.values()),
+        _("slow work does not hold up what is shown: the two loops run at the same time"),
+        lambda: late.format(name=office.stuck, slow=SLOW, text=MEANWHILE),
+    )
+
+
+async def _expect_another_to_take_over(office: Office, broker: OfficeBroker, running: Sequence[Running]) -> None:
+    await running[NAMES.index(office.stuck)].stop()
+    await broker.consumers[office.stuck].aclose()
+    died = _("{name} died while it worked on {text!r}; in the end the work was done for {texts}")
+    await wait_or(
+        lambda: {SLOW, MEANWHILE} <= set(office.finished),
+        _("the work of a server that died is done by another one of the group"),
+        lambda: died.format(name=office.stuck, text=SLOW, texts=office.finished[-3:]),
+        timeout=5,
+    )
+
+
+def _expect_each_shown_once(office: Office, texts: Sequence[str]) -> None:
+    for name, screen in office.screens.items():
+        if screen != list(texts):
+            evidence = _("{name} showed {texts}").format(name=name, texts=screen)
+            difference = Difference(screen, list(texts))
+            raise NotYet(_("every server shows every message once, in order"), evidence, difference=difference)
 
 
 async def _expect_one_group(redis: Redis, topic: str, names: Sequence[str], done: Callable[[], list[str]]) -> None:
-    """Ask Redis for the groups, their consumers, and the records that are pending."""
+    """Ask Redis for the groups, their consumers, and the messages that are pending."""
     groups = [str(group["name"]) for group in await redis.xinfo_groups(topic)]
     if len(groups) != 1:
         with contextlib.suppress(TimeoutError):
             await until(lambda: len(done()) > 12, timeout=1)
         raise NotYet(
-            _("the work for each text is done once: all servers are members of the same group"),
+            _("the work for each message is done once: all servers join the same group"),
             "\n".join([_work_done(done()), _groups_found(groups)]),
         )
     await _expect_consumers(redis, topic, groups[0], names)
     await _expect_all_acknowledged(redis, topic, groups[0])
     if len(done()) != 12:
-        raise NotYet(_("the work for each text is done once"), _work_done(done()))
+        raise NotYet(_("the work for each message is done once"), _work_done(done()))
 
 
 def _work_done(done: Sequence[str]) -> str:
     evidence = ngettext(
-        "12 texts were published; work was done {count} time",
-        "12 texts were published; work was done {count} times",
+        "12 messages were published; work was done {count} time",
+        "12 messages were published; work was done {count} times",
         len(done),
     )
     return evidence.format(count=len(done))
@@ -288,8 +472,8 @@ async def _expect_consumers(redis: Redis, topic: str, group: str, names: Sequenc
             return
         await asyncio.sleep(0.01)
     raise NotYet(
-        _("each server joins the group under its own name; otherwise the group takes them for one member"),
-        _("three servers joined; the members of the group: {names}").format(names=", ".join(consumers)),
+        _("each server joins the group under its own name; otherwise the group takes them for one consumer"),
+        _("three servers joined; the consumers of the group: {names}").format(names=", ".join(consumers)),
     )
 
 
@@ -299,12 +483,12 @@ async def _expect_all_acknowledged(redis: Redis, topic: str, group: str) -> None
             return
         await asyncio.sleep(0.01)
     evidence = ngettext(
-        "the work for all 12 texts is done; {count} record is still pending in the group",
-        "the work for all 12 texts is done; {count} records are still pending in the group",
+        "the work for all 12 messages is done; {count} message is still pending in the group",
+        "the work for all 12 messages is done; {count} messages are still pending in the group",
         pending,
     )
     raise NotYet(
-        _("a record is acknowledged when its work is done; otherwise it stays pending for ever"),
+        _("a message is acknowledged when its work is done; otherwise it stays pending for ever"),
         evidence.format(count=pending),
     )
 
@@ -312,19 +496,19 @@ async def _expect_all_acknowledged(redis: Redis, topic: str, group: str) -> None
 # --- 04.4 ---
 
 
-async def worker(share: GroupConsumer, work: Work, done: set[str]) -> None:
-    async for record in share:
-        if record.id not in done:
+async def worker(consumer: GroupConsumer, work: Work, done: set[str]) -> None:
+    async for message in consumer:
+        if message.id not in done:
             try:
-                await work(record.body.decode())
+                await work(message.body.decode())
             except Exception:
-                continue  # not acknowledged, so the record is delivered again
-            done.add(record.id)
-        await share.ack(record)
+                continue  # not acknowledged, so the message is delivered again
+            done.add(message.id)
+        await consumer.ack(message)
 
 
 class Desk:
-    """The work of check 04.4: it records the texts, never finishes `block_at`, and fails once at `fail_once_at`."""
+    """The work of check 04.4: it notes the texts, never finishes `block_at`, and fails once at `fail_once_at`."""
 
     def __init__(self) -> None:
         self.finished: list[str] = []
@@ -342,31 +526,31 @@ class Desk:
         self.finished.append(text)
 
 
-class Share:
-    """A share of a group's work whose acknowledgement of one text, `stuck_at`, never returns."""
+class Consumer:
+    """A consumer of a group whose acknowledgement of one text, `stuck_at`, never returns."""
 
-    def __init__(self, share: GroupConsumer) -> None:
-        self._share = share
+    def __init__(self, consumer: GroupConsumer) -> None:
+        self._consumer = consumer
         self.stuck_at = ""
         self.stuck = asyncio.Event()
 
-    def __aiter__(self) -> Share:
+    def __aiter__(self) -> Consumer:
         return self
 
     async def __anext__(self) -> Record:
-        return await anext(self._share)
+        return await anext(self._consumer)
 
     async def batch(self, limit: int = 512) -> Sequence[Record]:
-        return await self._share.batch(limit)
+        return await self._consumer.batch(limit)
 
-    async def ack(self, record: Record) -> None:
-        if record.body.decode() == self.stuck_at:
+    async def ack(self, message: Record) -> None:
+        if message.body.decode() == self.stuck_at:
             self.stuck.set()
             await asyncio.Event().wait()
-        await self._share.ack(record)
+        await self._consumer.ack(message)
 
     async def aclose(self) -> None:
-        await self._share.aclose()
+        await self._consumer.aclose()
 
 
 async def check_worker(answer: Loop) -> None:
@@ -377,7 +561,7 @@ async def check_worker(answer: Loop) -> None:
 
 
 async def _pending(redis: Redis, topic: str) -> list[str]:
-    """Return the ids of the records that are pending in the group."""
+    """Return the ids of the messages that are pending in the group."""
     return [str(each["message_id"]) for each in await redis.xpending_range(topic, "workers", "-", "+", 100)]
 
 
@@ -391,21 +575,21 @@ async def _expect_none_pending(redis: Redis, topic: str, rule: str, evidence: Ca
 
 async def _worker_works(answer: Loop, broker: WatchedBroker, topic: str, redis: Redis) -> None:
     desk, done = Desk(), set[str]()
-    finished = _("{count} records were published; the work was done for {texts}")
-    share = await broker.join(topic, "workers", "worker 1")
+    finished = _("{count} messages were published; the work was done for {texts}")
+    consumer = await broker.join(topic, "workers", "worker 1")
     for number in range(5):
         await broker.publish(topic, f"📦 {number}".encode())
-    async with at_work(answer(share, desk.work, done), what=_("the worker")):
+    async with at_work(answer(consumer, desk.work, done), what=_("the worker")):
         await wait_or(
             lambda: len(set(desk.finished)) == 5,
-            _("the work for every record is done"),
+            _("the work for every message is done"),
             lambda: finished.format(count=5, texts=desk.finished),
         )
         await _expect_none_pending(
             redis,
             topic,
-            _("a record whose work is done is acknowledged; otherwise it is delivered again for ever"),
-            lambda: _("the work for all 5 records is done, but some are still pending in the group"),
+            _("a message whose work is done is acknowledged; otherwise it is delivered again for ever"),
+            lambda: _("the work for all 5 messages is done, but some are still pending in the group"),
         )
     if len(desk.finished) != 5:
         raise NotYet(_("work that is done is not done again"), finished.format(count=5, texts=desk.finished))
@@ -414,20 +598,20 @@ async def _worker_works(answer: Loop, broker: WatchedBroker, topic: str, redis: 
 async def _worker_dies_at_work(answer: Loop, broker: WatchedBroker, topic: str, redis: Redis) -> None:
     desk, done = Desk(), set[str]()
     desk.block_at = "📦 셋"
-    share = await broker.join(topic, "workers", "worker 1")
+    consumer = await broker.join(topic, "workers", "worker 1")
     ids = {text: await broker.publish(topic, text.encode()) for text in ("📦 하나", "📦 둘", "📦 셋", "📦 넷")}
-    started = _("{count} records were published; the work was started for {texts}")
-    async with at_work(answer(share, desk.work, done), what=_("the worker")) as [first]:
+    started = _("{count} messages were published; the work was started for {texts}")
+    async with at_work(answer(consumer, desk.work, done), what=_("the worker")) as [first]:
         await wait_or(
             lambda: "📦 셋" in desk.started,
-            _("the work for every record is started, in order"),
+            _("the work for every message is started, in order"),
             lambda: started.format(count=4, texts=desk.started),
         )
         await first.stop()
-        await share.aclose()
+        await consumer.aclose()
     if ids["📦 셋"] not in await _pending(redis, topic) or ids["📦 셋"] in done:
         lost = _("the worker died while it worked on {text!r}, which was acknowledged already: now nobody will do it")
-        raise NotYet(_("a record is acknowledged when its work is done, and not before"), lost.format(text="📦 셋"))
+        raise NotYet(_("a message is acknowledged when its work is done, and not before"), lost.format(text="📦 셋"))
     desk.block_at = ""
     await _expect_successor_to_finish(answer, broker, topic, desk, done, set(ids))
 
@@ -448,22 +632,22 @@ async def _expect_successor_to_finish(
 
 async def _worker_dies_before_acknowledging(answer: Loop, broker: WatchedBroker, topic: str, redis: Redis) -> None:
     desk, done = Desk(), set[str]()
-    share = Share(await broker.join(topic, "workers", "worker 1"))
-    share.stuck_at = "💳 셋"
+    consumer = Consumer(await broker.join(topic, "workers", "worker 1"))
+    consumer.stuck_at = "💳 셋"
     for text in ("💳 하나", "💳 둘", "💳 셋"):
         await broker.publish(topic, text.encode())
-    async with at_work(answer(share, desk.work, done), what=_("the worker")) as [first]:
-        await soon(share.stuck.is_set, [first], timeout=3)
+    async with at_work(answer(consumer, desk.work, done), what=_("the worker")) as [first]:
+        await soon(consumer.stuck.is_set, [first], timeout=3)
         await first.stop()
-        await share.aclose()
+        await consumer.aclose()
     evidence = _("a worker did the work for {text!r} and died before it acknowledged it; the work was done for {texts}")
     successor = await broker.join(topic, "workers", "worker 2")
     async with at_work(answer(successor, desk.work, done), what=_("the worker")):
         await _expect_none_pending(
             redis,
             topic,
-            _("a record whose work was done earlier is acknowledged, too; otherwise it is delivered again for ever"),
-            lambda: "\n".join([evidence.format(text="💳 셋", texts=desk.finished), _("its record is still pending")]),
+            _("a message whose work was done earlier is acknowledged, too; otherwise it is delivered again for ever"),
+            lambda: "\n".join([evidence.format(text="💳 셋", texts=desk.finished), _("its message is still pending")]),
         )
     if desk.finished.count("💳 셋") != 1:
         raise NotYet(
@@ -478,7 +662,7 @@ async def _worker_dies_before_acknowledging(answer: Loop, broker: WatchedBroker,
 async def _work_fails(answer: Loop, broker: WatchedBroker, topic: str, redis: Redis) -> None:
     desk, done = Desk(), set[str]()
     desk.fail_once_at = "💥"
-    share = await broker.join(topic, "workers", "worker 1")
+    consumer = await broker.join(topic, "workers", "worker 1")
     texts = ["하나", "💥", "셋"]
     for text in texts:
         await broker.publish(topic, text.encode())
@@ -487,14 +671,14 @@ async def _work_fails(answer: Loop, broker: WatchedBroker, topic: str, redis: Re
     def evidence() -> str:
         return failed.format(text="💥", texts=texts, finished=desk.finished)
 
-    running = Running(answer(share, desk.work, done), _("the worker"))
+    running = Running(answer(consumer, desk.work, done), _("the worker"))
     try:
         await soon(lambda: "셋" in desk.finished, [running])
         if running.task.done() or "셋" not in desk.finished:
-            raise NotYet(_("an error in the work does not end the worker: the next record is waiting"), evidence())
+            raise NotYet(_("an error in the work does not end the worker: the next message is waiting"), evidence())
         await wait_or(
             lambda: "💥" in desk.finished,
-            _("a record whose work failed is delivered again: it was neither done nor acknowledged"),
+            _("a message whose work failed is delivered again: it was neither done nor acknowledged"),
             lambda: "\n".join([evidence(), _("it was never tried again")]),
             timeout=2,
         )
@@ -518,9 +702,23 @@ async def lasting_bridge(room: RoomWithOutbox, broker: WatchedBroker, topic: str
     subscription = await broker.subscribe(topic, after=place["last"])
     async with aclosing(subscription), asyncio.TaskGroup() as both:
         both.create_task(speak())
-        async for record in subscription:
-            room.deliver(record.body.decode())
-            place["last"] = record.id
+        async for message in subscription:
+            room.deliver(message.body.decode())
+            place["last"] = message.id
+
+
+class Place(dict[str, str]):
+    """The place of a bridge in the stream; `noted` is called after each change."""
+
+    noted: Callable[[], None] = staticmethod(lambda: None)
+
+    def __setitem__(self, key: str, value: str) -> None:
+        super().__setitem__(key, value)
+        self.noted()
+
+    def update(self, *given: Any, **named: str) -> None:
+        for key, value in dict(*given, **named).items():
+            self[key] = value
 
 
 class Half:
@@ -529,7 +727,8 @@ class Half:
     def __init__(self, answer: Loop, server: room.RoomServer, broker: WatchedBroker, topic: str) -> None:
         assert isinstance(server.room, RoomWithOutbox)
         self.url, self.room, self.broker = server.url, server.room, broker
-        self.place = {"last": BEGINNING}
+        self.place = Place(last=BEGINNING)
+        self.stopped = asyncio.Event()
         self._answer, self._topic = answer, topic
         self.start()
 
@@ -540,6 +739,31 @@ class Half:
     async def stop(self) -> None:
         self.bridge.look()
         await self.bridge.stop()
+
+    def stop_when(self, moment: str) -> None:
+        """Cancel the bridge at its next step of this kind: it goes no further than its next `await`."""
+        self.stopped.clear()
+        if moment in ("stored", "confirmed"):
+            self.broker.stand_still("before" if moment == "stored" else "after")
+            self.stopped = self.broker.standing
+        elif moment == "noted":
+            self.place.noted = self._cancel_once(self.place, "noted", self.place.noted)
+        elif moment == "delivered":
+            self.room.deliver = self._cancel_once(self.room, "deliver", self.room.deliver)  # type: ignore[method-assign]
+        else:
+            self.room.outbox.remove = self._cancel_once(self.room.outbox, "remove", self.room.outbox.remove)  # type: ignore[method-assign]
+
+    def _cancel_once(self, owner: object, name: str, step: Callable[..., None]) -> Callable[..., None]:
+        """Return `step` followed by the end of the bridge, once."""
+
+        def step_and_stop(*arguments: Any) -> None:
+            setattr(owner, name, step)
+            step(*arguments)
+            self.stopped.set()
+            self.bridge.task.cancel()
+
+        self.stopped = asyncio.Event()
+        return step_and_stop
 
 
 @contextlib.asynccontextmanager
@@ -572,7 +796,8 @@ async def check_lasting_bridge(answer: Loop) -> None:
         await _stop_for_a_while(theirs, garam, nuri)
         await _stop_before_the_record_is_added(theirs, garam, nuri)
         await _stop_before_the_confirmation(theirs, garam, nuri)
-        await _stop_at_random_moments(theirs, garam, nuri)
+        await _stop_at_each_step(theirs, garam, nuri)
+        await _expect_the_same_words_twice(garam, nuri)
 
 
 async def _expect_place_at_once(topic: str, half: Half) -> None:
@@ -580,8 +805,8 @@ async def _expect_place_at_once(topic: str, half: Half) -> None:
         newest = str((await redis.xinfo_stream(topic))["last-generated-id"])
     await wait_or(
         lambda: half.place["last"] == newest,
-        _("the place is noted for each record as it is delivered: a crash leaves no time for it later"),
-        lambda: _("the last record has the id {id}, and place is {place}").format(id=newest, place=half.place),
+        _("the place is noted for each message as it is delivered: a crash leaves no time for it later"),
+        lambda: _("the last message has the id {id}, and place is {place}").format(id=newest, place=half.place),
     )
 
 
@@ -606,7 +831,7 @@ async def _stop_for_a_while(half: Half, garam: RoomClient, nuri: RoomClient) -> 
     stopped = _("while Nuri's bridge was stopped, 가람 sent 하나, 둘, 셋 🥁")
     await wait_or(
         lambda: {"가람: 하나", "가람: 둘", "가람: 셋 🥁"} <= set(said(nuri)),
-        _("a text sent while a bridge is stopped is delivered after the bridge restarts"),
+        _("a message sent while a bridge is stopped is delivered after the bridge restarts"),
         lambda: "\n".join([stopped, received_by(nuri)]),
     )
     await wait_or(
@@ -614,7 +839,7 @@ async def _stop_for_a_while(half: Half, garam: RoomClient, nuri: RoomClient) -> 
         _("a line that waits in the outbox while a bridge is stopped is published after the bridge restarts"),
         lambda: _waiting(half, garam),
     )
-    rule = _("a restarted bridge continues after the last record it delivered: nothing is delivered again")
+    rule = _("a restarted bridge continues after the last message it delivered: nothing is delivered again")
     _expect_nothing_twice(rule, nuri)
 
 
@@ -645,34 +870,66 @@ async def _stop_while_publishing(half: Half, nuri: RoomClient, moment: Moment, t
     await nuri.send(text)
     await wait_or(
         half.broker.standing.is_set,
-        _("a member's text is taken from the outbox and published"),
+        _("a member's line is taken from the outbox and published"),
         lambda: "\n".join([_sent(nuri, text), _("nothing was published"), _waiting(half)]),
     )
     await half.stop()
     half.start()
 
 
-async def _stop_at_random_moments(half: Half, garam: RoomClient, nuri: RoomClient) -> None:
-    for number in range(16):
-        await asyncio.gather(*(each.send(f"#{number}.{part}") for part in range(3) for each in (garam, nuri)))
-        for __ in range(number % 8):
-            await asyncio.sleep(0.0005)
+STEPS = {
+    "stored": _("before the broker stored {text!r}"),
+    "confirmed": _("after the broker stored {text!r}, and before it confirmed that"),
+    "removed": _("right after it removed a line from the outbox"),
+    "delivered": _("right after it delivered a message"),
+    "noted": _("right after it noted its place"),
+}
+
+
+async def _stop_at_each_step(half: Half, garam: RoomClient, nuri: RoomClient) -> None:
+    for number, (moment, told) in enumerate([*STEPS.items()] * 2):
+        ours, theirs = f"#{number} 가람", f"#{number} Nuri"
+        half.stop_when(moment)
+        await nuri.send(theirs)
+        await garam.send(ours)
+        when = _("the bridge was stopped {moment}").format(moment=told.format(text=theirs))
+        await wait_or(half.stopped.is_set, _("the bridge works on after it was restarted"), lambda when=when: when)  # type: ignore[misc]  # mypy cannot infer a lambda's default
         await half.stop()
         half.start()
-    await asyncio.gather(garam.send("끝"), nuri.send("끝"))
-    wanted = {f"{name}: #{number}.{part}" for name in ("가람", "Nuri") for number in range(16) for part in range(3)}
-    wanted |= {"가람: 끝", "Nuri: 끝"}
-    missing = _("{name} never received {texts}")
-    await wait_or(
-        lambda: wanted <= set(said(garam)) and wanted <= set(said(nuri)),
-        _("however often a bridge is stopped and restarted, nothing is lost"),
-        lambda: "\n".join(
-            missing.format(name=each.name, texts=sorted(wanted - set(said(each)))[:5]) for each in (garam, nuri)
-        ),
-        timeout=4,
-    )
-    _expect_nothing_twice(_("however often a bridge is stopped and restarted, nothing is delivered twice"), garam, nuri)
+        await _expect_all_once([f"Nuri: {theirs}", f"가람: {ours}"], when, garam, nuri)
     in_one_order(garam, nuri)
+
+
+async def _expect_all_once(lines: Sequence[str], when: str, *clients: RoomClient) -> None:
+    """Expect that each client receives these lines once; `when` tells at which step the bridge was stopped."""
+    missing = _("{name} never received {line!r}")
+
+    def lost() -> list[str]:
+        return [
+            missing.format(name=each.name, line=line) for each in clients for line in lines if line not in said(each)
+        ]
+
+    await wait_or(
+        lambda: not lost(),
+        _("whatever step a bridge is stopped at, nothing is lost: deliver and note the place with no `await` between"),
+        lambda: "\n".join([when, *lost()]),
+        timeout=3,
+    )
+    await asyncio.sleep(0.02)
+    for each in clients:
+        if twice := [line for line in lines if said(each).count(line) > 1]:
+            rule = _("whatever step a bridge is stopped at, nothing is delivered twice: the place and the key say so")
+            raise NotYet(rule, "\n".join([when, _times(each, twice[0])]))
+
+
+async def _expect_the_same_words_twice(garam: RoomClient, nuri: RoomClient) -> None:
+    await nuri.send("네")
+    await nuri.send("네")
+    await wait_or(
+        lambda: said(garam).count("Nuri: 네") == 2,
+        _("who says the same thing twice is heard twice: a key belongs to a line in the outbox, not to its text"),
+        lambda: "\n".join([_("Nuri sent {text!r} twice").format(text="네"), _times(garam, "Nuri: 네")]),
+    )
 
 
 def _expect_nothing_twice(rule: str, *clients: RoomClient) -> None:
@@ -683,12 +940,35 @@ def _expect_nothing_twice(rule: str, *clients: RoomClient) -> None:
 
 EXERCISES = [
     Exercise(
+        "04.0",
+        _("Two subscribers"),
+        check_both_hear,
+        (
+            _("Three steps, in this order: subscribe twice, publish once, take one message from each subscription."),
+            _(
+                "`subscription = await broker.subscribe(topic)`, `await broker.publish(topic, text.encode())`, and "
+                "`message = await anext(subscription)`. The text of a message is `message.body.decode()`."
+            ),
+            _(
+                "Subscribe as `first` and `second`, publish, and then:\n"
+                "    received = [(await anext(each)).body.decode() for each in (first, second)]\n"
+                "Close both with `await first.aclose()` and `await second.aclose()`, and return `received`."
+            ),
+        ),
+        both_hear,
+        _(
+            "The publisher published one message and two were delivered: that is fan-out, and the broker does it. The "
+            "publisher knows neither how many subscribers there are nor who they are."
+        ),
+        learned=_("One message was published and two were delivered: that is fan-out, and the broker does it."),
+    ),
+    Exercise(
         "04.1",
-        _("What a reader has missed"),
+        _("What a client has missed"),
         check_missed,
         (
             _(
-                "Go through `kept` and take the texts whose id comes after the last one. A new reader has no last id: "
+                "Go through `kept` and take the texts whose id comes after the last one. A new client has no last id: "
                 "return an empty list."
             ),
             _(
@@ -702,10 +982,11 @@ EXERCISES = [
         ),
         missed,
         _(
-            "A place in a stream is just an id, and reading on is a comparison. No server has to remember which "
-            "readers were away: the reader says where it was. Redis compares ids in the same way when it returns the "
-            "records after one."
+            "A place in a log is just an id, and reading on is a comparison. No server has to remember which "
+            "clients were away: the client says where it was. Redis compares ids in the same way when it returns the "
+            "messages after one."
         ),
+        learned=_("The id is an offset: the client says where it was, and so no server has to remember who was away."),
     ),
     Exercise(
         "04.2",
@@ -719,8 +1000,8 @@ EXERCISES = [
             ),
             _(
                 "The loops are the lesson's `speak` and `hear`. Write them as inner functions, `async def speak():` "
-                "and `async def hear(subscription):`. Lines are text and records are bytes: use `await "
-                "broker.publish(topic, line.encode())` in the one and `room.deliver(record.body.decode())` in the "
+                "and `async def hear(subscription):`. Lines are text and messages are bytes: use `await "
+                "broker.publish(topic, line.encode())` in the one and `room.deliver(message.body.decode())` in the "
                 "other."
             ),
             _(
@@ -735,9 +1016,10 @@ EXERCISES = [
         ),
         bridge,
         _(
-            "Every text goes the same way, out to the broker and back, so it arrives once, and in one order for all. "
+            "Every message goes the same way, out to the broker and back. So it arrives once, in one order for all. "
             "The two loops start and end together, because half a bridge is worse than none: nobody notices."
         ),
+        learned=_("The broker does the broadcast for all servers, so every message arrives once, in one order."),
     ),
     Exercise(
         "04.3",
@@ -745,29 +1027,30 @@ EXERCISES = [
         check_service,
         (
             _(
-                "There are two kinds of reading: a subscription gets everything, a member of a group gets its share. "
+                "There are two kinds of reading: a subscription gets everything, a consumer of a group gets its share. "
                 "Here each server needs both, on the same topic, at the same time."
             ),
             _(
-                "Write one loop over `await broker.subscribe(topic)` that calls `show`. Write another over `share = "
-                "await broker.join(topic, group, member)` that awaits `work` and then `share.ack(record)`. The group's "
-                "name is the same on all servers; the member's name is not."
+                "Write one loop over `await broker.subscribe(topic)` that calls `show`. Write another over `consumer = "
+                "await broker.join(topic, group, name)` that awaits `work` and then `consumer.ack(message)`. The name "
+                "of the group is the same on all servers; the name of the consumer is not."
             ),
             _(
                 "Write the loops as two inner functions and run both with `await asyncio.gather(show_all(), "
-                "do_a_share())`. A record's text is `record.body.decode()`. The second one:\n"
-                "    async def do_a_share():\n"
-                "        share = await broker.join(topic, 'workers', name)\n"
-                "        async for record in share:\n"
-                "            await work(record.body.decode())\n"
-                "            await share.ack(record)"
+                "do_some())`. A message's text is `message.body.decode()`. The second one:\n"
+                "    async def do_some():\n"
+                "        consumer = await broker.join(topic, 'workers', name)\n"
+                "        async for message in consumer:\n"
+                "            await work(message.body.decode())\n"
+                "            await consumer.ack(message)"
             ),
         ),
         service,
         _(
             "The article's code has only the second kind of reading, so each server sees only part of the conversation "
-            "(fault F1). With only the first, three servers would send three notifications for one text."
+            "(fault F1). With only the first, three servers would send three notifications for one message."
         ),
+        learned=_("A subscription is for what everybody should see; a consumer group is for what is to be done once."),
     ),
     Exercise(
         "04.4",
@@ -775,32 +1058,33 @@ EXERCISES = [
         check_worker,
         (
             _(
-                "Work first, then `await share.ack(record)`: a record that is not acknowledged is delivered again, if "
-                "need be to another worker. An error in the work must not end the loop, and a record whose work failed "
-                "must not be acknowledged."
+                "Work first, then `await consumer.ack(message)`: a message that is not acknowledged comes again, "
+                "if need be to another worker. An error in the work must not end the loop, and a message whose work "
+                "failed must not be acknowledged."
             ),
             _(
                 "At least once can mean twice: a worker may die after the work and before the acknowledgement. So call "
-                "`done.add(record.id)` after the work and before the acknowledgement. For a record that is in `done`, "
-                "skip the work, but not the acknowledgement."
+                "`done.add(message.id)` after the work and before the acknowledgement. If a message is in `done`, skip "
+                "the work, but not the acknowledgement."
             ),
             _(
-                "The loop without its last line, which applies to all records: `await share.ack(record)`.\n"
-                "    async for record in share:\n"
-                "        if record.id not in done:\n"
+                "The loop without its last line, which applies to all messages: `await consumer.ack(message)`.\n"
+                "    async for message in consumer:\n"
+                "        if message.id not in done:\n"
                 "            try:\n"
-                "                await work(record.body.decode())\n"
+                "                await work(message.body.decode())\n"
                 "            except Exception:\n"
                 "                continue\n"
-                "            done.add(record.id)"
+                "            done.add(message.id)"
             ),
         ),
         worker,
         _(
             "Before the work it is too early to acknowledge, and after the work there is always a moment in which the "
-            "worker may die. So a record can be delivered twice, and the worker must recognise it. `done` is a set "
+            "worker may die. So a message can be delivered twice, and the worker must recognise it. `done` is a set "
             "here; in a real service it is a table, written in the same transaction as the work itself."
         ),
+        learned=_("Redelivery makes it at least once, and what you noted in `done` makes the work idempotent."),
     ),
     Exercise(
         "04.5",
@@ -809,7 +1093,7 @@ EXERCISES = [
         (
             _(
                 "Start with your bridge from 04.2. To continue where the last bridge stopped, subscribe with "
-                "`after=place['last']`, and set `place['last'] = record.id` as soon as a record is delivered."
+                "`after=place['last']`, and set `place['last'] = message.id` as soon as a message is delivered."
             ),
             _(
                 "The other half: `key, line = await room.outbox.first()` leaves the line in the outbox. Remove it with "
@@ -817,20 +1101,23 @@ EXERCISES = [
                 "bridge stops in between, the next one publishes the line again."
             ),
             _(
-                "`await broker.publish_once(topic, line.encode(), key)` adds a record only if there is none under this "
+                "`await broker.publish_once(topic, line.encode(), key)` adds a message only if there is none under the "
                 "key. So `speak` is `first`, `publish_once`, `remove`, in an endless loop, and the other loop is\n"
-                "    async for record in subscription:\n"
-                "        room.deliver(record.body.decode())\n"
-                "        place['last'] = record.id\n"
+                "    async for message in subscription:\n"
+                "        room.deliver(message.body.decode())\n"
+                "        place['last'] = message.id\n"
                 "with no `await` between the two lines, where it could be stopped."
             ),
         ),
         lasting_bridge,
         _(
             "Each half keeps something that outlives it, and lets go of it only when the other side has it: the outbox "
-            "keeps a line until it is confirmed, the place keeps an id until the next record is delivered. Retries "
+            "keeps a line until it is confirmed, the place keeps an id until the next message is delivered. Retries "
             "make sure that nothing is lost; the key and the id make sure that nothing arrives twice. This is what "
             "'exactly once' means, and chatlab's own chat works this way."
+        ),
+        learned=_(
+            "Retries make it at least once, and the key and the offset remove the repeats: together, exactly once."
         ),
     ),
 ]
