@@ -3,6 +3,7 @@
     from chatlab.lab.runtime import lab
 
     server = await lab.start("echo", echo.start())     # running the cell again stops this one first
+    client = await lab.start("client", Client(url))    # a context manager is entered
     await lab.stop("echo")
 
 Servers and clients live on the kernel's event loop, so they end with its process, however that ends. A separate process
@@ -20,6 +21,7 @@ import contextlib
 import inspect
 import weakref
 from collections.abc import Awaitable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,6 +47,16 @@ class _Running:
     loop: asyncio.AbstractEventLoop
 
 
+@dataclass(frozen=True, slots=True)
+class _Entered:
+    """A context manager that was entered, to be left when it is stopped."""
+
+    manager: AbstractAsyncContextManager[Any]
+
+    async def aclose(self) -> None:
+        await self.manager.__aexit__(None, None, None)
+
+
 class Lab:
     """The resources that a kernel has running, by name: servers, clients, background tasks, engines."""
 
@@ -55,18 +67,24 @@ class Lab:
         self._engine_locks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]
         self._engine_locks = weakref.WeakKeyDictionary()
 
-    async def start(self, name: str, starting: Awaitable[Resource]) -> Resource:
+    async def start(self, name: str, starting: Awaitable[Resource] | AbstractAsyncContextManager[Resource]) -> Resource:
         """Stop what runs as `name`, then await `starting` and keep its result as `name`; return the result.
 
-        The result is anything with `aclose()`, `stop()` or `close()`: a server, a client, a connection.
+        The result is anything with `aclose()`, `stop()` or `close()`: a server, a client, a connection. What cannot be
+        awaited is entered instead, as `async with` would, and left when it is stopped.
         """
         try:
             await self.stop(name)
-            resource = await starting
+            if isinstance(starting, Awaitable):
+                resource = await starting
+                keep: object = resource
+            else:
+                resource = await starting.__aenter__()
+                keep = _Entered(starting)
         finally:
             if inspect.iscoroutine(starting):
                 starting.close()  # stopping may have failed; a coroutine that is never awaited would warn much later
-        await self._keep(name, resource)
+        await self._keep(name, keep)
         return resource
 
     async def task(self, name: str, work: Coroutine[Any, Any, Resource]) -> asyncio.Task[Resource]:
