@@ -45,6 +45,7 @@ from chatlab.stomp.frames import Frame, Parser
 
 __all__ = [
     "CONNECT",
+    "SUBSCRIBE",
     "ArticleBroker",
     "RabbitMQ",
     "Transcript",
@@ -72,6 +73,7 @@ SECONDS = 5.0  # for an answer that has to come
 QUIET = 0.4  # seconds of silence after which nothing more is expected
 STOMP_PORT = 61613  # where brokers listen for STOMP without a WebSocket
 CONNECT = "CONNECT\naccept-version:1.2\nhost:chat.example\n\n\0"
+SUBSCRIBE = "SUBSCRIBE\nid:1\ndestination:/topic/lunch\nreceipt:r1\n\n\0"
 # Header lines whose values differ from run to run.
 BY_CHANCE = ("session:", "server:", "user-name:guest", "user-handle:")
 
