@@ -70,7 +70,7 @@ __all__ = [
 Value = TypeVar("Value")
 
 SECONDS = 5.0  # for an answer that has to come
-QUIET = 0.4  # seconds of silence after which nothing more is expected
+QUIET = 0.5  # seconds of silence after which nothing more is expected
 STOMP_PORT = 61613  # where brokers listen for STOMP without a WebSocket
 CONNECT = "CONNECT\naccept-version:1.2\nhost:chat.example\n\n\0"
 SUBSCRIBE = "SUBSCRIBE\nid:1\ndestination:/topic/lunch\nreceipt:r1\n\n\0"
@@ -162,7 +162,7 @@ async def talk(url: str, *frames: str) -> Transcript:
     """Send these frames as they are, over a raw WebSocket; return the conversation.
 
     After a frame that must be answered (CONNECT, or one that asks for a receipt) it waits for the answer, for 5 s at
-    most; after any other, and at the end, until the server has been silent for 0.4 s.
+    most; after any other, and at the end, until the server has been silent for 0.5 s.
     """
     transcript = Transcript()
     async with connect(url, subprotocols=[Subprotocol("v12.stomp")], compression=None, proxy=None) as socket:
@@ -523,7 +523,7 @@ def c34(found: Mapping[str, str], url: str = "") -> Verdict:
     return verdict(
         "C34",
         holds=len(right) == len(found),
-        when=_("the client speaks SockJS: in the article's program, a client without it opens /ws/websocket")
+        when=_("the client speaks SockJS (in the article's program, one without it has to open /ws/websocket)")
         if recorded != 101
         else "",
         because=_("a part of the configuration was not there"),
@@ -550,7 +550,7 @@ def c41(trips: Mapping[str, Trip], url: str = "") -> Verdict:
     return verdict(
         "C41",
         holds=len(whole) == len(trips),
-        when=_("“mostly over WebSocket” is about browsers: the frames went over other ways unchanged")
+        when=_("“mostly over WebSocket” is said of browsers (the frames went over other ways, too)")
         if elsewhere
         else "",
         because=_("a client did not get its text back as it was"),
@@ -571,7 +571,7 @@ def c42(ours: Mapping[str, str], article: Mapping[str, str], urls: tuple[str, st
     return verdict(
         "C42",
         holds=len(kept) == len(ours),
-        when=_("the server implements them: STOMP names the patterns, and the article's broker has fewer")
+        when=_("the server implements them (STOMP only names them, and the article's broker has fewer)")
         if len(kept_there) < len(kept)
         else "",
         because=_("a pattern did not work here"),
