@@ -128,7 +128,7 @@ _TEXTS = {
     },
     "06": {
         "C34": _("STOMP endpoint /ws with a SockJS fallback, simple broker for /topic, prefix /app"),
-        "C41": _("STOMP is a simple text protocol with an interoperable wire format"),
+        "C41": _("STOMP is a simple text protocol with an interoperable wire format, mostly spoken over WebSocket"),
         "C42": _("STOMP eases rich messaging patterns and many kinds of client"),
     },
     "07": {

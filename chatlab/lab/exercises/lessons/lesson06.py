@@ -1,4 +1,4 @@
-"""Lesson 06: serialize a frame, agree on heart-beats, find what is still owed, parse frames, and write a client."""
+"""Lesson 06: type frames, serialize one, agree on heart-beats, find what is owed, parse frames, write a client."""
 
 from __future__ import annotations
 
@@ -13,11 +13,78 @@ from chatlab.clients.stomp import StompClient
 from chatlab.errors import StompError
 from chatlab.lab.exercises.difference import Difference
 from chatlab.lab.exercises.exercise import Exercise, NotYet
-from chatlab.lab.exercises.support.chat import chat_in_memory, frames_of, overheard
+from chatlab.lab.exercises.support.chat import chat_in_memory, frames_of, late_chat, overheard
+from chatlab.lab.experiments.lesson06 import CONNECT, draw, talk
 from chatlab.locale import _
 from chatlab.stomp.frames import Frame, Parser
 
 __all__ = ["EXERCISES"]
+
+# --- 06.0 ---
+
+LUNCH = "/topic/lunch"
+
+
+def typed() -> list[str]:
+    return ["SUBSCRIBE\nid:1\ndestination:/topic/lunch\nreceipt:r1\n\n\0", "SEND\ndestination:/topic/lunch\n\n김밥!\0"]
+
+
+async def check_typed(answer: object) -> None:
+    frames = _as_texts(answer)
+    for text in frames:
+        _has_the_form(text)
+    _are_what_was_asked("".join(frames))
+    async with chat_in_memory() as server:
+        conversation = await talk(server.url, CONNECT, *frames)
+    if conversation.error:
+        refused = _("the server refuses it: {error}").format(error=conversation.error)
+        raise NotYet(refused, conversation)
+    if not any(each.startswith("MESSAGE") for each in conversation.answers):
+        raise NotYet(_("what is sent to the destination comes back as a MESSAGE"), conversation)
+
+
+def _as_texts(answer: object) -> list[str]:
+    given = [answer] if isinstance(answer, str | bytes) else answer
+    if not isinstance(given, list | tuple) or not all(isinstance(each, str | bytes) for each in given):
+        raise NotYet(_("two frames: a list of two texts"), _("typed is {answer!r}").format(answer=answer))
+    return [each.decode() if isinstance(each, bytes) else each for each in given]
+
+
+def _has_the_form(text: str) -> None:
+    """Check what makes a text a frame, before a server waits for the rest of it."""
+    if not text.rstrip("\r\n").endswith("\0"):
+        raise NotYet(_(r"a frame ends with a zero byte, which Python writes \0"), draw(text))
+    if "\n\n" not in text.replace("\r\n", "\n").partition("\0")[0]:
+        raise NotYet(_("an empty line ends the headers, also where no body follows"), draw(text))
+
+
+def _are_what_was_asked(text: str) -> None:
+    try:
+        frames = [each for each in Parser(version="1.2").feed(text.encode()) if isinstance(each, Frame)]
+    except StompError as error:
+        raise NotYet(_("a header is name:value, one on each line"), f"{error}\n{draw(text)}") from None
+    shown = "\n\n".join(str(draw(each)) for each in text.split("\0") if each)
+    commands = [frame.command for frame in frames]
+    if commands != ["SUBSCRIBE", "SEND"]:
+        raise NotYet(
+            _("the commands are SUBSCRIBE and then SEND, in capitals"),
+            _("they are {commands}").format(commands=", ".join(commands)),
+        )
+    for frame in frames:
+        destination = frame.get("destination")
+        if destination is not None and destination != LUNCH and destination.strip() == LUNCH:
+            raise NotYet(_("nothing is trimmed: no space after the colon of a header"), shown)
+        if destination != LUNCH:
+            rule = _("both frames have the header destination, with the value {topic}").format(topic=LUNCH)
+            raise NotYet(rule, shown)
+    subscribe, send = frames
+    if not subscribe.get("id"):
+        raise NotYet(_("a SUBSCRIBE has an id of your choice, by which each MESSAGE names it"), shown)
+    if not subscribe.get("receipt"):
+        raise NotYet(_("the header receipt on SUBSCRIBE asks for an answer"), shown)
+    if not send.body:
+        raise NotYet(_("the SEND has a body, between the empty line and the zero byte"), shown)
+
 
 # --- 06.1 ---
 
@@ -83,29 +150,48 @@ FRAMES: list[tuple[str, dict[str, str], str, bytes, str]] = [
 
 def check_serialize(answer: Callable[..., object]) -> None:
     for command, headers, body, line, rule in FRAMES:
-        got = answer(command, dict(headers), body)
+        given = dict(headers)
+        got = answer(command, given, body)
+        if given != headers:
+            raise NotYet(
+                _("the caller's dict stays as it was: put what you add into a dict of your own"),
+                _("after serialize({command!r}, headers, {body!r}), headers is\n{given}").format(
+                    command=command, body=body, given=given
+                ),
+                difference=Difference(str(given), str(headers)),
+            )
         if not isinstance(got, bytes):
             raise NotYet(
                 _("what goes on the wire is bytes: encode it"),
                 _("serialize(...) returned a {kind}").format(kind=type(got).__name__),
             )
-        returned = _("serialize({command!r}, {headers}, {body!r}) returned\n{got!r}")
-        shown = returned.format(command=command, headers=headers, body=body, got=got) + "\n"
-        head = got.partition(b"\n\n")[0]
-        if line not in head.split(b"\n"):
-            if line.replace(b"\\", b"\\\\") in head.split(b"\n"):
-                rule = BACKSLASH_FIRST
-            raise NotYet(rule, shown + _("it has no line {line!r}").format(line=line))
-        try:
-            found = Parser(version="1.2").feed(got)
-        except StompError as error:
-            raise NotYet(rule, shown + _("a server says: {error}").format(error=error)) from None
-        wanted = Frame(command, tuple(headers.items()), body.encode())
-        if len(found) != 1 or not isinstance(found[0], Frame):
-            raise NotYet(rule, shown + _("a server finds {count} complete frames in it").format(count=len(found)))
-        kept = tuple(header for header in found[0].headers if header[0] != "content-length")
-        if found[0]._replace(headers=kept) != wanted:
-            raise NotYet(rule, shown + _("a server reads it as\n{frame!r}").format(frame=found[0]))
+        _reads_as(got, Frame(command, tuple(headers.items()), body.encode()), line, rule)
+
+
+def _reads_as(got: bytes, wanted: Frame, line: bytes, rule: str) -> None:
+    """Raise `NotYet` unless a server reads these octets as the wanted frame; `line` is a header line they must have."""
+    call = _("serialize({command!r}, {headers}, {body!r}) returned").format(
+        command=wanted.command, headers=dict(wanted.headers), body=wanted.body.decode()
+    )
+    shown = f"{call}\n{draw(got)}\n"
+    difference = Difference(got, serialize(wanted.command, dict(wanted.headers), wanted.body.decode()))
+    lines = got.partition(b"\n\n")[0].split(b"\n")
+    if line not in lines:
+        doubled = line.replace(b"\\", b"\\\\") in lines
+        missing = _("it has no line {line!r}").format(line=line)
+        raise NotYet(BACKSLASH_FIRST if doubled else rule, shown + missing, difference=difference)
+    try:
+        found = Parser(version="1.2").feed(got)
+    except StompError as error:
+        says = _("a server says: {error}").format(error=error)
+        raise NotYet(rule, shown + says, difference=difference) from None
+    if len(found) != 1 or not isinstance(found[0], Frame):
+        counted = _("a server finds {count} complete frames in it").format(count=len(found))
+        raise NotYet(rule, shown + counted, difference=difference)
+    kept = tuple(header for header in found[0].headers if header[0] != "content-length")
+    if found[0]._replace(headers=kept) != wanted:
+        read = _("a server reads it as\n{frame!r}").format(frame=found[0])
+        raise NotYet(rule, shown + read, difference=difference)
 
 
 # --- 06.2 ---
@@ -119,13 +205,10 @@ def agree(client: str | None, server: str | None) -> tuple[int, int]:
     return up, down
 
 
+CLIENT_FIRST = _("the first value returned is the client's interval, the second the server's")
+TWO_NUMBERS = _("the answer is two whole numbers, in milliseconds")
 BEATS: list[tuple[str | None, str | None, tuple[int, int], str]] = [
-    (
-        "1000,1000",
-        "1000,1000",
-        (1000, 1000),
-        _("the first value returned is the client's interval, the second the server's"),
-    ),
+    ("1000,1000", "1000,1000", (1000, 1000), TWO_NUMBERS),
     (
         "500,0",
         "0,2000",
@@ -156,12 +239,18 @@ def check_agree(answer: Callable[[str | None, str | None], object]) -> None:
                 ) from None
             raise
         if not isinstance(got, tuple | list) or tuple(got) != wanted:
+            swapped = isinstance(got, tuple | list) and tuple(got) == wanted[::-1]
             raise NotYet(
-                rule,
+                CLIENT_FIRST if swapped else rule if _are_numbers(got) else TWO_NUMBERS,
                 _("agree({client!r}, {server!r}) returned {got!r}, not {wanted}").format(
                     client=client, server=server, got=got, wanted=wanted
                 ),
+                difference=Difference(got, wanted),
             )
+
+
+def _are_numbers(got: object) -> bool:
+    return isinstance(got, tuple | list) and len(got) == 2 and all(isinstance(each, int) for each in got)
 
 
 # --- 06.3 ---
@@ -217,7 +306,8 @@ async def check_owed(answer: Callable[[list[str], str, list[str]], object]) -> N
             except Exception as error:
                 raise NotYet(rule, f"{call}\n{truth}") from error
             if got != again:
-                raise NotYet(rule, _("{call} returned {got!r}\n{truth}").format(call=call, got=got, truth=truth))
+                returned = _("{call} returned {got!r}\n{truth}").format(call=call, got=got, truth=truth)
+                raise NotYet(rule, returned, difference=Difference(got, again))
 
 
 # --- 06.4 ---
@@ -327,7 +417,11 @@ def _feed_all(answer: Callable[[bytearray], object], pieces: list[bytes], wanted
     if found != wanted:
         shown = " | ".join(repr(piece)[1:] for piece in pieces[:2])
         shown += " | …" if len(pieces) > 2 else ""
-        raise NotYet(CUT_ANYWHERE, _("it arrived as {shown}\nfound: {found!r}").format(shown=shown, found=found))
+        raise NotYet(
+            CUT_ANYWHERE,
+            _("it arrived as {shown}\nfound: {found!r}").format(shown=shown, found=found),
+            difference=Difference(found, wanted),
+        )
 
 
 def _frames_in(answer: Callable[[bytearray], object], held: bytearray, rule: str) -> object:
@@ -399,6 +493,7 @@ async def check_converse(answer: Converse) -> None:
         await _any_text(answer, server.url)
         await _among_others(answer, server.url)
         await _reports_an_error(answer, server.url)
+    await _waits_for_its_own(answer)
 
 
 @dataclass(frozen=True)
@@ -493,9 +588,11 @@ def _unanswered(frames: list[tuple[str, Frame]]) -> str:
 async def _any_text(answer: Converse, url: str) -> None:
     texts = ["두 줄:\n\n이렇게", "영\0바이트", "끝 ✋"]
     talk = await _converse(answer, url, texts)
+    _each_step_waits(talk.frames)
     if talk.returned != texts:
         rule = _("a text may contain anything, even empty lines and zero bytes, and there may be several")
-        raise NotYet(rule, f"{talk}\n" + _("the texts were {texts!r}").format(texts=texts) + f"\n{talk.end}")
+        told = f"{talk}\n" + _("the texts were {texts!r}").format(texts=texts) + f"\n{talk.end}"
+        raise NotYet(rule, told, difference=None if talk.error else Difference(talk.returned, texts))
 
 
 async def _among_others(answer: Converse, url: str) -> None:
@@ -516,7 +613,20 @@ async def _among_others(answer: Converse, url: str) -> None:
     sent = [frame.body.decode() for sender, frame in talk.frames if (sender, frame.command) == ("server", "MESSAGE")]
     if talk.returned != sent:
         rule = _("others send too: keep a MESSAGE that arrives while you wait for a RECEIPT")
-        raise NotYet(rule, f"{talk}\n" + _("the server sent it {sent}").format(sent=sent) + f"\n{talk.end}")
+        told = f"{talk}\n" + _("the server sent it {sent}").format(sent=sent) + f"\n{talk.end}"
+        raise NotYet(rule, told, difference=None if talk.error else Difference(talk.returned, sent))
+
+
+async def _waits_for_its_own(answer: Converse) -> None:
+    """Let a server send three texts of others before the learner's own, which come late."""
+    others, texts = ["먼저", "저도", "저는요"], ["하나", "둘", "셋"]
+    async with late_chat(others) as url:
+        talk = await _converse(answer, url, texts)
+    if isinstance(talk.returned, list) and set(texts) <= set(talk.returned):
+        return
+    rule = _("it is done when its own texts are back: a MESSAGE may be somebody else's, and may come after the RECEIPT")
+    told = f"{talk}\n" + _("its own texts were {texts!r}").format(texts=texts) + f"\n{talk.end}"
+    raise NotYet(rule, told)
 
 
 async def _reports_an_error(answer: Converse, url: str) -> None:
@@ -530,14 +640,41 @@ async def _reports_an_error(answer: Converse, url: str) -> None:
         end = _("yours still waits")
     except Exception as error:
         # The WebSocket's close has the same reason here, but STOMP promises only the ERROR.
-        if message in str(error) and not isinstance(error, ConnectionClosed):
+        if any(message in str(each) and not isinstance(each, ConnectionClosed) for each in _each_in(error)):
             return
         end = _("yours raised {kind}: {error}").format(kind=type(error).__name__, error=error)
     answered = _("SEND to /topic/public is answered by ERROR '… {message} …'").format(message=message)
     raise NotYet(rule, f"{answered}\n{end}")
 
 
+def _each_in(error: BaseException) -> list[BaseException]:
+    """Return the errors in a group, such as a `TaskGroup` raises; of any other error, itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [found for each in error.exceptions for found in _each_in(each)]
+
+
 EXERCISES = [
+    Exercise(
+        "06.0",
+        _("Two frames, typed"),
+        check_typed,
+        (
+            _("Both are texts like the CONNECT above: a command, headers, an empty line, a body or none, and `\\0`."),
+            _("SUBSCRIBE has three headers: `id:1`, `destination:/topic/lunch` and `receipt:r1`. It has no body."),
+            _(
+                "SEND has one header, `destination:/topic/lunch`, then the empty line, then your text, then `\\0`:\n"
+                "    'SEND\\ndestination:/topic/lunch\\n\\n김밥!\\0'"
+            ),
+        ),
+        typed,
+        _("RECEIPT answers your `receipt`, and MESSAGE names your subscription by its `id`. Both ids are your choice."),
+        makes=True,
+        learned=_(
+            "A server delivered what you sent to everybody who had subscribed, which was you: that is “publish and "
+            "subscribe”."
+        ),
+    ),
     Exercise(
         "06.1",
         _("The bytes of a frame"),
@@ -562,6 +699,10 @@ EXERCISES = [
         _(
             "The backslash goes first, or the backslashes of the other escapes would be doubled. CONNECT is not "
             "escaped because its reader does not know the version yet."
+        ),
+        learned=_(
+            "No text can be mistaken for structure now: such a format is “binary-safe”, and what escaping prevents is "
+            "called “injection”."
         ),
     ),
     Exercise(
@@ -588,6 +729,10 @@ EXERCISES = [
             "specification: 'if <cx> is 0 or <sy> is 0 then there will be none; otherwise, there will be heart-beats "
             "every MAX(<cx>,<sy>) milliseconds'."
         ),
+        learned=_(
+            "Each direction gets the slower of two promises; settling such values before talking is called "
+            "“negotiation”."
+        ),
     ),
     Exercise(
         "06.3",
@@ -612,6 +757,10 @@ EXERCISES = [
         _(
             "`client` saves ACKs where messages are processed in order. With several workers it would settle "
             "messages that another worker is still processing; use `client-individual` there."
+        ),
+        learned=_(
+            "What was delivered and not acknowledged is delivered again: a “redelivery”, and the promise is “at least "
+            "once”."
         ),
     ),
     Exercise(
@@ -642,6 +791,9 @@ EXERCISES = [
             "Nothing is taken before all of it has arrived, and nothing is decoded before it is complete. So it does "
             "not matter where the bytes are cut, and they will be cut: TCP has no message boundaries. "
             "`chatlab.stomp.frames.Parser` does the same, with limits."
+        ),
+        learned=_(
+            "Bytes go into a buffer, whole messages come out: to cut a stream into messages is called “framing”."
         ),
     ),
     Exercise(
@@ -679,5 +831,6 @@ EXERCISES = [
             "whole difference between a script and a client. After DISCONNECT's RECEIPT you know that the server has "
             "received everything."
         ),
+        learned=_("Each answer names the request it belongs to: an id that joins the two is a “correlation id”."),
     ),
 ]

@@ -8,7 +8,7 @@ from websockets.typing import Subprotocol
 
 from chatlab.stomp.frames import Frame, Parser
 
-WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
+WRONG: dict[str, list[tuple[Any, str]]] = {}
 
 
 def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -18,6 +18,28 @@ def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[...
 
     return add
 
+
+# --- 06.0 ---
+
+SUBSCRIBE = "SUBSCRIBE\nid:1\ndestination:/topic/lunch\nreceipt:r1\n\n\0"
+SEND = "SEND\ndestination:/topic/lunch\n\n김밥!\0"
+
+WRONG["06.0"] = [
+    (SUBSCRIBE, "SUBSCRIBE and then SEND"),
+    ({"SUBSCRIBE": SUBSCRIBE}, "a list of two texts"),
+    ([SUBSCRIBE, SEND[:-1]], "ends with a zero byte"),
+    ([SUBSCRIBE.replace("\0", "^@"), SEND], "ends with a zero byte"),
+    ([SUBSCRIBE.replace("\n\n", "\n"), SEND], "an empty line ends the headers"),
+    ([SUBSCRIBE, "SEND\ndestination:/topic/lunch\n김밥!\n\n\0"], "name:value, one on each line"),
+    ([SUBSCRIBE.lower(), SEND], "in capitals"),
+    ([SEND, SUBSCRIBE], "SUBSCRIBE and then SEND"),
+    ([SUBSCRIBE.replace(":/topic", ": /topic"), SEND], "no space after the colon"),
+    ([SUBSCRIBE, SEND.replace("lunch", "dinner")], "with the value /topic/lunch"),
+    ([SUBSCRIBE.replace("id:1\n", ""), SEND], "an id of your choice"),
+    ([SUBSCRIBE.replace("receipt:r1\n", ""), SEND], "asks for an answer"),
+    ([SUBSCRIBE, SEND.replace("김밥!", "")], "the SEND has a body"),
+    ([SUBSCRIBE, SEND.replace("\n\n", "\ncontent-length:3\n\n")], "name:value"),
+]
 
 # --- 06.1 ---
 
@@ -86,6 +108,22 @@ def escapes_connect_too(command: str, headers: dict[str, str], body: str = "") -
     return joined(command, with_length(headers, body), body.encode())
 
 
+@wrong("06.1", "the caller's dict stays as it was")
+def adds_to_the_callers_dict(command: str, headers: dict[str, str], body: str = "") -> bytes:
+    if body:
+        headers["content-length"] = str(len(body.encode()))
+    if command != "CONNECT":
+        headers = {
+            escaped(name, "\\", "\r", "\n", ":"): escaped(headers[name], "\\", "\r", "\n", ":") for name in headers
+        }
+    return joined(command, headers, body.encode())
+
+
+@wrong("06.1", "an empty line, its body and a zero byte")
+def zero_byte_as_text(command: str, headers: dict[str, str], body: str = "") -> bytes:
+    return joined(command, with_length(headers, body), body.encode())[:-1] + b"\\0"
+
+
 # --- 06.2 ---
 
 
@@ -130,6 +168,24 @@ def always_a_header(client: str, server: str) -> tuple[int, int]:
     return (max(cx, sy) if cx and sy else 0), (max(sx, cy) if sx and cy else 0)
 
 
+@wrong("06.2", "the first value returned is the client's")
+def the_server_first(client: str | None, server: str | None) -> tuple[int, int]:
+    (cx, cy), (sx, sy) = figures(client), figures(server)
+    return (max(sx, cy) if sx and cy else 0), (max(cx, sy) if cx and sy else 0)
+
+
+@wrong("06.2", "two whole numbers")
+def as_a_header(client: str | None, server: str | None) -> str:
+    (cx, cy), (sx, sy) = figures(client), figures(server)
+    return f"{max(cx, sy) if cx and sy else 0},{max(sx, cy) if sx and cy else 0}"
+
+
+@wrong("06.2", "on either side")
+def only_the_client_may_say_nothing(client: str | None, server: str) -> tuple[int, int]:
+    (cx, cy), (sx, sy) = figures(client), map(int, server.split(","))
+    return (max(cx, sy) if cx and sy else 0), (max(sx, cy) if sx and cy else 0)
+
+
 # --- 06.3 ---
 
 
@@ -167,6 +223,34 @@ def the_first_ack(sent: list[str], mode: str, acks: list[str]) -> list[str]:
 @wrong("06.3", "without an ACK everything is owed")
 def nothing_is_owed(sent: list[str], mode: str, acks: list[str]) -> list[str]:
     return [each for each in sent if each in acks]
+
+
+@wrong("06.3", "the order of the ACKs does not matter")
+def from_the_last_ack_on(sent: list[str], mode: str, acks: list[str]) -> list[str]:
+    if mode == "auto":
+        return []
+    if mode == "client":
+        return sent[max([sent.index(each) for each in acks], default=-1) + 1 :]
+    rest = list(sent)
+    for each, ack in zip(sent, acks, strict=False):
+        if each == ack or ack in rest[:2]:
+            rest.remove(ack)
+    return rest
+
+
+@wrong("06.3", "in the mode auto")
+def auto_owes_all(sent: list[str], mode: str, acks: list[str]) -> list[str]:
+    if mode == "client" and acks:
+        return sent[max(sent.index(each) for each in acks) + 1 :]
+    return [each for each in sent if each not in acks]
+
+
+@wrong("06.3", "all messages sent before it")
+def one_before_is_enough(sent: list[str], mode: str, acks: list[str]) -> list[str]:
+    if mode == "client" and acks:
+        last = max(sent.index(each) for each in acks)
+        return [each for each in sent if each != sent[last]]
+    return [] if mode == "auto" else [each for each in sent if each not in acks]
 
 
 # --- 06.4 ---
@@ -422,4 +506,31 @@ async def does_not_know_errors(url: str, destination: str, texts: list[str]) -> 
         talk = IgnoresErrors(socket)
         await talk.connect_and_subscribe(destination)
         await talk.say(destination, texts)
+        return await talk.leave()
+
+
+@wrong("06.5", "each step waits for the RECEIPT")
+async def sends_all_its_texts_at_once(url: str, destination: str, texts: list[str]) -> list[str]:
+    async with connect(url, subprotocols=STOMP) as socket:
+        talk = Talk(socket)
+        await talk.connect_and_subscribe(destination)
+        for text in texts:
+            await talk.send("SEND", text, destination=destination, receipt=text[:1])
+        for text in texts:
+            await talk.until_answered(text[:1])
+        while not set(texts) <= set(talk.shown):
+            await talk.read()
+        return await talk.leave()
+
+
+@wrong("06.5", "may be somebody else's")
+async def counts_messages_of_anybody(url: str, destination: str, texts: list[str]) -> list[str]:
+    async with connect(url, subprotocols=STOMP) as socket:
+        talk = Talk(socket)
+        await talk.connect_and_subscribe(destination)
+        for text in texts:
+            await talk.send("SEND", text, destination=destination, receipt=text[:1])
+            await talk.until_answered(text[:1])
+        while len(talk.shown) < len(texts):
+            await talk.read()
         return await talk.leave()
