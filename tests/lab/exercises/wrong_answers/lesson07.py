@@ -429,3 +429,156 @@ async def its_reader_dies_silently(socket: Any, redis: Any, stream: str, after: 
             await receipt(socket, said)
     finally:
         reader.cancel()
+
+
+LOOK = "to look whether a text is stored and to store it must be one step"
+
+
+async def talk(socket: Any, redis: Any, stream: str, after: str, store: Callable[..., Awaitable[Any]]) -> None:
+    """A correct reader beside a way to store that may be wrong."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(show_messages(socket, redis, stream, after))
+        async for message in socket:
+            said = json.loads(message)
+            await store(redis, stream, said)
+            await receipt(socket, said)
+        task.cancel()
+
+
+async def show_messages(socket: Any, redis: Any, stream: str, after: str) -> None:
+    while True:
+        for _, records in await redis.xread({stream: after}, block=1000):
+            for after, fields in records:
+                if "text" in fields:
+                    await socket.send(json.dumps({"id": after, "text": fields["text"]}))
+
+
+async def get_xadd_set(redis: Any, stream: str, said: dict[str, str]) -> None:
+    key = f"{stream}:{said['client_id']}"
+    if not await redis.get(key):
+        await redis.xadd(stream, {"text": said["text"]})
+        await redis.set(key, 1, ex=600)
+
+
+@wrong("07.5", "nothing is stored twice")
+async def stores_in_three_steps(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await talk(socket, redis, stream, after, get_xadd_set)
+
+
+async def set_then_xadd(redis: Any, stream: str, said: dict[str, str]) -> None:
+    if await redis.set(f"{stream}:{said['client_id']}", 1, nx=True, ex=600):
+        await redis.xadd(stream, {"text": said["text"]})
+
+
+@wrong("07.5", "every text that was promised is in the stream")
+async def marks_it_before_it_is_stored(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await talk(socket, redis, stream, after, set_then_xadd)
+
+
+async def looks_and_adds_with_a_pipeline(redis: Any, stream: str, said: dict[str, str]) -> None:
+    key = f"{stream}:{said['client_id']}"
+    if not await redis.get(key):
+        async with redis.pipeline(transaction=True) as together:
+            together.xadd(stream, {"text": said["text"]})
+            together.set(key, 1, ex=600)
+            await together.execute()
+
+
+@wrong("07.5", LOOK)
+async def looks_before_the_transaction(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await talk(socket, redis, stream, after, looks_and_adds_with_a_pipeline)
+
+
+REMEMBERED: set[tuple[str, str]] = set()
+
+
+async def if_not_remembered(redis: Any, stream: str, said: dict[str, str]) -> None:
+    if (said["client_id"], stream) not in REMEMBERED:
+        await redis.xadd(stream, {"text": said["text"]})
+        REMEMBERED.add((said["client_id"], stream))
+
+
+@wrong("07.5", "the two servers share no memory")
+async def remembers_in_its_own_memory(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await talk(socket, redis, stream, after, if_not_remembered)
+
+
+GUARD = asyncio.Lock()
+
+
+async def get_xadd_set_in_turn(redis: Any, stream: str, said: dict[str, str]) -> None:
+    async with GUARD:
+        await looks_and_adds_with_a_pipeline(redis, stream, said)
+
+
+@wrong("07.5", LOOK)
+async def guards_it_with_a_lock_of_its_own(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await talk(socket, redis, stream, after, get_xadd_set_in_turn)
+
+
+@wrong("07.5", "misses nothing")
+async def history_and_then_news(socket: Any, redis: Any, stream: str, after: str) -> None:
+    async def show_both() -> None:
+        for id, fields in await redis.xrange(stream, min=f"({after}"):
+            await socket.send(json.dumps({"id": id, "text": fields["text"]}))
+        await show_messages(socket, redis, stream, "$")
+
+    await both(socket, redis, stream, show_both())
+
+
+@wrong("07.5", "a record without `text` is passed over")
+async def stumbles_over_a_foreign_record(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await both(socket, redis, stream, show(socket, redis, stream, after))
+
+
+@wrong("07.5", "when the reader dies, the connection must end")
+async def goes_silent_when_redis_is_gone(socket: Any, redis: Any, stream: str, after: str) -> None:
+    reader = alone(show_messages(socket, redis, stream, after))
+    try:
+        async for message in socket:
+            said = json.loads(message)
+            await store(redis, stream, said)
+            await receipt(socket, said)
+    finally:
+        reader.cancel()
+
+
+STORE_FOR_EVER = STORE_ONCE.replace(", 'EX', 600", "")
+
+
+async def store_for_ever(redis: Any, stream: str, said: dict[str, str]) -> None:
+    await redis.eval(STORE_FOR_EVER, 2, stream, f"{stream}:{said['client_id']}", said["text"])
+
+
+@wrong("07.5", "not for ever: its key needs an expiry")
+async def never_forgets_an_id(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await talk(socket, redis, stream, after, store_for_ever)
+
+
+STORE_FOR_A_MOMENT = STORE_ONCE.replace("600", "10")
+
+
+async def store_for_a_moment(redis: Any, stream: str, said: dict[str, str]) -> None:
+    await redis.eval(STORE_FOR_A_MOMENT, 2, stream, f"{stream}:{said['client_id']}", said["text"])
+
+
+@wrong("07.5", "for some minutes: a member may be away that long")
+async def forgets_an_id_at_once(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await talk(socket, redis, stream, after, store_for_a_moment)
+
+
+TURN = asyncio.Lock()
+
+
+@wrong("07.5", "holds up nobody else")
+async def one_loop_for_all_members(socket: Any, redis: Any, stream: str, after: str) -> None:
+    async def show_in_turn() -> None:
+        last = after
+        while True:
+            for _, records in await redis.xread({stream: last}, block=1000):
+                for last, fields in records:
+                    async with TURN:  # one socket after another, as in a broadcast that waits for each
+                        if "text" in fields:
+                            await socket.send(json.dumps({"id": last, "text": fields["text"]}))
+
+    await both(socket, redis, stream, show_in_turn())
