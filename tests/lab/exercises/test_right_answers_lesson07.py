@@ -1,8 +1,14 @@
 """Lesson 07: other answers that are right. What is defensible must not be refused."""
 
 import asyncio
+import contextlib
+import itertools
 import json
-from collections.abc import Callable
+import secrets
+import struct
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -10,7 +16,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import WatchError
 
 from chatlab.lab.exercises.exercise import check
-from tests.lab.exercises.wrong_answers.lesson07 import receipt, store, talk
+from tests.lab.exercises.wrong_answers import lesson07 as wrong_answers
+from tests.lab.exercises.wrong_answers.lesson07 import number, receipt, store, talk
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +34,192 @@ def right(id: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return answer
 
     return add
+
+
+# --- 07.0 ---
+
+
+@right("07.0")
+def with_slices(octets: bytes) -> str | None:
+    if octets[:5] != bytes([0xAC, 0xED, 0, 5]) + b"t":
+        return None
+    return str(octets[7 : 7 + octets[5] * 256 + octets[6]], "utf-8")
+
+
+@right("07.0")
+def with_struct(octets: bytes) -> str | None:
+    try:
+        magic, version, kind, length = struct.unpack(">HHcH", octets[:7])
+    except struct.error:
+        return None
+    return octets[7:][:length].decode() if (magic, version, kind) == (0xACED, 5, b"t") else None
+
+
+@right("07.0")
+def without_the_length(octets: bytes) -> str | None:
+    return octets[7:].decode() if octets[:5] == b"\xac\xed\x00\x05t" else None
+
+
+# --- 07.1 ---
+
+Shown = dict[str, list[str]]
+Found = tuple[set[str], set[str], bool]
+
+
+@right("07.1")
+def with_counters(promised: list[str], shown: Shown) -> Found:
+    counts = [Counter(texts) for texts in shown.values()]
+    lost = {text for text in promised for count in counts if not count[text]}
+    repeated = {text for count in counts for text, times in count.items() if times > 1}
+    orders = [[*dict.fromkeys(texts)] for texts in shown.values()]
+    agree = all(
+        [text for text in one if text in other] == [text for text in other if text in one]
+        for one, other in itertools.combinations(orders, 2)
+    )
+    return lost, repeated, agree
+
+
+@right("07.1")
+def with_positions(promised: list[str], shown: Shown) -> Found:
+    lost, repeated, agree = set[str](), set[str](), True
+    for texts in shown.values():
+        lost |= set(promised) - set(texts)
+        repeated |= {text for text in texts if texts.count(text) > 1}
+        for others in shown.values():
+            common = [text for text in texts if text in others]
+            places = [others.index(text) for text in dict.fromkeys(common)]
+            agree = agree and places == sorted(places)
+    return lost, repeated, agree
+
+
+@right("07.1")
+def with_pairs(promised: list[str], shown: Shown) -> Found:
+    lists = list(shown.values())
+    before = [set(itertools.combinations(dict.fromkeys(texts), 2)) for texts in lists]
+    against = any((b, a) in other for one in before for other in before for a, b in one)
+    lost = {text for text in promised if not all(text in texts for texts in lists)}
+    return lost, {text for texts in lists for text in set(texts) if texts.count(text) > 1}, not against
+
+
+# --- 07.2 ---
+
+Send = Callable[[str, str], Awaitable[None]]
+
+
+@right("07.2")
+async def with_wait_for(send: Send, text: str) -> None:
+    client_id = str(uuid.uuid4())
+    while True:
+        try:
+            await asyncio.wait_for(send(text, client_id), 0.5)
+            break
+        except (ConnectionError, TimeoutError):
+            await asyncio.sleep(0.05)
+
+
+@right("07.2")
+async def with_a_growing_pause(send: Send, text: str) -> None:
+    client_id, pause = secrets.token_hex(8), 0.05
+    while True:
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(0.5):
+                return await send(text, client_id)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 0.5)
+
+
+@right("07.2")
+async def by_calling_itself(send: Send, text: str) -> None:
+    async def once_more(client_id: str) -> None:
+        try:
+            async with asyncio.timeout(0.5):
+                await send(text, client_id)
+        except (ConnectionError, TimeoutError):
+            await asyncio.sleep(0.1)
+            await once_more(client_id)
+
+    await once_more(uuid.uuid4().hex)
+
+
+# --- 07.3 ---
+
+History = Callable[[str], Awaitable[list[tuple[str, str]]]]
+Live = Callable[[], Awaitable["asyncio.Queue[tuple[str, str]]"]]
+Show = Callable[[str], None]
+
+
+@right("07.3")
+async def with_a_set_of_ids(history: History, live: Live, last: str, show: Show) -> None:
+    news, seen = await live(), {last}
+    for id, text in await history(last):
+        seen.add(id)
+        show(text)
+    while True:
+        id, text = await news.get()
+        if id not in seen:
+            seen.add(id)
+            show(text)
+
+
+@right("07.3")
+async def with_the_ids_of_history(history: History, live: Live, last: str, show: Show) -> None:
+    news = await live()
+    missed = dict(await history(last))
+    for text in missed.values():
+        show(text)
+    while True:
+        id, text = await news.get()
+        if id not in missed:
+            show(text)
+
+
+@right("07.3")
+async def with_one_loop(history: History, live: Live, last: str, show: Show) -> None:
+    news = await live()
+    waiting = list(await history(last))
+    while True:
+        id, text = waiting.pop(0) if waiting else await news.get()
+        if number(id) > number(last):
+            show(text)
+            last = id
+
+
+# --- 07.4 ---
+
+
+@right("07.4")
+async def with_a_fixed_pause(redis: Any, stream: str, last: str, show: Show) -> None:
+    while True:
+        try:
+            for _, records in await redis.xread({stream: last}, block=0):
+                for id, fields in records:
+                    show(fields["text"])
+                    last = id
+        except RedisConnectionError:
+            await asyncio.sleep(0.1)
+
+
+@right("07.4")
+async def with_xrange(redis: Any, stream: str, last: str, show: Show) -> None:
+    while True:
+        with contextlib.suppress(RedisConnectionError):
+            for id, fields in await redis.xrange(stream, min=f"({last}"):
+                show(fields["text"])
+                last = id
+        await asyncio.sleep(0.05)
+
+
+@right("07.4")
+async def one_record_at_a_time(redis: Any, stream: str, last: str, show: Show) -> None:
+    while True:
+        try:
+            found = await redis.xread({stream: last}, count=1, block=500)
+        except RedisConnectionError:
+            await asyncio.sleep(0.2)
+        else:
+            for _, [(id, fields)] in found:
+                show(fields["text"])
+                last = id
 
 
 # --- 07.5 ---
@@ -118,6 +311,22 @@ async def keeps_the_id_in_the_record(socket: Any, redis: Any, stream: str, after
 
 
 CASES = [(id, answer) for id, answers in RIGHT.items() for answer in answers]
+
+
+FIVE_TIMES = [
+    wrong_answers.stores_in_three_steps,
+    wrong_answers.remembers_in_its_own_memory,
+    wrong_answers.goes_silent_when_redis_is_gone,
+    wrong_answers.never_forgets_an_id,
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("answer", FIVE_TIMES, ids=lambda each: each.__name__)
+async def test_five_checks_of_a_chat_that_loses_or_repeats_have_one_outcome(answer: Callable[..., Any]) -> None:
+    outcomes = [await check("07.5", answer) for _ in range(5)]
+    assert {outcome.mark for outcome in outcomes} == {"not yet"}
+    assert len({outcome.sentence for outcome in outcomes}) == 1
 
 
 @pytest.mark.long

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from chatlab.brokers.port import KeepsHistory
 from chatlab.brokers.redis.connections import url as redis_url
 from chatlab.chat import article as as_in_the_article
+from chatlab.chat.article import java
 from chatlab.clients.stomp import StompClient
 from chatlab.errors import StompError
 from chatlab.lab.exercises.exercise import Exercise, NotYet
@@ -30,6 +31,38 @@ from chatlab.lab.wire.wire import Wire
 from chatlab.locale import _
 
 __all__ = ["EXERCISES"]
+
+# --- 07.0 ---
+
+
+def text_of(octets: bytes) -> str | None:
+    if not octets.startswith(b"\xac\xed\x00\x05t"):
+        return None
+    length = int.from_bytes(octets[5:7], "big")
+    return octets[7 : 7 + length].decode()
+
+
+SERIALIZED: list[tuple[bytes, str | None, str]] = [
+    (java.serialize("content"), "content", _("the text comes after seven octets: four, a `t`, and two of its length")),
+    (java.serialize("안녕"), "안녕", _("the text is in UTF-8")),
+    (java.serialize("x" * 300), "x" * 300, _("the length has two octets, the larger one first")),
+    (java.serialize(""), "", _("a text may be empty: that is a text, not None")),
+    (b"content", None, _("plain text is no Java object: None")),
+    (b'"content"', None, _("plain text is no Java object: None")),
+    (b"", None, _("what has no octets is no Java object: None")),
+    (b"\xac\xed\x00\x05sr\x00\x11java.lang.Integer", None, _("a number is a Java object, but no String: None")),
+]
+
+
+def check_text_of(answer: Callable[[bytes], object]) -> None:
+    for octets, wanted, rule in SERIALIZED:
+        if (got := answer(octets)) != wanted or type(got) is not type(wanted):
+            if isinstance(got, bytes):
+                rule = _("the text is returned as text, not as octets: decode it")
+            shown = octets if len(octets) < 60 else octets[:20] + b"..."
+            evidence = _("for {octets!r} you returned {got!r}, not {wanted!r}")
+            raise NotYet(rule, evidence.format(octets=shown, got=got, wanted=wanted))
+
 
 # --- 07.1 ---
 
@@ -89,6 +122,24 @@ LEDGERS: list[tuple[list[str], dict[str, list[str]], Found, str]] = [
         {"하늘": ["a", "b"], "가람": ["a", "b"], "Nuri": ["b", "a"]},
         (set(), set(), False),
         _("any two members may disagree, not only the first two"),
+    ),
+    (
+        ["a", "b"],
+        {"하늘": ["c"], "가람": ["a", "b"], "Nuri": ["b", "a"]},
+        ({"a", "b"}, set(), False),
+        _("any two members may disagree, not only the first with each of the others"),
+    ),
+    (
+        ["a", "b"],
+        {"가람": ["a", "b"], "하늘": ["c"], "Nuri": ["b", "a"]},
+        ({"a", "b"}, set(), False),
+        _("any two members may disagree, not only neighbors in the list"),
+    ),
+    (
+        ["a"],
+        {"가람": ["a", "x", "y"], "Nuri": ["a", "y", "x"]},
+        (set(), set(), False),
+        _("texts that were not promised have an order too: compare all that both were shown"),
     ),
     (["a", "b", "c"], {"가람": ["a", "c"], "Nuri": ["a", "b", "c"]}, ({"b"}, set(), True), SAME_ORDER["lost"]),
     (["a", "b"], {"가람": ["a", "b", "a"], "Nuri": ["a", "b"]}, (set(), {"a"}, True), SAME_ORDER["repeated"]),
@@ -487,25 +538,31 @@ async def check_relay(answer: Callable[..., Any]) -> None:
         redis = await stack.enter_async_context(without_retries(killable.wire.url))
         running = Running(answer(redis, killable.stream, last, shown.append), _("the relay"))
         stack.callback(running.task.cancel)
-        await add(2)
         await asyncio.wait([running.task], timeout=0.1)
         if running.task.done():
             running.look()
-        await shows(1, 2, rule=_("it shows the records after the id it was given, then new ones"))
+        await shows(1, rule=_("it shows the records after the id it was given, then new ones"))
+        await add(2)
+        await shows(2, rule=_("it shows the records after the id it was given, then new ones"))
         await _outage(killable, running, shown)
         await add(3)
         before = killable.attempts
         await killable.wire.start()
         with contextlib.suppress(TimeoutError):
             await until(lambda: killable.attempts > before or running.task.done(), timeout=4)
+        if running.task.done():
+            raise NotYet(NEVER, _("Redis was killed, and came back after a second") + _ended(running.task))
         await shows(3, rule=_("after an outage it continues from the last id: it shows what was written meanwhile"))
+        await _long_outage(killable, running)
+        await add(7)
+        await _relayed(running, shown, ["#7"], NEVER, seconds=3)
         await add(4)
         await shows(4, rule=_("after an outage it continues as before"))
         for number in (5, 6):  # a relay that has reconnected once must do it again
             killable.wire.reset()
             await add(number)
-            await shows(number, rule=_("it survives every outage, not only the first"))
-        expected = [f"#{number}" for number in range(1, 7)]
+            await shows(number, rule=EACH)
+        expected = [f"#{number}" for number in (1, 2, 3, 7, 4, 5, 6)]
         if shown != expected:
             raise NotYet(
                 _("each record is shown once, in order: an outage is no reason to start over"),
@@ -514,9 +571,28 @@ async def check_relay(answer: Callable[..., Any]) -> None:
         await running.stop()
 
 
-async def _relayed(running: Running, shown: list[str], texts: list[str], rule: str) -> None:
+EACH = _("it survives every outage, not only the first")
+NEVER = _("however long an outage lasts, it never gives up")
+FAILURES = 15  # in the long outage
+
+
+async def _long_outage(killable: KillableRedis, running: Running) -> None:
+    """Keep Redis dead until the relay has failed fifteen times, or for three seconds; then start it again."""
+    before = killable.attempts
+    killable.kill()
+    if killable.engine.folder is not None:  # else Redis goes on, and only the connections are lost
+        with contextlib.suppress(TimeoutError):
+            await until(lambda: killable.attempts - before >= FAILURES or running.task.done(), timeout=3)
+    if running.task.done():
+        failed = killable.attempts - before
+        evidence = _("Redis was killed again, and the relay failed {count} times").format(count=failed)
+        raise NotYet(NEVER if failed > 1 else EACH, evidence + _ended(running.task))
+    await killable.restart()
+
+
+async def _relayed(running: Running, shown: list[str], texts: list[str], rule: str, *, seconds: float = 1) -> None:
     with contextlib.suppress(TimeoutError):
-        await until(lambda: set(texts) <= set(shown) or running.task.done(), timeout=1)
+        await until(lambda: set(texts) <= set(shown) or running.task.done(), timeout=seconds)
     if not set(texts) <= set(shown):
         raise NotYet(
             rule,
@@ -586,6 +662,27 @@ async def handler(socket: Any, redis: Any, stream: str, after: str) -> None:
 
 
 EXERCISES = [
+    Exercise(
+        "07.0",
+        _("Read what Java wrote"),
+        check_text_of,
+        (
+            _(
+                "Octets are a list of numbers that you can cut: `octets[:5]` are the first five, `octets[7:]` those "
+                "after the seventh. `octets.startswith(b'\\xac\\xed\\x00\\x05t')` says whether it is a String."
+            ),
+            _(
+                "`int.from_bytes(octets[5:7], 'big')` is the length. `.decode()` makes text of octets in UTF-8. Return "
+                "`None` for everything that does not start right."
+            ),
+        ),
+        text_of,
+        _(
+            "Now you see why the listener found nothing: to it, `content` and these octets are two different names. A "
+            "format that one language alone can read is a wall around your data. (Java writes characters beyond U+FFFF "
+            "in a way of its own, in six octets; `chatlab/chat/article/java.py` reads those, too.)"
+        ),
+    ),
     Exercise(
         "07.1",
         _("A ledger that judges a run"),

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -56,6 +57,7 @@ class Chat:
         self.servers = servers
         self.taps = taps
         self._numbers = itertools.count(1)
+        self._run = secrets.token_hex(2)  # an id of an earlier check may still be in somebody's memory
 
     @property
     def urls(self) -> list[str]:
@@ -64,7 +66,7 @@ class Chat:
 
     def id(self) -> str:
         """Return a new client_id."""
-        return f"c-{next(self._numbers)}"
+        return f"{self._run}-{next(self._numbers)}"
 
     async def stream(self) -> list[tuple[str, str]]:
         """Return the messages in Redis: (id, text)."""
