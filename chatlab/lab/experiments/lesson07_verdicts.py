@@ -411,7 +411,9 @@ def f11(seen: Seen) -> Fault:
         NULL in seen.shown,
         seen.fields == [b"body"] and bool(seen.body),
         " ".join(seen.shown),
-        "" if seen.fields is None else _("one field, {name}, with JSON in it").format(name=seen.fields[0].decode()),
+        ""
+        if seen.fields is None
+        else _("one field, {name}, with JSON in it").format(name=seen.fields[0].decode(errors="backslashreplace")),
         _("no message was empty"),
     )
 
