@@ -23,10 +23,7 @@ from redis.exceptions import ResponseError
 from websockets.asyncio.client import connect
 
 from chatlab.brokers.redis.connections.url import in_database
-from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.chat.article import java
-from chatlab.chat.endpoint import server
-from chatlab.chat.endpoint.server import ChatServer
 from chatlab.lab.clients import StompMember
 from chatlab.lab.engines.cluster import Cluster, Instance
 from chatlab.lab.ledger import Ledger, ledger, ledger_of, said
@@ -44,7 +41,6 @@ __all__ = [
     "asked",
     "bodies",
     "burst",
-    "chat_on",
     "chat_record",
     "database",
     "delays",
@@ -64,7 +60,6 @@ __all__ = [
     "record_of_two",
     "said",
     "say_twenty",
-    "short_stream",
     "shown_beside_a_foreign_record",
     "stored_before_receipt",
     "talk_while",
@@ -133,18 +128,6 @@ async def reads_after(redis: Redis, watched: Wire, group: str, seconds: float = 
     before = len(watched.trace.filter(layer="redis", kind="XREADGROUP"))
     await asyncio.sleep(seconds)
     return len(watched.trace.filter(layer="redis", kind="XREADGROUP")) - before
-
-
-async def short_stream(url: str, length: int) -> RedisStreamsBroker:
-    """Return a started broker whose streams keep about `length` records."""
-    broker = RedisStreamsBroker(url, max_length=length)
-    await broker.start()
-    return broker
-
-
-async def chat_on(redis_url: str) -> ChatServer:
-    """Start a server of `chatlab.chat` on a Redis."""
-    return await server.start(RedisStreamsBroker(redis_url))
 
 
 async def wire(to: str, near: str, far: str, trace: Trace) -> Wire:

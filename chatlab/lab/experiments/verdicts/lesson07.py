@@ -1,6 +1,6 @@
 """Lesson 07's verdicts, each computed from what the cells of this kernel have seen.
 
-    from chatlab.lab.experiments.lesson07_verdicts import seen
+    from chatlab.lab.experiments.verdicts.lesson07 import seen
 
     seen.read = lesson07.asked(wire.trace, "XREADGROUP")    a cell keeps what it has measured
     verdicts.c36(seen)                    a later one judges it, or says that it was not measured

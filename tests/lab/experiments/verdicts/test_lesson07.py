@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from chatlab.lab.claims import CLAIMS, Outcome, Verdict
-from chatlab.lab.experiments import lesson07_verdicts as verdicts
 from chatlab.lab.experiments.lesson07 import MISTAKES, java_record
-from chatlab.lab.experiments.lesson07_verdicts import FAULTS, NULL, Seen
+from chatlab.lab.experiments.verdicts import lesson07 as verdicts
+from chatlab.lab.experiments.verdicts.lesson07 import FAULTS, NULL, Seen
 from chatlab.lab.ledger import Ledger
 
 HOLDS, FAILS = (Outcome.HOLDS, Outcome.HOLDS_WHEN), (Outcome.DOES_NOT_HOLD,)
