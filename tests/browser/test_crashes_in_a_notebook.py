@@ -25,7 +25,8 @@ for number in range(20):
         picture.saw("Nuri", number, f"메시지 {number}")
     picture.saw("하늘", None, None)"""
 STEPPER = """\
-from chatlab.lab.experiments.crashes import Stepper, stepper_panel
+from chatlab.lab.experiments.crashes.one_message import Stepper
+from chatlab.lab.experiments.crashes.stepper_panel import stepper_panel
 from chatlab.lab.runtime import lab
 
 stepper = await lab.start("stepper", Stepper(await lab.engine("redis")).start())

@@ -387,7 +387,7 @@ def kafka_remedy() -> str:
 
 SPRING = "Spring Boot"  # not shown: a name
 MAKE_SPRING = "make spring"  # not shown: a command
-PROFILES = ("raw", "one", "two", "fixed")
+PROFILES = ("raw", "decorated", "one", "two", "fixed")
 
 
 def spring_in_a_jar() -> Found | None:
@@ -399,7 +399,7 @@ def spring_in_a_jar() -> Found | None:
 
 
 def spring_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe:
-    """Return the recipe of one program. `profile` says which: raw, one, two, or fixed; `redis` is the URL of its Redis.
+    """Return the recipe of one program. `profile` says which of `PROFILES`; `redis` is the URL of its Redis.
 
     The other options are properties of Spring, such as {"logging.level.root": "debug"}.
     """
@@ -408,7 +408,7 @@ def spring_recipe(found: Found, folder: Path, options: dict[str, str]) -> Recipe
     if profile not in PROFILES:
         failure = _("the article's programs have no profile {profile!r}").format(profile=profile)
         raise SetupError(failure, _("there are {profiles}").format(profiles=", ".join(PROFILES)))
-    if not redis and profile != "raw":
+    if not redis and profile not in ("raw", "decorated"):
         raise SetupError(_("this program needs a Redis"), _("name it in the option {option}").format(option="redis"))
     (port,) = free_ports(1)
     settings = {"spring.profiles.active": profile, "server.port": str(port), **rest}

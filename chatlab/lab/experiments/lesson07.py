@@ -16,21 +16,25 @@ from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+import psutil
 from aiohttp import ClientSession, ClientTimeout
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 from websockets.asyncio.client import connect
 
+from chatlab.brokers.redis.connections.url import in_database
 from chatlab.chat.article import java
 from chatlab.lab.clients import StompMember
-from chatlab.lab.engines.cluster import Cluster
+from chatlab.lab.engines.cluster import Cluster, Instance
 from chatlab.lab.ledger import Ledger, ledger, ledger_of, said
 from chatlab.lab.until import until
 from chatlab.lab.wire.decode import Event
 from chatlab.lab.wire.trace import Events, Trace
+from chatlab.lab.wire.wire import Wire
 from chatlab.locale import _
 
 __all__ = [
+    "Database",
     "Ledger",
     "Share",
     "answers_to_mistakes",
@@ -38,7 +42,9 @@ __all__ = [
     "bodies",
     "burst",
     "chat_record",
+    "database",
     "delays",
+    "grown",
     "java_record",
     "ledger",
     "ledger_of",
@@ -47,14 +53,18 @@ __all__ = [
     "memory_of",
     "missed_while_away",
     "new_stream",
+    "newest",
     "put_as_java",
+    "reads_after",
     "reads_after_a_pause",
     "record_of_two",
     "said",
+    "say_twenty",
     "shown_beside_a_foreign_record",
     "stored_before_receipt",
     "talk_while",
     "way_of_one_message",
+    "wire",
 ]
 
 
@@ -78,10 +88,71 @@ def asked(trace: Trace, word: str) -> str:
     return next((event.summary for event in trace.filter(layer="redis") if word in event.summary), "")
 
 
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One of the numbered databases of a Redis, which share nothing: its URL, and a client."""
+
+    url: str
+    redis: Redis
+
+    async def aclose(self) -> None:
+        """Close the client; the data stays."""
+        await self.redis.aclose()
+
+
+async def database(redis_url: str, number: int, *, group: str = "") -> Database:
+    """Return a database without the chat's stream; with `group`, with an empty stream that has that group."""
+    url = in_database(redis_url, number)
+    redis = Redis.from_url(url)
+    await redis.delete("chat-stream")
+    if group:
+        await new_stream(redis, group)
+    return Database(url, redis)
+
+
 async def new_stream(redis: Redis, group: str) -> None:
     """Delete the stream, and make it anew, empty, with a group that starts at its first record."""
     await redis.delete("chat-stream")
     await redis.xgroup_create("chat-stream", group, id="0", mkstream=True)
+
+
+async def newest(redis: Redis) -> dict[bytes, bytes]:
+    """Return the fields of the stream's newest record, as octets."""
+    [(_id, fields)] = cast(Any, await redis.xrevrange("chat-stream", count=1))
+    return cast(dict[bytes, bytes], fields)
+
+
+async def reads_after(redis: Redis, watched: Wire, group: str, seconds: float = 1.5) -> int:
+    """Make the group that was missing; return how many reads pass the wire in the time after it."""
+    await new_stream(redis, group)
+    before = len(watched.trace.filter(layer="redis", kind="XREADGROUP"))
+    await asyncio.sleep(seconds)
+    return len(watched.trace.filter(layer="redis", kind="XREADGROUP")) - before
+
+
+async def wire(to: str, near: str, far: str, trace: Trace) -> Wire:
+    """Start a wire between two ends with these names; it writes to `trace`."""
+    return await Wire(to, names=(near, far), trace=trace).start()
+
+
+async def say_twenty(speaker: StompMember, every: float = 0.05) -> None:
+    """Send twenty messages, 메시지 0 to 메시지 19, at an even pace."""
+    for number in range(20):
+        await speaker.send(f"메시지 {number}")
+        await asyncio.sleep(every)
+
+
+async def grown(redis: Redis, records: int = 2000) -> tuple[int, int]:
+    """Return the bytes of the stream, and those of a copy of it with so many records more."""
+    await redis.copy("chat-stream", "chat-stream:copy", replace=True)
+    before = await memory_of(redis, "chat-stream:copy")
+    async with redis.pipeline(transaction=False) as together:
+        for number in range(records):
+            together.xadd("chat-stream:copy", java_record(content=f"{number}"))
+        await together.execute()
+    after = await memory_of(redis, "chat-stream:copy")
+    await redis.delete("chat-stream:copy")
+    return before, after
 
 
 async def missed_while_away(url: str, *, receipts: bool = True) -> int:
@@ -329,38 +400,48 @@ def stored_before_receipt(way: Events) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One instance's share of a load: the number of members, and of messages delivered to members."""
+    """One instance's share of a load: members, messages delivered to them, and seconds of processor time for those."""
 
     connections: int
     deliveries: int
+    seconds: float
 
 
 async def load(cluster: Cluster, members: int, *, messages: int = 10) -> list[Share]:
     """Connect `members` through the balancer and let one of them send; return each running instance's share.
 
-    Both figures come from the instances' page `/metrics`: the values after the load minus those before. Returns when
-    every member has received the last message; raises `TimeoutError` if one does not.
+    Members and deliveries come from the instances' page `/metrics`: the values after the load minus those before. The
+    processor time is that of the sending alone; the system counts it in steps of 10 ms. Returns when every member has
+    received the last message; raises `TimeoutError` if one does not.
     """
     balancer = await cluster.balance()
-    urls = [instance.url for instance in cluster.instances if instance.alive]
+    alive = [instance for instance in cluster.instances if instance.alive]
+    urls = [instance.url for instance in alive]
     before = [await _metrics(url) for url in urls]
     async with contextlib.AsyncExitStack() as stack:
         clients = []
         for number in range(members):
             clients.append(await member(balancer.url, f"member {number}", room="load"))
             stack.push_async_callback(clients[-1].close)
+        began = [_processor_seconds(instance) for instance in alive]
         for number in range(messages):
             await clients[0].send(f"load {number}")
         await asyncio.gather(*(client.heard(f"load {messages - 1}", timeout=20) for client in clients))
+        worked = [_processor_seconds(instance) - then for instance, then in zip(alive, began, strict=True)]
         after = [await _metrics(url) for url in urls]
-    return [_share(then, now) for then, now in zip(before, after, strict=True)]
+    return [_share(*each) for each in zip(before, after, worked, strict=True)]
 
 
-def _share(before: Mapping[str, float], after: Mapping[str, float]) -> Share:
+def _processor_seconds(instance: Instance) -> float:
+    times = psutil.Process(instance.pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def _share(before: Mapping[str, float], after: Mapping[str, float], seconds: float) -> Share:
     def grown(name: str) -> int:
         return round(after[name] - before[name])
 
-    return Share(grown("chatlab_connections"), grown("chatlab_deliveries_total"))
+    return Share(grown("chatlab_connections"), grown("chatlab_deliveries_total"), seconds)
 
 
 async def _metrics(url: str) -> dict[str, float]:

@@ -10,26 +10,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
-from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import WebSocketException
 
 from chatlab.brokers.port import KeepsHistory
 from chatlab.brokers.redis.connections import url as redis_url
 from chatlab.chat import article as as_in_the_article
+from chatlab.chat.article import java
 from chatlab.clients.stomp import StompClient
 from chatlab.errors import StompError
 from chatlab.lab.exercises.exercise import Exercise, NotYet
 from chatlab.lab.exercises.lessons.lesson03 import wait_or
 from chatlab.lab.exercises.support.chat import chat_in_memory
-from chatlab.lab.exercises.support.members import (
-    KillableRedis,
-    Member,
-    Serving,
-    killable_redis,
-    members,
-    serving,
-    without_retries,
-)
+from chatlab.lab.exercises.support.handler_check import check_handler
+from chatlab.lab.exercises.support.members import KillableRedis, killable_redis, without_retries
 from chatlab.lab.exercises.support.redis import client, fresh
 from chatlab.lab.exercises.support.rooms import Running, at_work, first_few, must_wait
 from chatlab.lab.experiments.lesson07 import member, said
@@ -39,6 +31,38 @@ from chatlab.lab.wire.wire import Wire
 from chatlab.locale import _
 
 __all__ = ["EXERCISES"]
+
+# --- 07.0 ---
+
+
+def text_of(octets: bytes) -> str | None:
+    if not octets.startswith(b"\xac\xed\x00\x05t"):
+        return None
+    length = int.from_bytes(octets[5:7], "big")
+    return octets[7 : 7 + length].decode()
+
+
+SERIALIZED: list[tuple[bytes, str | None, str]] = [
+    (java.serialize("content"), "content", _("the text comes after seven octets: four, a `t`, and two of its length")),
+    (java.serialize("안녕"), "안녕", _("the text is in UTF-8")),
+    (java.serialize("x" * 300), "x" * 300, _("the length has two octets, the larger one first")),
+    (java.serialize(""), "", _("a text may be empty: that is a text, not None")),
+    (b"content", None, _("plain text is no Java object: None")),
+    (b'"content"', None, _("plain text is no Java object: None")),
+    (b"", None, _("what has no octets is no Java object: None")),
+    (b"\xac\xed\x00\x05sr\x00\x11java.lang.Integer", None, _("a number is a Java object, but no String: None")),
+]
+
+
+def check_text_of(answer: Callable[[bytes], object]) -> None:
+    for octets, wanted, rule in SERIALIZED:
+        if (got := answer(octets)) != wanted or type(got) is not type(wanted):
+            if isinstance(got, bytes):
+                rule = _("the text is returned as text, not as octets: decode it")
+            shown = octets if len(octets) < 60 else octets[:20] + b"..."
+            evidence = _("for {octets!r} you returned {got!r}, not {wanted!r}")
+            raise NotYet(rule, evidence.format(octets=shown, got=got, wanted=wanted))
+
 
 # --- 07.1 ---
 
@@ -98,6 +122,24 @@ LEDGERS: list[tuple[list[str], dict[str, list[str]], Found, str]] = [
         {"하늘": ["a", "b"], "가람": ["a", "b"], "Nuri": ["b", "a"]},
         (set(), set(), False),
         _("any two members may disagree, not only the first two"),
+    ),
+    (
+        ["a", "b"],
+        {"하늘": ["c"], "가람": ["a", "b"], "Nuri": ["b", "a"]},
+        ({"a", "b"}, set(), False),
+        _("any two members may disagree, not only the first with each of the others"),
+    ),
+    (
+        ["a", "b"],
+        {"가람": ["a", "b"], "하늘": ["c"], "Nuri": ["b", "a"]},
+        ({"a", "b"}, set(), False),
+        _("any two members may disagree, not only neighbors in the list"),
+    ),
+    (
+        ["a"],
+        {"가람": ["a", "x", "y"], "Nuri": ["a", "y", "x"]},
+        (set(), set(), False),
+        _("texts that were not promised have an order too: compare all that both were shown"),
     ),
     (["a", "b", "c"], {"가람": ["a", "c"], "Nuri": ["a", "b", "c"]}, ({"b"}, set(), True), SAME_ORDER["lost"]),
     (["a", "b"], {"가람": ["a", "b", "a"], "Nuri": ["a", "b"]}, (set(), {"a"}, True), SAME_ORDER["repeated"]),
@@ -496,25 +538,31 @@ async def check_relay(answer: Callable[..., Any]) -> None:
         redis = await stack.enter_async_context(without_retries(killable.wire.url))
         running = Running(answer(redis, killable.stream, last, shown.append), _("the relay"))
         stack.callback(running.task.cancel)
-        await add(2)
         await asyncio.wait([running.task], timeout=0.1)
         if running.task.done():
             running.look()
-        await shows(1, 2, rule=_("it shows the records after the id it was given, then new ones"))
+        await shows(1, rule=_("it shows the records after the id it was given, then new ones"))
+        await add(2)
+        await shows(2, rule=_("it shows the records after the id it was given, then new ones"))
         await _outage(killable, running, shown)
         await add(3)
         before = killable.attempts
         await killable.wire.start()
         with contextlib.suppress(TimeoutError):
             await until(lambda: killable.attempts > before or running.task.done(), timeout=4)
+        if running.task.done():
+            raise NotYet(NEVER, _("Redis was killed, and came back after a second") + _ended(running.task))
         await shows(3, rule=_("after an outage it continues from the last id: it shows what was written meanwhile"))
+        await _long_outage(killable, running)
+        await add(7)
+        await _relayed(running, shown, ["#7"], NEVER, seconds=3)
         await add(4)
         await shows(4, rule=_("after an outage it continues as before"))
         for number in (5, 6):  # a relay that has reconnected once must do it again
             killable.wire.reset()
             await add(number)
-            await shows(number, rule=_("it survives every outage, not only the first"))
-        expected = [f"#{number}" for number in range(1, 7)]
+            await shows(number, rule=EACH)
+        expected = [f"#{number}" for number in (1, 2, 3, 7, 4, 5, 6)]
         if shown != expected:
             raise NotYet(
                 _("each record is shown once, in order: an outage is no reason to start over"),
@@ -523,9 +571,28 @@ async def check_relay(answer: Callable[..., Any]) -> None:
         await running.stop()
 
 
-async def _relayed(running: Running, shown: list[str], texts: list[str], rule: str) -> None:
+EACH = _("it survives every outage, not only the first")
+NEVER = _("however long an outage lasts, it never gives up")
+FAILURES = 15  # in the long outage
+
+
+async def _long_outage(killable: KillableRedis, running: Running) -> None:
+    """Keep Redis dead until the relay has failed fifteen times, or for three seconds; then start it again."""
+    before = killable.attempts
+    killable.kill()
+    if killable.engine.folder is not None:  # else Redis goes on, and only the connections are lost
+        with contextlib.suppress(TimeoutError):
+            await until(lambda: killable.attempts - before >= FAILURES or running.task.done(), timeout=3)
+    if running.task.done():
+        failed = killable.attempts - before
+        evidence = _("Redis was killed again, and the relay failed {count} times").format(count=failed)
+        raise NotYet(NEVER if failed > 1 else EACH, evidence + _ended(running.task))
+    await killable.restart()
+
+
+async def _relayed(running: Running, shown: list[str], texts: list[str], rule: str, *, seconds: float = 1) -> None:
     with contextlib.suppress(TimeoutError):
-        await until(lambda: set(texts) <= set(shown) or running.task.done(), timeout=1)
+        await until(lambda: set(texts) <= set(shown) or running.task.done(), timeout=seconds)
     if not set(texts) <= set(shown):
         raise NotYet(
             rule,
@@ -581,7 +648,8 @@ async def handler(socket: Any, redis: Any, stream: str, after: str) -> None:
         while True:
             for _stream, records in await redis.xread({stream: after}, block=1000):
                 for after, fields in records:
-                    await socket.send(json.dumps({"id": after, "text": fields["text"]}))
+                    if "text" in fields:
+                        await socket.send(json.dumps({"id": after, "text": fields["text"]}))
 
     async with asyncio.TaskGroup() as both:
         showing = both.create_task(show(after))
@@ -593,233 +661,28 @@ async def handler(socket: Any, redis: Any, stream: str, after: str) -> None:
         showing.cancel()
 
 
-Handler = Callable[[ServerConnection, Any, str, str], Awaitable[None]]
-
-
-class Chat:
-    """Two servers that run a learner's handler, on one Redis that can be killed."""
-
-    def __init__(self, killable: KillableRedis, one: Serving, two: Serving) -> None:
-        self.killable = killable
-        self.servers = (one, two)
-
-    @property
-    def urls(self) -> tuple[str, str]:
-        return self.servers[0].url, self.servers[1].url
-
-    async def stream(self) -> list[tuple[str, str]]:
-        """Return the records in Redis: (id, text)."""
-        return [(id, fields.get("text", "")) for id, fields in await self.killable.direct.xrange(self.killable.stream)]
-
-    def raise_errors_of_the_handler(self) -> None:
-        for error in (error for server in self.servers for error in server.errors):
-            raise error
-
-
-async def check_handler(answer: Handler) -> None:
-    must_wait(answer)
-    async with contextlib.AsyncExitStack() as stack:
-        killable = await stack.enter_async_context(killable_redis())
-        redis = await stack.enter_async_context(without_retries(killable.wire.url))
-
-        async def handle(socket: ServerConnection, after: str) -> None:
-            await answer(socket, redis, killable.stream, after)
-
-        chat = Chat(killable, *[await stack.enter_async_context(serving(handle)) for _ in range(2)])
-        try:
-            await _confirms_what_is_stored(chat)
-            await _shows_every_record(chat)
-            await _waits_for_redis(chat)
-            await _ends_with_its_member(chat)
-            await _a_run_with_trouble(chat)
-        except NotYet:
-            chat.raise_errors_of_the_handler()
-            raise
-
-
-async def _send(garam: Member, text: str, client_id: str) -> None:
-    """Send once. If the connection is lost, no receipt comes, and the check notices that."""
-    with contextlib.suppress(OSError, WebSocketException):
-        await garam.send(text, client_id)
-
-
-async def _confirms_what_is_stored(chat: Chat) -> None:
-    garam = Member("가람", chat.urls[0])
-    async with members(garam):
-        await _send(garam, "안녕 👋", "c-1")
-        if not await garam.until(lambda: "c-1" in garam.stored):
-            raise NotYet(
-                _("a text that is stored is answered by its receipt, {'stored': client_id}"),
-                _("receipts: {receipts}").format(receipts=sorted(garam.stored)),
-            )
-        for __ in range(50):  # another rule covers a receipt that came too early
-            if stored := await chat.stream():
-                break
-            await asyncio.sleep(0.01)
-        if [text for _, text in stored] != ["안녕 👋"]:
-            raise NotYet(
-                _("a text is added to the stream, in the field `text`"),
-                await chat.killable.direct.xrange(chat.killable.stream),
-            )
-        garam.stored.clear()
-        await _send(garam, "안녕 👋", "c-1")
-        again = await garam.until(lambda: "c-1" in garam.stored)
-        if len(texts := await chat.stream()) != 1:
-            raise NotYet(
-                _("a repeat under the same client_id adds no second record"),
-                _("the stream has {texts}").format(texts=texts),
-            )
-        if not again:
-            raise NotYet(_("a repeat gets its receipt too: the first one may have been lost"), _("c-1 was sent twice"))
-
-
-async def _shows_every_record(chat: Chat) -> None:
-    garam, nuri = Member("가람", chat.urls[0]), Member("Nuri", chat.urls[1])
-    async with members(garam, nuri):
-        await garam.say("둘째")
-        for each in (garam, nuri):
-            if not await each.until(lambda each=each: len(each.shown) >= 2):  # type: ignore[misc]  # mypy cannot infer a lambda's default
-                raise NotYet(
-                    _("every member on every server is shown every record, including those from before it joined"),
-                    _("the stream has {stored}; {name} was shown {shown}").format(
-                        stored=await chat.stream(), name=each.name, shown=each.shown
-                    ),
-                )
-        stored = await chat.stream()
-        for each in (garam, nuri):
-            if each.shown != stored:
-                raise NotYet(
-                    _("a record is shown as {'id': its id, 'text': its text}"),
-                    _("the stream has {stored}; {name} was shown {shown}").format(
-                        stored=stored, name=each.name, shown=each.shown
-                    ),
-                )
-    later = Member("하늘", chat.urls[1], after=stored[0][0])
-    async with members(later):
-        await later.until(lambda: bool(later.shown))
-        if later.shown != stored[1:]:
-            raise NotYet(
-                _("a returning member is shown the records after the id that it names, and nothing twice"),
-                _("the stream has {stored}; a member that had seen {id} was shown {shown}").format(
-                    stored=stored, id=stored[0][0], shown=later.shown
-                ),
-            )
-
-
-async def _waits_for_redis(chat: Chat) -> None:
-    garam = Member("가람", chat.urls[0])
-    async with members(garam):
-        await garam.until(lambda: len(garam.shown) >= 2)
-        chat.killable.wire.stall(sender="client")
-        try:
-            await _send(garam, "셋째", "c-3")
-            if await garam.until(lambda: "c-3" in garam.stored, 0.3):
-                raise NotYet(
-                    _("a receipt comes when the record is stored, not before"), _("Redis had not been reached yet")
-                )
-        finally:
-            chat.killable.wire.resume()
-        if not await garam.until(lambda: "c-3" in garam.stored, 3):
-            raise NotYet(
-                _("a receipt comes when the record is stored"), _("Redis was slow for a moment, and then answered")
-            )
-
-
-async def _ends_with_its_member(chat: Chat) -> None:
-    with contextlib.suppress(TimeoutError):
-        await until(lambda: not any(server.open for server in chat.servers), timeout=2.5)
-    if any(server.open for server in chat.servers):
-        raise NotYet(
-            _("when a member has left, its handler ends"), _("all members have left, and a handler still runs")
-        )
-    waiting = 1
-    for __ in range(30):
-        await asyncio.sleep(0.05)
-        waiting = (await chat.killable.direct.info("clients"))["blocked_clients"]
-        if not waiting:
-            break
-    await asyncio.sleep(0.1)
-    waiting = waiting or (await chat.killable.direct.info("clients"))["blocked_clients"]
-    if waiting:
-        raise NotYet(
-            _("when a member has left, its reader ends too, or readers pile up"),
-            _("all members have left; readers that still wait in Redis: {waiting}").format(waiting=waiting),
-        )
-
-
-async def _a_run_with_trouble(chat: Chat) -> None:
-    """Let three members send through two servers; abort each server's connections in turn, then kill Redis."""
-    names = ("가람", "Nuri", "하늘")
-    people = [Member(name, *(chat.urls if number % 2 else chat.urls[::-1])) for number, name in enumerate(names)]
-
-    async def talk(each: Member) -> None:
-        for number in range(12):
-            await each.say(f"{each.name} {number}")
-            await asyncio.sleep(0.04)
-
-    async with members(*people):
-        talking = asyncio.gather(*(talk(each) for each in people))
-        try:
-            for server in chat.servers:
-                await asyncio.sleep(0.1)
-                server.abort()
-            await asyncio.sleep(0.1)
-            chat.killable.kill()
-            await asyncio.sleep(0.1)
-            await chat.killable.restart()
-            await asyncio.wait([talking], timeout=5)
-            await _judge_run(chat, people, talked=talking.done())
-        finally:
-            talking.cancel()
-            await asyncio.gather(talking, return_exceptions=True)
-
-
-async def _judge_run(chat: Chat, people: list[Member], *, talked: bool) -> None:
-    stored = await chat.stream()
-    promised = [text for each in people for text in each.confirmed]
-    await asyncio.gather(*(each.until(lambda each=each: set(promised) <= set(each.texts), 1.5) for each in people))  # type: ignore[misc]  # mypy cannot infer a lambda's default
-    lost, repeated, same = judge(promised, {each.name: each.texts for each in people})
-    texts = [text for _, text in stored]
-    run = _("{promised} of 36 texts were promised; the members reconnected {times} times").format(
-        promised=len(promised), times=sum(each.reconnections for each in people)
-    )
-    run += "\n"
-    if len(set(texts)) < len(texts):
-        raise NotYet(
-            _("whatever happens, nothing is stored twice"),
-            run + _("the stream has {texts}").format(texts=sorted(texts)),
-        )
-    if missing := set(promised) - set(texts):
-        raise NotYet(
-            _("every text that was promised is in the stream"),
-            run + _("missing: {texts}").format(texts=sorted(missing)),
-        )
-    if repeated:
-        raise NotYet(
-            _("whatever happens, nothing is shown twice"),
-            run + _("shown twice: {texts}").format(texts=sorted(repeated)),
-        )
-    if lost or not talked:
-        raise NotYet(
-            _(
-                "after an outage every member continues: when the reader dies, the connection must end, so that the "
-                "member comes back"
-            ),
-            run
-            + "\n".join(
-                _("{name} was shown {shown} of {total} records").format(
-                    name=each.name, shown=len(each.shown), total=len(texts)
-                )
-                for each in people
-            ),
-        )
-    if not same:
-        raise NotYet(
-            _("all members are shown the same order"), run + "\n".join(f"{each.name}: {each.texts}" for each in people)
-        )
-
-
 EXERCISES = [
+    Exercise(
+        "07.0",
+        _("Read what Java wrote"),
+        check_text_of,
+        (
+            _(
+                "Octets are a list of numbers that you can cut: `octets[:5]` are the first five, `octets[7:]` those "
+                "after the seventh. `octets.startswith(b'\\xac\\xed\\x00\\x05t')` says whether it is a String."
+            ),
+            _(
+                "`int.from_bytes(octets[5:7], 'big')` is the length. `.decode()` makes text of octets in UTF-8. Return "
+                "`None` for everything that does not start right."
+            ),
+        ),
+        text_of,
+        _(
+            "Now you see why the listener found nothing: to it, `content` and these octets are two different names. A "
+            "format that one language alone can read is a wall around your data. (Java writes characters beyond U+FFFF "
+            "in a way of its own, in six octets; `chatlab/chat/article/java.py` reads those, too.)"
+        ),
+    ),
     Exercise(
         "07.1",
         _("A ledger that judges a run"),
@@ -946,7 +809,8 @@ EXERCISES = [
             ),
             _(
                 "After the script has returned, and not before, `await socket.send(json.dumps({'stored': "
-                "client_id}))`. What is shown is `json.dumps({'id': id, 'text': fields['text']})`."
+                "client_id}))`. What is shown is `json.dumps({'id': id, 'text': fields['text']})`, and only where "
+                "`'text' in fields`."
             ),
             _(
                 "`async with asyncio.TaskGroup() as both:` ties the two loops together: `showing = "

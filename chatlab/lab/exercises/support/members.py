@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -31,7 +32,16 @@ from chatlab.lab.engines import engine as engines
 from chatlab.lab.wire.wire import Wire
 from chatlab.locale import _
 
-__all__ = ["KillableRedis", "Member", "Serving", "killable_redis", "members", "serving", "without_retries"]
+__all__ = [
+    "KillableRedis",
+    "Member",
+    "Serving",
+    "killable_redis",
+    "members",
+    "not_reading",
+    "serving",
+    "without_retries",
+]
 
 RECEIPT_SECONDS = 1.0
 PAUSE = 0.05  # seconds before a member reconnects
@@ -118,8 +128,8 @@ class Serving:
 
     def abort(self) -> None:
         """Abort all its connections at once, as if its process had been killed."""
-        for socket in self.open:
-            socket.transport.abort()
+        for connection in self.open:
+            connection.transport.abort()
 
 
 @contextlib.asynccontextmanager
@@ -127,16 +137,16 @@ async def serving(handle: Handle) -> AsyncIterator[Serving]:
     """Serve with `handle(socket, after)`; `after` comes from the member's URL, "0-0" without one."""
     server = Serving()
 
-    async def run(socket: ServerConnection) -> None:
-        server.open[socket] = asyncio.current_task()
+    async def run(connection: ServerConnection) -> None:
+        server.open[connection] = asyncio.current_task()
         try:
-            query = parse_qs(urlsplit(socket.request.path if socket.request else "").query)
-            await handle(socket, query.get("after", ["0-0"])[0])
+            query = parse_qs(urlsplit(connection.request.path if connection.request else "").query)
+            await handle(connection, query.get("after", ["0-0"])[0])
         except Exception as error:
             server.errors += [each for each in _flattened(error) if not isinstance(each, OUTAGES)]
-            await socket.close(1011)
+            await connection.close(1011)
         finally:
-            del server.open[socket]
+            del server.open[connection]
 
     async with serve(run, "127.0.0.1", 0, compression=None, close_timeout=0.2) as listening:
         server.url = f"ws://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
@@ -162,7 +172,8 @@ class Member:
 
     def __init__(self, name: str, *urls: str, after: str = "0-0") -> None:
         self.name = name
-        self.last = after
+        self.first = self.last = after
+        self.drops_at_receipt = False  # lose the connection when the first receipt arrives, and the receipt with it
         self.shown: list[tuple[str, str]] = []  # (id, text)
         self.stored: set[str] = set()  # the client_ids of receipts
         self.confirmed: list[str] = []  # texts with a receipt
@@ -193,9 +204,9 @@ class Member:
             raise ConnectionError(_("not connected"))
         await self._socket.send(json.dumps({"client_id": client_id, "text": text}, ensure_ascii=False))
 
-    async def say(self, text: str) -> None:
-        """Send `text` with the same client_id until its receipt arrives."""
-        client_id = uuid.uuid4().hex
+    async def say(self, text: str, client_id: str = "") -> None:
+        """Send `text` with the same client_id, a new one if none is given, until its receipt arrives."""
+        client_id = client_id or uuid.uuid4().hex
         while client_id not in self.stored:
             await self.until(lambda: self._socket is not None)
             connection = self.reconnections
@@ -223,16 +234,23 @@ class Member:
             self._changed.set()
             url = self._urls[self.reconnections % len(self._urls)]
             with contextlib.suppress(OSError, WebSocketException):
-                socket = await connect(f"{url}/?after={quote(self.last)}", compression=None, proxy=None)
+                connection = await connect(f"{url}/?after={quote(self.last)}", compression=None, proxy=None)
                 try:
-                    self._socket = socket
+                    self._socket = connection
                     self._changed.set()
-                    async for message in socket:
-                        self._receive(json.loads(message))
+                    async for message in connection:
+                        if self._is_lost(received := json.loads(message)):
+                            break
+                        self._receive(received)
                 finally:
                     self._socket = None
-                    socket.transport.abort()
+                    connection.transport.abort()
             await asyncio.sleep(PAUSE)
+
+    def _is_lost(self, message: dict[str, str]) -> bool:
+        lost = self.drops_at_receipt and "stored" in message
+        self.drops_at_receipt = self.drops_at_receipt and not lost
+        return lost
 
     def _receive(self, message: dict[str, str]) -> None:
         if "stored" in message:
@@ -241,6 +259,21 @@ class Member:
             self.shown.append((message["id"], message["text"]))
             self.last = message["id"]
         self._changed.set()
+
+
+@contextlib.asynccontextmanager
+async def not_reading(url: str) -> AsyncIterator[None]:
+    """Connect a member that does not read, through a socket with a small buffer."""
+    parts = urlsplit(url)
+    sock = socket.socket(socket.AF_INET)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # before it is connected: tcp(7)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, (parts.hostname, parts.port))
+    connection = await connect(url, sock=sock, compression=None, max_queue=1, ping_interval=None, proxy=None)
+    try:
+        yield
+    finally:
+        connection.transport.abort()
 
 
 @contextlib.asynccontextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import uuid
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,56 @@ def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[...
         return answer
 
     return add
+
+
+# --- 07.0 ---
+
+START = b"\xac\xed\x00\x05t"
+
+
+@wrong("07.0", "comes after seven octets")
+def with_the_length(octets: bytes) -> str | None:
+    return octets[5:].decode() if octets.startswith(START) else None
+
+
+@wrong("07.0", "comes after seven octets")
+def the_whole_as_text(octets: bytes) -> str | None:
+    return octets.decode(errors="replace") if octets.startswith(START) else None
+
+
+@wrong("07.0", "as text, not as octets")
+def without_decoding(octets: bytes) -> bytes | None:
+    return octets[7:] if octets.startswith(START) else None
+
+
+@wrong("07.0", "UTF-8")
+def in_latin_1(octets: bytes) -> str | None:
+    return octets[7:].decode("latin-1") if octets.startswith(START) else None
+
+
+@wrong("07.0", "UTF-8")
+def leaves_out_what_is_not_ascii(octets: bytes) -> str | None:
+    return octets[7:].decode("ascii", "ignore") if octets.startswith(START) else None
+
+
+@wrong("07.0", "two octets, the larger one first")
+def length_in_one_octet(octets: bytes) -> str | None:
+    return octets[7 : 7 + octets[6]].decode() if octets.startswith(START) else None
+
+
+@wrong("07.0", "is no Java object: None")
+def of_anything(octets: bytes) -> str | None:
+    return octets[7:].decode(errors="replace")
+
+
+@wrong("07.0", "is a Java object, but no String: None")
+def of_any_object(octets: bytes) -> str | None:
+    return octets[7:].decode(errors="replace") if octets.startswith(START[:4]) else None
+
+
+@wrong("07.0", "may be empty")
+def empty_is_nothing(octets: bytes) -> str | None:
+    return (octets[7:].decode() or None) if octets.startswith(START) else None
 
 
 # --- 07.1 ---
@@ -92,6 +143,24 @@ def the_lists_must_be_equal(promised: list[str], shown: Shown) -> Found:
 def compares_with_repeats(promised: list[str], shown: Shown) -> Found:
     lists = list(shown.values())
     return missed(promised, shown), twice(shown), all(agree(one, other) for one in lists for other in lists)
+
+
+@wrong("07.1", "not only the first with each")
+def the_first_with_each(promised: list[str], shown: Shown) -> Found:
+    orders = first_showings(shown)
+    return missed(promised, shown), twice(shown), all(agree(orders[0], order) for order in orders)
+
+
+@wrong("07.1", "not only neighbors")
+def neighbors_only(promised: list[str], shown: Shown) -> Found:
+    orders = first_showings(shown)
+    return missed(promised, shown), twice(shown), all(agree(*pair) for pair in itertools.pairwise(orders))
+
+
+@wrong("07.1", "texts that were not promised have an order too")
+def order_of_promised_texts_only(promised: list[str], shown: Shown) -> Found:
+    orders = [[text for text in order if text in promised] for order in first_showings(shown)]
+    return missed(promised, shown), twice(shown), all(agree(one, other) for one in orders for other in orders)
 
 
 # --- 07.2 ---
@@ -228,6 +297,39 @@ async def remembers_texts(history: History, live: Live, last: str, show: Show) -
             show(text)
 
 
+@wrong("07.3", "as numbers, not as strings")
+async def compares_decimals(history: History, live: Live, last: str, show: Show) -> None:
+    news = await live()
+    for id, text in await history(last):
+        show(text)
+        last = id
+    while True:
+        id, text = await news.get()
+        if float(id.replace("-", ".")) > float(last.replace("-", ".")):
+            show(text)
+            last = id
+
+
+@wrong("07.3", "is shown once")
+async def does_not_move_on(history: History, live: Live, last: str, show: Show) -> None:
+    news = await live()
+    for _, text in await history(last):
+        show(text)
+    while True:
+        id, text = await news.get()
+        if number(id) > number(last):
+            show(text)
+            last = id
+
+
+@wrong("07.3", "then it shows new records as they arrive")
+async def ends_with_history(history: History, live: Live, last: str, show: Show) -> None:
+    await live()
+    for _, text in await history(last):
+        show(text)
+    await asyncio.Event().wait()
+
+
 # --- 07.4 ---
 
 
@@ -289,6 +391,48 @@ async def is_back(redis: Any) -> None:
         with contextlib.suppress(RedisConnectionError):
             await redis.ping()
             break
+        await asyncio.sleep(0.05)
+
+
+@wrong("07.4", "it never gives up")
+async def gives_up_after_twelve_failures(redis: Any, stream: str, last: str, show: Show) -> None:
+    failures = 0
+    while failures < 12:
+        try:
+            last = await read(redis, stream, last, show)
+            failures = 0
+        except RedisConnectionError:
+            failures += 1
+            await asyncio.sleep(0.05)
+    raise RuntimeError("Redis is gone")
+
+
+@wrong("07.4", "it shows what was written meanwhile")
+async def is_silent_after_five_failures(redis: Any, stream: str, last: str, show: Show) -> None:
+    for _ in range(5):
+        with contextlib.suppress(RedisConnectionError):
+            while True:
+                last = await read(redis, stream, last, show)
+        await asyncio.sleep(0.05)
+    await asyncio.Event().wait()
+
+
+@wrong("07.4", "then new ones")
+async def history_without_news(redis: Any, stream: str, last: str, show: Show) -> None:
+    for _, fields in await redis.xrange(stream, min=f"({last}"):
+        show(fields["text"])
+    await asyncio.Event().wait()
+
+
+@wrong("07.4", "each record is shown once")
+async def begins_with_the_last(redis: Any, stream: str, last: str, show: Show) -> None:
+    while True:
+        try:
+            for id, fields in await redis.xrange(stream, min=last):
+                show(fields["text"])
+                last = id
+        except RedisConnectionError:
+            pass
         await asyncio.sleep(0.05)
 
 
@@ -416,7 +560,7 @@ def alone(work: Any) -> "asyncio.Task[None]":
 
 @wrong("07.5", "when the reader dies, the connection must end")
 async def its_reader_dies_silently(socket: Any, redis: Any, stream: str, after: str) -> None:
-    reader = alone(show(socket, redis, stream, after))
+    reader = alone(show_messages(socket, redis, stream, after))
     try:
         async for message in socket:
             said = json.loads(message)
@@ -429,3 +573,156 @@ async def its_reader_dies_silently(socket: Any, redis: Any, stream: str, after: 
             await receipt(socket, said)
     finally:
         reader.cancel()
+
+
+LOOK = "to look whether a text is stored and to store it must be one step"
+
+
+async def talk(socket: Any, redis: Any, stream: str, after: str, store: Callable[..., Awaitable[Any]]) -> None:
+    """A correct reader beside a way to store that may be wrong."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(show_messages(socket, redis, stream, after))
+        async for message in socket:
+            said = json.loads(message)
+            await store(redis, stream, said)
+            await receipt(socket, said)
+        task.cancel()
+
+
+async def show_messages(socket: Any, redis: Any, stream: str, after: str) -> None:
+    while True:
+        for _, records in await redis.xread({stream: after}, block=1000):
+            for after, fields in records:
+                if "text" in fields:
+                    await socket.send(json.dumps({"id": after, "text": fields["text"]}))
+
+
+async def get_xadd_set(redis: Any, stream: str, said: dict[str, str]) -> None:
+    key = f"{stream}:{said['client_id']}"
+    if not await redis.get(key):
+        await redis.xadd(stream, {"text": said["text"]})
+        await redis.set(key, 1, ex=600)
+
+
+@wrong("07.5", "nothing is stored twice")
+async def stores_in_three_steps(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await talk(socket, redis, stream, after, get_xadd_set)
+
+
+async def set_then_xadd(redis: Any, stream: str, said: dict[str, str]) -> None:
+    if await redis.set(f"{stream}:{said['client_id']}", 1, nx=True, ex=600):
+        await redis.xadd(stream, {"text": said["text"]})
+
+
+@wrong("07.5", "every text that was promised is in the stream")
+async def marks_it_before_it_is_stored(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await talk(socket, redis, stream, after, set_then_xadd)
+
+
+async def looks_and_adds_with_a_pipeline(redis: Any, stream: str, said: dict[str, str]) -> None:
+    key = f"{stream}:{said['client_id']}"
+    if not await redis.get(key):
+        async with redis.pipeline(transaction=True) as together:
+            together.xadd(stream, {"text": said["text"]})
+            together.set(key, 1, ex=600)
+            await together.execute()
+
+
+@wrong("07.5", LOOK)
+async def looks_before_the_transaction(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await talk(socket, redis, stream, after, looks_and_adds_with_a_pipeline)
+
+
+REMEMBERED: set[tuple[str, str]] = set()
+
+
+async def if_not_remembered(redis: Any, stream: str, said: dict[str, str]) -> None:
+    if (said["client_id"], stream) not in REMEMBERED:
+        await redis.xadd(stream, {"text": said["text"]})
+        REMEMBERED.add((said["client_id"], stream))
+
+
+@wrong("07.5", "the two servers share no memory")
+async def remembers_in_its_own_memory(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await talk(socket, redis, stream, after, if_not_remembered)
+
+
+GUARD = asyncio.Lock()
+
+
+async def get_xadd_set_in_turn(redis: Any, stream: str, said: dict[str, str]) -> None:
+    async with GUARD:
+        await looks_and_adds_with_a_pipeline(redis, stream, said)
+
+
+@wrong("07.5", LOOK)
+async def guards_it_with_a_lock_of_its_own(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await talk(socket, redis, stream, after, get_xadd_set_in_turn)
+
+
+@wrong("07.5", "misses nothing")
+async def history_and_then_news(socket: Any, redis: Any, stream: str, after: str) -> None:
+    async def show_both() -> None:
+        for id, fields in await redis.xrange(stream, min=f"({after}"):
+            await socket.send(json.dumps({"id": id, "text": fields["text"]}))
+        await show_messages(socket, redis, stream, "$")
+
+    await both(socket, redis, stream, show_both())
+
+
+@wrong("07.5", "a record without `text` is passed over")
+async def stumbles_over_a_foreign_record(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await both(socket, redis, stream, show(socket, redis, stream, after))
+
+
+@wrong("07.5", "when the reader dies, the connection must end")
+async def goes_silent_when_redis_is_gone(socket: Any, redis: Any, stream: str, after: str) -> None:
+    reader = alone(show_messages(socket, redis, stream, after))
+    try:
+        async for message in socket:
+            said = json.loads(message)
+            await store(redis, stream, said)
+            await receipt(socket, said)
+    finally:
+        reader.cancel()
+
+
+STORE_FOR_EVER = STORE_ONCE.replace(", 'EX', 600", "")
+
+
+async def store_for_ever(redis: Any, stream: str, said: dict[str, str]) -> None:
+    await redis.eval(STORE_FOR_EVER, 2, stream, f"{stream}:{said['client_id']}", said["text"])
+
+
+@wrong("07.5", "not for ever: its key needs an expiry")
+async def never_forgets_an_id(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await talk(socket, redis, stream, after, store_for_ever)
+
+
+STORE_FOR_A_MOMENT = STORE_ONCE.replace("600", "10")
+
+
+async def store_for_a_moment(redis: Any, stream: str, said: dict[str, str]) -> None:
+    await redis.eval(STORE_FOR_A_MOMENT, 2, stream, f"{stream}:{said['client_id']}", said["text"])
+
+
+@wrong("07.5", "for some minutes: a member may be away that long")
+async def forgets_an_id_at_once(socket: Any, redis: Any, stream: str, after: str) -> None:
+    await talk(socket, redis, stream, after, store_for_a_moment)
+
+
+TURN = asyncio.Lock()
+
+
+@wrong("07.5", "holds up nobody else")
+async def one_loop_for_all_members(socket: Any, redis: Any, stream: str, after: str) -> None:
+    async def show_in_turn() -> None:
+        last = after
+        while True:
+            for _, records in await redis.xread({stream: last}, block=1000):
+                for last, fields in records:
+                    async with TURN:  # one socket after another, as in a broadcast that waits for each
+                        if "text" in fields:
+                            await socket.send(json.dumps({"id": last, "text": fields["text"]}))
+
+    await both(socket, redis, stream, show_in_turn())

@@ -1,0 +1,1 @@
+"""Verdicts of the lessons, computed from what their cells have seen."""
