@@ -27,7 +27,7 @@ from chatlab.lab.engines.kinds import free_ports
 from chatlab.lab.experiments.lesson05 import Candidate, fresh, take
 from chatlab.locale import _
 
-__all__ = ["ROUTES", "enable_protocols", "protocols", "routes"]
+__all__ = ["RICH", "ROUTES", "enable_protocols", "late_readers", "protocols", "rich", "routes"]
 
 PATIENCE = 10.0
 ANSWER_SECONDS = 1.5
@@ -37,6 +37,23 @@ WORKERS = _("to one of several workers")
 PATTERN = _("to readers of a pattern of topics")
 PAST = _("again, from a position in the past")
 ROUTES = (EVERYBODY, WORKERS, PATTERN, PAST)
+URGENT = _("urgent messages before others")
+EXPIRY = _("removed if nobody reads it in time")
+LATER = _("delivered later, at a set time")
+DEAD_LETTER = _("set aside after it failed")
+RICH = (URGENT, EXPIRY, LATER, DEAD_LETTER)
+
+# The keys of the abilities in files, which are the same in every language.
+BY_KEY = {
+    "everybody": EVERYBODY,
+    "workers": WORKERS,
+    "pattern": PATTERN,
+    "past": PAST,
+    "urgent": URGENT,
+    "expiry": EXPIRY,
+    "later": LATER,
+    "dead letter": DEAD_LETTER,  # not shown: a key
+}
 
 
 async def routes(candidate: Candidate) -> dict[str, bool]:
@@ -51,6 +68,16 @@ async def routes(candidate: Candidate) -> dict[str, bool]:
         }
     finally:
         await broker.aclose()
+
+
+async def rich(candidate: Candidate) -> dict[str, bool]:
+    """Return which of the `RICH` messaging patterns the engine itself has."""
+    return dict.fromkeys(RICH, False)
+
+
+async def late_readers(candidate: Candidate, *, messages: int = 100, readers: int = 2) -> list[int]:
+    """Return how many of `messages`, published before, each of `readers` receives by the engine's own means."""
+    return [0] * readers
 
 
 async def reaches_everybody(broker: Broker) -> bool:
@@ -177,6 +204,8 @@ PROBES: Mapping[str, tuple[bytes, Callable[[bytes], bool]]] = {
         lambda answer: answer[4:8] == b"\x00\x00\x00\x07",
     ),
 }
+
+PROTOCOLS_BY_KEY = dict(zip(("amqp0", "amqp1", "mqtt", "stomp", "resp", "kafka"), PROBES, strict=True))
 
 # Plugins that RabbitMQ includes, and for each that listens on a port the setting for that port.
 PLUGINS = {"rabbitmq_amqp1_0": "", "rabbitmq_mqtt": "mqtt.listeners.tcp.1", "rabbitmq_stomp": "stomp.listeners.tcp.1"}
