@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -130,28 +131,47 @@ def looked_for() -> dict[str, str]:
 
 
 async def line_up(lab: Lab) -> list[Candidate]:
-    """Start all installed engines at once; return a candidate for each broker that has an engine, and for `memory`."""
-    with Progress(_("starting"), len(KINDS)) as progress:
-        started = await asyncio.gather(*(_start(lab, kind, progress) for kind in KINDS))
-    running = dict(zip(KINDS, started, strict=True))
+    """Return a candidate for each broker whose engine is here, and for `memory`; start the engines at the first call.
+
+    All engines start at once. One that has been killed since is started again, with its data.
+    """
+    kinds = [kind for kind in KINDS if _is_here(kind)]
+    if all(f"{kind} engine" in lab.names for kind in kinds):
+        running = [await _ready(lab, kind) for kind in kinds]
+    else:
+        with Progress(_("starting"), len(kinds)) as progress:
+            running = await asyncio.gather(*(_step(progress, kind, _ready(lab, kind)) for kind in kinds))
     candidates = [Candidate("memory", MemoryBroker, seconds_to_start=0.0)]
+    found = dict(zip(kinds, running, strict=True))
     for name, (kind, broker) in BROKERS.items():
-        if one := running[kind]:
-            engine, seconds = one
-            candidates.append(Candidate(name, partial(broker, engine.url), engine, seconds))
+        if engine := found.get(kind):
+            candidates.append(Candidate(name, partial(broker, engine.url), engine, _seconds_to_start.get(engine)))
     return candidates
 
 
-async def _start(lab: Lab, kind: str, progress: Progress) -> tuple[Engine, float | None] | None:
-    progress.begin(kind)
+def _is_here(kind: str) -> bool:
+    try:
+        engines.find(kind)
+    except EngineMissing:
+        return False
+    return True
+
+
+_seconds_to_start: weakref.WeakKeyDictionary[Engine, float] = weakref.WeakKeyDictionary()
+
+
+async def _ready(lab: Lab, kind: str) -> Engine | None:
+    """Return the lab's engine of this kind, started if it is not running; None if it does not answer."""
     began = time.monotonic()
     try:
+        if f"{kind} engine" in lab.names:
+            return await lab.engine(kind)
         engine = await lab.start(f"{kind} engine", engines.start(kind))
-    except (EngineMissing, EngineUnreachable):
+    except EngineUnreachable:
         return None
-    finally:
-        progress.done(kind)
-    return engine, time.monotonic() - began if engine.pid else None
+    if engine.pid is not None:
+        _seconds_to_start[engine] = time.monotonic() - began
+    return engine
 
 
 async def with_each(
@@ -187,20 +207,22 @@ async def publish_all(broker: Broker, topic: str, messages: int) -> None:
     await _publish_each(broker, topic, (b"%d" % number for number in range(messages)))
 
 
-async def publish_for(seconds: float, broker: Broker, topic: str, *, last: bytes = b"end") -> None:
-    """Publish numbers, in order, for that many seconds, and then `last`."""
+async def publish_for(
+    seconds: float, broker: Broker, topic: str, *, last: bytes = b"end", in_flight: int = IN_FLIGHT
+) -> None:
+    """Publish numbers, in order, for that many seconds, and then `last`; at most `in_flight` are unconfirmed."""
     end = time.monotonic() + seconds
 
     def bodies() -> Iterator[bytes]:
         yield from (b"%d" % number for number in takewhile(lambda __: time.monotonic() < end, count_up()))
         yield last
 
-    await _publish_each(broker, topic, bodies())
+    await _publish_each(broker, topic, bodies(), in_flight)
 
 
-async def _publish_each(broker: Broker, topic: str, bodies: Iterable[bytes]) -> None:
-    """Publish in order, with at most `IN_FLIGHT` unconfirmed messages."""
-    free = asyncio.Semaphore(IN_FLIGHT)
+async def _publish_each(broker: Broker, topic: str, bodies: Iterable[bytes], in_flight: int = IN_FLIGHT) -> None:
+    """Publish in order, with at most `in_flight` unconfirmed messages."""
+    free = asyncio.Semaphore(in_flight)
 
     async def publish(body: bytes) -> None:
         try:
@@ -259,7 +281,7 @@ class FanOut:
         return None if self.engine is None else max(self.engine, TICK) / self.messages
 
 
-async def fan_out(candidate: Candidate, readers: int, *, messages: int = 300) -> FanOut:
+async def fan_out(candidate: Candidate, readers: int, *, messages: int = 2000) -> FanOut:
     """Let `readers` servers, each with its own connection, read what one of them publishes."""
     brokers = await candidate.open(readers)
     topic = fresh("everybody")

@@ -88,26 +88,25 @@ class Findings:
         for measure, of in (("delay median ms", statistics.median), ("delay p99 ms", p99)):
             self.add(measure, {name: [1000 * of(each) for each in rounds(all_)] for name, all_ in seconds.items()})
 
-    def missing(self, measure: str) -> dict[str, Repeats]:
-        """Return the recorded figures of the engines for which nothing was measured here."""
-        here = self.figures.get(measure, {})
-        return {
-            name: each
-            for name, each in self.recording().figures.get(measure, {}).items()
-            if name in NAMES and name not in here
-        }
+    def beside(self, measure: str) -> Mapping[str, Repeats]:
+        """Return the recorded figures of all engines if one was not measured here, so that they can be compared."""
+        complete = set(NAMES) <= set(self.figures.get(measure, {}))
+        of = {} if complete else self.recording().figures.get(measure, {})
+        return {name: of[name] for name in NAMES if name in of}
 
-    def dots(self, measure: str, *, log: bool = False) -> None:
-        """Draw one measure: what was measured here, and grey what was recorded."""
-        title, unit = MEASURES[measure]
-        charts.dots(title, unit, self.figures.get(measure, {}), log=log, recorded=self.missing(measure))
+    def dots(self, *measures: str, title: str = "", log: bool = False) -> None:
+        """Draw measures of one unit: what was measured here, and grey what was recorded."""
+        titles, units = zip(*map(MEASURES.__getitem__, measures), strict=True)
+        here = {name: self.figures.get(measure, {}) for name, measure in zip(titles, measures, strict=True)}
+        beside = {name: self.beside(measure) for name, measure in zip(titles, measures, strict=True)}
+        charts.grouped(title or titles[0], units[0], here, log=log, recorded=beside)
 
     def source(self, measures: Iterable[str], names: Iterable[str] = NAMES) -> Source:
         """Return where a comparison gets its figures: this machine if all were measured here, else the recording."""
         wanted = [(measure, name) for measure in measures for name in names]
         if all(name in self.figures.get(measure, {}) for measure, name in wanted):
             return Source(self.figures)
-        return Source(self.recording().figures, recorded=True)
+        return Source(self.recording().figures, is_recorded=True)
 
     def ways_of(self, names: Iterable[str] = NAMES) -> tuple[Mapping[str, Mapping[str, bool]], bool]:
         """Return the ways of all engines, and whether they are recorded."""
@@ -133,7 +132,7 @@ class Source:
     """The figures that one comparison uses, all from one machine."""
 
     figures: Mapping[str, Mapping[str, Repeats]]
-    recorded: bool = False
+    is_recorded: bool = False
 
     def best(self, measure: str, *, low: bool = False) -> str:
         """Return the engine with the best median: the highest, or with `low` the lowest."""
@@ -197,7 +196,7 @@ def high_throughput(engine: str, *, is_high: bool = True) -> Part:
     text = _("{engine}: high throughput") if is_high else _("{engine}: not a high throughput")
     name = _("messages per second at the engine, of the highest")
     return Part(
-        text.format(engine=engine), figure(name, share, 100 * HIGH_SHARE, "%", at_least=is_high), source.recorded
+        text.format(engine=engine), figure(name, share, 100 * HIGH_SHARE, "%", at_least=is_high), source.is_recorded
     )
 
 
@@ -206,7 +205,7 @@ def low_latency(engine: str) -> Part:
     source = found.source(["delay median ms"], [engine])
     median = source.figures["delay median ms"][engine]
     text = _("{engine}: low latency").format(engine=engine)
-    return Part(text, figure(_("median latency"), median, LOW_MS, "ms", at_least=False), source.recorded)
+    return Part(text, figure(_("median latency"), median, LOW_MS, "ms", at_least=False), source.is_recorded)
 
 
 def lowest_latency(*engines: str) -> Part:
@@ -215,7 +214,7 @@ def lowest_latency(*engines: str) -> Part:
     times = min((source.times_best("delay median ms", each, low=True) for each in engines), key=lambda r: r.median)
     text = _("{engines}: among the lowest latencies").format(engines=_(" or ").join(engines))
     name = _("median latency, times the lowest")
-    return Part(text, figure(name, times, LOWEST_TIMES, at_least=False), source.recorded)
+    return Part(text, figure(name, times, LOWEST_TIMES, at_least=False), source.is_recorded)
 
 
 def weight(engine: str, *, heavy: bool) -> Iterator[Part]:
@@ -224,7 +223,7 @@ def weight(engine: str, *, heavy: bool) -> Iterator[Part]:
         source = found.source([measure])
         text = _("{engine}: heavy") if heavy else _("{engine}: not heavy")
         times = source.times_best(measure, engine, low=True)
-        yield Part(text.format(engine=engine), figure(name, times, HEAVY_TIMES, at_least=heavy), source.recorded)
+        yield Part(text.format(engine=engine), figure(name, times, HEAVY_TIMES, at_least=heavy), source.is_recorded)
 
 
 def kept(engine: str) -> Part:
@@ -242,7 +241,7 @@ def keeps_nothing(engine: str) -> Part:
     late = source.figures["late reader"][engine]
     text = _("{engine}: keeps nothing").format(engine=engine)
     name = _("messages that a late reader received, of {number}").format(number=LATE_MESSAGES)
-    return Part(text, figure(name, late, 0, at_least=False), source.recorded)
+    return Part(text, figure(name, late, 0, at_least=False), source.is_recorded)
 
 
 def richness(engine: str, *, share: float, at_least: bool, text: str) -> Part:
@@ -365,13 +364,10 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def summary() -> dict[str, dict[str, str]]:
-    """Return a row for each engine, with all that was measured, or recorded where it is missing here."""
-    return {name + _star(name): _row(name) for name in NAMES}
-
-
-def _star(name: str) -> str:
-    return "" if all(name in found.figures.get(measure, {}) for measure in ("delay median ms",)) else " *"
+def summary() -> None:
+    """Show a table with a row for each engine: what was measured here, or recorded where it is missing."""
+    absent = [name for name in NAMES if name not in found.figures.get("delay median ms", {})]
+    charts.table(_("Everything at a glance"), {name: _row(name) for name in NAMES}, recorded=absent)
 
 
 def _row(name: str) -> dict[str, str]:
