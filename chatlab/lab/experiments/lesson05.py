@@ -46,6 +46,7 @@ __all__ = [
     "order",
     "publish_all",
     "publish_for",
+    "restart_with",
     "with_each",
 ]
 
@@ -172,6 +173,15 @@ async def _ready(lab: Lab, kind: str) -> Engine | None:
     if engine.pid is not None:
         _seconds_to_start[engine] = time.monotonic() - began
     return engine
+
+
+async def restart_with(candidates: Iterable[Candidate], change: Callable[[Engine], object]) -> None:
+    """Stop each RabbitMQ that was started here, let `change` edit its settings, and start it again."""
+    for engine in {id(each.engine): each.engine for each in candidates if each.ours}.values():
+        if engine is not None and engine.kind == "rabbitmq":
+            await engine.shut_down()
+            change(engine)
+            await engine.restart()
 
 
 async def with_each(

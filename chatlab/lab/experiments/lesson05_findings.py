@@ -15,7 +15,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from chatlab.lab.claims import Figure, Verdict, verdict
 from chatlab.lab.experiments import charts
@@ -353,15 +352,58 @@ def c30() -> Verdict:
     return judge("C30", [protocols(RABBIT, most + 1)], when=_("its plugins are enabled"))
 
 
-# --- The table, and the grades for the chooser -----------------------------------------------------------------------
+# --- The tables ------------------------------------------------------------------------------------------------------
 
-COLUMNS: Mapping[str, tuple[str, str]] = {
+FORMS: Mapping[str, tuple[str, str]] = {
     "delay median ms": (_("latency, ms"), "{:.2f}"),  # not shown: a key
     "rate engine": (_("messages/s"), "{:,.0f}"),  # not shown: a key
     "late reader": (_("late reader, of 100"), "{:.0f}"),  # not shown: a key
     "start s": (_("start, s"), "{:.1f}"),  # not shown: a key
     "MiB": ("MiB", "{:.0f}"),
 }
+YES, NO, UNKNOWN = "✔", "✘", "–"
+
+
+def persistence_table() -> None:
+    """Show what each setting of each engine leaves of the confirmed messages."""
+    rows = {
+        f"{row.engine}: {row.setting}": {
+            _("confirmed"): str(row.confirmed),
+            _("left after kill -9"): _count(row.after_kill),
+            _("left after a power cut (recorded)"): _count(row.after_power_cut),
+        }
+        for row in found.rows()
+    }
+    here = {f"{row.engine}: {row.setting}" for row in found.rows() if not row.recorded}
+    charts.table(_("What a crash leaves of {number}").format(number=MESSAGES), rows, recorded=set(rows) - here)
+
+
+def _count(number: int | None) -> str:
+    return UNKNOWN if number is None else str(number)
+
+
+def ways_table() -> None:
+    """Show which messaging patterns each engine has, a row for each pattern."""
+    columns = {name: (found.ways.get(name) or found.recording().ways[name]) for name in NAMES}
+    titles = {name: name if name in found.ways else _("{name}, recorded").format(name=name) for name in NAMES}
+    rows = {
+        way: {titles[name]: YES if ways.get(way) else NO for name, ways in columns.items()} for way in (*ROUTES, *RICH)
+    }
+    charts.table(_("Messaging patterns"), rows)
+
+
+def price_table() -> None:
+    """Show what it takes to run each engine, the protocols it answers in, and whether all readers see one order."""
+    rows = {}
+    for name in NAMES:
+        spoken = found.protocols.get(name) or found.recording().protocols[name]
+        order = found.orders.get(name) or found.recording().orders[name]
+        rows[name] = {
+            **{FORMS[measure][0]: _figure(measure, name) for measure in ("start s", "MiB")},
+            _("protocols"): ", ".join(spoken),
+            _("one order for all readers"): YES if order.shared else NO,
+        }
+    charts.table(_("Protocols and the price"), rows, recorded=[name for name in NAMES if name not in found.protocols])
 
 
 def summary() -> None:
@@ -371,21 +413,23 @@ def summary() -> None:
 
 
 def _row(name: str) -> dict[str, str]:
-    row = {}
-    for measure, (title, form) in COLUMNS.items():
-        source = found.source([measure], [name])
-        repeats = source.figures.get(measure, {}).get(name)
-        row[title] = "–" if repeats is None else form.format(repeats.median)
     ways, __ = found.ways_of([name])
     spoken, __ = found.protocols_of([name])
-    order = found.orders.get(name) or found.recording().orders.get(name)
-    row[_("patterns, of 8")] = str(sum(ways[name].values()))
-    row[_("protocols")] = str(len(spoken[name]))
-    row[_("one order")] = "–" if order is None else _("yes") if order.shared else _("no")
-    return row
+    return {
+        **{title: _figure(measure, name) for measure, (title, __) in FORMS.items()},
+        _("patterns, of {number}").format(number=len(ROUTES) + len(RICH)): str(sum(ways[name].values())),
+        _("protocols"): str(len(spoken[name])),
+    }
 
 
-# The criteria of the chooser by key. A notebook names the keys; the chooser shows their translations.
+def _figure(measure: str, name: str) -> str:
+    repeats = found.source([measure], [name]).figures.get(measure, {}).get(name)
+    return UNKNOWN if repeats is None else FORMS[measure][1].format(repeats.median)
+
+
+# --- The grades for the chooser --------------------------------------------------------------------------------------
+
+# The criteria by key. A notebook names the keys; the chooser shows their translations.
 CRITERIA: Mapping[str, str] = {
     "many messages": _("many messages"),  # not shown: a key
     "little delay": _("little delay"),  # not shown: a key
@@ -395,3 +439,47 @@ CRITERIA: Mapping[str, str] = {
     "ways to route": _("ways to route"),  # not shown: a key
     "many protocols": _("many protocols"),  # not shown: a key
 }
+
+
+def scores() -> dict[str, dict[str, Score]]:
+    """Return every engine's score for each of the `CRITERIA`, by the yardsticks of the verdicts."""
+    return {name: dict(zip(CRITERIA, _grades(name), strict=True)) for name in NAMES}
+
+
+def _grades(name: str) -> Iterator[Score]:
+    yield _throughput(found.source(["rate engine"]).times_best("rate engine", name).median)
+    yield _latency(name)
+    yield _safety(name)
+    late = found.source(["late reader"], [name]).figures["late reader"][name].median
+    yield Score(BEST if late == LATE_MESSAGES else 0, _("a late reader receives {n:.0f} of 100").format(n=late))
+    light = all(part.holds for part in weight(name, heavy=False))
+    yield Score(BEST, _("light to run")) if light else Score(1, _("heavy to run"))
+    ways, spoken = found.ways_of()[0], found.protocols_of()[0]
+    most = max(sum(each.values()) for each in ways.values())
+    number = sum(ways[name].values())
+    yield Score(BEST * number // most, _("{n} messaging patterns of 8").format(n=number))
+    yield Score(BEST if len(spoken[name]) > 1 else 1, _("protocols: {n}").format(n=len(spoken[name])))
+
+
+def _throughput(share: float) -> Score:
+    text = _("{percent:.0f} % of the highest throughput").format(percent=100 * share)
+    return Score(BEST if share >= HIGH_SHARE else 2 if share >= HIGH_SHARE / 4 else 1, text)
+
+
+def _latency(name: str) -> Score:
+    times = found.source(["delay median ms"]).times_best("delay median ms", name, low=True).median
+    if times <= LOWEST_TIMES:
+        return Score(BEST, _("among the lowest latencies"))
+    if low_latency(name).holds:
+        return Score(2, _("low latency, {times:.1f} times the lowest").format(times=times))
+    return Score(0, _("no low latency"))
+
+
+def _safety(name: str) -> Score:
+    """Grade what the best setting of an engine keeps: after a power cut, or after a kill."""
+    rows = [row for row in found.rows() if row.engine == name]
+    if any(row.after_power_cut == MESSAGES for row in rows):
+        return Score(BEST, _("survives a power cut, in its safest setting"))
+    if any(row.after_kill == MESSAGES for row in rows):
+        return Score(2, _("survives a crash of its process"))
+    return Score(0, _("a crash loses everything"))
