@@ -184,7 +184,9 @@ class Part:
 
 
 def figure(name: str, repeats: Repeats, threshold: float, unit: str = "", *, at_least: bool = True) -> Figure:
-    """Return a figure with the spread of its repeats."""
+    """Return a figure with the spread of its repeats, if there is any."""
+    if repeats.low == repeats.high:
+        return Figure(name, repeats.median, threshold, unit, at_least)
     return Figure(name, repeats.median, threshold, unit, at_least, low=repeats.low, high=repeats.high)
 
 
