@@ -12,7 +12,7 @@ from chatlab.lab.engines import engine as engines
 from chatlab.lab.engines.engine import Engine
 from chatlab.lab.experiments import lesson05
 from chatlab.lab.experiments.lesson05 import Candidate, Order, with_each
-from chatlab.lab.experiments.lesson05_abilities import EVERYBODY, PAST, PATTERN, WORKERS, protocols, routes
+from chatlab.lab.experiments.lesson05_abilities import protocols
 from chatlab.lab.runtime import Lab
 
 
@@ -127,30 +127,6 @@ async def test_after_a_kill_rabbitmq_and_kafka_have_every_confirmed_message(
     candidates = [candidate("RabbitMQ", rabbitmq_engine), candidate("Kafka", kafka_engine)]
 
     assert await lesson05.kept_after_kill(candidates, messages=50) == {"RabbitMQ": 50, "Kafka": 50}
-
-
-async def test_memory_reaches_all_readers_and_keeps_history() -> None:
-    assert await routes(MEMORY) == {EVERYBODY: True, WORKERS: False, PATTERN: False, PAST: True}
-
-
-async def test_pubsub_has_patterns_and_streams_have_workers_and_history(redis_engine: Engine) -> None:
-    pubsub = await routes(candidate("Redis Pub/Sub", redis_engine))
-    streams = await routes(candidate("Redis Streams", redis_engine))
-
-    assert pubsub == {EVERYBODY: True, WORKERS: False, PATTERN: True, PAST: False}
-    assert streams == {EVERYBODY: True, WORKERS: True, PATTERN: False, PAST: True}
-
-
-async def test_rabbitmq_has_every_route_except_history(rabbitmq_engine: Engine) -> None:
-    found = await routes(candidate("RabbitMQ", rabbitmq_engine))
-
-    assert found == {EVERYBODY: True, WORKERS: True, PATTERN: True, PAST: False}
-
-
-async def test_kafka_has_patterns_and_history_and_needs_a_partition_for_each_worker(kafka_engine: Engine) -> None:
-    found = await routes(candidate("Kafka", kafka_engine))
-
-    assert found == {EVERYBODY: True, WORKERS: False, PATTERN: True, PAST: True}
 
 
 async def test_redis_answers_only_in_its_own_protocol(redis_engine: Engine) -> None:
