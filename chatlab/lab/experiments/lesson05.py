@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count as count_up
 from itertools import takewhile
+from pathlib import Path
 from typing import TypeVar
 
 import psutil
@@ -55,7 +56,6 @@ T = TypeVar("T")
 SILENCE = 0.5  # seconds without a message after which no more are expected
 PATIENCE = 30.0
 IN_FLIGHT = 256
-TICK = 0.01  # seconds: the resolution of the system's processor times
 # A quorum queue that is less than about a second old when its RabbitMQ (3.10) is killed has no leader afterwards, and
 # its readers wait forever. That is a separate fault; this experiment is about what a queue in use keeps.
 SETTLE_SECONDS = 2.0
@@ -95,8 +95,7 @@ class Candidate:
         """Return the processor time that the engine has used so far."""
         if not self.ours:
             return None
-        times = [process.cpu_times() for process in self._processes()]
-        return float(sum(each.user + each.system for each in times))
+        return sum(map(_processor_seconds, self._processes()))
 
     def _processes(self) -> list[psutil.Process]:
         assert self.engine is not None and self.engine.pid is not None
@@ -105,6 +104,20 @@ class Candidate:
 
     def __repr__(self) -> str:
         return self.name
+
+
+def _processor_seconds(process: psutil.Process) -> float:
+    """Return the processor time of a process; Linux counts it in nanoseconds for each thread, elsewhere in ticks."""
+    try:
+        threads = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9 or _in_ticks(process)
+    except OSError:
+        return _in_ticks(process)
+
+
+def _in_ticks(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 BROKERS: Mapping[str, tuple[str, Callable[[str], Broker]]] = {
@@ -176,12 +189,17 @@ async def _ready(lab: Lab, kind: str) -> Engine | None:
 
 
 async def restart_with(candidates: Iterable[Candidate], change: Callable[[Engine], object]) -> None:
-    """Stop each RabbitMQ that was started here, let `change` edit its settings, and start it again."""
+    """Let `change` enable plugins in each RabbitMQ that was started here, and start it again, unless it has some."""
     for engine in {id(each.engine): each.engine for each in candidates if each.ours}.values():
-        if engine is not None and engine.kind == "rabbitmq":
-            await engine.shut_down()
+        if engine is not None and engine.kind == "rabbitmq" and not _has_plugins(engine):
+            engine.kill()
             change(engine)
             await engine.restart()
+
+
+def _has_plugins(engine: Engine) -> bool:
+    assert engine.folder is not None
+    return "rabbitmq_" in (engine.folder / "enabled_plugins").read_text(encoding="utf-8")
 
 
 async def with_each(
@@ -287,11 +305,11 @@ class FanOut:
 
     @property
     def each(self) -> float | None:
-        """The engine's processor time for one record to all readers; less than a tick in total counts as a tick."""
-        return None if self.engine is None else max(self.engine, TICK) / self.messages
+        """The engine's processor time for one record to all readers, in seconds."""
+        return None if self.engine is None else max(self.engine, 0.0) / self.messages
 
 
-async def fan_out(candidate: Candidate, readers: int, *, messages: int = 2000) -> FanOut:
+async def fan_out(candidate: Candidate, readers: int, *, messages: int = 500) -> FanOut:
     """Let `readers` servers, each with its own connection, read what one of them publishes."""
     brokers = await candidate.open(readers)
     topic = fresh("everybody")

@@ -42,10 +42,10 @@ HEAVY_TIMES = 3.0  # heavy: at least this many times the lightest
 MEASURES: Mapping[str, tuple[str, str]] = {
     "delay median ms": (_("Latency from publish to reader, median"), _("milliseconds")),  # not shown: a key
     "delay p99 ms": (_("Latency from publish to reader, 99th percentile"), _("milliseconds")),  # not shown: a key
-    "rate client": (_("Throughput of a Python client"), _("messages per second")),  # not shown: a key
-    "rate engine": (_("Throughput at the engine"), _("messages per second")),  # not shown: a key
-    "one reader µs": (_("The engine's work for a message and one reader"), _("microseconds")),  # not shown: a key
-    "eight readers µs": (_("The engine's work for a message and eight readers"), _("microseconds")),  # not shown: a key
+    "rate client": (_("our client in Python"), _("messages per second")),  # not shown: a key
+    "rate engine": (_("the engine's own tool"), _("messages per second")),  # not shown: a key
+    "engine µs": (_("one reader"), _("microseconds")),  # not shown: a key
+    "eight readers µs": (_("eight readers"), _("microseconds")),  # not shown: a key
     "MiB": (_("Memory with next to nothing in it"), "MiB"),
     "start s": (_("From start to the first answer"), _("seconds")),  # not shown: a key
     "late reader": (_("What a late reader receives of 100"), _("messages")),  # not shown: a key
