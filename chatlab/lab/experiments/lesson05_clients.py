@@ -184,8 +184,10 @@ class Queue:
         finally:
             await self.queue.cancel(tag)
 
-    async def read(self, messages: int, arguments: Mapping[str, Any] | None = None) -> list[bytes]:
-        """Consume and acknowledge at most `messages`."""
+    async def read(
+        self, messages: int, arguments: Mapping[str, Any] | None = None, silence: float = SILENCE
+    ) -> list[bytes]:
+        """Consume and acknowledge at most `messages`, until none arrives for `silence` seconds."""
         async with self.consumer(100, arguments) as arrived:
 
             async def receive() -> bytes:
@@ -193,7 +195,7 @@ class Queue:
                 await message.ack()
                 return message.body
 
-            return await collected(receive, messages)
+            return await collected(receive, messages, silence)
 
 
 class QueuePost:
