@@ -24,7 +24,7 @@ from chatlab.lab.experiments.lesson05_persistence import MESSAGES, Row
 from chatlab.lab.experiments.recorded import Recording, recorded
 from chatlab.lab.experiments.repeats import Repeats
 from chatlab.lab.widgets.chooser import BEST, Score
-from chatlab.locale import _
+from chatlab.locale import _, ngettext
 
 __all__ = ["Findings", "c23", "c24", "c25", "c26", "c27", "c28", "c29", "c30", "found", "rounds"]
 
@@ -229,10 +229,10 @@ def weight(engine: str, *, heavy: bool) -> Iterator[Part]:
 
 def kept(engine: str) -> Part:
     """Return the part that an engine keeps all that it has confirmed when it is killed, in its best setting."""
-    rows = [row for row in found.rows() if row.engine == engine and row.after_kill is not None]
-    best = max(rows, key=lambda row: row.after_kill or 0, default=Row(engine, "", 0, 0, 0, True))
+    rows = [row for row in found.rows() if row.engine == engine and row.confirmed == MESSAGES]
+    best = max(rows, key=lambda row: row.after_kill or 0, default=Row(engine, UNKNOWN, 0, 0, 0, True))
     text = _("{engine}: keeps what it confirmed, with {setting}").format(engine=engine, setting=best.setting)
-    name = _("left after kill -9, of {number}").format(number=best.confirmed)
+    name = _("left after kill -9, of {number}").format(number=MESSAGES)
     return Part(text, Figure(name, best.after_kill or 0, MESSAGES), best.recorded)
 
 
@@ -273,7 +273,9 @@ def judge(claim: str, parts: Sequence[Part], *, when: str = "") -> Verdict:
         claim,
         holds=not failed,
         when=when,
-        because="; ".join(part.text for part in failed) + " " + _("(not so here)") if failed else "",
+        because=ngettext("this part failed: {parts}", "these parts failed: {parts}", len(failed)).format(
+            parts="; ".join(part.text for part in failed)
+        ),
         measured="\n".join(map(str, parts)),
         figure=decides.figure,
         recorded=found.recording().source if any(part.recorded for part in parts) else "",
@@ -327,18 +329,17 @@ def c27() -> Verdict:
 
 def c28() -> Verdict:
     """Judge whether three engines can keep what they confirmed; the settings that do not are the condition."""
-    lossy = [
-        f"{row.engine} ({row.setting})"
-        for row in found.rows()
-        if row.engine in (KAFKA, RABBIT, STREAMS) and min(_left(row)) < row.confirmed
-    ]
-    when = _("it is set up for it: these lose messages in a crash or a power cut: {settings}")
+    rows = found.rows()
+    by_kill = [row for row in rows if _lost(row.after_kill)]
+    by_power_cut = [row for row in rows if _lost(row.after_power_cut)]
+    when = _("the setting is right: kill -9 took messages from {killed} of {all} settings, a power cut from {cut}")
+    condition = when.format(killed=len(by_kill), cut=len(by_power_cut), all=len(rows))
     parts = [kept(engine) for engine in (KAFKA, RABBIT, STREAMS)]
-    return judge("C28", parts, when=when.format(settings="; ".join(lossy)) if lossy else "")
+    return judge("C28", parts, when=condition if by_kill or by_power_cut else "")
 
 
-def _left(row: Row) -> list[int]:
-    return [left for left in (row.after_kill, row.after_power_cut) if left is not None] or [row.confirmed]
+def _lost(left: int | None) -> bool:
+    return left is not None and left < MESSAGES
 
 
 def c29() -> Verdict:
