@@ -52,6 +52,14 @@ async def test_the_line_up_has_a_candidate_for_every_broker_whose_engine_is_inst
         assert candidates[1].ours
         assert (candidates[1].memory() or 0) > 1 << 20
         assert 0 < (candidates[1].seconds_to_start or 0) < 30
+
+        assert candidates[1].engine is not None
+        candidates[1].engine.kill()
+        again = await lesson05.line_up(lab)
+
+        assert again[1].engine is candidates[1].engine
+        assert again[1].seconds_to_start == candidates[1].seconds_to_start
+        assert await (await again[2].broker()).publish("after.the.kill", b"1")
     finally:
         await lab.stop_all()
 
@@ -85,6 +93,27 @@ async def test_publishing_for_some_seconds_ends_with_the_last_message() -> None:
         bodies = [record.body for record in await reader.batch(1 << 30)]
         assert bodies == [*(b"%d" % number for number in range(len(bodies) - 1)), b"end"]
         assert len(bodies) > 1
+
+
+async def test_publishing_one_at_a_time_waits_for_each_confirmation() -> None:
+    broker = OneAtATime()
+    await lesson05.publish_for(0.02, broker, "flood", in_flight=1)
+    assert broker.most == 1
+    await lesson05.publish_for(0.02, broker, "flood", in_flight=8)
+    assert broker.most == 8
+
+
+class OneAtATime(MemoryBroker):
+    """Counts how many messages are on their way at once."""
+
+    now = most = 0
+
+    async def publish(self, topic: str, body: bytes) -> str:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0)
+        self.now -= 1
+        return ""
 
 
 async def test_counting_stops_at_the_given_number() -> None:
