@@ -19,6 +19,7 @@ from aio_pika.abc import AbstractChannel, AbstractQueue
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
+from aiormq.exceptions import ChannelInvalidStateError
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
@@ -182,7 +183,8 @@ class Queue:
         try:
             yield arrived
         finally:
-            await self.queue.cancel(tag)
+            with contextlib.suppress(ChannelInvalidStateError):  # RabbitMQ has closed it
+                await self.queue.cancel(tag)
 
     async def read(
         self, messages: int, arguments: Mapping[str, Any] | None = None, silence: float = SILENCE

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -99,8 +99,6 @@ SETTINGS: Sequence[Setting] = (
     kafka("acks=all, flush.messages=1", "all", flush_messages="1"),  # not shown: Kafka's own words
 )
 
-Fault = Callable[[Engine], None]
-
 
 def by_engine(settings: Iterable[Setting] = SETTINGS) -> Iterator[list[Setting]]:
     """Yield the settings that can share an engine together: those with equal options."""
@@ -148,19 +146,20 @@ async def kill(settings: Sequence[Setting], messages: int = MESSAGES) -> list[Le
     except (EngineMissing, EngineUnreachable):
         return None
     async with engine:
-        return await survive(engine, settings, Engine.kill, messages=messages)
+        return await survive(engine, settings, engine.kill, engine.restart, messages=messages)
 
 
 async def survive(
     engine: Engine,
     settings: Sequence[Setting],
-    fault: Fault,
+    fault: Callable[[], None],
+    restart: Callable[[], Awaitable[None]],
     *,
     messages: int = MESSAGES,
     pace: float = 0,
     before: Callable[[], None] = lambda: None,
 ) -> list[Left]:
-    """Publish to a store of each setting, call `fault` while the publishers are connected, restart, and count.
+    """Publish to a store of each setting, call `fault` while the publishers are connected, `restart`, count.
 
     Publishers without confirmations come last, each in one go, because nothing tells them how far the engine is.
     `pace`: seconds between two messages of the others. `before` is called when the stores exist and are empty.
@@ -177,7 +176,7 @@ async def survive(
             publishing = (publishers.enter_async_context(stores[each].published(messages, gap)) for each in chosen)
             for each, count in zip(chosen, await asyncio.gather(*publishing), strict=True):
                 confirmed[each] = count
-        fault(engine)
-    await engine.restart()
+        fault()
+    await restart()
     left = await asyncio.gather(*(store.left() for store in stores))
     return [Left(*each) for each in zip(confirmed, left, strict=True)]
