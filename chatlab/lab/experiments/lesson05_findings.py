@@ -96,9 +96,13 @@ class Findings:
     def dots(self, *measures: str, title: str = "", log: bool = False) -> None:
         """Draw measures of one unit: what was measured here, and grey what was recorded."""
         titles, units = zip(*map(MEASURES.__getitem__, measures), strict=True)
-        here = {name: self.figures.get(measure, {}) for name, measure in zip(titles, measures, strict=True)}
+        here = {name: self._in_order(measure) for name, measure in zip(titles, measures, strict=True)}
         beside = {name: self.beside(measure) for name, measure in zip(titles, measures, strict=True)}
         charts.grouped(title or titles[0], units[0], here, log=log, recorded=beside)
+
+    def _in_order(self, measure: str) -> dict[str, Repeats]:
+        here = self.figures.get(measure, {})
+        return {name: here[name] for name in ("memory", *NAMES) if name in here}
 
     def source(self, measures: Iterable[str], names: Iterable[str] = NAMES) -> Source:
         """Return where a comparison gets its figures: this machine if all were measured here, else the recording."""
@@ -174,7 +178,7 @@ class Part:
 
     @property
     def margin(self) -> float:
-        """How far the figure is from its threshold, relative to it."""
+        """How far the figure is from its threshold, relative to it; 0 for a count that is just what is needed."""
         return abs(self.figure.value - self.figure.threshold) / (abs(self.figure.threshold) or 1.0)
 
     def __str__(self) -> str:
@@ -268,7 +272,7 @@ def judge(claim: str, parts: Sequence[Part], *, when: str = "") -> Verdict:
     """Return the verdict on a claim from its parts: it holds if all do, and one that fails clearly decides."""
     failed = [part for part in parts if not part.holds and not part.figure.too_close]
     close = [part for part in parts if part.figure.too_close]
-    decides = (failed or close or sorted(parts, key=lambda part: part.margin))[0]
+    decides = (failed or close or sorted(parts, key=lambda part: part.margin or float("inf")))[0]
     return verdict(
         claim,
         holds=not failed,
