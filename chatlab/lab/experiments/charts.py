@@ -46,6 +46,7 @@ __all__ = ["bars", "dots", "grouped", "lines", "load", "reception", "shares", "t
 
 MARKERS = "osD^vP"
 HATCHES = ("", "//", "..", "xx")
+BESIDE = "offset points"  # not shown: a unit
 GREY = "#767676"  # 4.5 to 1 on white
 # Fonts with Hangul on Linux, macOS and Windows, in the order of preference; the first one is for everything else.
 FONTS = (
@@ -346,12 +347,8 @@ def _draw_dot(axes: Axes, dot: Dot, at: float) -> None:
     marker = MARKERS[dot.series % len(MARKERS)]
     axes.plot(middle(dot.value), at, marker, color=colour, markerfacecolor=face, markersize=7, zorder=3, clip_on=False)
     text = _("{figure}, recorded").format(figure=in_words(dot.value)) if dot.grey else in_words(dot.value)
-    axes.annotate(text, (high, at), (9, 0), textcoords="offset points", va="center", fontsize=9, color=colour_of(dot))
-
-
-def colour_of(dot: Dot) -> str:
-    """Return the colour of a dot's label: text that was measured here is black."""
-    return GREY if dot.grey else "black"
+    colour = GREY if dot.grey else "black"
+    axes.annotate(text, (high, at), (9, 0), textcoords=BESIDE, va="center", fontsize=9, color=colour)
 
 
 def _name_the_rows(axes: Axes, lanes: Sequence[Sequence[Dot]]) -> None:
@@ -432,7 +429,7 @@ def _draw_line(axes: Axes, name: str, points: Points, marker: str, **look: Any) 
         xs, middles, marker=marker, markevery=max(1, len(xs) // 12), label=folded(name), clip_on=False, **look
     )
     if any(len(set(spread(y))) > 1 for y in ys):
-        ends = [(middle(y),) * 2 for y in ys]
+        ends = [spread(y) for y in ys]
         axes.vlines(xs, *zip(*ends, strict=True), color=drawn.get_color(), linewidth=2.5, alpha=0.55)
 
 
