@@ -23,7 +23,8 @@ from chatlab.lab.experiments.lesson05_abilities import RICH, ROUTES
 from chatlab.lab.experiments.lesson05_persistence import MESSAGES, Row
 from chatlab.lab.experiments.recorded import Recording, recorded
 from chatlab.lab.experiments.repeats import Repeats
-from chatlab.lab.widgets.chooser import BEST, Score
+from chatlab.lab.widgets.chooser import Chooser
+from chatlab.lab.widgets.engine_choice import Facts, choose
 from chatlab.locale import _, ngettext
 
 __all__ = ["Findings", "c23", "c24", "c25", "c26", "c27", "c28", "c29", "c30", "found", "rounds"]
@@ -434,59 +435,49 @@ def _figure(measure: str, name: str) -> str:
     return UNKNOWN if repeats is None else FORMS[measure][1].format(repeats.median)
 
 
-# --- The grades for the chooser --------------------------------------------------------------------------------------
+# --- The chooser -----------------------------------------------------------------------------------------------------
 
-# The criteria by key. A notebook names the keys; the chooser shows their translations.
-CRITERIA: Mapping[str, str] = {
-    "many messages": _("many messages"),  # not shown: a key
-    "little delay": _("little delay"),  # not shown: a key
-    "nothing is lost": _("nothing is lost"),  # not shown: a key
-    "late readers": _("late readers"),  # not shown: a key
-    "simple to run": _("simple to run"),  # not shown: a key
-    "ways to route": _("ways to route"),  # not shown: a key
-    "many protocols": _("many protocols"),  # not shown: a key
-}
-
-
-def scores() -> dict[str, dict[str, Score]]:
-    """Return every engine's score for each of the `CRITERIA`, by the yardsticks of the verdicts."""
-    return {name: dict(zip(CRITERIA, _grades(name), strict=True)) for name in NAMES}
+# What the chooser needs to have been measured; keys of MEASURES.
+NEEDED = (
+    "rate engine",  # not shown: a key
+    "delay median ms",  # not shown: a key
+    "engine µs",  # not shown: a key
+    "eight readers µs",  # not shown: a key
+    "MiB",
+    "start s",  # not shown: a key
+    "late reader",  # not shown: a key
+)
 
 
-def _grades(name: str) -> Iterator[Score]:
-    yield _throughput(found.source(["rate engine"]).times_best("rate engine", name).median)
-    yield _latency(name)
-    yield _safety(name)
-    late = found.source(["late reader"], [name]).figures["late reader"][name].median
-    yield Score(BEST if late == LATE_MESSAGES else 0, _("a late reader receives {n:.0f} of 100").format(n=late))
-    light = all(part.holds for part in weight(name, heavy=False))
-    yield Score(BEST, _("light to run")) if light else Score(1, _("heavy to run"))
-    ways, spoken = found.ways_of()[0], found.protocols_of()[0]
-    most = max(sum(each.values()) for each in ways.values())
-    number = sum(ways[name].values())
-    yield Score(BEST * number // most, _("{n} messaging patterns of 8").format(n=number))
-    yield Score(BEST if len(spoken[name]) > 1 else 1, _("protocols: {n}").format(n=len(spoken[name])))
+def chooser() -> Chooser:
+    """Return a chooser with the facts of this machine, or of the recorded run if something was not measured here."""
+    source = found.source(NEEDED)
+    here = not source.is_recorded and set(NAMES) <= set(found.ways) & set(found.protocols) and bool(found.persistence)
+    text = _("this machine; the power cut as recorded") if here else _("recorded on {machine}").format(machine=found.recording().source)
+    return choose({name: facts(name, recorded=not here) for name in NAMES}, source=text)
 
 
-def _throughput(share: float) -> Score:
-    text = _("{percent:.0f} % of the highest throughput").format(percent=100 * share)
-    return Score(BEST if share >= HIGH_SHARE else 2 if share >= HIGH_SHARE / 4 else 1, text)
+def facts(name: str, *, recorded: bool) -> Facts:
+    """Return what is known of one engine, all of it from the recorded run or all of it from here."""
+    recording = found.recording()
+    of = {measure: (recording.figures if recorded else found.figures)[measure][name].median for measure in NEEDED}
+    rows = [row for row in (recording.persistence if recorded else found.rows()) if row.engine == name]
+    rate, latency, one, eight, mib, start, late = of.values()
+    return Facts(
+        rate=rate,
+        latency=latency,
+        one_reader=one,
+        eight_readers=eight,
+        mib=mib,
+        start=start,
+        late=late / LATE_MESSAGES,
+        after_kill=_best_share(row.after_kill for row in rows),
+        after_power_cut=_best_share(row.after_power_cut for row in rows),
+        patterns=sum((recording.ways if recorded else found.ways)[name].values()),
+        protocols=len((recording.protocols if recorded else found.protocols)[name]),
+    )
 
 
-def _latency(name: str) -> Score:
-    times = found.source(["delay median ms"]).times_best("delay median ms", name, low=True).median
-    if times <= LOWEST_TIMES:
-        return Score(BEST, _("among the lowest latencies"))
-    if low_latency(name).holds:
-        return Score(2, _("low latency, {times:.1f} times the lowest").format(times=times))
-    return Score(0, _("no low latency"))
-
-
-def _safety(name: str) -> Score:
-    """Grade what the best setting of an engine keeps: after a power cut, or after a kill."""
-    rows = [row for row in found.rows() if row.engine == name]
-    if any(row.after_power_cut == MESSAGES for row in rows):
-        return Score(BEST, _("survives a power cut, in its safest setting"))
-    if any(row.after_kill == MESSAGES for row in rows):
-        return Score(2, _("survives a crash of its process"))
-    return Score(0, _("a crash loses everything"))
+def _best_share(left: Iterable[int | None]) -> float | None:
+    """Return what the best setting has left, as a share; None if that was not tried."""
+    return max((number / MESSAGES for number in left if number is not None), default=None)

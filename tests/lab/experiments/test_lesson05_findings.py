@@ -13,7 +13,6 @@ from chatlab.lab.experiments import lesson05_findings
 from chatlab.lab.experiments.lesson05 import Order
 from chatlab.lab.experiments.lesson05_abilities import RICH, ROUTES
 from chatlab.lab.experiments.lesson05_findings import (
-    CRITERIA,
     KAFKA,
     NAMES,
     PUBSUB,
@@ -27,7 +26,6 @@ from chatlab.lab.experiments.lesson05_findings import (
 from chatlab.lab.experiments.lesson05_persistence import Row
 from chatlab.lab.experiments.recorded import Recording
 from chatlab.lab.experiments.repeats import Repeats
-from chatlab.lab.widgets.chooser import BEST
 
 Figures = Mapping[str, Sequence[float]]
 ALL = (*ROUTES, *RICH)
@@ -56,6 +54,8 @@ AS_THE_ARTICLE_SAYS = Recording(
         "delay p99 ms": as_repeats(LATENCIES),
         "rate client": as_repeats(RATES),
         "rate engine": as_repeats(RATES),
+        "engine µs": as_repeats({PUBSUB: [1], STREAMS: [6], RABBIT: [180], KAFKA: [200]}),
+        "eight readers µs": as_repeats({PUBSUB: [4], STREAMS: [15], RABBIT: [880], KAFKA: [330]}),
         "late reader": as_repeats({PUBSUB: [0], STREAMS: [100], RABBIT: [100], KAFKA: [100]}),
         "MiB": as_repeats({PUBSUB: [10], STREAMS: [10], RABBIT: [120], KAFKA: [300]}),
         "start s": as_repeats({PUBSUB: [0.2], STREAMS: [0.2], RABBIT: [4], KAFKA: [5]}),
@@ -231,12 +231,21 @@ def test_latencies_are_stored_as_three_rounds() -> None:
     assert [len(each) for each in rounds(range(300))] == [100, 100, 100]
 
 
-def test_every_engine_has_a_score_for_each_criterion_in_the_words_of_the_verdicts(here: Findings) -> None:
-    scores = lesson05_findings.scores()
+def test_the_chooser_has_the_facts_of_this_machine_if_everything_was_measured_here(here: Findings) -> None:
+    here.add("MiB", {KAFKA: [301]})
 
-    assert list(scores) == list(NAMES)
-    assert {tuple(each) for each in scores.values()} == {tuple(CRITERIA)}
-    assert all(0 <= score.grade <= BEST for each in scores.values() for score in each.values())
-    assert scores[PUBSUB]["little delay"].reason == "among the lowest latencies"
-    assert scores[KAFKA]["little delay"].reason == "low latency, 15.0 times the lowest"
-    assert here.figures
+    chooser = lesson05_findings.chooser()
+
+    assert chooser.source == "this machine; the power cut as recorded"
+    assert "301 MiB" in chooser.scores[KAFKA]["simple to run"].reason
+    assert "a power cut 100%" in chooser.scores[STREAMS]["persistence"].reason
+
+
+def test_the_chooser_uses_the_recorded_run_alone_if_anything_was_not_measured_here(here: Findings) -> None:
+    here.add("MiB", {STREAMS: [7]})
+    del here.figures["MiB"][KAFKA]
+
+    chooser = lesson05_findings.chooser()
+
+    assert chooser.source == "recorded on another machine, a day"
+    assert "10 MiB" in chooser.scores[STREAMS]["simple to run"].reason
