@@ -4,6 +4,7 @@ from chatlab.lab.widgets.chooser import Chooser
 from chatlab.lab.widgets.cluster_panel import cluster_panel
 from chatlab.lab.widgets.code_fold import code_of
 from chatlab.lab.widgets.deployment_panel import deployment_panel
+from chatlab.lab.widgets.engine_choice import choose
 from chatlab.lab.widgets.fault_picture import FaultPicture, Mark
 from chatlab.lab.widgets.links import link
 from chatlab.lab.widgets.panels import chat_panel, figures
@@ -17,6 +18,7 @@ __all__ = [
     "Mark",
     "StatePicture",
     "chat_panel",
+    "choose",
     "cluster_panel",
     "code_of",
     "deployment_panel",

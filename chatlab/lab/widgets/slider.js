@@ -13,11 +13,16 @@ function render({ model, el }) {
   Object.assign(slider, { type: "range", min: 0, max: model.get("max"), step: model.get("step") });
   figure.setAttribute("aria-hidden", "true"); // a screen reader reads the value of the slider itself
 
+  const say = () => {
+    const word = (model.get("words") ?? [])[slider.value];
+    figure.textContent = word ?? slider.value;
+    if (word) slider.setAttribute("aria-valuetext", word);
+  };
   const draw = () => {
     slider.value = model.get("value");
-    figure.textContent = model.get("value");
+    say();
   };
-  slider.addEventListener("input", () => { figure.textContent = slider.value; });
+  slider.addEventListener("input", say);
   slider.addEventListener("change", () => {
     model.set("value", Number(slider.value));
     model.save_changes();

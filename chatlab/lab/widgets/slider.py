@@ -9,6 +9,7 @@ out: a minimum other than 0, and fractions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 
 import traitlets
@@ -18,16 +19,29 @@ __all__ = ["Slider"]
 
 
 class Slider(AnyWidget):
-    """A slider from 0 to `max` in steps of `step`; `description` is its name, for screen readers too."""
+    """A slider from 0 to `max` in steps of `step`; `description` is its name, for screen readers too.
+
+    `words` name the values from 0 on; they are shown, and read aloud, in place of the numbers.
+    """
 
     _esm = files("chatlab.lab.widgets").joinpath("slider.js").read_text(encoding="utf-8")
     description = traitlets.Unicode().tag(sync=True)
     value = traitlets.Int(0).tag(sync=True)
     max = traitlets.Int(100).tag(sync=True)
     step = traitlets.Int(1).tag(sync=True)
+    words = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
-    def __init__(self, description: str, *, value: int = 0, max: int = 100, step: int = 1, tooltip: str = "") -> None:
-        super().__init__(description=description, value=value, max=max, step=step, tooltip=tooltip)
+    def __init__(
+        self,
+        description: str,
+        *,
+        value: int = 0,
+        max: int = 100,
+        step: int = 1,
+        tooltip: str = "",
+        words: Sequence[str] = (),
+    ) -> None:
+        super().__init__(description=description, value=value, max=max, step=step, tooltip=tooltip, words=list(words))
 
     @traitlets.validate("value")
     def _within(self, proposal: dict[str, int]) -> int:
