@@ -136,7 +136,7 @@ def with_the_last_seen(kept: list[tuple[str, str]], last: str | None) -> list[st
     return [text for id, text in kept if last is not None and id >= last]
 
 
-@wrong("04.1", "a new reader has missed nothing")
+@wrong("04.1", "a new client has missed nothing")
 def everything_for_newcomers(kept: list[tuple[str, str]], last: str | None) -> list[str]:
     return [text for id, text in kept if last is None or id > last]
 
@@ -221,7 +221,7 @@ async def takes_turns(room: Any, broker: Any, topic: str) -> None:
         room.deliver((await anext(subscription)).body.decode())
 
 
-@wrong("04.2", "each text is received once")
+@wrong("04.2", "each message is received once")
 async def delivers_at_once_as_well(room: Any, broker: Any, topic: str) -> None:
     async def speak() -> None:
         while True:
@@ -279,7 +279,7 @@ async def never_unsubscribes(room: Any, broker: Any, topic: str) -> None:
 # --- 04.3 ---
 
 
-@wrong("04.3", "every server shows every text")
+@wrong("04.3", "every server shows every message")
 async def joins_only(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
     share = await broker.join(topic, "workers", name)
     async for record in share:
@@ -288,14 +288,14 @@ async def joins_only(name: str, broker: Any, topic: str, show: Any, work: Any) -
         await share.ack(record)
 
 
-@wrong("04.3", "members of the same group")
+@wrong("04.3", "all servers join the same group")
 async def subscribes_only(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
     async for record in await broker.subscribe(topic):
         show(record.body.decode())
         await work(record.body.decode())
 
 
-@wrong("04.3", "members of the same group")
+@wrong("04.3", "all servers join the same group")
 async def a_group_for_each_server(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
     async def show_all() -> None:
         async for record in await broker.subscribe(topic):
@@ -328,7 +328,7 @@ async def never_acknowledges(name: str, broker: Any, topic: str, show: Any, work
     await asyncio.gather(show_all(), do_a_share())
 
 
-@wrong("04.3", "the work for each text is done")
+@wrong("04.3", "the work for each message is done")
 async def one_loop_after_the_other(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
     async for record in await broker.subscribe(topic):
         show(record.body.decode())
@@ -358,15 +358,19 @@ async def one_loop_for_both(name: str, broker: Any, topic: str, show: Any, work:
     subscription = await broker.subscribe(topic)
     consumer = await broker.join(topic, "workers", name)
     shown, taken = asyncio.ensure_future(anext(subscription)), asyncio.ensure_future(anext(consumer))
-    while True:
-        await asyncio.wait([shown, taken], return_when=asyncio.FIRST_COMPLETED)
-        if shown.done():
-            show(shown.result().body.decode())
-            shown = asyncio.ensure_future(anext(subscription))
-        if taken.done():
-            await work(taken.result().body.decode())
-            await consumer.ack(taken.result())
-            taken = asyncio.ensure_future(anext(consumer))
+    try:
+        while True:
+            await asyncio.wait([shown, taken], return_when=asyncio.FIRST_COMPLETED)
+            if shown.done():
+                show(shown.result().body.decode())
+                shown = asyncio.ensure_future(anext(subscription))
+            if taken.done():
+                await work(taken.result().body.decode())
+                await consumer.ack(taken.result())
+                taken = asyncio.ensure_future(anext(consumer))
+    finally:
+        shown.cancel()
+        taken.cancel()
 
 
 @wrong("04.3", "once, in order")
@@ -456,7 +460,7 @@ async def calls_a_failure_done(share: Any, work: Any, done: set[str]) -> None:
         await share.ack(record)
 
 
-@wrong("04.4", "was neither done nor acknowledged")
+@wrong("04.4", "acknowledged when its work is done, and not before")
 async def acknowledges_in_finally(share: Any, work: Any, done: set[str]) -> None:
     async for record in share:
         try:
@@ -535,32 +539,32 @@ async def publishes_with_the_text_as_key(room: Any, broker: Any, topic: str) -> 
 
 
 async def lasting_with_a_pause_after_the_delivery(room: Any, broker: Any, topic: str, place: dict[str, str]) -> None:
-    async with aclosing(await broker.subscribe(topic, after=place["last"])) as subscription:
-        async with asyncio.TaskGroup() as both:
-            both.create_task(speak_well(room, broker, topic))
-            async for message in subscription:
-                room.deliver(message.body.decode())
-                await asyncio.sleep(0)
-                place["last"] = message.id
+    subscription = await broker.subscribe(topic, after=place["last"])
+    async with aclosing(subscription), asyncio.TaskGroup() as both:
+        both.create_task(speak_well(room, broker, topic))
+        async for message in subscription:
+            room.deliver(message.body.decode())
+            await asyncio.sleep(0)
+            place["last"] = message.id
 
 
 async def lasting_with_a_pause_before_the_delivery(room: Any, broker: Any, topic: str, place: dict[str, str]) -> None:
-    async with aclosing(await broker.subscribe(topic, after=place["last"])) as subscription:
-        async with asyncio.TaskGroup() as both:
-            both.create_task(speak_well(room, broker, topic))
-            async for message in subscription:
-                place["last"] = message.id
-                await asyncio.sleep(0)
-                room.deliver(message.body.decode())
+    subscription = await broker.subscribe(topic, after=place["last"])
+    async with aclosing(subscription), asyncio.TaskGroup() as both:
+        both.create_task(speak_well(room, broker, topic))
+        async for message in subscription:
+            place["last"] = message.id
+            await asyncio.sleep(0)
+            room.deliver(message.body.decode())
 
 
 wrong("04.5", "not to its text")(lasting("the_text_as_key", speak=publishes_with_the_text_as_key))
 wrong("04.5", "nothing is delivered twice")(lasting_with_a_pause_after_the_delivery)
 wrong("04.5", "nothing is lost")(lasting_with_a_pause_before_the_delivery)
 wrong("04.5", "is delivered after the bridge restarts")(lasting("starts_with_the_next_record", after=nothing))
-wrong("04.5", "is noted for each record")(lasting("never_notes_its_place", note=nothing))
-wrong("04.5", "is noted for each record")(lasting("notes_its_place_at_the_end", note=nothing, at_the_end=True))
-wrong("04.5", "continues after the last record")(lasting("starts_at_the_first_record", after=lambda place: "0-0"))
+wrong("04.5", "is noted for each message")(lasting("never_notes_its_place", note=nothing))
+wrong("04.5", "is noted for each message")(lasting("notes_its_place_at_the_end", note=nothing, at_the_end=True))
+wrong("04.5", "continues after the last message")(lasting("starts_at_the_first_record", after=lambda place: "0-0"))
 wrong("04.5", "and not before")(lasting("removes_first", speak=removes_first))
 wrong("04.5", "its key is the same")(lasting("publishes_without_a_key", speak=publishes_without_a_key))
 wrong("04.5", "its key is the same")(lasting("makes_a_key_each_time", speak=makes_a_key_each_time))
