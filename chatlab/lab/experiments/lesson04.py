@@ -58,6 +58,7 @@ Handler = Callable[[ServerConnection], Awaitable[None]]
 PROBE_SECONDS = 0.05  # between two attempts to reach a client that may not be subscribed yet
 QUIET_SECONDS = 0.3  # without anything new: nothing more will come
 PATIENCE = 10.0
+WARM_UP = 6  # messages
 
 
 def fresh(name: str) -> str:
@@ -91,7 +92,7 @@ class Load:
         return Repeats(tuple(sum(each) / len(each) for each in idle)) if idle[0] else None
 
 
-async def load(cluster: Cluster, members: int, *, spread: int, messages: int = 30, repeats: int = 3) -> Load:
+async def load(cluster: Cluster, members: int, *, spread: int, messages: int = 24, repeats: int = 3) -> Load:
     """Spread members over the first servers of a cluster; they speak in turn, and each message waits for the last.
 
     The cost of a message is the processor time that each server used meanwhile, divided by the number of messages.
@@ -101,6 +102,7 @@ async def load(cluster: Cluster, members: int, *, spread: int, messages: int = 3
     costs = []
     async with contextlib.AsyncExitStack() as stack:
         everybody = [await stack.enter_async_context(open_member(url)) for url in urls]
+        await send_in_turn(everybody, WARM_UP)  # the first messages cost more: nothing is cached yet
         for __ in range(repeats):
             before = [processor_seconds(pid) for pid in pids]
             await send_in_turn(everybody, messages)
@@ -420,6 +422,7 @@ async def _talk(
     """Return the lines that the first member received, and what a message cost the busiest server in each repeat."""
     pids = [instance.pid for instance in cluster.instances if instance.pid]
     lines, costs = 0, []
+    await send_in_turn(everybody, WARM_UP, quiet=QUIET_SECONDS)  # as in `load`
     for __ in range(repeats):
         before = [processor_seconds(pid) for pid in pids]
         lines += await send_in_turn(everybody, messages, quiet=QUIET_SECONDS)

@@ -15,6 +15,7 @@ from chatlab.lab.claims import FIGURES
 from chatlab.lab.experiments import charts
 from chatlab.lab.experiments.lesson02 import Flow, Transfer, Way
 from chatlab.lab.experiments.lesson03 import Reception
+from chatlab.lab.experiments.lesson04 import Burst, Load
 from chatlab.lab.experiments.lesson07 import Share
 from chatlab.lab.wire.trace import Peer
 
@@ -237,3 +238,26 @@ def test_each_server_has_its_share_of_connections_and_deliveries(shown: list[Any
     assert [label.get_text() for label in deliveries.get_xticklabels()] == ["1 server", "2 servers"]
     places = [bar.get_x() + bar.get_width() for bar in deliveries.patches]
     assert places == sorted(places), "no bar hides another"
+
+
+def test_the_load_is_drawn_from_zero_with_its_range_and_with_a_server_without_members(shown: list[Any]) -> None:
+    alone = [Load(20, 1, ((0.001, 0.0004), (0.003, 0.0004))), Load(80, 1, ((0.004, 0.0004), (0.004, 0.0004)))]
+    shared = [Load(20, 2, ((0.001, 0.001),)), Load(80, 2, ((0.002, 0.002),))]
+    charts.load({1: alone, 2: shared})
+    [axes] = shown[0].axes
+    assert (axes.get_xlim()[0], axes.get_ylim()[0]) == (0, 0)
+    assert [text.get_text() for text in axes.get_legend().texts] == [
+        "1 server",
+        "2 servers",
+        "a server without members",
+    ]
+    medians = [list(drawn.lines[0].get_ydata()) for drawn in axes.containers]
+    assert medians == [[2.0, 4.0], [1.0, 2.0], [0.4, 0.4]]
+
+
+def test_a_burst_is_drawn_twice_when_it_was_answered_and_when_it_was_done(shown: list[Any]) -> None:
+    charts.bursts({"in line": Burst((0.1, 0.2), (0.1, 0.2)), "in a queue": Burst((0.0, 0.0), (0.1, 0.2))})
+    answered, done = shown[0].axes
+    assert [list(line.get_ydata()) for line in answered.lines] == [[100, 200], [0, 0]]
+    assert [list(line.get_ydata()) for line in done.lines] == [[100, 200], [100, 200]]
+    assert answered.get_ylim() == done.get_ylim()

@@ -19,6 +19,115 @@ def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[...
     return note
 
 
+# --- 04.0 ---
+
+
+async def received(*subscriptions: Any) -> list[str]:
+    return [(await anext(each)).body.decode() for each in subscriptions]
+
+
+async def close(*subscriptions: Any) -> None:
+    for each in subscriptions:
+        await each.aclose()
+
+
+@wrong("04.0", "must be an `async def`")
+def waits_for_nothing(broker: Any, topic: str, text: str) -> list[str]:
+    return [text, text]
+
+
+@wrong("04.0", "there are two subscriptions")
+async def returns_what_is_expected(broker: Any, topic: str, text: str) -> list[str]:
+    return [text, text]
+
+
+@wrong("04.0", "subscribe before you publish")
+async def publishes_first(broker: Any, topic: str, text: str) -> list[str]:
+    await broker.publish(topic, text.encode())
+    first, second = await broker.subscribe(topic), await broker.subscribe(topic)
+    heard = await received(first, second)
+    await close(first, second)
+    return heard
+
+
+@wrong("04.0", "there are two subscriptions")
+async def reads_one_subscription_twice(broker: Any, topic: str, text: str) -> list[str]:
+    only = await broker.subscribe(topic)
+    await broker.publish(topic, text.encode())
+    heard = await received(only)
+    await close(only)
+    return heard * 2
+
+
+@wrong("04.0", "published once")
+async def publishes_for_each(broker: Any, topic: str, text: str) -> list[str]:
+    first, second = await broker.subscribe(topic), await broker.subscribe(topic)
+    await broker.publish(topic, text.encode())
+    await broker.publish(topic, text.encode())
+    heard = await received(first, second)
+    await close(first, second)
+    return heard
+
+
+@wrong("04.0", "a broker carries bytes")
+async def publishes_a_text(broker: Any, topic: str, text: str) -> list[str]:
+    first, second = await broker.subscribe(topic), await broker.subscribe(topic)
+    await broker.publish(topic, text)
+    heard = await received(first, second)
+    await close(first, second)
+    return heard
+
+
+@wrong("04.0", "decode the body")
+async def returns_bytes(broker: Any, topic: str, text: str) -> list[bytes]:
+    first, second = await broker.subscribe(topic), await broker.subscribe(topic)
+    await broker.publish(topic, text.encode())
+    heard = [(await anext(each)).body for each in (first, second)]
+    await close(first, second)
+    return heard
+
+
+@wrong("04.0", "not the messages")
+async def returns_messages(broker: Any, topic: str, text: str) -> list[Any]:
+    first, second = await broker.subscribe(topic), await broker.subscribe(topic)
+    await broker.publish(topic, text.encode())
+    heard = [await anext(first), await anext(second)]
+    await close(first, second)
+    return heard
+
+
+@wrong("04.0", "a list of the two texts")
+async def returns_one_text(broker: Any, topic: str, text: str) -> str:
+    first, second = await broker.subscribe(topic), await broker.subscribe(topic)
+    await broker.publish(topic, text.encode())
+    heard = await received(first, second)
+    await close(first, second)
+    return heard[0]
+
+
+@wrong("04.0", "use the same topic")
+async def always_publishes_to_room(broker: Any, topic: str, text: str) -> list[str]:
+    first, second = await broker.subscribe("room"), await broker.subscribe("room")
+    await broker.publish("room", text.encode())
+    heard = await received(first, second)
+    await close(first, second)
+    return heard
+
+
+@wrong("04.0", "both subscriptions are closed")
+async def closes_nothing(broker: Any, topic: str, text: str) -> list[str]:
+    first, second = await broker.subscribe(topic), await broker.subscribe(topic)
+    await broker.publish(topic, text.encode())
+    return await received(first, second)
+
+
+@wrong("04.0", "waits for one message only")
+async def loops_until_the_end(broker: Any, topic: str, text: str) -> list[str]:
+    first, second = await broker.subscribe(topic), await broker.subscribe(topic)
+    await broker.publish(topic, text.encode())
+    return [message.body.decode() for each in (first, second) async for message in each]
+
+
 # --- 04.1 ---
 
 
@@ -27,7 +136,7 @@ def with_the_last_seen(kept: list[tuple[str, str]], last: str | None) -> list[st
     return [text for id, text in kept if last is not None and id >= last]
 
 
-@wrong("04.1", "a new reader has missed nothing")
+@wrong("04.1", "a new client has missed nothing")
 def everything_for_newcomers(kept: list[tuple[str, str]], last: str | None) -> list[str]:
     return [text for id, text in kept if last is None or id > last]
 
@@ -48,6 +157,38 @@ def compares_characters(kept: list[tuple[str, str]], last: str | None) -> list[s
 @wrong("04.1", "1700-10 comes after 1700-9")
 def compares_the_times_only(kept: list[tuple[str, str]], last: str | None) -> list[str]:
     return [text for id, text in kept if last is not None and int(id.split("-")[0]) > int(last.split("-")[0])]
+
+
+@wrong("04.1", "1000-0 comes after 999-0")
+def compares_the_counts_as_numbers_only(kept: list[tuple[str, str]], last: str | None) -> list[str]:
+    def place(id: str) -> tuple[str, int]:
+        time, count = id.split("-")
+        return time, int(count)
+
+    return [text for id, text in kept if last is not None and place(id) > place(last)]
+
+
+@wrong("04.1", "returned [('1755-0'")
+def returns_pairs(kept: list[tuple[str, str]], last: str | None) -> list[tuple[str, str]]:
+    return [each for each in kept if last is not None and each[0] > last]
+
+
+@wrong("04.1", "need not be among those still kept")
+def goes_on_after_the_last_seen(kept: list[tuple[str, str]], last: str | None) -> list[str]:
+    missed, seen = [], False
+    for id, text in kept:
+        if seen:
+            missed.append(text)
+        seen = seen or id == last
+    return missed
+
+
+@wrong("04.1", "1700-10 comes after 1700-9")
+def compares_as_one_decimal_number(kept: list[tuple[str, str]], last: str | None) -> list[str]:
+    def place(id: str) -> float:
+        return float(id.replace("-", "."))
+
+    return [text for id, text in kept if last is not None and place(id) > place(last)]
 
 
 # --- 04.2 ---
@@ -80,7 +221,7 @@ async def takes_turns(room: Any, broker: Any, topic: str) -> None:
         room.deliver((await anext(subscription)).body.decode())
 
 
-@wrong("04.2", "each text is received once")
+@wrong("04.2", "each message is received once")
 async def delivers_at_once_as_well(room: Any, broker: Any, topic: str) -> None:
     async def speak() -> None:
         while True:
@@ -138,7 +279,7 @@ async def never_unsubscribes(room: Any, broker: Any, topic: str) -> None:
 # --- 04.3 ---
 
 
-@wrong("04.3", "every server shows every text")
+@wrong("04.3", "every server shows every message")
 async def joins_only(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
     share = await broker.join(topic, "workers", name)
     async for record in share:
@@ -147,14 +288,14 @@ async def joins_only(name: str, broker: Any, topic: str, show: Any, work: Any) -
         await share.ack(record)
 
 
-@wrong("04.3", "members of the same group")
+@wrong("04.3", "all servers join the same group")
 async def subscribes_only(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
     async for record in await broker.subscribe(topic):
         show(record.body.decode())
         await work(record.body.decode())
 
 
-@wrong("04.3", "members of the same group")
+@wrong("04.3", "all servers join the same group")
 async def a_group_for_each_server(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
     async def show_all() -> None:
         async for record in await broker.subscribe(topic):
@@ -187,7 +328,7 @@ async def never_acknowledges(name: str, broker: Any, topic: str, show: Any, work
     await asyncio.gather(show_all(), do_a_share())
 
 
-@wrong("04.3", "the work for each text is done")
+@wrong("04.3", "the work for each message is done")
 async def one_loop_after_the_other(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
     async for record in await broker.subscribe(topic):
         show(record.body.decode())
@@ -195,6 +336,62 @@ async def one_loop_after_the_other(name: str, broker: Any, topic: str, show: Any
     async for record in share:
         await work(record.body.decode())
         await share.ack(record)
+
+
+@wrong("04.3", "and not before")
+async def acknowledges_before_the_work(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
+    async def show_all() -> None:
+        async for message in await broker.subscribe(topic):
+            show(message.body.decode())
+
+    async def do_some() -> None:
+        consumer = await broker.join(topic, "workers", name)
+        async for message in consumer:
+            await consumer.ack(message)
+            await work(message.body.decode())
+
+    await asyncio.gather(show_all(), do_some())
+
+
+@wrong("04.3", "does not hold up what is shown")
+async def one_loop_for_both(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
+    subscription = await broker.subscribe(topic)
+    consumer = await broker.join(topic, "workers", name)
+    shown, taken = asyncio.ensure_future(anext(subscription)), asyncio.ensure_future(anext(consumer))
+    try:
+        while True:
+            await asyncio.wait([shown, taken], return_when=asyncio.FIRST_COMPLETED)
+            if shown.done():
+                show(shown.result().body.decode())
+                shown = asyncio.ensure_future(anext(subscription))
+            if taken.done():
+                await work(taken.result().body.decode())
+                await consumer.ack(taken.result())
+                taken = asyncio.ensure_future(anext(consumer))
+    finally:
+        shown.cancel()
+        taken.cancel()
+
+
+@wrong("04.3", "once, in order")
+async def shows_the_work_too(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
+    async def show_all() -> None:
+        async for message in await broker.subscribe(topic):
+            show(message.body.decode())
+
+    async def do_some() -> None:
+        consumer = await broker.join(topic, "workers", name)
+        async for message in consumer:
+            show(message.body.decode())
+            await work(message.body.decode())
+            await consumer.ack(message)
+
+    await asyncio.gather(show_all(), do_some())
+
+
+@wrong("04.3", "must be an `async def`")
+def starts_nothing(name: str, broker: Any, topic: str, show: Any, work: Any) -> None:
+    show(topic)
 
 
 # --- 04.4 ---
@@ -263,6 +460,19 @@ async def calls_a_failure_done(share: Any, work: Any, done: set[str]) -> None:
         await share.ack(record)
 
 
+@wrong("04.4", "acknowledged when its work is done, and not before")
+async def acknowledges_in_finally(share: Any, work: Any, done: set[str]) -> None:
+    async for record in share:
+        try:
+            if record.id not in done:
+                await work(record.body.decode())
+                done.add(record.id)
+        except ValueError:
+            pass
+        finally:
+            await share.ack(record)
+
+
 # --- 04.5 ---
 
 
@@ -321,10 +531,40 @@ def nothing(*_: object) -> None:
     return None
 
 
+async def publishes_with_the_text_as_key(room: Any, broker: Any, topic: str) -> None:
+    while True:
+        key, line = await room.outbox.first()
+        await broker.publish_once(topic, line.encode(), line)
+        room.outbox.remove(key)
+
+
+async def lasting_with_a_pause_after_the_delivery(room: Any, broker: Any, topic: str, place: dict[str, str]) -> None:
+    subscription = await broker.subscribe(topic, after=place["last"])
+    async with aclosing(subscription), asyncio.TaskGroup() as both:
+        both.create_task(speak_well(room, broker, topic))
+        async for message in subscription:
+            room.deliver(message.body.decode())
+            await asyncio.sleep(0)
+            place["last"] = message.id
+
+
+async def lasting_with_a_pause_before_the_delivery(room: Any, broker: Any, topic: str, place: dict[str, str]) -> None:
+    subscription = await broker.subscribe(topic, after=place["last"])
+    async with aclosing(subscription), asyncio.TaskGroup() as both:
+        both.create_task(speak_well(room, broker, topic))
+        async for message in subscription:
+            place["last"] = message.id
+            await asyncio.sleep(0)
+            room.deliver(message.body.decode())
+
+
+wrong("04.5", "not to its text")(lasting("the_text_as_key", speak=publishes_with_the_text_as_key))
+wrong("04.5", "nothing is delivered twice")(lasting_with_a_pause_after_the_delivery)
+wrong("04.5", "nothing is lost")(lasting_with_a_pause_before_the_delivery)
 wrong("04.5", "is delivered after the bridge restarts")(lasting("starts_with_the_next_record", after=nothing))
-wrong("04.5", "is noted for each record")(lasting("never_notes_its_place", note=nothing))
-wrong("04.5", "is noted for each record")(lasting("notes_its_place_at_the_end", note=nothing, at_the_end=True))
-wrong("04.5", "continues after the last record")(lasting("starts_at_the_first_record", after=lambda place: "0-0"))
+wrong("04.5", "is noted for each message")(lasting("never_notes_its_place", note=nothing))
+wrong("04.5", "is noted for each message")(lasting("notes_its_place_at_the_end", note=nothing, at_the_end=True))
+wrong("04.5", "continues after the last message")(lasting("starts_at_the_first_record", after=lambda place: "0-0"))
 wrong("04.5", "and not before")(lasting("removes_first", speak=removes_first))
 wrong("04.5", "its key is the same")(lasting("publishes_without_a_key", speak=publishes_without_a_key))
 wrong("04.5", "its key is the same")(lasting("makes_a_key_each_time", speak=makes_a_key_each_time))
