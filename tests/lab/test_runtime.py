@@ -133,6 +133,28 @@ async def test_any_object_with_a_close_method_can_be_started(lab: Lab) -> None:
     assert writer.is_closing()
 
 
+class Opened:
+    """What is used with `async with`: it yields another object, and is left once."""
+
+    def __init__(self) -> None:
+        self.left = 0
+
+    async def __aenter__(self) -> str:
+        return "open"
+
+    async def __aexit__(self, *_: object) -> None:
+        self.left += 1
+
+
+async def test_a_context_manager_is_entered_and_left_when_it_is_stopped(lab: Lab) -> None:
+    first, second = Opened(), Opened()
+    assert await lab.start("door", first) == "open"
+    await lab.start("door", second)
+    assert (first.left, second.left) == (1, 0)
+    await lab.stop("door")
+    assert (first.left, second.left) == (1, 1)
+
+
 async def test_a_background_task_is_cancelled_and_awaited_when_its_name_is_stopped(lab: Lab) -> None:
     started, ended = asyncio.Event(), []
 
