@@ -136,8 +136,8 @@ async def test_the_clients_of_the_lessons_reach_this_machine_directly() -> None:
         await member.heard("안녕")
         await member.close()
         assert "chatlab_connections" in await lesson07._metrics(server.url)
-        assert await lesson06.error_for(server.url, ["SEND\n\n\0"]) != ""
-        assert await lesson06.over_plain_http(server.url, [], answers=0) == []
+        assert await lesson06.error_for(server.url, "SEND\n\n\0") != ""
+        assert await lesson06.over_plain_http(server.url, answers=0) == []
     async with await room.start() as server_of_the_room:
         guest = RoomClient(server_of_the_room.url, "Ana")
         await guest.connect()

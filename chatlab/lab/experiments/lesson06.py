@@ -78,11 +78,11 @@ SUBSCRIBE = "SUBSCRIBE\nid:1\ndestination:/topic/lunch\nreceipt:r1\n\n\0"
 BY_CHANCE = ("session:", "server:", "user-name:guest", "user-handle:")
 
 
-async def start_chat(authenticate: Authenticate | None = None) -> ChatServer:
-    """Start the lesson's chat, on a broker in memory, in place of the one that runs."""
-    broker = await lab.start("broker", MemoryBroker(run=1))
+async def start_chat(authenticate: Authenticate | None = None, *, name: str = "chat") -> ChatServer:
+    """Start a chat on a broker in memory, in place of the one that runs under this name."""
+    broker = await lab.start(f"broker of {name}", MemoryBroker(run=1))  # not shown: a key
     access = Access(authenticate) if authenticate else None
-    return await lab.start("chat", chat.start(broker, heart_beat=(200, 200), access=access))
+    return await lab.start(name, chat.start(broker, heart_beat=(200, 200), access=access))
 
 
 class ArticleBroker:
@@ -301,7 +301,7 @@ def _settle(future: asyncio.Future[str], text: str) -> None:
 
 # --- C41: one text, by several kinds of client ---
 
-TEXT = "안녕 👋: a\\b\n\nsecond paragraph"
+TEXT = "안녕 👋: a\\b\n\nsecond paragraph"  # not shown: on the wire
 ROUND_TRIP = "/topic/round-trip"
 
 
