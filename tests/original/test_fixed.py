@@ -133,7 +133,7 @@ async def test_a_foreign_record_costs_no_other(program: Engine, redis_of_program
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_room_refuses_a_page_of_another_origin(program: Engine) -> None:
     with pytest.raises(InvalidStatus) as refused:
-        await connect(room_url(program), origin=Origin("https://elsewhere.example"), proxy=None)
+        await connect(original.room_url(program), origin=Origin("https://elsewhere.example"), proxy=None)
     assert refused.value.response.status_code == 403
 
 
@@ -142,8 +142,8 @@ async def test_eight_senders_at_once_are_received_by_all_in_one_order_past_a_mem
     program: Engine,
 ) -> None:
     async with AsyncExitStack() as running:
-        members = [await running.enter_async_context(connect(room_url(program), proxy=None)) for _ in range(8)]
-        stalled = await RawMember.join(room_url(program), receive_buffer=4096)
+        members = [await running.enter_async_context(connect(original.room_url(program), proxy=None)) for _ in range(8)]
+        stalled = await RawMember.join(original.room_url(program), receive_buffer=4096)
         padding = "x" * 2000
         received = [asyncio.create_task(first(member, 8 * EACH)) for member in members]
         await asyncio.gather(*(say(member, number, padding) for number, member in enumerate(members)))
@@ -152,10 +152,6 @@ async def test_eight_senders_at_once_are_received_by_all_in_one_order_past_a_mem
         assert all(order == orders[0] for order in orders)
         assert sorted(orders[0]) == sorted(f"Server received: {n}-{k} {padding}" for n in range(8) for k in range(EACH))
         stalled.vanish()
-
-
-def room_url(program: Engine) -> str:
-    return f"{program.url.replace('http', 'ws', 1)}/room"
 
 
 async def first(member: ClientConnection, count: int) -> list[str]:

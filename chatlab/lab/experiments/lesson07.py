@@ -419,10 +419,10 @@ async def load(cluster: Cluster, members: int, *, messages: int = 10) -> list[Sh
     urls = [instance.url for instance in alive]
     before = [await _metrics(url) for url in urls]
     async with contextlib.AsyncExitStack() as stack:
-        clients = []
-        for number in range(members):
-            clients.append(await member(balancer.url, f"member {number}", room="load"))
-            stack.push_async_callback(clients[-1].close)
+        joining = (member(balancer.url, f"member {number}", room="load") for number in range(members))
+        clients = await asyncio.gather(*joining)
+        for client in clients:
+            stack.push_async_callback(client.close)
         began = [_processor_seconds(instance) for instance in alive]
         for number in range(messages):
             await clients[0].send(f"load {number}")

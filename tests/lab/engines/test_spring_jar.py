@@ -58,7 +58,7 @@ def test_programs_that_are_not_built_are_reported_with_the_command_that_builds_t
 @pytest.mark.parametrize(
     ("options", "reported"),
     [
-        ({"profile": "three"}, "no profile 'three'; there are raw, one, two, fixed"),
+        ({"profile": "three"}, "no profile 'three'; there are raw, decorated, one, two, fixed"),
         ({"profile": "two"}, "needs a Redis; name it in the option redis"),
     ],
 )

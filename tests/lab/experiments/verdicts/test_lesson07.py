@@ -77,7 +77,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 # What is found in the article's program, and what would have to be seen for the other outcome.
 CLAIM_CASES: list[tuple[Callable[[Seen], Verdict], tuple[Outcome, ...], Seen, tuple[Outcome, ...]]] = [
-    (verdicts.c31, HOLDS, replace(WORST, busiest=[160.0, 160.0, 155.0]), FAILS),
+    (verdicts.c31, HOLDS, replace(WORST, deliveries=[2400, 2400, 2400]), FAILS),
     (verdicts.c31, HOLDS, replace(WORST, book=BAD), FAILS),
     (verdicts.c32, HOLDS, replace(WORST, streamed=[0.003] * 17 + [0.5] * 3), FAILS),
     (verdicts.c33, HOLDS, replace(WORST, kills=BAD), FAILS),

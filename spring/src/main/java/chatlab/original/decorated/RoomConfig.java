@@ -17,8 +17,8 @@ public class RoomConfig implements WebSocketConfigurer {
   @Value("${room.catches:true}")
   private boolean catches;
 
-  @Value("${room.one-at-a-time:false}")
-  private boolean oneAtATime;
+  @Value("${room.ordered:false}")
+  private boolean ordered;
 
   @Override
   public void registerWebSocketHandlers(WebSocketHandlerRegistry registry) {
@@ -27,6 +27,6 @@ public class RoomConfig implements WebSocketConfigurer {
 
   @Bean
   public RoomHandler decoratedRoomHandler() {
-    return new RoomHandler(catches, oneAtATime);
+    return new RoomHandler(catches, ordered);
   }
 }

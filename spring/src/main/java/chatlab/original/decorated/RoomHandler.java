@@ -16,7 +16,7 @@ import org.springframework.web.socket.handler.TextWebSocketHandler;
  * The article's handler with Spring's own remedy, one line at a time: what does each cure?
  *
  * <p>F14: a decorator around each session, which lets one thread send at a time and keeps what the others have to send.
- * F17, with {@code room.catches}: a session that fails is closed, and nobody else. F13, with {@code room.one-at-a-time}:
+ * F17, with {@code room.catches}: a session that fails is closed, and nobody else. F13, with {@code room.ordered}:
  * one text after another.
  */
 public class RoomHandler extends TextWebSocketHandler {
@@ -28,11 +28,11 @@ public class RoomHandler extends TextWebSocketHandler {
   private final Map<String, WebSocketSession> sessions = new ConcurrentHashMap<>();
   private final ReentrantLock turn = new ReentrantLock();
   private final boolean catches;
-  private final boolean oneAtATime;
+  private final boolean ordered;
 
-  RoomHandler(boolean catches, boolean oneAtATime) {
+  RoomHandler(boolean catches, boolean ordered) {
     this.catches = catches;
-    this.oneAtATime = oneAtATime;
+    this.ordered = ordered;
   }
 
   @Override
@@ -43,13 +43,13 @@ public class RoomHandler extends TextWebSocketHandler {
 
   @Override
   protected void handleTextMessage(WebSocketSession session, TextMessage message) throws Exception {
-    if (oneAtATime) {
+    if (ordered) {
       turn.lock();
     }
     try {
       broadcast(new TextMessage("Server received: " + message.getPayload()));
     } finally {
-      if (oneAtATime) {
+      if (ordered) {
         turn.unlock();
       }
     }
