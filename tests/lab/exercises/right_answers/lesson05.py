@@ -279,5 +279,6 @@ class OneAtATime(Publishes):
     async def each(self, topic: str, after: bytes | str) -> Any:
         while True:
             if found := await self.redis.xread({topic: after}, count=1, block=2000):
-                [[_, [(after, fields)]]] = found
-                yield Record(topic, after.decode(), fields[b"body"])
+                [[_, [(id, fields)]]] = found
+                after = id.decode()
+                yield Record(topic, after, fields[b"body"])
