@@ -276,9 +276,9 @@ class OneAtATime(Publishes):
     async def subscribe(self, topic: str, after: str | None = None) -> Any:
         return self.each(topic, after or await self.newest(topic))
 
-    async def each(self, topic: str, after: bytes | str) -> Any:
+    async def each(self, topic: str, last: bytes | str) -> Any:
         while True:
-            if found := await self.redis.xread({topic: after}, count=1, block=2000):
+            if found := await self.redis.xread({topic: last}, count=1, block=2000):
                 [[_, [(id, fields)]]] = found
-                after = id.decode()
-                yield Record(topic, after, fields[b"body"])
+                last = id
+                yield Record(topic, id.decode(), fields[b"body"])
