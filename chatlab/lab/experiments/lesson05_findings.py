@@ -453,7 +453,11 @@ def chooser() -> Chooser:
     """Return a chooser with the facts of this machine, or of the recorded run if something was not measured here."""
     source = found.source(NEEDED)
     here = not source.is_recorded and set(NAMES) <= set(found.ways) & set(found.protocols) and bool(found.persistence)
-    text = _("this machine; the power cut as recorded") if here else _("recorded on {machine}").format(machine=found.recording().source)
+    text = (
+        _("this machine; the power cut as recorded")
+        if here
+        else _("recorded on {machine}").format(machine=found.recording().source)
+    )
     return choose({name: facts(name, recorded=not here) for name in NAMES}, source=text)
 
 
