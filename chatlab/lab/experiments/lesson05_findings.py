@@ -122,9 +122,20 @@ class Findings:
         here = set(names) <= set(self.protocols)
         return (self.protocols if here else self.recording().protocols), not here
 
+    def add_rows(self, rows: Iterable[Row]) -> None:
+        """Store those rows of the table of persistence that were measured here."""
+        new = [row for row in rows if not row.recorded]
+        self.persistence = [row for row in self.persistence if not _is_among(row, new)] + new
+
     def rows(self) -> Sequence[Row]:
-        """Return the table of persistence; the recorded one if the experiment has not been run."""
-        return self.persistence or self.recording().persistence
+        """Return the table of persistence: what was measured here, in the place of what was recorded."""
+        here = {(row.engine, row.setting): row for row in self.persistence}
+        recording = [here.pop((row.engine, row.setting), row) for row in self.recording().persistence]
+        return [*recording, *here.values()]
+
+
+def _is_among(row: Row, rows: Iterable[Row]) -> bool:
+    return any((row.engine, row.setting) == (each.engine, each.setting) for each in rows)
 
 
 def _repeats(values: float | Sequence[float]) -> Repeats:
@@ -452,7 +463,11 @@ NEEDED = (
 def chooser() -> Chooser:
     """Return a chooser with the facts of this machine, or of the recorded run if something was not measured here."""
     source = found.source(NEEDED)
-    here = not source.is_recorded and set(NAMES) <= set(found.ways) & set(found.protocols) and bool(found.persistence)
+    here = (
+        not source.is_recorded
+        and set(NAMES) <= set(found.ways) & set(found.protocols)
+        and set(NAMES[1:]) <= {row.engine for row in found.persistence}
+    )
     text = (
         _("this machine; the power cut as recorded")
         if here
