@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from chatlab.lab.claims import Figure, Verdict, verdict
 from chatlab.lab.experiments import charts
 from chatlab.lab.experiments.lesson05 import Order
-from chatlab.lab.experiments.lesson05_abilities import RICH, ROUTES
+from chatlab.lab.experiments.lesson05_abilities import RICH, ROUTES, WORKERS
 from chatlab.lab.experiments.lesson05_persistence import MESSAGES, Row
 from chatlab.lab.experiments.recorded import Recording, recorded
 from chatlab.lab.experiments.repeats import Repeats
@@ -409,6 +409,14 @@ def ways_table() -> None:
         way: {titles[name]: YES if ways.get(way) else NO for name, ways in columns.items()} for way in (*ROUTES, *RICH)
     }
     charts.table(_("Messaging patterns"), rows)
+
+
+def workers_table(shared: Mapping[str, bool]) -> None:
+    """Show on which engines two workers of a group shared two messages; `shared` was tried here."""
+    before = {name: ways[WORKERS] for name, ways in found.recording().ways.items() if name in NAMES}
+    title = _("two workers, at work at the same time")
+    rows = {name: {title: YES if can else NO} for name, can in {**before, **shared}.items()}
+    charts.table(_("Who shares the work"), rows, recorded=set(before) - set(shared))
 
 
 def price_table() -> None:
