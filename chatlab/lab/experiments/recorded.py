@@ -29,11 +29,11 @@ from chatlab.brokers.port import Broker
 from chatlab.errors import EngineMissing
 from chatlab.lab.engines import engine as engines
 from chatlab.lab.engines import load_tools
-from chatlab.lab.experiments import lesson05, lesson05_abilities, lesson05_engines, lesson05_persistence
+from chatlab.lab.experiments import lesson05, lesson05_abilities, lesson05_engines
 from chatlab.lab.experiments.lesson05 import Candidate, Order
 from chatlab.lab.experiments.lesson05_abilities import BY_KEY, PROTOCOLS_BY_KEY
-from chatlab.lab.experiments.lesson05_persistence import SETTINGS, Row
 from chatlab.lab.experiments.repeats import Repeats
+from chatlab.lab.experiments.trials.faults import SETTINGS, Left, Row, by_engine, kill
 from chatlab.lab.runtime import Lab
 from chatlab.locale import _
 
@@ -108,11 +108,11 @@ def from_json(content: Mapping[str, Any]) -> Recording:
     )
 
 
-def rows(kill: Mapping[str, Mapping[str, Sequence[int]]], power_cut: Mapping[str, Mapping[str, int]]) -> list[Row]:
+def rows(killed: Mapping[str, Mapping[str, Sequence[int]]], power_cut: Mapping[str, Mapping[str, int]]) -> list[Row]:
     """Return a row for each of the `SETTINGS`, from what is left by engine and key."""
     found = []
     for each in SETTINGS:
-        confirmed, left = kill.get(each.engine, {}).get(each.key, (0, None))
+        confirmed, left = killed.get(each.engine, {}).get(each.key, (0, None))
         cut = power_cut.get(each.engine, {}).get(each.key)
         found.append(Row(each.engine, each.title, confirmed, left, cut, True))
     return found
@@ -229,11 +229,11 @@ async def abilities_of(candidates: Sequence[Candidate]) -> dict[str, Any]:
     }
 
 
-async def kills() -> dict[str, dict[str, lesson05_persistence.Left]]:
+async def kills() -> dict[str, dict[str, Left]]:
     """Return what `kill -9` leaves, by engine and key."""
-    found: dict[str, dict[str, lesson05_persistence.Left]] = {}
-    for settings in lesson05_persistence.by_engine():
-        left = await lesson05_persistence.kill(settings)
+    found: dict[str, dict[str, Left]] = {}
+    for settings in by_engine():
+        left = await kill(settings)
         for setting, each in zip(settings, left or (), strict=False):
             found.setdefault(setting.engine, {})[setting.key] = each
     return found
