@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count as count_up
 from itertools import takewhile
+from pathlib import Path
 from typing import TypeVar
 
 import psutil
@@ -45,6 +47,7 @@ __all__ = [
     "order",
     "publish_all",
     "publish_for",
+    "restart_with",
     "with_each",
 ]
 
@@ -53,7 +56,6 @@ T = TypeVar("T")
 SILENCE = 0.5  # seconds without a message after which no more are expected
 PATIENCE = 30.0
 IN_FLIGHT = 256
-TICK = 0.01  # seconds: the resolution of the system's processor times
 # A quorum queue that is less than about a second old when its RabbitMQ (3.10) is killed has no leader afterwards, and
 # its readers wait forever. That is a separate fault; this experiment is about what a queue in use keeps.
 SETTLE_SECONDS = 2.0
@@ -93,8 +95,7 @@ class Candidate:
         """Return the processor time that the engine has used so far."""
         if not self.ours:
             return None
-        times = [process.cpu_times() for process in self._processes()]
-        return float(sum(each.user + each.system for each in times))
+        return sum(map(_processor_seconds, self._processes()))
 
     def _processes(self) -> list[psutil.Process]:
         assert self.engine is not None and self.engine.pid is not None
@@ -103,6 +104,20 @@ class Candidate:
 
     def __repr__(self) -> str:
         return self.name
+
+
+def _processor_seconds(process: psutil.Process) -> float:
+    """Return the processor time of a process; Linux counts it in nanoseconds for each thread, elsewhere in ticks."""
+    try:
+        threads = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9 or _in_ticks(process)
+    except OSError:
+        return _in_ticks(process)
+
+
+def _in_ticks(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 BROKERS: Mapping[str, tuple[str, Callable[[str], Broker]]] = {
@@ -130,28 +145,61 @@ def looked_for() -> dict[str, str]:
 
 
 async def line_up(lab: Lab) -> list[Candidate]:
-    """Start all installed engines at once; return a candidate for each broker that has an engine, and for `memory`."""
-    with Progress(_("starting"), len(KINDS)) as progress:
-        started = await asyncio.gather(*(_start(lab, kind, progress) for kind in KINDS))
-    running = dict(zip(KINDS, started, strict=True))
+    """Return a candidate for each broker whose engine is here, and for `memory`; start the engines at the first call.
+
+    All engines start at once. One that has been killed since is started again, with its data.
+    """
+    kinds = [kind for kind in KINDS if _is_here(kind)]
+    if all(f"{kind} engine" in lab.names for kind in kinds):
+        running = [await _ready(lab, kind) for kind in kinds]
+    else:
+        with Progress(_("starting"), len(kinds)) as progress:
+            running = await asyncio.gather(*(_step(progress, kind, _ready(lab, kind)) for kind in kinds))
     candidates = [Candidate("memory", MemoryBroker, seconds_to_start=0.0)]
+    found = dict(zip(kinds, running, strict=True))
     for name, (kind, broker) in BROKERS.items():
-        if one := running[kind]:
-            engine, seconds = one
-            candidates.append(Candidate(name, partial(broker, engine.url), engine, seconds))
+        if engine := found.get(kind):
+            candidates.append(Candidate(name, partial(broker, engine.url), engine, _seconds_to_start.get(engine)))
     return candidates
 
 
-async def _start(lab: Lab, kind: str, progress: Progress) -> tuple[Engine, float | None] | None:
-    progress.begin(kind)
+def _is_here(kind: str) -> bool:
+    try:
+        engines.find(kind)
+    except EngineMissing:
+        return False
+    return True
+
+
+_seconds_to_start: weakref.WeakKeyDictionary[Engine, float] = weakref.WeakKeyDictionary()
+
+
+async def _ready(lab: Lab, kind: str) -> Engine | None:
+    """Return the lab's engine of this kind, started if it is not running; None if it does not answer."""
     began = time.monotonic()
     try:
+        if f"{kind} engine" in lab.names:
+            return await lab.engine(kind)
         engine = await lab.start(f"{kind} engine", engines.start(kind))
-    except (EngineMissing, EngineUnreachable):
+    except EngineUnreachable:
         return None
-    finally:
-        progress.done(kind)
-    return engine, time.monotonic() - began if engine.pid else None
+    if engine.pid is not None:
+        _seconds_to_start[engine] = time.monotonic() - began
+    return engine
+
+
+async def restart_with(candidates: Iterable[Candidate], change: Callable[[Engine], object]) -> None:
+    """Let `change` enable plugins in each RabbitMQ that was started here, and start it again, unless it has some."""
+    for engine in {id(each.engine): each.engine for each in candidates if each.ours}.values():
+        if engine is not None and engine.kind == "rabbitmq" and not _has_plugins(engine):
+            engine.kill()
+            change(engine)
+            await engine.restart()
+
+
+def _has_plugins(engine: Engine) -> bool:
+    assert engine.folder is not None
+    return "rabbitmq_" in (engine.folder / "enabled_plugins").read_text(encoding="utf-8")
 
 
 async def with_each(
@@ -187,20 +235,22 @@ async def publish_all(broker: Broker, topic: str, messages: int) -> None:
     await _publish_each(broker, topic, (b"%d" % number for number in range(messages)))
 
 
-async def publish_for(seconds: float, broker: Broker, topic: str, *, last: bytes = b"end") -> None:
-    """Publish numbers, in order, for that many seconds, and then `last`."""
+async def publish_for(
+    seconds: float, broker: Broker, topic: str, *, last: bytes = b"end", in_flight: int = IN_FLIGHT
+) -> None:
+    """Publish numbers, in order, for that many seconds, and then `last`; at most `in_flight` are unconfirmed."""
     end = time.monotonic() + seconds
 
     def bodies() -> Iterator[bytes]:
         yield from (b"%d" % number for number in takewhile(lambda __: time.monotonic() < end, count_up()))
         yield last
 
-    await _publish_each(broker, topic, bodies())
+    await _publish_each(broker, topic, bodies(), in_flight)
 
 
-async def _publish_each(broker: Broker, topic: str, bodies: Iterable[bytes]) -> None:
-    """Publish in order, with at most `IN_FLIGHT` unconfirmed messages."""
-    free = asyncio.Semaphore(IN_FLIGHT)
+async def _publish_each(broker: Broker, topic: str, bodies: Iterable[bytes], in_flight: int = IN_FLIGHT) -> None:
+    """Publish in order, with at most `in_flight` unconfirmed messages."""
+    free = asyncio.Semaphore(in_flight)
 
     async def publish(body: bytes) -> None:
         try:
@@ -255,11 +305,11 @@ class FanOut:
 
     @property
     def each(self) -> float | None:
-        """The engine's processor time for one record to all readers; less than a tick in total counts as a tick."""
-        return None if self.engine is None else max(self.engine, TICK) / self.messages
+        """The engine's processor time for one record to all readers, in seconds."""
+        return None if self.engine is None else max(self.engine, 0.0) / self.messages
 
 
-async def fan_out(candidate: Candidate, readers: int, *, messages: int = 300) -> FanOut:
+async def fan_out(candidate: Candidate, readers: int, *, messages: int = 500) -> FanOut:
     """Let `readers` servers, each with its own connection, read what one of them publishes."""
     brokers = await candidate.open(readers)
     topic = fresh("everybody")

@@ -1,35 +1,32 @@
 """How an engine can route messages, and which protocols it speaks; each is tried.
 
-If the port (`brokers/port.py`) has no call for something that an engine can do, the engine's own client is used, so
-that no engine is judged by the port's limits.
+    await routes(candidate)         # {EVERYBODY: True, WORKERS: True, …}
+    await rich(candidate)           # {URGENT: True, EXPIRY: True, …}
+    await late_readers(candidate)   # [100, 100]: what each of two readers receives of 100 messages before it
+
+An engine is tried with its own client (`trials/clients.py`), so that none is judged by the limits of the port
+(`brokers/port.py`). Only `memory`, which has no client, is tried through the port.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import struct
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from aiokafka import AIOKafkaConsumer
-from redis.asyncio import Redis
-
-from chatlab.brokers.kafka.broker import KafkaBroker
-from chatlab.brokers.port import Broker, GroupConsumer, HasGroups, KeepsHistory
-from chatlab.brokers.rabbitmq.broker import RabbitMQBroker
-from chatlab.brokers.redis.pubsub import RedisPubSubBroker
+from chatlab.brokers.port import KeepsHistory
 from chatlab.lab.engines import engine as engines
 from chatlab.lab.engines.engine import Engine
 from chatlab.lab.engines.kinds import free_ports
-from chatlab.lab.experiments.lesson05 import Candidate, fresh, take
+from chatlab.lab.experiments.lesson05 import Candidate, count, fresh, take
+from chatlab.lab.experiments.trials import clients
+from chatlab.lab.experiments.trials.clients import Post
 from chatlab.locale import _
 
-__all__ = ["ROUTES", "enable_protocols", "protocols", "routes"]
+__all__ = ["RICH", "ROUTES", "enable_protocols", "late_readers", "protocols", "rich", "routes"]
 
-PATIENCE = 10.0
 ANSWER_SECONDS = 1.5
 
 EVERYBODY = _("to all readers")
@@ -37,118 +34,120 @@ WORKERS = _("to one of several workers")
 PATTERN = _("to readers of a pattern of topics")
 PAST = _("again, from a position in the past")
 ROUTES = (EVERYBODY, WORKERS, PATTERN, PAST)
+URGENT = _("urgent messages before others")
+EXPIRY = _("removed if nobody reads it in time")
+LATER = _("delivered later, at a set time")
+DEAD_LETTER = _("set aside after it failed")
+RICH = (URGENT, EXPIRY, LATER, DEAD_LETTER)
+
+# The keys of the abilities in files, which are the same in every language.
+BY_KEY = {
+    "everybody": EVERYBODY,
+    "workers": WORKERS,
+    "pattern": PATTERN,
+    "past": PAST,
+    "urgent": URGENT,
+    "expiry": EXPIRY,
+    "later": LATER,
+    "dead letter": DEAD_LETTER,  # not shown: a key
+}
+
+
+# The clients by the names of the candidates.
+CLIENTS: Mapping[str, Callable[[str], clients.Engine]] = {
+    "Redis Pub/Sub": clients.PubSub,
+    "Redis Streams": clients.Streams,  # not shown: a product's name
+    "RabbitMQ": clients.RabbitMQ,
+    "Kafka": clients.Kafka,
+}
+
+LIFETIME = 0.1  # seconds, of a message that expires
+DELAY = 0.2  # seconds, of a message that is delivered later
+
+
+def client(candidate: Candidate) -> clients.Engine | None:
+    """Return a candidate's own client; None for `memory`, which has no engine."""
+    return None if candidate.engine is None else CLIENTS[candidate.name](candidate.engine.url)
 
 
 async def routes(candidate: Candidate) -> dict[str, bool]:
     """Return which of the `ROUTES` a message can take."""
+    own = client(candidate)
+    return {
+        EVERYBODY: await reaches_everybody(candidate),
+        WORKERS: own is not None and await own.shares_work(),
+        PATTERN: own is not None and await own.matches(),
+        PAST: await late_readers(candidate, messages=3) == [3, 3],
+    }
+
+
+async def rich(candidate: Candidate) -> dict[str, bool]:
+    """Return which of the `RICH` messaging patterns the engine has without a program of one's own beside it."""
+    own = client(candidate)
+    return {name: own is not None and await _tried(own, trial) for name, trial in TRIALS.items()}
+
+
+async def _tried(own: clients.Engine, trial: Callable[[Post], Awaitable[bool]]) -> bool:
+    async with own.post() as post:
+        return await trial(post)
+
+
+async def late_readers(candidate: Candidate, *, messages: int = 100, readers: int = 2) -> list[int]:
+    """Return how many of `messages`, published before, each of `readers` receives by the engine's own means."""
+    if own := client(candidate):
+        return await own.late_readers(messages, readers)
     (broker,) = await candidate.open()
     try:
-        return {
-            EVERYBODY: await reaches_everybody(broker),
-            WORKERS: await shares_work(broker),
-            PATTERN: await matches_patterns(candidate, broker),
-            PAST: await goes_back(broker),
-        }
+        topic = fresh("past")
+        for number in range(messages):
+            await broker.publish(topic, b"%d" % number)
+        if isinstance(broker, KeepsHistory):
+            return [len(await broker.history(topic)) for __ in range(readers)]
+        return [await count(await broker.subscribe(topic)) for __ in range(readers)]
     finally:
         await broker.aclose()
 
 
-async def reaches_everybody(broker: Broker) -> bool:
-    """Return whether two readers both receive a message."""
-    topic = fresh("all")
-    readers = [await broker.subscribe(topic) for __ in range(2)]
-    await broker.publish(topic, b"for all")
-    return [await take(reader, 1) for reader in readers] == [[b"for all"], [b"for all"]]
-
-
-async def shares_work(broker: Broker) -> bool:
-    """Return whether, while one worker of a group processes a record, another worker receives the next."""
-    if not isinstance(broker, HasGroups):
-        return False
-    topic = fresh("work")
-    seen: dict[str, set[bytes]] = {"one": set(), "two": set()}
-
-    async def work(name: str, member: GroupConsumer) -> None:
-        async for record in member:
-            seen[name].add(record.body)  # never acknowledged: it is still being processed
-
-    members = [(name, await broker.join(topic, "workers", name)) for name in seen]
-    working = [asyncio.create_task(work(*member)) for member in members]
-    await broker.publish(topic, b"first")
-    await _until(lambda: any(seen.values()))
-    await broker.publish(topic, b"second")
-    with contextlib.suppress(TimeoutError):
-        await _until(lambda: len(seen["one"] | seen["two"]) == 2, seconds=PATIENCE)
-    for task in working:
-        task.cancel()
-    await asyncio.gather(*working, return_exceptions=True)
-    return sorted(map(len, seen.values())) == [1, 1] and seen["one"] != seen["two"]
-
-
-async def _until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  # each engine fills the sets in its own way; none signals it
-            await asyncio.sleep(0.02)
-
-
-async def matches_patterns(candidate: Candidate, broker: Broker) -> bool:
-    """Return whether a reader of `chat.*` receives messages to chat.seoul and chat.busan, and not to news.seoul."""
-    if candidate.engine is None:
-        return False
-    chat = f"chat{uuid.uuid4().hex[:8]}"
-    topics = {f"{chat}.seoul": b"1", f"{chat}news.seoul": b"2", f"{chat}.busan": b"3"}
-
-    async def publish() -> None:
-        for topic, body in topics.items():
-            await broker.publish(topic, body)
-
-    if isinstance(broker, RabbitMQBroker):
-        subscription = await broker.subscribe_matching(f"{chat}.*")
-        await publish()
-        return await take(subscription, 2) == [b"1", b"3"]
-    if isinstance(broker, RedisPubSubBroker):
-        return await _redis_pattern(candidate.engine.url, f"{chat}.*", publish)
-    if isinstance(broker, KafkaBroker):
-        await publish()  # before subscribing: Kafka's pattern selects existing topics by name
-        return await _kafka_pattern(candidate.engine.url, f"^{chat}\\.")
-    return False
-
-
-async def _redis_pattern(url: str, pattern: str, publish: Callable[[], Awaitable[None]]) -> bool:
-    """Subscribe with PSUBSCRIBE, which takes glob patterns."""
-    async with Redis.from_url(url) as client, client.pubsub() as listener:
-        await listener.psubscribe(pattern)
-        await listener.get_message(timeout=PATIENCE)  # the server's confirmation
-        await publish()
-        received = [await listener.get_message(timeout=PATIENCE) for __ in range(2)]
-    return [message and message["data"] for message in received] == [b"1", b"3"]
-
-
-async def _kafka_pattern(url: str, pattern: str) -> bool:
-    """Consume all topics whose names match a regular expression."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=urlsplit(url).netloc, auto_offset_reset="earliest")
-    consumer.subscribe(pattern=pattern)
-    await consumer.start()
-    received: list[bytes] = []
+async def reaches_everybody(candidate: Candidate) -> bool:
+    """Return whether two readers both receive a message. The port's readers do that on every engine."""
+    (broker,) = await candidate.open()
     try:
-        async with asyncio.timeout(PATIENCE):
-            while len(received) < 2:
-                fetched = await consumer.getmany(timeout_ms=200)
-                received += [record.value for records in fetched.values() for record in records]
-    except TimeoutError:
-        return False
+        topic = fresh("all")
+        readers = [await broker.subscribe(topic) for __ in range(2)]
+        await broker.publish(topic, b"for all")
+        return [await take(reader, 1) for reader in readers] == [[b"for all"], [b"for all"]]
     finally:
-        await consumer.stop()
-    return sorted(received) == [b"1", b"3"]
+        await broker.aclose()
 
 
-async def goes_back(broker: Broker) -> bool:
-    """Return whether a reader that names the first of three messages receives the other two."""
-    if not isinstance(broker, KeepsHistory):
-        return False
-    topic = fresh("past")
-    first, *__ = [await broker.publish(topic, body) for body in (b"1", b"2", b"3")]
-    return await take(await broker.subscribe(topic, after=first), 2) == [b"2", b"3"]
+async def urgent_first(post: Post) -> bool:
+    """Return whether an urgent message overtakes one that was published before it."""
+    await post.publish(b"plain")
+    await post.publish(b"urgent", urgent=True)
+    return await post.read(2) == [b"urgent", b"plain"]
+
+
+async def expires(post: Post) -> bool:
+    """Return whether a message that nobody read in its lifetime is gone, and one without a lifetime is there."""
+    await post.publish(b"brief", lifetime=LIFETIME)
+    await post.publish(b"lasting")
+    await asyncio.sleep(2 * LIFETIME)
+    return await post.read(2) == [b"lasting"]
+
+
+async def comes_later(post: Post) -> bool:
+    """Return whether a delayed message arrives, after one that was published later."""
+    await post.publish(b"later", delay=DELAY)
+    await post.publish(b"now")
+    return await post.read(2) == [b"now", b"later"]
+
+
+async def sets_aside(post: Post) -> bool:
+    """Return whether a message that fails again and again is taken out of its reader's way, and kept."""
+    return await post.fail() == [b"poison"]
+
+
+TRIALS = {URGENT: urgent_first, EXPIRY: expires, LATER: comes_later, DEAD_LETTER: sets_aside}
 
 
 # --- Protocols -------------------------------------------------------------------------------------------------------
@@ -177,6 +176,8 @@ PROBES: Mapping[str, tuple[bytes, Callable[[bytes], bool]]] = {
         lambda answer: answer[4:8] == b"\x00\x00\x00\x07",
     ),
 }
+
+PROTOCOLS_BY_KEY = dict(zip(("amqp0", "amqp1", "mqtt", "stomp", "resp", "kafka"), PROBES, strict=True))
 
 # Plugins that RabbitMQ includes, and for each that listens on a port the setting for that port.
 PLUGINS = {"rabbitmq_amqp1_0": "", "rabbitmq_mqtt": "mqtt.listeners.tcp.1", "rabbitmq_stomp": "stomp.listeners.tcp.1"}

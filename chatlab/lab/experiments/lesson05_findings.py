@@ -1,38 +1,55 @@
-"""What lesson 05 has measured, and what follows from it: verdicts on the article's claims, and grades.
+"""What lesson 05 has measured, and what follows from it: charts, verdicts on the article's claims, and grades.
 
-A claim about engines consists of parts; the figures decide whether each part is true. The claim holds if all parts are.
-A claim about an engine that is not installed is not judged. Grades compare each engine with the best one, in steps so
-wide that the next run gives the same grades. Left out: the measuring (`lesson05.py`, `lesson05_abilities.py`).
+    found.add("rate engine", {"Kafka": [510_000, 498_000, 520_000]})
+    found.dots("rate engine")       # what was measured here, and the recorded run for engines that are missing
+    c26()                           # the verdict, from the same figures
+
+A claim about engines consists of parts; each part is one figure and its threshold. The claim holds if all parts do.
+Every engine is judged by the same yardsticks (`HIGH_SHARE`, `LOW_MS`, `LOWEST_TIMES`, `HEAVY_TIMES`). A comparison uses
+the figures of one machine: if an engine is missing here, all of its figures come from the recorded run (`recorded.py`),
+and the verdict says so. Left out: the measuring (`lesson05.py`, `lesson05_abilities.py`, `lesson05_persistence.py`).
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from chatlab.lab.claims import CLAIMS, Verdict, verdict
-from chatlab.lab.experiments.lesson05 import FanOut, Order
-from chatlab.lab.experiments.lesson05_abilities import PATTERN, WORKERS
-from chatlab.lab.widgets.chooser import BEST, Score
+from chatlab.lab.claims import Figure, Verdict, verdict
+from chatlab.lab.experiments import charts
+from chatlab.lab.experiments.lesson05 import Order
+from chatlab.lab.experiments.lesson05_abilities import RICH, ROUTES, WORKERS
+from chatlab.lab.experiments.lesson05_persistence import MESSAGES, Row
+from chatlab.lab.experiments.recorded import Recording, recorded
+from chatlab.lab.experiments.repeats import Repeats
+from chatlab.lab.widgets.chooser import Chooser
+from chatlab.lab.widgets.engine_choice import Facts, choose
 from chatlab.locale import _, ngettext
 
-__all__ = ["Findings", "p99"]
+__all__ = ["Findings", "c23", "c24", "c25", "c26", "c27", "c28", "c29", "c30", "found", "rounds"]
 
 PUBSUB, STREAMS, RABBIT, KAFKA = "Redis Pub/Sub", "Redis Streams", "RabbitMQ", "Kafka"  # not shown: products' names
 NAMES = (PUBSUB, STREAMS, RABBIT, KAFKA)
-TOP = 0.4  # of the highest throughput: two runs on one machine may differ by that much
+LATE_MESSAGES = 100
 
-# The criteria of the chooser by key. A notebook names the keys; the chooser shows their translations.
-CRITERIA: Mapping[str, str] = {
-    "many messages": _("many messages"),  # not shown: a key
-    "little delay": _("little delay"),  # not shown: a key
-    "nothing is lost": _("nothing is lost"),  # not shown: a key
-    "late readers": _("late readers"),  # not shown: a key
-    "simple to run": _("simple to run"),  # not shown: a key
-    "ways to route": _("ways to route"),  # not shown: a key
-    "many protocols": _("many protocols"),  # not shown: a key
+# The yardsticks, the same for every engine.
+HIGH_SHARE = 0.5  # high throughput: at least this share of the highest
+LOW_MS = 10.0  # low latency: a median of at most this many milliseconds
+LOWEST_TIMES = 2.0  # among the lowest: at most this many times the lowest
+HEAVY_TIMES = 3.0  # heavy: at least this many times the lightest
+
+# What is measured: the title of its chart, and the unit.
+MEASURES: Mapping[str, tuple[str, str]] = {
+    "delay median ms": (_("Latency from publish to reader, median"), _("milliseconds")),  # not shown: a key
+    "delay p99 ms": (_("Latency from publish to reader, 99th percentile"), _("milliseconds")),  # not shown: a key
+    "rate client": (_("our client in Python"), _("messages per second")),  # not shown: a key
+    "rate engine": (_("the engine's own tool"), _("messages per second")),  # not shown: a key
+    "engine µs": (_("one reader"), _("microseconds")),  # not shown: a key
+    "eight readers µs": (_("eight readers"), _("microseconds")),  # not shown: a key
+    "MiB": (_("Memory with next to nothing in it"), "MiB"),
+    "start s": (_("From start to the first answer"), _("seconds")),  # not shown: a key
+    "late reader": (_("What a late reader receives of 100"), _("messages")),  # not shown: a key
 }
 
 
@@ -41,256 +58,453 @@ def p99(seconds: Sequence[float]) -> float:
     return statistics.quantiles(seconds, n=100)[-1]
 
 
-@dataclass(frozen=True)
-class Findings:
-    """Everything that was measured, by the names of the candidates."""
+def rounds(values: Sequence[float], number: int = 3) -> list[Sequence[float]]:
+    """Cut a series of measurements into `number` rounds of equal length, so that their spread can be seen."""
+    length = len(values) // number
+    return [values[start : start + length] for start in range(0, number * length, length)]
 
-    delay: Mapping[str, Sequence[float]]  # seconds from publish to reader, for each message
-    rate: Mapping[str, float]  # messages per second
-    wide: Mapping[str, FanOut]  # one publisher, eight readers
-    started: Mapping[str, float]  # seconds until the engine answered, if it was started here
-    memory: Mapping[str, float]  # bytes, if the engine was started here
-    late: Mapping[str, int]  # how many of 100 messages a late reader could read
-    kept: Mapping[str, int]  # how many of 200 messages were left after kill -9, if the engine was started here
-    orders: Mapping[str, Order]
-    ways: Mapping[str, Mapping[str, bool]]
-    spoken: Mapping[str, Sequence[str]]
+
+# --- What has been measured ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Findings:
+    """What the cells of this kernel have measured, and the recorded run that stands in for what they have not."""
+
+    recording: Callable[[], Recording] = recorded
+    figures: dict[str, dict[str, Repeats]] = field(default_factory=dict)  # by measure and candidate
+    ways: dict[str, dict[str, bool]] = field(default_factory=dict)
+    protocols: dict[str, list[str]] = field(default_factory=dict)
+    orders: dict[str, Order] = field(default_factory=dict)
+    persistence: list[Row] = field(default_factory=list)
+
+    def add(self, measure: str, values: Mapping[str, float | Sequence[float]]) -> None:
+        """Store what was measured for some candidates; several values are repeats of the same measurement."""
+        repeats = {name: _repeats(each) for name, each in values.items()}
+        self.figures[measure] = {**self.figures.get(measure, {}), **repeats}
+
+    def add_latency(self, seconds: Mapping[str, Sequence[float]]) -> None:
+        """Store the latencies of single messages: their median and their 99th percentile in each of three rounds."""
+        for measure, of in (("delay median ms", statistics.median), ("delay p99 ms", p99)):
+            self.add(measure, {name: [1000 * of(each) for each in rounds(all_)] for name, all_ in seconds.items()})
+
+    def beside(self, measure: str) -> Mapping[str, Repeats]:
+        """Return the recorded figures of all engines if one was not measured here, so that they can be compared."""
+        complete = set(NAMES) <= set(self.figures.get(measure, {}))
+        of = {} if complete else self.recording().figures.get(measure, {})
+        return {name: of[name] for name in NAMES if name in of}
+
+    def dots(self, *measures: str, title: str = "", log: bool = False) -> None:
+        """Draw measures of one unit: what was measured here, and grey what was recorded."""
+        titles, units = zip(*map(MEASURES.__getitem__, measures), strict=True)
+        here = {name: self._in_order(measure) for name, measure in zip(titles, measures, strict=True)}
+        beside = {name: self.beside(measure) for name, measure in zip(titles, measures, strict=True)}
+        charts.grouped(title or titles[0], units[0], here, log=log, recorded=beside)
+
+    def _in_order(self, measure: str) -> dict[str, Repeats]:
+        here = self.figures.get(measure, {})
+        return {name: here[name] for name in ("memory", *NAMES) if name in here}
+
+    def source(self, measures: Iterable[str], names: Iterable[str] = NAMES) -> Source:
+        """Return where a comparison gets its figures: this machine if all were measured here, else the recording."""
+        wanted = [(measure, name) for measure in measures for name in names]
+        if all(name in self.figures.get(measure, {}) for measure, name in wanted):
+            return Source(self.figures)
+        return Source(self.recording().figures, is_recorded=True)
+
+    def ways_of(self, names: Iterable[str] = NAMES) -> tuple[Mapping[str, Mapping[str, bool]], bool]:
+        """Return the ways of all engines, and whether they are recorded."""
+        here = set(names) <= set(self.ways)
+        return (self.ways if here else self.recording().ways), not here
+
+    def protocols_of(self, names: Iterable[str] = NAMES) -> tuple[Mapping[str, Sequence[str]], bool]:
+        """Return the protocols of all engines, and whether they are recorded."""
+        here = set(names) <= set(self.protocols)
+        return (self.protocols if here else self.recording().protocols), not here
+
+    def add_rows(self, rows: Iterable[Row]) -> None:
+        """Store those rows of the table of persistence that were measured here."""
+        new = [row for row in rows if not row.recorded]
+        self.persistence = [row for row in self.persistence if not _is_among(row, new)] + new
+
+    def rows(self) -> Sequence[Row]:
+        """Return the table of persistence: what was measured here, in the place of what was recorded."""
+        here = {(row.engine, row.setting): row for row in self.persistence}
+        recording = [here.pop((row.engine, row.setting), row) for row in self.recording().persistence]
+        return [*recording, *here.values()]
+
+
+def _is_among(row: Row, rows: Iterable[Row]) -> bool:
+    return any((row.engine, row.setting) == (each.engine, each.setting) for each in rows)
+
+
+def _repeats(values: float | Sequence[float]) -> Repeats:
+    return Repeats((float(values),) if isinstance(values, int | float) else tuple(map(float, values)))
+
+
+@dataclass(frozen=True)
+class Source:
+    """The figures that one comparison uses, all from one machine."""
+
+    figures: Mapping[str, Mapping[str, Repeats]]
+    is_recorded: bool = False
+
+    def best(self, measure: str, *, low: bool = False) -> str:
+        """Return the engine with the best median: the highest, or with `low` the lowest."""
+        medians = {name: each.median for name, each in self.figures[measure].items() if name in NAMES}
+        return (min if low else max)(medians, key=lambda name: medians[name])
+
+    def times_best(self, measure: str, name: str, *, low: bool = False) -> Repeats:
+        """Return an engine's figure as a multiple of the best one."""
+        of = self.figures[measure]
+        return ratio(of[name], of[self.best(measure, low=low)])
+
+
+def ratio(one: Repeats, other: Repeats) -> Repeats:
+    """Return the ratios round by round; with different numbers of rounds, those to the other's median."""
+    if len(one.values) == len(other.values):
+        return one / other
+    return Repeats(tuple(value / other.median for value in one.values))
+
+
+found = Findings()
+"""What the cells of this kernel have measured; the verdicts read it."""
+
+
+# --- The parts of a claim --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a claim: what it says, and the figure that decides it."""
+
+    text: str
+    figure: Figure
+    recorded: bool = False
 
     @property
-    def here(self) -> list[str]:
-        """The engines on which every experiment could be run: those that were started here."""
-        return [name for name in NAMES if name in self.kept]
+    def holds(self) -> bool:
+        """Whether the figure is on the right side of its threshold."""
+        figure = self.figure
+        return figure.value >= figure.threshold if figure.at_least else figure.value <= figure.threshold
 
-    def median(self, name: str) -> float:
-        """Return the median of an engine's delays."""
-        return statistics.median(self.delay[name])
-
-    def fastest(self) -> str:
-        """Return the engine with the lowest median delay."""
-        return min(self.here, key=self.median)
-
-    def busiest(self) -> str:
-        """Return the engine with the highest throughput."""
-        return max(self.here, key=lambda name: self.rate[name])
-
-    def has_top_throughput(self, name: str) -> bool:
-        """Return whether an engine has the highest throughput, within the variation from run to run."""
-        return self.rate[name] >= TOP * self.rate[self.busiest()]
-
-    def heavier(self, name: str, times: float = 3) -> bool:
-        """Return whether an engine needs over `times` the minimum of both start time and memory."""
-        by_time = self.started[name] > times * min(self.started.values())
-        return by_time and self.memory[name] > times * min(self.memory.values())
-
-    # The article's claims.
-
-    def judge(self, claim: str) -> Verdict | None:
-        """Store the verdict on a claim in the ledger and return it; None if an engine is missing."""
-        test = CLAIMS_OF_ENGINES[claim]
-        if not test.needs <= set(self.here):
-            return None
-        failed = [part for part, holds in test.parts(self).items() if not holds]
-        because = ngettext("this part failed here: {parts}", "these parts failed here: {parts}", len(failed)).format(
-            parts="; ".join(failed)
-        )
-        return verdict(
-            claim, holds=not failed, when=test.when(self), because=because, measured=self._figures(test.needs)
-        )
-
-    def answers(self, *claims: str) -> Answers:
-        """Return the verdict on each claim, with its parts."""
-        return Answers([self._answer(claim) for claim in claims])
-
-    def _answer(self, claim: str) -> Answer:
-        test = CLAIMS_OF_ENGINES[claim]
-        found = self.judge(claim)
-        return Answer(claim, found, test.parts(self) if found else {}, sorted(test.needs - set(self.here)))
-
-    def _figures(self, names: Iterable[str]) -> str:
-        text = _("{engine}: median {ms:.2f} ms, {rate:.0f}/s, {kept} of 200 left after kill -9, {mib:.0f} MiB")
-        return "; ".join(
-            text.format(
-                engine=name,
-                ms=self.median(name) * 1000,
-                rate=self.rate[name],
-                kept=self.kept[name],
-                mib=self.memory[name] / 2**20,
-            )
-            for name in sorted(names)
-        )
-
-    # For the chooser.
-
-    def scores(self) -> dict[str, dict[str, Score]]:
-        """Return every engine's score for each of the `CRITERIA`."""
-        here = self.here
-        medians = {name: self.median(name) for name in here}
-        ways = {name: sum(self.ways[name].values()) for name in here}
-        columns = (
-            graded(_("messages a second"), {name: self.rate[name] for name in here}),
-            graded(_("delay"), medians, low=True),
-            counted(_("{count} of 200 left after a crash"), {name: self.kept[name] for name in here}, 200),
-            counted(_("{count} of 100 for a late reader"), {name: self.late[name] for name in here}, 100),
-            graded(_("memory"), {name: self.memory[name] for name in here}, low=True),
-            counted(_("{count} of the 4 ways to route"), ways, 4),
-            counted(_("protocols spoken: {count}"), {name: len(self.spoken[name]) for name in here}, 3),
-        )
-        return {name: {key: column[name] for key, column in zip(CRITERIA, columns, strict=True)} for name in here}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A claim with its verdict and its parts, or with the engines that are missing for a test."""
-
-    claim: str
-    verdict: Verdict | None
-    parts: Mapping[str, bool]
-    missing: Sequence[str]
+    @property
+    def margin(self) -> float:
+        """How far the figure is from its threshold, relative to it; 0 for a count that is just what is needed."""
+        return abs(self.figure.value - self.figure.threshold) / (abs(self.figure.threshold) or 1.0)
 
     def __str__(self) -> str:
-        parts = [f"      {'✔' if holds else '✘'} {part}" for part, holds in self.parts.items()]
-        return "\n".join([str(self.verdict or f"  {self.claim} {self._not_tried}: {CLAIMS[self.claim].text}"), *parts])
-
-    def as_html(self) -> str:
-        """Return the verdict as HTML with its parts below it."""
-        if self.verdict is None:
-            return f"<p><b>{self.claim}</b> <i>{escape(CLAIMS[self.claim].text)}</i><br>{escape(self._not_tried)}</p>"
-        parts = "".join(f"<br>{'✔' if holds else '✘'} {escape(part)}" for part, holds in self.parts.items())
-        return f"{self.verdict._repr_html_()}<p style='margin:-0.6em 0 1em 2em'>{parts.removeprefix('<br>')}</p>"
-
-    @property
-    def _not_tried(self) -> str:
-        return _("cannot be tried without {engines}").format(engines=", ".join(self.missing))
+        mark = "≈" if self.figure.too_close else "✔" if self.holds else "✘"
+        note = " " + _("(recorded)") if self.recorded else ""
+        return f"{mark} {self.text}{note} · {self.figure}"
 
 
-@dataclass(frozen=True)
-class Answers:
-    """Several answers, as displayed by a cell."""
-
-    answers: Sequence[Answer]
-
-    def __repr__(self) -> str:
-        return "\n".join(map(str, self.answers))
-
-    def _repr_html_(self) -> str:
-        return "".join(answer.as_html() for answer in self.answers)
+def figure(name: str, repeats: Repeats, threshold: float, unit: str = "", *, at_least: bool = True) -> Figure:
+    """Return a figure with the spread of its repeats, if there is any."""
+    if repeats.low == repeats.high:
+        return Figure(name, repeats.median, threshold, unit, at_least)
+    return Figure(name, repeats.median, threshold, unit, at_least, low=repeats.low, high=repeats.high)
 
 
-# --- The parts of the article's claims --------------------------------------------------------------------------------
+def high_throughput(engine: str, *, is_high: bool = True) -> Part:
+    """Return the part that an engine has a high throughput, or with `is_high=False` that it has not."""
+    source = found.source(["rate engine"])
+    share = Repeats(tuple(100 * each for each in source.times_best("rate engine", engine).values))
+    text = _("{engine}: high throughput") if is_high else _("{engine}: not a high throughput")
+    name = _("messages per second at the engine, of the highest")
+    return Part(
+        text.format(engine=engine), figure(name, share, 100 * HIGH_SHARE, "%", at_least=is_high), source.is_recorded
+    )
 
 
-@dataclass(frozen=True)
-class ClaimTest:
-    """How a claim is tested: the engines it needs, its parts, and the condition under which it holds."""
-
-    needs: frozenset[str]
-    parts: Callable[[Findings], dict[str, bool]]
-    when: Callable[[Findings], str] = lambda found: ""
-
-
-def rabbitmq_portrait(found: Findings) -> dict[str, bool]:
-    """Return the parts of C23."""
-    return {
-        _("reliable: everything confirmed is there after a crash"): found.kept[RABBIT] == 200,
-        _("it speaks several protocols"): len(found.spoken[RABBIT]) > 1,
-        _("it routes by pattern and distributes work"): found.ways[RABBIT][PATTERN] and found.ways[RABBIT][WORKERS],
-        _("heavier to set up: start and memory"): found.heavier(RABBIT),
-        _("slower at volume than another engine here"): found.busiest() != RABBIT,
-    }
+def low_latency(engine: str) -> Part:
+    """Return the part that an engine has a low latency."""
+    source = found.source(["delay median ms"], [engine])
+    median = source.figures["delay median ms"][engine]
+    text = _("{engine}: low latency").format(engine=engine)
+    return Part(text, figure(_("median latency"), median, LOW_MS, "ms", at_least=False), source.is_recorded)
 
 
-def pubsub_portrait(found: Findings) -> dict[str, bool]:
-    """Return the parts of C24."""
-    return {
-        _("low delay: within three times the lowest here"): found.median(PUBSUB) <= 3 * found.median(found.fastest()),
-        _("fast: at least a third of the highest throughput here"): found.rate[PUBSUB] * 3
-        >= found.rate[found.busiest()],
-        _("keeps nothing"): found.late[PUBSUB] == found.kept[PUBSUB] == 0,
-        _("no rich routing: no workers, no history"): sum(found.ways[PUBSUB].values()) <= 2,
-    }
+def lowest_latency(*engines: str) -> Part:
+    """Return the part that one of these engines is among those with the lowest latency."""
+    source = found.source(["delay median ms"])
+    times = min((source.times_best("delay median ms", each, low=True) for each in engines), key=lambda r: r.median)
+    text = _("{engines}: among the lowest latencies").format(engines=_(" or ").join(engines))
+    name = _("median latency, times the lowest")
+    return Part(text, figure(name, times, LOWEST_TIMES, at_least=False), source.is_recorded)
 
 
-def kafka_portrait(found: Findings) -> dict[str, bool]:
-    """Return the parts of C25. Replication needs a second machine and is not tested."""
-    return {
-        _("high throughput: among the highest here"): found.has_top_throughput(KAFKA),
-        _("low delay: under a tenth of a second"): found.median(KAFKA) < 0.1,
-        _("kept: everything confirmed is there after a crash"): found.kept[KAFKA] == 200,
-        _("heavier to set up: start and memory"): found.heavier(KAFKA),
-    }
+def weight(engine: str, *, heavy: bool) -> Iterator[Part]:
+    """Yield the parts that an engine is heavy to run, or that it is not: its memory, and the time it takes to start."""
+    for measure, name in (("MiB", _("memory, times the least")), ("start s", _("time to start, times the least"))):
+        source = found.source([measure])
+        text = _("{engine}: heavy") if heavy else _("{engine}: not heavy")
+        times = source.times_best(measure, engine, low=True)
+        yield Part(text.format(engine=engine), figure(name, times, HEAVY_TIMES, at_least=heavy), source.is_recorded)
 
 
-def speed(found: Findings) -> dict[str, bool]:
-    """Return the parts of C26."""
-    return {
-        _("Kafka is among the engines with the highest throughput"): found.has_top_throughput(KAFKA),
-        _("Redis or RabbitMQ has the lowest delay"): found.fastest() in (PUBSUB, STREAMS, RABBIT),
-    }
+def kept(engine: str) -> Part:
+    """Return the part that an engine keeps all that it has confirmed when it is killed, in its best setting."""
+    rows = [row for row in found.rows() if row.engine == engine and row.confirmed == MESSAGES]
+    best = max(rows, key=lambda row: row.after_kill or 0, default=Row(engine, UNKNOWN, 0, 0, 0, True))
+    text = _("{engine}: keeps what it confirmed, with {setting}").format(engine=engine, setting=best.setting)
+    name = _("left after kill -9, of {number}").format(number=MESSAGES)
+    return Part(text, Figure(name, best.after_kill or 0, MESSAGES), best.recorded)
 
 
-def not_alone(found: Findings) -> str:
-    """Return the condition on C26: with one topic on one machine, Kafka is not the only engine at the top."""
-    return _("Redis Streams counts too: it carries as many messages here") if found.has_top_throughput(STREAMS) else ""
+def keeps_nothing(engine: str) -> Part:
+    """Return the part that an engine gives a late reader nothing."""
+    source = found.source(["late reader"], [engine])
+    late = source.figures["late reader"][engine]
+    text = _("{engine}: keeps nothing").format(engine=engine)
+    name = _("messages that a late reader received, of {number}").format(number=LATE_MESSAGES)
+    return Part(text, figure(name, late, 0, at_least=False), source.is_recorded)
 
 
-def scale(found: Findings) -> dict[str, bool]:
-    """Return the parts of C27, as far as one machine can test it."""
-    part = _("{engine}: eight servers read everything, in order")
-    return {part.format(engine=name): found.wide[name].complete for name in (RABBIT, KAFKA)}
+def richness(engine: str, *, share: float, at_least: bool, text: str) -> Part:
+    """Return the part that an engine has at least, or at most, this share of the most messaging patterns of any."""
+    ways, is_recorded = found.ways_of()
+    numbers = {name: sum(ways[name].values()) for name in NAMES}
+    name = _("messaging patterns, of {number}").format(number=len(ROUTES) + len(RICH))
+    needed = Figure(name, numbers[engine], share * max(numbers.values()), at_least=at_least)
+    return Part(text.format(engine=engine), needed, is_recorded)
 
 
-def persistence(found: Findings) -> dict[str, bool]:
-    """Return the parts of C28."""
-    part = _("{engine}: nothing confirmed is lost in a crash")
-    return {part.format(engine=name): found.kept[name] == 200 for name in (KAFKA, RABBIT, STREAMS)}
+def protocols(engine: str, at_least: int) -> Part:
+    """Return the part that an engine answers in at least that many protocols."""
+    spoken, is_recorded = found.protocols_of()
+    text = _("{engine}: many protocols").format(engine=engine)
+    return Part(text, Figure(_("protocols that it answers in"), len(spoken[engine]), at_least), is_recorded)
 
 
-def simplicity(found: Findings) -> dict[str, bool]:
-    """Return the parts of C29."""
-    least = min(found.memory.values())
-    ways = {name: sum(found.ways[name].values()) for name in found.here}
-    return {
-        _("Redis Pub/Sub needs the least memory"): found.memory[PUBSUB] <= least * 1.5,
-        _("RabbitMQ has as many of the four ways as any other"): ways[RABBIT] == max(ways.values()),
-    }
+# --- The verdicts ----------------------------------------------------------------------------------------------------
 
 
-def languages(found: Findings) -> dict[str, bool]:
-    """Return the parts of C30."""
-    others = max(len(found.spoken[name]) for name in found.here if name != RABBIT)
-    return {_("RabbitMQ answers in more protocols than any other"): len(found.spoken[RABBIT]) > others}
+def judge(claim: str, parts: Sequence[Part], *, when: str = "") -> Verdict:
+    """Return the verdict on a claim from its parts: it holds if all do, and one that fails clearly decides."""
+    failed = [part for part in parts if not part.holds and not part.figure.too_close]
+    close = [part for part in parts if part.figure.too_close]
+    decides = (failed or close or sorted(parts, key=lambda part: part.margin or float("inf")))[0]
+    return verdict(
+        claim,
+        holds=not failed,
+        when=when,
+        because=ngettext("this part failed: {parts}", "these parts failed: {parts}", len(failed)).format(
+            parts="; ".join(part.text for part in failed)
+        ),
+        measured="\n".join(map(str, parts)),
+        figure=decides.figure,
+        recorded=found.recording().source if any(part.recorded for part in parts) else "",
+    )
 
 
-CLAIMS_OF_ENGINES: Mapping[str, ClaimTest] = {
-    "C23": ClaimTest(frozenset({RABBIT, PUBSUB}), rabbitmq_portrait),
-    "C24": ClaimTest(frozenset({PUBSUB, STREAMS}), pubsub_portrait),
-    "C25": ClaimTest(frozenset({KAFKA, PUBSUB}), kafka_portrait, when=lambda found: _("replication is taken on trust")),
-    "C26": ClaimTest(frozenset(NAMES), speed, when=not_alone),
-    "C27": ClaimTest(frozenset({RABBIT, KAFKA}), scale, when=lambda found: _("eight servers count as large")),
-    "C28": ClaimTest(frozenset({KAFKA, RABBIT, STREAMS}), persistence),
-    "C29": ClaimTest(
-        frozenset({PUBSUB, RABBIT}),
-        simplicity,
-        when=lambda found: _("nobody needs the history, which RabbitMQ does not keep"),
-    ),
-    "C30": ClaimTest(frozenset({RABBIT, PUBSUB}), languages, when=lambda found: _("its plugins are enabled")),
+def c23() -> Verdict:
+    """Judge the portrait of RabbitMQ."""
+    return judge(
+        "C23",
+        [
+            kept(RABBIT),
+            protocols(RABBIT, 2),
+            richness(RABBIT, share=1.0, at_least=True, text=_("{engine}: the most messaging patterns")),
+            *weight(RABBIT, heavy=True),
+            high_throughput(RABBIT, is_high=False),
+        ],
+    )
+
+
+def c24() -> Verdict:
+    """Judge the portrait of Redis Pub/Sub."""
+    return judge(
+        "C24",
+        [
+            high_throughput(PUBSUB),
+            low_latency(PUBSUB),
+            keeps_nothing(PUBSUB),
+            richness(PUBSUB, share=0.5, at_least=False, text=_("{engine}: at most half of the messaging patterns")),
+        ],
+    )
+
+
+def c25() -> Verdict:
+    """Judge the portrait of Kafka, without replication, for which it takes several machines."""
+    parts = [high_throughput(KAFKA), low_latency(KAFKA), kept(KAFKA), *weight(KAFKA, heavy=True)]
+    return judge("C25", parts, when=_("you take replication on trust: it needs several machines"))
+
+
+def c26() -> Verdict:
+    """Judge whether Kafka has the throughput, and Redis Pub/Sub or RabbitMQ the latency."""
+    others = [name for name in NAMES if name != KAFKA and high_throughput(name).holds]
+    when = _("you add that these have a high throughput, too: {engines}").format(engines=", ".join(others))
+    return judge("C26", [high_throughput(KAFKA), lowest_latency(PUBSUB, RABBIT)], when=when if others else "")
+
+
+def c27() -> Verdict:
+    """Say that large systems were not tried."""
+    return verdict("C27", holds=None, because=_("one machine is not a large system"), measured="")
+
+
+def c28() -> Verdict:
+    """Judge whether three engines can keep what they confirmed; the settings that do not are the condition."""
+    rows = found.rows()
+    by_kill = [row for row in rows if _lost(row.after_kill)]
+    by_power_cut = [row for row in rows if _lost(row.after_power_cut)]
+    when = _("the setting is right: kill -9 took messages from {killed} of {all} settings, a power cut from {cut}")
+    condition = when.format(killed=len(by_kill), cut=len(by_power_cut), all=len(rows))
+    parts = [kept(engine) for engine in (KAFKA, RABBIT, STREAMS)]
+    return judge("C28", parts, when=condition if by_kill or by_power_cut else "")
+
+
+def _lost(left: int | None) -> bool:
+    return left is not None and left < MESSAGES
+
+
+def c29() -> Verdict:
+    """Judge whether Redis Pub/Sub is simple to run, and RabbitMQ has the richest patterns."""
+    richest = richness(RABBIT, share=1.0, at_least=True, text=_("{engine}: the most messaging patterns"))
+    return judge("C29", [*weight(PUBSUB, heavy=False), richest])
+
+
+def c30() -> Verdict:
+    """Judge whether RabbitMQ answers in more protocols than any other engine."""
+    spoken, __ = found.protocols_of()
+    most = max(len(spoken[name]) for name in NAMES if name != RABBIT)
+    return judge("C30", [protocols(RABBIT, most + 1)], when=_("its plugins are enabled"))
+
+
+# --- The tables ------------------------------------------------------------------------------------------------------
+
+FORMS: Mapping[str, tuple[str, str]] = {
+    "delay median ms": (_("latency, ms"), "{:.2f}"),  # not shown: a key
+    "rate engine": (_("messages/s"), "{:,.0f}"),  # not shown: a key
+    "late reader": (_("late reader, of 100"), "{:.0f}"),  # not shown: a key
+    "start s": (_("start, s"), "{:.1f}"),  # not shown: a key
+    "MiB": ("MiB", "{:.0f}"),
 }
+YES, NO, UNKNOWN = "✔", "✘", "–"
 
 
-# --- Grades ----------------------------------------------------------------------------------------------------------
+def persistence_table() -> None:
+    """Show what each setting of each engine leaves of the confirmed messages."""
+    rows = {
+        f"{row.engine}: {row.setting}": {
+            _("confirmed"): str(row.confirmed),
+            _("left after kill -9"): _count(row.after_kill),
+            _("left after a power cut (recorded)"): _count(row.after_power_cut),
+        }
+        for row in found.rows()
+    }
+    here = {f"{row.engine}: {row.setting}" for row in found.rows() if not row.recorded}
+    charts.table(_("What a crash leaves of {number}").format(number=MESSAGES), rows, recorded=set(rows) - here)
 
-STEPS = ((5, BEST, _("among the best")), (100, 1, _("far from the best")))  # few and wide: stable from run to run
+
+def _count(number: int | None) -> str:
+    return UNKNOWN if number is None else str(number)
 
 
-def graded(what: str, values: Mapping[str, float], *, low: bool = False) -> dict[str, Score]:
-    """Grade each value by its ratio to the best one: the highest, or with `low` the lowest."""
-    best = (min if low else max)(values.values(), default=0.0)
-    factors = {name: value / best if low else best / value for name, value in values.items()}
-    last = (float("inf"), 0, _("last by far"))
-    found = {name: next(step for step in (*STEPS, last) if factor <= step[0]) for name, factor in factors.items()}
-    return {name: Score(grade, f"{what}: {words}") for name, (_, grade, words) in found.items()}
+def ways_table() -> None:
+    """Show which messaging patterns each engine has, a row for each pattern."""
+    columns = {name: (found.ways.get(name) or found.recording().ways[name]) for name in NAMES}
+    titles = {name: name if name in found.ways else _("{name}, recorded").format(name=name) for name in NAMES}
+    rows = {
+        way: {titles[name]: YES if ways.get(way) else NO for name, ways in columns.items()} for way in (*ROUTES, *RICH)
+    }
+    charts.table(_("Messaging patterns"), rows)
 
 
-def counted(what: str, values: Mapping[str, int], best: int) -> dict[str, Score]:
-    """Grade each count: `best` or more gets the best grade, 0 the worst. `what` is a text with {count}."""
-    return {name: Score(BEST * min(number, best) // best, what.format(count=number)) for name, number in values.items()}
+def workers_table(shared: Mapping[str, bool]) -> None:
+    """Show on which engines two workers of a group shared two messages; `shared` was tried here."""
+    before = {name: ways[WORKERS] for name, ways in found.recording().ways.items() if name in NAMES}
+    title = _("two workers, at work at the same time")
+    rows = {name: {title: YES if can else NO} for name, can in {**before, **shared}.items()}
+    charts.table(_("Who shares the work"), rows, recorded=set(before) - set(shared))
+
+
+def price_table() -> None:
+    """Show what it takes to run each engine, the protocols it answers in, and whether all readers see one order."""
+    rows = {}
+    for name in NAMES:
+        spoken = found.protocols.get(name) or found.recording().protocols[name]
+        order = found.orders.get(name) or found.recording().orders[name]
+        rows[name] = {
+            **{FORMS[measure][0]: _figure(measure, name) for measure in ("start s", "MiB")},
+            _("protocols"): ", ".join(spoken),
+            _("one order for all readers"): YES if order.shared else NO,
+        }
+    charts.table(_("Protocols and the price"), rows, recorded=[name for name in NAMES if name not in found.protocols])
+
+
+def summary() -> None:
+    """Show a table with a row for each engine: what was measured here, or recorded where it is missing."""
+    absent = [name for name in NAMES if name not in found.figures.get("delay median ms", {})]
+    charts.table(_("Everything at a glance"), {name: _row(name) for name in NAMES}, recorded=absent)
+
+
+def _row(name: str) -> dict[str, str]:
+    ways, __ = found.ways_of([name])
+    spoken, __ = found.protocols_of([name])
+    return {
+        **{title: _figure(measure, name) for measure, (title, __) in FORMS.items()},
+        _("patterns, of {number}").format(number=len(ROUTES) + len(RICH)): str(sum(ways[name].values())),
+        _("protocols"): str(len(spoken[name])),
+    }
+
+
+def _figure(measure: str, name: str) -> str:
+    repeats = found.source([measure], [name]).figures.get(measure, {}).get(name)
+    return UNKNOWN if repeats is None else FORMS[measure][1].format(repeats.median)
+
+
+# --- The chooser -----------------------------------------------------------------------------------------------------
+
+# What the chooser needs to have been measured; keys of MEASURES.
+NEEDED = (
+    "rate engine",  # not shown: a key
+    "delay median ms",  # not shown: a key
+    "engine µs",  # not shown: a key
+    "eight readers µs",  # not shown: a key
+    "MiB",
+    "start s",  # not shown: a key
+    "late reader",  # not shown: a key
+)
+
+
+def chooser() -> Chooser:
+    """Return a chooser with the facts of this machine, or of the recorded run if something was not measured here."""
+    source = found.source(NEEDED)
+    here = (
+        not source.is_recorded
+        and set(NAMES) <= set(found.ways) & set(found.protocols)
+        and set(NAMES[1:]) <= {row.engine for row in found.persistence}
+    )
+    text = (
+        _("this machine; the power cut as recorded")
+        if here
+        else _("recorded on {machine}").format(machine=found.recording().source)
+    )
+    return choose({name: facts(name, recorded=not here) for name in NAMES}, source=text)
+
+
+def facts(name: str, *, recorded: bool) -> Facts:
+    """Return what is known of one engine, all of it from the recorded run or all of it from here."""
+    recording = found.recording()
+    of = {measure: (recording.figures if recorded else found.figures)[measure][name].median for measure in NEEDED}
+    rows = [row for row in (recording.persistence if recorded else found.rows()) if row.engine == name]
+    rate, latency, one, eight, mib, start, late = of.values()
+    return Facts(
+        rate=rate,
+        latency=latency,
+        one_reader=one,
+        eight_readers=eight,
+        mib=mib,
+        start=start,
+        late=late / LATE_MESSAGES,
+        after_kill=_best_share(row.after_kill for row in rows),
+        after_power_cut=_best_share(row.after_power_cut for row in rows),
+        patterns=sum((recording.ways if recorded else found.ways)[name].values()),
+        protocols=len((recording.protocols if recorded else found.protocols)[name]),
+    )
+
+
+def _best_share(left: Iterable[int | None]) -> float | None:
+    """Return what the best setting has left, as a share; None if that was not tried."""
+    return max((number / MESSAGES for number in left if number is not None), default=None)

@@ -9,7 +9,7 @@ from chatlab.lab.editions import edition
 from chatlab.lab.editions.workshop_plan import Plan, Step, plans, with_tables
 
 ROOT = Path(__file__).parents[3]
-HOMEWORK = {"A server of your own", "An echo by hand"}
+HOMEWORK = {"A server of your own", "An echo by hand", "A broker of your own"}
 each_plan = pytest.mark.parametrize("name", plans())
 
 

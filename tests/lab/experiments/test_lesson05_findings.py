@@ -1,40 +1,69 @@
-"""Verdicts and grades from figures: each verdict can go either way; a missing engine gives none."""
+"""Verdicts and grades from figures: each verdict can go either way; the recorded run stands in for a missing engine."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from chatlab.lab.claims import Outcome
-from chatlab.lab.experiments.lesson05 import FanOut, Order
-from chatlab.lab.experiments.lesson05_abilities import EVERYBODY, PAST, PATTERN, WORKERS
+from chatlab.lab.claims import Figure, Outcome, Verdict
+from chatlab.lab.experiments import lesson05_findings
+from chatlab.lab.experiments.lesson05 import Order
+from chatlab.lab.experiments.lesson05_abilities import RICH, ROUTES
 from chatlab.lab.experiments.lesson05_findings import (
-    CLAIMS_OF_ENGINES,
-    CRITERIA,
+    KAFKA,
     NAMES,
+    PUBSUB,
+    RABBIT,
+    STREAMS,
     Findings,
-    counted,
-    graded,
-    p99,
+    Part,
+    judge,
+    rounds,
 )
-from chatlab.lab.widgets.chooser import BEST
+from chatlab.lab.experiments.lesson05_persistence import Row
+from chatlab.lab.experiments.recorded import Recording
+from chatlab.lab.experiments.repeats import Repeats
 
-WAYS = {"Redis Pub/Sub": "EP", "Redis Streams": "EWH", "RabbitMQ": "EWP", "Kafka": "EPH"}
-LETTERS = {"E": EVERYBODY, "W": WORKERS, "P": PATTERN, "H": PAST}
+Figures = Mapping[str, Sequence[float]]
+ALL = (*ROUTES, *RICH)
 
-AS_THE_ARTICLE_HAS_IT = Findings(
-    delay={"Redis Pub/Sub": [1e-4] * 3, "Redis Streams": [2e-4] * 3, "RabbitMQ": [4e-4] * 3, "Kafka": [2e-3] * 3},
-    rate={"Redis Pub/Sub": 30_000, "Redis Streams": 20_000, "RabbitMQ": 5_000, "Kafka": 50_000},
-    wide={name: FanOut(8, 300, True, 0.1) for name in NAMES},
-    started={"Redis Pub/Sub": 0.1, "Redis Streams": 0.1, "RabbitMQ": 4, "Kafka": 5},
-    memory={"Redis Pub/Sub": 1e7, "Redis Streams": 1e7, "RabbitMQ": 1e8, "Kafka": 2e8},
-    late={"Redis Pub/Sub": 0, "Redis Streams": 100, "RabbitMQ": 0, "Kafka": 100},
-    kept={"Redis Pub/Sub": 0, "Redis Streams": 200, "RabbitMQ": 200, "Kafka": 200},
+RATES: Figures = {PUBSUB: (900, 920, 880), STREAMS: (500, 520, 480), RABBIT: (40, 42, 38), KAFKA: (1000, 1020, 980)}
+LATENCIES: Figures = {PUBSUB: (0.2, 0.21, 0.2), STREAMS: (0.3, 0.31, 0.3), RABBIT: (0.6, 0.7, 0.6), KAFKA: (3, 4, 3)}
+WAYS = {PUBSUB: 2, STREAMS: 3, RABBIT: 8, KAFKA: 4}
+ROWS = [
+    Row(STREAMS, "defaults", 200, 0, 0, False),
+    Row(STREAMS, "appendfsync always", 200, 200, 200, False),
+    Row(RABBIT, "persistent", 200, 200, 200, False),
+    Row(KAFKA, "acks=all", 200, 200, 40, False),
+]
+
+
+def as_repeats(figures: Figures) -> dict[str, Repeats]:
+    return {name: Repeats(tuple(map(float, values))) for name, values in figures.items()}
+
+
+AS_THE_ARTICLE_SAYS = Recording(
+    machine="another machine",
+    date="a day",
+    versions={},
+    figures={
+        "delay median ms": as_repeats(LATENCIES),
+        "delay p99 ms": as_repeats(LATENCIES),
+        "rate client": as_repeats(RATES),
+        "rate engine": as_repeats(RATES),
+        "engine µs": as_repeats({PUBSUB: [1], STREAMS: [6], RABBIT: [180], KAFKA: [200]}),
+        "eight readers µs": as_repeats({PUBSUB: [4], STREAMS: [15], RABBIT: [880], KAFKA: [330]}),
+        "late reader": as_repeats({PUBSUB: [0], STREAMS: [100], RABBIT: [100], KAFKA: [100]}),
+        "MiB": as_repeats({PUBSUB: [10], STREAMS: [10], RABBIT: [120], KAFKA: [300]}),
+        "start s": as_repeats({PUBSUB: [0.2], STREAMS: [0.2], RABBIT: [4], KAFKA: [5]}),
+    },
+    persistence=ROWS,
+    ways={name: {way: number < count for number, way in enumerate(ALL)} for name, count in WAYS.items()},
+    protocols={PUBSUB: ["RESP"], STREAMS: ["RESP"], RABBIT: ["AMQP", "MQTT", "STOMP"], KAFKA: ["Kafka's own"]},
     orders={name: Order(own=True, shared=True) for name in NAMES},
-    ways={name: {LETTERS[each]: each in can for each in LETTERS} for name, can in WAYS.items()},
-    spoken={"Redis Pub/Sub": ["RESP"], "Redis Streams": ["RESP"], "RabbitMQ": ["A", "M", "S"], "Kafka": ["K"]},
 )
 
 
@@ -43,94 +72,191 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHATLAB_HOME", str(tmp_path))
 
 
-@pytest.mark.parametrize("claim", CLAIMS_OF_ENGINES)
-def test_a_claim_holds_if_the_figures_are_as_the_article_says(claim: str) -> None:
-    found = AS_THE_ARTICLE_HAS_IT.judge(claim)
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Findings:
+    """Findings of a machine with every engine, as the article says; the recorded run is the same."""
+    return use(monkeypatch, AS_THE_ARTICLE_SAYS, measured=True)
 
-    assert found is not None
-    assert found.outcome in (Outcome.HOLDS, Outcome.HOLDS_WHEN)
+
+def use(monkeypatch: pytest.MonkeyPatch, recording: Recording, *, measured: bool) -> Findings:
+    found = Findings(lambda: recording)
+    if measured:
+        found.figures = {measure: dict(values) for measure, values in recording.figures.items()}
+        found.ways = {name: dict(ways) for name, ways in recording.ways.items()}
+        found.protocols = {name: list(spoken) for name, spoken in recording.protocols.items()}
+        found.orders, found.persistence = dict(recording.orders), list(recording.persistence)
+    monkeypatch.setattr(lesson05_findings, "found", found)
+    return found
+
+
+VERDICTS: dict[str, Callable[[], Verdict]] = {
+    id: getattr(lesson05_findings, id.lower()) for id in ("C23", "C24", "C25", "C26", "C28", "C29", "C30")
+}
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("claim", VERDICTS)
+def test_a_claim_holds_if_the_figures_are_as_the_article_says(claim: str) -> None:
+    verdict = VERDICTS[claim]()
+
+    assert verdict.outcome in (Outcome.HOLDS, Outcome.HOLDS_WHEN), verdict.figures
+    assert verdict.claim == claim
+    assert verdict.is_from_here
 
 
 @pytest.mark.parametrize(
-    ("claim", "figures", "because"),
+    ("claim", "measure", "figures", "because"),
     [
-        ("C23", {"kept": {**AS_THE_ARTICLE_HAS_IT.kept, "RabbitMQ": 199}}, "reliable"),
-        ("C24", {"late": {**AS_THE_ARTICLE_HAS_IT.late, "Redis Pub/Sub": 100}}, "keeps nothing"),
-        ("C25", {"rate": {**AS_THE_ARTICLE_HAS_IT.rate, "Kafka": 3_000}}, "high throughput"),
-        ("C26", {"rate": {**AS_THE_ARTICLE_HAS_IT.rate, "Kafka": 3_000}}, "Kafka is among"),
-        ("C27", {"wide": {**AS_THE_ARTICLE_HAS_IT.wide, "Kafka": FanOut(8, 300, False, 0.1)}}, "Kafka: eight"),
-        ("C28", {"kept": {**AS_THE_ARTICLE_HAS_IT.kept, "Redis Streams": 0}}, "Redis Streams: nothing"),
-        ("C29", {"memory": {**AS_THE_ARTICLE_HAS_IT.memory, "Kafka": 1e6}}, "least memory"),
-        ("C30", {"spoken": {**AS_THE_ARTICLE_HAS_IT.spoken, "Kafka": list("abc")}}, "more protocols"),
+        ("C23", "rate engine", {RABBIT: [990]}, "RabbitMQ: not a high throughput"),
+        ("C23", "MiB", {RABBIT: [20]}, "RabbitMQ: heavy"),
+        ("C24", "late reader", {PUBSUB: [100]}, "Redis Pub/Sub: keeps nothing"),
+        ("C24", "delay median ms", {PUBSUB: [11]}, "Redis Pub/Sub: low latency"),
+        ("C25", "rate engine", {KAFKA: [300]}, "Kafka: high throughput"),
+        ("C25", "start s", {KAFKA: [0.3]}, "Kafka: heavy"),
+        ("C26", "rate engine", {KAFKA: [300]}, "Kafka: high throughput"),
+        ("C26", "delay median ms", {KAFKA: [0.05]}, "Redis Pub/Sub or RabbitMQ: among the lowest latencies"),
+        ("C29", "MiB", {KAFKA: [2]}, "Redis Pub/Sub: not heavy"),
     ],
 )
-def test_a_claim_does_not_hold_if_a_figure_contradicts_it(claim: str, figures: dict[str, object], because: str) -> None:
-    found = replace(AS_THE_ARTICLE_HAS_IT, **figures).judge(claim)  # type: ignore[arg-type]  # a field by its name
+def test_a_claim_does_not_hold_if_a_figure_contradicts_it(
+    claim: str, measure: str, figures: Figures, because: str, here: Findings
+) -> None:
+    here.add(measure, figures)
 
-    assert found is not None
-    assert found.outcome is Outcome.DOES_NOT_HOLD
-    assert found.because.startswith("this part failed here: ")
-    assert because in found.because
+    verdict = VERDICTS[claim]()
 
-
-def test_a_claim_about_a_missing_engine_is_not_judged() -> None:
-    redis_alone = replace(AS_THE_ARTICLE_HAS_IT, kept={"Redis Pub/Sub": 0, "Redis Streams": 200})
-
-    assert redis_alone.judge("C28") is None
-    assert redis_alone.judge("C24") is not None
-    answers = redis_alone.answers("C28")
-    assert repr(answers).startswith("  C28 cannot be tried without Kafka, RabbitMQ: ")
-    assert "cannot be tried without Kafka, RabbitMQ" in answers._repr_html_()
+    assert verdict.outcome is Outcome.DOES_NOT_HOLD
+    assert because in verdict.because
+    assert verdict.figure is not None
+    assert f"✘ {because} · {verdict.figure}" in verdict.measured
 
 
-def test_a_verdict_is_shown_with_its_parts() -> None:
-    answers = replace(AS_THE_ARTICLE_HAS_IT, rate={**AS_THE_ARTICLE_HAS_IT.rate, "Kafka": 9}).answers("C26")
+def test_persistence_does_not_hold_if_an_engine_has_no_setting_that_keeps_everything(here: Findings) -> None:
+    here.add_rows([row._replace(after_kill=199) for row in ROWS if row.setting == "appendfsync always"])
 
-    assert repr(answers).splitlines()[1:] == [
-        "      ✘ Kafka is among the engines with the highest throughput",
-        "      ✔ Redis or RabbitMQ has the lowest delay",
-    ]
-    assert "<br>✔ Redis or RabbitMQ has the lowest delay" in answers._repr_html_()
+    verdict = lesson05_findings.c28()
 
-
-def test_throughputs_within_the_variation_of_runs_count_as_equal() -> None:
-    close = replace(AS_THE_ARTICLE_HAS_IT, rate={**AS_THE_ARTICLE_HAS_IT.rate, "Kafka": 25_000})
-
-    assert close.busiest() == "Redis Pub/Sub"
-    assert close.has_top_throughput("Kafka")
-    assert not close.has_top_throughput("RabbitMQ")
+    assert verdict.outcome is Outcome.DOES_NOT_HOLD
+    assert "Redis Streams: keeps what it confirmed" in verdict.because
 
 
-def test_the_claim_about_throughput_has_a_condition_if_redis_is_as_fast_as_kafka() -> None:
-    alone = replace(AS_THE_ARTICLE_HAS_IT, rate={**AS_THE_ARTICLE_HAS_IT.rate, "Kafka": 900_000}).judge("C26")
-    beside = AS_THE_ARTICLE_HAS_IT.judge("C26")
+def test_persistence_has_a_condition_while_a_setting_loses_messages(here: Findings) -> None:
+    verdict = lesson05_findings.c28()
+    assert verdict.outcome is Outcome.HOLDS_WHEN
+    assert verdict.because.endswith("kill -9 took messages from 1 of 4 settings, a power cut from 2")
 
-    assert alone is not None
-    assert (alone.outcome, alone.because) == (Outcome.HOLDS, "")
-    assert beside is not None
-    assert (beside.outcome, beside.because.startswith("Redis Streams counts too")) == (Outcome.HOLDS_WHEN, True)
-
-
-def test_grades_depend_on_the_ratio_to_the_best() -> None:
-    grades = graded("delay", {"a": 1.0, "b": 2.0, "c": 10.0, "d": 50.0, "e": 500.0}, low=True)
-
-    assert [score.grade for score in grades.values()] == [3, 3, 1, 1, 0]
-    assert grades["a"].reason == "delay: among the best"
-    assert [score.grade for score in graded("rate", {"a": 1.0, "b": 200.0}).values()] == [0, 3]
+    here.add_rows(row._replace(after_kill=200, after_power_cut=200) for row in ROWS)
+    assert lesson05_findings.c28().outcome is Outcome.HOLDS
 
 
-def test_counts_are_graded_against_the_possible_count() -> None:
-    assert [score.grade for score in counted("{count} kept", {"a": 200, "b": 199, "c": 0}, 200).values()] == [3, 2, 0]
+def test_another_engine_with_as_many_protocols_or_patterns_refutes_the_claims_about_rabbitmq(here: Findings) -> None:
+    here.protocols[KAFKA] = ["a", "b", "c"]
+    assert lesson05_findings.c30().outcome is Outcome.DOES_NOT_HOLD
+
+    here.ways[RABBIT] = dict.fromkeys(ALL, False)
+    assert lesson05_findings.c29().outcome is Outcome.DOES_NOT_HOLD
 
 
-def test_every_engine_has_a_score_for_each_criterion() -> None:
-    scores = AS_THE_ARTICLE_HAS_IT.scores()
-
-    assert list(scores) == list(NAMES)
-    assert {tuple(each) for each in scores.values()} == {tuple(CRITERIA)}
-    assert all(0 <= score.grade <= BEST for each in scores.values() for score in each.values())
-    assert scores["Redis Streams"]["nothing is lost"].grade == BEST
+def test_large_systems_are_not_tested() -> None:
+    assert lesson05_findings.c27().outcome is Outcome.NOT_TESTED
 
 
-def test_one_value_in_a_hundred_is_above_the_99th_percentile() -> None:
-    assert 98 < p99([float(number) for number in range(1, 101)]) <= 100
+def test_repeats_on_both_sides_of_the_threshold_are_too_close_to_call(here: Findings) -> None:
+    here.add("rate engine", {KAFKA: (400, 520, 600), PUBSUB: (1000, 1000, 1000)})
+
+    verdict = lesson05_findings.c26()
+
+    assert verdict.outcome is Outcome.TOO_CLOSE
+    assert "≈ Kafka: high throughput" in verdict.measured
+
+
+def test_a_part_that_fails_clearly_decides_even_if_another_is_too_close(here: Findings) -> None:
+    here.add("rate engine", {KAFKA: (400, 520, 600), PUBSUB: (1000, 1000, 1000)})
+    here.add("delay median ms", {KAFKA: (0.01, 0.01, 0.01)})
+
+    assert lesson05_findings.c26().outcome is Outcome.DOES_NOT_HOLD
+
+
+def test_the_claim_about_throughput_names_other_engines_that_pass_the_same_yardstick(here: Findings) -> None:
+    assert lesson05_findings.c26().because.endswith("Redis Pub/Sub, Redis Streams")
+
+    here.add("rate engine", {PUBSUB: [100, 100, 100], STREAMS: [100, 100, 100]})
+    assert lesson05_findings.c26().outcome is Outcome.HOLDS
+
+
+@pytest.mark.parametrize("claim", VERDICTS)
+def test_without_any_engine_every_verdict_comes_from_the_recorded_run_and_says_so(
+    claim: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row._replace(recorded=True) for row in ROWS]
+    use(monkeypatch, replace(AS_THE_ARTICLE_SAYS, persistence=rows), measured=False)
+
+    verdict = VERDICTS[claim]()
+
+    assert verdict.outcome in (Outcome.HOLDS, Outcome.HOLDS_WHEN)
+    assert verdict.recorded == "another machine, a day"
+    assert "(recorded)" in verdict.measured
+
+
+def test_a_comparison_never_mixes_two_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = use(monkeypatch, AS_THE_ARTICLE_SAYS, measured=False)
+    found.add("rate engine", {PUBSUB: [9_000_000], STREAMS: [9_000_000]})  # a much faster machine, without Kafka
+
+    verdict = lesson05_findings.c26()
+
+    assert verdict.outcome is Outcome.HOLDS_WHEN
+    assert not verdict.is_from_here
+    assert set(found.beside("rate engine")) == set(NAMES)
+
+
+def test_rows_that_were_measured_here_take_the_place_of_the_recorded_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    recording = [row._replace(recorded=True) for row in ROWS]
+    found = use(monkeypatch, replace(AS_THE_ARTICLE_SAYS, persistence=recording), measured=False)
+    measured = Row(RABBIT, "persistent", 200, 150, 200, False)
+
+    found.add_rows([measured._replace(after_kill=1), recording[0]])
+    found.add_rows([measured])
+
+    assert list(found.rows()) == [*recording[:2], measured, recording[3]]
+
+
+def test_nothing_recorded_is_drawn_beside_figures_of_all_engines(here: Findings) -> None:
+    assert found_beside(here) == {}
+
+
+def found_beside(found: Findings) -> dict[str, Repeats]:
+    return dict(found.beside("rate engine"))
+
+
+def test_the_part_with_the_smallest_margin_is_shown_if_all_hold() -> None:
+    wide, narrow = (Part(name, Figure(name, value, 10)) for name, value in (("wide", 100), ("narrow", 11)))
+
+    assert judge("C26", [wide, narrow]).figure == narrow.figure
+
+
+def test_latencies_are_stored_as_three_rounds() -> None:
+    found = Findings(lambda: AS_THE_ARTICLE_SAYS)
+    found.add_latency({KAFKA: [0.001] * 10 + [0.002] * 10 + [0.003] * 10})
+
+    assert found.figures["delay median ms"][KAFKA].values == pytest.approx((1, 2, 3))
+    assert [len(each) for each in rounds(range(300))] == [100, 100, 100]
+
+
+def test_the_chooser_has_the_facts_of_this_machine_if_everything_was_measured_here(here: Findings) -> None:
+    here.add("MiB", {KAFKA: [301]})
+
+    chooser = lesson05_findings.chooser()
+
+    assert chooser.source == "this machine; the power cut as recorded"
+    assert "301 MiB" in chooser.scores[KAFKA]["simple to run"].reason
+    assert "a power cut 100%" in chooser.scores[STREAMS]["persistence"].reason
+
+
+def test_the_chooser_uses_the_recorded_run_alone_if_anything_was_not_measured_here(here: Findings) -> None:
+    here.add("MiB", {STREAMS: [7]})
+    del here.figures["MiB"][KAFKA]
+
+    chooser = lesson05_findings.chooser()
+
+    assert chooser.source == "recorded on another machine, a day"
+    assert "10 MiB" in chooser.scores[STREAMS]["simple to run"].reason
