@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from chatlab.lab.engines import engine as engines
 from chatlab.lab.experiments import recorded
-from chatlab.lab.experiments.lesson05_persistence import Left, Setting, by_engine, survive
+from chatlab.lab.experiments.trials.faults import Left, Setting, by_engine, survive
 
 SIZE = 1 << 30  # bytes; the file is sparse
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN: _IOR('X', 125, __u32)

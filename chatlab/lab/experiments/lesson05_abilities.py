@@ -4,7 +4,7 @@
     await rich(candidate)           # {URGENT: True, EXPIRY: True, …}
     await late_readers(candidate)   # [100, 100]: what each of two readers receives of 100 messages before it
 
-An engine is tried with its own client (`lesson05_clients.py`), so that none is judged by the limits of the port
+An engine is tried with its own client (`trials/clients.py`), so that none is judged by the limits of the port
 (`brokers/port.py`). Only `memory`, which has no client, is tried through the port.
 """
 
@@ -20,9 +20,9 @@ from chatlab.brokers.port import KeepsHistory
 from chatlab.lab.engines import engine as engines
 from chatlab.lab.engines.engine import Engine
 from chatlab.lab.engines.kinds import free_ports
-from chatlab.lab.experiments import lesson05_clients as clients
 from chatlab.lab.experiments.lesson05 import Candidate, count, fresh, take
-from chatlab.lab.experiments.lesson05_clients import Post
+from chatlab.lab.experiments.trials import clients
+from chatlab.lab.experiments.trials.clients import Post
 from chatlab.locale import _
 
 __all__ = ["RICH", "ROUTES", "enable_protocols", "late_readers", "protocols", "rich", "routes"]

@@ -30,8 +30,8 @@ from redis.asyncio import Redis
 from chatlab.errors import EngineMissing, SetupError
 from chatlab.lab.engines import load_tools
 from chatlab.lab.experiments.lesson05 import IN_FLIGHT, Candidate
-from chatlab.lab.experiments.lesson05_clients import Kafka, fresh
 from chatlab.lab.experiments.repeats import Repeats
+from chatlab.lab.experiments.trials.clients import Kafka, fresh
 from chatlab.locale import _
 
 __all__ = ["OCTETS", "Compared", "at_the_engine", "compared", "in_python"]

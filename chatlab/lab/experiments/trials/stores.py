@@ -25,7 +25,7 @@ from aiokafka.errors import KafkaError
 from aiormq.exceptions import AMQPError
 from redis.asyncio import Redis
 
-from chatlab.lab.experiments.lesson05_clients import PATIENCE, Queue, fresh
+from chatlab.lab.experiments.trials.clients import PATIENCE, Queue, fresh
 from chatlab.retry import Backoff, Retry
 
 __all__ = ["QueueStore", "Store", "StreamStore", "TopicStore"]

@@ -1,0 +1,116 @@
+"""Throughput at the engine: the tools run for real, on few messages, and a missing tool gives no figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.errors import EngineMissing, SetupError
+from chatlab.lab.engines import load_tools
+from chatlab.lab.engines.engine import Engine
+from chatlab.lab.experiments import lesson05, lesson05_engines
+from chatlab.lab.experiments.lesson05 import Candidate
+from chatlab.lab.experiments.lesson05_engines import at_the_engine, compared, in_python
+from chatlab.lab.experiments.repeats import Repeats
+from tests.support import require
+
+
+def candidate(name: str, engine: Engine) -> Candidate:
+    __, broker = lesson05.BROKERS[name]
+    return Candidate(name, lambda: broker(engine.url), engine)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lesson05_engines, "REDIS_MESSAGES", 20_000)
+    monkeypatch.setattr(lesson05_engines, "KAFKA_MESSAGES", 20_000)
+    monkeypatch.setattr(lesson05_engines, "SECONDS", 1)
+
+
+@pytest.fixture
+def tools() -> None:
+    try:
+        load_tools.java(load_tools.KAFKA)
+    except EngineMissing as absent:
+        require.missing("load-tools", absent.remedy)
+
+
+@pytest.fixture
+def benchmark() -> None:
+    try:
+        load_tools.redis_benchmark()
+    except EngineMissing as absent:
+        require.missing("redis-benchmark", absent.remedy)
+
+
+@pytest.mark.usefixtures("few", "benchmark")
+@pytest.mark.parametrize("name", ["Redis Pub/Sub", "Redis Streams"])
+async def test_redis_takes_thousands_of_messages_a_second_and_keeps_none_of_the_trials(
+    name: str, redis_engine: Engine
+) -> None:
+    found = await at_the_engine(candidate(name, redis_engine), 2)
+
+    assert found is not None
+    assert len(found.values) == 2
+    assert found.low > 1000
+
+
+@pytest.mark.usefixtures("few", "benchmark")
+async def test_the_python_client_takes_turns_with_the_tool_and_its_share_is_a_ratio_for_each_round(
+    redis_on_path: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = await compared(candidate("Redis Streams", redis_on_path), 2)
+
+    assert found is not None
+    assert found.ratio == Repeats(tuple(c / e for c, e in zip(found.client.values, found.engine.values, strict=True)))
+    assert all(0 < share < 1 for share in found.ratio.values)
+
+
+@pytest.mark.usefixtures("few", "tools")
+async def test_kafka_takes_records_from_its_own_producer(kafka_engine: Engine) -> None:
+    found = await at_the_engine(candidate("Kafka", kafka_engine), 1)
+
+    assert found is not None
+    assert found.low > 100
+
+
+@pytest.mark.usefixtures("few", "tools")
+async def test_rabbitmq_confirms_messages_to_its_own_tool_also_on_a_virtual_host(
+    rabbitmq_engine: Engine, vhost_url: str
+) -> None:
+    for url in (rabbitmq_engine.url, vhost_url):
+        assert await lesson05_engines.rabbitmq(url) > 10
+
+
+async def test_memory_has_no_engine_to_measure() -> None:
+    assert await at_the_engine(Candidate("memory", MemoryBroker)) is None
+    assert await compared(Candidate("memory", MemoryBroker)) is None
+
+
+async def test_a_missing_tool_gives_no_figure(
+    redis_on_path: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    assert await at_the_engine(candidate("Redis Streams", redis_on_path)) is None
+    assert await at_the_engine(Candidate("Kafka", MemoryBroker, redis_on_path)) is None
+
+
+async def test_a_tool_that_fails_is_reported_with_what_it_says() -> None:
+    with pytest.raises(SetupError, match="sh measured nothing: out of luck"):
+        await lesson05_engines.run(["sh", "-c", "echo out of luck; exit 3"])
+    with pytest.raises(SetupError, match="echo measured nothing: no figure"):
+        lesson05_engines.figure(r"(\d+) a second", ["echo"], "no figure")
+
+
+async def test_a_dead_engine_is_an_error_and_not_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_tools, "redis_benchmark", lambda: "false")
+    with pytest.raises(SetupError, match="false measured nothing"):
+        await lesson05_engines.redis_benchmark("redis://127.0.0.1:1", "PING")
+
+
+async def test_the_python_client_publishes_for_the_time_it_is_given() -> None:
+    assert await in_python(Candidate("memory", MemoryBroker), 0.1) > 100
