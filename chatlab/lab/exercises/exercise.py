@@ -80,6 +80,7 @@ class Exercise:
     `id` is the number of the lesson and of the exercise, "01.1". `check(answer)` raises `NotYet`, or whatever the
     answer raises. `solve` is the reference solution: a function whose source is shown. If the answer is not a function,
     `makes=True` says that `solve` takes no arguments and returns the answer; what it returns, one expression, is shown.
+    `learned`, shown when the answer is right, says in one sentence why, with the word of the field for it.
     """
 
     id: str
@@ -89,6 +90,7 @@ class Exercise:
     solve: Callable[..., Any]
     why: str
     makes: bool = False
+    learned: str = ""
 
     @property
     def lesson(self) -> str:
@@ -245,7 +247,7 @@ async def _run(exercise: Exercise, answer: object, limit: asyncio.Timeout) -> Ou
     except Exception as error:
         sentence = _("your code raised {error}").format(error=type(error).__name__)
         return Outcome(exercise.id, NOT_YET, sentence, _where(error))
-    return Outcome(exercise.id, RIGHT, exercise.title)
+    return Outcome(exercise.id, RIGHT, f"{exercise.title}. {exercise.learned}" if exercise.learned else exercise.title)
 
 
 def _blocked(exercise: Exercise, line: int) -> Outcome:

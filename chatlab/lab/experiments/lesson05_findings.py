@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from chatlab.lab.claims import Figure, Verdict, verdict
 from chatlab.lab.experiments import charts
 from chatlab.lab.experiments.lesson05 import Order
-from chatlab.lab.experiments.lesson05_abilities import RICH, ROUTES
+from chatlab.lab.experiments.lesson05_abilities import RICH, ROUTES, WORKERS
 from chatlab.lab.experiments.lesson05_persistence import MESSAGES, Row
 from chatlab.lab.experiments.recorded import Recording, recorded
 from chatlab.lab.experiments.repeats import Repeats
@@ -122,9 +122,20 @@ class Findings:
         here = set(names) <= set(self.protocols)
         return (self.protocols if here else self.recording().protocols), not here
 
+    def add_rows(self, rows: Iterable[Row]) -> None:
+        """Store those rows of the table of persistence that were measured here."""
+        new = [row for row in rows if not row.recorded]
+        self.persistence = [row for row in self.persistence if not _is_among(row, new)] + new
+
     def rows(self) -> Sequence[Row]:
-        """Return the table of persistence; the recorded one if the experiment has not been run."""
-        return self.persistence or self.recording().persistence
+        """Return the table of persistence: what was measured here, in the place of what was recorded."""
+        here = {(row.engine, row.setting): row for row in self.persistence}
+        recording = [here.pop((row.engine, row.setting), row) for row in self.recording().persistence]
+        return [*recording, *here.values()]
+
+
+def _is_among(row: Row, rows: Iterable[Row]) -> bool:
+    return any((row.engine, row.setting) == (each.engine, each.setting) for each in rows)
 
 
 def _repeats(values: float | Sequence[float]) -> Repeats:
@@ -400,6 +411,14 @@ def ways_table() -> None:
     charts.table(_("Messaging patterns"), rows)
 
 
+def workers_table(shared: Mapping[str, bool]) -> None:
+    """Show on which engines two workers of a group shared two messages; `shared` was tried here."""
+    before = {name: ways[WORKERS] for name, ways in found.recording().ways.items() if name in NAMES}
+    title = _("two workers, at work at the same time")
+    rows = {name: {title: YES if can else NO} for name, can in {**before, **shared}.items()}
+    charts.table(_("Who shares the work"), rows, recorded=set(before) - set(shared))
+
+
 def price_table() -> None:
     """Show what it takes to run each engine, the protocols it answers in, and whether all readers see one order."""
     rows = {}
@@ -452,7 +471,11 @@ NEEDED = (
 def chooser() -> Chooser:
     """Return a chooser with the facts of this machine, or of the recorded run if something was not measured here."""
     source = found.source(NEEDED)
-    here = not source.is_recorded and set(NAMES) <= set(found.ways) & set(found.protocols) and bool(found.persistence)
+    here = (
+        not source.is_recorded
+        and set(NAMES) <= set(found.ways) & set(found.protocols)
+        and set(NAMES[1:]) <= {row.engine for row in found.persistence}
+    )
     text = (
         _("this machine; the power cut as recorded")
         if here

@@ -31,6 +31,7 @@ __all__ = ["BEST", "Chooser", "CopyBox", "Profile", "Ranked", "Score"]
 BEST = 3  # the highest grade
 WORDS = (_("irrelevant"), _("low"), _("medium"), _("high"), _("very high"), _("critical"))  # by weight
 HEAVIEST = len(WORDS) - 1
+WRAPPED = {"flex_flow": "row wrap"}  # not shown: CSS
 LEFT = "text-align:left;vertical-align:top"
 
 
@@ -147,7 +148,7 @@ class Chooser:
         if not self.profiles:
             return []
         label = widgets.HTML(f"<b>{escape(_('What somebody needs (each button sets all sliders):'))}</b>")
-        return [label, widgets.HBox(self.buttons, layout=widgets.Layout(flex_flow="row wrap"))]
+        return [label, widgets.HBox(self.buttons, layout=WRAPPED)]
 
     def _rows_of_sliders(self, headings: Mapping[str, str]) -> list[widgets.Widget]:
         rows: list[widgets.Widget] = []

@@ -25,45 +25,49 @@ YARDSTICK = _(
     "times gets 2, less than 16 times gets 1, and what is farther off, or nothing at all, gets 0."
 )
 
+# The keys of the criteria.
+THROUGHPUT, LATENCY, PERSISTENCE, PROTOCOLS = "throughput", "latency", "persistence", "protocols"
+SERVERS, SIMPLE, PATTERNS = "more servers", "simple to run", "messaging patterns"  # not shown: keys
+
 # The criteria by key; the chooser shows their translations.
 CRITERIA: Mapping[str, str] = {
-    "throughput": _("throughput"),
-    "latency": _("latency"),
-    "more servers": _("more servers"),  # not shown: a key
-    "persistence": _("persistence"),
-    "simple to run": _("simple to run"),  # not shown: a key
-    "messaging patterns": _("messaging patterns"),  # not shown: a key
-    "protocols": _("protocols"),
+    THROUGHPUT: _("throughput"),
+    LATENCY: _("latency"),
+    SERVERS: _("more servers"),
+    PERSISTENCE: _("persistence"),
+    SIMPLE: _("simple to run"),
+    PATTERNS: _("messaging patterns"),
+    PROTOCOLS: _("protocols"),
 }
 # The article's headings, above the first criterion of each.
 HEADINGS: Mapping[str, str] = {
-    "throughput": _("처리량과 지연시간 (throughput and latency)"),
-    "more servers": _("확장성 (scalability)"),
-    "persistence": _("메시지 지속성 (persistence)"),
-    "simple to run": _("복잡성과 학습곡선 (complexity)"),
-    "protocols": _("프로토콜 지원 (protocols)"),
+    THROUGHPUT: _("처리량과 지연시간 (throughput and latency)"),
+    SERVERS: _("확장성 (scalability)"),
+    PERSISTENCE: _("메시지 지속성 (persistence)"),
+    SIMPLE: _("복잡성과 학습곡선 (complexity)"),
+    PROTOCOLS: _("프로토콜 지원 (protocols)"),
 }
 
 PROFILES = (
     Profile(
         _("a chat of one team on one server"),
         _("A chat of one team: nobody misses a message, and nobody has time to run anything."),
-        {"latency": 3, "persistence": 5, "simple to run": 4},
+        {LATENCY: 3, PERSISTENCE: 5, SIMPLE: 4},
     ),
     Profile(
         _("a dashboard where only now counts"),
         _("A dashboard of what is happening now: yesterday's value is worthless, and it should cost next to nothing."),
-        {"latency": 5, "more servers": 2, "simple to run": 4},
+        {LATENCY: 5, SERVERS: 2, SIMPLE: 4},
     ),
     Profile(
         _("work that must be routed and retried"),
         _("Orders go to the right worker, wait, are tried again, and are set aside when they fail."),
-        {"persistence": 4, "messaging patterns": 5, "protocols": 2},
+        {PERSISTENCE: 4, PATTERNS: 5, PROTOCOLS: 2},
     ),
     Profile(
         _("a million events a second"),
         _("A million events a second are kept and read again, and there are people to run a cluster."),
-        {"throughput": 5, "more servers": 3, "persistence": 4, "messaging patterns": 2},
+        {THROUGHPUT: 5, SERVERS: 3, PERSISTENCE: 4, PATTERNS: 2},
     ),
 )
 
@@ -85,7 +89,7 @@ class Facts:
     late: float  # of the messages published before it, what a reader receives
     after_kill: float | None
     after_power_cut: float | None
-    patterns: int  # messaging patterns, of `PATTERNS`
+    patterns: int  # messaging patterns, of `ALL_PATTERNS`
     protocols: int
 
     @property
@@ -100,7 +104,7 @@ class Facts:
         return sum(known) / len(known)
 
 
-PATTERNS = 8
+ALL_PATTERNS = 8
 
 
 def grade(times_worse: float) -> int:
@@ -147,21 +151,21 @@ def _below(values: Mapping[str, float]) -> dict[str, float]:
 
 def _in_words(key: str, facts: Facts) -> str:
     return {
-        "throughput": _("{rate:,.0f} messages/s").format(rate=facts.rate),
-        "latency": _("{ms:.2f} ms median latency").format(ms=facts.latency),
-        "more servers": _("{times:.1f} times the work for 8 times the readers").format(times=facts.growth),
-        "persistence": _persistence_in_words(facts),
-        "simple to run": _("{mib:.0f} MiB, {seconds:.1f} s to start, {work:.0f} µs of work a message").format(
+        THROUGHPUT: _("{rate:,.0f} messages/s").format(rate=facts.rate),
+        LATENCY: _("{ms:.2f} ms median latency").format(ms=facts.latency),
+        SERVERS: _("{times:.1f} times the work for 8 times the readers").format(times=facts.growth),
+        PERSISTENCE: _persistence_in_words(facts),
+        SIMPLE: _("{mib:.0f} MiB, {seconds:.1f} s to start, {work:.0f} µs of work a message").format(
             mib=facts.mib, seconds=facts.start, work=facts.one_reader
         ),
-        "messaging patterns": _("{count} of {all} messaging patterns").format(count=facts.patterns, all=PATTERNS),
-        "protocols": _("protocols: {count}").format(count=facts.protocols),
+        PATTERNS: _("{count} of {all} messaging patterns").format(count=facts.patterns, all=ALL_PATTERNS),
+        PROTOCOLS: _("protocols: {count}").format(count=facts.protocols),
     }[key]
 
 
 def _persistence_in_words(facts: Facts) -> str:
-    parts = [(_("a late reader gets {share:.0%}"), facts.late)]
-    parts += [
+    parts: list[tuple[str, float | None]] = [
+        (_("a late reader gets {share:.0%}"), facts.late),
         (_("kill -9 leaves {share:.0%}"), facts.after_kill),
         (_("a power cut {share:.0%}"), facts.after_power_cut),
     ]

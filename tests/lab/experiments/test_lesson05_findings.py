@@ -132,7 +132,7 @@ def test_a_claim_does_not_hold_if_a_figure_contradicts_it(
 
 
 def test_persistence_does_not_hold_if_an_engine_has_no_setting_that_keeps_everything(here: Findings) -> None:
-    here.persistence = [row for row in ROWS if row.setting != "appendfsync always"]
+    here.add_rows([row._replace(after_kill=199) for row in ROWS if row.setting == "appendfsync always"])
 
     verdict = lesson05_findings.c28()
 
@@ -145,7 +145,7 @@ def test_persistence_has_a_condition_while_a_setting_loses_messages(here: Findin
     assert verdict.outcome is Outcome.HOLDS_WHEN
     assert verdict.because.endswith("kill -9 took messages from 1 of 4 settings, a power cut from 2")
 
-    here.persistence = [row for row in ROWS if row.after_power_cut == 200] + [Row(KAFKA, "flush", 200, 200, 200, False)]
+    here.add_rows(row._replace(after_kill=200, after_power_cut=200) for row in ROWS)
     assert lesson05_findings.c28().outcome is Outcome.HOLDS
 
 
@@ -207,6 +207,17 @@ def test_a_comparison_never_mixes_two_machines(monkeypatch: pytest.MonkeyPatch) 
     assert verdict.outcome is Outcome.HOLDS_WHEN
     assert not verdict.is_from_here
     assert set(found.beside("rate engine")) == set(NAMES)
+
+
+def test_rows_that_were_measured_here_take_the_place_of_the_recorded_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    recording = [row._replace(recorded=True) for row in ROWS]
+    found = use(monkeypatch, replace(AS_THE_ARTICLE_SAYS, persistence=recording), measured=False)
+    measured = Row(RABBIT, "persistent", 200, 150, 200, False)
+
+    found.add_rows([measured._replace(after_kill=1), recording[0]])
+    found.add_rows([measured])
+
+    assert list(found.rows()) == [*recording[:2], measured, recording[3]]
 
 
 def test_nothing_recorded_is_drawn_beside_figures_of_all_engines(here: Findings) -> None:
