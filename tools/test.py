@@ -1,7 +1,7 @@
 """Runs the parts of `make test` or of `make test-long`, each to its end whatever fails, then says how they ended.
 
-Its arguments are the parts: targets of the Makefile. What one prints is shown, and kept in .test/PART.log. PYTEST_ARGS, from the
-environment or the command line of the `make` that runs this, is make's to hand on.
+Its arguments are the parts: targets of the Makefile. What one prints is shown, and kept in .test/PART.log. PYTEST_ARGS,
+from the environment or the command line of the `make` that runs this, is make's to hand on.
 """
 
 from __future__ import annotations
