@@ -774,7 +774,7 @@ async def _ends_when_the_server_goes(answer: BySockjs) -> None:
     except TimeoutError:
         end = _("yours asks again and again")
     except Exception as error:
-        if any("Go away!" in str(each) for each in _each_in(error)):
+        if any("Go away!" in str(each) for each in _each_in(error)):  # not shown: on the wire
             return
         end = _("it raised {error!r}").format(error=error)
     raise NotYet(rule, "\n".join([*requests.lines[:8], end]))
