@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import reduce
 from itertools import dropwhile
 from pathlib import Path
@@ -317,6 +317,61 @@ async def with_the_finished_client(url: str, destination: str, texts: list[str])
         while not set(texts) <= set(shown):
             shown.append((await anext(messages)).body.decode())
     return shown
+
+
+# --- 06.6 ---
+
+Ask = Callable[..., Awaitable[str]]
+
+
+@right("06.6")
+async def with_match_on_the_letter(ask: Ask, frames: list[str]) -> list[str]:
+    assert (await ask("/xhr")).strip() == "o"
+    await ask("/xhr_send", json.dumps(frames, ensure_ascii=False))
+    got: list[str] = []
+    while True:
+        letter, rest = (answer := await ask("/xhr"))[0], answer[1:]
+        match letter:
+            case "a":
+                got.extend(json.loads(rest))
+            case "c":
+                code, reason = json.loads(rest)
+                raise RuntimeError(f"closed: {code} {reason}")
+        if got and got[-1].startswith("MESSAGE"):
+            return got
+
+
+@right("06.6")
+async def one_frame_in_each_request(ask: Ask, frames: list[str]) -> list[str]:
+    await ask("/xhr")
+    for frame in frames:
+        await ask("/xhr_send", json.dumps([frame]))
+    received: list[str] = []
+    while "MESSAGE" not in [frame.split("\n")[0] for frame in received]:
+        answer = await ask("/xhr")
+        if answer[0] == "c":
+            raise OSError(answer[1:])
+        received += json.loads(answer[1:]) if answer[0] == "a" else []
+    return received
+
+
+@right("06.6")
+async def listening_while_it_sends(ask: Ask, frames: list[str]) -> list[str]:
+    async def listen() -> list[str]:
+        heard: list[str] = []
+        while not any("MESSAGE" in each for each in heard):
+            answer = await ask("/xhr")
+            if answer.startswith("c["):
+                raise ConnectionAbortedError(answer)
+            if answer.startswith("a["):
+                heard = heard + json.loads(answer.removeprefix("a"))
+        return heard
+
+    await ask("/xhr")
+    async with asyncio.TaskGroup() as group:
+        listening = group.create_task(listen())
+        group.create_task(ask("/xhr_send", json.dumps(frames)))  # type: ignore[arg-type]  # `ask` is a coroutine function
+    return listening.result()
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,14 @@
-"""Lesson 06: type frames, serialize one, agree on heart-beats, find what is owed, parse frames, write a client."""
+"""Lesson 06: type frames, serialize one, agree on heart-beats, find what is owed, parse frames, two clients."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+import aiohttp
 from websockets.exceptions import ConnectionClosed
 
 from chatlab.clients.stomp import StompClient
@@ -14,7 +16,7 @@ from chatlab.errors import StompError
 from chatlab.lab.exercises.difference import Difference
 from chatlab.lab.exercises.exercise import Exercise, NotYet
 from chatlab.lab.exercises.support.chat import chat_in_memory, frames_of, late_chat, overheard
-from chatlab.lab.experiments.lesson06 import CONNECT, draw, talk
+from chatlab.lab.experiments.lesson06 import CONNECT, SUBSCRIBE, draw, talk
 from chatlab.locale import _
 from chatlab.stomp.frames import Frame, Parser
 
@@ -647,6 +649,137 @@ async def _reports_an_error(answer: Converse, url: str) -> None:
     raise NotYet(rule, f"{answered}\n{end}")
 
 
+# --- 06.6 ---
+
+
+async def by_sockjs(ask: Callable[..., Awaitable[str]], frames: list[str]) -> list[str]:
+    import json
+
+    await ask("/xhr")
+    await ask("/xhr_send", json.dumps(frames))
+    received: list[str] = []
+    while not any(each.startswith("MESSAGE") for each in received):
+        answer = await ask("/xhr")
+        if answer.startswith("c"):
+            raise ConnectionError(answer)
+        if answer.startswith("a"):
+            received += json.loads(answer[1:])
+    return received
+
+
+BySockjs = Callable[[Callable[..., Awaitable[str]], list[str]], Awaitable[list[str]]]
+TYPED = [CONNECT, SUBSCRIBE, "SEND\ndestination:/topic/lunch\n\n김밥!\0"]
+WENT_AWAY = 'c[3000,"Go away!"]\n'
+
+
+class Requests:
+    """A learner's requests in one SockJS session, and the answers; `script` answers in place of the server."""
+
+    def __init__(self, url: str, script: Sequence[str] | None = None) -> None:
+        self.lines: list[str] = []
+        self.bodies: list[str | None] = []
+        self.open = 0  # requests to /xhr that wait for their answer
+        self._session = url.replace("ws:", "http:", 1) + f"/000/{uuid.uuid4().hex}"
+        self._script = None if script is None else list(script)
+
+    async def ask(self, path: str, body: str | None = None) -> str:
+        """Send a POST to the session; return the text of the answer."""
+        if path not in ("/xhr", "/xhr_send"):
+            raise NotYet(_("the two requests are /xhr and /xhr_send"), _("asked for {path!r}").format(path=path))
+        if path == "/xhr" and self.open:
+            raise NotYet(_("one /xhr at a time: the next only when the last is answered"), self)
+        self.lines.append(f"→ POST {path} {body or ''}".rstrip())
+        self.bodies.append(body)
+        self.open += path == "/xhr"
+        try:
+            answer = await self._answer(path, body)
+        finally:
+            self.open -= path == "/xhr"
+        self.lines.append(f"← {answer.rstrip()}")
+        return answer
+
+    async def _answer(self, path: str, body: str | None) -> str:
+        if self._script is not None:
+            await asyncio.sleep(0)
+            return "" if path == "/xhr_send" else self._script.pop(0) if self._script else WENT_AWAY
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(SECONDS)) as http,
+            http.post(self._session + path, data=body) as answer,
+        ):
+            if answer.status == 404:
+                raise NotYet(_("the first /xhr opens the session; before it, there is nothing to send to"), self)
+            if answer.status >= 400:
+                raise NotYet(
+                    _("the body of /xhr_send is a JSON list of texts"), f"{self}\n{answer.status} {await answer.text()}"
+                )
+            return await answer.text()
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines) or _("no request was sent")
+
+
+async def check_by_sockjs(answer: BySockjs) -> None:
+    if not inspect.iscoroutinefunction(answer):
+        raise NotYet(_("it waits for answers, so it must be an `async def`"), answer)
+    async with chat_in_memory() as server:
+        requests = Requests(server.url)
+        returned = await _asked(answer, requests, _("open with /xhr, send with /xhr_send, then ask /xhr for answers"))
+        if not isinstance(returned, list) or [each.split("\n")[0] for each in returned] != ANSWERED:
+            rule = _("it returns the server's frames up to the MESSAGE: the texts in the lists after each `a`")
+            raise NotYet(rule, f"{requests}\n" + _("it returned {value!r}").format(value=returned))
+    for script, wanted, rule in SCRIPTS:
+        requests = Requests("", script)
+        returned = await _asked(answer, requests, rule)
+        if returned != wanted:
+            told = f"{requests}\n" + _("it returned {value!r}").format(value=returned)
+            raise NotYet(rule, told, difference=Difference(returned, wanted))
+    await _ends_when_the_server_goes(answer)
+
+
+ANSWERED = ["CONNECTED", "RECEIPT", "MESSAGE"]
+# (the answers to /xhr, the frames to be returned, the rule this tests)
+SCRIPTS: list[tuple[list[str], list[str], str]] = [
+    (
+        ["o\n", 'a["CONNECTED"]\n', 'a["RECEIPT","MESSAGE"]\n'],
+        ANSWERED,
+        _("an answer may have one frame or several; keep asking until the MESSAGE is there"),
+    ),
+    (
+        ["o\n", "h\n", 'a["CONNECTED"]\n', "h\n", 'a["MESSAGE"]\n'],
+        ["CONNECTED", "MESSAGE"],
+        _("`h` is a heart-beat: it has no frames, and you ask again"),
+    ),
+]
+
+
+async def _asked(answer: BySockjs, requests: Requests, rule: str) -> object:
+    try:
+        async with asyncio.timeout(SECONDS):
+            return await answer(requests.ask, list(TYPED))
+    except NotYet:
+        raise
+    except TimeoutError:
+        raise NotYet(rule, f"{requests}\n" + _("yours still waits")) from None
+    except Exception as error:
+        raise NotYet(rule, requests) from error
+
+
+async def _ends_when_the_server_goes(answer: BySockjs) -> None:
+    rule = _("`c` means that the session is closed: raise an error of your own with what the server says")
+    requests = Requests("", ["o\n", 'a["CONNECTED"]\n', WENT_AWAY])
+    try:
+        async with asyncio.timeout(SECONDS / 4):
+            returned = await answer(requests.ask, list(TYPED))
+            end = _("it returned {value!r}").format(value=returned)
+    except TimeoutError:
+        end = _("yours asks again and again")
+    except Exception as error:
+        if any("Go away!" in str(each) for each in _each_in(error)):  # not shown: on the wire
+            return
+        end = _("it raised {error!r}").format(error=error)
+    raise NotYet(rule, "\n".join([*requests.lines[:8], end]))
+
+
 def _each_in(error: BaseException) -> list[BaseException]:
     """Return the errors in a group, such as a `TaskGroup` raises; of any other error, itself."""
     if not isinstance(error, BaseExceptionGroup):
@@ -832,5 +965,27 @@ EXERCISES = [
             "received everything."
         ),
         learned=_("Each answer names the request it belongs to: an id that joins the two is a “correlation id”."),
+    ),
+    Exercise(
+        "06.6",
+        _("By ordinary requests"),
+        check_by_sockjs,
+        (
+            _("Three steps: `ask('/xhr')` opens the session, `/xhr_send` carries your frames, then `/xhr` again."),
+            _("The body of /xhr_send is `json.dumps(frames)`. An answer that starts with `a` goes on with a list."),
+            _(
+                "Ask /xhr in a loop until one of the frames starts with MESSAGE: `received += json.loads(answer[1:])` "
+                "for an `a`, nothing for an `h`, `raise ConnectionError(answer)` for a `c`."
+            ),
+        ),
+        by_sockjs,
+        _(
+            "Each /xhr waits at the server until there is something to say. Frames of STOMP go in and come out "
+            "unchanged, so the rest of a client need not know what carries them."
+        ),
+        learned=_(
+            "The frames did not change, only what carries them: such a carrier is called a “transport”, and asking and "
+            "waiting for news “long polling”."
+        ),
     ),
 ]

@@ -1,6 +1,8 @@
 """Plausible wrong answers to lesson 06's exercises, each with a part of the text that the learner must be shown."""
 
-from collections.abc import Callable
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -534,3 +536,92 @@ async def counts_messages_of_anybody(url: str, destination: str, texts: list[str
         while len(talk.shown) < len(texts):
             await talk.read()
         return await talk.leave()
+
+
+# --- 06.6 ---
+
+Ask = Callable[..., Awaitable[str]]
+
+
+async def polled(ask: Ask, *, first: str = "a", end: str = "MESSAGE", closed: bool = True) -> list[str]:
+    """Ask until a frame starts with `end`; `first` are the letters of answers that are read as lists."""
+    received: list[str] = []
+    while not any(each.startswith(end) for each in received):
+        answer = await ask("/xhr")
+        if closed and answer.startswith("c"):
+            raise ConnectionError(answer)
+        if answer[0] in first:
+            received += json.loads(answer[1:])
+    return received
+
+
+@wrong("06.6", "must be an `async def`")
+def does_not_wait(ask: Ask, frames: list[str]) -> list[str]:
+    return frames
+
+
+@wrong("06.6", "the first /xhr opens the session")
+async def sends_before_it_opens(ask: Ask, frames: list[str]) -> list[str]:
+    await ask("/xhr_send", json.dumps(frames))
+    return await polled(ask)
+
+
+@wrong("06.6", "a JSON list of texts")
+async def sends_frames_as_they_are(ask: Ask, frames: list[str]) -> list[str]:
+    await ask("/xhr")
+    await ask("/xhr_send", "".join(frames))
+    return await polled(ask)
+
+
+@wrong("06.6", "a JSON list of texts")
+async def sends_an_object(ask: Ask, frames: list[str]) -> list[str]:
+    await ask("/xhr")
+    await ask("/xhr_send", json.dumps({"messages": frames}))
+    return await polled(ask)
+
+
+@wrong("06.6", "the two requests are /xhr and /xhr_send")
+async def another_path(ask: Ask, frames: list[str]) -> list[str]:
+    await ask("/xhr")
+    await ask("/send", json.dumps(frames))
+    return await polled(ask)
+
+
+@wrong("06.6", "one frame or several")
+async def asks_once(ask: Ask, frames: list[str]) -> list[str]:
+    await ask("/xhr")
+    await ask("/xhr_send", json.dumps(frames))
+    first = json.loads((await ask("/xhr"))[1:])
+    return list(first) if len(first) == len(frames) else [*first, *json.loads((await ask("/xhr"))[1:])][:2]
+
+
+@wrong("06.6", "`h` is a heart-beat")
+async def thinks_every_answer_is_a_list(ask: Ask, frames: list[str]) -> list[str]:
+    await ask("/xhr")
+    await ask("/xhr_send", json.dumps(frames))
+    return await polled(ask, first="ahoc")
+
+
+@wrong("06.6", "the session is closed")
+async def asks_again_when_it_is_closed(ask: Ask, frames: list[str]) -> list[str]:
+    await ask("/xhr")
+    await ask("/xhr_send", json.dumps(frames))
+    return await polled(ask, closed=False)
+
+
+@wrong("06.6", "up to the MESSAGE")
+async def returns_answers_as_they_are(ask: Ask, frames: list[str]) -> list[str]:
+    await ask("/xhr")
+    await ask("/xhr_send", json.dumps(frames))
+    answers: list[str] = []
+    while "MESSAGE" not in "".join(answers):
+        answers.append(await ask("/xhr"))
+    return answers
+
+
+@wrong("06.6", "one /xhr at a time")
+async def asks_twice_at_once(ask: Ask, frames: list[str]) -> list[str]:
+    await ask("/xhr")
+    sent = ask("/xhr_send", json.dumps(frames))
+    answers = await asyncio.gather(ask("/xhr"), ask("/xhr"), sent)
+    return list(json.loads(answers[0][1:]))
