@@ -21,6 +21,7 @@ from chatlab.lab.engines.engine import Engine
 from chatlab.lab.experiments import lesson04
 from chatlab.lab.experiments.lesson04 import Beside, Burst, Killed, Load, Return
 from chatlab.lab.experiments.repeats import Repeats
+from chatlab.lab.runtime import lab
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +50,18 @@ async def test_the_load_is_the_processor_time_of_each_process_also_of_those_with
     # The same servers, and nothing shared: then more servers ease nothing.
     pretended = {1: [alone, alone], 2: [alone, alone]}
     assert lesson04.c18(pretended).outcome is Outcome.DOES_NOT_HOLD
+
+
+async def test_three_servers_are_started_once_and_again_when_one_has_died(redis_on_path: Engine) -> None:
+    try:
+        first = await lesson04.three_servers(redis_on_path.url)
+        assert await lesson04.three_servers(redis_on_path.url) is first
+        first.kill(1)
+        second = await lesson04.three_servers(redis_on_path.url)
+        assert all(instance.alive for instance in second.instances)
+        assert not any(instance.alive for instance in first.instances)
+    finally:
+        await lab.stop("three servers")
 
 
 def costs(members: int, spread: int, *seconds: float) -> Load:
