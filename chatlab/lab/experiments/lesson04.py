@@ -106,7 +106,7 @@ class Load:
         return Repeats(tuple(sum(each) / len(each) for each in idle)) if idle[0] else None
 
 
-async def load(cluster: Cluster, members: int, *, spread: int, messages: int = 24, repeats: int = 3) -> Load:
+async def load(cluster: Cluster, members: int, *, spread: int, messages: int = 15, repeats: int = 3) -> Load:
     """Spread members over the first servers of a cluster; they speak in turn, and each message waits for the last.
 
     The cost of a message is the processor time that each server used meanwhile, divided by the number of messages.

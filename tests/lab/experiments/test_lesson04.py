@@ -198,6 +198,7 @@ BEHIND = (work, behind_a_broker, consume)
 CARELESS = (work, behind_a_broker, acknowledge_all_first)
 
 
+@pytest.mark.long
 async def test_behind_a_broker_the_answer_does_not_wait_and_a_kill_loses_nothing(redis_on_path: Engine) -> None:
     ways = dict(zip(lesson04.WAYS, (IN_LINE, IN_A_QUEUE, BEHIND), strict=True))
     bursts = {way: await lesson04.burst(redis_on_path.url, *each, messages=20) for way, each in ways.items()}
@@ -256,6 +257,7 @@ async def deaf(broker: Any) -> None:
         print(message.body.decode(), flush=True)
 
 
+@pytest.mark.long
 async def test_services_that_read_leave_the_chat_alone_and_one_that_writes_is_heard_by_all(cluster: Cluster) -> None:
     url = cluster._command[cluster._command.index("--broker") + 1]
     reading = await lesson04.beside(cluster, url, keep_log, messages=20, repeats=2)
