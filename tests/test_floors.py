@@ -25,14 +25,19 @@ ENGINES = {
     "chatlab.brokers.rabbitmq",
     "chatlab.brokers.kafka",
 }
-# Lesson 06, on STOMP, and its exercises need a real server, and no persistence.
-SIMPLE_BROKER = {"chatlab.lab.exercises.support.chat": "memory", "chatlab.lab.experiments.lesson06": "memory"}
+# Lesson 06, on STOMP, and its exercises need a real server, and no persistence; 04's first exercise needs no server.
+SIMPLE_BROKER = {
+    "chatlab.lab.exercises.support.chat": "memory",
+    "chatlab.lab.exercises.lessons.lesson04": "memory",
+    "chatlab.lab.experiments.lesson06": "memory",
+}
 # Lesson 05 compares the engines. Exercises are checked on a real Redis. The stepper's instance is a chat whose Redis
-# may take an hour to answer.
+# may take an hour to answer. A learner's program gets the broker that the lesson is about.
 ABOUT_ENGINES = (
     "chatlab.lab.experiments.lesson05",
     "chatlab.lab.exercises.support.redis",
     "chatlab.lab.experiments.crashes.patient_instance",
+    "chatlab.lab.experiments.processes.program",
 )
 # Modules that do input and output, which a protocol without I/O must not import.
 INPUT_OUTPUT = {"asyncio", "socket", "ssl", "select", "selectors", "threading", "websockets", "aiohttp", "redis"}

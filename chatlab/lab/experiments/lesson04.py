@@ -25,9 +25,10 @@ from chatlab.lab.claims import Figure, Verdict, verdict
 from chatlab.lab.clients import RoomClient
 from chatlab.lab.engines.cluster import Cluster
 from chatlab.lab.experiments.lesson03 import cancel, number_in, open_member
-from chatlab.lab.experiments.processor import processor_seconds
-from chatlab.lab.experiments.program import Function, Program
+from chatlab.lab.experiments.processes.processor import processor_seconds
+from chatlab.lab.experiments.processes.program import Function, Program
 from chatlab.lab.experiments.repeats import Repeats
+from chatlab.lab.runtime import lab
 from chatlab.lab.until import until
 from chatlab.lab.wire.wire import Wire
 from chatlab.locale import _
@@ -51,6 +52,7 @@ __all__ = [
     "killed",
     "load",
     "send_in_turn",
+    "three_servers",
 ]
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
@@ -64,6 +66,18 @@ WARM_UP = 6  # messages
 def fresh(name: str) -> str:
     """Return a name for a topic that nobody has used before: a cell that runs again starts with an empty one."""
     return f"{name}-{uuid.uuid4().hex[:6]}"
+
+
+_servers: list[Cluster] = []  # those of an earlier section, if any
+
+
+async def three_servers(broker: str) -> Cluster:
+    """Return the three servers of a room that an earlier section started, if all are alive; else start them."""
+    for cluster in _servers:
+        if all(instance.alive for instance in cluster.instances):
+            return cluster
+    _servers[:] = [await lab.start("three servers", Cluster(broker, 3, serve="room").start())]
+    return _servers[0]
 
 
 # --- The work of each server ---
@@ -92,7 +106,7 @@ class Load:
         return Repeats(tuple(sum(each) / len(each) for each in idle)) if idle[0] else None
 
 
-async def load(cluster: Cluster, members: int, *, spread: int, messages: int = 24, repeats: int = 3) -> Load:
+async def load(cluster: Cluster, members: int, *, spread: int, messages: int = 15, repeats: int = 3) -> Load:
     """Spread members over the first servers of a cluster; they speak in turn, and each message waits for the last.
 
     The cost of a message is the processor time that each server used meanwhile, divided by the number of messages.

@@ -21,6 +21,7 @@ from chatlab.lab.engines.engine import Engine
 from chatlab.lab.experiments import lesson04
 from chatlab.lab.experiments.lesson04 import Beside, Burst, Killed, Load, Return
 from chatlab.lab.experiments.repeats import Repeats
+from chatlab.lab.runtime import lab
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +50,18 @@ async def test_the_load_is_the_processor_time_of_each_process_also_of_those_with
     # The same servers, and nothing shared: then more servers ease nothing.
     pretended = {1: [alone, alone], 2: [alone, alone]}
     assert lesson04.c18(pretended).outcome is Outcome.DOES_NOT_HOLD
+
+
+async def test_three_servers_are_started_once_and_again_when_one_has_died(redis_on_path: Engine) -> None:
+    try:
+        first = await lesson04.three_servers(redis_on_path.url)
+        assert await lesson04.three_servers(redis_on_path.url) is first
+        first.kill(1)
+        second = await lesson04.three_servers(redis_on_path.url)
+        assert all(instance.alive for instance in second.instances)
+        assert not any(instance.alive for instance in first.instances)
+    finally:
+        await lab.stop("three servers")
 
 
 def costs(members: int, spread: int, *seconds: float) -> Load:
@@ -185,6 +198,7 @@ BEHIND = (work, behind_a_broker, consume)
 CARELESS = (work, behind_a_broker, acknowledge_all_first)
 
 
+@pytest.mark.long
 async def test_behind_a_broker_the_answer_does_not_wait_and_a_kill_loses_nothing(redis_on_path: Engine) -> None:
     ways = dict(zip(lesson04.WAYS, (IN_LINE, IN_A_QUEUE, BEHIND), strict=True))
     bursts = {way: await lesson04.burst(redis_on_path.url, *each, messages=20) for way, each in ways.items()}
@@ -243,6 +257,7 @@ async def deaf(broker: Any) -> None:
         print(message.body.decode(), flush=True)
 
 
+@pytest.mark.long
 async def test_services_that_read_leave_the_chat_alone_and_one_that_writes_is_heard_by_all(cluster: Cluster) -> None:
     url = cluster._command[cluster._command.index("--broker") + 1]
     reading = await lesson04.beside(cluster, url, keep_log, messages=20, repeats=2)

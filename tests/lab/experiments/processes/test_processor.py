@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from chatlab.lab.experiments.processor import processor_seconds
+from chatlab.lab.experiments.processes.processor import processor_seconds
 
 
 def test_the_processor_time_of_this_process_is_what_the_process_itself_counts() -> None:

@@ -9,7 +9,7 @@ from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.errors import SetupError
 from chatlab.lab.engines.engine import Engine
 from chatlab.lab.experiments.lesson04 import fresh
-from chatlab.lab.experiments.program import Program
+from chatlab.lab.experiments.processes.program import Program
 from chatlab.lab.until import until
 from tests.support.processes import wait_until_ended
 

@@ -42,6 +42,7 @@ __all__ = ["Function", "Program", "run"]
 Function = Callable[..., Coroutine[Any, Any, object]]
 GIVEN = {"broker", "waiting"}
 SECONDS_TO_JOIN = 5.0
+HEAD = "from __future__ import annotations\n\nimport asyncio\n\nfrom {module} import run"  # not shown: code
 
 
 class Program:
@@ -99,8 +100,9 @@ class Program:
         file = Path(self._folder.name) / f"{self.name}.py"
         sources = [textwrap.dedent(inspect.getsource(each)).strip() for each in self._functions]
         names = ", ".join(each.__name__ for each in self._functions)
-        head = f"from __future__ import annotations\n\nimport asyncio\n\nfrom {__name__} import run"
-        file.write_text("\n\n\n".join([head, *sources, f"run({names})\n"]), encoding="utf-8")
+        head = HEAD.format(module=__name__)
+        text = "\n\n\n".join([head, *sources, f"run({names})\n"])
+        file.write_text(text, encoding="utf-8")
         return file
 
 

@@ -1,0 +1,1 @@
+"""Other processes: what they cost, and functions of a cell that run as one."""
