@@ -37,7 +37,7 @@ from chatlab.locale import _, ngettext
 __all__ = ["Balancer", "Cluster", "Instance"]
 
 HOST = "127.0.0.1"
-SECONDS_TO_START = 20.0
+SECONDS_TO_START = 45.0  # a busy laptop imports slowly
 SECONDS_TO_STOP = 15.0
 LINES_OF_LOG = 1000
 READY = "listening on "  # not shown: how a server's line begins once it listens

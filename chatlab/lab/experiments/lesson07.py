@@ -75,7 +75,26 @@ async def member(
     missed = {} if last_id is None else {"last-id": last_id}
     client = StompMember(url, name, room=room, receipts=receipts, subscribe=missed)
     await client.connect()
+    if not receipts:
+        await _subscribed(client)
     return client
+
+
+async def _subscribed(client: StompMember, *, times: int = 40) -> None:
+    """Wait until Spring's simple broker has taken in what a client has sent so far.
+
+    It confirms no SUBSCRIBE, but passes on what a client sends to a topic: what comes back on a later subscription has
+    overtaken nothing.
+    """
+    topic = f"/topic/ready.{uuid.uuid4().hex}"
+    ready = await client.stomp.subscribe(topic, receipt=False)
+    for _turn in range(times):
+        await client.stomp.send(topic, b"", receipt=False)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await anext(ready)
+                return
+    raise TimeoutError(f"{client.name} is not subscribed")  # not shown: a bug
 
 
 def bodies(client: StompMember) -> list[str]:

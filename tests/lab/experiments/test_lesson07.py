@@ -139,3 +139,36 @@ async def test_mistakes_are_met_with_silence_by_the_rebuild_and_with_error_by_th
         assert set((await lesson07.answers_to_mistakes(server.url)).values()) == {"silence"}
     async with RedisStreamsBroker(valkey_engine.url) as broker, await chat.start(broker) as running:
         assert set((await lesson07.answers_to_mistakes(running.url)).values()) == {"ERROR"}
+
+
+async def test_two_databases_of_one_redis_share_no_stream(fresh_valkey: Engine) -> None:
+    one = await lesson07.database(fresh_valkey.url, 1, group="chat-group")
+    two = await lesson07.database(fresh_valkey.url, 2)
+    assert (await one.redis.exists("chat-stream"), await two.redis.exists("chat-stream")) == (1, 0)
+    await one.redis.xadd("chat-stream", {"content": "a"})
+    await one.redis.xadd("chat-stream", {"content": "b"})
+    assert await lesson07.newest(one.redis) == {b"content": b"b"}
+    again = await lesson07.database(fresh_valkey.url, 1, group="chat-group")  # a cell may be run again
+    assert await again.redis.xlen("chat-stream") == 0
+    for each in (one, two, again):
+        await each.aclose()
+
+
+async def test_records_are_added_to_a_copy_of_the_stream(fresh_valkey: Engine) -> None:
+    async with Redis.from_url(fresh_valkey.url) as redis:
+        await lesson07.new_stream(redis, "chat-group")
+        before, after = await lesson07.grown(redis, records=300)
+        assert after > before > 0
+        assert await redis.xlen("chat-stream") == 0
+        assert await redis.keys("*") == [b"chat-stream"]
+
+
+async def test_the_first_build_does_not_read_again_when_its_group_is_made(fresh_valkey: Engine) -> None:
+    async with (
+        Wire(fresh_valkey.url) as watched,
+        Redis.from_url(fresh_valkey.url) as redis,
+        await as_in_the_article.start(watched.url),
+    ):
+        await until(lambda: bool(lesson07.asked(watched.trace, "NOGROUP")))
+        assert await lesson07.reads_after(redis, watched, "chat-group", seconds=1.2) == 0
+        assert "BLOCK 1000" in lesson07.asked(watched.trace, "XREADGROUP")

@@ -152,8 +152,8 @@ class Stepper:
         self._instance = Instance(0, [sys.executable, "-P", "-m", module, "--broker", self._inner.url])
         self._stack.callback(self._instance.release)
         self._stack.callback(self._instance.kill)
-        other = Cluster(self._engine.url, instances=1)
-        await asyncio.gather(self._instance.start(), enter(other))
+        await self._instance.start()  # one after the other: a busy machine may take long for one, and there is a limit
+        other = await enter(Cluster(self._engine.url, instances=1))
         self._outer = await enter(Wire(self._instance.url, names=("sender", "instance")))
         self._sender = await self._connect(self._outer.url, "가람", HEART_BEAT)
         self._receiver = await self._connect(other.urls[0], "Nuri")

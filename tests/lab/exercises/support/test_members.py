@@ -7,7 +7,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from websockets.asyncio.server import ServerConnection
 
-from chatlab.lab.exercises.support.members import Member, killable_redis, members, serving, without_retries
+from chatlab.lab.exercises.support.members import Member, killable_redis, members, not_reading, serving, without_retries
 
 
 @pytest.mark.usefixtures("each_redis")
@@ -58,3 +58,32 @@ async def test_errors_of_a_handler_are_kept_unless_an_outage_explains_them() -> 
             assert await first.until(lambda: first.reconnections > 0)
             assert await second.until(lambda: second.reconnections > 0)
         assert {type(error) for error in server.errors} == {KeyError}
+
+
+async def test_a_member_loses_its_first_receipt_with_the_connection_and_sends_again() -> None:
+    received: list[str] = []
+
+    async def handle(socket: ServerConnection, after: str) -> None:
+        async for message in socket:
+            received.append(json.loads(message)["client_id"])
+            await socket.send(json.dumps({"stored": received[-1]}))
+
+    async with serving(handle) as server:
+        garam = Member("가람", server.url)
+        garam.drops_at_receipt = True
+        async with members(garam):
+            await garam.say("들려요?", "c-1")
+    assert (received, garam.reconnections, garam.confirmed) == (["c-1", "c-1"], 1, ["들려요?"])
+
+
+async def test_a_member_that_does_not_read_makes_its_server_wait() -> None:
+    sent: list[int] = []
+
+    async def handle(socket: ServerConnection, after: str) -> None:
+        for number in range(100):
+            await socket.send("x" * 64_000)
+            sent.append(number)
+
+    async with serving(handle) as server, not_reading(server.url):
+        await asyncio.sleep(0.5)  # nothing happens: that is what is looked for
+        assert len(sent) < 60
