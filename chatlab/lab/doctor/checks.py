@@ -16,11 +16,14 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from rich.table import Table
+from rich.console import Group
+from rich.table import Column, Table
+from rich.text import Text
 
 import chatlab
 from chatlab.errors import SetupError
 from chatlab.lab.engines import engine as engines
+from chatlab.lab.engines import kafka_jars, load_tools
 from chatlab.locale import _
 
 __all__ = ["Check", "as_json", "as_table", "bring_the_lab", "examine"]
@@ -33,6 +36,7 @@ ENGINES = {
     "kafka": "Kafka",
     "spring": _("the article's programs"),
 }
+LOAD = _("load generators")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +58,17 @@ class Check:
 async def examine() -> list[Check]:
     """Run every check, those of the installation first."""
     checks = [python(), *packages(), widgets(), kernel(), open_files()]
-    return [*checks, *[await engine(kind, name) for kind, name in ENGINES.items()]]
+    return [*checks, *[await engine(kind, name) for kind, name in ENGINES.items()], load_generators()]
 
 
-def as_table(checks: Sequence[Check]) -> Table:
-    """Return the checks as a table for a terminal or a notebook."""
-    table = Table("", _("what"), _("found"), _("what to do"), box=None, pad_edge=False)
+def as_table(checks: Sequence[Check]) -> Group:
+    """Return the checks for a terminal or a notebook: a table, and below it what to do, whose commands are not cut."""
+    table = Table("", _("what"), Column(_("found"), overflow="fold"), box=None, pad_edge=False)
     for check in checks:
-        table.add_row(check.sign, check.name, check.found, check.remedy)
-    return table
+        table.add_row(check.sign, check.name, check.found)
+    todo = [f"{check.sign} {check.name}: {check.remedy}" for check in checks if check.remedy]
+    lines = [Text(line, overflow="fold") for line in ([_("what to do"), *todo] if todo else [])]
+    return Group(table, *lines)
 
 
 def as_json(checks: Sequence[Check]) -> str:
@@ -169,6 +175,15 @@ async def engine(kind: str, name: str) -> Check:
     return Check(
         name, True, "; ".join(filter(None, [_("{version}, {how}").format(version=version, how=found.how), risk]))
     )
+
+
+def load_generators() -> Check:
+    """Check for what measures RabbitMQ and Kafka without Python; lesson 05 has recorded figures for those without."""
+    try:
+        load_tools.java(load_tools.RABBITMQ)
+    except SetupError as error:
+        return Check(LOAD, False, str(error).removesuffix(f"; {error.remedy}"), error.remedy, needed=False)
+    return Check(LOAD, True, f"PerfTest {load_tools.PERF_TEST}, ProducerPerformance {kafka_jars.VERSION}")
 
 
 def version_of(package: str) -> str | None:

@@ -39,8 +39,9 @@ __all__ = ["OCTETS", "Compared", "at_the_engine", "compared", "in_python"]
 OCTETS = 100
 BODY = b"x" * OCTETS
 SECONDS = 2  # for what is measured by time
-REDIS_MESSAGES, KAFKA_MESSAGES = 200_000, 100_000
-PATIENCE = 60.0
+REDIS_MESSAGES, KAFKA_MESSAGES = 200_000, 300_000
+PATIENCE = 180.0  # seconds for one run of a tool
+ATTEMPTS = 3
 
 
 class Compared(NamedTuple):
@@ -143,8 +144,14 @@ async def redis_benchmark(url: str, *command: str) -> float:
     """Run `redis-benchmark -c 1 -P 256` with a command."""
     options = ["-u", url, "-c", "1", "-P", str(IN_FLIGHT), "-n", str(REDIS_MESSAGES), "--csv"]
     arguments = [load_tools.redis_benchmark(), *options, *command]
-    *__, last = csv.DictReader((await run(arguments)).splitlines())
-    return float(last["rps"])
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            *__, last = csv.DictReader((await run(arguments)).splitlines())
+            return float(last["rps"])
+        except SetupError as error:  # on a busy machine it sometimes takes its one connection for lost
+            if "clients disconnected" not in str(error) or attempt == ATTEMPTS:  # not shown: redis-benchmark's words
+                raise
+    raise AssertionError("the last attempt returns or raises")  # not shown: unreachable
 
 
 async def streams(url: str) -> float:

@@ -78,7 +78,7 @@ class Findings:
     orders: dict[str, Order] = field(default_factory=dict)
     persistence: list[Row] = field(default_factory=list)
 
-    def add(self, measure: str, values: Mapping[str, float | Sequence[float]]) -> None:
+    def add(self, measure: str, values: Mapping[str, float | Sequence[float] | Repeats]) -> None:
         """Store what was measured for some candidates; several values are repeats of the same measurement."""
         repeats = {name: _repeats(each) for name, each in values.items()}
         self.figures[measure] = {**self.figures.get(measure, {}), **repeats}
@@ -138,7 +138,9 @@ def _is_among(row: Row, rows: Iterable[Row]) -> bool:
     return any((row.engine, row.setting) == (each.engine, each.setting) for each in rows)
 
 
-def _repeats(values: float | Sequence[float]) -> Repeats:
+def _repeats(values: float | Sequence[float] | Repeats) -> Repeats:
+    if isinstance(values, Repeats):
+        return values
     return Repeats((float(values),) if isinstance(values, int | float) else tuple(map(float, values)))
 
 
@@ -426,11 +428,17 @@ def price_table() -> None:
         spoken = found.protocols.get(name) or found.recording().protocols[name]
         order = found.orders.get(name) or found.recording().orders[name]
         rows[name] = {
-            **{FORMS[measure][0]: _figure(measure, name) for measure in ("start s", "MiB")},
+            **{FORMS[measure][0]: _price(measure, name) for measure in ("start s", "MiB")},
             _("protocols"): ", ".join(spoken),
             _("one order for all readers"): YES if order.shared else NO,
         }
     charts.table(_("Protocols and the price"), rows, recorded=[name for name in NAMES if name not in found.protocols])
+
+
+def _price(measure: str, name: str) -> str:
+    figures = found.figures if name in found.protocols else found.recording().figures
+    repeats = figures.get(measure, {}).get(name)
+    return UNKNOWN if repeats is None else FORMS[measure][1].format(repeats.median)
 
 
 def summary() -> None:
@@ -440,17 +448,20 @@ def summary() -> None:
 
 
 def _row(name: str) -> dict[str, str]:
-    ways, __ = found.ways_of([name])
-    spoken, __ = found.protocols_of([name])
+    """Return all that was measured of an engine here, or all that was recorded: never a mixture of two machines."""
+    here = name in found.figures.get("delay median ms", {})
+    ways = (found.ways if here else found.recording().ways).get(name)
+    spoken = (found.protocols if here else found.recording().protocols).get(name)
     return {
         **{title: _figure(measure, name) for measure, (title, __) in FORMS.items()},
-        _("patterns, of {number}").format(number=len(ROUTES) + len(RICH)): str(sum(ways[name].values())),
-        _("protocols"): str(len(spoken[name])),
+        _("patterns, of {number}").format(number=len(ROUTES) + len(RICH)): str(sum(ways.values())) if ways else UNKNOWN,
+        _("protocols"): str(len(spoken)) if spoken else UNKNOWN,
     }
 
 
 def _figure(measure: str, name: str) -> str:
-    repeats = found.source([measure], [name]).figures.get(measure, {}).get(name)
+    here = name in found.figures.get("delay median ms", {})
+    repeats = (found.figures if here else found.recording().figures).get(measure, {}).get(name)
     return UNKNOWN if repeats is None else FORMS[measure][1].format(repeats.median)
 
 

@@ -131,6 +131,23 @@ async def test_the_check_of_redis_reports_what_a_crash_may_lose(monkeypatch: pyt
     assert named.found.startswith(f"{engine.version}, REDIS_URL names it; a crash of the broker loses every message")
 
 
+@pytest.mark.parametrize("kind", ["rabbitmq", "kafka"])
+def test_no_word_of_a_command_is_cut_in_a_terminal_of_80_columns(kind: str) -> None:
+    remedy = engine_kinds.KINDS[kind].remedy()
+    console = Console(file=StringIO(), width=80)
+    console.print(doctor.as_table([doctor.Check("an engine", False, "no such engine here", remedy)]))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO from above
+    assert "…" not in shown
+    assert remedy.split() == shown.partition("an engine: ")[2].split()
+
+
+def test_missing_load_generators_are_shown_with_their_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    check = doctor.load_generators()
+    assert (check.well, check.needed) == (False, False)
+    assert "-m chatlab.lab.engines.load_tools" in check.remedy
+
+
 def test_the_table_and_the_json_say_the_same() -> None:
     checks = [
         doctor.Check("Python", True, "3.11.7"),
@@ -140,8 +157,9 @@ def test_the_table_and_the_json_say_the_same() -> None:
     console = Console(file=StringIO(), width=100)
     console.print(doctor.as_table(checks))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]  # it is the StringIO from above
-    assert [line[0] for line in lines[1:]] == ["✔", "✘", "○"]
-    assert lines[2].split() == ["✘", "ipykernel", "7.1.0", "`make", "lab`"]
+    assert [line[0] for line in lines[1:4]] == ["✔", "✘", "○"]
+    assert lines[2].split() == ["✘", "ipykernel", "7.1.0"]
+    assert lines[4:] == ["what to do", "✘ ipykernel: `make lab`", "○ Kafka: `docker compose up -d kafka`"]
     assert json.loads(doctor.as_json(checks))[2] == {
         "name": "Kafka",
         "well": False,
