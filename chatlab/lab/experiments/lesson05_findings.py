@@ -248,7 +248,11 @@ def weight(engine: str, *, heavy: bool) -> Iterator[Part]:
 def kept(engine: str) -> Part:
     """Return the part that an engine keeps all that it has confirmed when it is killed, in its best setting."""
     rows = [row for row in found.rows() if row.engine == engine and row.confirmed == MESSAGES]
-    best = max(rows, key=lambda row: row.after_kill or 0, default=Row(engine, UNKNOWN, 0, 0, 0, True))
+    best = max(
+        rows,
+        key=lambda row: (row.after_kill or 0, row.after_power_cut or 0),
+        default=Row(engine, UNKNOWN, 0, 0, 0, True),
+    )
     text = _("{engine}: keeps what it confirmed, with {setting}").format(engine=engine, setting=best.setting)
     name = _("left after kill -9, of {number}").format(number=MESSAGES)
     return Part(text, Figure(name, best.after_kill or 0, MESSAGES), best.recorded)
