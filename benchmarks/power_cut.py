@@ -22,7 +22,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import struct
 import subprocess
 import sys
@@ -76,13 +75,10 @@ class Disk:
 
 @contextlib.contextmanager
 def disk() -> Iterator[Disk]:
-    place = Path(tempfile.mkdtemp(prefix="chatlab-power-cut-"))
-    made = Disk(place)
-    try:
+    with contextlib.ExitStack() as stack:
+        made = Disk(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chatlab-power-cut-"))))
+        stack.callback(made.unmount)
         yield made
-    finally:
-        made.unmount()
-        shutil.rmtree(place)
 
 
 async def cut_under(settings: Sequence[Setting]) -> list[Left]:

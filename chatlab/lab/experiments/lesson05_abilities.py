@@ -181,6 +181,8 @@ PROTOCOLS_BY_KEY = dict(zip(("amqp0", "amqp1", "mqtt", "stomp", "resp", "kafka")
 
 # Plugins that RabbitMQ includes, and for each that listens on a port the setting for that port.
 PLUGINS = {"rabbitmq_amqp1_0": "", "rabbitmq_mqtt": "mqtt.listeners.tcp.1", "rabbitmq_stomp": "stomp.listeners.tcp.1"}
+DEFAULT_PORTS = {"redis": 6379, "rabbitmq": 5672, "kafka": 9092}
+PLUGIN_PORTS = [1883, 61613]  # MQTT, STOMP
 
 
 def enable_protocols(engine: Engine) -> None:
@@ -203,34 +205,55 @@ def _plugins_folder() -> Path:
 
 
 async def protocols(candidates: Sequence[Candidate]) -> dict[str, list[str]]:
-    """Return for each candidate the protocols in which its engine answers on any of its ports."""
+    """Return for each candidate the protocols in which its engine answers on any of its ports.
+
+    A RabbitMQ that was not started here is left out if it answers only in AMQP: its plugins cannot be enabled here, so
+    that the others were not tried.
+    """
     spoken = await asyncio.gather(*(_spoken(candidate.engine) for candidate in candidates))
-    return {candidate.name: names for candidate, names in zip(candidates, spoken, strict=True)}
+    found = zip(candidates, spoken, strict=True)
+    return {candidate.name: names for candidate, names in found if not _untried(candidate, names)}
+
+
+def _untried(candidate: Candidate, names: Sequence[str]) -> bool:
+    foreign = candidate.engine is not None and candidate.engine.kind == "rabbitmq" and not candidate.ours
+    return foreign and all(name.startswith("AMQP") for name in names)
 
 
 async def _spoken(engine: Engine | None) -> list[str]:
     if engine is None:
         return []
-    ports = _ports(engine)
-    answered = await asyncio.gather(*(_answers(ports, *probe) for probe in PROBES.values()))
+    addresses = _addresses(engine)
+    answered = await asyncio.gather(*(_answers(addresses, *probe) for probe in PROBES.values()))
     return [name for name, yes in zip(PROBES, answered, strict=True) if yes]
 
 
-async def _answers(ports: Sequence[int], probe: bytes, understood: Callable[[bytes], bool]) -> bool:
-    return any(map(understood, await asyncio.gather(*(_answer(port, probe) for port in ports))))
+Address = tuple[str, int]
 
 
-def _ports(engine: Engine) -> list[int]:
-    ports = [urlsplit(engine.url).port or 0]
+async def _answers(addresses: Sequence[Address], probe: bytes, understood: Callable[[bytes], bool]) -> bool:
+    return any(map(understood, await asyncio.gather(*(_answer(address, probe) for address in addresses))))
+
+
+def _addresses(engine: Engine) -> list[Address]:
+    """Return where an engine listens; for a foreign RabbitMQ, also where its plugins do unless they are told to."""
+    first = urlsplit(engine.url.partition(",")[0])
+    host, ports = first.hostname or "127.0.0.1", [first.port or DEFAULT_PORTS[engine.kind]]
+    if engine.folder is None and engine.kind == "rabbitmq":
+        ports += PLUGIN_PORTS
     configuration = engine.folder / "rabbitmq.conf" if engine.folder else Path("no-such-file")
     if configuration.exists():
         ports += [int(line.rpartition(":")[2]) for line in configuration.read_text().splitlines() if ".tcp." in line]
-    return ports
+    return [(host, port) for port in ports]
 
 
-async def _answer(port: int, probe: bytes) -> bytes:
-    """Return the first bytes of the answer; none if the server disconnects or does not answer."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def _answer(address: Address, probe: bytes) -> bytes:
+    """Return the first bytes of the answer; none if the server disconnects, does not answer, or is not there."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            reader, writer = await asyncio.open_connection(*address)
+    except (TimeoutError, OSError):
+        return b""
     try:
         writer.write(probe)
         async with asyncio.timeout(ANSWER_SECONDS):
