@@ -23,7 +23,7 @@ def is_rest(step: Step) -> bool:
 
 def test_the_tables_of_the_document_are_up_to_date() -> None:
     text = (ROOT / "docs" / "workshop.md").read_text(encoding="utf-8")
-    assert set(plans()) == {"half-day", "three-days"}
+    assert set(plans()) == {"half-day", "four-days"}
     assert all(f"<!-- plan: {name} -->" in text for name in plans())
     assert with_tables(text) == text, "run: python -m chatlab.lab.editions.workshop_plan"
 
@@ -48,15 +48,15 @@ def test_the_half_day_plan_takes_half_a_day() -> None:
     assert 180 <= length(day) <= 270
 
 
-def test_the_three_day_plan_has_three_days_and_every_lesson() -> None:
-    days = plans()["three-days"].days()
-    assert [length(day) <= 8 * 60 for day in days] == [True] * 3
+def test_the_four_day_plan_has_four_days_and_every_lesson() -> None:
+    days = plans()["four-days"].days()
+    assert [length(day) <= 8 * 60 for day in days] == [True] * 4
     steps = [step for day in days for _, step in day if step.lesson]
     assert list(dict.fromkeys(step.lesson for step in steps)) == list(edition.lessons())
 
 
-def test_what_the_three_day_plan_leaves_out_is_homework() -> None:
-    steps = [step for step in plans()["three-days"].steps if step.lesson]
+def test_what_the_four_day_plan_leaves_out_is_homework() -> None:
+    steps = [step for step in plans()["four-days"].steps if step.lesson]
     for lesson in edition.lessons():
         headings = {section.heading for section in edition.notes(lesson).sections}
         done = [set(step.sections) or headings - set(step.without) for step in steps if step.lesson == lesson]
