@@ -95,7 +95,8 @@ class StreamReader(QueueReader):
         self.position = after  # of the last record handed out; None until the stream's end is known
         self.incarnation = 0
         self.lost = True  # there is no consumer
-        self.attaching = True  # a task is about to change that
+        self.attaching = True  # a task is about to change that,
+        self.resuming: asyncio.Task[None] | None = None  # this one, after a loss
         self.arrival: asyncio.Future[None] | None = None  # of the first record while `extent` waits for it
         self._owner = owner
         self._next = 0  # the offset expected next
@@ -171,6 +172,7 @@ class StreamReader(QueueReader):
         self.lost = True
         if self.arrival is not None and not self.arrival.done():
             self.arrival.set_exception(LinkLost(reason))
+            self.arrival.exception()  # retrieved: `extent` may wait for something else
         if not self.attaching:
             self._owner.resume(self)
 
@@ -259,7 +261,7 @@ class Tail(StreamReader):
     async def arrive_on(self, channel: AbstractChannel, message: DeliveredMessage) -> None:
         """Look at a message, and acknowledge many at once."""
         await super().arrive_on(channel, message)
-        if self._handed_out - self._acknowledged >= PREFETCH // 2:
+        if self._handed_out - self._acknowledged >= self.prefetch // 2:
             await self.acknowledge()
 
     def end(self, error: Exception | None = None) -> None:

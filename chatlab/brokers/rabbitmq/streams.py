@@ -33,7 +33,7 @@ from functools import partial
 import aio_pika
 import aiormq
 from aio_pika.abc import AbstractChannel
-from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError
+from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed, DeliveryError
 from aiormq.abc import FieldTable
 
 from chatlab.brokers.names import escaped, parse_id
@@ -79,15 +79,17 @@ class RabbitMQStreamsBroker(RabbitMQBroker):
         max_waiting: int = MAX_WAITING,
     ) -> None:
         super().__init__(url, patience=patience, tries=tries, max_waiting=max_waiting)
-        self._limits: FieldTable = {
+        self.limits: FieldTable = {  # of new streams
             "x-queue-type": "stream",
             "x-max-length-bytes": max_octets,
             "x-stream-max-segment-size-bytes": max(SMALLEST_SEGMENT, max_octets // SEGMENTS),
         }
         if max_age:
-            self._limits["x-max-age"] = f"{max(1, int(max_age))}s"
+            self.limits["x-max-age"] = f"{max(1, int(max_age))}s"
         self._tails: dict[str, Tail] = {}
         self._in_order: dict[str, asyncio.Lock] = {}  # one for each topic: fair, so the order of the calls is kept
+        self._known: set[str] = set()  # topics whose stream exists
+        self._first_contact = asyncio.Lock()  # with any other
         self._instance = uuid.uuid4().hex[:12]
         self._numbers = itertools.count(1)
 
@@ -193,7 +195,7 @@ class RabbitMQStreamsBroker(RabbitMQBroker):
             return
         self._readers.add(reader)
         reader.attaching = True
-        self._tasks.start(
+        reader.resuming = self._tasks.start(
             self._attach(reader, within=None), name=f"resuming {reader.topic}", on_failure=partial(gave_up, reader)
         )
 
@@ -216,6 +218,7 @@ class RabbitMQStreamsBroker(RabbitMQBroker):
             return
         if reader.channel is channel and reader.doubt == doubt is not None and not reader.closed:
             reader.settle(log_now)
+            await reader.acknowledge()
             if reader.closed:
                 await self.close_channel(reader)
 
@@ -226,13 +229,20 @@ class RabbitMQStreamsBroker(RabbitMQBroker):
 
     async def _attach(self, reader: StreamReader, within: float | None) -> None:
         """Consume a reader's stream; retry for `within` seconds while RabbitMQ is away (None: until it is back)."""
-        retry = Retry(on=LOST, backoff=RECONNECT, within=within, on_failure=partial(log_failure, reader.topic))
+        errors: list[Exception] = []
+
+        def failed(error: Exception, seconds: float) -> None:
+            errors[:] = [error]
+            log.info("the stream of %s cannot be read, next attempt in %.1f s: %r", reader.topic, seconds, error)
+
         try:
             async with asyncio.timeout(within):
-                async for attempt in retry:
+                async for attempt in Retry(on=LOST, backoff=RECONNECT, within=within, on_failure=failed):
                     with attempt, as_lost():
                         while reader.lost and not reader.closed:
                             await self._attach_once(reader)
+        except TimeoutError as error:
+            raise errors[0] if errors else error from None
         except BrokerClosed:
             if within is not None:
                 raise
@@ -244,17 +254,25 @@ class RabbitMQStreamsBroker(RabbitMQBroker):
     async def _attach_once(self, reader: StreamReader) -> None:
         await self.close_channel(reader)
         reader.lost = False
-        take = partial(self._consume_stream, reader)
         try:
-            try:
-                await self._open_channel(reader, take)
-            except ChannelNotFoundEntity:
-                reader.lost = False
-                await self._found(reader.topic)
-                await self._open_channel(reader, take)
+            if reader.topic in self._known:
+                await self._open_stream(reader)
+            else:  # a stream that is being created has a name already, but whoever consumes it loses the connection
+                async with self._first_contact:
+                    await self._open_stream(reader)
+                    self._known.add(reader.topic)
         except BaseException:
             reader.lost = True
             raise
+
+    async def _open_stream(self, reader: StreamReader) -> None:
+        take = partial(self._consume_stream, reader)
+        try:
+            await self._open_channel(reader, take)
+        except ChannelNotFoundEntity:
+            reader.lost = False
+            await self._found(reader.topic)
+            await self._open_channel(reader, take)
 
     async def _consume_stream(self, reader: StreamReader, link: Link, channel: AbstractChannel, _: OnMessage) -> None:
         name, beneath = stream_name(reader.topic), await channel.get_underlay_channel()
@@ -271,15 +289,20 @@ class RabbitMQStreamsBroker(RabbitMQBroker):
             await beneath.basic_consume(name, arrive, arguments={"x-stream-offset": start})
 
     async def _found(self, topic: str) -> None:
-        """Create a topic's stream, if it is missing, and add its first record."""
+        """Create a topic's stream, if it is missing, and add its first record.
+
+        If another instance creates it meanwhile with other limits, its limits count.
+        """
         name, link = stream_name(topic), await self._open_link()
         channel = await (await link.channel()).get_underlay_channel()
         try:
-            await channel.queue_declare(name, durable=True, arguments=self._limits)
+            await channel.queue_declare(name, durable=True, arguments=self.limits)
             properties = aiormq.spec.Basic.Properties(
                 message_id=f"{int(time.time() * 1000)}-{self._instance}", message_type=FIRST_RECORD, delivery_mode=2
             )
             await channel.basic_publish(b"", routing_key=name, properties=properties)
+        except ChannelPreconditionFailed:
+            log.info("the stream of %s has limits of its own", topic)
         finally:
             with contextlib.suppress(*LOST), as_lost():
                 await channel.close()
@@ -291,6 +314,8 @@ class RabbitMQStreamsBroker(RabbitMQBroker):
         """Provide the reader of a stream's end. Callers that have waited for it go on in the order of their calls."""
         async with self._in_order.setdefault(topic, asyncio.Lock()):
             tail = self._tails.get(topic)
+            if tail is not None and tail.resuming is not None:  # the stream may be a new one
+                await asyncio.wait([tail.resuming])
             if tail is None or tail.closed:
                 tail = self._tails[topic] = Tail(topic, self, self)
                 await self._attached(tail)
@@ -329,11 +354,6 @@ class RabbitMQStreamsBroker(RabbitMQBroker):
     async def _portion(self, query: Query) -> list[Record] | None:
         async with asyncio.timeout(self._patience):
             return await query.portion()
-
-
-def log_failure(topic: str, error: Exception, seconds: float) -> None:
-    """Log why a stream cannot be read at present."""
-    log.info("the stream of %s cannot be read, next attempt in %.1f s: %r", topic, seconds, error)
 
 
 def gave_up(reader: StreamReader, error: Exception) -> None:
