@@ -301,7 +301,7 @@ async def test_closing_the_broker_ends_its_readers_without_an_error(case: Case) 
 
 @pytest.mark.parametrize("name", CROSSES_PROCESSES)
 async def test_starting_without_an_engine_names_its_url_without_the_password(name: str) -> None:
-    scheme = {"rabbitmq": "amqp", "kafka": "kafka"}.get(name, "redis")
+    scheme = {"rabbitmq": "amqp", "rabbitmq-streams": "amqp", "kafka": "kafka"}.get(name, "redis")
     (port,) = free_ports(1)
     broker = MAKERS[name](f"{scheme}://me:secret@127.0.0.1:{port}")
     started = time.monotonic()
