@@ -16,13 +16,15 @@ somebody deletes it (`rabbitmqctl delete_queue`), as a group's queue does.
 
 Left out: clusters; a stream that lost its end in a power cut and grew past a reader's offset again before that reader
 came back; deduplication (publisher ids are in RabbitMQ's stream protocol, not in AMQP). A reader that is exactly at the
-end of a removed segment may be told that records are lost.
+end of a removed segment may be told that records are lost. If two instances create a stream in the same moment,
+RabbitMQ 3.10 may close the connection of one; its readers of streams resume.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import itertools
 import logging
 import time
@@ -38,7 +40,7 @@ from aiormq.abc import FieldTable
 
 from chatlab.brokers.names import escaped, parse_id
 from chatlab.brokers.port import BEGINNING, Page, Record
-from chatlab.brokers.rabbitmq.broker import MAX_WAITING, RECONNECT, OnMessage, RabbitMQBroker, check
+from chatlab.brokers.rabbitmq.broker import MAX_TOPIC, MAX_WAITING, RECONNECT, OnMessage, RabbitMQBroker, check
 from chatlab.brokers.rabbitmq.link import EXCHANGE, LOST, Link, as_lost
 from chatlab.brokers.rabbitmq.stream_readers import (
     FIRST_RECORD,
@@ -57,7 +59,7 @@ log = logging.getLogger(__name__)
 DAY = 86_400.0
 SEGMENTS = 8  # of a stream that is full
 SMALLEST_SEGMENT = 64 << 10  # octets
-MAX_NAME = 220  # characters: the name is part of a folder's name
+MAX_NAME = 200  # characters: a folder is named after the stream
 IDLE = 60.0  # seconds without a publish after which the end of a stream is not read any more
 
 
@@ -362,5 +364,8 @@ def gave_up(reader: StreamReader, error: Exception) -> None:
 
 
 def stream_name(topic: str) -> str:
-    """Return the name of a topic's stream; no group's queue can have it."""
-    return f"{escaped(topic, MAX_NAME)}::history"
+    """Return the name of a topic's stream, with a digest for a long topic; no group's queue can have it."""
+    name = escaped(topic, 3 * MAX_TOPIC)
+    if len(name) > MAX_NAME:
+        name = hashlib.sha256(topic.encode()).hexdigest()
+    return f"{name}::history"

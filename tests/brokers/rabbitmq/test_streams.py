@@ -138,6 +138,17 @@ async def test_a_queue_that_is_not_a_stream_is_named(vhost_url: str) -> None:
             await broker.history(name)
 
 
+@pytest.mark.parametrize("room", ["방" * 64, "x" * 200, "../#+?*'"])
+async def test_a_room_may_have_any_name_that_is_a_routing_key(rabbitmq_engine: Engine, room: str) -> None:
+    names = [f"chat:{{{room}}}", f"chat:{{{room}.}}"]
+    async with small(rabbitmq_engine.url) as broker:
+        ids = [await broker.publish(name, name.encode()) for name in names]
+        for name, identifier in zip(names, ids, strict=True):
+            assert [(each.id, each.body) for each in await broker.history(name, after="0-0", limit=1)] == [
+                (identifier, name.encode())
+            ]
+
+
 async def test_the_end_of_a_stream_that_is_not_published_to_is_no_longer_read(
     rabbitmq_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
