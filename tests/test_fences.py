@@ -23,7 +23,7 @@ FENCED = {
     "read_response": "chatlab.brokers.redis.connections.link",
     "can_read": "chatlab.brokers.redis.connections.link",
     "fetch_all_metadata": "chatlab.brokers.kafka.broker",
-    "get_underlay_channel": "chatlab.brokers.rabbitmq.broker chatlab.brokers.rabbitmq.link chatlab.brokers.rabbitmq.streams",
+    "get_underlay_channel": "chatlab.brokers.rabbitmq.broker chatlab.brokers.rabbitmq.link",
     "send_in_progress": "",
     "send_data": "",
     "close_rcvd": "",

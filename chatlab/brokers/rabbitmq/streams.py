@@ -41,7 +41,7 @@ from aiormq.abc import FieldTable
 from chatlab.brokers.names import escaped, parse_id
 from chatlab.brokers.port import BEGINNING, Page, Record
 from chatlab.brokers.rabbitmq.broker import MAX_TOPIC, MAX_WAITING, RECONNECT, OnMessage, RabbitMQBroker, check
-from chatlab.brokers.rabbitmq.link import EXCHANGE, LOST, Link, as_lost
+from chatlab.brokers.rabbitmq.link import EXCHANGE, LOST, Link, as_lost, beneath
 from chatlab.brokers.rabbitmq.stream_readers import (
     FIRST_RECORD,
     Extent,
@@ -277,18 +277,18 @@ class RabbitMQStreamsBroker(RabbitMQBroker):
             await self._open_channel(reader, take)
 
     async def _consume_stream(self, reader: StreamReader, link: Link, channel: AbstractChannel, _: OnMessage) -> None:
-        name, beneath = stream_name(reader.topic), await channel.get_underlay_channel()
-        await beneath.queue_declare(name, passive=True)
-        await beneath.queue_bind(name, EXCHANGE, reader.topic)  # with its exchange, its binding may have been deleted
+        name, plain = stream_name(reader.topic), await beneath(channel)
+        await plain.queue_declare(name, passive=True)
+        await plain.queue_bind(name, EXCHANGE, reader.topic)  # with its exchange, its binding may have been deleted
 
         def found() -> None:
             self._begin(self._found(reader.topic), f"first record of {reader.topic}")
 
-        start = reader.begin(await extent(reader, beneath, name, found))
+        start = reader.begin(await extent(reader, plain, name, found))
         if start is not None:
-            await beneath.basic_qos(prefetch_count=reader.prefetch)
+            await plain.basic_qos(prefetch_count=reader.prefetch)
             arrive = partial(reader.arrive_on, channel)
-            await beneath.basic_consume(name, arrive, arguments={"x-stream-offset": start})
+            await plain.basic_consume(name, arrive, arguments={"x-stream-offset": start})
 
     async def _found(self, topic: str) -> None:
         """Create a topic's stream, if it is missing, and add its first record.
@@ -296,7 +296,7 @@ class RabbitMQStreamsBroker(RabbitMQBroker):
         If another instance creates it meanwhile with other limits, its limits count.
         """
         name, link = stream_name(topic), await self._open_link()
-        channel = await (await link.channel()).get_underlay_channel()
+        channel = await beneath(await link.channel())
         try:
             await channel.queue_declare(name, durable=True, arguments=self.limits)
             properties = aiormq.spec.Basic.Properties(
