@@ -434,7 +434,8 @@ BrokerUrl = Annotated[
     typer.Option(
         "--broker",
         help=_(
-            "What connects instances: memory:// (one instance), redis:// (Streams), redis-pubsub://, amqp://, kafka://"
+            "What connects instances: memory:// (one instance), redis:// (Streams), redis-pubsub://, amqp:// (RabbitMQ "
+            "with history), amqp-queues:// (without), kafka://"
         ),
     ),
 ]
@@ -1025,7 +1026,8 @@ def _listen_error(error: OSError, host: str, port: int) -> str:
 
 
 BROKER_URLS = (
-    "memory://, redis://HOST:PORT (Streams), redis-pubsub://HOST:PORT, amqp://USER:PASSWORD@HOST/, kafka://HOST:PORT"
+    "memory://, redis://HOST:PORT (Streams), redis-pubsub://HOST:PORT, amqp://USER:PASSWORD@HOST/ (stream queues),"
+    " amqp-queues://USER:PASSWORD@HOST/, kafka://HOST:PORT"
 )
 
 
@@ -1092,7 +1094,7 @@ def _check_address(scheme: str, url: str) -> None:
     parts = urlsplit(url)
     if scheme == "memory" and url.removesuffix("/") != "memory:/":
         raise ValueError(_("memory:// is in this process, and has no address"))
-    if scheme in ("amqp", "amqps", "kafka") and not parts.netloc.rpartition("@")[2]:
+    if scheme.removesuffix("-queues") in ("amqp", "amqps", "kafka") and not parts.netloc.rpartition("@")[2]:
         raise ValueError(_("{scheme}:// names no host").format(scheme=scheme))
     for address in parts.netloc.rpartition("@")[2].split(","):  # Kafka's may be several
         try:
@@ -1131,9 +1133,13 @@ def _engine(
 
             return RedisPubSubBroker(url.replace("-pubsub", "", 1), topics=topics)
         case "amqp" | "amqps":
+            from chatlab.brokers.rabbitmq.streams import RabbitMQStreamsBroker
+
+            return RabbitMQStreamsBroker(url, max_octets=kept.max_octets, max_age=kept.max_age)
+        case "amqp-queues" | "amqps-queues":
             from chatlab.brokers.rabbitmq.broker import RabbitMQBroker
 
-            return RabbitMQBroker(url)
+            return RabbitMQBroker(url.replace("-queues", "", 1))
         case "kafka":
             from chatlab.brokers.kafka.broker import KafkaBroker
 

@@ -24,6 +24,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from chatlab import cli
 from chatlab.brokers.memory.broker import MemoryBroker
+from chatlab.brokers.port import KeepsHistory
+from chatlab.brokers.rabbitmq.broker import RabbitMQBroker
 from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.classroom import lan_address
 from chatlab.cli import broker_of
@@ -348,6 +350,8 @@ async def test_an_unreachable_redis_is_reported_without_its_password() -> None:
         "amqp://me:secret@",
         "amqp://127.0.0.1:99999",
         "amqp://127.0.0.1:x",
+        "amqp-queues://",
+        "amqps-queues://me:secret@127.0.0.1:0",
         "amqp://me:secret#1@127.0.0.1:5672",
         "kafka://",
         "kafka://127.0.0.1:99999",
@@ -360,11 +364,20 @@ def test_an_invalid_broker_url_is_reported_in_one_line_with_the_valid_forms(
     url: str, run_in_process: RunInProcess
 ) -> None:
     status, _, errors = run_in_process("serve", "chat", "--broker", url)
-    for scheme in ("memory://", "redis://", "redis-pubsub://", "amqp://", "kafka://"):
+    for scheme in ("memory://", "redis://", "redis-pubsub://", "amqp://", "amqp-queues://", "kafka://"):
         assert scheme in errors
     assert "secret" not in errors
     assert is_one_line(errors)
     assert status == 2
+
+
+@pytest.mark.parametrize(
+    ("scheme", "keeps_history"), [("amqp", True), ("amqps", True), ("amqp-queues", False), ("amqps-queues", False)]
+)
+def test_rabbitmq_keeps_history_unless_the_url_asks_for_queues(scheme: str, keeps_history: bool) -> None:
+    broker = broker_of(f"{scheme}://me:secret@127.0.0.1:1/")
+    assert isinstance(broker, RabbitMQBroker)
+    assert isinstance(broker, KeepsHistory) == keeps_history
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ async def test_a_slow_reader_delays_no_other_and_ends_when_it_loses_records(case
     broker, other, name = await case.broker(), await case.broker(), topic()
     slow, fast = await broker.subscribe(name), await broker.subscribe(name)
     sent = [b"%d" % n for n in range(3000)]
-    reading = asyncio.create_task(bodies(fast, 3000))
+    reading = asyncio.create_task(bodies(fast, 3000, 60))
     await publish_all(other, name, sent)
     assert await reading == sent
     if case.slow_readers_lose:
@@ -225,7 +225,7 @@ async def test_resuming_after_an_id_that_the_engine_has_lost_raises_subscription
 async def test_ten_thousand_messages_from_two_instances_arrive_once_in_each_publishers_order(case: Case) -> None:
     instances, name = [await case.broker(), await case.broker()], topic()
     reader = await instances[0].subscribe(name)
-    reading = asyncio.create_task(bodies(reader, 10_000, 40))
+    reading = asyncio.create_task(bodies(reader, 10_000, 90))
     sent = [[b"%d:%d" % (who, n) for n in range(5000)] for who in (0, 1)]
     await asyncio.gather(*(publish_all(i, name, each, 250) for i, each in zip(instances, sent, strict=True)))
     received = await reading
@@ -301,7 +301,7 @@ async def test_closing_the_broker_ends_its_readers_without_an_error(case: Case) 
 
 @pytest.mark.parametrize("name", CROSSES_PROCESSES)
 async def test_starting_without_an_engine_names_its_url_without_the_password(name: str) -> None:
-    scheme = {"rabbitmq": "amqp", "kafka": "kafka"}.get(name, "redis")
+    scheme = {"rabbitmq": "amqp", "rabbitmq-streams": "amqp", "kafka": "kafka"}.get(name, "redis")
     (port,) = free_ports(1)
     broker = MAKERS[name](f"{scheme}://me:secret@127.0.0.1:{port}")
     started = time.monotonic()

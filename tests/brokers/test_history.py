@@ -69,7 +69,7 @@ async def test_a_reader_that_comes_back_to_a_busy_topic_misses_nothing_and_gets_
     other, name = await case.broker(), topic()
     sent = [b"%d" % n for n in range(4000)]
     live = await keeper.subscribe(name)  # so that the topic is being followed while others join it
-    following = asyncio.create_task(bodies(live, len(sent)))
+    following = asyncio.create_task(bodies(live, len(sent), 90))  # the whole test
     publishing = asyncio.create_task(publish_all(other, name, sent, at_once=50))
     received: list[bytes] = []
     last = BEGINNING

@@ -15,6 +15,7 @@ from chatlab.brokers.kafka.broker import KafkaBroker
 from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.brokers.port import Broker, Reader, Record
 from chatlab.brokers.rabbitmq.broker import RabbitMQBroker
+from chatlab.brokers.rabbitmq.streams import RabbitMQStreamsBroker
 from chatlab.brokers.redis.pubsub import RedisPubSubBroker
 from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.errors import SubscriptionLost
@@ -30,6 +31,7 @@ MAKERS: dict[str, Callable[[str], Broker]] = {
     "redis-pubsub": lambda url: RedisPubSubBroker(url, patience=PATIENCE, max_waiting=500),
     "valkey-pubsub": lambda url: RedisPubSubBroker(url, patience=PATIENCE, max_waiting=500),
     "rabbitmq": lambda url: RabbitMQBroker(url, patience=PATIENCE),
+    "rabbitmq-streams": lambda url: RabbitMQStreamsBroker(url, patience=PATIENCE),
     "kafka": lambda url: KafkaBroker(url, patience=PATIENCE, takeover_after=1.5),
 }
 SHARED = {
@@ -38,6 +40,7 @@ SHARED = {
     "redis-pubsub": "redis_on_path",
     "valkey-pubsub": "valkey_engine",
     "rabbitmq": "rabbitmq_engine",
+    "rabbitmq-streams": "rabbitmq_engine",
     "kafka": "kafka_engine",
 }
 TO_BE_KILLED = SHARED | {
@@ -46,9 +49,9 @@ TO_BE_KILLED = SHARED | {
     "redis-pubsub": "fresh_redis_on_path",
     "valkey-pubsub": "fresh_valkey",
 }
-KEEP_HISTORY = ["memory", "redis-streams", "valkey-streams", "kafka"]
+KEEP_HISTORY = ["memory", "redis-streams", "valkey-streams", "rabbitmq-streams", "kafka"]
 DEDUPLICATE = ["memory", "redis-streams", "valkey-streams"]
-HAVE_GROUPS = ["memory", "redis-streams", "valkey-streams", "rabbitmq", "kafka"]
+HAVE_GROUPS = ["memory", "redis-streams", "valkey-streams", "rabbitmq", "rabbitmq-streams", "kafka"]
 HAVE_PRESENCE = ["memory", "redis-streams", "valkey-streams"]
 CROSSES_PROCESSES = [name for name in MAKERS if name != "memory"]
 

@@ -1,5 +1,6 @@
-"""RabbitMQ as a broker."""
+"""RabbitMQ as a broker: queues that end with their readers, or streams that keep history."""
 
 from chatlab.brokers.rabbitmq.broker import RabbitMQBroker
+from chatlab.brokers.rabbitmq.streams import RabbitMQStreamsBroker
 
-__all__ = ["RabbitMQBroker"]
+__all__ = ["RabbitMQBroker", "RabbitMQStreamsBroker"]

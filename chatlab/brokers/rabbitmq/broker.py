@@ -4,16 +4,16 @@ A publish goes to one topic exchange, `chatlab`, with the topic as routing key, 
 The exchange copies it to a queue for each open reader; `subscribe_matching` binds its queue to patterns such as
 "chat.*". A group shares one durable queue.
 
-A queue is deleted with its reader, so there is no history. A reader that stops reading fills its queue; when that is
-full, RabbitMQ drops the oldest message, and the reader ends. A group's queue has no limit: it is on disk, and its work
-waits as long as necessary.
+A queue is deleted with its reader, so there is no history here; streams.py has it. A reader that stops reading fills
+its queue; when that is full, RabbitMQ drops the oldest message, and the reader ends. A group's queue has no limit: it
+is on disk, and its work waits as long as necessary.
 
 Anything that ends a consumer in RabbitMQ ends the reader here, with `SubscriptionLost`: the connection breaks; RabbitMQ
 closes the channel (a record was not acknowledged for half an hour) or cancels the consumer (its queue was deleted); the
 exchange is deleted; a message is dropped. What a group has not acknowledged stays in its queue and is redelivered. Work
 is lost only if that queue is deleted, or the exchange while the group has no member.
 
-Left out: clusters, and stream queues.
+Left out: clusters; returning a group's record without counting the delivery (RabbitMQ counts every return).
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ class RabbitMQBroker:
         async def take(_link: Link, channel: AbstractChannel, _on_message: OnMessage) -> None:
             await self._declare_group(channel, topic, group)
 
-        await (await self._read(WorkQueueReader(topic, self), take)).aclose()
+        founder = WorkQueueReader(topic, self)
+        await (await self._read(founder, self._open_channel(founder, take))).aclose()
 
     async def join(self, topic: str, group: str, member: str) -> WorkQueueReader:
         """Join `group`; declare its queue if it is missing."""
@@ -150,7 +151,8 @@ class RabbitMQBroker:
             queue = await self._declare_group(channel, topic, group)
             await queue.consume(on_message, consumer_tag=f"{member}-{uuid.uuid4().hex}")
 
-        return await self._read(WorkQueueReader(topic, self), take)
+        worker = WorkQueueReader(topic, self)
+        return await self._read(worker, self._open_channel(worker, take))
 
     async def crash_risk(self) -> str:
         """Return which confirmed records a crash of RabbitMQ may lose."""
@@ -169,7 +171,7 @@ class RabbitMQBroker:
     async def _try_to_read(self) -> str:
         try:
             async with asyncio.timeout(PATIENCE):
-                await (await self.subscribe(PROBE_TYPE)).aclose()
+                await (await RabbitMQBroker.subscribe(self, PROBE_TYPE)).aclose()
         except TimeoutError:
             return f"the broker at {self._name} does not answer a new reader within {PATIENCE:g} s"
         except BrokerError as error:
@@ -212,7 +214,7 @@ class RabbitMQBroker:
             await bind(queue)
             await queue.consume(on_message)
 
-        return await self._read(reader, take)
+        return await self._read(reader, self._open_channel(reader, take))
 
     async def _declare_group(self, channel: AbstractChannel, topic: str, group: str) -> AbstractQueue:
         check(topic)
@@ -230,9 +232,9 @@ class RabbitMQBroker:
         self._shared.add(topic)
         return queue
 
-    async def _read(self, reader: S, take: Take) -> S:
-        """Open a reader's channel; `take` declares the queue and consumes from it."""
-        opening = self._begin(self._open_channel(reader, take), f"subscribing to {reader.topic}")
+    async def _read(self, reader: S, work: Awaitable[None]) -> S:
+        """Await `work`, which opens a reader's channel; on failure, nothing stays open."""
+        opening = self._begin(work, f"subscribing to {reader.topic}")
         try:
             with as_lost():
                 error = await asyncio.shield(opening)
@@ -248,11 +250,17 @@ class RabbitMQBroker:
         return reader
 
     async def _open_channel(self, reader: QueueReader, take: Take) -> None:
+        """Open a reader's channel; `take` declares the queue and consumes from it."""
         async with asyncio.timeout(self._patience):
             link = await self._open_link()
             channel = reader.channel = await link.channel()
-            channel.close_callbacks.add(lambda _, error: self._end(reader, f"its channel closed: {error!r}"))
-            await on_cancel(channel, lambda: self._end(reader, "RabbitMQ cancelled its consumer"))
+
+            def ended(reason: str) -> None:
+                if reader.channel is channel:
+                    self._end(reader, reason)
+
+            channel.close_callbacks.add(lambda _, error: ended(f"its channel closed: {error!r}"))
+            await on_cancel(channel, lambda: ended("RabbitMQ cancelled its consumer"))
             self._readers.add(reader)
             await take(link, channel, reader.arrive)
         reader.reading = True
@@ -374,8 +382,11 @@ class RabbitMQBroker:
         """Acknowledge for quiet readers: RabbitMQ closes a channel that leaves records unacknowledged for too long."""
         while True:
             await asyncio.sleep(ACKNOWLEDGE)
-            for reader in list(self._readers):
-                await reader.acknowledge()
+            await self._acknowledge_once()
+
+    async def _acknowledge_once(self) -> None:
+        for reader in list(self._readers):
+            await reader.acknowledge()
 
 
 class QueueReader(Inbox):

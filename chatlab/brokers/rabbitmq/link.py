@@ -225,8 +225,12 @@ async def on_cancel(channel: AbstractChannel, ended: Callable[[], None]) -> None
 
     aio_pika does not report this for channels that do not restore themselves; aiormq, beneath it, does.
     """
-    beneath: aiormq.abc.AbstractChannel = await channel.get_underlay_channel()
-    beneath.on_consumer_cancel_callbacks.add(lambda _: ended())
+    (await beneath(channel)).on_consumer_cancel_callbacks.add(lambda _: ended())
+
+
+async def beneath(channel: AbstractChannel) -> aiormq.abc.AbstractChannel:
+    """Return aiormq's channel beneath one of aio_pika: it spares a task for each message."""
+    return await channel.get_underlay_channel()
 
 
 def dropped_by(message: AbstractIncomingMessage) -> list[tuple[str, str]]:
