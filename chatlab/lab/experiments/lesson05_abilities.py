@@ -109,7 +109,9 @@ async def matches_patterns(candidate: Candidate, broker: Broker) -> bool:
     if isinstance(broker, RedisPubSubBroker):
         return await _redis_pattern(candidate.engine.url, f"{chat}.*", publish)
     if isinstance(broker, KafkaBroker):
-        await publish()  # before subscribing: Kafka's pattern selects existing topics by name
+        for name, body in topics.items():  # a topic of Kafka's for each: a pattern selects existing ones by name
+            async with KafkaBroker(candidate.engine.url, log=name, partitions=1) as other:
+                await other.publish(name, body)
         return await _kafka_pattern(candidate.engine.url, f"^{chat}\\.")
     return False
 
