@@ -38,6 +38,7 @@ class Outcome(StrEnum):
     HAPPENS = "happens"
     FIXED = "happens, mended"  # not shown: a value in files
     DOES_NOT_HAPPEN = "does not happen"  # not shown: a value in files
+    TOO_CLOSE = "too close to call"  # not shown: a value in files
     NOT_TESTED = "not tested here"  # not shown: a value in files
 
 
@@ -48,10 +49,10 @@ class Words:
     mark: str
     alone: str
     with_reason: str
-    colour: str = "#888"  # never shown without the mark; legible on white and on black
+    colour: str = "#888"  # GREY; never shown without the mark; legible on white and on black
 
 
-GREEN, RED = "#3a9a50", "#c8553d"
+GREEN, RED, GREY = "#3a9a50", "#c8553d", "#888"
 WORDS = {
     Outcome.HOLDS: Words("✔", _("holds"), _("holds, when {reason}"), GREEN),
     Outcome.HOLDS_WHEN: Words("◐", _("holds"), _("holds, when {reason}"), GREEN),
@@ -59,6 +60,7 @@ WORDS = {
     Outcome.HAPPENS: Words("✘", _("happens"), _("happens, when {reason}"), RED),
     Outcome.FIXED: Words("✔", _("happens, fixed"), _("happens, when {reason}; fixed"), GREEN),
     Outcome.DOES_NOT_HAPPEN: Words("◌", _("does not happen"), _("does not happen because {reason}")),
+    Outcome.TOO_CLOSE: Words("≈", _("too close to call"), _("too close to call because {reason}")),
     Outcome.NOT_TESTED: Words("◇", _("not tested here"), _("not tested here because {reason}")),
 }
 
@@ -164,7 +166,8 @@ CLAIMS: dict[str, Claim] = {
 class Figure:
     """A measured value, and the threshold that decides the verdict, both in `unit`.
 
-    The claim, or the fault, needs at least the threshold; with `at_least=False`, at most.
+    The claim, or the fault, needs at least the threshold; with `at_least=False`, at most. Where the measurement was
+    repeated, `low` and `high` are the lowest and the highest of its values, and `value` their median.
     """
 
     name: str  # what was measured: "delay over WebSocket / delay by polling"
@@ -172,6 +175,13 @@ class Figure:
     threshold: float
     unit: str = ""
     at_least: bool = True
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def too_close(self) -> bool:
+        """Whether some repeats lie on one side of the threshold and some on the other, so that they decide nothing."""
+        return self.low is not None and self.high is not None and self.low < self.threshold < self.high
 
     @property
     def distance(self) -> str:
@@ -186,6 +196,12 @@ class Figure:
     def _with_unit(self, number: float) -> str:
         return f"{_number(number)} {self.unit}".strip()
 
+    @property
+    def _spread(self) -> str:
+        if self.low is None or self.high is None:
+            return ""
+        return " " + _("(repeats: {low} to {high})").format(low=_number(self.low), high=_number(self.high))
+
     def __str__(self) -> str:
         text = (
             _("{name}: {value}; the claim needs at least {threshold}: {distance}")
@@ -194,7 +210,7 @@ class Figure:
         )
         return text.format(
             name=self.name,
-            value=self._with_unit(self.value),
+            value=self._with_unit(self.value) + self._spread,
             threshold=self._with_unit(self.threshold),
             distance=self.distance,
         )
@@ -212,6 +228,7 @@ Again = Callable[[], Awaitable["Verdict"]]
 class Verdict:
     """What an experiment found about a claim: the outcome, its condition or cause, and what was measured.
 
+    `recorded`: on which machine and when, if what was measured comes from a recording; "" if it was measured here.
     `again` runs the experiment once more; it is not stored.
     """
 
@@ -221,18 +238,31 @@ class Verdict:
     measured: str
     at: float  # seconds since the epoch
     figure: Figure | None = None
+    recorded: str = ""
     again: Again | None = field(default=None, compare=False)
 
     @property
     def words(self) -> str:
-        """The outcome with its condition or cause, in words."""
+        """The outcome with its condition or cause, in words, and whether it was recorded elsewhere."""
         words = WORDS[self.outcome]
-        return words.with_reason.format(reason=self.because) if self.because else words.alone
+        text = words.with_reason.format(reason=self.because) if self.because else words.alone
+        return _("{outcome} (recorded)").format(outcome=text) if self.recorded else text
+
+    @property
+    def is_from_here(self) -> bool:
+        """Whether it rests on a measurement on this machine."""
+        return self.outcome is not Outcome.NOT_TESTED and not self.recorded
 
     @property
     def figures(self) -> str:
         """The figure with its threshold, and what else was measured, one on each line; "" if there is nothing."""
-        return "\n".join(filter(None, [str(self.figure or ""), self.measured]))
+        return "\n".join(filter(None, [str(self.figure or ""), self._source, self.measured]))
+
+    @property
+    def _source(self) -> str:
+        if not self.recorded:
+            return ""
+        return _("recorded, not measured here: {where}").format(where=self.recorded)
 
     def __str__(self) -> str:
         """Return the verdict in one line, without figures."""
@@ -242,11 +272,13 @@ class Verdict:
 
     def _repr_html_(self) -> str:
         words = WORDS[self.outcome]
-        style = f"border:1px solid #8885;border-left:5px solid {words.colour};{CARD_STYLE}"
+        colour = GREY if self.recorded else words.colour
+        style = f"border:1px solid #8885;border-left:5px solid {colour};{CARD_STYLE}"
         return (
             f"<div role='group' aria-label='{self.claim}' style='{style}'>"
             f"<div>{words.mark} <b>{self.claim} {escape(self.words)}</b></div>"
-            f"<div><i>{escape(CLAIMS[self.claim].text)}</i></div>{self._figures_html()}</div>"
+            f"<div><i>{escape(CLAIMS[self.claim].text)}</i></div>"
+            f"{f'<div>{escape(self._source)}</div>' if self.recorded else ''}{self._figures_html()}</div>"
         )
 
     def _figures_html(self) -> str:
@@ -281,18 +313,23 @@ def verdict(
     because: str = "",
     fixed: bool = False,
     figure: Figure | None = None,
+    recorded: str = "",
     again: Again | None = None,
 ) -> Verdict:
     """Compute the verdict on a claim from what was measured, store it in the ledger, and return it.
 
     `holds`: in this run the claim held, or the fault happened; None if it could not be tested here. `when`: the
     condition it depends on. `because`: why the claim failed or was not tested. `fixed`: the same experiment on the
-    fixed code does not show the fault. `figure`: what decided, with its threshold. `measured`: the other figures behind
-    the verdict. `again`: runs the experiment once more and returns its verdict, for a button. Raises `KeyError` for a
-    claim that the article does not make.
+    fixed code does not show the fault. `figure`: what decided, with its threshold; if its repeats lie on both sides of
+    that, the outcome is "too close to call", whatever `holds` says. `measured`: the other figures behind the verdict.
+    `recorded`: the machine and date of the recording they come from; "" if they were measured here. `again`: runs the
+    experiment once more and returns its verdict, for a button. Raises `KeyError` for a claim that the article does not
+    make.
     """
     outcome, reason = _outcome(CLAIMS[claim], holds, when, because, fixed)
-    found = Verdict(claim, outcome, reason, measured, time.time(), figure, again)
+    if holds is not None and figure is not None and figure.too_close:
+        outcome, reason = Outcome.TOO_CLOSE, _("the repeats lie on both sides of the threshold")
+    found = Verdict(claim, outcome, reason, measured, time.time(), figure, recorded, again)
     _save(found)
     return found
 
@@ -353,8 +390,8 @@ def _save(found: Verdict) -> None:
     # One file for each claim, written under another name and renamed: notebooks that run at the same time do not
     # overwrite each other's verdicts.
     target = _folder() / f"{found.claim}.json"
-    earlier = _load_one(target) if found.outcome is Outcome.NOT_TESTED else None
-    if earlier is not None and earlier.outcome is not Outcome.NOT_TESTED:
+    earlier = None if found.is_from_here else _load_one(target)
+    if earlier is not None and earlier.is_from_here:
         return  # it was tested on this machine before
     draft = _folder() / f"{found.claim}.{time.monotonic_ns()}.tmp"
     draft.write_text(json.dumps(_fields(found), ensure_ascii=False, indent=1), encoding="utf-8")

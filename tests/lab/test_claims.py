@@ -101,6 +101,51 @@ def test_not_tested_does_not_replace_an_earlier_verdict_but_is_replaced_by_a_lat
     assert report("05").verdicts["C27"] == real
 
 
+# Recorded elsewhere.
+
+WHERE = "2026-11-27, 4 cores, Linux"
+
+
+def test_a_recorded_verdict_says_so_in_its_text_and_where_it_was_recorded_on_its_card() -> None:
+    found = verdict("C26", holds=True, measured="3,015/s", recorded=WHERE)
+    assert str(found).startswith("✔ C26 holds (recorded): ")
+    assert f"recorded, not measured here: {WHERE}" in found._repr_html_()
+    assert WHERE in report("05")._repr_html_()
+    assert report("05").verdicts["C26"] == found
+
+
+def test_a_recorded_verdict_does_not_replace_one_measured_here_but_is_replaced_by_it() -> None:
+    verdict("C26", holds=False, measured="", recorded=WHERE)
+    real = verdict("C26", holds=True, measured="1/s")
+    verdict("C26", holds=False, measured="", recorded=WHERE)
+    assert report("05").verdicts["C26"] == real
+
+
+# The spread over repeats.
+
+
+@pytest.mark.parametrize(("low", "high", "close"), [(0.3, 0.5, True), (0.41, 0.5, False), (0.3, 0.4, False)])
+@pytest.mark.parametrize("holds", [True, False])
+def test_repeats_on_both_sides_of_the_threshold_are_too_close_to_call(
+    low: float, high: float, close: bool, holds: bool
+) -> None:
+    found = verdict("C26", holds=holds, measured="", figure=Figure("share", 0.42, 0.4, low=low, high=high))
+    assert (found.outcome is Outcome.TOO_CLOSE) is close
+    assert str(found).startswith("≈ C26 too close to call because the repeats lie on both sides") is close
+
+
+def test_a_spread_does_not_turn_what_was_not_tested_into_a_close_call() -> None:
+    figure = Figure("share", 0.42, 0.4, low=0.3, high=0.5)
+    assert verdict("C26", holds=None, measured="", figure=figure).outcome is Outcome.NOT_TESTED
+
+
+def test_a_figure_shows_its_spread_and_is_read_back_with_it() -> None:
+    figure = Figure("share", 0.42, 0.4, low=0.3, high=0.5)
+    assert str(figure) == "share: 0.42 (repeats: 0.3 to 0.5); the claim needs at least 0.4: 0.02 above it"
+    verdict("C26", holds=True, measured="", figure=figure)
+    assert report("05").verdicts["C26"].figure == figure
+
+
 # The figure and the card.
 
 
