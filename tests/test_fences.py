@@ -22,7 +22,7 @@ FENCED = {
     "send_packed_command": "chatlab.brokers.redis.connections.link",
     "read_response": "chatlab.brokers.redis.connections.link",
     "can_read": "chatlab.brokers.redis.connections.link",
-    "fetch_all_metadata": "chatlab.brokers.kafka.broker",
+    "fetch_all_metadata": "chatlab.brokers.kafka.topics",
     "get_underlay_channel": "chatlab.brokers.rabbitmq.broker chatlab.brokers.rabbitmq.link",
     "send_in_progress": "",
     "send_data": "",

@@ -11,8 +11,6 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from chatlab.brokers.kafka.broker import KafkaBroker
-from chatlab.brokers.names import escaped
-from chatlab.chat.destinations import topic_of
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
 from chatlab.lab.engines.engine import Engine
@@ -23,8 +21,15 @@ from tests.support.wire import readyz_is
 
 
 @pytest.fixture
-async def server(kafka_engine: Engine) -> AsyncIterator[ChatServer]:
-    async with KafkaBroker(kafka_engine.url, takeover_after=1.5) as broker, await chat_server.start(broker) as server:
+def log() -> str:
+    """Kafka's name for the log of this test's chat: what is deleted here concerns no other test."""
+    return topic("log")
+
+
+@pytest.fixture
+async def server(kafka_engine: Engine, log: str) -> AsyncIterator[ChatServer]:
+    broker = KafkaBroker(kafka_engine.url, takeover_after=1.5, log=log, partitions=1)
+    async with broker, await chat_server.start(broker) as server:
         yield server
 
 
@@ -54,8 +59,8 @@ async def test_readyz_reports_a_kafka_that_refuses_new_connections(
         await readyz_is(server, 200)
 
 
-async def test_subscribers_of_a_room_whose_topic_is_deleted_see_a_gap_and_then_new_messages(
-    server: ChatServer, operator: AIOKafkaAdminClient
+async def test_subscribers_of_a_chat_whose_log_is_deleted_see_a_gap_and_then_new_messages(
+    server: ChatServer, operator: AIOKafkaAdminClient, log: str
 ) -> None:
     room = topic("cats")
     async with Peer(server.url) as kim:
@@ -63,7 +68,7 @@ async def test_subscribers_of_a_room_whose_topic_is_deleted_see_a_gap_and_then_n
         for text in ("1", "2", "3"):
             await kim.say(text, room)
         assert await kim.contents(3) == ["1", "2", "3"]
-        await operator.delete_topics([escaped(topic_of(f"/topic/room.{room}"), 249)])
+        await operator.delete_topics([log])
         await until(lambda: bool(server.service.why_not_ready()), timeout=15)
         await until(lambda: not server.service.why_not_ready(), timeout=15)
         await kim.say("after", room)
@@ -76,11 +81,10 @@ async def test_subscribers_of_a_room_whose_topic_is_deleted_see_a_gap_and_then_n
 
 @pytest.mark.parametrize("how", ["deleted", "trimmed"])
 async def test_a_client_that_reconnects_sees_a_gap_for_deleted_records(
-    server: ChatServer, operator: AIOKafkaAdminClient, how: str
+    server: ChatServer, operator: AIOKafkaAdminClient, log: str, how: str
 ) -> None:
     room = topic("cats")
     destination = f"/topic/room.{room}"
-    name = escaped(topic_of(destination), 249)
     async with Peer(server.url) as kim:
         await kim.subscribe(destination)
         await kim.say("1", room)
@@ -89,12 +93,12 @@ async def test_a_client_that_reconnects_sees_a_gap_for_deleted_records(
         for number in range(2, 7):
             await lee.say(str(number), room)
         if how == "deleted":
-            await operator.delete_topics([name])
+            await operator.delete_topics([log])
             for number in range(7, 10):
                 await lee.say(str(number), room)
             first = "7"
         else:
-            await operator.delete_records({TopicPartition(name, 0): RecordsToDelete(before_offset=4)})
+            await operator.delete_records({TopicPartition(log, 0): RecordsToDelete(before_offset=4)})
             first = "5"
     async with Peer(server.url) as kim:
         await kim.subscribe(destination, last_id=seen)

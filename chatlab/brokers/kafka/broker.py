@@ -1,17 +1,23 @@
 """Kafka: an append-only log that each consumer reads at its own pace.
 
-Each topic is a Kafka topic with one partition, because order holds only within a partition; characters that Kafka does
-not allow in its name are escaped. The producer is idempotent, so what it resends after a broken connection is stored
-once. A reader is a consumer at an offset; it resumes from there when the broker comes back.
+All topics share one log: a Kafka topic with several partitions, in which the key of a record is its topic. So a topic's
+records are in one partition and in order, topics spread over the partitions and so over Kafka's nodes, and the number
+of Kafka's topics does not grow with the number of rooms. kafka/partitions.py says where a topic is and what its ids
+mean, kafka/follower.py how readers get what arrives, kafka/queries.py how what is kept is read, kafka/groups.py how
+work is shared.
 
-A record's id is its offset counted from 1 and a number for its topic, "5-2348152116", so that "0-0" is before all. The
-number changes if the topic is deleted and recreated, so that an id of the old topic is recognized (KIP-516).
+What this costs: the first time that a topic's newest records are asked for, its partition is read, with the other
+topics in it. All topics are kept equally long, as the Kafka topic's settings say (a week, unless they are changed). A
+reader that returns after records were trimmed is told of a gap, even if those were another topic's.
 
-A reader ends with `SubscriptionLost` if the next record was deleted, if its offset is beyond the end of the log, if its
-topic was deleted (recreated or not), or if it may no longer read the topic. The topics in use are looked up once a
-second: Kafka does not announce that a topic was deleted.
+The producer is idempotent, so what it resends after a broken connection is stored once. That covers one producer's own
+retries: a publish repeated by another process is a second record, so this broker is not `Deduplicates`.
 
-Each reader has separate connections: fine for tens of topics, too expensive for thousands. Left out: more partitions,
+A reader ends with `SubscriptionLost` if the next record was deleted, if its offset is beyond the end of the log, if the
+log was deleted (recreated or not) or has got more partitions, or if it may no longer read it. The log is looked up once
+a second: Kafka does not announce that a topic was deleted.
+
+The number of connections does not depend on how many topics are read; each member of a group has its own. Left out:
 transactions, compaction; a log that lost its end in a power cut and grew past a reader's offset again before that
 reader asks for more.
 """
@@ -21,40 +27,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, Self, TypedDict, Unpack
+from collections.abc import AsyncIterator
+from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import (
-    ConsumerStoppedError,
-    KafkaError,
-    OffsetOutOfRangeError,
-    TopicAlreadyExistsError,
-    UnknownTopicOrPartitionError,
-    for_code,
-)
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
-from chatlab.brokers.inbox import Inbox
-from chatlab.brokers.kafka.topics import Described, describe, fetching_failed, stop
+from chatlab.brokers.inbox import MAX_WAITING
+from chatlab.brokers.kafka.follower import Follower, LogReader
+from chatlab.brokers.kafka.groups import GroupReader, OnePartition, assignor, group_of
+from chatlab.brokers.kafka.partitions import MOST, Extent, Place, identifier, place_of
+from chatlab.brokers.kafka.queries import LOST, Queries
+from chatlab.brokers.kafka.topics import Described, describe, stop
 from chatlab.brokers.names import escaped, parse_id
 from chatlab.brokers.port import BEGINNING, Page, Record
 from chatlab.brokers.probe import PATIENCE, Probe
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
 from chatlab.retry import Backoff, Retry
-from chatlab.tasks import Tasks, cancel
+from chatlab.tasks import Tasks
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
+LOG = "chatlab"  # Kafka's name for the log, unless the URL has another
+PARTITIONS = 16
 MAX_REQUEST = 2 << 20  # octets: a body of 1 MiB and its headers
 MAX_NAME = 249  # characters
-BATCH = 512
-PROBE = 1.0  # seconds between two checks of the broker and the topics
+MAX_PLACES = 10_000  # topics whose place is remembered, to save time
+PROBE = 1.0  # seconds between two checks of the broker and the log
+FETCH_WAIT = 100  # ms that Kafka holds a fetch while there are no records. Another on the same connection waits, so
+QUERY_WAIT = 1
 PROBE_PATIENCE = 3.0  # seconds without an answer after which the broker counts as not connected
-LOST = (KafkaError, OSError, ConsumerStoppedError)  # TimeoutError is an OSError
 
 
 class ConsumerSettings(TypedDict, total=False):
@@ -65,23 +70,39 @@ class ConsumerSettings(TypedDict, total=False):
     client_id: str
     session_timeout_ms: int
     heartbeat_interval_ms: int
+    partition_assignment_strategy: tuple[type[OnePartition], ...]
+    fetch_max_wait_ms: int
 
 
 class KafkaBroker:
-    """One producer, and a consumer for each reader.
+    """One producer, one consumer for what arrives and one for what is kept; one more for each member of a group.
 
-    `patience`: seconds a publish waits for a broker that is away. `takeover_after`: seconds of silence after which a
-    group gives a member's work to another. `replication`: the replication factor of new topics.
+    `url`: kafka://HOST:PORT/LOG. Chats that share a Kafka and nothing else need different logs; without a name it is
+    "chatlab". `log`: the same, apart from the URL. `partitions`, `replication`: of a new log; an existing one keeps
+    what it has. `patience`: seconds a publish or a query waits for a broker that is away. `takeover_after`: seconds of
+    silence after which a group gives a member's work to another. `max_waiting`: records that wait in memory for a
+    reader that does not read; more wait in Kafka.
     """
 
-    few_topics = True  # each reader has separate connections
-
-    def __init__(self, url: str, *, patience: float = 10, takeover_after: float = 10, replication: int = 1) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        patience: float = 10,
+        takeover_after: float = 10,
+        replication: int = 1,
+        partitions: int = PARTITIONS,
+        log: str = "",
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
         parts = urlsplit(url)
         self._servers = parts.netloc.rpartition("@")[2]
         self._patience = patience
         self._takeover_after = takeover_after
         self._replication = replication
+        self._partitions = partitions
+        self._log_name = escaped(log or parts.path.strip("/") or LOG, MAX_NAME)
+        self._max_waiting = max_waiting
         self._client: dict[str, Any] = {"bootstrap_servers": self._servers, "request_timeout_ms": int(patience * 1000)}
         if parts.username:
             self._client |= {"security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN"}
@@ -90,14 +111,19 @@ class KafkaBroker:
         self._producer: AIOKafkaProducer | None = None
         self._admin: AIOKafkaAdminClient | None = None
         self._closed = True
-        self._topics: dict[str, Described] = {}  # the existing ones, by their name in Kafka
-        self._doubtful: set[str] = set()  # topics that had changed at the last check
-        self._joined_groups: set[tuple[str, str]] = set()  # the groups joined here, by topic and name
-        self._readers: set[LogReader] = set()
+        self._log: Described | None = None  # None until it is first used, and while it does not exist
+        self._places: dict[str, Place] = {}  # of topics used lately, in this log
+        self._creating = asyncio.Lock()
+        self._forgotten = False  # whether there was another log of this name
+        self._doubtful = False  # whether the log had changed at the last check
+        self._joined_groups: set[str] = set()  # the groups joined here
+        self._members: set[GroupReader] = set()
         self._answers = False
-        self._tasks = Tasks(log)
-        self._stopping = Tasks(log)  # consumers
+        self._tasks = Tasks(logger)
+        self._stopping = Tasks(logger)  # consumers
         self._probe = Probe(self._try_to_read)
+        self._queries = Queries(self._start_for_queries, self._stop, self._require_open, patience)
+        self._follower = Follower(self._start_for_readers, self._stop, self._queries, self._tasks)
 
     @property
     def connected(self) -> bool:
@@ -125,17 +151,17 @@ class KafkaBroker:
         try:
             async with asyncio.timeout(self._patience):
                 async with self._order:
-                    described = await self._topic(topic)
+                    place = await self._place(topic)
                     producer = self._open_producer()
                     sent = True
-                    appending = await producer.send(described.name, body, partition=0)
+                    appending = await producer.send(place.partition.topic, body, place.key, place.partition.partition)
                 appended = await appending
         except LOST as error:
             if self._closed and not sent:
                 raise BrokerClosed from error
             reason = f"the broker did not confirm the message: {error!r}"
             raise BrokerUnavailable(reason, outcome_unknown=sent) from error
-        return identifier(appended.offset, described.incarnation)
+        return identifier(appended.offset, place.number)
 
     async def subscribe(self, topic: str, *, after: str | None = None) -> LogReader:
         """Read from now on, or after the id `after`. Raises ValueError if that is not an id.
@@ -144,92 +170,101 @@ class KafkaBroker:
         SubscriptionLost, which says where to resume.
         """
         wanted = None if after is None else parse_id(after)
-        described = await self._topic(topic, fresh=True)
-        reader = LogReader(topic, described, self._consumer(), self._leave)
-        log_now = await self._start(reader.consumer, f"cannot read {topic}", described)
-        start = log_now.end if wanted is None else log_now.start(wanted)
-        lost = None if wanted is None or after == BEGINNING else log_now.lost(wanted)
-        if lost is None:
-            reader.consumer.seek(reader.partition, start)
-        else:
+        extent = await self._extent(topic)
+        start = extent.end if wanted is None else extent.start(wanted)
+        reader = LogReader(extent.place, start, self._follower, self._queries, self._max_waiting)
+        lost = None if wanted is None or after == BEGINNING else extent.lost(wanted)
+        if lost is not None:
             reader.end(lost)
-        self._begin(reader)
+            return reader
+        try:
+            async with self._asking(f"cannot read {topic}"):
+                await self._follower.add(reader, extent.end)
+            self._require_open()
+        except BaseException:
+            await reader.aclose()
+            raise
+        reader.follow()
         return reader
 
     async def history(self, topic: str, *, after: str = BEGINNING, limit: int | None = None) -> list[Record]:
         """Return the records kept after `after`, oldest first; with `limit`, only the newest `limit` of them."""
         wanted = parse_id(after)
-        described = await self._topic(topic, fresh=True)
-        async with self._reading(topic, described) as (consumer, log_now):
-            start = max(log_now.start(wanted), 0 if limit is None else log_now.end - limit)
-            return await self._range(consumer, topic, described, start, log_now.end) if start < log_now.end else []
+        extent = await self._extent(topic)
+        start = extent.start(wanted)
+        async with self._asking(f"cannot read {topic}"):
+            if limit is not None:
+                newest = await self._queries.newest(extent, limit, start) if limit else extent.end
+                start = start if newest is None else newest
+            return (await self._queries.forward(extent.place, (start, extent.end), None, None)).records
 
     async def page(self, topic: str, *, after: str = BEGINNING, limit: int, octets: int) -> Page:
         """Return the first records kept after `after`, bounded in number and octets."""
         wanted = parse_id(after)
-        described = await self._topic(topic, fresh=True)
-        async with self._reading(topic, described) as (consumer, log_now):
-            start = log_now.start(wanted)
-            if start >= log_now.end:
-                return Page([], False)
-            return await self._first_page(consumer, topic, described, (start, log_now.end), limit, octets)
+        extent = await self._extent(topic)
+        async with self._asking(f"cannot read {topic}"):
+            part = await self._queries.forward(extent.place, (extent.start(wanted), extent.end), limit, octets)
+        return Page(part.records, part.more)
 
     async def before_newest(self, topic: str, count: int, *, after: str = BEGINNING) -> str | None:
         """Return the id just before the newest `count` records; None if no more are kept after `after`.
 
-        Offsets are counted: if some have no record (a transaction marker), fewer records follow.
+        It may be the id of another topic's record. For a `count` of 0 it is where the log ends.
         """
         wanted = parse_id(after)
-        described = await self._topic(topic, fresh=True)
-        async with self._reading(topic, described) as (_, log_now):
-            first = log_now.end - count
-            return identifier(first - 1, described.incarnation) if first > log_now.start(wanted) else None
+        extent = await self._extent(topic)
+        start = extent.start(wanted)
+        if count == 0:
+            return extent.before(extent.end) if start < extent.end else None
+        async with self._asking(f"cannot read {topic}"):
+            newest = await self._queries.newest(extent, count + 1, start)
+        return None if newest is None else extent.place.id_of(newest)
 
     async def oldest(self, topic: str) -> str | None:
         """Return the id of the first record still kept; None if there is none."""
-        described = await self._topic(topic, fresh=True)
-        async with self._reading(topic, described) as (_, log_now):
-            return identifier(log_now.first, described.incarnation) if log_now.first < log_now.end else None
+        extent = await self._extent(topic)
+        async with self._asking(f"cannot read {topic}"):
+            part = await self._queries.forward(extent.place, (extent.first, extent.end), 1, None)
+        return part.records[0].id if part.records else None
 
     async def lost_after(self, topic: str, after: str) -> str | None:
         """Return None if all records after `after` are kept, else the id to resume after."""
         wanted = parse_id(after)
-        described = await self._topic(topic, fresh=True)
-        async with self._reading(topic, described) as (_, log_now):
-            lost = None if after == BEGINNING else log_now.lost(wanted)
-            return None if lost is None else lost.resume
+        extent = await self._extent(topic)
+        lost = None if after == BEGINNING else extent.lost(wanted)
+        return None if lost is None else lost.resume
 
     def is_before(self, one: str, other: str) -> bool:
-        """Return whether the id `one` comes before `other`. Ids of a deleted topic come first."""
+        """Return whether the id `one` comes before `other`. Ids of a deleted log come first."""
         (at, log_of_one), (other_at, log_of_other) = parse_id(one), parse_id(other)
-        if log_of_one == log_of_other or not log_of_one or not log_of_other:
+        if log_of_one == log_of_other or not log_of_one or not log_of_other or self._log is None:
             return at < other_at
-        here = {described.incarnation for described in self._topics.values()}
-        return at < other_at if (log_of_one in here) == (log_of_other in here) else log_of_other in here
+        is_here, other_is_here = (number // MOST == self._log.incarnation for number in (log_of_one, log_of_other))
+        return at < other_at if is_here == other_is_here else other_is_here
 
     async def create_group(self, topic: str, group: str) -> None:
         """Commit the offset at which `group` starts, if it has none: what is published from now on."""
-        await self._begin_group(topic, group, await self._topic(topic, fresh=True))
+        await self._begin_group(group, await self._place(topic, fresh=True))
 
-    async def join(self, topic: str, group: str, member: str) -> WorkerReader:
-        """Join `group`. With one partition, one member works at a time; the others wait to take over.
+    async def join(self, topic: str, group: str, member: str) -> GroupReader:
+        """Join `group`. One member works at a time; the others wait to take over.
 
         If records were deleted before the group processed them, the member ends at once with SubscriptionLost; the next
         one resumes with what is kept.
         """
-        described = await self._topic(topic, fresh=True)
-        lost = await self._begin_group(topic, group, described)
+        place = await self._place(topic, fresh=True)
+        lost = await self._begin_group(group, place)
         session = int(self._takeover_after * 1000)
-        settings = group_settings(described, group)
+        settings = group_settings(place, group)
         settings |= {"client_id": member, "session_timeout_ms": session, "heartbeat_interval_ms": session // 4}
-        consumer = self._consumer(**settings)
-        worker = WorkerReader(topic, described, consumer, self._leave)
-        await self._start(consumer, f"cannot join {group}")
+        settings |= {"partition_assignment_strategy": (assignor(place),)}
+        async with self._asking(f"cannot join {group}"):
+            worker = GroupReader(place, await self._started(**settings), self._leave)
+        self._members.add(worker)
         if lost is None:
-            consumer.subscribe([described.name], listener=Rebalance(worker))
+            worker.start(self._tasks)
         else:
             worker.end(SubscriptionLost(f"{group}: {lost}"))
-        self._begin(worker)
         return worker
 
     async def crash_risk(self) -> str:
@@ -253,8 +288,9 @@ class KafkaBroker:
         return await self._probe.why_refused()
 
     async def _try_to_read(self) -> str:
-        """Connect as a new reader does, and ask the leader of each topic in use where its log ends."""
-        partitions = [TopicPartition(name, 0) for name in self._topics]
+        """Connect as a new reader does, and ask the leader of each partition where it ends."""
+        log = self._log
+        partitions = [] if log is None else [TopicPartition(log.name, number) for number in range(log.partitions)]
         consumer = self._consumer()
         try:
             async with asyncio.timeout(PATIENCE):
@@ -269,7 +305,8 @@ class KafkaBroker:
     async def aclose(self) -> None:
         """Close every reader and connection."""
         self._closed, self._answers = True, False
-        await asyncio.gather(*(reader.aclose() for reader in list(self._readers)))
+        await asyncio.gather(self._follower.aclose(), *(member.aclose() for member in list(self._members)))
+        await self._queries.aclose()
         await self._tasks.aclose()
         await self._stopping.join(self._patience)
         await self._stopping.aclose()
@@ -294,143 +331,112 @@ class KafkaBroker:
             **self._client, **settings, auto_offset_reset="none", max_partition_fetch_bytes=MAX_REQUEST
         )
 
-    async def _start(self, consumer: AIOKafkaConsumer, what: str, described: Described | None = None) -> PartitionLog:
-        """Start a consumer, assigned to a topic; return the extent of its log. On failure, nothing stays open."""
-        log_now = PartitionLog("", 0, 0, 0)
+    async def _started(self, **settings: Unpack[ConsumerSettings]) -> AIOKafkaConsumer:
+        """Start a consumer. On failure, nothing stays open."""
+        consumer = self._consumer(**settings)
         try:
             await consumer.start()
-            if described is not None:
-                consumer.assign([TopicPartition(described.name, 0)])
-                log_now = await PartitionLog.of(consumer, described)
             self._require_open()
-        except BaseException as error:
+        except BaseException:
             await self._stop(consumer)
-            if isinstance(error, LOST):
-                raise self._unavailable(what, error) from error
             raise
-        return log_now
+        return consumer
+
+    async def _start_for_readers(self) -> AIOKafkaConsumer:
+        # A partition that has its first reader waits for the fetch in progress, which may wait this long.
+        return await self._started(fetch_max_wait_ms=FETCH_WAIT)
+
+    async def _start_for_queries(self) -> AIOKafkaConsumer:
+        return await self._started(fetch_max_wait_ms=QUERY_WAIT)
 
     async def _stop(self, consumer: AIOKafkaConsumer) -> None:
         """Stop a consumer, completely even if we are cancelled: else its connections would stay open."""
         await asyncio.shield(self._stopping.start(stop(consumer), name="kafka consumer's end"))
 
-    async def _leave(self, reader: LogReader) -> None:
-        self._readers.discard(reader)
-        await self._stop(reader.consumer)
+    async def _leave(self, member: GroupReader) -> None:
+        self._members.discard(member)
+        await self._stop(member.consumer)
 
-    def _begin(self, reader: LogReader) -> None:
-        self._readers.add(reader)
-        if not reader.closed:
-            reader.start(self._tasks)
+    async def _extent(self, topic: str) -> Extent:
+        place = await self._place(topic, fresh=True)
+        async with self._asking(f"cannot read {topic}"):
+            return await self._queries.extent(place)
 
     @contextlib.asynccontextmanager
-    async def _reading(self, topic: str, described: Described) -> AsyncIterator[tuple[AIOKafkaConsumer, PartitionLog]]:
-        """Provide a short-lived consumer of a topic, and the extent of its log."""
-        consumer, what = self._consumer(), f"cannot read {topic}"
-        log_now = await self._start(consumer, what, described)
+    async def _asking(self, what: str) -> AsyncIterator[None]:
+        """Turn aiokafka's errors into ours."""
         try:
-            yield consumer, log_now
+            yield
         except LOST as error:
             raise self._unavailable(what, error) from error
-        finally:
-            await self._stop(consumer)
 
-    async def _range(
-        self, consumer: AIOKafkaConsumer, topic: str, described: Described, start: int, end: int
-    ) -> list[Record]:
-        """Return the records from the offset `start` up to `end`, which is excluded."""
-        partition, records, clock = TopicPartition(described.name, 0), [], asyncio.get_running_loop().time
-        consumer.seek(partition, start)
-        async with asyncio.timeout(self._patience) as limit:
-            while await consumer.position(partition) < end:  # not every offset has a record
-                for fetched in (await consumer.getmany(timeout_ms=200, max_records=BATCH)).values():
-                    records += records_of(topic, described, fetched)
-                    limit.reschedule(clock() + self._patience)
-                self._require_open()
-        return [record for record in records if offset(record.id) < end]
-
-    async def _first_page(
-        self,
-        consumer: AIOKafkaConsumer,
-        topic: str,
-        described: Described,
-        between: tuple[int, int],
-        limit: int,
-        octets: int,
-    ) -> Page:
-        """Return the records between two offsets, at most `limit`, stopping once their bodies reach `octets`."""
-        (start, end), partition = between, TopicPartition(described.name, 0)
-        page: list[Record] = []
-        size = 0
-        consumer.seek(partition, start)
-        clock = asyncio.get_running_loop().time
-        async with asyncio.timeout(self._patience) as deadline:
-            while await consumer.position(partition) < end:
-                for fetched in (await consumer.getmany(timeout_ms=200, max_records=limit)).values():
-                    for record in records_of(topic, described, fetched):
-                        if offset(record.id) >= end:
-                            return Page(page, False)
-                        if len(page) == limit or (page and size >= octets):
-                            return Page(page, True)
-                        page.append(record)
-                        size += len(record.body)
-                    deadline.reschedule(clock() + self._patience)
-                self._require_open()
-        return Page(page, False)
-
-    async def _begin_group(self, topic: str, group: str, described: Described) -> SubscriptionLost | None:
+    async def _begin_group(self, group: str, place: Place) -> SubscriptionLost | None:
         """Commit a group's start if it has none, or lost records; return the error for what it lost."""
-        partition, founder = TopicPartition(described.name, 0), self._consumer(**group_settings(described, group))
-        # The end is read before the group's offset: a group created in between has missed nothing.
-        log_now = await self._start(founder, f"cannot join {group}", described)
-        try:
-            committed = await founder.committed(partition)
-            lost = None if committed is None else log_now.lost((committed, 0))
-            if committed is None or lost is not None:
-                # A group that was joined here and that Kafka does not know has lost its offset with its topic.
-                new = committed is None and (topic, group) not in self._joined_groups
-                with contextlib.suppress(KafkaError):  # another member was faster
-                    await founder.commit({partition: log_now.end if new else log_now.first})
-        except LOST as error:
-            raise self._unavailable(f"cannot join {group}", error) from error
-        finally:
-            await self._stop(founder)
-        self._joined_groups.add((topic, group))
+        name, lost = group_of(place, group), None
+        async with self._asking(f"cannot join {group}"):
+            # The end is read before the group's offset: a group created in between has missed nothing.
+            extent = await self._queries.extent(place)
+            founder = await self._started(**group_settings(place, group))
+            try:
+                founder.assign([place.partition])
+                committed = await founder.committed(place.partition)
+                lost = None if committed is None else extent.lost((committed, 0))
+                if committed is None or lost is not None:
+                    # A group that was joined here and that Kafka does not know has lost its offset with its log.
+                    new = committed is None and name not in self._joined_groups
+                    with contextlib.suppress(KafkaError):  # another member was faster
+                        await founder.commit({place.partition: extent.end if new else extent.first})
+            finally:
+                await self._stop(founder)
+        self._joined_groups.add(name)
         return lost
 
-    # --- Topics ---
+    # --- The log ---
 
-    async def _topic(self, topic: str, *, fresh: bool = False) -> Described:
-        """Return a topic, creating it if it is missing; `fresh`: look it up again."""
+    async def _place(self, topic: str, *, fresh: bool = False) -> Place:
+        """Return where a topic is, creating the log if it is missing; `fresh`: look it up again."""
         self._require_open()
-        name = escaped(topic, MAX_NAME)
-        if not fresh and name in self._topics:
-            return self._topics[name]
-        try:
-            described = await self._look_up(name) or await self._create(topic, name)
-        except LOST as error:
-            raise self._unavailable(f"cannot find or create the topic {topic}", error) from error
-        if self._topics.get(name, described) != described:
-            self._end_readers(name, "its topic was deleted and created again")
-        self._topics[name] = described
-        return described
+        if fresh or self._log is None:
+            try:
+                await self._look_up()
+            except LOST as error:
+                raise self._unavailable(f"cannot find or create the log {self._log_name}", error) from error
+            self._require_open()
+        if (place := self._places.get(topic)) is None:
+            assert self._log is not None
+            if len(self._places) >= MAX_PLACES:
+                self._places.clear()
+            place = self._places[topic] = place_of(topic, self._log)
+        return place
 
-    async def _look_up(self, name: str) -> Described | None:
-        return (await describe(self._open_producer().client, [name])).get(name)
+    async def _look_up(self) -> None:
+        found = await self._find()
+        if found is None:
+            async with self._creating:
+                found = await self._find() or await self._create()
+        if self._log not in (None, found):
+            self._forget_log(f"its log {self._log_name} was deleted and created again, or has more partitions")
+        if self._forgotten:  # the producer would refuse a partition that it does not know
+            async with asyncio.timeout(PROBE_PATIENCE):
+                await self._open_producer().client.force_metadata_update()
+            self._forgotten = False
+        self._log = found
 
-    async def _create(self, topic: str, name: str) -> Described:
-        made = await self._open_admin().create_topics(
-            [NewTopic(name, num_partitions=1, replication_factor=self._replication)]
-        )
+    async def _find(self) -> Described | None:
+        return (await describe(self._open_producer().client, [self._log_name])).get(self._log_name)
+
+    async def _create(self) -> Described:
+        new = NewTopic(self._log_name, num_partitions=self._partitions, replication_factor=self._replication)
+        made = await self._open_admin().create_topics([new])
         for _, code, *why in made.topic_errors:
             if code not in (0, TopicAlreadyExistsError.errno):
-                raise BrokerError(f"cannot create the topic {topic}: {for_code(code).__name__} {why}")
+                raise BrokerError(f"cannot create the topic {self._log_name}: {for_code(code).__name__} {why}")
         retry = Retry(on=UnknownTopicOrPartitionError, backoff=Backoff(0.02, 0.5), within=self._patience)
         async for attempt in retry:
             with attempt:
-                if (described := await self._look_up(name)) is not None:
+                if (described := await self._find()) is not None:
                     return described
-                raise UnknownTopicOrPartitionError(name)  # this node does not know of it yet
+                raise UnknownTopicOrPartitionError(self._log_name)  # this node does not know of it yet
         raise AssertionError("the last attempt returns or raises")
 
     async def _check(self) -> None:
@@ -439,29 +445,33 @@ class KafkaBroker:
                 async with asyncio.timeout(PROBE_PATIENCE):
                     await self._check_once()
                 self._answers = not self._closed
-            except LOST:
+            except (*LOST, BrokerClosed):
                 self._answers = False
             await asyncio.sleep(PROBE)
 
     async def _check_once(self) -> None:
-        """Look up the topics in use. A change counts at the second check: metadata spreads slowly."""
-        assert self._producer is not None  # this task ends before the producer does
-        before = dict(self._topics)
-        found = await describe(self._producer.client, list(before))
-        changed = {name for name, known in before.items() if found.get(name) != known == self._topics.get(name)}
-        for name in changed & self._doubtful:
-            self._topics.pop(name)
-            self._end_readers(name, f"its topic was deleted{' and created again' if name in found else ''}")
+        """Look up the log. A change counts at the second check: metadata spreads slowly."""
+        before = self._log
+        found = await self._find()
+        changed = before is not None and found != before == self._log
+        if changed and self._doubtful:
+            self._forget_log(f"its log {self._log_name} was deleted{' and created again' if found else ''}")
         self._doubtful = changed
 
-    def _end_readers(self, name: str, reason: str) -> None:
-        for reader in list(self._readers):
-            if reader.partition.topic == name:
-                reader.lose(f"records of {reader.topic} may have been missed: {reason}")
+    def _forget_log(self, reason: str) -> None:
+        """End all readers and members: the log they read is not the one of this name any more."""
+        self._log, self._forgotten = None, True
+        self._places.clear()
+        self._queries.indexes.clear()
+        self._lose(reason)
+
+    def _lose(self, reason: str) -> None:
+        self._follower.lose(reason)
+        for member in list(self._members):
+            member.lose(f"records of {member.topic} may have been missed: {reason}")
 
     def _fail(self, error: Exception) -> None:
-        for reader in list(self._readers):
-            reader.lose(f"records of {reader.topic} may have been missed: a background task failed: {error!r}")
+        self._lose(f"a background task failed: {error!r}")
 
     async def _broker_settings(self, *names: str) -> dict[str, str]:
         node = str(self._open_producer().client.get_random_node())
@@ -490,175 +500,6 @@ class KafkaBroker:
         return BrokerUnavailable(f"{what}: {error!r}")
 
 
-class LogReader(Inbox):
-    """An offset in the log. A task fetches more when all it fetched has been handed out."""
-
-    def __init__(
-        self, topic: str, described: Described, consumer: AIOKafkaConsumer, leave: Callable[[Any], Awaitable[None]]
-    ) -> None:
-        super().__init__(topic)
-        self.partition = TopicPartition(described.name, 0)
-        self.consumer = consumer
-        self._described = described
-        self._leave = leave
-        self._emptied = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self, tasks: Tasks) -> None:
-        """Start the task that fetches when records are asked for."""
-        failed = "the task that reads them failed: {!r}"
-        self._task = tasks.start(
-            self._fetch_on_demand(),
-            name=f"kafka reader of {self.topic}",
-            on_failure=lambda error: self.lose(failed.format(error)),
-        )
-
-    def lose(self, reason: str) -> None:
-        """End with SubscriptionLost after what has been fetched, unless already closed."""
-        if not self.closed:
-            self.end(SubscriptionLost(reason))
-
-    async def batch(self, limit: int = 512) -> Sequence[Record]:
-        """Wait for records, then return those that have arrived; empty once closed. Raises SubscriptionLost."""
-        while not (here := self.take(limit)) and not self.closed:
-            self._emptied.set()
-            await self.changed()
-        return here
-
-    async def aclose(self) -> None:
-        """Stop reading."""
-        self.discard()
-        try:
-            await cancel(self._task)
-        finally:
-            await self._leave(self)
-
-    async def _fetch_on_demand(self) -> None:
-        try:
-            while not self.closed:
-                await self._emptied.wait()
-                self._emptied.clear()
-                while not len(self) and not self.closed:
-                    await self._fetch()
-        except OffsetOutOfRangeError as error:
-            self.lose(f"the log of {self.topic} was trimmed past its reader, or has lost its newest records: {error}")
-        except LOST as error:
-            self.lose(f"cannot read {self.topic} any more: {error!r}")
-
-    async def _fetch(self) -> None:
-        fetched = await self.consumer.getmany(timeout_ms=1000, max_records=BATCH)
-        for records in fetched.values():
-            self.put(records_of(self.topic, self._described, records))
-        if not fetched and (error := fetching_failed(self.consumer)) is not None:
-            raise KafkaError(f"the consumer has stopped fetching: {error!r}")
-
-
-class WorkerReader(LogReader):
-    """A member of a group. Kafka keeps one offset: records acknowledged out of order wait for earlier ones."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._open: deque[int] = deque()  # offsets handed to this member, oldest first
-        self._done: set[int] = set()  # those among them that are acknowledged
-
-    def put(self, records: Sequence[Record]) -> None:
-        """Add records that Kafka assigned to this member."""
-        self._open.extend(offset(record.id) for record in records)
-        super().put(records)
-
-    def lose(self, reason: str) -> None:
-        """End with SubscriptionLost at once: unacknowledged records are redelivered."""
-        self.lose_work()
-        super().lose(reason)
-
-    async def ack(self, record: Record) -> None:
-        """Acknowledge a record. Raises BrokerUnavailable if another member has it, or the commit fails."""
-        if self.closed:
-            raise BrokerUnavailable(f"this member has left; unless {record.id} was acknowledged, it is redelivered")
-        self._done.add(offset(record.id))
-        reached = None
-        while self._open and self._open[0] in self._done:
-            reached = self._open.popleft() + 1
-            self._done.remove(reached - 1)
-        if reached is not None:
-            try:
-                await self.consumer.commit({self.partition: reached})
-            except LOST as error:
-                raise BrokerUnavailable(f"the record may be redelivered to another member: {error!r}") from error
-
-    def lose_work(self) -> None:
-        """Drop all records: the group has changed, and unacknowledged ones are redelivered to some member."""
-        self._waiting.clear()
-        self._open.clear()
-        self._done.clear()
-
-
-class Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
-    """Tells a worker when its group changes."""
-
-    def __init__(self, worker: WorkerReader) -> None:
-        self._worker = worker
-
-    def on_partitions_revoked(self, revoked: object) -> None:
-        """Drop the worker's records before the change."""
-        self._worker.lose_work()
-
-    def on_partitions_assigned(self, assigned: object) -> None:
-        """Do nothing: this member resumes after the last acknowledged record."""
-
-
-class PartitionLog(NamedTuple):
-    """The extent of a topic's log: the offset of the first record kept, and that of the next record."""
-
-    topic: str  # Kafka's name for it
-    incarnation: int
-    first: int
-    end: int
-
-    @classmethod
-    async def of(cls, consumer: AIOKafkaConsumer, described: Described) -> Self:
-        """Query Kafka."""
-        partition = TopicPartition(described.name, 0)
-        first = await consumer.beginning_offsets([partition])
-        end = await consumer.end_offsets([partition])
-        return cls(described.name, described.incarnation, first[partition], end[partition])
-
-    def start(self, wanted: tuple[int, int]) -> int:
-        """Return the offset of the first record kept after the id `wanted`."""
-        at, incarnation = wanted
-        return max(
-            at if incarnation in (0, self.incarnation) else 0, self.first
-        )  # all records are newer than a deleted log
-
-    def lost(self, wanted: tuple[int, int]) -> SubscriptionLost | None:
-        """Return the error for records lost after the id `wanted`, with where to resume; None if none are lost."""
-        at, incarnation = wanted
-        if incarnation not in (0, self.incarnation):
-            return SubscriptionLost(f"{self.topic} was deleted and created again", resume=BEGINNING, restarted=True)
-        if at > self.end:
-            why = f"the log of {self.topic} ends at {self.end}, and the next record would be {at}"
-            return SubscriptionLost(why, resume=identifier(self.end - 1, self.incarnation), restarted=True)
-        if at < self.first:
-            why = f"the log of {self.topic} was trimmed past its reader, by {self.first - at} records"
-            return SubscriptionLost(why, resume=identifier(self.first - 1, self.incarnation))
-        return None
-
-
-def group_settings(described: Described, group: str) -> ConsumerSettings:
+def group_settings(place: Place, group: str) -> ConsumerSettings:
     """Return the settings of a consumer in a group."""
-    return {"group_id": f"{described.name}-{escaped(group, MAX_NAME)}", "enable_auto_commit": False}
-
-
-def records_of(topic: str, described: Described, records: Sequence[Any]) -> list[Record]:
-    """Convert aiokafka's records to the port's."""
-    return [Record(topic, identifier(each.offset, described.incarnation), each.value or b"") for each in records]
-
-
-def identifier(at: int, incarnation: int = 0) -> str:
-    """Return the id of the record at an offset."""
-    return f"{at + 1}-{incarnation}"
-
-
-def offset(of: str) -> int:
-    """Return the offset of the record with an id."""
-    return parse_id(of)[0] - 1
+    return {"group_id": group_of(place, group), "enable_auto_commit": False}

@@ -16,7 +16,13 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, NodeNotReadyError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import (
+    KafkaError,
+    LeaderNotAvailableError,
+    NodeNotReadyError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
     AbstractType,
@@ -126,10 +132,11 @@ class TopicIdsRequest(Request[MetadataRequest10]):  # type: ignore[misc]  # aiok
 
 
 class Described(NamedTuple):
-    """A topic that exists, and its id as a number: 0 if Kafka has no topic ids."""
+    """A topic that exists, its id as a number (0 if Kafka has no topic ids), and how many partitions it has."""
 
     name: str
     incarnation: int
+    partitions: int
 
 
 async def describe(client: AIOKafkaClient, names: list[str]) -> dict[str, Described]:
@@ -139,12 +146,25 @@ async def describe(client: AIOKafkaClient, names: list[str]) -> dict[str, Descri
         try:
             answer: Any = await client.send(broker.nodeId, TopicIdsRequest(names))
         except NotImplementedError:  # what aiokafka raises for a version that this Kafka does not have
-            return {name: Described(name, 0) for name in names}
+            return await _describe_without_ids(client, names)
         except KafkaError as error:
             failure = error
         else:
-            return {name: Described(name, number_of(key)) for code, name, key, *_ in answer.topics if is_there(code)}
+            return {name: described(name, *rest[:3]) for code, name, *rest in answer.topics if is_there(code)}
     raise failure
+
+
+def described(name: str, key: bytes, internal: bool, partitions: list[Any]) -> Described:
+    """Return what Kafka says of a topic that exists. Raises LeaderNotAvailableError if it knows no partition now."""
+    if not partitions:
+        raise LeaderNotAvailableError(name)
+    return Described(name, number_of(key), len(partitions))
+
+
+async def _describe_without_ids(client: AIOKafkaClient, names: list[str]) -> dict[str, Described]:
+    """Ask a Kafka before 2.8, for all topics: a request that names one would create it."""
+    partitions = (await client.fetch_all_metadata()).partitions_for_topic
+    return {name: Described(name, 0, len(found)) for name in names if (found := partitions(name))}
 
 
 def is_there(code: int) -> bool:

@@ -6,13 +6,16 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.errors import LeaderNotAvailableError
 
-from chatlab.brokers.kafka.broker import KafkaBroker, identifier, offset
-from chatlab.brokers.kafka.topics import describe, fetching_failed
+from chatlab.brokers.kafka.broker import KafkaBroker
+from chatlab.brokers.kafka.partitions import identifier
+from chatlab.brokers.kafka.topics import describe, described, fetching_failed
 from chatlab.brokers.names import escaped
 from chatlab.brokers.port import Reader
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, SubscriptionLost
@@ -28,6 +31,11 @@ WAYS: dict[str, Begin] = {
     "member of a group": lambda broker, name: broker.join(name, "audit", "a"),
 }
 every_way = pytest.mark.parametrize("begin", WAYS.values(), ids=list(WAYS))
+
+
+def on(engine: Engine, name: str, **options: Any) -> KafkaBroker:
+    """A broker whose log has the topic's name and one partition, so that nothing else is in it."""
+    return KafkaBroker(engine.url, log=name, partitions=1, **options)
 
 
 @asynccontextmanager
@@ -57,7 +65,7 @@ async def delete_records(engine: Engine, name: str, before: int) -> None:
 @every_way
 async def test_a_reader_of_a_deleted_topic_ends_and_can_subscribe_again(kafka_engine: Engine, begin: Begin) -> None:
     name = topic()
-    async with KafkaBroker(kafka_engine.url, takeover_after=1.5) as broker:
+    async with on(kafka_engine, name, takeover_after=1.5) as broker:
         reader = await begin(broker, name)
         await broker.publish(name, b"before")
         assert await bodies(reader, 1) == [b"before"]
@@ -74,7 +82,7 @@ async def test_a_recreated_topic_that_has_grown_is_not_read_from_an_old_offset(
     kafka_engine: Engine, begin: Begin
 ) -> None:
     name = topic()
-    async with KafkaBroker(kafka_engine.url, takeover_after=1.5) as broker, KafkaBroker(kafka_engine.url) as other:
+    async with on(kafka_engine, name, takeover_after=1.5) as broker, on(kafka_engine, name) as other:
         reader = await begin(broker, name)
         ids = [await broker.publish(name, b"old %d" % n) for n in range(3)]
         assert await bodies(reader, 3) == [b"old 0", b"old 1", b"old 2"]
@@ -91,7 +99,7 @@ async def test_a_recreated_topic_that_has_grown_is_not_read_from_an_old_offset(
 
 async def test_an_offset_beyond_the_end_raises_even_if_the_log_grows_past_it(kafka_engine: Engine) -> None:
     name = topic()
-    async with KafkaBroker(kafka_engine.url) as broker:
+    async with on(kafka_engine, name) as broker:
         ids = [await broker.publish(name, body) for body in (b"1", b"2")]
         assert await broker.lost_after(name, identifier(5)) == ids[1]
         reader = await broker.subscribe(name, after=identifier(5))
@@ -105,7 +113,7 @@ async def test_an_offset_beyond_the_end_raises_even_if_the_log_grows_past_it(kaf
 
 async def test_an_offset_before_the_beginning_raises_when_reading_starts(kafka_engine: Engine) -> None:
     name = topic()
-    async with KafkaBroker(kafka_engine.url) as broker:
+    async with on(kafka_engine, name) as broker:
         ids = [await broker.publish(name, b"%d" % n) for n in range(10)]
         await delete_records(kafka_engine, name, before=5)
         assert "trimmed past its reader, by 3 records" in await reason_for_loss(
@@ -119,9 +127,9 @@ async def test_an_offset_before_the_beginning_raises_when_reading_starts(kafka_e
 
 async def test_a_stalled_reader_overtaken_by_retention_ends_with_subscription_lost(kafka_engine: Engine) -> None:
     name = topic()
-    async with KafkaBroker(kafka_engine.url) as broker:
+    async with on(kafka_engine, name, max_waiting=5) as broker:
         stalled = await broker.subscribe(name)
-        ids = [await broker.publish(name, b"x" * 500_000) for _ in range(30)]  # more than is fetched ahead
+        ids = [await broker.publish(name, b"x" * 500_000) for _ in range(30)]  # more than waits in memory
         await delete_records(kafka_engine, name, before=25)
         got: list[str] = []
         async with asyncio.timeout(15):
@@ -133,7 +141,7 @@ async def test_a_stalled_reader_overtaken_by_retention_ends_with_subscription_lo
 
 async def test_a_group_whose_work_was_deleted_by_retention_gets_subscription_lost(kafka_engine: Engine) -> None:
     name = topic()
-    async with KafkaBroker(kafka_engine.url, takeover_after=1.5) as broker:
+    async with on(kafka_engine, name, takeover_after=1.5) as broker:
         await (await broker.join(name, "audit", "a")).aclose()
         await publish_all(broker, name, [b"%d" % n for n in range(10)], at_once=1)
         await delete_records(kafka_engine, name, before=5)
@@ -143,7 +151,7 @@ async def test_a_group_whose_work_was_deleted_by_retention_gets_subscription_los
 
 async def test_a_group_resumes_in_a_recreated_topic(kafka_engine: Engine) -> None:
     name = topic()
-    async with KafkaBroker(kafka_engine.url, takeover_after=1.5) as broker:
+    async with on(kafka_engine, name, takeover_after=1.5) as broker:
         member = await broker.join(name, "audit", "a")
         await publish_all(broker, name, [b"1", b"2", b"3"], at_once=1)
         for record in await read(member, 3):
@@ -162,7 +170,7 @@ async def test_a_group_resumes_in_a_recreated_topic(kafka_engine: Engine) -> Non
 async def test_an_engine_that_has_lost_its_data_is_noticed_by_its_readers(kafka_engine: Engine) -> None:
     assert kafka_engine.folder is not None
     name = topic()
-    async with KafkaBroker(kafka_engine.url) as broker:
+    async with on(kafka_engine, name) as broker:
         reader = await broker.subscribe(name)
         ids = [await broker.publish(name, b"%d" % n) for n in range(3)]
         assert await bodies(reader, 3) == [b"0", b"1", b"2"]
@@ -170,7 +178,7 @@ async def test_an_engine_that_has_lost_its_data_is_noticed_by_its_readers(kafka_
         shutil.rmtree(kafka_engine.folder / "data")
         kafka_engine._prepared = False  # it is to be formatted again
         await kafka_engine.restart()
-        async with KafkaBroker(kafka_engine.url) as other:
+        async with on(kafka_engine, name) as other:
             await publish_all(other, name, [b"new"] * 10)
         await reason_for_loss(reader)
         assert "created again" in await reason_for_loss(await broker.subscribe(name, after=ids[2]))
@@ -181,7 +189,7 @@ async def test_an_engine_that_has_lost_its_data_is_noticed_by_its_readers(kafka_
 
 async def test_history_ends_when_the_broker_is_closed_and_leaves_nothing_open(kafka_engine: Engine) -> None:
     name = topic()
-    broker = KafkaBroker(kafka_engine.url)
+    broker = on(kafka_engine, name)
     await broker.start()
     await publish_all(broker, name, [b"x" * 100_000] * 100)
     readings = [asyncio.create_task(broker.history(name)) for _ in range(5)]
@@ -195,8 +203,9 @@ async def test_history_ends_when_the_broker_is_closed_and_leaves_nothing_open(ka
 
 async def test_a_cancelled_history_leaves_nothing_open(kafka_engine: Engine) -> None:
     name = topic()
-    async with KafkaBroker(kafka_engine.url) as broker:
+    async with on(kafka_engine, name) as broker:
         await publish_all(broker, name, [b"x"] * 10)
+        assert len(await broker.history(name)) == 10
         before = await others()
         for milliseconds in range(0, 60, 3):
             reading = asyncio.create_task(broker.history(name))
@@ -217,7 +226,7 @@ async def others() -> set[str]:
 
 async def test_history_that_cannot_be_read_raises_an_error(kafka_engine: Engine) -> None:
     name = topic()
-    async with KafkaBroker(kafka_engine.url, patience=2) as broker:
+    async with on(kafka_engine, name, patience=2) as broker:
         await publish_all(broker, name, [b"x"] * 10)
         kafka_engine.kill()
         try:
@@ -229,7 +238,7 @@ async def test_history_that_cannot_be_read_raises_an_error(kafka_engine: Engine)
 
 async def test_every_call_on_a_closed_broker_says_that_it_is_closed(kafka_engine: Engine) -> None:
     name = topic()
-    broker = KafkaBroker(kafka_engine.url)
+    broker = on(kafka_engine, name)
     await broker.start()
     member = await broker.join(name, "audit", "a")
     reading = asyncio.create_task(member.batch())
@@ -252,7 +261,7 @@ async def test_every_call_on_a_closed_broker_says_that_it_is_closed(kafka_engine
 
 async def test_a_publish_says_whether_its_record_can_have_been_stored(kafka_engine: Engine) -> None:
     name = topic()
-    async with KafkaBroker(kafka_engine.url, patience=1) as broker:
+    async with on(kafka_engine, name, patience=1) as broker:
         await broker.publish(name, b"1")
         kafka_engine.kill()
         try:
@@ -284,17 +293,19 @@ async def test_kafka_gives_each_topic_a_number_of_its_own(kafka_engine: Engine) 
 async def test_a_consumer_whose_fetching_has_failed_is_known(kafka_engine: Engine) -> None:
     """The contract that `fetching_failed` rests on: aiokafka's consumers wait for a task that is private."""
     name = topic()
-    async with KafkaBroker(kafka_engine.url) as broker:
+    async with on(kafka_engine, name) as broker:
         reader = await broker.subscribe(name)
-        consumer: AIOKafkaConsumer = reader.consumer
+        consumer = broker._follower._consumer
+        assert consumer is not None
         assert fetching_failed(consumer) is None
-        reading = asyncio.create_task(reason_for_loss(reader))
         consumer._fetcher._get_actions_per_node = None  # the next turn fails
         await broker.publish(name, b"x")  # and this makes it turn
+        assert "stopped fetching" in await reason_for_loss(reader)
+        again = await broker.subscribe(name)  # with a new consumer
         await broker.publish(name, b"y")
-        assert "stopped fetching" in await reading
+        assert await bodies(again, 1) == [b"y"]
 
 
-def test_an_id_holds_the_number_of_its_log() -> None:
-    assert identifier(4, 77) == "5-77"
-    assert offset("5-77") == 4
+def test_a_topic_without_a_known_partition_is_not_described_as_changed() -> None:
+    with pytest.raises(LeaderNotAvailableError):
+        described("chatlab", bytes(16), False, [])
