@@ -7,7 +7,7 @@
 ##   make spring                               the article's own programs, for lesson 07 (needs a JDK and Maven)
 ##   make check                                format, lint, types
 ## For those who work on chatlab itself:
-##   make test-long    the tests that `make test` leaves out because they take long
+##   make test-long    what `make test` leaves out because it takes long: some tests, and the notebooks with every exercise solved
 ##   make notebooks    run all notebooks and store their outputs
 ##   make fuzz         a million random and broken inputs for each parser, and ten thousand dropped clients (minutes)
 ##   make soak         the chat on real processes that are killed and stalled, for SOAK_SECONDS (600): nothing lost, nothing grows
@@ -26,7 +26,7 @@ FUZZ_CASES ?= 1000000
 SOAK_SECONDS ?= 600
 WHEELHOUSE_FOR ?=
 
-.PHONY: spring help lab chat editions test test-code test-notebooks test-editions test-long check notebooks fuzz soak messages lock wheelhouse clean venv-lab venv-dev
+.PHONY: spring help lab chat editions test test-code test-notebooks test-long test-long-code test-editions check notebooks fuzz soak messages lock wheelhouse clean venv-lab venv-dev
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -44,10 +44,15 @@ editions: venv-lab
 spring: venv-lab
 	@.venv/bin/python -m chatlab.lab.engines.spring_jar $(SPRING_ARGS)
 
-# Three parts: the code without its long tests, the notebooks as they are, and the notebooks with every exercise solved. All three run even where
-# one has failed. One of them alone: make test-code, make test-notebooks, make test-editions.
+# Two parts: the code without its long tests, and the notebooks as they are. Both run even where one has failed. One of them alone:
+# make test-code, make test-notebooks.
 test: venv-dev
-	@$(PY) tools/test.py
+	@$(PY) tools/test.py test-code test-notebooks
+
+# What takes long: tests marked `long` (minutes of real time, or a case repeated on one more engine), and the notebooks with every
+# exercise solved. CI runs it after `make test`. One part alone: make test-long-code, make test-editions.
+test-long: venv-dev
+	@$(PY) tools/test.py test-long-code test-editions
 
 # Each file on one of three workers, even on two cores, because tests often wait; each part with its own memory of
 # what failed, for --lf. Where PYTEST_ARGS chooses, it may choose nothing here: then pytest ends with 5.
@@ -62,8 +67,7 @@ MAY_CHOOSE_NOTHING = || test "$$?$(if $(strip $(PYTEST_ARGS)),, of all)" = 5
 test-code: venv-dev
 	$(CODE) $(NO_NBVAL) -m "not long" tests $(MAY_CHOOSE_NOTHING)
 
-# What is marked `long`: minutes of real time, or a case repeated on one more engine. CI runs it after `make test`.
-test-long: venv-dev
+test-long-code: venv-dev
 	$(CODE) $(NO_NBVAL) -m long tests $(MAY_CHOOSE_NOTHING)
 
 test-notebooks: venv-dev

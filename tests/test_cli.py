@@ -189,6 +189,7 @@ async def test_only_origins_given_with_the_option_may_connect() -> None:
             await connect(url, origin="https://evil.example", proxy=None)  # type: ignore[arg-type]  # the same
 
 
+@pytest.mark.long
 async def test_the_rate_option_limits_the_room() -> None:
     arguments = ["serve", "room", "--port", "0", "--rate", "0.1"]
     async with chatlab(*arguments) as command, connect(await command.url(), proxy=None) as client:

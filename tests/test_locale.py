@@ -235,6 +235,7 @@ def run(root: Path, code: str, *arguments: str) -> str:
     return re.sub(r"[\s│]+", " ", done.stdout + done.stderr)
 
 
+@pytest.mark.long
 def test_the_command_lines_help_is_translated(bracketed: Path) -> None:
     output = run(bracketed, "from chatlab.cli import main; main()", "serve", "room", "--help")
     assert "⟦The article's room at /room: every text goes to every member. Its page is at /.⟧" in output

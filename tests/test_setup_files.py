@@ -147,6 +147,7 @@ def test_environment_yml_matches_the_lab_extra() -> None:
 # Containers.
 
 
+@pytest.mark.long
 def test_compose_follows_the_schema_of_the_compose_specification() -> None:
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"]
     done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -269,7 +270,15 @@ def test_the_readme_names_every_lesson_and_its_minutes() -> None:
 
 def test_make_help_lists_every_target() -> None:
     output = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    offered = targets() - {"help", "test-code", "test-notebooks", "test-editions", "venv-lab", "venv-dev"}
+    offered = targets() - {
+        "help",
+        "test-code",
+        "test-notebooks",
+        "test-long-code",
+        "test-editions",
+        "venv-lab",
+        "venv-dev",
+    }
     assert {target for target in offered if f"make {target} " not in output} == set()
 
 

@@ -1,6 +1,6 @@
-"""Runs the three parts of `make test`, each to its end whatever fails, then says how they ended and what to do next.
+"""Runs the parts of `make test` or of `make test-long`, each to its end whatever fails, then says how they ended.
 
-Each part is a target of the Makefile. What it prints is shown, and kept in .test/PART.log. PYTEST_ARGS, from the
+Its arguments are the parts: targets of the Makefile. What one prints is shown, and kept in .test/PART.log. PYTEST_ARGS, from the
 environment or the command line of the `make` that runs this, is make's to hand on.
 """
 
@@ -12,17 +12,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-PARTS = ("test-code", "test-notebooks", "test-editions")
 LOGS = Path(".test")
 CLOSING = re.compile(r"=*\s*((?:no tests ran|(?:\d+ [a-z]+(?:, )?)+) in [\d.]+s.*?)\s*=*")  # pytest's last line
 LEFT_OUT = re.compile(r"(\d+) long tests left out")  # by tests/support/long_tests.py
 ORDER = ("failed", "error", "passed", "skipped", "xfailed", "xpassed")
 FAILURE = """\
-What failed, and why: the FAILURES in {logs}. Run only that again: make test PYTEST_ARGS=--lf
+What failed, and why: the FAILURES in {logs}. Run only that again: make {target} PYTEST_ARGS=--lf
 If it fails again, report it where you cloned this from, with that log and the output of `.venv/bin/chatlab doctor`."""
-LONG = "{count} long tests were left out. To run them: make test-long"
+LONG = "{count} long tests, and the notebooks with every exercise solved, were left out. To run them: make test-long"
 SKIPPED = "Skipped is what this machine lacks; each SKIPPED line names what brings it (more in CONTRIBUTING.md)."
 
 
@@ -58,11 +58,11 @@ def counts(line: str) -> Counter[str]:
     return Counter({kind.replace("errors", "error"): int(n) for n, kind in re.findall(r"(\d+) ([a-z]+)", line)})
 
 
-def main() -> int:
-    """Run all parts; return 1 if any failed."""
+def main(parts: Sequence[str]) -> int:
+    """Run these parts; return 1 if any failed."""
     LOGS.mkdir(exist_ok=True)
     began, total, failed = time.monotonic(), Counter[str](), []
-    statuses = {part: run(part) for part in PARTS}
+    statuses = {part: run(part) for part in parts}
     print()
     for part, status in statuses.items():
         line = closing_line(part)
@@ -71,14 +71,15 @@ def main() -> int:
         failed += [str(LOGS / f"{part}.log")] if status or not line else []
     if total["skipped"]:
         print(SKIPPED)
-    if left_out := last(LEFT_OUT, "test-code"):
+    if "test-code" in statuses and (left_out := last(LEFT_OUT, "test-code")):
         print(LONG.format(count=left_out))
     if failed:
-        print(FAILURE.format(logs=", ".join(failed)))
-    parts = ", ".join(f"{total[kind]} {kind}" for kind in ORDER if total[kind])
-    print(f"{parts or 'no tests ran'} in {time.monotonic() - began:.2f}s")
+        target = "test" if "test-code" in statuses else "test-long"
+        print(FAILURE.format(logs=", ".join(failed), target=target))
+    counted = ", ".join(f"{total[kind]} {kind}" for kind in ORDER if total[kind])
+    print(f"{counted or 'no tests ran'} in {time.monotonic() - began:.2f}s")
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -52,6 +52,7 @@ async def cell_below(notebook: Notebook) -> Locator:
     return notebook.cells.and_(notebook.page.locator(".jp-mod-active"))
 
 
+@pytest.mark.long
 async def test_an_exercise_answered_wrong_then_right_appears_in_the_progress(
     lab: Lab, chrome: Browser, pictures: Path
 ) -> None:

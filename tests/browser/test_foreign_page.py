@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import nbformat
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, async_playwright, expect
@@ -41,11 +40,7 @@ def received(page: Page, who: str) -> Locator:
 async def test_a_foreign_page_is_told_apart_by_its_origin_and_a_neighbour_by_nothing_else(
     lab: Lab, chrome: Browser, pictures: Path
 ) -> None:
-    nbformat.write(
-        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)]), lab.folder / "notebooks" / "foreign.ipynb"
-    )
-    notebook = await Notebook.open(lab, chrome, "foreign.ipynb", width=1024)
-    await notebook.run_all()
+    notebook = await Notebook.of_cells(lab, chrome, "foreign", CELL)
     page, keyboard = notebook.page, notebook.page.keyboard
     status = page.locator(".chatlab-status")
 
@@ -80,11 +75,7 @@ async def test_a_foreign_page_is_told_apart_by_its_origin_and_a_neighbour_by_not
 
 
 async def test_a_foreign_page_in_a_tab_of_its_own_reads_what_the_server_says(lab: Lab, chrome: Browser) -> None:
-    nbformat.write(
-        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)]), lab.folder / "notebooks" / "foreign2.ipynb"
-    )
-    notebook = await Notebook.open(lab, chrome, "foreign2.ipynb", width=1024)
-    await notebook.run_all()
+    notebook = await Notebook.of_cells(lab, chrome, "foreign2", CELL)
 
     async with notebook.page.expect_popup() as opening:
         await notebook.page.get_by_role("link", name="foreign page").click()

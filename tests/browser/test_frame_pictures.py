@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nbformat
 import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
@@ -23,15 +22,6 @@ BITS = """\
 from chatlab.lab.pictures import header_bits
 
 await lab.start("bits", header_bits(by_hand.url))"""
-
-
-async def opened(lab: Lab, chrome: Browser, name: str, *sources: str) -> Notebook:
-    """Open a notebook with these cells on a screen of 1024 pixels, and run them."""
-    cells = [nbformat.v4.new_code_cell(source) for source in (SET_UP, *sources)]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), lab.folder / "notebooks" / f"{name}.ipynb")
-    notebook = await Notebook.open(lab, chrome, f"{name}.ipynb", width=1024)
-    await notebook.run_all()
-    return notebook
 
 
 def field(page: Page, name: str) -> Locator:
@@ -58,7 +48,7 @@ async def change_theme(page: Page, theme: str) -> None:
 async def test_header_bits_are_flipped_and_sent_with_mouse_and_keyboard(
     lab: Lab, chrome: Browser, pictures: Path
 ) -> None:
-    notebook = await opened(lab, chrome, "bits", BITS)
+    notebook = await Notebook.of_cells(lab, chrome, "bits", SET_UP, BITS)
     page, keyboard = notebook.page, notebook.page.keyboard
     group = page.get_by_role("group", name="The header, bit by bit")
 
@@ -100,7 +90,7 @@ await lab.start("form", handshake_form(by_hand.url, library.url, names=("by hand
 
 
 async def test_a_handshake_is_typed_from_400_to_101(lab: Lab, chrome: Browser, pictures: Path) -> None:
-    notebook = await opened(lab, chrome, "handshake", FORM)
+    notebook = await Notebook.of_cells(lab, chrome, "handshake", SET_UP, FORM)
     page, keyboard = notebook.page, notebook.page.keyboard
     group = page.get_by_role("group", name="A handshake, line by line")
     status = group.get_by_role("status").last
@@ -142,7 +132,7 @@ await lab.start("editor", frame_editor(by_hand.url))"""
 async def test_a_held_frame_is_changed_by_keyboard_and_both_sides_say_what_follows(
     lab: Lab, chrome: Browser, pictures: Path
 ) -> None:
-    notebook = await opened(lab, chrome, "editor", EDITOR)
+    notebook = await Notebook.of_cells(lab, chrome, "editor", SET_UP, EDITOR)
     page, keyboard = notebook.page, notebook.page.keyboard
     group = page.get_by_role("group", name="A hand in the wire")
     client, server = (group.get_by_role("log", name=name) for name in ("The client", "The server"))
@@ -191,7 +181,7 @@ AGAIN = 'await lab.start("bits", header_bits(library.url, "again"))'
 
 
 async def test_a_picture_that_was_started_again_says_that_it_is_closed(lab: Lab, chrome: Browser) -> None:
-    notebook = await opened(lab, chrome, "again", BITS, AGAIN)
+    notebook = await Notebook.of_cells(lab, chrome, "again", SET_UP, BITS, AGAIN)
     first, second = (notebook.page.get_by_role("group", name="The header, bit by bit").nth(n) for n in (0, 1))
 
     await expect(first).to_contain_text("This picture has been closed. Run its cell again to use it.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nbformat
 import pytest
 from playwright.async_api import Browser, expect
 
@@ -23,11 +22,7 @@ await lab.start("curve", poll_curve())"""
 async def test_the_interval_is_dragged_and_measured_where_it_is_let_go(
     lab: Lab, chrome: Browser, pictures: Path
 ) -> None:
-    nbformat.write(
-        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)]), lab.folder / "notebooks" / "curve.ipynb"
-    )
-    notebook = await Notebook.open(lab, chrome, "curve.ipynb", width=1024)
-    await notebook.run_all()
+    notebook = await Notebook.of_cells(lab, chrome, "curve", CELL)
     page, keyboard = notebook.page, notebook.page.keyboard
     status = page.locator(".chatlab-status")
     slider = page.get_by_role("slider", name="Poll interval")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nbformat
 import pytest
 from playwright.async_api import Browser, Locator, expect
 
@@ -23,11 +22,7 @@ await lab.start("tanks", tank_rooms())"""
 async def test_a_closed_tap_freezes_one_room_and_the_other_closes_the_member(
     lab: Lab, chrome: Browser, pictures: Path
 ) -> None:
-    nbformat.write(
-        nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)]), lab.folder / "notebooks" / "tanks.ipynb"
-    )
-    notebook = await Notebook.open(lab, chrome, "tanks.ipynb", width=1024)
-    await notebook.run_all()
+    notebook = await Notebook.of_cells(lab, chrome, "tanks", CELL)
     page, keyboard = notebook.page, notebook.page.keyboard
 
     def room(number: int) -> Locator:

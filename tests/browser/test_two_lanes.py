@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nbformat
 import pytest
 from playwright.async_api import Browser, Page, expect
 
@@ -32,14 +31,6 @@ WATCH = """() => {
 }"""
 
 
-async def open_picture(lab: Lab, chrome: Browser, name: str) -> Notebook:
-    notebook_file = lab.folder / "notebooks" / name
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)]), notebook_file)
-    notebook = await Notebook.open(lab, chrome, name, width=1024)
-    await notebook.run_all()
-    return notebook
-
-
 async def meetings(page: Page) -> list[bool]:
     """Return for each lane whether a dot was seen on its way out while another was on its way back."""
     drawn: list[list[int]] = await page.evaluate("window.drawn")
@@ -49,7 +40,7 @@ async def meetings(page: Page) -> list[bool]:
 async def test_dots_move_both_ways_at_once_on_the_websocket_lane_only(
     lab: Lab, chrome: Browser, pictures: Path
 ) -> None:
-    notebook = await open_picture(lab, chrome, "lanes.ipynb")
+    notebook = await Notebook.of_cells(lab, chrome, "lanes", CELL)
     page, keyboard = notebook.page, notebook.page.keyboard
     await page.evaluate(WATCH)
 
@@ -76,7 +67,7 @@ async def test_dots_move_both_ways_at_once_on_the_websocket_lane_only(
 
 
 async def test_ten_times_slower_takes_ten_times_as_long(lab: Lab, chrome: Browser) -> None:
-    notebook = await open_picture(lab, chrome, "lanes2.ipynb")
+    notebook = await Notebook.of_cells(lab, chrome, "lanes2", CELL)
     page = notebook.page
     slider = page.get_by_role("slider", name="Delay each way")
     await slider.focus()
@@ -96,7 +87,7 @@ async def test_ten_times_slower_takes_ten_times_as_long(lab: Lab, chrome: Browse
 
 
 async def test_with_reduced_motion_a_table_takes_the_place_of_the_picture(lab: Lab, chrome: Browser) -> None:
-    notebook = await open_picture(lab, chrome, "lanes3.ipynb")
+    notebook = await Notebook.of_cells(lab, chrome, "lanes3", CELL)
     await notebook.page.emulate_media(reduced_motion="reduce")
 
     await notebook.button("Send three close together").click()

@@ -46,6 +46,7 @@ async def test_sockjs_client_chats_on_each_transport(modules: Path, server: Chat
     assert not server.service.connections
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transport", ["xhr-streaming", "xhr-polling"])
 async def test_a_balancer_routes_sockjs_requests_by_the_session_in_the_path(
     modules: Path, fresh_redis: Engine, transport: str

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 CARD = "<div>C4 {outcome}" + "{value}".join(FIGURES) + "</div>"
 
 
-@pytest.mark.parametrize(("outcome", "result"), [("holds", "1 passed"), ("does not hold", "1 failed")])
+@pytest.mark.parametrize(("outcome", "result"), [("holds", "1 passed"), pytest.param("does not hold", "1 failed", marks=pytest.mark.long)])
 def test_a_stored_card_equals_that_of_another_run_but_not_one_with_another_outcome(
     tmp_path: Path, outcome: str, result: str
 ) -> None:

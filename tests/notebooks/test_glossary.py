@@ -14,7 +14,9 @@ LINK = re.compile(r"\]\(\.\./docs/glossary\.md#([^)]*)\)")
 
 def terms() -> dict[str, str]:
     """Return the text under each heading by its anchor, as GitHub makes it."""
-    parts = re.split(r"^### (.+)$", GLOSSARY.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    parts = re.split(r"^### (?:<a id=\"[^\"]*\"></a>)?(.+)$", GLOSSARY.read_text(encoding="utf-8"), flags=re.MULTILINE)[
+        1:
+    ]
     return {anchor(heading): text for heading, text in zip(parts[::2], parts[1::2], strict=True)}
 
 
@@ -33,6 +35,14 @@ def test_a_term_has_a_short_explanation_and_the_lesson_that_uses_it_first(term: 
     found = re.search(r"\[lesson (\d\d)\]\(\.\./notebooks/(\d\d)_\w+\.ipynb\)", terms()[term])
     assert found is not None and found[1] == found[2]
     assert len(terms()[term][: found.start()].split()) <= 60
+
+
+def test_a_term_has_the_same_anchor_on_github_and_in_jupyterlab() -> None:
+    """JupyterLab keeps capitals and commas in the id of a heading: such a heading needs an id of its own."""
+    for own_id, heading in re.findall(
+        r"^### (?:<a id=\"([^\"]*)\"></a>)?(.+)$", GLOSSARY.read_text("utf-8"), re.MULTILINE
+    ):
+        assert (own_id or heading.replace(" ", "-")) == anchor(heading)
 
 
 def test_the_terms_are_in_the_order_of_the_alphabet() -> None:

@@ -162,6 +162,7 @@ def is_checked(guard: CodeGuard, code: str, address: str) -> bool:
     return refused.value.status == 403
 
 
+@pytest.mark.long
 def test_one_address_gets_200_to_300_guesses_an_hour() -> None:
     clock, numbers = Clock(), count()
     guard = CodeGuard(CODE, clock)
@@ -172,6 +173,7 @@ def test_one_address_gets_200_to_300_guesses_an_hour() -> None:
     assert 200 <= seen <= 300
 
 
+@pytest.mark.long
 def test_a_thousand_addresses_get_no_more_guesses_than_the_length_of_codes_allows_for() -> None:
     clock, numbers, addresses = Clock(), count(), 1000
     guard = CodeGuard(CODE, clock)
@@ -183,6 +185,7 @@ def test_a_thousand_addresses_get_no_more_guesses_than_the_length_of_codes_allow
     assert seen <= GUESSES_AN_HOUR + 2 * addresses * CodeGuard.SPARED
 
 
+@pytest.mark.long
 def test_after_an_attack_a_class_waits_only_seconds() -> None:
     clock = Clock()
     guard = CodeGuard(CODE, clock)

@@ -109,6 +109,7 @@ async def test_echo_servers_and_the_room_admit_as_many_connections_as_their_limi
         assert f"budget={limit}" in errors
 
 
+@pytest.mark.long
 @each_small_server
 async def test_a_client_that_takes_all_descriptors_of_a_small_server_gets_503(
     arguments: tuple[str, ...], path: str

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import pytest
+
 from tests.fuzz_sessions import run, run_on_redis
 
 
+@pytest.mark.long
 def test_in_random_sessions_no_client_receives_anothers_messages() -> None:
     """Run a few; `make fuzz` runs a thousand."""
     run(15)

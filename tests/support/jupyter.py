@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from playwright.async_api import Browser, Locator, Page, async_playwright
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 from websockets.asyncio.client import connect
@@ -195,6 +196,15 @@ class Notebook:
             timeout=60_000
         )
         await asyncio.sleep(1)  # JupyterLab attaches the kernel's comms shortly after it shows idle, without an event
+        return notebook
+
+    @classmethod
+    async def of_cells(cls, lab: Lab, chrome: Browser, name: str, *sources: str) -> Notebook:
+        """Make a notebook of these cells, open it on a screen of 1024 pixels, and run it."""
+        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), lab.folder / "notebooks" / f"{name}.ipynb")
+        notebook = await cls.open(lab, chrome, f"{name}.ipynb", width=1024)
+        await notebook.run_all()
         return notebook
 
     async def run_all(self, *, timeout: float = 120) -> None:

@@ -30,10 +30,10 @@ class CheckBox:
         self, id: str, outcome: str, again: Callable[[], Awaitable[str]], hints: Sequence[str], solution: str
     ) -> None:
         self._again, self._hints, self._solution = again, hints, solution
-        self._number = 0  # the hint that is shown, counted from 1
+        self._number = 0  # of hints shown
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks(logger)
-        self.outcome, self.help = widgets.HTML(outcome), widgets.HTML()
+        self.outcome, self.help = widgets.HTML(outcome), widgets.VBox()
         self.check = _button(_("Check again"), _("Check {id} again").format(id=id), self._check)
         self.hint = _button(_("Hint"), _("The first hint for {id}").format(id=id), lambda: self._show_hint(1))
         self.next_hint = _button(
@@ -64,17 +64,21 @@ class CheckBox:
             self.check.disabled = False
 
     def _show_hint(self, number: int) -> None:
-        self._number = min(number, len(self._hints))
+        if self._number < number <= len(self._hints):
+            self._number = number
+            self._add(self._hints[number - 1])
         self.next_hint.disabled = self._number == len(self._hints)
-        self._help(self._hints[self._number - 1])
         if self.next_hint.disabled:
             self.solution.focus()  # the button just pressed would drop the keyboard's focus
 
     def _show_solution(self) -> None:
-        self._help(self._solution)
+        self._add(self._solution)
 
-    def _help(self, html: str) -> None:
-        self.help.value = f"<div role='status'>{html}</div>"
+    def _add(self, html: str) -> None:
+        """Show something below what is shown already, once."""
+        status = f"<div role='status'>{html}</div>"
+        if status not in (each.value for each in self.help.children):
+            self.help.children = (*self.help.children, widgets.HTML(status))
 
     async def idle(self) -> None:
         """Wait until the check that the button started has ended."""

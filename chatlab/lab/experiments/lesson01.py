@@ -14,21 +14,17 @@ import contextlib
 import http.client
 import json
 import logging
-import shutil
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Self
 from urllib.parse import urlsplit
 
+import trustme
 from aiohttp import web
 from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 
 from chatlab import echo
-from chatlab.errors import SetupError
 from chatlab.lab.claims import Figure, Verdict, verdict
 from chatlab.lab.hand_client import KEY, HandClient
 from chatlab.lab.wire.trace import Events
@@ -230,22 +226,12 @@ class Certificate:
 
 
 def make_certificate() -> Certificate:
-    """Make a certificate for 127.0.0.1, valid for a day. Raises `SetupError` if there is no `openssl` program."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        raise SetupError(
-            _("there is no `openssl` program here, so no certificate can be made"),
-            _("install it (Debian: `sudo apt-get install openssl`), or go on with the next section"),
-        )
-    with TemporaryDirectory() as folder:
-        key, certificate = Path(folder, "key.pem"), Path(folder, "certificate.pem")
-        for_whom = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1"]
-        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        files = ["-keyout", str(key), "-out", str(certificate)]
-        subprocess.run([openssl, "req", "-x509", *curve, *for_whom, *files], check=True, capture_output=True)
-        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        server.load_cert_chain(certificate, key)
-        return Certificate(server, ssl.create_default_context(cafile=str(certificate)))
+    """Make an authority of our own and let it sign a certificate for 127.0.0.1; only our client trusts it."""
+    authority = trustme.CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.configure_trust(client)
+    return Certificate(server, client)
 
 
 class Newsroom:
@@ -504,12 +490,9 @@ def _untested(visits: Sequence[Visit]) -> str:
 
 
 async def _both_visits() -> list[Visit]:
-    """Visit a newsroom over HTTP and, if a certificate can be made, one over HTTPS."""
+    """Visit a newsroom over HTTP and one over HTTPS."""
     found = []
-    certificates: list[Certificate | None] = [None]
-    with contextlib.suppress(SetupError):
-        certificates.append(await asyncio.to_thread(make_certificate))
-    for certificate in certificates:
+    for certificate in (None, await asyncio.to_thread(make_certificate)):
         async with _running(await start_newsroom(certificate)) as newsroom:
             found.append(await visit(newsroom))
     return found

@@ -24,24 +24,33 @@ async def box_of(answer: object) -> CheckBox:
     return (await check("03.1", answer))._box()
 
 
-async def test_hints_are_shown_one_by_one_up_to_the_last() -> None:
+def shown(box: CheckBox) -> list[str]:
+    return [each.value for each in box.help.children]
+
+
+async def test_hints_are_shown_one_below_the_other_up_to_the_last() -> None:
     box, hints = await box_of(line), find("03.1").hints
-    assert box.help.value == ""
+    assert shown(box) == []
     assert box.next_hint.disabled
     box.hint.click()
     for number in range(1, len(hints) + 1):
-        assert f"Hint {number} of {len(hints)} for 03.1" in box.help.value
+        assert len(shown(box)) == number
+        assert f"Hint {number} of {len(hints)} for 03.1" in shown(box)[-1]
         assert box.next_hint.disabled == (number == len(hints))
         box.next_hint.click()
-    assert f"Hint {len(hints)} of" in box.help.value
-    assert "role='status'" in box.help.value
+    box.hint.click()
+    assert len(shown(box)) == len(hints)
+    assert all("role='status'" in each for each in shown(box))
 
 
-async def test_the_solution_is_shown_with_its_reason() -> None:
+async def test_the_solution_is_shown_once_with_its_reason_below_the_hints() -> None:
     box = await box_of(line)
+    box.hint.click()
     box.solution.click()
-    assert "One solution of 03.1" in box.help.value
-    assert "def line(" in box.help.value
+    box.solution.click()
+    assert len(shown(box)) == 2
+    assert "One solution of 03.1" in shown(box)[1]
+    assert "def line(" in shown(box)[1]
 
 
 async def test_the_check_runs_again_on_the_same_object() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from chatlab import echo
-from chatlab.errors import SetupError
 from chatlab.lab.claims import Outcome
 from chatlab.lab.experiments import lesson01
 from chatlab.lab.experiments.lesson01 import Visit
@@ -17,7 +16,6 @@ from chatlab.lab.wire.trace import Trace
 from chatlab.lab.wire.wire import Wire
 from chatlab.websocket.connection import Closed, Message
 from chatlab.websocket.handshake import accept_key
-from tests.support import require
 
 SWITCHING = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 HELLO = bytes.fromhex("81 05 48 65 6c 6c 6f")
@@ -78,7 +76,7 @@ async def test_ask_raises_connection_error_if_the_connection_ends_without_a_resp
 
 
 async def test_the_wire_sees_no_word_of_a_visit_over_tls_and_the_client_reads_the_same() -> None:
-    plain, secret = [await visited(certificate) for certificate in (None, certificate())]
+    plain, secret = [await visited(certificate) for certificate in (None, lesson01.make_certificate())]
 
     for words in ("GET /chat", "Upgrade: websocket", "101 Switching", lesson01.GREETING):
         assert (plain.shows(words), secret.shows(words)) == (True, False)
@@ -87,25 +85,12 @@ async def test_the_wire_sees_no_word_of_a_visit_over_tls_and_the_client_reads_th
 
 
 async def test_a_client_that_does_not_trust_the_certificate_refuses_to_talk() -> None:
-    newsroom = await lesson01.start_newsroom(certificate())
+    newsroom = await lesson01.start_newsroom(lesson01.make_certificate())
     try:
         with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
             await asyncio.open_connection(newsroom.wire.host, newsroom.wire.port, ssl=True)
     finally:
         await newsroom.aclose()
-
-
-def test_without_openssl_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(SetupError, match="apt-get install openssl"):
-        lesson01.make_certificate()
-
-
-def certificate() -> lesson01.Certificate:
-    try:
-        return lesson01.make_certificate()
-    except SetupError as absent:
-        require.missing("openssl", absent.remedy)
 
 
 async def visited(certificate: lesson01.Certificate | None = None) -> Visit:

@@ -83,6 +83,7 @@ async def test_without_a_kernel_it_shows_a_recorded_run(picture: PollCurve) -> N
     assert 'alt="Late or costly: the poll interval; in words below"' in picture.still()
 
 
+@pytest.mark.long
 async def test_closing_ends_a_run_that_is_under_way() -> None:
     curve = PollCurve()
     await curve.measure(FIRST_RUNS[0])

@@ -58,6 +58,7 @@ async def test_input_that_is_not_http_gets_400_without_a_traceback(
     assert [record.getMessage() for record in caplog.records if record.exc_info or record.name != "chatlab.test"] == []
 
 
+@pytest.mark.long
 async def test_two_thousand_malformed_requests_make_few_log_lines(
     server: HttpServer, caplog: pytest.LogCaptureFixture
 ) -> None:

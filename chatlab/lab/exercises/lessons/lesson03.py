@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import inspect
 import socket
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from websockets.asyncio.server import ServerConnection, serve
@@ -343,6 +345,11 @@ def check_allowed(answer: Callable[[str | None, list[str]], object]) -> None:
 # --- 03.4 ---
 
 
+LONG = 64 * 1024  # octets of each long text, at least
+MOST = 1_000_000  # octets that may wait for one member
+SLACK = 3 * LONG  # a text may be under way when the limit is looked at
+
+
 async def broadcast(sessions: set[ServerConnection], text: str) -> None:
     from websockets.asyncio.server import broadcast as send_at_once
 
@@ -356,12 +363,14 @@ async def check_broadcast(answer: Callable[[set[ServerConnection], str], Awaitab
     if not inspect.iscoroutinefunction(answer):
         raise NotYet(_("it may have to wait, so it must be an `async def`"), answer)
     sessions: set[ServerConnection] = set()
+    waiting = _Waiting()
 
     async def handle(session: ServerConnection) -> None:
         sessions.add(session)
+        waiting.sessions.add(session)
         try:
             async for text in session:
-                await answer(sessions, str(text))
+                await answer(sessions, waiting.counted(str(text)))
         finally:
             sessions.discard(session)
 
@@ -373,24 +382,56 @@ async def check_broadcast(answer: Callable[[set[ServerConnection], str], Awaitab
             _("every text goes to everybody, even the sender"),
             lambda: both.format(text="첫째", garam=garam.received, nuri=nuri.received),
         )
-        await _expect_that_a_stalled_member_blocks_nobody(url, garam, nuri)
+        await _expect_that_a_stalled_member_blocks_nobody(url, garam, nuri, waiting)
         await _expect_that_a_vanished_member_disturbs_nobody(url, garam, nuri)
 
 
-async def _expect_that_a_stalled_member_blocks_nobody(url: str, garam: RoomClient, nuri: RoomClient) -> None:
+class _CountedText(str):
+    """A text that can be referred to weakly, so that it can be seen whether somebody still holds it."""
+
+
+class _Waiting:
+    """What the server holds for members: bytes in the connections' buffers, and long texts in queues or tasks."""
+
+    def __init__(self) -> None:
+        self.sessions: set[ServerConnection] = set()
+        self._texts: weakref.WeakValueDictionary[int, _CountedText] = weakref.WeakValueDictionary()
+
+    def counted(self, text: str) -> str:
+        counted = _CountedText(text)
+        if len(text) >= LONG:
+            self._texts[id(counted)] = counted
+        return counted
+
+    @property
+    def octets(self) -> int:
+        gc.collect()
+        buffered = [each.transport.get_write_buffer_size() for each in self.sessions if not each.transport.is_closing()]
+        return max([*buffered, LONG * len(self._texts)], default=0)
+
+
+async def _expect_that_a_stalled_member_blocks_nobody(
+    url: str, garam: RoomClient, nuri: RoomClient, waiting: _Waiting
+) -> None:
     rule = _("a member who does not read must block nobody, least of all the sender")
     stalled = RoomClient(url, "stalled", receive_buffer=4096)
     await stalled.connect()
     stalled.stop_reading()
     try:
         for number in range(80):
-            await asyncio.wait_for(garam.send(f"#{number} ".ljust(64 * 1024, "·")), 2)
+            await asyncio.wait_for(garam.send(f"#{number} ".ljust(LONG, "·")), 2)
         sent = _("{total} long texts were sent; Nuri, who reads, received {count} of them")
         await wait_or(
             lambda: any(text.startswith("#79 ") for text in nuri.received),
             rule,
             lambda: sent.format(total=80, count=len(_numbers(nuri))),
             timeout=3,
+        )
+        held = _("80 long texts were sent past a member who does not read; then {count:,} bytes waited for it")
+        await wait_or(
+            lambda: waiting.octets <= MOST + SLACK,
+            _("at most 1,000,000 bytes may wait for one member; after that, end its connection"),
+            lambda: held.format(count=waiting.octets),
         )
     except TimeoutError:
         blocked = _("가람 could not send any more; Nuri received {count} of {total} long texts")
@@ -480,9 +521,9 @@ EXERCISES = [
                 "`from websockets.asyncio.server import broadcast as to_all`, then `to_all(sessions, text)`."
             ),
             _(
-                "That is all the check asks for. But texts that a member does not read now stay in memory, without a "
-                "limit. So go one step further: `session.transport.get_write_buffer_size()` is the number of bytes "
-                "that wait for a member, and `session.transport.abort()` ends the connection of a member with too many."
+                "Texts that a member does not read now stay in memory. So look before you send: "
+                "`session.transport.get_write_buffer_size()` is the number of bytes that wait for a member, and "
+                "`session.transport.abort()` ends the connection of a member with too many."
             ),
         ),
         broadcast,

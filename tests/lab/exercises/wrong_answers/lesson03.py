@@ -197,6 +197,47 @@ async def all_at_once_but_awaited(sessions: set[Any], text: str) -> None:
     await asyncio.gather(*(session.send(text) for session in sessions), return_exceptions=True)
 
 
+@wrong("03.4", "at most 1,000,000 bytes may wait")
+async def without_a_limit(sessions: set[Any], text: str) -> None:
+    broadcast(sessions, text)
+
+
+tasks: set[Any] = set()
+
+
+@wrong("03.4", "at most 1,000,000 bytes may wait")
+async def a_task_for_each_send(sessions: set[Any], text: str) -> None:
+    for session in sessions:
+        task = asyncio.create_task(session.send(text))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+
+queues: dict[Any, asyncio.Queue[str]] = {}
+
+
+@wrong("03.4", "at most 1,000,000 bytes may wait")
+async def a_queue_without_an_end_for_each_member(sessions: set[Any], text: str) -> None:
+    for session in sessions:
+        if session not in queues:
+            queues[session] = asyncio.Queue()
+            tasks.add(asyncio.create_task(_pump(session, queues[session])))
+        queues[session].put_nowait(text)
+
+
+async def _pump(session: Any, queue: asyncio.Queue[str]) -> None:
+    while True:
+        await session.send(await queue.get())
+
+
+@wrong("03.4", "at most 1,000,000 bytes may wait")
+async def a_limit_far_too_high(sessions: set[Any], text: str) -> None:
+    slow = {each for each in sessions if _waiting(each) > 100_000_000}
+    for each in slow:
+        each.transport.abort()
+    broadcast(sessions - slow, text)
+
+
 @wrong("03.4", "even the sender")
 async def to_one_only(sessions: set[Any], text: str) -> None:
     await next(iter(sessions)).send("")
