@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def candidate(name: str, engine: Engine) -> Candidate:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lesson05_engines, "REDIS_MESSAGES", 20_000)
-    monkeypatch.setattr(lesson05_engines, "KAFKA_MESSAGES", 20_000)
+    monkeypatch.setattr(lesson05_engines, "RABBITMQ_WINDOWS", (0, 1))
     monkeypatch.setattr(lesson05_engines, "SECONDS", 1)
 
 
@@ -81,7 +82,7 @@ async def test_rabbitmq_confirms_messages_to_its_own_tool_also_on_a_virtual_host
     rabbitmq_engine: Engine, vhost_url: str
 ) -> None:
     for url in (rabbitmq_engine.url, vhost_url):
-        assert await lesson05_engines.rabbitmq(url) > 10
+        assert await lesson05_engines.rabbitmq(url) > 1
 
 
 async def test_memory_has_no_engine_to_measure() -> None:
@@ -103,7 +104,13 @@ async def test_a_tool_that_fails_is_reported_with_what_it_says() -> None:
     with pytest.raises(SetupError, match="sh measured nothing: out of luck"):
         await lesson05_engines.run(["sh", "-c", "echo out of luck; exit 3"])
     with pytest.raises(SetupError, match="echo measured nothing: no figure"):
-        lesson05_engines.figure(r"(\d+) a second", ["echo"], "no figure")
+        await lesson05_engines.warmed_up(["echo", "no figure"], r"(\d+) a second", (0, 1))
+
+
+async def test_the_figures_of_the_first_windows_do_not_count_and_the_tool_is_ended_after_the_last() -> None:
+    tool = ["sh", "-c", "for each in 1 2 3,000 5,000 9; do echo $each a second; done; exec sleep 60"]
+
+    assert await asyncio.wait_for(lesson05_engines.warmed_up(tool, r"([\d,]+) a second", (2, 2)), 20) == 4000
 
 
 async def test_a_dead_engine_is_an_error_and_not_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:

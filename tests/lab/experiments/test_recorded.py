@@ -86,8 +86,7 @@ def test_a_setting_that_was_not_recorded_has_no_figures() -> None:
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded, "FLOOD_SECONDS", 0.1)
     monkeypatch.setattr(lesson05_engines, "REDIS_MESSAGES", 20_000)
-    monkeypatch.setattr(lesson05_engines, "KAFKA_MESSAGES", 20_000)
-    monkeypatch.setattr(lesson05_engines, "SECONDS", 1)
+    monkeypatch.setattr(lesson05_engines, "RABBITMQ_WINDOWS", (0, 1))
 
 
 @pytest.mark.usefixtures("short")
