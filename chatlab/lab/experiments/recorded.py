@@ -198,16 +198,18 @@ async def one_round(candidates: Sequence[Candidate], values: Values) -> None:
         if rate := await lesson05_engines.at_the_engine(each, 1):
             add("rate engine", each.name, rate.median)
         if each.ours:
-            add("MiB", each.name, (each.memory() or 0) / 2**20)
-            add("start s", each.name, await seconds_to_start(each))
+            seconds, memory = await one_start(each)
+            add("start s", each.name, seconds)
+            add("MiB", each.name, memory / 2**20)
 
 
-async def seconds_to_start(candidate: Candidate) -> float:
-    """Return how long another engine of this kind takes from its start to its first answer."""
+async def one_start(candidate: Candidate) -> tuple[float, int]:
+    """Start another engine of this kind; return the seconds until its first answer, and the memory it has then."""
     assert candidate.engine is not None
     began = time.monotonic()
-    async with await engines.start(candidate.engine.kind, own=True):
-        return time.monotonic() - began
+    async with await engines.start(candidate.engine.kind, own=True) as engine:
+        seconds = time.monotonic() - began
+        return seconds, Candidate(candidate.name, candidate.connect, engine).memory() or 0
 
 
 async def abilities_of(candidates: Sequence[Candidate]) -> dict[str, Any]:
