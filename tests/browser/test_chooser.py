@@ -52,7 +52,7 @@ async def test_arrow_keys_reverse_the_ranking_and_a_button_copies_the_record(
     await notebook.page.get_by_role("button", name="a letter").focus()
     await keyboard.press("Enter")
     await expect(record).to_have_value(re.compile("It must get there.*What we give up with tortoise", re.DOTALL))
-    await notebook.page.get_by_role("button", name="Copy").focus()
+    await notebook.page.get_by_role("button", name="Copy", exact=True).focus()
     await keyboard.press("Enter")
     await expect(notebook.page.get_by_text("Copied.")).to_be_visible()
     assert await notebook.page.evaluate("navigator.clipboard.readText()") == await record.input_value()

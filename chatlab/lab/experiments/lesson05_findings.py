@@ -39,17 +39,28 @@ LOW_MS = 10.0  # low latency: a median of at most this many milliseconds
 LOWEST_TIMES = 2.0  # among the lowest: at most this many times the lowest
 HEAVY_TIMES = 3.0  # heavy: at least this many times the lightest
 
+# The measures, as the recorded run names them.
+LATENCY = "delay median ms"  # not shown: a key
+P99 = "delay p99 ms"  # not shown: a key
+CLIENT = "rate client"  # not shown: a key
+RATE = "rate engine"  # not shown: a key
+ONE = "engine µs"  # not shown: a key
+EIGHT = "eight readers µs"  # not shown: a key
+MEMORY = "MiB"
+START = "start s"  # not shown: a key
+LATE = "late reader"  # not shown: a key
+
 # What is measured: the title of its chart, and the unit.
 MEASURES: Mapping[str, tuple[str, str]] = {
-    "delay median ms": (_("Latency from publish to reader, median"), _("milliseconds")),  # not shown: a key
-    "delay p99 ms": (_("Latency from publish to reader, 99th percentile"), _("milliseconds")),  # not shown: a key
-    "rate client": (_("our client in Python"), _("messages per second")),  # not shown: a key
-    "rate engine": (_("the engine's own tool"), _("messages per second")),  # not shown: a key
-    "engine µs": (_("one reader"), _("microseconds")),  # not shown: a key
-    "eight readers µs": (_("eight readers"), _("microseconds")),  # not shown: a key
-    "MiB": (_("Memory with next to nothing in it"), "MiB"),
-    "start s": (_("From start to the first answer"), _("seconds")),  # not shown: a key
-    "late reader": (_("What a late reader receives of 100"), _("messages")),  # not shown: a key
+    LATENCY: (_("Latency from publish to reader, median"), _("milliseconds")),
+    P99: (_("Latency from publish to reader, 99th percentile"), _("milliseconds")),
+    CLIENT: (_("our client in Python"), _("messages per second")),
+    RATE: (_("the engine's own tool"), _("messages per second")),
+    ONE: (_("one reader"), _("microseconds")),
+    EIGHT: (_("eight readers"), _("microseconds")),
+    MEMORY: (_("Memory with next to nothing in it"), MEMORY),
+    START: (_("From start to the first answer"), _("seconds")),
+    LATE: (_("What a late reader receives of 100"), _("messages")),
 }
 
 
@@ -78,14 +89,14 @@ class Findings:
     orders: dict[str, Order] = field(default_factory=dict)
     persistence: list[Row] = field(default_factory=list)
 
-    def add(self, measure: str, values: Mapping[str, float | Sequence[float]]) -> None:
+    def add(self, measure: str, values: Mapping[str, float | Sequence[float] | Repeats]) -> None:
         """Store what was measured for some candidates; several values are repeats of the same measurement."""
         repeats = {name: _repeats(each) for name, each in values.items()}
         self.figures[measure] = {**self.figures.get(measure, {}), **repeats}
 
     def add_latency(self, seconds: Mapping[str, Sequence[float]]) -> None:
         """Store the latencies of single messages: their median and their 99th percentile in each of three rounds."""
-        for measure, of in (("delay median ms", statistics.median), ("delay p99 ms", p99)):
+        for measure, of in ((LATENCY, statistics.median), (P99, p99)):
             self.add(measure, {name: [1000 * of(each) for each in rounds(all_)] for name, all_ in seconds.items()})
 
     def beside(self, measure: str) -> Mapping[str, Repeats]:
@@ -138,7 +149,9 @@ def _is_among(row: Row, rows: Iterable[Row]) -> bool:
     return any((row.engine, row.setting) == (each.engine, each.setting) for each in rows)
 
 
-def _repeats(values: float | Sequence[float]) -> Repeats:
+def _repeats(values: float | Sequence[float] | Repeats) -> Repeats:
+    if isinstance(values, Repeats):
+        return values
     return Repeats((float(values),) if isinstance(values, int | float) else tuple(map(float, values)))
 
 
@@ -208,8 +221,8 @@ def figure(name: str, repeats: Repeats, threshold: float, unit: str = "", *, at_
 
 def high_throughput(engine: str, *, is_high: bool = True) -> Part:
     """Return the part that an engine has a high throughput, or with `is_high=False` that it has not."""
-    source = found.source(["rate engine"])
-    share = Repeats(tuple(100 * each for each in source.times_best("rate engine", engine).values))
+    source = found.source([RATE])
+    share = Repeats(tuple(100 * each for each in source.times_best(RATE, engine).values))
     text = _("{engine}: high throughput") if is_high else _("{engine}: not a high throughput")
     name = _("messages per second at the engine, of the highest")
     return Part(
@@ -219,16 +232,16 @@ def high_throughput(engine: str, *, is_high: bool = True) -> Part:
 
 def low_latency(engine: str) -> Part:
     """Return the part that an engine has a low latency."""
-    source = found.source(["delay median ms"], [engine])
-    median = source.figures["delay median ms"][engine]
+    source = found.source([LATENCY], [engine])
+    median = source.figures[LATENCY][engine]
     text = _("{engine}: low latency").format(engine=engine)
     return Part(text, figure(_("median latency"), median, LOW_MS, "ms", at_least=False), source.is_recorded)
 
 
 def lowest_latency(*engines: str) -> Part:
     """Return the part that one of these engines is among those with the lowest latency."""
-    source = found.source(["delay median ms"])
-    times = min((source.times_best("delay median ms", each, low=True) for each in engines), key=lambda r: r.median)
+    source = found.source([LATENCY])
+    times = min((source.times_best(LATENCY, each, low=True) for each in engines), key=lambda r: r.median)
     text = _("{engines}: among the lowest latencies").format(engines=_(" or ").join(engines))
     name = _("median latency, times the lowest")
     return Part(text, figure(name, times, LOWEST_TIMES, at_least=False), source.is_recorded)
@@ -236,7 +249,7 @@ def lowest_latency(*engines: str) -> Part:
 
 def weight(engine: str, *, heavy: bool) -> Iterator[Part]:
     """Yield the parts that an engine is heavy to run, or that it is not: its memory, and the time it takes to start."""
-    for measure, name in (("MiB", _("memory, times the least")), ("start s", _("time to start, times the least"))):
+    for measure, name in ((MEMORY, _("memory, times the least")), (START, _("time to start, times the least"))):
         source = found.source([measure])
         text = _("{engine}: heavy") if heavy else _("{engine}: not heavy")
         times = source.times_best(measure, engine, low=True)
@@ -246,7 +259,11 @@ def weight(engine: str, *, heavy: bool) -> Iterator[Part]:
 def kept(engine: str) -> Part:
     """Return the part that an engine keeps all that it has confirmed when it is killed, in its best setting."""
     rows = [row for row in found.rows() if row.engine == engine and row.confirmed == MESSAGES]
-    best = max(rows, key=lambda row: row.after_kill or 0, default=Row(engine, UNKNOWN, 0, 0, 0, True))
+    best = max(
+        rows,
+        key=lambda row: (row.after_kill or 0, row.after_power_cut or 0),
+        default=Row(engine, UNKNOWN, 0, 0, 0, True),
+    )
     text = _("{engine}: keeps what it confirmed, with {setting}").format(engine=engine, setting=best.setting)
     name = _("left after kill -9, of {number}").format(number=MESSAGES)
     return Part(text, Figure(name, best.after_kill or 0, MESSAGES), best.recorded)
@@ -254,8 +271,8 @@ def kept(engine: str) -> Part:
 
 def keeps_nothing(engine: str) -> Part:
     """Return the part that an engine gives a late reader nothing."""
-    source = found.source(["late reader"], [engine])
-    late = source.figures["late reader"][engine]
+    source = found.source([LATE], [engine])
+    late = source.figures[LATE][engine]
     text = _("{engine}: keeps nothing").format(engine=engine)
     name = _("messages that a late reader received, of {number}").format(number=LATE_MESSAGES)
     return Part(text, figure(name, late, 0, at_least=False), source.is_recorded)
@@ -374,11 +391,11 @@ def c30() -> Verdict:
 # --- The tables ------------------------------------------------------------------------------------------------------
 
 FORMS: Mapping[str, tuple[str, str]] = {
-    "delay median ms": (_("latency, ms"), "{:.2f}"),  # not shown: a key
-    "rate engine": (_("messages/s"), "{:,.0f}"),  # not shown: a key
-    "late reader": (_("late reader, of 100"), "{:.0f}"),  # not shown: a key
-    "start s": (_("start, s"), "{:.1f}"),  # not shown: a key
-    "MiB": ("MiB", "{:.0f}"),
+    LATENCY: (_("latency, ms"), "{:.2f}"),
+    RATE: (_("messages/s"), "{:,.0f}"),
+    LATE: (_("late reader, of 100"), "{:.0f}"),
+    START: (_("start, s"), "{:.1f}"),
+    MEMORY: (MEMORY, "{:.0f}"),
 }
 YES, NO, UNKNOWN = "✔", "✘", "–"
 
@@ -426,31 +443,40 @@ def price_table() -> None:
         spoken = found.protocols.get(name) or found.recording().protocols[name]
         order = found.orders.get(name) or found.recording().orders[name]
         rows[name] = {
-            **{FORMS[measure][0]: _figure(measure, name) for measure in ("start s", "MiB")},
+            **{FORMS[measure][0]: _price(measure, name) for measure in (START, MEMORY)},
             _("protocols"): ", ".join(spoken),
             _("one order for all readers"): YES if order.shared else NO,
         }
     charts.table(_("Protocols and the price"), rows, recorded=[name for name in NAMES if name not in found.protocols])
 
 
+def _price(measure: str, name: str) -> str:
+    figures = found.figures if name in found.protocols else found.recording().figures
+    repeats = figures.get(measure, {}).get(name)
+    return UNKNOWN if repeats is None else FORMS[measure][1].format(repeats.median)
+
+
 def summary() -> None:
     """Show a table with a row for each engine: what was measured here, or recorded where it is missing."""
-    absent = [name for name in NAMES if name not in found.figures.get("delay median ms", {})]
+    absent = [name for name in NAMES if name not in found.figures.get(LATENCY, {})]
     charts.table(_("Everything at a glance"), {name: _row(name) for name in NAMES}, recorded=absent)
 
 
 def _row(name: str) -> dict[str, str]:
-    ways, __ = found.ways_of([name])
-    spoken, __ = found.protocols_of([name])
+    """Return all that was measured of an engine here, or all that was recorded: never a mixture of two machines."""
+    here = name in found.figures.get(LATENCY, {})
+    ways = (found.ways if here else found.recording().ways).get(name)
+    spoken = (found.protocols if here else found.recording().protocols).get(name)
     return {
         **{title: _figure(measure, name) for measure, (title, __) in FORMS.items()},
-        _("patterns, of {number}").format(number=len(ROUTES) + len(RICH)): str(sum(ways[name].values())),
-        _("protocols"): str(len(spoken[name])),
+        _("patterns, of {number}").format(number=len(ROUTES) + len(RICH)): str(sum(ways.values())) if ways else UNKNOWN,
+        _("protocols"): str(len(spoken)) if spoken else UNKNOWN,
     }
 
 
 def _figure(measure: str, name: str) -> str:
-    repeats = found.source([measure], [name]).figures.get(measure, {}).get(name)
+    here = name in found.figures.get(LATENCY, {})
+    repeats = (found.figures if here else found.recording().figures).get(measure, {}).get(name)
     return UNKNOWN if repeats is None else FORMS[measure][1].format(repeats.median)
 
 
@@ -458,13 +484,13 @@ def _figure(measure: str, name: str) -> str:
 
 # What the chooser needs to have been measured; keys of MEASURES.
 NEEDED = (
-    "rate engine",  # not shown: a key
-    "delay median ms",  # not shown: a key
-    "engine µs",  # not shown: a key
-    "eight readers µs",  # not shown: a key
-    "MiB",
-    "start s",  # not shown: a key
-    "late reader",  # not shown: a key
+    RATE,
+    LATENCY,
+    ONE,
+    EIGHT,
+    MEMORY,
+    START,
+    LATE,
 )
 
 

@@ -4,14 +4,15 @@
 
 The criteria are the article's five; the two that it divides itself (throughput and latency; what is simple and which
 patterns there are) are two sliders each. For every criterion, an engine is so many times worse than the best one, and
-the same `STEPS` turn that into its grade. Left out: the measuring, and which machine's figures are compared.
+the same `STEPS` turn that into its grade. One fact is `DOCUMENTED`, not measured: what a topic can do on several
+machines. Left out: the measuring, and which machine's figures are compared.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chatlab.lab.widgets.chooser import BEST, Chooser, Profile, Score
 from chatlab.locale import _
@@ -27,13 +28,13 @@ YARDSTICK = _(
 
 # The keys of the criteria.
 THROUGHPUT, LATENCY, PERSISTENCE, PROTOCOLS = "throughput", "latency", "persistence", "protocols"
-SERVERS, SIMPLE, PATTERNS = "more servers", "simple to run", "messaging patterns"  # not shown: keys
+MACHINES, SIMPLE, PATTERNS = "more machines", "simple to run", "messaging patterns"  # not shown: keys
 
 # The criteria by key; the chooser shows their translations.
 CRITERIA: Mapping[str, str] = {
     THROUGHPUT: _("throughput"),
     LATENCY: _("latency"),
-    SERVERS: _("more servers"),
+    MACHINES: _("more machines"),
     PERSISTENCE: _("persistence"),
     SIMPLE: _("simple to run"),
     PATTERNS: _("messaging patterns"),
@@ -42,7 +43,7 @@ CRITERIA: Mapping[str, str] = {
 # The article's headings, above the first criterion of each.
 HEADINGS: Mapping[str, str] = {
     THROUGHPUT: _("처리량과 지연시간 (throughput and latency)"),
-    SERVERS: _("확장성 (scalability)"),
+    MACHINES: _("확장성 (scalability)"),
     PERSISTENCE: _("메시지 지속성 (persistence)"),
     SIMPLE: _("복잡성과 학습곡선 (complexity)"),
     PROTOCOLS: _("프로토콜 지원 (protocols)"),
@@ -57,7 +58,7 @@ PROFILES = (
     Profile(
         _("a dashboard where only now counts"),
         _("A dashboard of what is happening now: yesterday's value is worthless, and it should cost next to nothing."),
-        {LATENCY: 5, SERVERS: 2, SIMPLE: 4},
+        {THROUGHPUT: 2, LATENCY: 5, SIMPLE: 4},
     ),
     Profile(
         _("work that must be routed and retried"),
@@ -66,10 +67,23 @@ PROFILES = (
     ),
     Profile(
         _("a million events a second"),
-        _("A million events a second are kept and read again, and there are people to run a cluster."),
-        {THROUGHPUT: 5, SERVERS: 3, PERSISTENCE: 4, PATTERNS: 2},
+        _("A million events a second, more than one machine can take; they are kept, and people run a cluster."),
+        {THROUGHPUT: 3, MACHINES: 5, PERSISTENCE: 4},
     ),
 )
+
+# What one topic can do on several machines, as the engines' manuals say. It is not tried here: that takes machines.
+COPIED, SPLIT, SHARED = _("copied before it is confirmed"), _("split"), _("read by a group, each part in order")
+DOCUMENTED: Mapping[str, tuple[str, ...]] = {
+    # https://kafka.apache.org/documentation/#replication, #intro_concepts_and_terms (partitions, consumer groups)
+    "Kafka": (COPIED, SPLIT, SHARED),
+    # https://www.rabbitmq.com/docs/quorum-queues: a queue is copied, and has one leader
+    "RabbitMQ": (COPIED,),
+    # https://redis.io/docs/latest/operate/oss_and_stack/management/replication/: a stream is one key on one machine,
+    # and its copies are made after the confirmation; a channel keeps nothing to copy.
+    "Redis Streams": (),  # not shown: a product's name
+    "Redis Pub/Sub": (),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +105,7 @@ class Facts:
     after_power_cut: float | None
     patterns: int  # messaging patterns, of `ALL_PATTERNS`
     protocols: int
+    machines: tuple[str, ...] = ()  # what one topic can do on several machines, of `DOCUMENTED`
 
     @property
     def growth(self) -> float:
@@ -125,7 +140,9 @@ def _times_worse(facts: Mapping[str, Facts]) -> Iterator[dict[str, float]]:
     """Yield for each criterion how many times worse than the best each engine is."""
     yield _below({name: each.rate for name, each in facts.items()})
     yield _above({name: each.latency for name, each in facts.items()})
-    yield _above({name: each.growth for name, each in facts.items()})
+    growth = _above({name: each.growth for name, each in facts.items()})
+    machines = _below({name: len(each.machines) for name, each in facts.items()})
+    yield {name: max(growth[name], machines[name]) for name in facts}  # the greater lack decides
     yield _below({name: each.kept for name, each in facts.items()})
     burdens = [
         _above({name: each.mib for name, each in facts.items()}),
@@ -153,7 +170,7 @@ def _in_words(key: str, facts: Facts) -> str:
     return {
         THROUGHPUT: _("{rate:,.0f} messages/s").format(rate=facts.rate),
         LATENCY: _("{ms:.2f} ms median latency").format(ms=facts.latency),
-        SERVERS: _("{times:.1f} times the work for 8 times the readers").format(times=facts.growth),
+        MACHINES: _machines_in_words(facts),
         PERSISTENCE: _persistence_in_words(facts),
         SIMPLE: _("{mib:.0f} MiB, {seconds:.1f} s to start, {work:.0f} µs of work a message").format(
             mib=facts.mib, seconds=facts.start, work=facts.one_reader
@@ -161,6 +178,13 @@ def _in_words(key: str, facts: Facts) -> str:
         PATTERNS: _("{count} of {all} messaging patterns").format(count=facts.patterns, all=ALL_PATTERNS),
         PROTOCOLS: _("protocols: {count}").format(count=facts.protocols),
     }[key]
+
+
+def _machines_in_words(facts: Facts) -> str:
+    text = _(
+        "{times:.1f} times the work for 8 times the readers; a topic on several machines (documented, not tried): {can}"
+    )
+    return text.format(times=facts.growth, can=", ".join(facts.machines) or _("none of this"))
 
 
 def _persistence_in_words(facts: Facts) -> str:
@@ -173,5 +197,9 @@ def _persistence_in_words(facts: Facts) -> str:
 
 
 def choose(facts: Mapping[str, Facts], *, source: str = "") -> Chooser:
-    """Return a chooser between these engines; `source` says in the decision record where the facts come from."""
+    """Return a chooser between these engines; `source` says in the decision record where the facts come from.
+
+    What is `DOCUMENTED` of an engine is added to its facts.
+    """
+    facts = {name: replace(each, machines=DOCUMENTED.get(name, each.machines)) for name, each in facts.items()}
     return Chooser(scores(facts), profiles=PROFILES, headings=HEADINGS, source=source, yardstick=YARDSTICK)

@@ -234,6 +234,13 @@ def test_the_part_with_the_smallest_margin_is_shown_if_all_hold() -> None:
     assert judge("C26", [wide, narrow]).figure == narrow.figure
 
 
+def test_repeats_are_stored_as_they_are_and_single_values_as_one() -> None:
+    found = Findings(lambda: AS_THE_ARTICLE_SAYS)
+    found.add("MiB", {KAFKA: Repeats((1.0, 2.0)), RABBIT: 3, PUBSUB: [4, 5]})
+
+    assert found.figures["MiB"] == {KAFKA: Repeats((1.0, 2.0)), RABBIT: Repeats((3.0,)), PUBSUB: Repeats((4.0, 5.0))}
+
+
 def test_latencies_are_stored_as_three_rounds() -> None:
     found = Findings(lambda: AS_THE_ARTICLE_SAYS)
     found.add_latency({KAFKA: [0.001] * 10 + [0.002] * 10 + [0.003] * 10})

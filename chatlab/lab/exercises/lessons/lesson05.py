@@ -1,32 +1,134 @@
-"""Lesson 05: choose a partition, follow a stream, notice a gap, publish once, and write a broker."""
+"""Lesson 05: time a message, choose a partition, follow a stream, notice a gap, publish once, and write a broker."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import inspect
-import types
+import time
+import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError, WatchError
 
 from chatlab.brokers.port import Reader, Record
 from chatlab.lab.exercises.difference import Difference
 from chatlab.lab.exercises.exercise import Exercise, NotYet
 from chatlab.lab.exercises.lessons import lesson03
 from chatlab.lab.exercises.lessons.lesson03 import members
-from chatlab.lab.exercises.support.redis import Moment, Taps, break_off, client, fresh
+from chatlab.lab.exercises.support.elsewhere import CannotMove, DiedElsewhere, Parcel, elsewhere, packed
+from chatlab.lab.exercises.support.redis import Moment, Taps, WatchedBroker, break_off, client, fresh, watched_broker
 from chatlab.lab.exercises.support.rooms import at_work, first_few, in_one_order, must_wait, received_by, said
+from chatlab.lab.exercises.watchdog import is_cell
+from chatlab.lab.until import until
 from chatlab.locale import _
 from chatlab.room import shared as shared_room
 
 __all__ = ["EXERCISES"]
 
 wait_or = partial(lesson03.wait_or, timeout=1.2)
+
+# --- 05.0 ---
+
+
+async def latency(broker: Any, topic: str) -> float:
+    import time
+
+    reader = await broker.subscribe(topic)
+    began = time.perf_counter()
+    await broker.publish(topic, b"?")
+    await reader.batch()
+    return time.perf_counter() - began
+
+
+CONNECTING, TRAVELLING = 0.5, 0.3  # seconds that the broker of this check takes to subscribe, and to deliver
+SLACK = 0.08  # seconds between the check's clock and the learner's
+
+
+class _SlowBroker:
+    """A real broker that takes its time to subscribe and to deliver, so that a wrong clock shows."""
+
+    def __init__(self, broker: WatchedBroker) -> None:
+        self._broker = broker
+        self.published: list[str] = []
+        self.began = self.ended = 0.0  # of the publishing and of the reading
+
+    async def subscribe(self, topic: str) -> _SlowReader:
+        await asyncio.sleep(CONNECTING)
+        return _SlowReader(self, await self._broker.subscribe(topic))
+
+    async def publish(self, topic: str, body: bytes) -> str:
+        if not isinstance(body, bytes):
+            raise NotYet(_("a body is bytes, such as b'?'"), _("you published {body!r}").format(body=body))
+        self.published.append(topic)
+        self.began = time.perf_counter()
+        return await self._broker.publish(topic, body)
+
+    @property
+    def latency(self) -> float:
+        return self.ended - self.began
+
+
+class _SlowReader:
+    def __init__(self, broker: _SlowBroker, reader: Reader) -> None:
+        self._broker, self._reader = broker, reader
+
+    async def batch(self, limit: int = 512) -> Sequence[Record]:
+        records = await self._reader.batch(limit)
+        await asyncio.sleep(TRAVELLING)
+        self._broker.ended = time.perf_counter()
+        return records
+
+    def __aiter__(self) -> _SlowReader:
+        return self
+
+    async def __anext__(self) -> Record:
+        return (await self.batch(1))[0]
+
+    async def aclose(self) -> None:
+        await self._reader.aclose()
+
+
+async def check_latency(answer: Callable[..., Awaitable[Any]]) -> None:
+    must_wait(answer)
+    async with fresh("ping") as topic, watched_broker() as engine:
+        broker = _SlowBroker(engine)
+        try:
+            async with asyncio.timeout(2 * (CONNECTING + TRAVELLING) + 3):
+                got = await answer(broker, topic)
+        except TimeoutError:
+            raise NotYet(
+                _("first subscribe, then publish: a reader gets what is published after it has subscribed"),
+                _("published to {topics}; your code was still waiting").format(topics=broker.published),
+            ) from None
+        _is_the_latency(got, broker, topic)
+
+
+def _is_the_latency(got: object, broker: _SlowBroker, topic: str) -> None:
+    if broker.published != [topic]:
+        rule = _("one message is published, to the topic that the function was given")
+        raise NotYet(rule, _("you published to {topics}").format(topics=broker.published))
+    if type(got) is not float or got < 0:
+        raise NotYet(_("the answer is a number of seconds"), _("you returned {got!r}").format(got=got))
+    expected = _("this broker takes {connecting} s to subscribe; then the message was under way for {latency:.3f} s")
+    evidence = expected.format(connecting=CONNECTING, latency=broker.latency)
+    evidence = f"{evidence}\n" + _("you returned {got:.3f} s").format(got=got)
+    if got > 100 * broker.latency:
+        raise NotYet(_("the answer is in seconds, not in milliseconds, and not the time of day"), evidence)
+    if got < broker.latency - SLACK:
+        rule = _("the clock stops when the reader has the message, and it also runs while your code waits")
+        raise NotYet(rule, evidence)
+    if got > broker.latency + 0.8 * CONNECTING:
+        raise NotYet(_("the clock starts just before `publish`, when the reader has subscribed"), evidence)
+    if got > broker.latency + SLACK:
+        raise NotYet(_("nothing but the message's way is timed"), evidence)
+
 
 # --- 05.1 ---
 
@@ -37,26 +139,39 @@ def partition(message: dict[str, str], count: int) -> int:
     return zlib.crc32(message["room"].encode()) % count
 
 
-def check_partition(answer: Callable[[dict[str, str], int], Any]) -> None:
+async def check_partition(answer: Callable[[dict[str, str], int], Any]) -> None:
     rooms = [f"방 {number}" for number in range(300)]
+    parcel = _parcel(answer)  # before the first call: what the answer remembers is not known elsewhere
     for count in (1, 4, 6):
-        placed = {room: answer(message(room), count) for room in rooms}
-        for room, place in placed.items():
-            if type(place) is not int or not 0 <= place < count:
-                raise NotYet(
-                    _("a partition is a whole number from 0 to {last}").format(last=count - 1),
-                    _("partition({message}, {count}) returned {place!r}").format(
-                        message=message(room), count=count, place=place
-                    ),
-                )
+        for room in rooms:
+            _is_a_partition(answer(message(room), count), room, count)
     _keeps_a_room_together(answer)
-    _agrees_with_other_processes(answer, rooms)
+    if parcel is not None:
+        await _agrees_with_other_processes(answer, parcel)
     shares = Counter(answer(message(room), 4) for room in rooms)
     if min(shares[number] for number in range(4)) < len(rooms) / 16:
         raise NotYet(
             _("the rooms are spread over all partitions; none is left nearly empty"),
             _("300 rooms, '방 0' to '방 299', on 4 partitions: {shares}").format(
                 shares=[shares[number] for number in range(4)]
+            ),
+        )
+
+
+def _parcel(answer: Callable[..., Any]) -> Parcel | None:
+    """Return the answer ready for another process; None if it uses what cannot be moved there."""
+    try:
+        return packed(answer)
+    except CannotMove:
+        return None
+
+
+def _is_a_partition(place: object, room: str, count: int) -> None:
+    if type(place) is not int or not 0 <= place < count:
+        raise NotYet(
+            _("a partition is a whole number from 0 to {last}").format(last=count - 1),
+            _("partition({message}, {count}) returned {place!r}").format(
+                message=message(room), count=count, place=place
             ),
         )
 
@@ -78,27 +193,32 @@ def _keeps_a_room_together(answer: Callable[[dict[str, str], int], Any]) -> None
             )
 
 
-def _agrees_with_other_processes(answer: Callable[[dict[str, str], int], Any], rooms: Sequence[str]) -> None:
-    """Run the learner's code with another process's `hash()`: Python seeds it differently in each process."""
-    if not isinstance(answer, types.FunctionType):
+async def _agrees_with_other_processes(answer: Callable[[dict[str, str], int], Any], parcel: Parcel) -> None:
+    """Ask two more processes, with other seeds of `hash()`, about rooms that nobody has seen, in another order."""
+    rooms = [f"방 {uuid.uuid4().hex[:6]}" for __ in range(40)]
+    here = {room: answer(message(room), 64) for room in rooms}
+    try:
+        for seed, order in ((1, rooms[::-1]), (2, sorted(rooms))):
+            places = await elsewhere(parcel, [(message(room), 64) for room in order], seed=seed)
+            _are_equal(here, dict(zip(order, places, strict=True)))
+    except CannotMove:
         return
-    elsewhere = types.FunctionType(
-        answer.__code__,
-        {**answer.__globals__, "hash": lambda value: hash(("another process", value))},  # not shown: a salt
-        answer.__name__,
-        answer.__defaults__,
-        answer.__closure__,
-    )
-    for room in rooms:
-        if (here := answer(message(room), 4)) != (there := elsewhere(message(room), 4)):
+    except (DiedElsewhere, TimeoutError) as error:
+        evidence = _("in another process, it failed: {error}").format(error=error)
+        raise NotYet(_("the function runs on every server, in a process of its own"), evidence) from None
+
+
+def _are_equal(here: dict[str, Any], there: dict[str, Any]) -> None:
+    for room, place in here.items():
+        if there[room] != place:
+            evidence = _("of 64 partitions, the room {room!r} is in {here} here, and in {there} in another process")
             raise NotYet(
                 _(
-                    "every server computes the same partition; Python's hash() of a text differs from process to "
-                    "process"
+                    "every server computes the same partition without asking; what one process alone knows or does "
+                    "(hash() of a text, ids, a count of rooms, chance) differs from process to process"
                 ),
-                _("the room {room!r} is in partition {here} here, and in {there} in another process").format(
-                    room=room, here=here, there=there
-                ),
+                evidence.format(room=room, here=place, there=there[room]),
+                difference=Difference([there[each] for each in here], list(here.values())),
             )
 
 
@@ -119,12 +239,15 @@ async def check_follow(answer: Callable[..., Any]) -> None:
     shown: list[str] = []
     async with fresh("stream") as stream, client() as writer, client(taps) as redis:
         kept = [str(await writer.xadd(stream, {"body": f"#{number}"})) for number in range(6)]
+        busy = _AtOnce()
 
         async def show(text: str) -> None:
-            shown.append(text)
-            if text == "#4":  # written while the reader is busy
-                await writer.xadd(stream, {"body": "#6"})
-                await writer.xadd(stream, {"body": "#7"})
+            with busy:
+                shown.append(text)
+                if text == "#4":  # written while the reader is busy
+                    await writer.xadd(stream, {"body": "#6"})
+                    await writer.xadd(stream, {"body": "#7"})
+                    await asyncio.sleep(0.05)
 
         async with at_work(answer(redis, stream, kept[2], show), what=_("the reader")):
             await _shows(
@@ -134,15 +257,47 @@ async def check_follow(answer: Callable[..., Any]) -> None:
             for number in range(8, 12):
                 await writer.xadd(stream, {"body": f"#{number}"})
                 await _shows(shown, [f"#{number}"], _("then it shows new records as they arrive"))
-            expected = [f"#{number}" for number in range(3, 12)]
-            if shown != expected:
-                raise NotYet(
-                    _("each record is shown once, in order"),
-                    _("expected: {expected}; shown: {shown}").format(expected=expected, shown=first_few(shown)),
-                )
-            await _waits_without_asking(taps)
-            await writer.xadd(stream, {"body": "#12"})
-            await _shows(shown, ["#12"], _("it continues after a pause"))
+            async with writer.pipeline() as several:
+                for number in range(12, 16):
+                    several.xadd(stream, {"body": f"#{number}"})
+                await several.execute()
+            together = [f"#{number}" for number in range(12, 16)]
+            await _shows(shown, together, _("several records that arrive together are all shown"))
+            _shown_once_in_order(shown, [f"#{number}" for number in range(3, 16)])
+            busy.look()
+            await _waits_without_asking(taps, _("the reader"))
+            await writer.xadd(stream, {"body": "#16"})
+            await _shows(shown, ["#16"], _("it continues after a pause"))
+
+
+class _AtOnce:
+    """How many are inside this block at once, at most."""
+
+    def __init__(self) -> None:
+        self.inside = self.most = 0
+
+    def __enter__(self) -> None:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+
+    def __exit__(self, *error: object) -> None:
+        self.inside -= 1
+
+    def look(self) -> None:
+        if self.most > 1:
+            raise NotYet(
+                _("showing takes time: await each `show` before the next one, or a slow one is overtaken"),
+                _("{count} records were being shown at the same moment").format(count=self.most),
+            )
+
+
+def _shown_once_in_order(shown: list[str], expected: list[str]) -> None:
+    if shown != expected:
+        raise NotYet(
+            _("each record is shown once, in order"),
+            _("expected: {expected}; shown: {shown}").format(expected=expected, shown=first_few(shown)),
+            difference=Difference(shown[: len(expected) + 20], expected),
+        )
 
 
 async def _shows(shown: list[str], texts: Sequence[str], rule: str) -> None:
@@ -153,13 +308,27 @@ async def _shows(shown: list[str], texts: Sequence[str], rule: str) -> None:
     )
 
 
-async def _waits_without_asking(taps: Taps) -> None:
-    before = taps.exchanges
-    await asyncio.sleep(0.4)
-    if (asked := taps.exchanges - before) > 2:
+IDLE_SECONDS, LOOKS = 1.0, 40
+
+
+async def _waits_without_asking(taps: Taps, what: str) -> None:
+    """Look at a reader for a second without a new record: is a read waiting at the server all the time?"""
+    before, began, asleep = taps.exchanges, time.monotonic(), 0
+    for __ in range(LOOKS):
+        await asyncio.sleep(IDLE_SECONDS / LOOKS)
+        asleep += not taps.pending
+    asked, seconds = taps.exchanges - before, time.monotonic() - began
+    if asked > 1 + 4 * seconds or asleep > LOOKS / 4:
+        evidence = _(
+            "in {seconds:.1f} s without a new record it asked {asked} times, and in {asleep} of {looks} looks it had "
+            "no read waiting at the server: a record written then has to wait for the next question"
+        )
         raise NotYet(
-            _("when there is nothing new, it waits: the server answers a blocking read as soon as there is a record"),
-            _("in 0.4 s without a new record it asked {asked} times").format(asked=asked),
+            _(
+                "when there is nothing new, {what} waits in a blocking read, which the server answers as soon as there "
+                "is a record; asking again and again is polling"
+            ).format(what=what),
+            evidence.format(seconds=seconds, asked=asked, asleep=asleep, looks=LOOKS),
         )
 
 
@@ -181,13 +350,21 @@ CatchUp = Callable[[Redis, str, str], Awaitable[Any]]
 async def check_catch_up(answer: CatchUp) -> None:
     must_wait(answer)
     async with fresh("stream") as stream, client() as writer:
-        ids = [str(await writer.xadd(stream, {"body": f"#{number}"})) for number in range(10)]
+        given = [*(f"1700-{n}" for n in range(4, 11)), "1701-0", "1701-1", "1701-2"]
+        ids = [str(await writer.xadd(stream, {"body": f"#{n}"}, id=id)) for n, id in enumerate(given)]
         await _returns(
             answer,
             stream,
-            ids[6],
-            ["#7", "#8", "#9"],
+            ids[7],
+            ["#8", "#9"],
             _("it returns the records after the id, without the record that has that id"),
+        )
+        await _returns(
+            answer,
+            stream,
+            "1700-9",
+            ["#6", "#7", "#8", "#9"],
+            _("an id is two numbers, no text: 1700-10 comes after 1700-9"),
         )
         await _returns(answer, stream, ids[9], [], _("a reader that has seen everything has missed nothing"))
         all_texts = [f"#{number}" for number in range(10)]
@@ -228,7 +405,8 @@ async def _reports_a_gap(answer: CatchUp, stream: str, after: str, evidence: str
     async with client() as redis:
         try:
             got = await answer(redis, stream, after)
-        except LookupError:
+        except LookupError as error:
+            _is_about_the_gap(error)
             return
     raise NotYet(
         _(
@@ -237,6 +415,14 @@ async def _reports_a_gap(answer: CatchUp, stream: str, after: str, evidence: str
         ),
         _("{evidence}; you returned {got!r}").format(evidence=evidence, got=got),
     )
+
+
+def _is_about_the_gap(error: LookupError) -> None:
+    if isinstance(error, IndexError | KeyError):  # they are LookupErrors, too
+        raise NotYet(
+            _("raise LookupError yourself: an IndexError or a KeyError is an accident that may not happen next time"),
+            _("your code ran into {error!r}").format(error=error),
+        ) from error
 
 
 async def _notices_trimming_between_commands(answer: CatchUp, stream: str, writer: Redis) -> None:
@@ -286,14 +472,15 @@ PublishOnce = Callable[[Redis, str, str, str], Awaitable[Any]]
 
 async def check_publish_once(answer: PublishOnce) -> None:
     must_wait(answer)
-    async with fresh("stream") as stream, fresh("key") as key, client() as redis:
+    async with fresh("stream") as stream, fresh("key") as key, client() as redis, _own_keys(redis):
         first = await answer(redis, stream, "안녕", f"{key} 1")
         await _has(redis, stream, ["안녕"], _("a text is added to the stream, in the field `body`"))
-        newest = (await redis.xinfo_stream(stream))["last-generated-id"]
+        newest = str((await redis.xrange(stream) or [])[-1][0])
         if first != newest:
             raise NotYet(
                 _("it returns the id of the record"),
                 _("the record has the id {newest!r}; you returned {first!r}").format(newest=newest, first=first),
+                difference=Difference(first, newest),
             )
         again = await answer(redis, stream, "안녕", f"{key} 1")
         await _has(redis, stream, ["안녕"], _("the same text under the same key is not added again"))
@@ -301,6 +488,7 @@ async def check_publish_once(answer: PublishOnce) -> None:
             raise NotYet(
                 _("a second call under the same key returns the id of the first record"),
                 _("the first call returned {first!r}, the second {again!r}").format(first=first, again=again),
+                difference=Difference(again, first),
             )
         await answer(redis, stream, "안녕", f"{key} 2")
         await _has(redis, stream, ["안녕", "안녕"], _("the same text under another key is another message"))
@@ -312,18 +500,55 @@ async def check_publish_once(answer: PublishOnce) -> None:
                 ["안녕"],
                 _("each stream has its own keys: store the id under the stream and the key together"),
             )
+        await _remembers_what_was_trimmed(answer, redis, stream, f"{key} 1", first)
     await _survives_any_break(answer)
+    await _another_comes_first(answer)
     await _two_at_once(answer)
     await _expires_keys(answer)
+    await _forgets_each_key_by_itself(answer)
+
+
+@contextlib.asynccontextmanager
+async def _own_keys(redis: Redis) -> AsyncIterator[Callable[[], Awaitable[list[str]]]]:
+    """Give a function that lists the keys made since, under whatever name; they are deleted at the end."""
+    before = {str(key) async for key in redis.scan_iter()}
+
+    async def made() -> list[str]:
+        return sorted({str(key) async for key in redis.scan_iter()} - before)
+
+    try:
+        yield made
+    finally:
+        if keys := await made():
+            await redis.delete(*keys)
 
 
 async def _texts(redis: Redis, stream: str) -> list[str]:
-    return [str(fields["body"]) for _, fields in await redis.xrange(stream) or [] if fields]
+    return [str(fields["body"]) for _, fields in await redis.xrange(stream) or [] if fields and "body" in fields]
 
 
 async def _has(redis: Redis, stream: str, expected: list[str], rule: str) -> None:
     if (got := await _texts(redis, stream)) != expected:
-        raise NotYet(rule, _("the stream contains {got}, not {expected}").format(got=got, expected=expected))
+        shown = _("the stream contains {got}, not {expected}").format(got=got, expected=expected)
+        raise NotYet(rule, shown, difference=Difference(got, expected))
+
+
+async def _remembers_what_was_trimmed(answer: PublishOnce, redis: Redis, stream: str, key: str, first: object) -> None:
+    """Trim the record away, as other writers would, and try its key again."""
+    await redis.xtrim(stream, maxlen=0, approximate=False)
+    again = await answer(redis, stream, "안녕", key)
+    if again != first or await _texts(redis, stream):
+        raise NotYet(
+            _(
+                "the key is remembered beside the stream, not found by reading it: a stream is trimmed, and reading "
+                "all of it takes longer the longer it is"
+            ),
+            _(
+                "published under a key; then the stream was trimmed to nothing; a second call under that key returned "
+                "{again!r} instead of {first!r}, and the stream contains {texts}"
+            ).format(again=again, first=first, texts=await _texts(redis, stream)),
+            difference=Difference(again, first),
+        )
 
 
 async def _survives_any_break(answer: PublishOnce) -> None:
@@ -342,13 +567,11 @@ async def _breaks(answer: PublishOnce, exchange: int, moment: Moment) -> bool:
     """Break the connection at that exchange; return whether the learner's code got that far."""
     taps = Taps()
     taps.at(exchange, moment, break_off)
-    async with fresh("stream") as stream, fresh("key") as key, client() as witness:
+    async with fresh("stream") as stream, fresh("key") as key, client() as witness, _own_keys(witness) as made:
         async with client(taps) as redis:
-            try:
+            with contextlib.suppress(RedisConnectionError, WatchError):  # redis-py: lost while a key was watched
                 await answer(redis, stream, "한 번", key)
-                broke = False
-            except RedisConnectionError:
-                broke = True
+        await _nothing_stays_for_ever(witness, await made(), stream, _broken_at(exchange, moment))
         async with client() as redis:
             await answer(redis, stream, "한 번", key)
         texts = await _texts(witness, stream)
@@ -356,55 +579,138 @@ async def _breaks(answer: PublishOnce, exchange: int, moment: Moment) -> bool:
         raise NotYet(
             _("a text that was not added because the connection broke is added by the next try"),
             _broken(exchange, moment, texts),
+            difference=Difference(texts, ["한 번"]),
         )
     if len(texts) > 1:
         raise NotYet(
             _("a text that was added before the connection broke is not added again"),
             _broken(exchange, moment, texts),
+            difference=Difference(texts, ["한 번"]),
         )
-    return broke
+    return taps.exchanges >= exchange
+
+
+def _broken_at(exchange: int, moment: Moment) -> str:
+    before = _("the connection broke before command {number} was sent")
+    after = _("the connection broke after command {number} was executed")
+    return (before if moment == "before" else after).format(number=exchange)
 
 
 def _broken(exchange: int, moment: Moment, texts: list[str]) -> str:
     """Describe where the connection broke, and what the stream contains after another try."""
-    before = _("the connection broke before command {number} was sent")
-    after = _("the connection broke after command {number} was executed")
     found = _("after another try the stream contains {texts}")
-    return f"{(before if moment == 'before' else after).format(number=exchange)}\n{found.format(texts=texts)}"
+    return f"{_broken_at(exchange, moment)}\n{found.format(texts=texts)}"
+
+
+async def _another_comes_first(answer: PublishOnce) -> None:
+    """Let another client publish under the same key after each exchange in turn."""
+    for exchange in range(1, 12):
+        taps = Taps()
+        async with fresh("stream") as stream, fresh("key") as key, client() as other, _own_keys(other):
+
+            async def publish(stream: str = stream, key: str = key, other: Redis = other) -> None:
+                await answer(other, stream, "동시에", key)
+
+            taps.at(exchange, "after", publish)
+            async with client(taps) as redis:
+                await _one_record(other, stream, [answer(redis, stream, "동시에", key)])
+        if taps.exchanges < exchange:
+            return
 
 
 async def _two_at_once(answer: PublishOnce) -> None:
     async with fresh("stream") as stream, fresh("key") as key, contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(client()) for __ in range(8)]
-        ids = await asyncio.gather(*(answer(each, stream, "동시에", key) for each in clients))
-        texts = await _texts(clients[0], stream)
-        if len(texts) > 1:
-            raise NotYet(
-                _("when several clients publish under one key at the same moment, only one adds the record"),
-                _("8 clients published at once; the stream contains {count} records").format(count=len(texts)),
-            )
-        if len(set(ids)) > 1:
-            raise NotYet(
-                _("all clients that publish under one key get the same id"),
-                _("8 clients published at once and got {ids}").format(ids=ids),
-            )
+        await stack.enter_async_context(_own_keys(clients[0]))
+        await _one_record(clients[0], stream, [answer(each, stream, "동시에", key) for each in clients])
+
+
+async def _one_record(redis: Redis, stream: str, publishing: Sequence[Awaitable[Any]]) -> None:
+    """Wait for all who publish under one key; there must be one record, whose id all of them return."""
+    try:
+        ids = await asyncio.gather(*publishing)
+    except WatchError as error:
+        raise NotYet(
+            _(
+                "WATCH, MULTI and EXEC may do it, but a transaction is refused when another client was first: catch "
+                "WatchError and start over"
+            ),
+            _("two clients published under one key; another client came between two of your commands"),
+        ) from error
+    records = [str(id) for id, _fields in await redis.xrange(stream) or []]
+    if len(records) > 1:
+        raise NotYet(
+            _("when several clients publish under one key at the same moment, only one adds the record"),
+            _("several clients published under one key at once; the stream contains {count} records").format(
+                count=len(records)
+            ),
+            difference=Difference(records, records[:1]),
+        )
+    if set(ids) != set(records):
+        raise NotYet(
+            _("all clients that publish under one key get the same id"),
+            _("the stream contains {records}; the clients got {ids}").format(records=records, ids=ids),
+            difference=Difference(ids, records * len(ids)),
+        )
 
 
 async def _expires_keys(answer: PublishOnce) -> None:
-    async with fresh("stream") as stream, fresh("key") as message, client() as redis:
+    async with fresh("stream") as stream, fresh("key") as message, client() as redis, _own_keys(redis) as made:
         await answer(redis, stream, "안녕", message)
-        for key in [key async for key in redis.scan_iter(match=f"*{stream}*") if key != stream]:
-            seconds = await redis.ttl(key)
-            if seconds < 0:
-                raise NotYet(
-                    _("what is stored for each key expires one day, or memory fills up"),
-                    _("{key!r} never expires").format(key=key),
-                )
-            if seconds < 30:
+        keys = await made()
+        await _nothing_stays_for_ever(redis, keys, stream, _("published once"))
+        for key in keys:
+            if key != stream and 0 <= (seconds := await _time_to_live(redis, key)) < 30:
                 raise NotYet(
                     _("a key is kept for at least half a minute: a sender may try again for that long"),
                     _("{key!r} expires in {seconds} s").format(key=key, seconds=seconds),
                 )
+
+
+async def _nothing_stays_for_ever(redis: Redis, keys: Sequence[str], stream: str, when: str) -> None:
+    for key in keys:
+        if key != stream and await _time_to_live(redis, key) < 0:
+            raise NotYet(
+                _(
+                    "what is stored for each key expires one day, or memory fills up; store it and say when it expires "
+                    "in one step"
+                ),
+                _("{when}: {key!r} never expires").format(when=when, key=key),
+            )
+
+
+async def _time_to_live(redis: Redis, key: str) -> int:
+    """Return the seconds after which a key expires, or the first of a hash's fields, if all do; negative: never."""
+    seconds = int(await redis.ttl(key))
+    if seconds == -1 and await redis.type(key) == "hash":
+        with contextlib.suppress(ResponseError):  # fields expire since Redis 7.4 and Valkey 9
+            fields = await redis.hkeys(key)
+            left = await redis.execute_command("HTTL", key, "FIELDS", len(fields), *fields)  # type: ignore[no-untyped-call]  # redis-py's gap
+            return int(min(left))
+    return 0 if seconds == -2 else seconds  # -2: it has just expired
+
+
+async def _forgets_each_key_by_itself(answer: PublishOnce) -> None:
+    """Let nearly all of the time pass for one key, then publish under another."""
+    async with fresh("stream") as stream, fresh("key") as key, client() as redis, _own_keys(redis) as made:
+        await answer(redis, stream, "하나", f"{key} 1")
+        old = [each for each in await made() if each != stream and await redis.ttl(each) >= 0]
+        for each in old:
+            await redis.expire(each, 20)
+        await answer(redis, stream, "둘", f"{key} 2")
+        for each in old:
+            if (seconds := await redis.ttl(each)) > 20:
+                raise NotYet(
+                    _("each key expires by itself: in a busy stream, what every new message keeps alive never expires"),
+                    _("{key!r} was to expire in 20 s; a message under another key made it {seconds} s").format(
+                        key=each, seconds=seconds
+                    ),
+                )
+            await redis.delete(each)
+        await answer(redis, stream, "둘", f"{key} 2")
+        await _has(
+            redis, stream, ["하나", "둘"], _("each key is kept for its own time: one that expires takes no other along")
+        )
 
 
 # --- 05.5 ---
@@ -444,8 +750,51 @@ async def check_my_broker(answer: Any) -> None:
     for case in (_from_now_on, _octets, _each_reader, _from_the_past, _topics_apart, _bounded):
         async with client(decode=False) as redis, fresh("topic") as topic:
             await case(answer(redis), topic)
+    await _waits_for_records(answer)
+    await _ends_with_its_reader(answer)
     async with client(decode=False) as one, client(decode=False) as two, fresh("room") as topic:
         await _carries_the_chat(answer(one), answer(two), topic)
+
+
+async def _waits_for_records(answer: Any) -> None:
+    taps = Taps()
+    async with client(taps, decode=False) as redis, fresh("topic") as topic:
+        reader = await _subscribe(answer(redis), topic)
+        reading = asyncio.ensure_future(anext(reader))
+        try:
+            await asyncio.sleep(0.1)  # the first question may be on its way
+            await _waits_without_asking(taps, _("the reader"))
+        finally:
+            reading.cancel()
+            await asyncio.wait([reading])
+
+
+async def _ends_with_its_reader(answer: Any) -> None:
+    """Subscribe as members come and go; what a reader has started must end with it."""
+    before = asyncio.all_tasks()
+    async with client(decode=False) as redis, fresh("topic") as topic:
+        broker = answer(redis)
+        for number in range(3):
+            reader = await _subscribe(broker, topic)
+            await broker.publish(topic, b"%d" % number)
+            rule = _("a reader gets what is published from the moment `subscribe` returns, and nothing older")
+            setup = _("subscribed, read one record and closed, {number} times").format(number=number)
+            await _bodies(reader, [b"%d" % number], rule, setup)
+            await ReaderAdapter(reader).aclose()
+            del reader
+        gc.collect()
+        with contextlib.suppress(TimeoutError):
+            await until(lambda: not _tasks_of(answer, before), timeout=1.2)
+        if left := _tasks_of(answer, before):
+            raise NotYet(
+                _(
+                    "a reader that is closed leaves nothing running: end its task in `aclose`, or read only when "
+                    "somebody asks for the next record"
+                ),
+                _("three readers were closed; {count} tasks that your code started still run: {names}").format(
+                    count=len(left), names=sorted(str(getattr(task.get_coro(), "__qualname__", task)) for task in left)
+                ),
+            )
 
 
 async def _subscribe(broker: Any, topic: str, **after: str) -> AsyncIterator[Record]:
@@ -488,7 +837,7 @@ async def _bodies(reader: AsyncIterator[Record], expected: list[bytes], rule: st
     for number in range(len(expected)):
         got.append(await _next(reader, rule, lambda: f"{read_so_far()}\n" + _("and then nothing")))
         if got[number].body != expected[number]:
-            raise NotYet(rule, read_so_far())
+            raise NotYet(rule, read_so_far(), difference=Difference([each.body for each in got], expected[: len(got)]))
     return got
 
 
@@ -579,6 +928,17 @@ async def _bounded(broker: Any, topic: str) -> None:
         )
 
 
+def _tasks_of(answer: type, before: Collection[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
+    """Return the tasks that a learner's code runs now and did not run before; a notebook has others, too."""
+    files = {each.__code__.co_filename for each in vars(answer).values() if inspect.isfunction(each)}
+
+    def is_theirs(task: asyncio.Task[Any]) -> bool:
+        code = getattr(task.get_coro(), "cr_code", None)
+        return code is not None and (code.co_filename in files or is_cell(code.co_filename))
+
+    return [task for task in asyncio.all_tasks() if task not in before and is_theirs(task)]
+
+
 class BrokerAdapter:
     """A learner's broker as a `Broker`: adds what the room's server needs and the exercise does not ask for."""
 
@@ -642,6 +1002,31 @@ async def _carries_the_chat(one: Any, two: Any, topic: str) -> None:
 
 EXERCISES = [
     Exercise(
+        "05.0",
+        _("Time one message"),
+        check_latency,
+        (
+            _(
+                "Four steps: subscribe, look at the clock, publish, wait for the reader. Which of them are the "
+                "message's way?"
+            ),
+            _(
+                "`reader = await broker.subscribe(topic)` comes first, before the clock starts. `time.perf_counter()` "
+                "is a clock in seconds that also runs while your code waits."
+            ),
+            _(
+                "After the clock: `await broker.publish(topic, b'?')`, then `await reader.batch()`, which returns when "
+                "the message is there. Return `time.perf_counter() - began`."
+            ),
+        ),
+        latency,
+        _(
+            "The clock starts when the message sets out and stops when the reader has it, so neither the subscription "
+            "nor anything else is timed. One message alone tells you little: the next cells repeat it."
+        ),
+        learned=_("The time from publish to reader is called latency; how many arrive in a second is throughput."),
+    ),
+    Exercise(
         "05.1",
         _("The partition of a message"),
         check_partition,
@@ -662,6 +1047,7 @@ EXERCISES = [
             "Kafka does this with a message's key, and Redis Cluster with a stream's name. The rooms are spread over "
             "the partitions, each room keeps its order, and no server has to ask another one where a room is."
         ),
+        learned=_("A room keeps its order because a stable hash of its partition key sends it to one partition."),
     ),
     Exercise(
         "05.2",
@@ -689,6 +1075,9 @@ EXERCISES = [
             "Kept records and new records are the same thing: what comes after an id. So there is no seam between "
             "them where a record could get lost. And with a blocking read you need not choose between asking often "
             "and being late (fault F7)."
+        ),
+        learned=_(
+            "Nothing is lost between old and new: you continue from an offset, the id of the last record you handled."
         ),
     ),
     Exercise(
@@ -721,6 +1110,7 @@ EXERCISES = [
             "commands, one for the oldest id and one for the records, the stream can be trimmed in between, and the "
             "gap is hidden again."
         ),
+        learned=_("A gap that is reported can be repaired; what a log no longer has is beyond its retention."),
     ),
     Exercise(
         "05.4",
@@ -753,6 +1143,7 @@ EXERCISES = [
             "to try again, and only the engine can tell a second try from a second text. chatlab's broker on Redis "
             "Streams uses a script like this one."
         ),
+        learned=_("A retry does no harm now: the operation is idempotent, and the key is called an idempotency key."),
     ),
     Exercise(
         "05.5",
@@ -790,5 +1181,6 @@ EXERCISES = [
             "servers need: it reconnects after an outage of the engine, shares one blocking read among all topics, "
             "and notices when trimming has overtaken a reader."
         ),
+        learned=_("Each reader keeps its own offset in an append-only log, so one broker serves all of them."),
     ),
 ]

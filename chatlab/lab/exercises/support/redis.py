@@ -47,11 +47,13 @@ async def fresh(name: str) -> AsyncIterator[str]:
 class Taps:
     """The exchanges between a client and the server: `exchanges` counts them, `at` runs an action at one of them.
 
-    An exchange is one command, or one pipeline.
+    An exchange is one command, or one pipeline. `pending` counts those that the server has not answered yet: as long as
+    it is not 0, somebody waits for the server.
     """
 
     def __init__(self) -> None:
         self.exchanges = 0
+        self.pending = 0
         self._actions: dict[tuple[int, Moment], Callable[[], Awaitable[None]]] = {}
 
     def at(self, exchange: int, moment: Moment, action: Callable[[], Awaitable[None]]) -> None:
@@ -78,6 +80,7 @@ class _TappedConnection(Connection):
         super().__init__(**options)
         self._taps = taps
         self._greeting = False
+        self._waiting = False
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
         self._greeting = True  # the client's own commands do not count as exchanges
@@ -92,13 +95,21 @@ class _TappedConnection(Connection):
         if not self._greeting:
             self._taps.exchanges += 1
             await self._run_taps("before")
+            self._is_waiting(True)
         await super().send_packed_command(command, check_health)
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:  # redis-py's own, passed on
-        reply = await super().read_response(*arguments, **options)
+        try:
+            reply = await super().read_response(*arguments, **options)
+        finally:
+            self._is_waiting(False)
         if not self._greeting:
             await self._run_taps("after")
         return reply
+
+    def _is_waiting(self, waiting: bool) -> None:
+        self._taps.pending += waiting - self._waiting
+        self._waiting = waiting
 
     async def _run_taps(self, moment: Moment) -> None:
         try:

@@ -9,6 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from chatlab.lab.exercises.support.redis import Moment, Taps, break_off, client, fresh, watched_broker
 from chatlab.lab.runtime import lab
+from chatlab.lab.until import until
 
 pytestmark = pytest.mark.usefixtures("each_redis")
 
@@ -36,6 +37,21 @@ async def test_an_exchange_is_one_command_or_one_pipeline() -> None:
             pipeline.incr(f"{key}:n")
             await pipeline.execute()
         assert taps.exchanges == 3
+
+
+async def test_a_blocking_read_is_pending_until_the_server_answers() -> None:
+    taps = Taps()
+    async with fresh("stream") as stream, client(taps) as redis, client() as writer:
+        reading: asyncio.Future[object] = asyncio.ensure_future(redis.xread({stream: "0"}, block=0))
+        await until(lambda: taps.pending == 1)
+        await writer.xadd(stream, {"body": "안녕"})
+        assert await reading
+        assert taps.pending == 0
+        reading = asyncio.ensure_future(redis.xread({stream: "$"}, block=0))
+        await until(lambda: taps.pending == 1)
+        reading.cancel()
+        await asyncio.wait([reading])
+        assert taps.pending == 0
 
 
 @pytest.mark.parametrize(("moment", "stored"), [("before", 1), ("after", 2)])

@@ -1,0 +1,37 @@
+"""Right answers in another style than the solution's are right, too, and say what has been learned."""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatlab.lab.exercises.exercise import check, exercises
+from tests.lab.exercises.test_exercise import WRONG, on_each_redis
+
+HERE = Path(__file__).parent / "right_answers"
+LESSONS = sorted(path.stem for path in HERE.glob("lesson*.py"))
+RIGHT: dict[str, list[Callable[..., Any]]] = {}
+for lesson in LESSONS:
+    RIGHT |= import_module(f"tests.lab.exercises.right_answers.{lesson}").RIGHT
+CASES = [(id, answer) for id, answers in RIGHT.items() for answer in answers]
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHATLAB_HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize(("id", "answer", "each_redis"), on_each_redis(*CASES), indirect=["each_redis"])
+@pytest.mark.usefixtures("each_redis")
+async def test_a_right_answer_in_another_style_is_right(id: str, answer: Callable[..., Any]) -> None:
+    outcome = await check(id, answer)
+    assert outcome.mark == "right", outcome
+
+
+@pytest.mark.parametrize("id", [id for id in exercises() if f"lesson{id[:2]}" in LESSONS])
+def test_each_exercise_has_eight_wrong_answers_three_right_ones_and_a_word_of_the_field(id: str) -> None:
+    assert len(WRONG[id]) >= 8
+    assert len(RIGHT[id]) >= 3
+    assert exercises()[id].learned
