@@ -101,7 +101,7 @@ def from_json(content: Mapping[str, Any]) -> Recording:
             measure: {name: Repeats(tuple(values)) for name, values in by_name.items()}
             for measure, by_name in content["figures"].items()
         },
-        rows(content["kill"], content["power cut"]["left"]),
+        rows(content["kill"], content["power cut"]["left"]),  # not shown: a key
         {name: {BY_KEY[key]: can for key, can in ways.items()} for name, ways in content["ways"].items()},
         {name: [PROTOCOLS_BY_KEY[key] for key in keys] for name, keys in content["protocols"].items()},
         {name: Order(**order) for name, order in content["orders"].items()},
@@ -185,29 +185,31 @@ async def one_round(candidates: Sequence[Candidate], values: Values) -> None:
             values.setdefault(measure, {}).setdefault(name, []).append(float(f"{value:.4g}"))
 
     for name, found in (await lesson05.with_each(candidates, delays, _("latency"))).items():
-        add("delay median ms", name, 1000 * statistics.median(found))
+        add("delay median ms", name, 1000 * statistics.median(found))  # not shown: a key
         add("delay p99 ms", name, 1000 * statistics.quantiles(found, n=100)[-1])
     floods = await lesson05.with_each(candidates, flood, _("throughput"))
     for each in candidates:
         heard, seconds = floods[each.name]
-        add("rate client", each.name, heard / seconds)
+        add("rate client", each.name, heard / seconds)  # not shown: a key
         add("engine µs", each.name, None if each.used is None else 1e6 * each.used / heard)
         work = (await lesson05.fan_out(each, READERS)).each
-        add("eight readers µs", each.name, None if work is None else 1e6 * work)
-        add("late reader", each.name, (await lesson05_abilities.late_readers(each))[0])
+        add("eight readers µs", each.name, None if work is None else 1e6 * work)  # not shown: a key
+        add("late reader", each.name, (await lesson05_abilities.late_readers(each))[0])  # not shown: a key
         if rate := await lesson05_engines.at_the_engine(each, 1):
-            add("rate engine", each.name, rate.median)
+            add("rate engine", each.name, rate.median)  # not shown: a key
         if each.ours:
-            add("MiB", each.name, (each.memory() or 0) / 2**20)
-            add("start s", each.name, await seconds_to_start(each))
+            seconds, memory = await one_start(each)
+            add("start s", each.name, seconds)
+            add("MiB", each.name, memory / 2**20)
 
 
-async def seconds_to_start(candidate: Candidate) -> float:
-    """Return how long another engine of this kind takes from its start to its first answer."""
+async def one_start(candidate: Candidate) -> tuple[float, int]:
+    """Start another engine of this kind; return the seconds until its first answer, and the memory it has then."""
     assert candidate.engine is not None
     began = time.monotonic()
-    async with await engines.start(candidate.engine.kind, own=True):
-        return time.monotonic() - began
+    async with await engines.start(candidate.engine.kind, own=True) as engine:
+        seconds = time.monotonic() - began
+        return seconds, Candidate(candidate.name, candidate.connect, engine).memory() or 0
 
 
 async def abilities_of(candidates: Sequence[Candidate]) -> dict[str, Any]:
@@ -274,7 +276,8 @@ def main() -> None:
             content = asyncio.run(measure(rounds))
     except EngineMissing as missing:
         sys.exit(str(missing))
-    write({**content, "power cut": before.get("power cut", {"machine": "", "date": "", "left": {}})})
+    cut = before.get("power cut", {"machine": "", "date": "", "left": {}})  # not shown: a key
+    write({**content, "power cut": cut})  # not shown: likewise
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def test_the_table_of_persistence_has_both_faults_for_every_setting() -> None:
     assert all(row.recorded and row.after_kill is not None and row.after_power_cut is not None for row in rows.values())
 
     left = {each.key: rows[each.engine, each.title][3:5] for each in SETTINGS}
-    assert left["no file"] == left["RDB only"] == left["classic, transient"] == (0, 0)
+    assert left["no-file"] == left["rdb"] == left["classic-transient"] == (0, 0)
     assert left["always"] == left["classic"] == left["quorum"] == (MESSAGES, MESSAGES)
     assert left["acks=all"] == left["stream"] == (MESSAGES, 0)
     assert left["acks=all, flush.messages=1"] == (MESSAGES, MESSAGES)

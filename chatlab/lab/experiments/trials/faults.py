@@ -62,7 +62,7 @@ class Setting:
     @property
     def kind(self) -> str:
         """The kind of the engine, as `engines.start` calls it."""
-        return {"Redis Streams": "redis", "RabbitMQ": "rabbitmq", "Kafka": "kafka"}[self.engine]
+        return self.engine.partition(" ")[0].lower()
 
 
 def redis(key: str, title: str, **options: str) -> Setting:
@@ -82,12 +82,12 @@ def kafka(key: str, acks: int | str, **settings: str) -> Setting:
 
 
 SETTINGS: Sequence[Setting] = (
-    redis("no file", _("no file"), appendonly="no", save=""),
-    redis("RDB only", _("snapshots (RDB) only, the default"), appendonly="no", save="3600 1 300 100 60 10000"),
+    redis("no-file", _("no file"), appendonly="no", save=""),
+    redis("rdb", _("snapshots (RDB) only, the default"), appendonly="no", save="3600 1 300 100 60 10000"),
     redis("everysec", "appendfsync everysec", appendfsync="everysec"),  # not shown: Redis's own words
     redis("always", "appendfsync always", appendfsync="always"),  # not shown: likewise
-    rabbitmq("classic, no confirms", _("classic queue, persistent, without confirms"), "classic", confirms=False),
-    rabbitmq("classic, transient", _("classic queue, transient, with confirms"), "classic", persistent=False),
+    rabbitmq("classic-no-confirms", _("classic queue, persistent, without confirms"), "classic", confirms=False),
+    rabbitmq("classic-transient", _("classic queue, transient, with confirms"), "classic", persistent=False),
     rabbitmq("classic", _("classic queue, persistent, with confirms"), "classic"),
     rabbitmq("quorum", _("quorum queue, with confirms"), "quorum"),
     rabbitmq("stream", _("stream queue, with confirms"), "stream"),

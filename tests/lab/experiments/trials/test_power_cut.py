@@ -57,7 +57,7 @@ def test_after_a_cut_a_disk_has_what_was_synced_and_not_what_was_only_written(
 async def test_a_redis_that_syncs_before_it_answers_keeps_all_and_one_without_a_file_nothing(
     disk: power_cut.Disk,
 ) -> None:
-    always, none = (next(each for each in SETTINGS if each.key == key) for key in ("always", "no file"))
+    always, none = (next(each for each in SETTINGS if each.key == key) for key in ("always", "no-file"))
 
     assert await power_cut.cut_under([always]) == [Left(200, 200)]
     assert await power_cut.cut_under([none]) == [Left(200, 0)]
