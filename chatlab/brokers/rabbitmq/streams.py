@@ -258,13 +258,15 @@ class RabbitMQStreamsBroker(RabbitMQBroker):
         reader.lost = False
         try:
             if reader.topic in self._known:
-                await self._open_stream(reader)
+                await self._open_channel(reader, partial(self._consume_stream, reader))
             else:  # a stream that is being created has a name already, but whoever consumes it loses the connection
                 async with self._first_contact:
                     await self._open_stream(reader)
                     self._known.add(reader.topic)
-        except BaseException:
+        except BaseException as error:
             reader.lost = True
+            if isinstance(error, ChannelNotFoundEntity):  # it was deleted: the next attempt creates it
+                self._known.discard(reader.topic)
             raise
 
     async def _open_stream(self, reader: StreamReader) -> None:
@@ -316,7 +318,9 @@ class RabbitMQStreamsBroker(RabbitMQBroker):
         """Provide the reader of a stream's end. Callers that have waited for it go on in the order of their calls."""
         async with self._in_order.setdefault(topic, asyncio.Lock()):
             tail = self._tails.get(topic)
-            if tail is not None and tail.resuming is not None:  # the stream may be a new one
+            if (
+                tail is not None and tail.resuming is not None and not tail.resuming.done()
+            ):  # the stream may be a new one
                 await asyncio.wait([tail.resuming])
             if tail is None or tail.closed:
                 tail = self._tails[topic] = Tail(topic, self, self)
@@ -327,9 +331,10 @@ class RabbitMQStreamsBroker(RabbitMQBroker):
         await super()._acknowledge_once()
         now = asyncio.get_running_loop().time()
         for topic, tail in list(self._tails.items()):
+            if self._in_order[topic].locked():
+                continue  # a publish is about to use it
             if tail.closed or (tail.idle and not tail.attaching and now - tail.last_used > IDLE):
-                del self._tails[topic]
-                self._in_order.pop(topic, None)
+                del self._tails[topic], self._in_order[topic]
                 await tail.aclose()
 
     # --- Queries ---
