@@ -995,7 +995,7 @@ async def _carries_the_chat(one: Any, two: Any, topic: str) -> None:
             lambda: len(said(garam)) >= 20 and len(said(nuri)) >= 20,
             _("the chat runs on it: two servers, each with a broker of yours, and every member receives every text"),
             lambda: received_by(garam, nuri),
-            timeout=3,
+            timeout=5,
         )
         in_one_order(garam, nuri)
 
