@@ -5,10 +5,11 @@
     found.ratio                         # the Python client's share of what the engine can take
 
 The conditions are the same for all. One publisher on one connection; bodies of 100 bytes; at most 256 messages that the
-engine has not confirmed. Nobody reads, so that only publishing is measured; a channel of Pub/Sub, which would have
-nothing to do, has one subscriber that discards. The rest are each engine's defaults, as far as it confirms what it has:
-a stream of about 10,000 entries, with the append-only file as the server is set; persistent messages to a classic
-queue, with publisher confirms; a topic of one partition, acks=all, batches as Kafka's client makes them.
+engine has not confirmed (Kafka's tool has no such limit: it batches what it has). Nobody reads, so that only publishing
+is measured; a channel of Pub/Sub, which would have nothing to do, has one subscriber that discards. The rest are each
+engine's defaults, as far as it confirms what it has: a stream of about 10,000 entries, with the append-only file as the
+server is set; persistent messages to a classic queue, with publisher confirms; a topic of one partition, acks=all,
+batches as Kafka's client makes them.
 
 The tools: `redis-benchmark` on PATH, and what `load_tools.py` fetches: RabbitMQ's PerfTest, Kafka's
 ProducerPerformance. Java programs become faster while they run, so the first seconds of the last two do not count.
