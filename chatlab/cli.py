@@ -1025,7 +1025,7 @@ def _listen_error(error: OSError, host: str, port: int) -> str:
     return _("cannot listen on port {port} of {host}: {error}").format(port=port, host=host, error=error)
 
 
-BROKER_URLS = (
+BROKER_URLS = _(
     "memory://, redis://HOST:PORT (Streams), redis-pubsub://HOST:PORT, amqp://USER:PASSWORD@HOST/ (stream queues),"
     " amqp-queues://USER:PASSWORD@HOST/, kafka://HOST:PORT"
 )

@@ -76,7 +76,8 @@ async def three_servers(broker: str) -> Cluster:
     for cluster in _servers:
         if all(instance.alive for instance in cluster.instances):
             return cluster
-    _servers[:] = [await lab.start("three servers", Cluster(broker, 3, serve="room").start())]
+    cluster = Cluster(broker, 3, serve="room")
+    _servers[:] = [await lab.start("three servers", cluster.start())]  # not shown: a name
     return _servers[0]
 
 

@@ -157,7 +157,7 @@ async def test_progress_is_kept_in_a_file_and_a_truncated_file_counts_as_not_tri
 
 def test_text_in_backticks_and_lines_indented_by_four_spaces_are_shown_as_code() -> None:
     assert "<code>bytes([a, b])</code>" in hint("02.2", 2)._repr_html_()
-    assert "\n<code>    async for record in share:</code>\n<code>        if" in hint("04.4", 3)._repr_html_()
+    assert "\n<code>    async for message in consumer:</code>\n<code>        if" in hint("04.4", 3)._repr_html_()
     assert "`bytes([a, b])`" in repr(hint("02.2", 2))
 
 

@@ -82,7 +82,7 @@ async def test_the_fault_comes_when_all_is_published_and_the_publishers_are_conn
             with Redis.from_url(engine.url) as redis:
                 (name,) = redis.keys("kept.*")
                 seen.append((redis.xlen(name), len(redis.client_list())))
-                redis.xtrim(name, maxlen=7)
+                redis.xtrim(name, maxlen=7, approximate=False)
 
         assert await survive(engine, settings, fault, engine.restart, messages=20) == [Left(20, 7)]
 
