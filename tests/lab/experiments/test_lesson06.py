@@ -216,6 +216,7 @@ async def test_c41_does_not_hold_on_a_server_that_counts_characters() -> None:
     assert judged.figure is not None and judged.figure.value == 0
 
 
+@pytest.mark.long
 async def test_c42_holds_where_the_server_has_the_patterns(server: chat.ChatServer, article: str) -> None:
     here, there = await lesson06.patterns(server.url), await lesson06.patterns(article)
     assert here == dict.fromkeys(here, "")
