@@ -8,7 +8,6 @@ import pytest
 
 from tests.support.broker_cases import MAKERS, SHARED, Case
 
-
 MANY_RECORDS = {
     "test_a_reader_that_comes_back_to_a_busy_topic_misses_nothing_and_gets_nothing_twice",
     "test_a_slow_reader_delays_no_other_and_ends_when_it_loses_records",
