@@ -17,9 +17,3 @@ async def test_every_cell_may_be_run_again_with_nothing_but_the_redis_in_the_whe
     for variable in ("REDIS_URL", "AMQP_URL", "KAFKA_URL"):
         monkeypatch.delenv(variable, raising=False)
     await run_again("05", tmp_path)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(3600)
-async def test_every_cell_may_be_run_again_with_the_engines_that_are_here(tmp_path: Path) -> None:
-    await run_again("05", tmp_path)
