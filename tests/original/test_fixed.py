@@ -120,7 +120,7 @@ async def test_mistakes_are_answered_with_error(program: Engine) -> None:
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_foreign_record_costs_no_other(program: Engine, redis_of_program: Engine) -> None:
     async with Redis.from_url(redis_of_program.url) as redis:
-        reader = await lesson07.member(original.stomp_url(program), "ben", receipts=False)
+        reader = await lesson07.member(original.stomp_url(program), "ben")
 
         def record(text: str) -> dict[str, str]:
             return {"client_id": text, "content": text}
