@@ -8,7 +8,8 @@ work is shared.
 
 What this costs: the first time that a topic's newest records are asked for, its partition is read, with the other
 topics in it. All topics are kept equally long, as the Kafka topic's settings say (a week, unless they are changed). A
-reader that returns after records were trimmed is told of a gap, even if those were another topic's.
+reader that resumes from a position before the first record kept gets `SubscriptionLost`, even if only another topic's
+records were removed.
 
 The producer is idempotent, so what it resends after a broken connection is stored once. That covers one producer's own
 retries: a publish repeated by another process is a second record, so this broker is not `Deduplicates`.

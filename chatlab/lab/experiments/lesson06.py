@@ -140,7 +140,7 @@ class Transcript:
 
     @property
     def error(self) -> str:
-        """The message of the server's ERROR; "" if there was none."""
+        """The `message` header of the server's ERROR frame; "" if there was none."""
         frames = [frame for answer in self.answers for frame in Parser(version="1.2").feed(answer.encode())]
         errors = (frame for frame in frames if isinstance(frame, Frame) and frame.command == "ERROR")
         return next((frame.get("message") or "" for frame in errors), "")

@@ -355,11 +355,7 @@ class _Faults:
             self._button(_("Stall"), _("Pass nothing on, and lose nothing"), lambda side: wire.stall(sender=side)),
             self._button(_("Resume"), _("End a stall: the waiting bytes pass"), lambda side: wire.resume(sender=side)),
             self._button(_("Reset"), _("Break the connection with RST"), lambda side: wire.reset()),
-            self._button(
-                _("Flip a bit"),
-                _("Change one bit of the client's next frame, or of the server's if the server is chosen"),
-                self._flip,
-            ),
+            self._button(_("Flip a bit"), _("Change one bit of the next frame from the chosen side"), self._flip),
         ]
 
     def _flip(self, side: Peer | None) -> None:

@@ -23,7 +23,7 @@ from chatlab.stomp.frames import Frame, Parser
 __all__ = ["chat_in_memory", "frames_of", "late_chat", "overheard"]
 
 SECONDS_EACH_WAY = 0.02
-LATE = 0.2  # seconds of the client's silence, after which it gets its own texts
+LATE = 0.2  # seconds; once a client has been silent for that long, its own messages are delivered
 
 
 @contextlib.asynccontextmanager
