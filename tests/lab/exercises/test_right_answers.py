@@ -8,14 +8,22 @@ from typing import Any
 import pytest
 
 from chatlab.lab.exercises.exercise import check, exercises
+from tests.lab.exercises.answers import RightAnswers
 from tests.lab.exercises.test_exercise import WRONG, on_each_redis
+from tests.lab.exercises.wrong_answers import lesson07
 
 HERE = Path(__file__).parent / "right_answers"
 LESSONS = sorted(path.stem for path in HERE.glob("lesson*.py"))
-RIGHT: dict[str, list[Callable[..., Any]]] = {}
+RIGHT: RightAnswers = {}
 for lesson in LESSONS:
     RIGHT |= import_module(f"tests.lab.exercises.right_answers.{lesson}").RIGHT
 CASES = [(id, answer) for id, answers in RIGHT.items() for answer in answers]
+FIVE_TIMES = [
+    lesson07.stores_in_three_steps,
+    lesson07.remembers_in_its_own_memory,
+    lesson07.goes_silent_when_redis_is_gone,
+    lesson07.never_forgets_an_id,
+]
 
 
 @pytest.fixture(autouse=True)
@@ -25,13 +33,22 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("id", "answer", "each_redis"), on_each_redis(*CASES), indirect=["each_redis"])
 @pytest.mark.usefixtures("each_redis")
-async def test_a_right_answer_in_another_style_is_right(id: str, answer: Callable[..., Any]) -> None:
+async def test_a_right_answer_in_another_style_is_right_and_says_what_it_has_shown(id: str, answer: Any) -> None:
     outcome = await check(id, answer)
     assert outcome.mark == "right", outcome
+    assert outcome.sentence == f"{exercises()[id].title}. {exercises()[id].learned}"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("answer", FIVE_TIMES, ids=lambda each: each.__name__)
+async def test_five_checks_of_a_chat_that_loses_or_repeats_have_one_outcome(answer: Callable[..., Any]) -> None:
+    outcomes = [await check("07.5", answer) for _ in range(5)]
+    assert {outcome.mark for outcome in outcomes} == {"not yet"}
+    assert len({outcome.sentence for outcome in outcomes}) == 1
 
 
 @pytest.mark.parametrize("id", [id for id in exercises() if f"lesson{id[:2]}" in LESSONS])
 def test_each_exercise_has_eight_wrong_answers_three_right_ones_and_a_word_of_the_field(id: str) -> None:
     assert len(WRONG[id]) >= 8
     assert len(RIGHT[id]) >= 3
-    assert exercises()[id].learned
+    assert exercises()[id].learned.endswith(".")

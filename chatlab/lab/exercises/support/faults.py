@@ -1,7 +1,7 @@
 """Support for the check of 07.5: faults at named moments, so that an answer passes by surviving them, never by luck.
 
-    tap = Tap()
-    redis = tapped(url, tap)                 a client whose commands the tap sees
+    tap = CommandTap()
+    redis = tapped(url, tap)                 a client whose commands the tap sees (`redis.py`)
     tap.at("store", 2, break_off)            the second command that is no read is executed; then its connection is lost
     other = twin(handler)                    the same function with memory of its own, as in another process
     story.add("가람 sends 'a'")               what happened so far, in order, to be shown when a rule is broken
@@ -15,25 +15,18 @@ from __future__ import annotations
 import asyncio
 import collections
 import copy
-import re
 import types
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
-from redis.asyncio import Connection, ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-
+from chatlab.lab.exercises.support.redis import Action, Tap
 from chatlab.locale import _
 
-__all__ = ["Story", "Tap", "break_off", "tapped", "twin"]
+__all__ = ["CommandTap", "Story", "twin"]
 
 Kind = Literal["read", "store"]
-Action = Callable[[], Awaitable[None]]
 READS = {"XREAD", "XREADGROUP", "XRANGE", "XREVRANGE", "XLEN", "XINFO"}
 ASIDE = {"HELLO", "CLIENT", "SELECT", "AUTH", "PING", "SUBSCRIBE", "PSUBSCRIBE", "UNSUBSCRIBE", "SCRIPT"}
-COMMAND = re.compile(rb"\*\d+\r\n\$\d+\r\n([A-Za-z]+)\r\n")
 
 
 class Story:
@@ -55,15 +48,11 @@ class Story:
 # --- Commands to Redis ---
 
 
-async def break_off() -> None:
-    """Lose the connection: an action for `Tap.at`."""
-    raise ConnectionResetError("the connection broke")  # not shown: an error for the learner's code
-
-
-class Tap:
+class CommandTap(Tap):
     """Counts the commands of a client by their kind, and acts when Redis has executed a chosen one."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.names: list[str] = []  # those that store, since the last reset
         self._counts = {"read": 0, "store": 0}
         self._plan: dict[tuple[Kind, int], Action] = {}
@@ -78,7 +67,7 @@ class Tap:
         """Act when the command of this kind with that number, from 1, is executed, before its caller learns of it."""
         self._plan[kind, number] = action
 
-    def count(self, commands: list[str]) -> Action | None:
+    async def before(self, commands: Sequence[str]) -> Action | None:
         """Count a command, or the commands of a pipeline; return what to do when it is executed."""
         if set(commands) <= ASIDE:
             return None
@@ -87,62 +76,6 @@ class Tap:
         if kind == "store":
             self.names.append(" ".join(commands))
         return self._plan.pop((kind, self._counts[kind]), None)
-
-
-class _TappedConnection(Connection):
-    """A connection that tells a tap of each command, and acts when the first reply to it arrives."""
-
-    def __init__(self, tap: Tap, **options: Any) -> None:  # redis-py's own arguments, passed on
-        super().__init__(**options)
-        self._tap = tap
-        self._action: Action | None = None
-        self._greeting = False
-
-    async def on_connect_check_health(self, check_health: bool = True) -> None:
-        self._greeting = True  # the client's own commands do not count
-        try:
-            await super().on_connect_check_health(check_health)
-        finally:
-            self._greeting = False
-
-    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
-        if not self.is_connected:
-            await self.connect()  # type: ignore[no-untyped-call]  # redis-py's gap
-        if not self._greeting:
-            self._action = self._tap.count(list(_names(command)))
-        await super().send_packed_command(command, check_health)
-
-    async def read_response(self, *arguments: Any, **options: Any) -> Any:  # redis-py's own, passed on
-        reply = await super().read_response(*arguments, **options)
-        action, self._action = self._action, None
-        if action is not None:
-            try:
-                await action()
-            except ConnectionResetError as error:
-                await self.disconnect(nowait=True)
-                raise RedisConnectionError(str(error)) from error
-        return reply
-
-
-def _names(command: bytes | str | Iterable[bytes]) -> Iterator[str]:
-    whole = (
-        command.encode() if isinstance(command, str) else command if isinstance(command, bytes) else b"".join(command)
-    )
-    return (name.decode().upper() for name in COMMAND.findall(whole))
-
-
-def tapped(url: str, tap: Tap) -> Redis:
-    """Return a client that retries nothing and tells `tap` of its commands; replies are text."""
-    return Redis(
-        connection_pool=ConnectionPool.from_url(
-            url,
-            connection_class=_TappedConnection,
-            tap=tap,
-            decode_responses=True,
-            socket_timeout=None,  # a blocking read has its own limit
-            retry=Retry(NoBackoff(), 0),
-        )
-    )
 
 
 # --- Two servers that share no memory ---

@@ -27,7 +27,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import WebSocketException
 
 from chatlab.lab.exercises.exercise import NotYet
-from chatlab.lab.exercises.support.faults import Story, Tap, break_off, tapped, twin
+from chatlab.lab.exercises.support.faults import CommandTap, Story, twin
 from chatlab.lab.exercises.support.members import (
     KillableRedis,
     Member,
@@ -37,6 +37,7 @@ from chatlab.lab.exercises.support.members import (
     not_reading,
     serving,
 )
+from chatlab.lab.exercises.support.redis import break_off, tapped
 from chatlab.lab.exercises.support.rooms import must_wait
 from chatlab.lab.until import until
 from chatlab.locale import _
@@ -52,7 +53,7 @@ SECONDS = 2.0  # for what takes a few milliseconds
 class Chat:
     """Two servers that run a learner's handler, each with memory and a client of its own, on one Redis."""
 
-    def __init__(self, killable: KillableRedis, servers: list[Serving], taps: list[Tap]) -> None:
+    def __init__(self, killable: KillableRedis, servers: list[Serving], taps: list[CommandTap]) -> None:
         self.killable = killable
         self.servers = servers
         self.taps = taps
@@ -88,7 +89,7 @@ async def _two_servers(answer: Handler) -> AsyncIterator[Chat]:
         killable = await stack.enter_async_context(killable_redis())
         servers, taps = [], []
         for handler in (answer, twin(answer)):
-            taps.append(tap := Tap())
+            taps.append(tap := CommandTap())
             redis = await stack.enter_async_context(tapped(killable.wire.url, tap))
             handle = _with(handler, redis, killable.stream)
             servers.append(await stack.enter_async_context(serving(handle)))

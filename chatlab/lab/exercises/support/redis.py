@@ -1,4 +1,4 @@
-"""Support for the checks of lessons 04 and 05: names, clients and brokers on the kernel's Redis.
+"""Support for the checks that use Redis: names, clients and brokers on the kernel's Redis.
 
     async with fresh("room") as topic        a unique name; what was stored under it is deleted afterwards
     async with client(taps) as redis         a client whose exchanges with the server can be counted, or broken
@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any, Literal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Any, Literal, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.asyncio.retry import Retry
@@ -24,9 +25,23 @@ from chatlab.brokers.port import GroupConsumer, Reader
 from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.lab.runtime import lab
 
-__all__ = ["Moment", "Taps", "WatchedBroker", "client", "fresh", "watched_broker"]
+__all__ = [
+    "Action",
+    "Moment",
+    "Tap",
+    "Taps",
+    "WatchedBroker",
+    "break_off",
+    "client",
+    "fresh",
+    "tapped",
+    "watched_broker",
+]
 
 Moment = Literal["before", "after"]
+Action = Callable[[], Awaitable[None]]
+Result = TypeVar("Result")
+COMMAND = re.compile(rb"\*\d+\r\n\$\d+\r\n([A-Za-z]+)\r\n")  # as it is packed
 
 
 @contextlib.asynccontextmanager
@@ -44,46 +59,64 @@ async def fresh(name: str) -> AsyncIterator[str]:
 # --- A client and its faults ---
 
 
-class Taps:
-    """The exchanges between a client and the server: `exchanges` counts them, `at` runs an action at one of them.
+class Tap:
+    """Sees the commands of a client.
 
-    An exchange is one command, or one pipeline. `pending` counts those that the server has not answered yet: as long as
-    it is not 0, somebody waits for the server.
+    `pending` counts those that the server has not answered yet: as long as it is not 0, somebody waits for the server.
     """
 
     def __init__(self) -> None:
-        self.exchanges = 0
         self.pending = 0
-        self._actions: dict[tuple[int, Moment], Callable[[], Awaitable[None]]] = {}
 
-    def at(self, exchange: int, moment: Moment, action: Callable[[], Awaitable[None]]) -> None:
+    async def before(self, commands: Sequence[str]) -> Action | None:
+        """Act before a command, or a pipeline of them, is sent; return what to do once the server has executed it.
+
+        A `ConnectionResetError` from here, or from what is returned, breaks the connection.
+        """
+        raise NotImplementedError
+
+
+class Taps(Tap):
+    """The exchanges between a client and the server: `exchanges` counts them, `at` runs an action at one of them.
+
+    An exchange is one command, or one pipeline.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exchanges = 0
+        self._actions: dict[tuple[int, Moment], Action] = {}
+
+    def at(self, exchange: int, moment: Moment, action: Action) -> None:
         """Run `action` before the exchange with that number (from 1) is sent, or after the server has executed it."""
         self._actions[exchange, moment] = action
 
-    async def run(self, moment: Moment) -> bool:
-        """Run the action for this moment, once; return whether there was one."""
-        action = self._actions.pop((self.exchanges, moment), None)
-        if action is not None:
+    async def before(self, commands: Sequence[str]) -> Action | None:
+        """Count an exchange, and act as `at` planned."""
+        self.exchanges += 1
+        after = self._actions.pop((self.exchanges, "after"), None)
+        if action := self._actions.pop((self.exchanges, "before"), None):
             await action()
-        return action is not None
+        return after
 
 
 async def break_off() -> None:
-    """Lose the connection: an action for `Taps.at`."""
+    """Lose the connection: an action for a tap."""
     raise ConnectionResetError("the connection broke")  # not shown: an error for the learner's code
 
 
 class _TappedConnection(Connection):
-    """A connection that runs its taps before it sends, and after the first reply."""
+    """A connection that asks its tap before it sends, and acts after the first reply."""
 
-    def __init__(self, taps: Taps, **options: Any) -> None:  # redis-py's own arguments, passed on
+    def __init__(self, tap: Tap, **options: Any) -> None:  # redis-py's own arguments, passed on
         super().__init__(**options)
-        self._taps = taps
+        self._tap = tap
+        self._after: Action | None = None
         self._greeting = False
         self._waiting = False
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
-        self._greeting = True  # the client's own commands do not count as exchanges
+        self._greeting = True  # the client's own commands do not count
         try:
             await super().on_connect_check_health(check_health)
         finally:
@@ -93,8 +126,7 @@ class _TappedConnection(Connection):
         if not self.is_connected:
             await self.connect()  # type: ignore[no-untyped-call]  # redis-py's gap
         if not self._greeting:
-            self._taps.exchanges += 1
-            await self._run_taps("before")
+            self._after = await self._unless_broken(self._tap.before(_names(command)))
             self._is_waiting(True)
         await super().send_packed_command(command, check_health)
 
@@ -103,39 +135,51 @@ class _TappedConnection(Connection):
             reply = await super().read_response(*arguments, **options)
         finally:
             self._is_waiting(False)
-        if not self._greeting:
-            await self._run_taps("after")
+        after, self._after = self._after, None
+        if after is not None:
+            await self._unless_broken(after())
         return reply
 
     def _is_waiting(self, waiting: bool) -> None:
-        self._taps.pending += waiting - self._waiting
+        self._tap.pending += waiting - self._waiting
         self._waiting = waiting
 
-    async def _run_taps(self, moment: Moment) -> None:
+    async def _unless_broken(self, action: Awaitable[Result]) -> Result:
         try:
-            await self._taps.run(moment)
+            return await action
         except ConnectionResetError as error:
             await self.disconnect(nowait=True)
             raise RedisConnectionError(str(error)) from error
 
 
+def _names(command: bytes | str | Iterable[bytes]) -> list[str]:
+    """Return the names of the commands in packed ones, in capitals."""
+    packed = (
+        command if isinstance(command, bytes) else command.encode() if isinstance(command, str) else b"".join(command)
+    )
+    return [name.decode().upper() for name in COMMAND.findall(packed)]
+
+
+def tapped(url: str, tap: Tap, *, decode: bool = True) -> Redis:
+    """Return a client that retries nothing and asks `tap` at each command; with `decode`, replies are text."""
+    return Redis.from_pool(
+        BlockingConnectionPool.from_url(
+            url,
+            connection_class=_TappedConnection,
+            tap=tap,
+            decode_responses=decode,
+            socket_timeout=None,  # a blocking read has its own limit
+            retry=Retry(NoBackoff(), 0),
+            timeout=None,
+        )
+    )
+
+
 @contextlib.asynccontextmanager
 async def client(taps: Taps | None = None, *, decode: bool = True) -> AsyncIterator[Redis]:
     """Return a client of the kernel's Redis that retries nothing; with `decode`, replies are text."""
-    pool = BlockingConnectionPool.from_url(
-        await lab.redis(),
-        connection_class=_TappedConnection,
-        taps=taps or Taps(),
-        decode_responses=decode,
-        socket_timeout=None,  # a blocking read has its own limit
-        retry=Retry(NoBackoff(), 0),
-        timeout=None,
-    )
-    async with Redis(connection_pool=pool) as redis:
-        try:
-            yield redis
-        finally:
-            await pool.disconnect()
+    async with tapped(await lab.redis(), taps or Taps(), decode=decode) as redis:
+        yield redis
 
 
 # --- A broker and its faults ---

@@ -5,24 +5,16 @@ import hashlib
 import random
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from redis.exceptions import WatchError
 
 from chatlab.brokers.port import Record
+from tests.lab.exercises.answers import RightAnswers, right_in
 from tests.lab.exercises.wrong_answers.lesson05 import watches
 
-RIGHT: dict[str, list[Callable[..., Any]]] = {}
-
-
-def right(id: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def add(answer: Callable[..., Any]) -> Callable[..., Any]:
-        RIGHT.setdefault(id, []).append(answer)
-        return answer
-
-    return add
-
+RIGHT: RightAnswers = {}
+right = right_in(RIGHT)
 
 # --- 05.0 ---
 

@@ -8,7 +8,8 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from chatlab.lab.engines.engine import Engine
-from chatlab.lab.exercises.support.faults import Story, Tap, break_off, tapped, twin
+from chatlab.lab.exercises.support.faults import CommandTap, Story, twin
+from chatlab.lab.exercises.support.redis import break_off, tapped
 
 SEEN: list[str] = []
 
@@ -49,7 +50,7 @@ def test_a_twin_has_its_own_closure() -> None:
 
 
 async def test_a_connection_is_lost_after_redis_has_executed_the_chosen_command(valkey_engine: Engine) -> None:
-    tap = Tap()
+    tap = CommandTap()
     async with tapped(valkey_engine.url, tap) as redis:
         await redis.delete("tapped")
         tap.reset()
@@ -63,8 +64,8 @@ async def test_a_connection_is_lost_after_redis_has_executed_the_chosen_command(
 
 
 async def test_an_action_runs_before_the_caller_has_the_reply_of_a_read(valkey_engine: Engine) -> None:
-    tap = Tap()
-    async with tapped(valkey_engine.url, tap) as redis, tapped(valkey_engine.url, Tap()) as other:
+    tap = CommandTap()
+    async with tapped(valkey_engine.url, tap) as redis, tapped(valkey_engine.url, CommandTap()) as other:
         await redis.delete("tapped-stream")
         await redis.xadd("tapped-stream", {"text": "first"})
 
@@ -77,7 +78,7 @@ async def test_an_action_runs_before_the_caller_has_the_reply_of_a_read(valkey_e
 
 
 async def test_a_pipeline_counts_as_one_command_with_all_its_names(valkey_engine: Engine) -> None:
-    tap = Tap()
+    tap = CommandTap()
     async with tapped(valkey_engine.url, tap) as redis, redis.pipeline(transaction=True) as together:
         together.set("tapped", "1")
         together.delete("tapped")

@@ -3,24 +3,19 @@
 import asyncio
 import re
 from base64 import b64decode, b64encode, encodebytes, urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from hashlib import sha1, sha256
 from typing import Any
 
 from chatlab.lab.exercises.lessons.lesson01 import how_it_ended, judge, proof, upgrade_request
+from tests.lab.exercises.answers import WrongAnswers, wrong_in
 
-WRONG: dict[str, list[tuple[Any, str]]] = {}
+WRONG: WrongAnswers = {}
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 REFUSAL = b"HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\n\r\n"
 
 
-def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def note(answer: Callable[..., Any]) -> Callable[..., Any]:
-        WRONG.setdefault(id, []).append((answer, sentence))
-        return answer
-
-    return note
-
+wrong = wrong_in(WRONG)
 
 # --- 01.0 ---
 

@@ -8,18 +8,13 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 
 from chatlab.lab.exercises.lessons.lesson02 import header, messages, unmask
+from tests.lab.exercises.answers import WrongAnswers, wrong_in
 
-WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
+WRONG: WrongAnswers = {}
 Frames = list[tuple[bool, int, bytes]]
 
 
-def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def note(answer: Callable[..., Any]) -> Callable[..., Any]:
-        WRONG.setdefault(id, []).append((answer, sentence))
-        return answer
-
-    return note
-
+wrong = wrong_in(WRONG)
 
 # --- 02.1 ---
 

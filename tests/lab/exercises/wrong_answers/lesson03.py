@@ -3,22 +3,16 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from websockets.asyncio.server import broadcast
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 
-WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
+from tests.lab.exercises.answers import WrongAnswers, wrong_in
 
-
-def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def note(answer: Callable[..., Any]) -> Callable[..., Any]:
-        WRONG.setdefault(id, []).append((answer, sentence))
-        return answer
-
-    return note
+WRONG: WrongAnswers = {}
+wrong = wrong_in(WRONG)
 
 
 @wrong("03.1", "has the article's form")

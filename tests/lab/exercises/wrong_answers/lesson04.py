@@ -7,17 +7,10 @@ from contextlib import aclosing
 from typing import Any
 
 from chatlab.lab.exercises.lessons.lesson04 import service as right_service
+from tests.lab.exercises.answers import WrongAnswers, wrong_in
 
-WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
-
-
-def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def note(answer: Callable[..., Any]) -> Callable[..., Any]:
-        WRONG.setdefault(id, []).append((answer, sentence))
-        return answer
-
-    return note
-
+WRONG: WrongAnswers = {}
+wrong = wrong_in(WRONG)
 
 # --- 04.0 ---
 

@@ -5,23 +5,15 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Callable
 from hashlib import sha1
 from typing import Any
 
 from chatlab.brokers.port import Record
 from chatlab.lab.exercises.lessons.lesson05 import MyBroker
+from tests.lab.exercises.answers import WrongAnswers, wrong_in
 
-WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
-
-
-def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def add(answer: Callable[..., Any]) -> Callable[..., Any]:
-        WRONG.setdefault(id, []).append((answer, sentence))
-        return answer
-
-    return add
-
+WRONG: WrongAnswers = {}
+wrong = wrong_in(WRONG)
 
 # --- 05.0 ---
 

