@@ -300,7 +300,7 @@ def solved(cell: NotebookNode, exercise: Exercise) -> NotebookNode:
     solved: NotebookNode = nbformat.from_dict(cell)
     solved.source = "\n".join(lines)
     not_tried = SIGNS["not tried"]  # not shown: a key
-    right = Outcome(exercise.id, "right", exercise.title)
+    right = Outcome.right(exercise)
     for output in solved.outputs:
         if output.get("data", {}).get("text/plain", "").startswith(f"{not_tried} {exercise.id} "):
             output.data = nbformat.from_dict({"text/html": right._repr_html_(), "text/plain": repr(right)})

@@ -149,6 +149,11 @@ class Outcome:
     difference: Difference | None = None
     again: Callable[[], Awaitable[Outcome]] | None = field(default=None, compare=False)
 
+    @classmethod
+    def right(cls, exercise: Exercise) -> Outcome:
+        """Return the outcome of a right answer: what the answer does, and what is learned from it."""
+        return cls(exercise.id, RIGHT, f"{exercise.title}. {exercise.learned}" if exercise.learned else exercise.title)
+
     def __repr__(self) -> str:
         shown = "\n" + textwrap.indent(self.evidence, "  ") if self.evidence else ""
         return f"{SIGNS[self.mark]} {self.exercise} {NAMES[self.mark]}: {self.sentence}{shown}"
@@ -247,7 +252,7 @@ async def _run(exercise: Exercise, answer: object, limit: asyncio.Timeout) -> Ou
     except Exception as error:
         sentence = _("your code raised {error}").format(error=type(error).__name__)
         return Outcome(exercise.id, NOT_YET, sentence, _where(error))
-    return Outcome(exercise.id, RIGHT, f"{exercise.title}. {exercise.learned}" if exercise.learned else exercise.title)
+    return Outcome.right(exercise)
 
 
 def _blocked(exercise: Exercise, line: int) -> Outcome:

@@ -124,7 +124,7 @@ def test_every_exercise_is_solved_and_its_output_is_right(lesson: str) -> None:
         cell = exercise_cell(notebook, exercise.id)
         assert exercise.code in cell.source
         assert edition.stub_of(cell.source) is None
-        assert f"✔ {exercise.id} right: {exercise.title}" in str(cell.outputs)
+        assert f"✔ {exercise.id} right: {exercise.title}. {exercise.learned}" in str(cell.outputs)
         assert "not tried" not in str(cell.outputs)
         note = notebook.cells[notebook.cells.index(cell) + 1].source.replace("\\", "").replace("\n>    ", "\n")
         for text in (exercise.why, *exercise.hints):

@@ -609,6 +609,7 @@ EXERCISES = [
         question,
         _("The empty line is how HTTP says “that was all”. Without it the server keeps waiting, and so do you."),
         makes=True,
+        learned=_("An empty line ends the head of a message: that is HTTP's framing, and without it both sides wait."),
     ),
     Exercise(
         "01.1",
@@ -625,6 +626,9 @@ EXERCISES = [
         ),
         proof,
         _("No web server does this by chance, and no cache has the answer stored. That is all it proves."),
+        learned=_(
+            "Only a server that knows the GUID can compute this answer: the exchange is a challenge and its response."
+        ),
     ),
     Exercise(
         "01.2",
@@ -650,6 +654,10 @@ EXERCISES = [
         _(
             "A request is text with a visible end. Everything after the empty line already belongs to the other "
             "protocol, so nothing may come there."
+        ),
+        learned=_(
+            "The request asks to leave HTTP on this connection: it is an upgrade, and 101 confirms the switch of "
+            "protocols."
         ),
     ),
     Exercise(
@@ -683,6 +691,10 @@ EXERCISES = [
             "Clients may write headers in upper or lower case and with extra spaces, so a server compares what they "
             "mean. But it compares origins exactly: anything cleverer lets somebody in."
         ),
+        learned=_(
+            "The server compares the origin with a list of its own: an allow-list, and here the only thing that "
+            "keeps a foreign page out."
+        ),
     ),
     Exercise(
         "01.4",
@@ -707,6 +719,10 @@ EXERCISES = [
         _(
             "Nothing marks the beginning of a frame. If you know where one ends, you know where the next begins; if "
             "you lose count, you cannot recover. That is why frames are read by their lengths and nothing else."
+        ),
+        learned=_(
+            "A close that both sides have announced is a clean close; one that nobody announced is reported as "
+            "1006, which is never sent."
         ),
     ),
     Exercise(
@@ -743,6 +759,10 @@ EXERCISES = [
         _(
             "This is a WebSocket server: as long as the texts are short, a real client cannot tell it from a big one. "
             "It speaks first, which HTTP forbids. It ends TCP at the very end: after both Closes, before the client."
+        ),
+        learned=_(
+            "The server pushes: it speaks first, on a connection that stays open. What you wrote is a WebSocket "
+            "endpoint."
         ),
     ),
 ]

@@ -719,6 +719,10 @@ EXERCISES = [
             "XOR undoes itself: a ^ b ^ b is a. So the mask hides nothing from anybody who can read the frame. It only "
             "prevents a page's script from choosing the bytes on the wire."
         ),
+        learned=_(
+            "XOR with the same key undoes itself: masking is no encryption, but it keeps pages from choosing the "
+            "bytes on the wire."
+        ),
     ),
     Exercise(
         "02.2",
@@ -741,6 +745,10 @@ EXERCISES = [
             "Most chat messages are short and cost two bytes. A reader must know how many bytes a length takes before "
             "it reads the length: that is what 126 and 127 are for. Each length has exactly one valid form, so nobody "
             "can disguise a frame by writing its length differently."
+        ),
+        learned=_(
+            "The first byte of a length says how many follow: that is a variable-length encoding, and the "
+            "shortest form is the only valid one."
         ),
     ),
     Exercise(
@@ -767,6 +775,10 @@ EXERCISES = [
             "A message may be cut between any two bytes, and a character of 한글 has three. Control frames may come "
             "between pieces and are answered at once. So a receiver keeps the unfinished message apart from everything "
             "else."
+        ),
+        learned=_(
+            "Pieces go into a buffer until FIN, and control frames pass between them: this is reassembly of "
+            "fragmented messages."
         ),
     ),
     Exercise(
@@ -798,6 +810,7 @@ EXERCISES = [
             "nothing to say is silent, too. `every` decides how soon you notice and what it costs; `patience` decides "
             "how slow a line may be."
         ),
+        learned=_("You ask at intervals and give up without an answer: a keep-alive, or heartbeat, with a timeout."),
     ),
     Exercise(
         "02.5",
@@ -835,6 +848,9 @@ EXERCISES = [
             "message. `drain` waits for a client that does not read; meanwhile the loop reads nothing more from it, "
             "TCP slows the sender down, and no memory fills up. What it does not do is refuse frames that break the "
             "rules, as `chatlab.websocket` does."
+        ),
+        learned=_(
+            "A sender waits until its reader has room: that is backpressure, and it keeps the server's memory bounded."
         ),
     ),
 ]

@@ -474,6 +474,10 @@ EXERCISES = [
         ),
         line,
         _("The prefix is the article's. The name comes before the text, so no text can be mistaken for a name."),
+        learned=_(
+            "The prefix and its fields have a fixed order, so that every receiver reads the line alike: that is a "
+            "message format."
+        ),
     ),
     Exercise(
         "03.2",
@@ -496,6 +500,10 @@ EXERCISES = [
             "`finally` runs after a close, an error and a lost connection alike. `except` is around one `send`, so a "
             "member who has gone costs the others nothing. The room still waits for one that does not read: 03.4."
         ),
+        learned=_(
+            "`finally` runs however the connection ends: cleaning up on every path is what keeps a server from "
+            "leaking sessions."
+        ),
     ),
     Exercise(
         "03.3",
@@ -508,6 +516,10 @@ EXERCISES = [
         ),
         allowed,
         _("`in` compares exactly. Real sites were broken into through startswith, endswith and regular expressions."),
+        learned=_(
+            "A page of another site is refused by its Origin: what you have prevented is cross-site WebSocket "
+            "hijacking."
+        ),
     ),
     Exercise(
         "03.4",
@@ -531,6 +543,10 @@ EXERCISES = [
             "Nobody is awaited, so nobody can block anybody. The bytes that wait for a slow member have a limit, so "
             "memory does not fill up. chatlab.net.fanout does the same, but sends a Close first, and joins the texts "
             "for one member into one write."
+        ),
+        learned=_(
+            "One slow consumer no longer holds up the fan-out: its buffer is bounded, and past the bound it is "
+            "disconnected."
         ),
     ),
 ]

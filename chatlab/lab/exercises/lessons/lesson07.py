@@ -682,6 +682,10 @@ EXERCISES = [
             "format that one language alone can read is a wall around your data. (Java writes characters beyond U+FFFF "
             "in a way of its own, in six octets; `chatlab/chat/article/java.py` reads those, too.)"
         ),
+        learned=_(
+            "The two programs did not agree on a serialization: bytes mean something only to a reader who knows "
+            "their format."
+        ),
     ),
     Exercise(
         "07.1",
@@ -708,6 +712,10 @@ EXERCISES = [
             "repeat from a missing id, and different orders from two paths for one message. A ledger that mixes them "
             "up tells you nothing."
         ),
+        learned=_(
+            "You check a recorded history against rules that must always hold: these are invariants, and such a "
+            "program is a checker."
+        ),
     ),
     Exercise(
         "07.2",
@@ -732,6 +740,10 @@ EXERCISES = [
         _(
             "The client cannot know whether a lost message was stored. So it sends the message again, under the same "
             "id, and the server, which does know, stores it once. Neither half works without the other."
+        ),
+        learned=_(
+            "A retry under one id can be stored once: the id is an idempotency key, and receipt and key together "
+            "make it exactly once."
         ),
     ),
     Exercise(
@@ -758,6 +770,10 @@ EXERCISES = [
         _(
             "Listening first turns a gap, which cannot be repaired, into a repeat, which the ids reveal. "
             "`chatlab.chat.delivery.replay` does the same for every SUBSCRIBE with a `last-id`."
+        ),
+        learned=_(
+            "You subscribe first, replay second and drop what you have seen: catch-up without a gap, deduplicated "
+            "by offset."
         ),
     ),
     Exercise(
@@ -789,6 +805,10 @@ EXERCISES = [
         _(
             "The position in the stream belongs to the reader, not to the connection, so a lost connection loses "
             "nothing. Pub/Sub has no positions: there the same loop would continue, and miss what was sent meanwhile."
+        ),
+        learned=_(
+            "The position outlives the connection, and pauses grow with each failure: you resume from an offset, "
+            "with exponential backoff."
         ),
     ),
     Exercise(
@@ -825,6 +845,10 @@ EXERCISES = [
             "starts at a given id. And when something breaks, the connection breaks: the returning member is the one "
             "recovery for all of it. A reader that died silently would leave a member with a chat that looks healthy "
             "and shows nothing."
+        ),
+        learned=_(
+            "At-least-once delivery and an idempotent store add up to exactly once, and a failed part fails the "
+            "connection: fail fast."
         ),
     ),
 ]
