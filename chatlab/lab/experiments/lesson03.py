@@ -453,10 +453,14 @@ class Freed:
     works: bool
     url: str = ""
     seconds: float = 5.0  # the longest time that the experiment may take
+    pace: float = 0.01  # seconds between two texts
 
 
-async def until_freed(url: str, *, seconds: float = 5.0, size: int = 32 * 1024) -> Freed:
-    """Let one member stop reading while another sends, until the room closes the sender or `seconds` have passed."""
+async def until_freed(url: str, *, seconds: float = 5.0, pace: float = 0.01, size: int = 32 * 1024) -> Freed:
+    """Let one member stop reading while another sends a text of `size` octets every `pace` seconds.
+
+    It ends when the room closes the sender, or when `seconds` have passed.
+    """
     stalled = RoomClient(url, "stalled", receive_buffer=4096)
     async with _in_the_room([stalled]), open_member(url) as sender, open_member(url) as reader:
         stalled.stop_reading()
@@ -471,12 +475,12 @@ async def until_freed(url: str, *, seconds: float = 5.0, size: int = 32 * 1024) 
             async with asyncio.timeout(seconds):
                 for number in count(1):
                     await sender.send(f"#{number} ".ljust(size, "·"))
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(pace)
         await asyncio.sleep(0)  # the reader has its turn
         works = await _speak(url, arrivals, attempts=max(10, round(2 * seconds)))
         await cancel([listener])
         silence = max(later - earlier for earlier, later in pairwise([*arrivals, time.monotonic()]))
-        return Freed(silence, sender.close_code, reader.close_code, works, url, seconds)
+        return Freed(silence, sender.close_code, reader.close_code, works, url, seconds, pace)
 
 
 async def _speak(url: str, arrivals: list[float], *, attempts: int) -> bool:
@@ -815,7 +819,7 @@ def f17(article: Freed, robust: Freed) -> Verdict:
     recorded = recording()["room: a stalled member for 20 s"]["sender"]  # not shown: keys
 
     async def again() -> Verdict:
-        return f17(*[await until_freed(run.url, seconds=run.seconds) for run in (article, robust)])
+        return f17(*[await until_freed(run.url, seconds=run.seconds, pace=run.pace) for run in (article, robust)])
 
     return verdict(
         "F17",

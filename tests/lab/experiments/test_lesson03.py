@@ -293,13 +293,20 @@ async def test_f8_does_not_happen_in_a_room_that_waits_for_nobody() -> None:
 
 async def test_f17_the_sender_is_disconnected_for_a_member_that_keep_alive_drops(robust: room.RoomServer) -> None:
     async with doctored(one_by_one, pings=0.3) as url:
-        found = await until_freed(url)
+        found = await until_freed(url, pace=0.05)
     assert found.sender == 1011
     assert found.reader is None
     assert found.works
     spared = await until_freed(robust.url, seconds=1.5)
     assert lesson03.f17(found, spared).outcome is Outcome.FIXED
     assert lesson03.f17(found, found).outcome is Outcome.HAPPENS
+
+
+async def test_keep_alive_does_not_free_a_room_whose_buffer_is_full_before_the_first_ping() -> None:
+    async with doctored(one_by_one, pings=0.5) as url:
+        found = await until_freed(url, seconds=4, pace=0)
+    assert found.sender == 1011  # the library reads neither its texts nor its Pong
+    assert not found.works
 
 
 async def test_f17_does_not_happen_in_a_room_that_waits_for_nobody() -> None:
