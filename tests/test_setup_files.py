@@ -348,6 +348,49 @@ def test_without_venv_the_installation_names_the_package_to_install(tmp_path: Pa
     )
 
 
+def with_uv(tmp_path: Path) -> Path:
+    """Return such a folder with a `uv` that makes an environment of links, and writes each of its calls to `calls`."""
+    folder = without_python(tmp_path)
+    for tool in ("mkdir", "ln"):
+        (folder / tool).symlink_to(next(p for d in ("/usr/bin", "/bin") if (p := Path(d) / tool).exists()))
+    venv = f"mkdir -p .venv/bin && ln -sf {sys.executable} .venv/bin/python"
+    program(folder, "uv", f'echo "$1 $2" >>{tmp_path}/calls; case $1 in venv) {venv};; esac')
+    return folder
+
+
+def calls(tmp_path: Path) -> list[str]:
+    """Return the calls of `uv` since the last time."""
+    file = tmp_path / "calls"
+    found = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    file.unlink(missing_ok=True)
+    return [call.split()[0] for call in found]
+
+
+def test_a_second_installation_does_nothing_until_the_locked_versions_change(tmp_path: Path) -> None:
+    path, where = str(with_uv(tmp_path)), tmp_path / "chatlab"
+    first = install(where=where, path=path)
+    assert first.returncode == 0, first.stderr
+    assert "chatlab: installed; from now on this takes no time\n" in first.stderr
+    assert calls(tmp_path) == ["venv", "pip", "pip"]
+    second = install(where=where, path=path)
+    assert (second.returncode, second.stderr) == (0, "")
+    assert not calls(tmp_path)
+    (where / "requirements" / "lab.txt").write_text("another==1\n", encoding="utf-8")
+    changed = subprocess.run(["/bin/sh", "tools/install.sh", "lab"], cwd=where, env={"PATH": path}, check=True)
+    assert changed.returncode == 0
+    assert calls(tmp_path) == ["pip", "pip"]
+
+
+def test_an_environment_that_has_moved_is_made_again(tmp_path: Path) -> None:
+    path = str(with_uv(tmp_path))
+    install(where=tmp_path / "before", path=path)
+    (tmp_path / "before").rename(tmp_path / "after")
+    calls(tmp_path)
+    moved = install(where=tmp_path / "after", path=path)
+    assert "chatlab: the folder has moved or Python has changed since .venv was made\n" in moved.stderr
+    assert calls(tmp_path) == ["venv", "pip", "pip"]
+
+
 def test_ci_requires_every_engine() -> None:
     required = re.search(r"CHATLAB_REQUIRE=(\S+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
     assert required

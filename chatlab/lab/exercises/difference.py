@@ -78,7 +78,7 @@ def _cut(begin: int, length: int) -> tuple[str, str]:
 
 def _rows(yours: list[str], expected: list[str], separator: str) -> tuple[str, str]:
     """Return both as HTML, with what differs marked."""
-    steps = SequenceMatcher(a=yours, b=expected, autojunk=False).get_opcodes()
+    steps = SequenceMatcher(a=yours, b=expected).get_opcodes()
     mine = [_marked(yours[a:b], "" if tag == "equal" else "del", separator) for tag, a, b, _c, _d in steps]
     theirs = [_marked(expected[c:d], "" if tag == "equal" else "ins", separator) for tag, _a, _b, c, d in steps]
     return separator.join(filter(None, mine)), separator.join(filter(None, theirs))

@@ -32,8 +32,8 @@ def test_what_differs_is_struck_out_in_yours_and_underlined_in_the_expected_valu
 
 
 def test_markup_in_an_answer_is_escaped_and_white_space_that_differs_is_visible() -> None:
-    html = Difference("<b>\n", "<i>")._repr_html_()
-    assert "<b>" not in html
+    html = Difference("<b>\n<u", "<i><s")._repr_html_()
+    assert not any(markup in html for markup in ("<b", "<u", "<i>", "<s"))
     assert "\\n</del>" in html
 
 
@@ -42,3 +42,10 @@ def test_a_long_value_is_shown_around_the_first_difference() -> None:
     assert "they differ from byte 1001 on: yours 01, expected 00" in html
     assert "<code>… 00 00" in html
     assert html.count("00") < 150
+
+
+def test_a_value_that_goes_on_after_what_is_shown_ends_with_an_ellipsis_and_no_other_does() -> None:
+    html = Difference("x" * 30 + "y" * 50, "x" * 30 + "z" * 20)._repr_html_()
+    yours, expected = html.split("</tr>")[:2]
+    assert yours.endswith(" …</code>")
+    assert expected.endswith("</ins></code>")

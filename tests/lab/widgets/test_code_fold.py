@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -65,6 +66,14 @@ def test_a_decorated_function_shows_its_own_source() -> None:
         return 42
 
     assert "return 42" in text_of(code_of(answer))
+
+
+def test_a_decorated_function_is_found_in_its_own_file() -> None:
+    @contextlib.contextmanager
+    def opened() -> Iterator[None]:
+        yield
+
+    assert repr(code_of(opened)) == "The code of opened, in tests/lab/widgets/test_code_fold.py"
 
 
 def test_an_object_without_a_source_is_an_error() -> None:
