@@ -214,6 +214,23 @@ def test_a_later_start_keeps_the_learners_work_and_brings_untouched_notebooks_up
     assert b"my answer" in (below / "03_broadcast_handler.ipynb").read_bytes()
 
 
+def test_a_notebook_that_the_learner_brought_up_to_date_by_hand_is_not_outdated(clone: Path) -> None:
+    below = shipped.lay_out(clone / "chatlab-lessons").notebooks
+    (clone / "notebooks" / "03_broadcast_handler.ipynb").write_bytes(notebook("second edition"))
+    (below / "03_broadcast_handler.ipynb").write_bytes(shipped.stripped(notebook("second edition")))
+    assert shipped.lay_out(clone / "chatlab-lessons").outdated == []
+
+
+def test_without_its_record_a_copy_is_taken_for_work_on_the_version_of_today(clone: Path) -> None:
+    below = shipped.lay_out(clone / "chatlab-lessons").notebooks
+    edited(below / "03_broadcast_handler.ipynb", "my answer")
+    (below / shipped.RECORD).unlink()
+    assert shipped.lay_out(clone / "chatlab-lessons").outdated == []
+    (clone / "notebooks" / "03_broadcast_handler.ipynb").write_bytes(notebook("second edition"))
+    assert shipped.lay_out(clone / "chatlab-lessons").outdated == ["03_broadcast_handler.ipynb"]
+    assert b"my answer" in (below / "03_broadcast_handler.ipynb").read_bytes()
+
+
 def test_everything_uses_the_learners_copy_from_the_clone_and_from_inside_it(
     clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +266,15 @@ def test_progress_from_before_there_was_a_copy_is_taken_along(clone: Path) -> No
     folder = clone / "chatlab-lessons"
     shipped.lay_out(folder)
     assert (folder / ".chatlab" / "progress" / "03.1.json").exists()
+
+
+def test_later_progress_is_never_replaced_by_that_from_before(clone: Path) -> None:
+    folder = clone / "chatlab-lessons"
+    for place, mark in ((clone, "{}"), (folder, '{"mark": "right"}')):
+        (place / ".chatlab" / "progress").mkdir(parents=True)
+        (place / ".chatlab" / "progress" / "03.1.json").write_text(mark)
+    shipped.lay_out(folder)
+    assert (folder / ".chatlab" / "progress" / "03.1.json").read_text() == '{"mark": "right"}'
 
 
 # --- An installed package contains the notebooks ---

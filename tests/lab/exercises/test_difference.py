@@ -31,10 +31,15 @@ def test_what_differs_is_struck_out_in_yours_and_underlined_in_the_expected_valu
     assert "underline'>85</ins> 61" in expected
 
 
-def test_markup_in_an_answer_is_escaped_and_white_space_that_differs_is_visible() -> None:
-    html = Difference("<b>\n<u", "<i><s")._repr_html_()
-    assert not any(markup in html for markup in ("<b", "<u", "<i>", "<s"))
-    assert "\\n</del>" in html
+@pytest.mark.parametrize(("yours", "expected"), [("<b>", "x"), ("x", "<b>"), ("<b>1", "<b>2")])
+def test_markup_in_an_answer_is_escaped(yours: str, expected: str) -> None:
+    html = Difference(yours, expected)._repr_html_()
+    assert "<b>" not in html
+    assert "&lt;b&gt;" in html
+
+
+def test_white_space_that_differs_is_visible() -> None:
+    assert "\\n</del>" in Difference("a\n", "a")._repr_html_()
 
 
 def test_a_long_value_is_shown_around_the_first_difference() -> None:
@@ -45,7 +50,7 @@ def test_a_long_value_is_shown_around_the_first_difference() -> None:
 
 
 def test_a_value_that_goes_on_after_what_is_shown_ends_with_an_ellipsis_and_no_other_does() -> None:
-    html = Difference("x" * 30 + "y" * 50, "x" * 30 + "z" * 20)._repr_html_()
+    html = Difference("x" * 30 + "y" * 50, "x" * 30 + "z" * 40)._repr_html_()
     yours, expected = html.split("</tr>")[:2]
     assert yours.endswith(" …</code>")
     assert expected.endswith("</ins></code>")
