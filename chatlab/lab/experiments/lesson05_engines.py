@@ -61,7 +61,7 @@ class Compared(NamedTuple):
 
 async def at_the_engine(candidate: Candidate, repeats: int = 3) -> Repeats | None:
     """Return messages per second, measured `repeats` times by the engine's own tool; None where the tool is missing."""
-    tool = None if candidate.engine is None else TOOLS.get(candidate.name)
+    tool = TOOLS.get(candidate.name)
     if tool is None or candidate.engine is None:
         return None
     try:

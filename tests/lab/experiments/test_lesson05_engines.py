@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.errors import EngineMissing, SetupError
@@ -56,6 +57,27 @@ async def test_redis_takes_thousands_of_messages_a_second_and_keeps_none_of_the_
     assert found is not None
     assert len(found.values) == 2
     assert found.low > 1000
+    async with Redis.from_url(redis_engine.url) as redis:
+        assert await redis.keys("*flood*") == []
+
+
+async def test_redis_benchmark_that_takes_its_connection_for_lost_runs_again_at_most_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool, runs = tmp_path / "redis-benchmark", tmp_path / "runs"
+    monkeypatch.setattr(load_tools, "redis_benchmark", lambda: str(tool))
+    tool.write_text(
+        f'#!/bin/sh\necho >>{runs}\n[ $(wc -l <{runs}) -ge $LAST ] || {{ echo "All clients disconnected"; exit 1; }}\n'
+        'printf "test,rps\\nXADD,5000\\n"\n'
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("LAST", "3")
+    assert await lesson05_engines.redis_benchmark("redis://127.0.0.1:1", "XADD") == 5000
+    runs.unlink()
+    monkeypatch.setenv("LAST", "4")
+    with pytest.raises(SetupError, match="All clients disconnected"):
+        await lesson05_engines.redis_benchmark("redis://127.0.0.1:1", "XADD")
+    assert runs.read_text().count("\n") == 3
 
 
 @pytest.mark.usefixtures("few", "benchmark")

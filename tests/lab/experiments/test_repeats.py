@@ -8,8 +8,8 @@ from chatlab.lab.experiments.repeats import Repeats
 
 
 def test_repeats_have_a_median_and_a_range() -> None:
-    rate = Repeats((3.0, 1.0, 2.0))
-    assert (rate.median, rate.low, rate.high) == (2.0, 1.0, 3.0)
+    rate = Repeats((9.0, 1.0, 2.0))
+    assert (rate.median, rate.low, rate.high) == (2.0, 1.0, 9.0)
     assert Repeats((3.0, 1.0)).median == 2.0
 
 
