@@ -6,10 +6,10 @@
 
 The conditions are the same for all. One publisher on one connection; bodies of 100 bytes; at most 256 messages that the
 engine has not confirmed (Kafka's tool has no such limit: it batches what it has). Nobody reads, so that only publishing
-is measured; a channel of Pub/Sub, which would have nothing to do, has one subscriber that discards. The rest are each
-engine's defaults, as far as it confirms what it has: a stream of about 10,000 entries, with the append-only file as the
-server is set; persistent messages to a classic queue, with publisher confirms; a topic of one partition, acks=all,
-batches as Kafka's client makes them.
+is measured. A channel of Pub/Sub, which would have nothing to do, has one subscriber that discards, and a topic of
+RabbitMQ, which keeps nothing by itself, has one queue. The rest are each engine's defaults, as far as it confirms what
+it has: a stream of about 10,000 entries, with the append-only file as the server is set; persistent messages to a
+classic queue, with publisher confirms; a topic of one partition, acks=all, batches as Kafka's client makes them.
 
 The tools: `redis-benchmark` on PATH, and what `load_tools.py` fetches: RabbitMQ's PerfTest, Kafka's
 ProducerPerformance. Java programs become faster while they run, so the first seconds of the last two do not count.
@@ -27,8 +27,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import aio_pika
+from aio_pika.abc import AbstractQueue
 from redis.asyncio import Redis
 
+from chatlab.brokers.rabbitmq.link import EXCHANGE
 from chatlab.errors import EngineMissing, SetupError
 from chatlab.lab.engines import load_tools
 from chatlab.lab.experiments.lesson05 import IN_FLIGHT, Candidate
@@ -95,19 +98,35 @@ async def in_python(candidate: Candidate, seconds: float = SECONDS) -> float:
             free.release()
 
     try:
-        listener = await broker.subscribe(topic) if candidate.name == "Redis Pub/Sub" else None
-        began = time.monotonic()
-        async with asyncio.TaskGroup() as publishing:
-            while time.monotonic() - began < seconds:
-                await free.acquire()
-                publishing.create_task(publish())
-                count += 1
-        took = time.monotonic() - began
-        if listener:
-            await listener.aclose()
-        return count / took
+        async with contextlib.AsyncExitStack() as stack:
+            if candidate.name == "Redis Pub/Sub":
+                listener = await broker.subscribe(topic)
+                stack.push_async_callback(listener.aclose)
+            if candidate.name == "RabbitMQ" and candidate.engine:
+                await stack.enter_async_context(stored(candidate.engine.url, topic))
+            began = time.monotonic()
+            async with asyncio.TaskGroup() as publishing:
+                while time.monotonic() - began < seconds:
+                    await free.acquire()
+                    publishing.create_task(publish())
+                    count += 1
+            return count / (time.monotonic() - began)
     finally:
         await broker.aclose()
+
+
+@contextlib.asynccontextmanager
+async def stored(url: str, topic: str) -> AsyncIterator[AbstractQueue]:
+    """Bind a durable classic queue to the topic, like PerfTest's, so that RabbitMQ stores what it confirms."""
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        exchange = await channel.declare_exchange(EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
+        queue = await channel.declare_queue(topic, durable=True)
+        await queue.bind(exchange, topic)
+        try:
+            yield queue
+        finally:
+            await queue.delete(if_unused=False, if_empty=False)
 
 
 # --- The tools -------------------------------------------------------------------------------------------------------

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aio_pika
 import pytest
+from aio_pika.abc import AbstractQueue
+from aio_pika.exceptions import ChannelNotFoundEntity
 from redis.asyncio import Redis
 
 from chatlab.brokers.memory.broker import MemoryBroker
@@ -107,6 +112,30 @@ async def test_rabbitmq_confirms_messages_to_its_own_tool_also_on_a_virtual_host
 ) -> None:
     for url in (rabbitmq_engine.url, vhost_url):
         assert await lesson05_engines.rabbitmq(url) > 1
+
+
+@pytest.mark.long
+async def test_rabbitmq_stores_what_the_python_client_publishes(
+    rabbitmq_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queues: list[AbstractQueue] = []
+    stored = lesson05_engines.stored
+
+    @contextlib.asynccontextmanager
+    async def counted(url: str, topic: str) -> AsyncIterator[AbstractQueue]:
+        async with stored(url, topic) as queue:
+            yield queue
+            sizes.append((await queue.declare()).message_count or 0)
+            queues.append(queue)
+
+    sizes: list[int] = []
+    monkeypatch.setattr(lesson05_engines, "stored", counted)
+    rate = await in_python(candidate("RabbitMQ", rabbitmq_engine), 0.5)
+
+    assert sizes[0] >= 0.4 * rate
+    async with await aio_pika.connect(rabbitmq_engine.url) as connection:
+        with pytest.raises(ChannelNotFoundEntity):
+            await (await connection.channel()).get_queue(queues[0].name)
 
 
 async def test_memory_has_no_engine_to_measure() -> None:
