@@ -244,7 +244,7 @@ async def kills() -> dict[str, dict[str, Left]]:
 def versions(candidates: Sequence[Candidate]) -> dict[str, str]:
     """Return the versions of the engines and of what measures them."""
     kinds = {each.engine.kind: each.engine.version for each in candidates if each.engine}
-    return {**kinds, "Python": platform.python_version(), "PerfTest": load_tools.PERF_TEST}
+    return {**kinds, "Python": f"Python {platform.python_version()}", "PerfTest": f"PerfTest {load_tools.PERF_TEST}"}
 
 
 async def measure(rounds: int) -> dict[str, Any]:
