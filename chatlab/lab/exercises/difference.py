@@ -6,6 +6,7 @@ expected value, so that it can be read without colours. Left out: values of othe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from html import escape
@@ -42,7 +43,8 @@ class Difference:
     def _repr_html_(self) -> str:
         yours, expected = self._units()
         begin = max(0, _first_difference(yours, expected) - BEFORE)
-        rows = _rows(yours[begin : begin + SHOWN], expected[begin : begin + SHOWN], " " if self._in_bytes else "")
+        both = yours[begin : begin + SHOWN], expected[begin : begin + SHOWN]
+        rows = _rows(*both, " " if self._in_bytes else "", VISIBLE if self._in_text else {})
         ends = [_cut(begin, len(units)) for units in (yours, expected)]
         table = "".join(
             f"<tr><th style='text-align:left;padding-right:1em'>{escape(name)}"
@@ -54,6 +56,11 @@ class Difference:
     @property
     def _in_bytes(self) -> bool:
         return isinstance(self.yours, bytes) and isinstance(self.expected, bytes)
+
+    @property
+    def _in_text(self) -> bool:
+        """Whether white space can be the difference; between the items of a list it is only notation."""
+        return isinstance(self.yours, str) and isinstance(self.expected, str)
 
     def _units(self) -> tuple[list[str], list[str]]:
         if isinstance(self.yours, bytes) and isinstance(self.expected, bytes):
@@ -76,18 +83,20 @@ def _cut(begin: int, length: int) -> tuple[str, str]:
     return ("… " if begin else "", " …" if length > begin + SHOWN else "")
 
 
-def _rows(yours: list[str], expected: list[str], separator: str) -> tuple[str, str]:
-    """Return both as HTML, with what differs marked."""
+def _rows(yours: list[str], expected: list[str], separator: str, visible: Mapping[str, str]) -> tuple[str, str]:
+    """Return both as HTML, with what differs marked; `visible` has the signs for white space."""
     steps = SequenceMatcher(a=yours, b=expected).get_opcodes()
-    mine = [_marked(yours[a:b], "" if tag == "equal" else "del", separator) for tag, a, b, _c, _d in steps]
-    theirs = [_marked(expected[c:d], "" if tag == "equal" else "ins", separator) for tag, _a, _b, c, d in steps]
+    mine = [_marked(yours[a:b], "" if tag == "equal" else "del", separator, visible) for tag, a, b, _c, _d in steps]
+    theirs = [
+        _marked(expected[c:d], "" if tag == "equal" else "ins", separator, visible) for tag, _a, _b, c, d in steps
+    ]
     return separator.join(filter(None, mine)), separator.join(filter(None, theirs))
 
 
-def _marked(units: list[str], tag: str, separator: str) -> str:
+def _marked(units: list[str], tag: str, separator: str, visible: Mapping[str, str]) -> str:
     if not units:
         return ""
     if not tag:
         return escape(separator.join(units))
-    text = escape(separator.join(VISIBLE.get(unit, unit) for unit in units))
+    text = escape(separator.join(visible.get(unit, unit) for unit in units))
     return f"<{tag} style='{STYLES[tag]}'>{text}</{tag}>"

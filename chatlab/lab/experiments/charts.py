@@ -389,15 +389,16 @@ def lines(
     series: Mapping[str, Points],
     *,
     log: str = "",
+    dashed: str = "",
     recorded: Mapping[str, Points] | None = None,
 ) -> None:
     """Draw a line for each name: (x values, y values); a y value that was repeated is drawn with its spread.
 
-    Both axes begin at zero, except the logarithmic ones: `log` names them, "x", "y" or "xy". Lines in `recorded` come
-    from another machine; they are grey and dashed.
+    Both axes begin at zero, except the logarithmic ones: `log` names them, "x", "y" or "xy". The line named `dashed`,
+    to compare the others with, is dashed. Lines in `recorded` come from another machine; they are grey and dashed.
     """
     with style():
-        figure = _figure_of_lines(across, up, series, recorded or {}, log)
+        figure = _figure_of_lines(across, up, series, recorded or {}, log, dashed)
         words = [_words_of_line(name, points, across, up) for name, points in series.items()]
         words += [_words_of_line(_as_recorded(name), points, across, up) for name, points in (recorded or {}).items()]
         show_with_words(title, "; ".join(words), figure)
@@ -408,11 +409,11 @@ def _as_recorded(name: str) -> str:
 
 
 def _figure_of_lines(
-    across: str, up: str, series: Mapping[str, Points], recorded: Mapping[str, Points], log: str
+    across: str, up: str, series: Mapping[str, Points], recorded: Mapping[str, Points], log: str, dashed: str
 ) -> Figure:
     figure, axes = chart("", across, up)
     for (name, points), marker in zip(series.items(), cycle(MARKERS), strict=False):
-        _draw_line(axes, name, points, marker)
+        _draw_line(axes, name, points, marker, linestyle="--" if name == dashed else "-")
     for (name, points), marker in zip(recorded.items(), cycle(reversed(MARKERS)), strict=False):
         _draw_line(axes, _as_recorded(name), points, marker, color=GREY, linestyle="--")
     every = [*series.values(), *recorded.values()]
@@ -548,9 +549,10 @@ def load(runs: Mapping[int, Sequence[Load]]) -> None:
         label = ngettext("{count} server", "{count} servers", count).format(count=count)
         series[label] = [each.members for each in run], [_in_milliseconds(each.busiest) for each in run]
     idle = [(each.members, found) for each in next(iter(runs.values())) if (found := each.without_members)]
-    series[_("a server without members")] = [at for at, __ in idle], [_in_milliseconds(found) for __, found in idle]
+    without = _("a server without members")
+    series[without] = [at for at, __ in idle], [_in_milliseconds(found) for __, found in idle]
     title = _("What one message costs the busiest server")
-    lines(title, _("members in the room"), _("milliseconds of processor time"), series)
+    lines(title, _("members in the room"), _("milliseconds of processor time"), series, dashed=without)
 
 
 def _in_milliseconds(seconds: Repeats) -> Repeats:
@@ -567,8 +569,8 @@ def bursts(runs: Mapping[str, Burst]) -> None:
                 moments = [1000 * at for at in getattr(run, column)]
                 axes.plot(range(1, len(moments) + 1), moments, marker=marker, markevery=5, label=name)
             axes.set(title=title, xlabel=_("message"))
-            axes.set_ylim(bottom=0)
             axes.spines[["top", "right"]].set_visible(False)
+        places[0].set_ylim(bottom=0)  # once all is drawn: it ends the scaling of both
         places[0].legend(frameon=False)
         show(figure)
 

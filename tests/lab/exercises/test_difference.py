@@ -42,6 +42,10 @@ def test_white_space_that_differs_is_visible() -> None:
     assert "\\n</del>" in Difference("a\n", "a")._repr_html_()
 
 
+def test_a_space_between_the_items_of_a_list_is_no_difference_to_look_for() -> None:
+    assert "␣" not in Difference([], ["a", "b c"])._repr_html_()
+
+
 def test_a_long_value_is_shown_around_the_first_difference() -> None:
     html = Difference(bytes(1000) + b"\x01" + bytes(1000), bytes(2001))._repr_html_()
     assert "they differ from byte 1001 on: yours 01, expected 00" in html

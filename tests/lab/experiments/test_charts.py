@@ -233,6 +233,7 @@ def test_the_load_is_drawn_from_zero_with_its_range_and_with_a_server_without_me
     assert [line.get_label() for line in axes.lines] == ["1 server", "2 servers", "a server without members"]
     assert [list(line.get_ydata()) for line in axes.lines] == [[2.0, 4.0], [1.0, 2.0], [0.4, 0.4]]
     assert axes.collections[0].get_segments()[0][:, 1].tolist() == [1, 3]
+    assert [line.get_linestyle() for line in axes.lines] == ["-", "-", "--"], "the lesson speaks of the dashed line"
 
 
 def test_a_burst_is_drawn_twice_when_it_was_answered_and_when_it_was_done(shown: list[Any]) -> None:
@@ -240,4 +241,13 @@ def test_a_burst_is_drawn_twice_when_it_was_answered_and_when_it_was_done(shown:
     answered, done = shown[0].axes
     assert [list(line.get_ydata()) for line in answered.lines] == [[100, 200], [0, 0]]
     assert [list(line.get_ydata()) for line in done.lines] == [[100, 200], [100, 200]]
+    assert answered.get_ylim() == done.get_ylim()
+
+
+def test_work_that_is_done_long_after_the_last_answer_is_inside_the_picture_of_a_burst(shown: list[Any]) -> None:
+    charts.bursts({"in a queue": Burst((0.0, 0.0), (0.5, 1.0))})
+    answered, done = shown[0].axes
+    bottom, top = done.get_ylim()
+    assert bottom == 0
+    assert top >= 1000
     assert answered.get_ylim() == done.get_ylim()

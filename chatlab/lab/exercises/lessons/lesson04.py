@@ -155,6 +155,7 @@ def check_missed(answer: Callable[[list[tuple[str, str]], str | None], object]) 
         ),
         (morning, "1760-0", ["넷"], _("the last message seen may have been deleted from the middle")),
         (busy, "1700-9", ["#10", "#11", "#12"], _("an id is two numbers: 1700-10 comes after 1700-9")),
+        ([*busy, ("1701-0", "new")], "1700-12", ["new"], _("an id is two numbers: 1701-0 comes after 1700-12")),
         ([("999-0", "a"), ("1000-0", "b")], "999-0", ["b"], _("an id is two numbers: 1000-0 comes after 999-0")),
         ([], "1700-1", [], _("the list may be empty")),
     ]
@@ -617,9 +618,14 @@ async def _worker_dies_at_work(answer: Loop, broker: WatchedBroker, topic: str, 
         )
         await first.stop()
         await consumer.aclose()
-    if ids["📦 셋"] not in await _pending(redis, topic) or ids["📦 셋"] in done:
+    if ids["📦 셋"] not in await _pending(redis, topic):
         lost = _("the worker died while it worked on {text!r}, which was acknowledged already: now nobody will do it")
         raise NotYet(_("a message is acknowledged when its work is done, and not before"), lost.format(text="📦 셋"))
+    if ids["📦 셋"] in done:
+        noted = _("the worker died while it worked on {text!r}, which was in `done` already: now nobody will do it")
+        raise NotYet(
+            _("a message is noted in `done` when its work is done, and not before"), noted.format(text="📦 셋")
+        )
     desk.block_at = ""
     await _expect_successor_to_finish(answer, broker, topic, desk, done, set(ids))
 
@@ -827,6 +833,7 @@ def _waiting(half: Half, *clients: RoomClient) -> str:
 
 async def _stop_for_a_while(half: Half, garam: RoomClient, nuri: RoomClient) -> None:
     await half.stop()
+    _expect_no_subscription(half.broker.open)
     for text in ("하나", "둘", "셋 🥁"):
         await garam.send(text)
     await nuri.send("저는 아직 있어요")
@@ -849,6 +856,15 @@ async def _stop_for_a_while(half: Half, garam: RoomClient, nuri: RoomClient) -> 
     )
     rule = _("a restarted bridge continues after the last message it delivered: nothing is delivered again")
     _expect_nothing_twice(rule, nuri)
+
+
+def _expect_no_subscription(still_open: int) -> None:
+    if still_open:
+        count = ngettext("{count} subscription is open", "{count} subscriptions are open", still_open)
+        raise NotYet(
+            _("a stopped bridge has closed its subscription; otherwise the broker goes on filling it"),
+            count.format(count=still_open),
+        )
 
 
 async def _stop_before_the_record_is_added(half: Half, garam: RoomClient, nuri: RoomClient) -> None:

@@ -184,6 +184,14 @@ def compares_as_one_decimal_number(kept: list[tuple[str, str]], last: str | None
     return [text for id, text in kept if last is not None and place(id) > place(last)]
 
 
+@wrong("04.1", "1701-0 comes after 1700-12")
+def compares_the_digits_as_one_number(kept: list[tuple[str, str]], last: str | None) -> list[str]:
+    def place(id: str) -> int:
+        return int(id.replace("-", ""))
+
+    return [text for id, text in kept if last is not None and place(id) > place(last)]
+
+
 # --- 04.2 ---
 
 
@@ -466,6 +474,15 @@ async def acknowledges_in_finally(share: Any, work: Any, done: set[str]) -> None
             await share.ack(record)
 
 
+@wrong("04.4", "noted in `done` when its work is done, and not before")
+async def notes_it_first(share: Any, work: Any, done: set[str]) -> None:
+    async for record in share:
+        if record.id not in done:
+            done.add(record.id)
+            await work(record.body.decode())
+        await share.ack(record)
+
+
 # --- 04.5 ---
 
 
@@ -551,6 +568,16 @@ async def lasting_with_a_pause_before_the_delivery(room: Any, broker: Any, topic
             room.deliver(message.body.decode())
 
 
+async def lasting_without_closing(room: Any, broker: Any, topic: str, place: dict[str, str]) -> None:
+    async def hear() -> None:
+        async for message in await broker.subscribe(topic, after=place["last"]):
+            room.deliver(message.body.decode())
+            place["last"] = message.id
+
+    await asyncio.gather(speak_well(room, broker, topic), hear())
+
+
+wrong("04.5", "has closed its subscription")(lasting_without_closing)
 wrong("04.5", "not to its text")(lasting("the_text_as_key", speak=publishes_with_the_text_as_key))
 wrong("04.5", "nothing is delivered twice")(lasting_with_a_pause_after_the_delivery)
 wrong("04.5", "nothing is lost")(lasting_with_a_pause_before_the_delivery)
