@@ -4,7 +4,8 @@
 `Connection` and asyncio: here and in `net/endpoint.py` is everything the library does for those two lines.
 
 Both hold at most `max_held` octets for all their clients (`net/memory_limit.py`), and at most as many connections as
-`limits` allows (`net/gate.py`): behind `trusted_proxies`, as many of one client as the proxy reports. Left out of the hand-written one: TLS.
+`limits` allows (`net/gate.py`); behind `trusted_proxies`, an address is what X-Forwarded-For says. Left out of the
+hand-written one: TLS.
 """
 
 from __future__ import annotations

@@ -95,8 +95,8 @@ class Follower:
     """Reads for all topics on one connection, woken when a topic joins.
 
     `block`: seconds the read waits before it is sent again. `full`: how many records in a reply may mean that earlier
-    ones were trimmed, even if it could have held more. `gather`: seconds to wait before interrupting the current read for a new topic, so that topics
-    that join together cost one new read.
+    ones were trimmed, even if it could have held more. `gather`: seconds to wait before interrupting the current read
+    for a new topic, so that topics that join together cost one new read.
     """
 
     def __init__(
