@@ -16,7 +16,7 @@ from websockets.asyncio.client import connect
 
 from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.brokers.redis.streams import RedisStreamsBroker
-from chatlab.chat.access import Access, Credentials
+from chatlab.chat.access import Access, Credentials, guest
 from chatlab.chat.app import Application, Call, Outgoing, User, send_to
 from chatlab.chat.destinations import PRIVATE, SERVER_HEADERS, pack, private_destination, topic_of
 from chatlab.chat.directory import handle_of
@@ -478,6 +478,37 @@ async def test_guests_cannot_take_names_that_look_like_the_servers_or_a_users_or
             body = json.dumps({"content": "x", "sender": login})
             await nameless.send("SEND", body, destination="/app/chat.sendMessage", receipt="r")
             assert json.loads((await nameless.frame("MESSAGE")).body)["field"] == "sender"
+
+
+def with_guests(credentials: Credentials) -> User | None:
+    """Admit users by a passcode, and guests without one."""
+    return with_email(credentials) if credentials.passcode else guest(credentials.login)
+
+
+async def is_refused(url: str, login: str) -> bool:
+    """Tell whether a guest with this name is refused."""
+    peer = await Peer(url).open()
+    await peer.send("CONNECT", **{"accept-version": "1.2", "host": "x", "login": login})
+    return (await peer.frame()).command == "ERROR"
+
+
+async def test_a_listed_name_is_kept_from_guests_on_all_instances_and_others_where_the_user_has_connected(
+    broker: ChatBroker,
+) -> None:
+    access = Access(with_guests, names=["Kim"])
+    async with (
+        await chat_server.start(broker, access=access) as one,
+        await chat_server.start(broker, access=access) as other,
+        Peer(one.url, "Lee", passcode="secret") as lee,
+    ):
+        assert [await is_refused(server.url, "kim") for server in (one, other)] == [True, True]
+        assert [await is_refused(server.url, "lee") for server in (one, other)] == [True, False]  # see SECURITY.md
+        async with Peer(other.url, "Lee") as namesake, Peer(other.url, "ann", passcode="secret") as ann:
+            await namesake.subscribe("/user/queue/private")
+            await lee.subscribe("/user/queue/private")
+            assert await private_message(ann, principal_of(lee), "for the user") == "RECEIPT"
+            assert json.loads((await lee.frame("MESSAGE")).body)["content"] == "for the user"
+            await namesake.nothing_more()
 
 
 @pytest.mark.parametrize(
