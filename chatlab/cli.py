@@ -585,6 +585,7 @@ def echo(
     origin: Origins = None,
     host_name: HostNames = None,
     by_hand: Annotated[bool, typer.Option("--by-hand", help=_("Run the server written by hand in lesson 02."))] = False,
+    trusted_proxy: Proxies = None,
     limit: PlaceLimit = None,
     limits: PrintConnectionLimits = False,
     until_stdin_ends: UntilStdinEnds = False,
@@ -594,7 +595,14 @@ def echo(
     from chatlab.net.connection_limits import ConnectionLimits
 
     kind = echo_server.start_by_hand if by_hand else echo_server.start
-    start = partial(kind, host=host, port=port, origins=origin or (), host_names=host_name or ())
+    start = partial(
+        kind,
+        host=host,
+        port=port,
+        origins=origin or (),
+        host_names=host_name or (),
+        trusted_proxies=trusted_proxy or (),
+    )
     _run(partial(start, limits=ConnectionLimits.parse(limit or ())), host, port, until_stdin_ends)
 
 

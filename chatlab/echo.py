@@ -4,7 +4,8 @@
 `Connection` and asyncio: here and in `net/endpoint.py` is everything the library does for those two lines.
 
 Both hold at most `max_held` octets for all their clients (`net/memory_limit.py`), and at most as many connections as
-`limits` allows (`net/gate.py`). Left out of the hand-written one: TLS.
+`limits` allows (`net/gate.py`); behind `trusted_proxies`, an address is what X-Forwarded-For says. Left out of the
+hand-written one: TLS.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from chatlab.classroom import host_to_open, in_url
-from chatlab.net.connection_limits import ConnectionLimits, Refusals
+from chatlab.net.connection_limits import ConnectionLimits, Refusals, TrustedProxies
 from chatlab.net.endpoint import EndSettings, KeepAlive, WebSocketEnd
 from chatlab.net.gate import Gate
 from chatlab.net.http.server import ACCEPTED_AT_ONCE, extend_backlog
@@ -29,7 +30,7 @@ from chatlab.net.websockets_library import Transports, checked_by, close, quiet
 from chatlab.websocket import handshake
 from chatlab.websocket.connection import MAX_MESSAGE, Accept, Connection, Opened, State
 from chatlab.websocket.frames import CloseCode, Side
-from chatlab.websocket.handshake import known_names
+from chatlab.websocket.handshake import Agreement, Request, Response, get_all, known_names
 
 logger = logging.getLogger("chatlab.echo")
 
@@ -75,18 +76,20 @@ async def start(
     max_message: int = MAX_MESSAGE,
     max_held: int = LIMIT,
     limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 (it cannot change)
+    trusted_proxies: Sequence[str] = (),
     open_timeout: float = 10.0,
     close_timeout: float = 2.0,
 ) -> EchoServer:
     """Start an echo server on the `websockets` library. Port 0 picks a free port; a port in use raises OSError."""
     names = known_names((host, *host_names), origins)
     transports = Transports(HeldOctets(logger, max_held))
+    gate = Gate.of(limits, Refusals(logger), TrustedProxies(trusted_proxies), spare=0)
     server = await serve(
         echo,
         host,
         port,
-        process_request=checked_by(partial(handshake.accept, origins=origins, names=names)),
-        create_connection=transports.gated_connection_class(Gate.of(limits, Refusals(logger), spare=0)),
+        process_request=checked_by(partial(handshake.accept, origins=origins, names=names), gate),
+        create_connection=transports.gated_connection_class(gate),
         backlog=ACCEPTED_AT_ONCE,
         compression="deflate" if compression else None,
         max_size=max_message,
@@ -114,16 +117,17 @@ async def start_by_hand(
     max_message: int = MAX_MESSAGE,
     max_held: int = LIMIT,
     limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 (it cannot change)
+    trusted_proxies: Sequence[str] = (),
     open_timeout: float = 10.0,
     close_timeout: float = 2.0,
 ) -> EchoServer:
     """Start an echo server on `Connection`. Port 0 picks a free port; a port in use raises OSError."""
     names = known_names((host, *host_names), origins)
     accept = partial(handshake.accept, origins=origins, names=names, subprotocols=subprotocols, compression=compression)
-    clients = Clients(
-        accept, max_message, open_timeout, EndSettings(KEEP_ALIVE, close_timeout, HeldOctets(logger, max_held))
-    )
-    make = Gate.of(limits, Refusals(logger), spare=0).protocol_factory(lambda: Handshake(clients))
+    gate = Gate.of(limits, Refusals(logger), TrustedProxies(trusted_proxies), spare=0)
+    settings = EndSettings(KEEP_ALIVE, close_timeout, HeldOctets(logger, max_held))
+    clients = Clients(accept, gate, max_message, open_timeout, settings)
+    make = gate.protocol_factory(lambda: Handshake(clients))
     server = await asyncio.get_running_loop().create_server(make, host, port, backlog=ACCEPTED_AT_ONCE)
     extend_backlog(server.sockets)
 
@@ -157,17 +161,20 @@ class Echo:
 class Clients:
     """The clients of one server, and their common settings."""
 
-    def __init__(self, accept: Accept, max_message: int, open_timeout: float, settings: EndSettings) -> None:
+    def __init__(
+        self, accept: Accept, gate: Gate, max_message: int, open_timeout: float, settings: EndSettings
+    ) -> None:
+        self.accept = accept
+        self.gate = gate
         self.open_timeout = open_timeout
         self.settings = settings
         self.connecting: set[Handshake] = set()
         self.open: set[WebSocketEnd] = set()
-        self._accept = accept
         self._max_message = max_message
 
-    def connection(self) -> Connection:
+    def connection(self, accept: Accept) -> Connection:
         """Return the protocol state for a new client."""
-        return Connection(Side.SERVER, accept=self._accept, max_message=self._max_message)
+        return Connection(Side.SERVER, accept=accept, max_message=self._max_message)
 
     async def aclose(self) -> None:
         """Close every WebSocket with 1001, and drop those still open after the timeout."""
@@ -186,7 +193,7 @@ class Handshake(asyncio.Protocol):
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
-        self._websocket = clients.connection()
+        self._websocket = clients.connection(self._accept)
         self._transport: asyncio.Transport
         self._deadline: asyncio.TimerHandle
         self._end: WebSocketEnd | None = None
@@ -220,6 +227,11 @@ class Handshake(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the connection."""
         self._transport.abort()
+
+    def _accept(self, request: Request) -> tuple[Response, Agreement]:
+        accepted = self._clients.accept(request)
+        self._clients.gate.admit_client(self._transport, get_all(request.headers, "X-Forwarded-For"))
+        return accepted
 
     def _open(self) -> None:
         self._deadline.cancel()

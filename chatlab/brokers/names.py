@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from chatlab.errors import BrokerError
@@ -17,6 +18,13 @@ def parse_id(identifier: str) -> tuple[int, int]:
     if not (identifier.isascii() and first.isdigit() and second.isdigit() and len(identifier) <= 41):
         raise ValueError(f"not a record id: {identifier[:60]!r}")
     return int(first), int(second)
+
+
+def shortened(name: str, longest: int) -> str:
+    """Return what `escaped` does; for a name too long for that, `@` (which it never returns) and a digest."""
+    if len(name.encode()) > longest or 0 < len(text := escaped(name, 3 * longest)) > longest:
+        return "@" + hashlib.sha256(name.encode()).hexdigest()
+    return text
 
 
 def escaped(name: str, longest: int) -> str:

@@ -78,6 +78,9 @@ class Budgets:
     )
     subscriptions: int = _budget(256, "subscriptions of one connection", "ERROR")
     subscriptions_per_destination: int = _budget(16, "subscriptions of one connection to one destination", "ERROR")
+    subscription_octets: int = _budget(
+        256 << 10, "octets of the headers of one connection's subscriptions, one --max-frame at least", "ERROR"
+    )
     receipts: int = _budget(
         1000, "frames of one connection not answered yet", "it is not read until some are", delays=True
     )
@@ -134,6 +137,7 @@ class Budgets:
         return Limits(
             max_frame=max_frame,
             max_subscriptions=self.subscriptions,
+            max_subscription_octets=max(self.subscription_octets, max_frame),
             max_transactions=self.transactions,
             max_transaction=max(self.transaction_octets, max_frame),
             max_held=max(self.held_octets, max_frame),

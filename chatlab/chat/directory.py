@@ -10,7 +10,8 @@ scripts. The refusal is the answer to CONNECT; the guest chooses another name. T
 it. Their handles differ, and each message has its sender's.
 
 Left out: users that have only connected to another instance. A deployment that admits guests next to its users lists
-its users' names (`Access.names`).
+its users' names (`Access.names`). Private messages do not depend on these names: they go by handle, which is the same
+on all instances.
 """
 
 from __future__ import annotations

@@ -146,6 +146,7 @@ class ChatService:
         self.metrics = ChatMetrics()
         self.held = HeldOctets(logger)
         self.throttled_log = ThrottledLog(logger)  # for lines that any client can cause in any number
+        self.sending_octets = 0  # of all clients, on their way to the broker
         self.frames = 0  # of all clients: tells each whether others are sending too
         self.refusals = Refusals(logger)
         self.delays = Refusals(logger, event="delayed: over budget")
@@ -340,6 +341,7 @@ class ChatService:
             "topics": len(self.relay.topics()),
             "buffered_bytes": self.fanout.buffered(),
             "held_bytes": self.held.total,
+            "publishing_bytes": self.sending_octets,
             "jobs_waiting": sum(len(tally.waiting) for tally in tallies),
             "connections_addresses": self.places.addresses,
             "sockjs_sessions": self.sockjs_places.in_use,

@@ -3,7 +3,8 @@
     asyncio ─► Gate ─► GatedConnection ─► aiohttp's own protocol, until a WebSocketEnd replaces it
 
 A server without free descriptors can no longer answer anyone, health checks included. So a connection beyond its limit
-is accepted, answered with 503 and the reason, and closed. Beyond the limit on the total there are a few spare slots,
+is accepted, answered with 503 and the reason, and closed. Connections of trusted proxies take no slot of an address:
+their clients do, once their requests have said who they are. Beyond the limit on the total there are a few spare slots,
 each held only briefly, in which the paths named in `always` are answered: a health check must not kill a server for
 being full. Other paths are refused; see `HttpServer`. The slots are counted in connection_limits.py.
 """
@@ -11,9 +12,10 @@ being full. Other paths are refused; see `HttpServer`. The slots are counted in 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self, cast
 
+from chatlab.errors import HandshakeError
 from chatlab.net.connection_limits import (
     CONNECTIONS,
     PER_ADDRESS,
@@ -73,6 +75,8 @@ class Gate:
         self.lingering = 0
         self._max_spare = spare  # 0 for a server without health checks
         self._spare: set[asyncio.BaseTransport] = set()
+        self._client_slots = ConnectionSlots(0, slots.per_address)  # of clients behind trusted proxies
+        self._clients: dict[asyncio.BaseTransport, str] = {}  # by transport: the key its client is counted under
 
     @classmethod
     def of(
@@ -100,9 +104,27 @@ class Gate:
 
     def address_of(self, transport: asyncio.BaseTransport) -> str:
         """Return the key a TCP connection is counted under: "" for a proxy, whose clients are counted instead."""
-        peer = transport.get_extra_info("peername")
-        host = peer[0] if isinstance(peer, tuple) else ""
+        host = _host(transport)
         return "" if self.proxies.trusts(host) else self.counted_as(host)
+
+    def admit_client(self, transport: asyncio.BaseTransport, forwarded_for: Sequence[str]) -> None:
+        """Take a slot for the client that a trusted proxy reports; it is free when the TCP connection closes.
+
+        Raises `HandshakeError` 503 if none is free. For servers with one request per connection, such as echo.py.
+        """
+        host = _host(transport)
+        if not self.proxies.trusts(host) or transport in self._clients:
+            return
+        address = self.counted_as(self.proxies.client_behind(host, forwarded_for))
+        if exceeded := self._client_slots.acquire(address):
+            self.refusals.count(exceeded, REMEDY[exceeded], whose=address)
+            raise HandshakeError(refusal_text(exceeded).rstrip(), status=503, headers=(("Retry-After", "10"),))
+        self._clients[transport] = address
+
+    def release_client(self, transport: asyncio.BaseTransport) -> None:
+        """Free the slot that `admit_client` took for this connection, if it did."""
+        if (address := self._clients.pop(transport, None)) is not None:
+            self._client_slots.release(address)
 
     def acquire_spare(self, transport: asyncio.BaseTransport) -> bool:
         """Take a spare slot. Return False if none is free."""
@@ -114,6 +136,11 @@ class Gate:
     def release_spare(self, transport: asyncio.BaseTransport) -> None:
         """Free a connection's spare slot."""
         self._spare.discard(transport)
+
+
+def _host(transport: asyncio.BaseTransport) -> str:
+    peer = transport.get_extra_info("peername")
+    return peer[0] if isinstance(peer, tuple) else ""
 
 
 class GatedConnection(asyncio.Protocol):
@@ -167,7 +194,8 @@ class GatedConnection(asyncio.Protocol):
             self._inner.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Free the slot."""
+        """Free the slots."""
+        self._gate.release_client(self._transport)
         if self._deadline is not None:
             self._deadline.cancel()
         if self._address is not None:

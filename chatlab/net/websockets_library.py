@@ -123,12 +123,17 @@ class Transports:
             transport.abort()
 
 
-def checked_by(accept: Accept) -> ProcessRequest:
-    """Return a `process_request` that refuses what `accept` refuses, with the same response."""
+def checked_by(accept: Accept, gate: Gate | None = None) -> ProcessRequest:
+    """Return a `process_request` that refuses what `accept` refuses, with the same response.
+
+    `gate` admits clients behind trusted proxies.
+    """
 
     def process_request(connection: ServerConnection, request: LibraryRequest) -> LibraryResponse | None:
         try:
             accept(Request(request.path, tuple(request.headers.raw_items())))
+            if gate is not None:
+                gate.admit_client(connection.transport, request.headers.get_all("X-Forwarded-For"))
         except HandshakeError as refused:
             answer = connection.respond(HTTPStatus(refused.status), f"{refused}\n")
             for name, value in refused.headers:

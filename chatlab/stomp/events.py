@@ -39,9 +39,19 @@ class Subscription:
     headers: StompHeaders = ()  # all headers of the SUBSCRIBE, including server-specific ones such as `last-id`
     pending: dict[str, Delivery] = field(default_factory=dict)  # by ack id, in sending order
 
+    @property
+    def octets(self) -> int:
+        """The octets of its headers."""
+        return octets_of(self.headers)
+
     def get(self, name: str) -> str | None:
         """Return a header of the SUBSCRIBE frame."""
         return Frame("SUBSCRIBE", self.headers).get(name)
+
+
+def octets_of(headers: StompHeaders) -> int:
+    """Return the octets of these headers' names and values."""
+    return sum(len(name.encode()) + len(value.encode()) for name, value in headers)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

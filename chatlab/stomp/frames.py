@@ -237,6 +237,7 @@ class Limits:
     max_headers: int = 100
     max_header: int = 8 * 1024  # one line, `name:value`, including a CR
     max_subscriptions: int = 256
+    max_subscription_octets: int = 256 * 1024  # the octets of the headers of all subscriptions, which are kept
     max_transactions: int = 16
     max_transaction: int = 1024 * 1024  # the octets of one open transaction
     max_transaction_frames: int = 1000

@@ -40,6 +40,7 @@ from chatlab.stomp.events import (
     Subscribe,
     Subscription,
     Unsubscribe,
+    octets_of,
 )
 from chatlab.stomp.frames import (
     EOL,
@@ -384,6 +385,11 @@ class ServerSession:
         if len(self.subscriptions) >= self._limits.max_subscriptions:
             raise over_budget(
                 "subscriptions", f"too many subscriptions: at most {self._limits.max_subscriptions} are allowed"
+            )
+        kept = sum(each.octets for each in self.subscriptions.values()) + octets_of(frame.headers)
+        if kept > (most := self._limits.max_subscription_octets):
+            raise over_budget(
+                "subscription-octets", f"subscriptions have too large headers: at most {most} octets are allowed in all"
             )
         assert self.version is not None
         subscription = Subscription(

@@ -50,6 +50,19 @@ async def test_messages_of_one_publisher_arrive_in_order(case: Case) -> None:
     assert await bodies(reader, 300) == sent
 
 
+@pytest.mark.parametrize("octets", [120, 250, 600, 1500])
+async def test_topics_with_long_names_carry_messages_and_have_groups(case: Case, octets: int) -> None:
+    """A destination has up to 512 characters (chat/destinations.py), each of up to four octets."""
+    broker, names = await case.broker(), [topic() + "방" * (octets // 3) + end for end in "ab"]
+    readers = [await broker.subscribe(name) for name in names]
+    members = [await broker.join(name, "g", "m") for name in names] if isinstance(broker, HasGroups) else []
+    for name in names:
+        await broker.publish(name, name[-1].encode())
+    for name, reader in zip(names, readers, strict=True):
+        assert [(record.topic, record.body) for record in await read(reader, 1)] == [(name, name[-1].encode())]
+    assert [await bodies(member, 1) for member in members] in ([[b"a"], [b"b"]], [])
+
+
 async def test_every_subscription_of_every_instance_gets_every_message_once(case: Case) -> None:
     instances, name = [await case.broker() for _ in range(3)], topic()
     readers = [await instance.subscribe(name) for instance in instances for _ in range(2)]

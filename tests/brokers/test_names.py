@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatlab.brokers.names import escaped, parse_id
+from chatlab.brokers.names import escaped, parse_id, shortened
 from chatlab.errors import BrokerError
 
 
@@ -40,3 +40,12 @@ def test_two_names_never_become_one(one: str, other: str) -> None:
 def test_a_name_that_cannot_be_used_is_refused(bad: str) -> None:
     with pytest.raises(BrokerError, match="not a valid topic"):
         escaped(bad, 50)
+
+
+def test_a_name_too_long_for_an_engine_becomes_a_digest_that_no_other_name_has() -> None:
+    assert shortened("chat:방", 50) == escaped("chat:방", 50)
+    long = [shortened(name, 50) for name in ("x" * 51, "x" * 52, "방" * 6, "방" * 5000, "@" + "x" * 50)]
+    assert len({*long, escaped("@", 50)}) == 6
+    assert all(len(name) == 65 and name.startswith("@") for name in long)
+    with pytest.raises(BrokerError, match="not a valid topic"):
+        shortened("", 50)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -13,7 +14,7 @@ from aiohttp import ClientSession
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from chatlab import room
+from chatlab import echo, room
 from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.chat.access import Access
 from chatlab.chat.app import User
@@ -24,6 +25,9 @@ from chatlab.lab.until import until
 from chatlab.net.connection_limits import ConnectionLimits
 from tests.support.attacks import SLACK, attacked, port_of, round_trip
 from tests.support.stomp_peer import Peer
+
+Start = Callable[..., Awaitable[echo.EchoServer]]
+numbers = itertools.count(1)
 
 UPGRADE = (
     "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -131,6 +135,39 @@ async def test_behind_a_trusted_proxy_the_room_limits_connections_per_client() -
         for client, expected in [("192.0.2.7", [True, True, False]), ("192.0.2.8", [True])]:
             headers = {"X-Forwarded-For": f"203.0.113.9, {client}"}
             assert [await is_admitted(server.url, additional_headers=headers) for _ in expected] == expected
+
+
+@pytest.mark.parametrize("start", [echo.start, echo.start_by_hand], ids=["library", "by hand"])
+async def test_behind_a_trusted_proxy_the_echo_servers_limit_connections_per_client(start: Start) -> None:
+    limits = ConnectionLimits(connections_per_address=2)
+    async with await start(limits=limits, trusted_proxies=["127.0.0.1"]) as server:
+        for client, expected in [("192.0.2.7", [True, True, False]), ("192.0.2.8", [True]), ("192.0.2.7", [False])]:
+            for admitted in expected:
+                # The client may have written the first address itself; it does not make it another client.
+                headers = {"X-Forwarded-For": f"203.0.113.{next(numbers)}, {client}"}
+                assert await is_admitted(server.url, additional_headers=headers) is admitted
+
+
+@pytest.mark.parametrize("start", [echo.start, echo.start_by_hand], ids=["library", "by hand"])
+async def test_an_echo_servers_place_is_free_again_after_its_client_behind_a_proxy_disconnects(start: Start) -> None:
+    limits = ConnectionLimits(connections_per_address=1)
+    headers = {"X-Forwarded-For": "192.0.2.7"}
+    async with await start(limits=limits, trusted_proxies=["127.0.0.1"]) as server:
+        for _ in range(3):
+            async with connect(server.url, additional_headers=headers, proxy=None) as client:
+                await client.send("here")
+                assert await client.recv() == "here"
+                with pytest.raises(InvalidStatus) as refused:
+                    await connect(server.url, additional_headers=headers, proxy=None)
+                assert refused.value.response.status_code == 503
+                assert refused.value.response.headers["Retry-After"] == "10"
+
+
+@pytest.mark.parametrize("start", [echo.start, echo.start_by_hand], ids=["library", "by hand"])
+async def test_echo_servers_ignore_x_forwarded_for_from_an_untrusted_address(start: Start) -> None:
+    async with await start(limits=ConnectionLimits(connections_per_address=1)) as server:
+        assert await is_admitted(server.url, additional_headers={"X-Forwarded-For": "192.0.2.7"})
+        assert not await is_admitted(server.url, additional_headers={"X-Forwarded-For": "192.0.2.8"})
 
 
 async def test_connected_clients_are_not_slowed_down_by_a_crowd_of_new_connections() -> None:

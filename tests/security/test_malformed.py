@@ -272,6 +272,21 @@ async def test_connect_with_an_odd_header_is_answered(name: str, value: str, cap
     no_traceback(caplog)
 
 
+NUMBERS = ("9" * 5000, "0" * 5000, "0" * 5000 + "9", "9" * 10, "²", "-1", "1e999")
+
+
+@pytest.mark.parametrize("header", ["history", "last-id"])
+@pytest.mark.parametrize("value", [*NUMBERS, "9" * 5000 + "-0", "1-" + "9" * 5000], ids=lambda value: value[:4])
+async def test_subscribe_with_an_odd_number_is_answered(
+    header: str, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with await start_chat() as server, Peer(server.url) as peer:
+        await peer.send("SUBSCRIBE", id="1", destination="/topic/public", receipt="r", **{header: value})
+        answer = await peer.frame()
+        assert answer.command == "RECEIPT" or "internal" not in (answer.get("message") or "internal")
+    no_traceback(caplog)
+
+
 async def test_a_server_still_serves_clients_after_malformed_requests() -> None:
     async with await start_chat() as server:
         for request in requests("/ws"):

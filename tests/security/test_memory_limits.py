@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from contextlib import suppress
 
@@ -70,6 +71,23 @@ async def test_refused_transactions_and_subscriptions_name_the_limit(broker: Mem
             await refusal(server, peer, "subscriptions")
 
 
+@pytest.mark.parametrize("header", ["id", "selected-by"])
+async def test_the_headers_that_subscriptions_keep_are_bounded_in_octets(broker: MemoryBroker, header: str) -> None:
+    async with await chat_server.start(broker) as server, Peer(server.url) as peer:
+        for number in range(40):
+            headers = {"id": str(number), header: f"{number}" + "x" * 8000}
+            await peer.send("SUBSCRIBE", destination=f"/topic/{number}", **headers)
+        assert "at most 262144 octets" in await refusal(server, peer, "subscription-octets")
+
+
+async def test_headers_of_ended_subscriptions_no_longer_count(broker: MemoryBroker) -> None:
+    async with await chat_server.start(broker) as server, Peer(server.url) as peer:
+        for number in range(40):
+            id = f"{number}" + "x" * 8000
+            await peer.subscribe("/topic/x", id=id)
+            await peer.receipt("UNSUBSCRIBE", id=id)
+
+
 @pytest.mark.parametrize("destination", ["/topic/public", "/topic/x", "/queue/x", "/user/queue/errors", "/topic/who.x"])
 async def test_subscriptions_of_one_client_to_one_destination_are_limited(
     broker: MemoryBroker, destination: str
@@ -126,6 +144,37 @@ async def test_frames_waiting_for_an_earlier_one_are_bounded_and_all_answered() 
         frames = [await peer.frame("RECEIPT") for _ in range(count + 1)]
         assert frames[0].get("receipt-id") == "first"
         await sending
+
+
+async def flood(peers: list[Peer], count: int, octets: int = 60_000) -> list[asyncio.Task[None]]:
+    """Start sending `count` large messages from each peer; the server reads them at its own pace."""
+
+    async def send(peer: Peer) -> None:
+        for number in range(count):
+            await peer.send("SEND", "x" * octets, destination="/topic/x", receipt=f"{number}")
+
+    return [asyncio.create_task(send(peer)) for peer in peers]
+
+
+@pytest.mark.parametrize(("peers", "most"), [(1, 2 << 20), (8, 4 << 20)], ids=["of one client", "of all clients"])
+async def test_large_messages_waiting_for_the_broker_are_bounded_in_octets_and_all_stored(
+    peers: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatlab.chat.session.connection.ALL_SENDING_OCTETS", 4 << 20, raising=False)
+    async with contextlib.AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(PausedBroker())
+        server = await stack.enter_async_context(await chat_server.start(broker))
+        floods = [await stack.enter_async_context(Peer(server.url)) for _ in range(peers)]
+        sending = await flood(floods, 100)
+        await until(lambda: broker.asked)
+        await asyncio.sleep(1)  # long enough to read it all
+        assert broker.waiting_octets < most + peers * 70_000
+        broker.storing.set()
+        for peer in floods:
+            receipts = [(await peer.frame("RECEIPT")).get("receipt-id") for _ in range(100)]
+            assert receipts == [str(number) for number in range(100)]
+        await asyncio.gather(*sending)
+        assert server.service.sending_octets == 0
 
 
 async def test_an_error_shortens_a_long_quoted_value(broker: MemoryBroker) -> None:

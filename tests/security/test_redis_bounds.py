@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.chat.endpoint import server as chat_server
 from chatlab.chat.endpoint.server import ChatServer
+from chatlab.chat.session import connection
 from chatlab.lab.engines.engine import Engine
 from tests.support import redis_servers
 from tests.support.stomp_peer import Peer
@@ -147,3 +148,29 @@ async def test_large_messages_of_one_guest_take_no_more_memory_than_a_topic_may_
                 await guest.send("SEND", "y" * 60_000, destination="/topic/large")
             await guest.receipt("SEND", "y", destination="/topic/large")
         assert await redis.memory_usage("topic:{large}", samples=0) < 6 << 20
+
+
+async def test_messages_that_a_redis_does_not_confirm_take_bounded_memory_and_are_all_stored(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "ALL_SENDING_OCTETS", 4 << 20)
+    async with engine_and_redis(name) as (engine, redis), chat_at(engine.url) as server, AsyncExitStack() as stack:
+        floods = [await stack.enter_async_context(Peer(server.url, f"mallory{number}")) for number in range(8)]
+        await redis.execute_command("CLIENT", "PAUSE", 2000, "WRITE")
+
+        async def flood(peer: Peer) -> None:
+            for _ in range(60):
+                await peer.send("SEND", "x" * 60_000, destination="/topic/large", receipt="r")
+
+        sending = [asyncio.create_task(flood(peer)) for peer in floods]
+        most = 0
+        for _ in range(15):
+            await asyncio.sleep(0.1)
+            most = max(most, server.service.sending_octets)
+        assert 4 << 20 <= most < (4 << 20) + 8 * 70_000
+        for peer in floods:
+            for _ in range(60):
+                await peer.frame("RECEIPT")
+        await asyncio.gather(*sending)
+        assert server.service.sending_octets == 0
+        assert await redis.xlen("topic:{large}") == 8 * 60

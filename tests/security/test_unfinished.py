@@ -173,6 +173,25 @@ async def test_half_a_request_is_closed_after_a_timeout_also_on_a_kept_alive_con
         assert asyncio.get_running_loop().time() - began < 10
 
 
+@pytest.mark.every_loop
+async def test_half_a_request_sent_while_the_one_before_is_answered_is_closed_after_a_timeout(
+    short_timeout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatlab.chat.endpoint.sockjs.HEART_BEAT", 0.5)
+    poll = b"POST /ws/0/s/xhr HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+    async with await chat_server.start(MemoryBroker()) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        for octets in (poll, poll):
+            writer.write(octets)
+            await asyncio.sleep(0.1)
+        writer.write(HALF)  # the second poll is answered half a second after its request
+        async with asyncio.timeout(10):
+            answers = await reader.read()
+        assert answers.count(b"HTTP/1.1 200") == 2
+        assert answers.endswith(first_request.ANSWER)
+        writer.close()
+
+
 @pytest.mark.long
 @pytest.mark.every_loop
 async def test_a_body_that_arrives_too_slowly_gets_408(monkeypatch: pytest.MonkeyPatch) -> None:

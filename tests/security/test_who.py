@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import unicodedata
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ from websockets.asyncio.client import connect
 
 from chatlab.brokers.memory.broker import MemoryBroker
 from chatlab.brokers.redis.streams import RedisStreamsBroker
-from chatlab.chat.access import Access, Credentials
+from chatlab.chat.access import Access, Credentials, guest
 from chatlab.chat.app import Application, Call, Outgoing, User, send_to
 from chatlab.chat.destinations import PRIVATE, SERVER_HEADERS, pack, private_destination, topic_of
 from chatlab.chat.directory import handle_of
@@ -198,6 +199,40 @@ async def test_a_private_message_can_be_answered_by_the_handle_in_from(server: C
         came_from = json.loads((await bob.frame("MESSAGE")).body)["from"]
         await bob.receipt("SEND", f'{{"to":"{came_from}","content":"pong"}}', destination="/app/chat.private")
         assert await ann.contents(1) == ["pong"]
+
+
+async def private_message(sender: Peer, to: str, content: str) -> str:
+    """Send one; return what the sender is told."""
+    body = json.dumps({"to": to, "content": content})
+    await sender.send("SEND", body, destination="/app/chat.private", receipt=content)
+    return (await sender.frame()).command
+
+
+@pytest.mark.parametrize("by", ["handle", "principal"])
+async def test_a_private_message_is_treated_alike_whichever_instance_its_addressee_is_on(
+    broker: ChatBroker, by: str
+) -> None:
+    access = Access(with_email, handle_key=b"key")
+    async with contextlib.AsyncExitStack() as stack:
+        urls = []
+        for _ in range(2):  # on one Redis, each instance has its own connections
+            own = RedisStreamsBroker(broker.url) if isinstance(broker, RedisStreamsBroker) else broker
+            urls.append((await stack.enter_async_context(await chat_server.start(own, access=access))).url)
+        sender = await stack.enter_async_context(Peer(urls[0], "ann"))
+        for number, url in enumerate(urls):
+            addressee = await stack.enter_async_context(Peer(url, f"ben{number}"))
+            await addressee.subscribe("/user/queue/private")
+            to = own_handle(addressee) if by == "handle" else principal_of(addressee)
+            assert await private_message(sender, to, "here") == "RECEIPT"
+            assert json.loads((await addressee.frame("MESSAGE")).body)["content"] == "here"
+        # Nor does the answer say whether there is such a user: what is sent waits for one who connects to either.
+        for number, url in enumerate(urls):
+            absent = f"cid{number}@example.org"
+            to = handle_of(absent, b"key") if by == "handle" else absent
+            assert await private_message(sender, to, "later") == "RECEIPT"
+            late = await stack.enter_async_context(Peer(url, f"cid{number}"))
+            await late.send("SUBSCRIBE", id="0", destination="/user/queue/private", history="1")
+            assert json.loads((await late.frame("MESSAGE")).body)["content"] == "later"
 
 
 async def test_handles_are_equal_with_equal_keys_and_differ_with_others(broker: ChatBroker) -> None:
@@ -443,6 +478,37 @@ async def test_guests_cannot_take_names_that_look_like_the_servers_or_a_users_or
             body = json.dumps({"content": "x", "sender": login})
             await nameless.send("SEND", body, destination="/app/chat.sendMessage", receipt="r")
             assert json.loads((await nameless.frame("MESSAGE")).body)["field"] == "sender"
+
+
+def with_guests(credentials: Credentials) -> User | None:
+    """Admit users by a passcode, and guests without one."""
+    return with_email(credentials) if credentials.passcode else guest(credentials.login)
+
+
+async def is_refused(url: str, login: str) -> bool:
+    """Tell whether a guest with this name is refused."""
+    peer = await Peer(url).open()
+    await peer.send("CONNECT", **{"accept-version": "1.2", "host": "x", "login": login})
+    return (await peer.frame()).command == "ERROR"
+
+
+async def test_a_listed_name_is_kept_from_guests_on_all_instances_and_others_where_the_user_has_connected(
+    broker: ChatBroker,
+) -> None:
+    access = Access(with_guests, names=["Kim"])
+    async with (
+        await chat_server.start(broker, access=access) as one,
+        await chat_server.start(broker, access=access) as other,
+        Peer(one.url, "Lee", passcode="secret") as lee,
+    ):
+        assert [await is_refused(server.url, "kim") for server in (one, other)] == [True, True]
+        assert [await is_refused(server.url, "lee") for server in (one, other)] == [True, False]  # see SECURITY.md
+        async with Peer(other.url, "Lee") as namesake, Peer(other.url, "ann", passcode="secret") as ann:
+            await namesake.subscribe("/user/queue/private")
+            await lee.subscribe("/user/queue/private")
+            assert await private_message(ann, principal_of(lee), "for the user") == "RECEIPT"
+            assert json.loads((await lee.frame("MESSAGE")).body)["content"] == "for the user"
+            await namesake.nothing_more()
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,13 @@ class PausedBroker(MemoryBroker):
         super().__init__()
         self.storing = asyncio.Event()
         self.asked = 0
+        self.waiting_octets = 0
 
     async def publish(self, topic: str, body: bytes) -> str:
         self.asked += 1
+        self.waiting_octets += len(body)
         await self.storing.wait()
+        self.waiting_octets -= len(body)
         if b"refuse" in body:
             raise BrokerUnavailable("no room left")
         return await super().publish(topic, body)

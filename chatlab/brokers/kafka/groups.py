@@ -29,7 +29,7 @@ from chatlab.brokers.inbox import Inbox
 from chatlab.brokers.kafka.partitions import Place, offset
 from chatlab.brokers.kafka.queries import BATCH, LOST, record_of
 from chatlab.brokers.kafka.topics import fetching_failed
-from chatlab.brokers.names import escaped
+from chatlab.brokers.names import shortened
 from chatlab.brokers.port import Record
 from chatlab.errors import BrokerUnavailable, SubscriptionLost
 from chatlab.tasks import Tasks, cancel
@@ -40,7 +40,7 @@ PASSING = 5.0  # seconds after which it is written down that other topics' recor
 
 def group_of(place: Place, group: str) -> str:
     """Return Kafka's name for a topic's group. `escaped` never returns two underscores in a row."""
-    return f"{place.partition.topic}__{escaped(place.topic, MAX_NAME)}__{escaped(group, MAX_NAME)}"
+    return f"{place.partition.topic}__{shortened(place.topic, MAX_NAME)}__{shortened(group, MAX_NAME)}"
 
 
 class GroupReader(Inbox):

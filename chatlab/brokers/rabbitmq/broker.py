@@ -33,7 +33,7 @@ from aiormq.abc import FieldTable
 from yarl import URL
 
 from chatlab.brokers.inbox import Inbox
-from chatlab.brokers.names import escaped
+from chatlab.brokers.names import shortened
 from chatlab.brokers.port import Record
 from chatlab.brokers.probe import PATIENCE, Probe
 from chatlab.brokers.rabbitmq.link import (
@@ -44,6 +44,7 @@ from chatlab.brokers.rabbitmq.link import (
     as_lost,
     declare_reader_queue,
     on_cancel,
+    routing_key,
 )
 from chatlab.errors import BrokerClosed, BrokerError, BrokerUnavailable, LinkLost, SubscriptionLost
 from chatlab.retry import Backoff, Retry
@@ -57,7 +58,6 @@ MAX_WAITING = 100_000  # messages in a reader's queue, and
 MAX_WAITING_OCTETS = 256 << 20  # their size: a reader further behind than that has stopped reading
 ACKNOWLEDGE = 10.0  # seconds between two acknowledgements for quiet readers
 GROUP_PREFETCH = 32  # unacknowledged records of a member
-MAX_TOPIC = 255  # octets: a routing key is a short string
 MAX_NAME = 110  # characters: two of them and a little more make the name of a queue, which may have 255
 RECONNECT = Backoff(first=0.1, longest=2.0)
 
@@ -128,7 +128,7 @@ class RabbitMQBroker:
     async def subscribe(self, topic: str) -> QueueReader:
         """Read from now on. Raises BrokerUnavailable."""
         check(topic)
-        return await self._consume(QueueReader(topic, self), lambda queue: queue.bind(EXCHANGE, topic))
+        return await self._consume(QueueReader(topic, self), lambda queue: queue.bind(EXCHANGE, routing_key(topic)))
 
     async def subscribe_matching(self, pattern: str) -> QueueReader:
         """Read every topic that matches: words between dots, `*` for any one word, `#` for any number of words."""
@@ -218,7 +218,7 @@ class RabbitMQBroker:
 
     async def _declare_group(self, channel: AbstractChannel, topic: str, group: str) -> AbstractQueue:
         check(topic)
-        name = f"{escaped(topic, MAX_NAME)}:{escaped(group, MAX_NAME)}"
+        name = f"{shortened(topic, MAX_NAME)}:{shortened(group, MAX_NAME)}"
         aside = f"{name}:set-aside"
         rules: FieldTable = {
             "x-queue-type": "quorum",  # the kind of queue that counts how often it delivers
@@ -228,7 +228,7 @@ class RabbitMQBroker:
         }
         await channel.declare_queue(aside, durable=True)
         queue = await channel.declare_queue(name, durable=True, arguments=rules)
-        await queue.bind(EXCHANGE, routing_key=topic)
+        await queue.bind(EXCHANGE, routing_key=routing_key(topic))
         self._shared.add(topic)
         return queue
 
@@ -398,12 +398,14 @@ class QueueReader(Inbox):
         self.queue = ""  # its name in RabbitMQ
         self.reading = False  # its queue is bound and consumed
         self._broker = broker
+        self._key = routing_key(topic)
         self._handed_out = 0  # of the channel's messages, which are numbered from 1
         self._acknowledged = 0
 
     async def arrive(self, message: AbstractIncomingMessage) -> None:
         """Add a message that RabbitMQ pushed."""
-        self.put([Record(message.routing_key or self.topic, "", message.body)])
+        key = message.routing_key
+        self.put([Record(self.topic if not key or key == self._key else key, "", message.body)])
 
     async def batch(self, limit: int = 512) -> Sequence[Record]:
         """Wait for messages, then return those that have arrived; empty once closed. Raises SubscriptionLost."""
@@ -492,7 +494,6 @@ SAFE_ID = re.compile(r"[0-9A-Za-z-]{1,64}")  # ids that are safe inside other fo
 
 
 def check(topic: str) -> None:
-    """Raise BrokerError for a topic that is not a routing key, or that would match other topics as a pattern."""
-    if len(topic.encode()) > MAX_TOPIC or any(word in ("*", "#") for word in topic.split(".")):
-        rule = f"at most {MAX_TOPIC} octets, no word `*` or `#`"
-        raise BrokerError(f"not a valid topic for RabbitMQ ({rule}): {topic[:60]!r}")
+    """Raise BrokerError for a topic that would match other topics as a pattern."""
+    if any(word in ("*", "#") for word in topic.split(".")):
+        raise BrokerError(f"not a valid topic for RabbitMQ (no word `*` or `#`): {topic[:60]!r}")

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator
 
 import aio_pika
@@ -37,6 +38,7 @@ from yarl import URL
 from chatlab.errors import LinkLost
 
 EXCHANGE = "chatlab"
+MAX_TOPIC = 255  # octets: a routing key is a short string
 PROBE = 1.0  # seconds between two probes
 PROBE_PATIENCE = 3.0  # seconds without a confirmation after which RabbitMQ counts as not answering
 CLOSE_PATIENCE = 3.0  # seconds for a clean close with a server that may be frozen
@@ -102,7 +104,7 @@ class Link:
         try:
             with as_lost():
                 # Without `mandatory`, RabbitMQ would confirm and drop a message that no queue is bound for.
-                await self._exchange.publish(message, routing_key=topic, mandatory=True)
+                await self._exchange.publish(message, routing_key=routing_key(topic), mandatory=True)
         except PublishError:
             return False
         except ChannelNotFoundEntity as error:
@@ -258,3 +260,9 @@ async def declare_reader_queue(channel: AbstractChannel, watch_queue: str, limit
             "x-dead-letter-routing-key": watch_queue,
         },
     )
+
+
+def routing_key(topic: str) -> str:
+    """Return a topic's routing key: the topic, or `=` and a digest if it is too long for one."""
+    octets = topic.encode()
+    return topic if len(octets) <= MAX_TOPIC else "=" + hashlib.sha256(octets).hexdigest()

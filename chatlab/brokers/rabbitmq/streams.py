@@ -38,10 +38,10 @@ from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed, DeliveryError
 from aiormq.abc import FieldTable
 
-from chatlab.brokers.names import escaped, parse_id
+from chatlab.brokers.names import parse_id, shortened
 from chatlab.brokers.port import BEGINNING, Page, Record
-from chatlab.brokers.rabbitmq.broker import MAX_TOPIC, MAX_WAITING, RECONNECT, OnMessage, RabbitMQBroker, check
-from chatlab.brokers.rabbitmq.link import EXCHANGE, LOST, Link, as_lost, beneath
+from chatlab.brokers.rabbitmq.broker import MAX_WAITING, RECONNECT, OnMessage, RabbitMQBroker, check
+from chatlab.brokers.rabbitmq.link import EXCHANGE, LOST, MAX_TOPIC, Link, as_lost, beneath, routing_key
 from chatlab.brokers.rabbitmq.stream_readers import (
     FIRST_RECORD,
     Extent,
@@ -281,7 +281,9 @@ class RabbitMQStreamsBroker(RabbitMQBroker):
     async def _consume_stream(self, reader: StreamReader, link: Link, channel: AbstractChannel, _: OnMessage) -> None:
         name, plain = stream_name(reader.topic), await beneath(channel)
         await plain.queue_declare(name, passive=True)
-        await plain.queue_bind(name, EXCHANGE, reader.topic)  # with its exchange, its binding may have been deleted
+        await plain.queue_bind(
+            name, EXCHANGE, routing_key(reader.topic)
+        )  # with its exchange, its binding may have been deleted
 
         def found() -> None:
             self._begin(self._found(reader.topic), f"first record of {reader.topic}")
@@ -370,7 +372,7 @@ def gave_up(reader: StreamReader, error: Exception) -> None:
 
 def stream_name(topic: str) -> str:
     """Return the name of a topic's stream, with a digest for a long topic; no group's queue can have it."""
-    name = escaped(topic, 3 * MAX_TOPIC)
-    if len(name) > MAX_NAME:
+    name = shortened(topic, 3 * MAX_TOPIC)
+    if len(name) > MAX_NAME or name.startswith("@"):
         name = hashlib.sha256(topic.encode()).hexdigest()
     return f"{name}::history"

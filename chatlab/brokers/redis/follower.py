@@ -1,6 +1,9 @@
 """One blocking XREAD for all topics of a broker: what is written to them arrives here the moment it is written.
 
-    XREAD COUNT 512 BLOCK 1000 STREAMS chat-stream chat:{cats} 1763817000000-0 1763817000007-2
+    XREAD COUNT 64 BLOCK 1000 STREAMS chat-stream chat:{cats} 1763817000000-0 1763817000007-2
+
+XREAD limits the records of each stream, not their octets, so COUNT is small. A stream that fills it has more: the rest
+comes as a page that is bounded in octets, in the same round trip as the check below.
 
 A topic is in the read while it has readers that follow it. XREAD cannot tell a quiet stream from one that was trimmed
 or lost past the cursor. So the follower checks (redis/position.py) whenever that may have happened since the last
@@ -22,7 +25,7 @@ from chatlab.brokers.names import parse_id
 from chatlab.brokers.port import BEGINNING, Record
 from chatlab.brokers.redis.connections.link import Argument, Command, Link, body_of
 from chatlab.brokers.redis.position import Position, StreamState, why_overtaken
-from chatlab.brokers.redis.queries import BACKOFF, PAGE, StreamQueries, is_before
+from chatlab.brokers.redis.queries import BACKOFF, PAGE, READ_PAGE, StreamQueries, is_before
 from chatlab.errors import LinkLost, SubscriptionLost
 from chatlab.retry import Retry
 from chatlab.tasks import Tasks
@@ -33,6 +36,10 @@ NOTHING = "chatlab:nothing"  # a stream that is never written: waiting for it sh
 SLOW = 0.05  # seconds: in less time, no stream is trimmed by more than a full reply
 CHECK = 2.0  # seconds between two checks of streams that bring nothing
 AT_ONCE = 256  # streams in one check
+COUNT = 64  # records of one stream in a blocking read, but
+COUNT_IN_ALL = 256  # of all its streams, except that
+COUNT_AT_LEAST = 4  # of each may always come
+REST_OCTETS = 2 << 20  # in the pages that follow one blocking read, not counting the last entry of each
 
 # The last id of each stream, whether its record is kept or not; "0-0" where there is no such stream.
 NEWEST = """
@@ -51,6 +58,11 @@ return ids
 
 
 Entry = tuple[bytes, list[bytes]]
+
+
+def records_per_stream(streams: int) -> int:
+    """Return how many records of each stream one blocking read may return."""
+    return min(COUNT, max(COUNT_AT_LEAST, COUNT_IN_ALL // streams))
 
 
 class FollowingReader(Protocol):
@@ -83,8 +95,8 @@ class Follower:
     """Reads for all topics on one connection, woken when a topic joins.
 
     `block`: seconds the read waits before it is sent again. `full`: how many records in a reply may mean that earlier
-    ones were trimmed. `gather`: seconds to wait before interrupting the current read for a new topic, so that topics
-    that join together cost one new read.
+    ones were trimmed, even if it could have held more. `gather`: seconds to wait before interrupting the current read
+    for a new topic, so that topics that join together cost one new read.
     """
 
     def __init__(
@@ -175,8 +187,8 @@ class Follower:
     async def _read(self) -> None:
         self._joined.clear()
         asked = {name: topic.cursor.id for name, topic in self._topics.items()} or {NOTHING: BEGINNING}
-        wait = int(self._block * 1000)
-        command: Command = (b"XREAD", b"COUNT", PAGE, b"BLOCK", wait, b"STREAMS", *asked, *asked.values())
+        wait, count = int(self._block * 1000), records_per_stream(len(asked))
+        command: Command = (b"XREAD", b"COUNT", count, b"BLOCK", wait, b"STREAMS", *asked, *asked.values())
         reply = await self._link.call(*command, wait=self._block)
         now = asyncio.get_running_loop().time()
         # The server answered the previous read no earlier than when the reply before that one arrived.
@@ -184,7 +196,7 @@ class Follower:
             self._slow += 1
         self._replies = (self._replies[1], now)
         if reply:
-            await self._take({str(name, "utf-8"): entries for name, entries in reply.items()}, asked, now)
+            await self._take({str(name, "utf-8"): entries for name, entries in reply.items()}, asked, now, count)
             await asyncio.sleep(0)  # let the readers write at the end of this turn
         if now >= self._next_check:
             self._next_check = now + CHECK
@@ -195,16 +207,17 @@ class Follower:
         topic = self._topics.get(name)
         return topic is not None and topic.cursor.id == asked[name]
 
-    async def _take(self, brought: dict[str, list[Entry]], asked: dict[str, str], now: float) -> None:
-        doubtful = {
-            name: asked[name]
-            for name, entries in brought.items()
-            if self._is(name, asked) and self._is_doubtful(self._topics[name], entries, now)
-        }
-        states = await self._states(doubtful) if doubtful else {}
+    async def _take(self, brought: dict[str, list[Entry]], asked: dict[str, str], now: float, count: int) -> None:
+        doubtful, cut = {}, {}
+        for name, entries in brought.items():
+            if self._is(name, asked) and self._is_doubtful(self._topics[name], entries, now, count):
+                doubtful[name] = asked[name]
+                if len(entries) >= count:
+                    cut[name] = entries[-1][0]
+        states, rest = await self._states_and_rest(doubtful, cut) if doubtful else ({}, {})
         for name, entries in brought.items():
             if self._is(name, asked) and (name not in states or self._passes(name, *states[name])):
-                self._hand_out(self._topics[name], name, entries)
+                self._hand_out(self._topics[name], name, [*entries, *rest.get(name, ())])
 
     def _hand_out(self, topic: FollowedStream, name: str, entries: list[Entry]) -> None:
         records = [Record(name, str(id, "ascii"), body_of(fields)) for id, fields in entries]
@@ -212,20 +225,27 @@ class Follower:
         for reader in tuple(topic.readers):
             reader.arrive(records)
 
-    def _is_doubtful(self, topic: FollowedStream, entries: list[Entry], now: float) -> bool:
-        return len(entries) >= self._full or (topic.checked < self._slow and now - topic.since > SLOW)
+    def _is_doubtful(self, topic: FollowedStream, entries: list[Entry], now: float, count: int) -> bool:
+        return len(entries) >= min(self._full, count) or (topic.checked < self._slow and now - topic.since > SLOW)
 
-    async def _states(self, asked: dict[str, str]) -> dict[str, tuple[StreamState, bool]]:
-        """Return the state of each stream, and whether the record at its cursor is kept."""
-        commands: list[Command] = []
+    async def _states_and_rest(
+        self, asked: dict[str, str], cut: dict[str, bytes]
+    ) -> tuple[dict[str, tuple[StreamState, bool]], dict[str, list[Entry]]]:
+        """Return the state of each stream and whether the record at its cursor is kept, and a page of those in `cut`.
+
+        The pages are read first: if the record at the cursor is kept afterwards, so is everything that follows it.
+        """
+        octets = REST_OCTETS // max(1, len(cut))
+        commands: list[Command] = [(b"EVAL", READ_PAGE, 1, name, after, PAGE, octets) for name, after in cut.items()]
         for name, cursor in asked.items():
             commands += [(b"XINFO", b"STREAM", name), (b"XRANGE", name, cursor, cursor, b"COUNT", 1)]
         replies: list[Any] = []
         await self._link.pipeline(commands, replies)
+        pages, replies = replies[: len(cut)], replies[len(cut) :]
         states = {}
         for name, info, record in zip(asked, replies[::2], replies[1::2], strict=True):
             states[name] = (StreamState.parse(info), isinstance(record, list) and bool(record))
-        return states
+        return states, {name: entries_of(page) for name, page in zip(cut, pages, strict=True)}
 
     def _passes(self, name: str, state: StreamState, kept: bool) -> bool:
         """Return whether what was read may be handed out; if not, send the topic's readers back to pages."""
@@ -278,3 +298,11 @@ class Follower:
             except (RedisError, OSError):
                 return  # the read then returns by itself
             await asyncio.sleep(0.001)
+
+
+def entries_of(page: Any) -> list[Entry]:
+    """Return the entries in a reply to READ_PAGE. Raises the error that it may be."""
+    if isinstance(page, ResponseError):
+        raise page
+    entries: list[Entry] = page[0]
+    return entries

@@ -48,6 +48,7 @@ from chatlab.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
+MAX_WAITING_OCTETS = 16 << 20  # in one reader; beyond it, records wait in the stream instead
 APART = "chat-users:"  # prefix of the topics that have a separate blocking read
 GATHER = 0.02  # seconds to gather topics that join that read: many users come at once
 BLOCK = 1.0  # seconds a blocking read waits before it is sent again: a hung server is noticed after BLOCK + TIMEOUT
@@ -352,6 +353,19 @@ class StreamReader(ForwardingInbox):
         self._caught_up = False
         self._seen_whole = -SLOW  # on the loop's clock: the stream had all that comes after the position then, or later
         self._page_came = -SLOW  # when the last one came, on the loop's clock
+        self._octets = 0  # of the records that wait here
+
+    def put(self, records: Sequence[Record]) -> None:
+        """Add records that have arrived, or forward them."""
+        if self._deliver is None:
+            self._octets += sum(len(record.body) for record in records)
+        super().put(records)
+
+    def take(self, limit: int) -> list[Record]:
+        """Return at most `limit` records that have arrived. If there are none, raise the error of the end, if any."""
+        taken = super().take(limit)
+        self._octets -= sum(len(record.body) for record in taken)
+        return taken
 
     async def batch(self, limit: int = 512) -> Sequence[Record]:
         """Wait for records, then return those that have arrived; empty once closed. Raises SubscriptionLost."""
@@ -375,7 +389,9 @@ class StreamReader(ForwardingInbox):
             if not records:
                 return
         self._take_in(records)
-        if len(self) > self._max_waiting:  # a slow reader: let records wait in the stream instead
+        if (
+            len(self) > self._max_waiting or self._octets > MAX_WAITING_OCTETS
+        ):  # a slow reader: let records wait in the stream instead
             self._follower.remove(self)
             self.fall_behind()
 

@@ -65,7 +65,10 @@ class ReplayRequest:
             raise StompError(f"history is not a number: {last[:40]!r}")
         if after is not None:
             return cls(after)  # `history` applies only when no `last-id` is given
-        return cls(last=min(int(last[:9]), MAX_HISTORY)) if int(last) else None
+        wanted = last.lstrip("0")  # of any length: more digits than `int` takes, perhaps
+        if not wanted:
+            return None
+        return cls(last=MAX_HISTORY if len(wanted) > 9 else min(int(wanted), MAX_HISTORY))
 
 
 def _is_id(text: str, broker: Broker) -> bool:

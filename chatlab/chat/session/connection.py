@@ -77,6 +77,8 @@ from chatlab.stomp.session import ServerSession
 
 # Messages of one client on their way to the broker; at this number, reading pauses until some have arrived.
 MAX_SENDING = 256
+SENDING_OCTETS = 2 << 20  # on their way to the broker for one connection; beyond it, the connection is not read
+ALL_SENDING_OCTETS = 64 << 20  # and for all together: beyond it, no connection is read that has any
 # Frames and messages between two checks of a client's budgets, and frames handled before other clients get a turn.
 CHECK_EVERY = 64
 CONTENDED_SECONDS = 1.0  # for this long after another client's frame, a client is held to its own share
@@ -148,6 +150,7 @@ class StompConnection:
         self._pause = 0.0  # seconds to pause reading
         self._bucket = TokenBucket(service.rate) if service.rate is not None else None
         self._sending: set[asyncio.Future[str]] = set()
+        self._sending_octets = 0
         self._some_sent = asyncio.Event()
         self._reading = True  # while False, silence does not mean that the client is dead
         self._unfinished: tuple[Event | None, Iterator[Event]] | None = None  # what `finish` has to handle
@@ -182,7 +185,7 @@ class StompConnection:
         self.flush()
         if self._messages + self.session.frames_received >= self._check_at and not self._within_budgets():
             return False
-        return len(self._sending) < MAX_SENDING
+        return not self._sends_too_much()
 
     async def finish(self) -> None:
         """Act on the rest of the last message, and wait while too much is on its way to the broker."""
@@ -225,8 +228,14 @@ class StompConnection:
     def _exceeds_receipts(self) -> bool:
         return bool(self._sending) and self.session.unanswered > self.service.budgets.receipts
 
+    def _sends_too_much(self) -> bool:
+        if not self._sending:
+            return False
+        most = SENDING_OCTETS if self.service.sending_octets < ALL_SENDING_OCTETS else 0
+        return len(self._sending) >= MAX_SENDING or self._sending_octets > most
+
     def _has_too_much_in_flight(self) -> bool:
-        return len(self._sending) >= MAX_SENDING or self._exceeds_receipts()
+        return self._sends_too_much() or self._exceeds_receipts()
 
     def end(self) -> None:
         """Release everything: the transport has closed."""
@@ -555,11 +564,16 @@ class StompConnection:
         if publishing.done() and publishing.exception() is None:
             return self.session.done(event)  # `receive` sends the RECEIPT with the rest
         self._sending.add(publishing)
+        octets = len(outgoing.body)
+        self._sending_octets += octets
+        self.service.sending_octets += octets
         may_repeat = outgoing.key is not None and self.service.knows_repeats
-        return publishing.add_done_callback(partial(self._published, event, may_repeat))
+        return publishing.add_done_callback(partial(self._published, event, may_repeat, octets))
 
-    def _published(self, event: Send, may_repeat: bool, publishing: asyncio.Future[str]) -> None:
+    def _published(self, event: Send, may_repeat: bool, octets: int, publishing: asyncio.Future[str]) -> None:
         self._sending.discard(publishing)
+        self._sending_octets -= octets
+        self.service.sending_octets -= octets
         self._some_sent.set()
         if publishing.cancelled():
             return None

@@ -2,7 +2,8 @@
 
 This file uses further undocumented parts of aiohttp, covered by tests/net/http/test_runner.py:
 `AppRunner._make_server`, which creates the server that creates a `RequestHandler` for each connection; the handler's
-`_waiter`, pending until a whole request has arrived, and its `_messages`, the requests that have; and
+`_waiter`, pending until a whole request has arrived, its `_messages`, the requests that have, and its
+`_current_request`, the one that is being answered; and
 `Request._prepare_hook`, called before the headers of any response are sent, even of responses to non-HTTP input.
 """
 
@@ -95,13 +96,18 @@ class QuietHandler(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse data, and record whether it ends in an incomplete request."""
+        between = self._is_between_requests()
         super().data_received(data)
         whole = self._messages[-1][0] if self._messages else None
-        if self._continues_after(data, whole) if whole is not None else self._is_waiting():
+        if self._continues_after(data, whole) if whole is not None else between:
             if self._half_since is None or whole is not None:
                 self._half_since = self._loop.time()
         elif whole is not None:
             self._half_since = None
+
+    def _is_between_requests(self) -> bool:
+        """Tell whether what arrives now begins a request or continues one, even while the one before is answered."""
+        return self._is_waiting() or self._current_request is None or self._current_request.content.is_eof()
 
     def _is_waiting(self) -> bool:
         return self._waiter is not None and not self._waiter.done()

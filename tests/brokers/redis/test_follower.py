@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from chatlab.brokers.redis import streams as redis_streams
+from chatlab.brokers.redis.connections.link import Link
 from chatlab.brokers.redis.streams import RedisStreamsBroker
 from chatlab.errors import BrokerError
 from chatlab.lab.engines.engine import Engine
@@ -93,3 +95,61 @@ async def test_a_busy_stream_is_not_checked_for_each_message(redis_engine: Engin
 async def calls(redis: Redis, command: str) -> int:
     """How often the server has run a command."""
     return int((await redis.info("commandstats")).get(command, {"calls": 0})["calls"])
+
+
+@pytest.mark.parametrize("topics", [1, 8])
+async def test_large_records_written_at_once_come_in_replies_of_bounded_size(
+    redis_engine: Engine, topics: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else bounds them: XREAD's COUNT is in records, of each stream."""
+    octets: list[int] = []
+    pipeline = Link.pipeline
+
+    async def measured(self: Link, commands: Any, replies: list[Any], *, wait: float = 0) -> None:
+        await pipeline(self, commands, replies, wait=wait)
+        octets.append(octets_in(replies))
+
+    async with RedisStreamsBroker(redis_engine.url) as broker, Redis.from_url(redis_engine.url) as redis:
+        names = [topic() for _ in range(topics)]
+        readers = [await broker.subscribe(name) for name in names]
+        reading = [asyncio.create_task(bodies(reader, 513)) for reader in readers]
+        await asyncio.gather(*(broker.publish(name, b"first") for name in names))
+        await asyncio.sleep(0.1)  # all of them follow now
+        monkeypatch.setattr(Link, "pipeline", measured)
+        expected = [b"%d " % number + b"x" * LARGE for number in range(512)]
+        async with redis.pipeline(transaction=True) as transaction:  # so that one read could return all of it
+            for body in expected:
+                for name in names:
+                    transaction.xadd(name, {"body": body})
+            await transaction.execute()
+        assert await asyncio.gather(*reading) == [[b"first", *expected]] * topics
+    assert max(octets) < (20 << 20)
+    assert len(octets) < 150
+
+
+LARGE = 60_000 // 4  # octets: 8 topics of 512 records then fit into a test
+
+
+def octets_in(reply: Any) -> int:
+    """How many octets of strings a reply holds."""
+    if isinstance(reply, bytes):
+        return len(reply)
+    if isinstance(reply, dict):
+        return sum(map(octets_in, reply.values()))
+    return sum(map(octets_in, reply)) if isinstance(reply, list) else 0
+
+
+async def test_a_reader_that_does_not_read_leaves_large_records_in_the_stream(redis_engine: Engine) -> None:
+    async with RedisStreamsBroker(redis_engine.url) as broker:
+        name = topic()
+        reader = await broker.subscribe(name)
+        await broker.publish(name, b"first")
+        assert [record.body for record in await reader.batch()] == [b"first"]
+        reading = asyncio.create_task(reader.batch(1))
+        await asyncio.sleep(0.1)  # it follows now
+        expected = [b"%d " % number + b"x" * LARGE for number in range(2000)]
+        for body in expected:
+            await broker.publish(name, body)
+        received = [record.body for record in await reading]
+        assert sum(len(record.body) for record in reader._waiting) < redis_streams.MAX_WAITING_OCTETS + (6 << 20)
+        assert received + await bodies(reader, 2000 - len(received)) == expected
