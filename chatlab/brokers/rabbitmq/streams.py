@@ -281,9 +281,8 @@ class RabbitMQStreamsBroker(RabbitMQBroker):
     async def _consume_stream(self, reader: StreamReader, link: Link, channel: AbstractChannel, _: OnMessage) -> None:
         name, plain = stream_name(reader.topic), await beneath(channel)
         await plain.queue_declare(name, passive=True)
-        await plain.queue_bind(
-            name, EXCHANGE, routing_key(reader.topic)
-        )  # with its exchange, its binding may have been deleted
+        # With its exchange, its binding may have been deleted.
+        await plain.queue_bind(name, EXCHANGE, routing_key(reader.topic))
 
         def found() -> None:
             self._begin(self._found(reader.topic), f"first record of {reader.topic}")

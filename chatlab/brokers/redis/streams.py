@@ -389,9 +389,8 @@ class StreamReader(ForwardingInbox):
             if not records:
                 return
         self._take_in(records)
-        if (
-            len(self) > self._max_waiting or self._octets > MAX_WAITING_OCTETS
-        ):  # a slow reader: let records wait in the stream instead
+        if len(self) > self._max_waiting or self._octets > MAX_WAITING_OCTETS:
+            # A slow reader: let records wait in the stream instead.
             self._follower.remove(self)
             self.fall_behind()
 
