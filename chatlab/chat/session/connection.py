@@ -551,14 +551,17 @@ class StompConnection:
         topic = self.service.topic_of(outgoing.destination)
         if topic not in self.service.names.in_use and (refused := self.service.use_name(topic, self._whose())):
             return self.fail(event, f"refused: {refused}")
-        publishing = self.service.publish(topic, outgoing.body, key)
-        if publishing.done() and publishing.exception() is None:
-            return self.session.done(event)  # `receive` sends the RECEIPT with the rest
-        self._sending.add(publishing)
-        may_repeat = outgoing.key is not None and self.service.knows_repeats
-        return publishing.add_done_callback(partial(self._published, event, may_repeat))
+        later = partial(self._published, event, outgoing.key is not None)
+        publishing = self.service.publish(topic, outgoing.body, key, later)
+        if not publishing.done():
+            self._sending.add(publishing)
+        elif publishing.exception() is None:
+            self.session.done(event)  # `receive` sends the RECEIPT with the rest
+        else:
+            later(publishing)
+        return None
 
-    def _published(self, event: Send, may_repeat: bool, publishing: asyncio.Future[str]) -> None:
+    def _published(self, event: Send, has_key: bool, publishing: asyncio.Future[str]) -> None:
         self._sending.discard(publishing)
         self._some_sent.set()
         if publishing.cancelled():
@@ -568,6 +571,7 @@ class StompConnection:
             return self.done(event)
         if not isinstance(error, BrokerError):
             self.log.error("publishing failed", exc_info=error)
+        may_repeat = has_key and self.service.knows_repeats
         return self.fail(event, unpublished(error, "send it again with the same client_id" if may_repeat else ""))
 
     def _record_without_handler(self, destination: str, event: Send) -> Outgoing:
