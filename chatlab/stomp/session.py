@@ -518,12 +518,14 @@ class ServerSession:
         """
         if (
             self._unanswered.get(event.number) is _PROCESSING
-            and len(self._unanswered) == 1
+            and next(iter(self._unanswered)) == event.number
             and event.receipt is None
             and self.state is SessionState.CONNECTED
         ):
-            # Most events: the only one that is open, and nothing to say. As below, in a third of the time.
+            # Most events: nothing to say, and no earlier one to wait for. As below, in a third of the time.
             del self._unanswered[event.number]
+            if self._unanswered:
+                self._send_receipts()
             return
         if not isinstance(event, Connect):  # connected() has answered that
             self._finish(event.number, event.receipt, headers)
