@@ -88,13 +88,13 @@ def room_name(name: str) -> str | None:
 
 def shown_name(text: str) -> str:
     """Return the name for a person who asks for `text`: NFC, one line, at most 64 code points, perhaps ""."""
-    if len(text) <= MAX_PERSON and text.isascii() and text.isprintable():
-        return " ".join(text.split())  # the usual case: nothing to remove
     return _shown(text[: 8 * MAX_PERSON])
 
 
-@lru_cache(4096)
+@lru_cache(4096)  # a guest may give its name in every message
 def _shown(text: str) -> str:
+    if len(text) <= MAX_PERSON and text.isascii() and text.isprintable():
+        return " ".join(text.split())  # the usual case: nothing to remove
     name = one_spelling(text)
     kept = "".join(char for at, char in enumerate(name) if _is_kept(name, at))
     name = " ".join(_with_few_marks(kept).split(" "))

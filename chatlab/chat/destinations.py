@@ -27,7 +27,6 @@ import unicodedata
 import uuid
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Final
 from urllib.parse import unquote
 
 import msgspec
@@ -35,7 +34,7 @@ import msgspec
 from chatlab.brokers.port import Broker, Record, has_few_topics
 from chatlab.errors import MessageRefused
 from chatlab.naming import room_name
-from chatlab.stomp.frames import MessageFrame, StompHeaders
+from chatlab.stomp.frames import MessageFrame, MessageHead, StompHeaders
 from chatlab.untrusted_json import parse
 
 logger = logging.getLogger("chatlab.chat")
@@ -72,7 +71,6 @@ _BAD_PART = re.compile(r"//|/\.{1,2}(?:/|$)|[\x00-\x1f\x7f-\x9f\u200b\u2028-\u20
 _WILDCARDS = re.compile(r"[*#>?{}\[\]]|(?:^|[./])\+(?:[./]|$)")
 _INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn"})
 _REPEATED = re.compile(r"/(?:\.{0,2}/)*")
-_JSON_HEADERS: Final[StompHeaders] = (("content-type", JSON),)
 
 
 class ChatRecord(msgspec.Struct, frozen=True):
@@ -248,7 +246,13 @@ def record_of(delivery: Record) -> ChatRecord | None:
 def _room_record(destination: str, delivery: Record) -> ChatRecord:
     """Return a room's record with its id in front of the other fields."""
     body = delivery.body if _is_own_format(delivery.body) else _with_fields_once(delivery.body)
-    return _record(destination, delivery.id, b'{"id":"%s",%s' % (delivery.id.encode(), body[1:]), _JSON_HEADERS)
+    with_id = b'{"id":"%s",%s' % (delivery.id.encode(), body[1:])
+    return _record(_room_head(destination), destination, delivery.id, with_id)
+
+
+@lru_cache(4096)
+def _room_head(destination: str) -> MessageHead:
+    return MessageHead(destination, [("content-type", JSON)])
 
 
 def _is_own_format(body: bytes) -> bool:
@@ -279,10 +283,11 @@ def _unpack(delivery: Record) -> ChatRecord:
     if topic_of(envelope.destination) != delivery.topic != _topic_with_users_shared(envelope.destination):
         raise ValueError(f"its destination is another topic's: {envelope.destination[:80]!r}")
     headers = tuple((name, value) for name, value in envelope.headers.items() if name != "gap")  # set only here
-    return _record(envelope.destination, delivery.id, body, headers)
+    head = MessageHead(shown_destination(envelope.destination), headers)
+    return _record(head, envelope.destination, delivery.id, body)
 
 
-def _record(destination: str, record_id: str, body: bytes, headers: StompHeaders) -> ChatRecord:
+def _record(head: MessageHead, destination: str, record_id: str, body: bytes) -> ChatRecord:
     # An engine without ids (Redis Pub/Sub) still owes each subscriber a unique message-id.
     name = f"{short_name(destination)}/{record_id or uuid.uuid4().hex}"
-    return ChatRecord(record_id, destination, MessageFrame(shown_destination(destination), name, body, headers))
+    return ChatRecord(record_id, destination, MessageFrame(head.destination, name, body, head=head))

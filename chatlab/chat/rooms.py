@@ -127,8 +127,13 @@ def key_of(user: User, client_id: str | None, content: str, to: str = "") -> str
 
 def now() -> str:
     """Return the time in RFC 3339 format, in UTC, to the millisecond."""
-    seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
-    return f"{_second(seconds)}.{milliseconds:03d}Z"
+    return _millisecond(time.time_ns() // 1_000_000)
+
+
+@lru_cache(1)  # a busy room has many messages per millisecond
+def _millisecond(milliseconds: int) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{_second(seconds)}.{rest:03d}Z"
 
 
 @lru_cache(1)

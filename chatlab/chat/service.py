@@ -10,7 +10,7 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 from math import nan
@@ -171,11 +171,13 @@ class ChatService:
         if self.workers is not None:
             await self.workers.ready()
 
-    def publish(self, topic: str, body: bytes, key: str | None) -> asyncio.Future[str]:
+    def publish(
+        self, topic: str, body: bytes, key: str | None, later: Callable[[asyncio.Future[str]], None] | None = None
+    ) -> asyncio.Future[str]:
         """Publish a record, once per key. The future gets its id, or `BrokerUnavailable`.
 
-        It is done already if the engine stores at once, as the memory broker does. Records published to one topic
-        arrive in the order of these calls, if the engine keeps an order.
+        It is done already if the engine stores at once, as the memory broker does. If not, `later` is called with it
+        when it is. Records published to one topic arrive in the order of these calls, if the engine keeps an order.
         """
         started = time.perf_counter()
         if self._pipelines is not None:
@@ -184,9 +186,9 @@ class ChatService:
             publishing = asyncio.get_running_loop().create_future()
             self.tasks.start(self._publish_in_task(publishing, topic, body, key), name=f"publishing to {topic}")
         if publishing.done():
-            self._published(started, publishing)
-        else:
-            publishing.add_done_callback(partial(self._published, started))
+            self._count(started, publishing)
+        else:  # a second callback would cost the event loop as much again
+            publishing.add_done_callback(partial(self._published, started, later))
         return publishing
 
     async def _publish_in_task(self, publishing: asyncio.Future[str], topic: str, body: bytes, key: str | None) -> None:
@@ -204,7 +206,14 @@ class ChatService:
         finally:
             publishing.cancel()  # if this task was cancelled
 
-    def _published(self, started: float, publishing: asyncio.Future[str]) -> None:
+    def _published(
+        self, started: float, later: Callable[[asyncio.Future[str]], None] | None, publishing: asyncio.Future[str]
+    ) -> None:
+        self._count(started, publishing)
+        if later is not None:
+            later(publishing)
+
+    def _count(self, started: float, publishing: asyncio.Future[str]) -> None:
         if publishing.cancelled():
             return
         if publishing.exception() is None:

@@ -152,11 +152,24 @@ def serialize_headers(headers: Iterable[tuple[str, str]], version: str = "1.2", 
         version = "1.0"
     lines = []
     for name, value in headers:
-        line = f"{escape(name, version)}:{escape(value, version)}\n"
-        if not _can_be_written(name, value, version) or (command in _NEVER_ESCAPED and "\r" in line):
-            raise LocalProtocolError(f"header {name!r} with the value {value!r} cannot be written in STOMP {version}")
+        line = _header_line(name, value, version)
+        if command in _NEVER_ESCAPED and b"\r" in line:
+            raise _cannot_be_written(name, value, version)
         lines.append(line)
-    return "".join(lines).encode()
+    return b"".join(lines)
+
+
+def _header_line(name: str, value: str, version: str) -> bytes:
+    line = f"{name}:{value}\n".encode()
+    if name and len(line) - len(line.translate(None, _SPECIAL)) == 2:
+        return line  # the usual case: the only special octets are the separators
+    if not _can_be_written(name, value, version):
+        raise _cannot_be_written(name, value, version)
+    return f"{escape(name, version)}:{escape(value, version)}\n".encode()
+
+
+def _cannot_be_written(name: str, value: str, version: str) -> LocalProtocolError:
+    return LocalProtocolError(f"header {name!r} with the value {value!r} cannot be written in STOMP {version}")
 
 
 def _can_be_written(name: str, value: str, version: str) -> bool:
@@ -169,6 +182,29 @@ def _can_be_written(name: str, value: str, version: str) -> bool:
 # --- Many subscribers, one serialization ---
 
 
+class MessageHead:
+    """The headers that the messages of a topic have in common: the destination, and those passed on with a message.
+
+    They are serialized once for each version in use. Keep one head for all messages of a topic.
+    """
+
+    __slots__ = ("_lines", "destination", "headers")
+
+    def __init__(self, destination: str, headers: Iterable[tuple[str, str]] = ()) -> None:
+        self.destination = destination
+        self.headers = user_headers(headers)
+        self._lines: dict[str, bytes] = {}
+
+    def lines(self, version: str) -> bytes:
+        """Return the header lines."""
+        lines = self._lines.get(version)
+        if lines is None:
+            # A 1.2 publisher's headers may not be representable in 1.0: such subscribers get the other headers.
+            users = (header for header in self.headers if _can_be_written(*header, version))
+            lines = self._lines[version] = serialize_headers((("destination", self.destination), *users), version)
+        return lines
+
+
 class MessageFrame:
     """A MESSAGE without `subscription`, the only header that differs between subscribers.
 
@@ -176,27 +212,40 @@ class MessageFrame:
     concatenation, and one frame serves all subscribers whose subscriptions have the same id.
     """
 
-    __slots__ = ("_tails", "body", "destination", "headers", "id")
+    __slots__ = ("_tails", "body", "head", "id")
 
-    def __init__(self, destination: str, id: str, body: bytes, headers: Iterable[tuple[str, str]] = ()) -> None:
-        self.destination = destination
+    def __init__(
+        self,
+        destination: str,
+        id: str,
+        body: bytes,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        head: MessageHead | None = None,  # of this destination and these headers, if it is shared
+    ) -> None:
+        self.head = head or MessageHead(destination, headers)
         self.id = id
         self.body = body
-        self.headers = user_headers(headers)
         self._tails: dict[str, bytes] = {}
+
+    @property
+    def destination(self) -> str:
+        """The destination as its subscribers know it."""
+        return self.head.destination
+
+    @property
+    def headers(self) -> StompHeaders:
+        """The headers passed on with it."""
+        return self.head.headers
 
     def tail(self, version: str = "1.2") -> bytes:
         """Return everything after the subscription's own header lines."""
         tail = self._tails.get(version)
         if tail is None:
-            own = (("message-id", self.id), ("destination", self.destination))
-            try:
-                frame = Frame("MESSAGE", own + self.headers, self.body).serialize(version)
-            except LocalProtocolError:
-                # A 1.2 publisher's headers may not be representable in 1.0: such subscribers get the other headers.
-                users = tuple(header for header in self.headers if _can_be_written(*header, version))
-                frame = Frame("MESSAGE", own + users, self.body).serialize(version)
-            tail = self._tails[version] = frame.removeprefix(b"MESSAGE\n")
+            id, lines, body = _header_line("message-id", self.id, version), self.head.lines(version), self.body
+            # "If the frame body contains NULL octets, the frame MUST include a content-length header."
+            length = b"content-length:%d\n" % len(body) if body else b""
+            tail = self._tails[version] = b"%b%b%b\n%b\0" % (id, lines, length, body)
         return tail
 
 

@@ -115,6 +115,10 @@ class _Unanswered:
     commit: _Unanswered | None = None  # the COMMIT that it is part of
 
 
+# Nothing is known of a frame being processed but that. Most are answered before the next one arrives, so they share it.
+_PROCESSING: Final = _Unanswered()
+
+
 class _Held(NamedTuple):
     """An ACK or NACK in a transaction, and the subscription of its message."""
 
@@ -198,7 +202,7 @@ class ServerSession:
         """Return the event for a frame, or None if the session has handled it completely."""
         self.frames_received += 1
         number, receipt = self.frames_received, frame.get("receipt")
-        self._unanswered[number] = _Unanswered()
+        self._unanswered[number] = _PROCESSING
         try:
             event = self._event_for(frame, number, receipt)
         except StompError as error:
@@ -356,7 +360,8 @@ class ServerSession:
         held = self._open_transaction(name).held
         del self._transactions[name]
         events: list[Send | Ack | Nack] = []
-        commit = self._unanswered.pop(number)
+        del self._unanswered[number]  # it comes after its parts
+        commit = _Unanswered()
         for item in held:
             self.frames_received += 1  # each is an event that must be answered before the COMMIT
             part = self.frames_received
@@ -517,12 +522,17 @@ class ServerSession:
 
         `headers` are added to the RECEIPT.
         """
-        if event.receipt is None and len(self._unanswered) == 1 and self.state is SessionState.CONNECTED:
-            # Most events: the only one that is open, and nothing to say. As below, in a third of the time.
-            answer = self._unanswered.get(event.number)
-            if answer is not None and answer.commit is None and not isinstance(event, Connect):
-                del self._unanswered[event.number]
-                return
+        if (
+            self._unanswered.get(event.number) is _PROCESSING
+            and next(iter(self._unanswered)) == event.number
+            and event.receipt is None
+            and self.state is SessionState.CONNECTED
+        ):
+            # Most events: nothing to say, and no earlier one to wait for. As below, in a third of the time.
+            del self._unanswered[event.number]
+            if self._unanswered:
+                self._send_receipts()
+            return
         if not isinstance(event, Connect):  # connected() has answered that
             self._finish(event.number, event.receipt, headers)
 
@@ -542,6 +552,8 @@ class ServerSession:
         mine = self._unanswered.get(number)
         if mine is None or mine.finished:
             raise LocalProtocolError(f"event {number} of this session has been answered already")
+        if mine is _PROCESSING:
+            mine = self._unanswered[number] = _Unanswered()
         mine.finished = True
         if mine.commit is not None:
             mine.commit.failed |= failed

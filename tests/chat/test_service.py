@@ -84,6 +84,20 @@ async def test_a_record_published_twice_with_one_key_is_stored_once(service: Cha
     assert [kept.body for kept in await broker.history("cats")] == [b"once"] * 2 + [b"without a key"] * 2
 
 
+async def test_a_caller_is_told_when_a_record_is_stored_unless_it_is_stored_at_once(service: ChatService) -> None:
+    told: list[asyncio.Future[str]] = []
+    service.publish("cats", b"x", None, told.append)
+    assert (told, service.metrics.published) == ([], 1)
+    async with PausedBroker() as broker:
+        slow = ChatService(broker)
+        publishing = slow.publish("cats", b"x", None, told.append)
+        assert (told, slow.metrics.published) == ([], 0)
+        broker.storing.set()
+        await stored(publishing)
+        assert (told, slow.metrics.published) == ([publishing], 1)
+        await slow.aclose()
+
+
 async def test_a_message_sent_again_after_a_lost_receipt_is_not_stored_again_on_any_instance(
     broker: MemoryBroker,
 ) -> None:

@@ -14,6 +14,7 @@ from chatlab.stomp.frames import (
     Heartbeat,
     Limits,
     MessageFrame,
+    MessageHead,
     Parser,
     escape,
     subscription_prefix,
@@ -371,6 +372,20 @@ def test_a_message_is_the_subscriptions_prefix_and_a_shared_tail() -> None:
         b'content-type:application/json\ncontent-length:7\n\n{"x":1}\0'
     )
     assert message.tail("1.2") is message.tail("1.2")
+
+
+def test_messages_with_one_head_share_its_serialized_lines() -> None:
+    head = MessageHead("/topic/a:b", [("content-type", "text/plain"), ("ack", "1"), ("line\nend", "x")])
+    for version in ("1.2", "1.1", "1.0"):
+        for number in ("1", "a:2"):
+            alone = MessageFrame(head.destination, number, b"x", head.headers)
+            assert MessageFrame(head.destination, number, b"x", head=head).tail(version) == alone.tail(version)
+        assert head.lines(version) is head.lines(version)
+
+
+def test_a_message_whose_id_cannot_be_written_is_refused() -> None:
+    with pytest.raises(LocalProtocolError, match="'message-id'"):
+        MessageFrame("/t", "a\nb", b"").tail("1.0")
 
 
 def test_a_message_without_a_body_has_no_content_length() -> None:

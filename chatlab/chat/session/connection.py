@@ -560,28 +560,33 @@ class StompConnection:
         topic = self.service.topic_of(outgoing.destination)
         if topic not in self.service.names.in_use and (refused := self.service.use_name(topic, self._whose())):
             return self.fail(event, f"refused: {refused}")
-        publishing = self.service.publish(topic, outgoing.body, key)
-        if publishing.done() and publishing.exception() is None:
-            return self.session.done(event)  # `receive` sends the RECEIPT with the rest
-        self._sending.add(publishing)
-        octets = len(outgoing.body)
-        self._sending_octets += octets
-        self.service.sending_octets += octets
-        may_repeat = outgoing.key is not None and self.service.knows_repeats
-        return publishing.add_done_callback(partial(self._published, event, may_repeat, octets))
+        has_key, octets = outgoing.key is not None, len(outgoing.body)
+        publishing = self.service.publish(topic, outgoing.body, key, partial(self._published, event, has_key, octets))
+        if not publishing.done():
+            self._sending.add(publishing)
+            self._sending_octets += octets
+            self.service.sending_octets += octets
+        elif error := publishing.exception():
+            self._not_published(event, has_key, error)
+        else:
+            self.session.done(event)  # `receive` sends the RECEIPT with the rest
+        return None
 
-    def _published(self, event: Send, may_repeat: bool, octets: int, publishing: asyncio.Future[str]) -> None:
+    def _published(self, event: Send, has_key: bool, octets: int, publishing: asyncio.Future[str]) -> None:
         self._sending.discard(publishing)
         self._sending_octets -= octets
         self.service.sending_octets -= octets
         self._some_sent.set()
         if publishing.cancelled():
             return None
-        error = publishing.exception()
-        if error is None:
-            return self.done(event)
+        if error := publishing.exception():
+            return self._not_published(event, has_key, error)
+        return self.done(event)
+
+    def _not_published(self, event: Send, has_key: bool, error: BaseException) -> None:
         if not isinstance(error, BrokerError):
             self.log.error("publishing failed", exc_info=error)
+        may_repeat = has_key and self.service.knows_repeats
         return self.fail(event, unpublished(error, "send it again with the same client_id" if may_repeat else ""))
 
     def _record_without_handler(self, destination: str, event: Send) -> Outgoing:
