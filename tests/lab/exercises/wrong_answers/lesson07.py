@@ -45,7 +45,7 @@ def leaves_out_what_is_not_ascii(octets: bytes) -> str | None:
     return octets[7:].decode("ascii", "ignore") if octets.startswith(START) else None
 
 
-@wrong("07.0", "two octets, the larger one first")
+@wrong("07.0", "two octets, the high one first")
 def length_in_one_octet(octets: bytes) -> str | None:
     return octets[7 : 7 + octets[6]].decode() if octets.startswith(START) else None
 
@@ -58,6 +58,11 @@ def of_anything(octets: bytes) -> str | None:
 @wrong("07.0", "is a Java object, but no String: None")
 def of_any_object(octets: bytes) -> str | None:
     return octets[7:].decode(errors="replace") if octets.startswith(START[:4]) else None
+
+
+@wrong("07.0", "what follows is not part of it")
+def takes_the_rest_whatever_the_length_says(octets: bytes) -> str | None:
+    return octets[7:].decode() if octets.startswith(START) else None
 
 
 @wrong("07.0", "may be empty")
