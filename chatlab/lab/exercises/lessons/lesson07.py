@@ -51,11 +51,6 @@ SERIALIZED: list[tuple[bytes, str | None, str]] = [
     (b'"content"', None, _("plain text is no Java object: None")),
     (b"", None, _("what has no octets is no Java object: None")),
     (b"\xac\xed\x00\x05sr\x00\x11java.lang.Integer", None, _("a number is a Java object, but no String: None")),
-    (
-        java.serialize("one") + b"t\x00\x03two",
-        "one",
-        _("the text is as long as its length says; what follows is not part of it"),
-    ),
 ]
 
 
@@ -673,8 +668,8 @@ EXERCISES = [
         check_text_of,
         (
             _(
-                "Octets are a list of numbers that you can cut: `octets[:5]` are the first five, `octets[5:7]` the "
-                "two after them. `octets.startswith(b'\\xac\\xed\\x00\\x05t')` says whether it is a String."
+                "Octets are a list of numbers that you can cut: `octets[:5]` are the first five, `octets[7:]` those "
+                "after the seventh. `octets.startswith(b'\\xac\\xed\\x00\\x05t')` says whether it is a String."
             ),
             _(
                 "`int.from_bytes(octets[5:7], 'big')` is the length. `.decode()` makes text of octets in UTF-8. Return "

@@ -60,11 +60,6 @@ def of_any_object(octets: bytes) -> str | None:
     return octets[7:].decode(errors="replace") if octets.startswith(START[:4]) else None
 
 
-@wrong("07.0", "what follows is not part of it")
-def takes_the_rest_whatever_the_length_says(octets: bytes) -> str | None:
-    return octets[7:].decode() if octets.startswith(START) else None
-
-
 @wrong("07.0", "may be empty")
 def empty_is_nothing(octets: bytes) -> str | None:
     return (octets[7:].decode() or None) if octets.startswith(START) else None
