@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import psutil
 from aiohttp import ClientSession, ClientTimeout
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import ResponseError
 from websockets.asyncio.client import connect
 
@@ -34,6 +34,7 @@ from chatlab.lab.wire.wire import Wire
 from chatlab.locale import _
 
 __all__ = [
+    "Burst",
     "Database",
     "Ledger",
     "Share",
@@ -119,10 +120,15 @@ class Database:
         await self.redis.aclose()
 
 
+CONNECTIONS = 50  # of one client; more commands than that at once wait for a free one, for so many seconds at most
+SECONDS_FOR_A_CONNECTION = 20
+
+
 async def database(redis_url: str, number: int, *, group: str = "") -> Database:
     """Return a database without the chat's stream; with `group`, with an empty stream that has that group."""
     url = in_database(redis_url, number)
-    redis = Redis.from_url(url)
+    pool = BlockingConnectionPool.from_url(url, max_connections=CONNECTIONS, timeout=SECONDS_FOR_A_CONNECTION)
+    redis = Redis.from_pool(pool)
     await redis.delete("chat-stream")
     if group:
         await new_stream(redis, group)
@@ -324,13 +330,30 @@ async def delays(
     return took
 
 
-async def burst(say: Callable[[str], Awaitable[object]], reader: StompMember, *, messages: int = 60) -> float:
-    """Pass many texts to `say` at once; return the time until `reader` received all of them."""
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """Messages that were sent at once, and the seconds until the last of them arrived."""
+
+    messages: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Messages per second."""
+        return self.messages / self.seconds
+
+    def __repr__(self) -> str:
+        words = _("{count} at once: {seconds:.2f} s, {rate:,.0f} messages per second")
+        return words.format(count=self.messages, seconds=self.seconds, rate=self.rate)
+
+
+async def burst(say: Callable[[str], Awaitable[object]], reader: StompMember, *, messages: int = 60) -> Burst:
+    """Pass many texts to `say` at once; return how long it took until `reader` received all of them."""
     began = time.monotonic()
     already = len(reader.received)
     await asyncio.gather(*(say(f"burst {number}") for number in range(messages)))
     await reader.until(lambda: len(reader.received) - already >= messages, timeout=20)
-    return time.monotonic() - began
+    return Burst(messages, time.monotonic() - began)
 
 
 async def talk_while(

@@ -2,6 +2,7 @@
 
     picture = FaultPicture(["가람", "Nuri"], messages=20)
     picture.follow(garam, nuri)              # fills while their messages arrive
+    picture.stop()                           # what they receive later belongs to no message of the picture
     picture.saw("Nuri", 3, "메시지 3")        # or: one observation at a time, from any program
 
 A row for each member, a column for each message. It is fed with observations, so it serves any server whose messages
@@ -95,6 +96,8 @@ class FaultPicture:
         self.title = title or _("What each member was shown")
         self.messages: list[Hashable] = list(range(messages) if isinstance(messages, int) else messages)
         self.cells = {member: {message: Cell() for message in self.messages} for member in members}
+        self._following: list[tuple[ChatClient, _Follower]] = []
+        self._guessed = False  # whether an empty message was put at a message that nothing told
         self.unknown = 0  # observations of a message that is not one of `messages`
         self._html = widgets.HTML()
         self._redraw: asyncio.TimerHandle | None = None
@@ -120,6 +123,7 @@ class FaultPicture:
 
     def _saw_empty(self, row: dict[Hashable, Cell], message: Hashable | None) -> None:
         if message is None:
+            self._guessed = True
             message = next((each for each, cell in row.items() if not cell.empty), None)
         if message in row:
             row[message].empty += 1
@@ -132,7 +136,15 @@ class FaultPicture:
         A text reads "sender: content", as `StompMember` logs it.
         """
         for client in clients:
-            client.on_change.append(_Follower(self, client, number))
+            follower = _Follower(self, client, number)
+            client.on_change.append(follower)
+            self._following.append((client, follower))
+
+    def stop(self) -> None:
+        """Follow nobody any longer; what was noted stays."""
+        for client, follower in self._following:
+            client.on_change.remove(follower)
+        self._following.clear()
 
     # Reading.
 
@@ -193,12 +205,16 @@ class FaultPicture:
         return (
             f"<div style='overflow-x:auto' tabindex='0' role='region' aria-label='{escape(self.title, quote=True)}'>"
             f"<table style='font-size:0.9em'>{caption}{head}{rows}</table></div>"
-            f"<p>{escape(self._legend())}</p><pre role='status'>{escape(repr(self))}</pre>"
+            f"<p>{escape(self._legend())}</p>{self._note()}<pre role='status'>{escape(repr(self))}</pre>"
         )
 
     def _legend(self) -> str:
         used = [mark for mark in Mark if self.count(mark)]
         return "; ".join(f"{mark.value} {WORDS[mark]}" for mark in used)
+
+    def _note(self) -> str:
+        said = _("An empty message does not say which one it is; here, each member's are counted from the left.")
+        return f"<p>{escape(said)}</p>" if self._guessed else ""
 
     def _lines(self) -> Iterable[str]:
         for member in self.cells:

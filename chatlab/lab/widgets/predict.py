@@ -12,6 +12,7 @@ when they are loaded: `predictions/LESSON.toml` has a table for each with `quest
 from __future__ import annotations
 
 import json
+import re
 import time
 import tomllib
 from collections.abc import Callable
@@ -75,6 +76,15 @@ def questions(lesson: str) -> dict[str, Question]:
         key: Question(lesson, key, _(table["question"]), tuple(map(_option, table["options"])))
         for key, table in tables.items()
     }
+
+
+def _html(text: str) -> str:
+    """Return a text as HTML: `code` and *emphasis* as such, nothing else."""
+    return re.sub(
+        r"`([^`\n]+)`|\*(\w+)\*",
+        lambda found: f"<code>{found[1]}</code>" if found[1] else f"<em>{found[2]}</em>",
+        escape(text),
+    )
 
 
 def _option(table: dict[str, Any]) -> Option:
@@ -159,7 +169,7 @@ class Prediction:
         return self._kept.of(self.question)
 
     def _title(self) -> str:
-        return f"<p><b>{escape(self._introduction)}</b> {escape(self.question.text)}</p>"
+        return f"<p><b>{escape(self._introduction)}</b> {_html(self.question.text)}</p>"
 
     def _button(self, index: int, option: Option) -> widgets.Button:
         button = widgets.Button(description=f"{LETTERS[index]}) {option.text}", layout=widgets.Layout(width="auto"))
@@ -207,7 +217,7 @@ class Prediction:
 
         A choice made before stands between the marks that a comparison of two runs leaves out.
         """
-        lines = [f"{LETTERS[i]}) {escape(option.text)}" for i, option in enumerate(self.question.options)]
+        lines = [f"{LETTERS[i]}) {_html(option.text)}" for i, option in enumerate(self.question.options)]
         options = "".join(f"<div>{line}</div>" for line in lines)
         chosen = "" if self.chosen is None else f"<p>{escape(_('Your choice:'))} {lines[self.chosen]}</p>"
         answer = f"<details><summary>{escape(_('Open the answer'))}</summary>{self._reasons()}</details>"
@@ -218,9 +228,9 @@ class Prediction:
 
 
 def _reason(index: int, option: Option, chosen: bool) -> str:
-    text = f"{'✔' if option.right else '✘'} {LETTERS[index]}) <b>{escape(option.text)}</b>"
+    text = f"{'✔' if option.right else '✘'} {LETTERS[index]}) <b>{_html(option.text)}</b>"
     mark = f" {escape(_('(your choice)'))}" if chosen else ""
-    return f"<li style='margin:0.4em 0'>{text}{mark}<br>{escape(option.why)}</li>"
+    return f"<li style='margin:0.4em 0'>{text}{mark}<br>{_html(option.why)}</li>"
 
 
 class Questionnaire:

@@ -1,6 +1,7 @@
 """Lesson 07's experiments, shortened: the chat with faults, delays, the path of a message, load."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
@@ -15,9 +16,11 @@ from chatlab.lab.engines.engine import Engine
 from chatlab.lab.experiments import lesson07
 from chatlab.lab.experiments.lesson07 import (
     burst,
+    database,
     delays,
     load,
     member,
+    put_as_java,
     said,
     stored_before_receipt,
     talk_while,
@@ -49,7 +52,7 @@ async def test_nothing_is_lost_while_redis_is_killed(server: chat.ChatServer, fr
 async def test_delays_and_bursts_are_measured(server: chat.ChatServer) -> None:
     garam, nuri = await member(server.url, "가람"), await member(server.url, "Nuri")
     assert len(await delays(garam.send, nuri, messages=3, every=0)) == 3
-    assert 0 < await burst(garam.send, nuri, messages=5) < 10
+    assert 0 < (await burst(garam.send, nuri, messages=5)).seconds < 10
     assert said(nuri)[-1].startswith("burst")
     await asyncio.gather(garam.close(), nuri.close())
 
@@ -63,7 +66,7 @@ async def test_the_articles_poll_takes_ten_records_at_a_time(fresh_redis: Engine
             async def put(text: str) -> None:
                 await redis.xadd("chat-stream", {java.serialize("message"): java.serialize(text)})
 
-            assert await burst(put, nuri, messages=30) > 0.15
+            assert (await burst(put, nuri, messages=30)).seconds > 0.15
             await nuri.close()
 
 
@@ -172,3 +175,9 @@ async def test_the_first_build_does_not_read_again_when_its_group_is_made(fresh_
         await until(lambda: bool(lesson07.asked(watched.trace, "NOGROUP")))
         assert await lesson07.reads_after(redis, watched, "chat-group", seconds=1.2) == 0
         assert "BLOCK 1000" in lesson07.asked(watched.trace, "XREADGROUP")
+
+
+async def test_more_commands_at_once_than_connections_wait_for_a_free_one(fresh_redis: Engine) -> None:
+    async with contextlib.aclosing(await database(fresh_redis.url, 3)) as data:
+        await asyncio.gather(*(put_as_java(data.redis, f"{number}") for number in range(200)))
+        assert await data.redis.xlen("chat-stream") == 200

@@ -100,3 +100,23 @@ def test_texts_empty_messages_and_all_messages_of_a_member_are_counted() -> None
         picture.saw("가람", message, content)
     assert (picture.texts("가람"), picture.empty("가람"), picture.shown("가람")) == (2, 1, 4)
     assert (picture.texts("Nuri"), picture.empty("Nuri"), picture.shown("Nuri")) == (0, 0, 0)
+
+
+def test_what_a_member_receives_after_the_stop_changes_nothing() -> None:
+    member = StompMember("ws://127.0.0.1:1/ws", "가람")
+    picture = FaultPicture(["가람"], messages=2)
+    picture.follow(member)
+    member.note("Nuri: 메시지 0", "received")
+    picture.stop()
+    for text in ("Nuri: delay 0", "Nuri: 메시지 1"):
+        member.note(text, "received")
+    assert repr(picture) == "가람: 1 once, 1 missing"
+    picture.stop()  # again: nothing left to do
+
+
+def test_a_picture_says_that_an_empty_message_tells_no_column() -> None:
+    picture = FaultPicture(["가람"], messages=2)
+    picture.saw("가람", 0, "")
+    assert "counted from the left" not in picture._repr_html_()
+    picture.saw("가람", None, "")
+    assert "counted from the left" in picture._repr_html_()

@@ -140,3 +140,11 @@ def test_a_questionnaire_asks_again_and_says_what_the_learner_now_knows() -> Non
 def test_a_questionnaire_has_five_different_questions_or_all_there_are(lesson: str) -> None:
     keys = [each.question.key for each in questionnaire(lesson).predictions]
     assert len(keys) == len(set(keys)) == min(5, len(questions(lesson)))
+
+
+def test_code_and_emphasis_are_shown_as_such() -> None:
+    question = Question("01", "marked", "a *new* id, `a*b*c` <", (Option("yes", "`x`", right=True), Option("no", "y")))
+    prediction = Prediction(question)
+    assert "a <em>new</em> id, <code>a*b*c</code> &lt;" in prediction._title()
+    prediction.buttons[0].click()
+    assert "<code>x</code>" in prediction.answer.value

@@ -45,7 +45,7 @@ def text_of(octets: bytes) -> str | None:
 SERIALIZED: list[tuple[bytes, str | None, str]] = [
     (java.serialize("content"), "content", _("the text comes after seven octets: four, a `t`, and two of its length")),
     (java.serialize("안녕"), "안녕", _("the text is in UTF-8")),
-    (java.serialize("x" * 300), "x" * 300, _("the length has two octets, the larger one first")),
+    (java.serialize("x" * 300), "x" * 300, _("the length has two octets, the high one first")),
     (java.serialize(""), "", _("a text may be empty: that is a text, not None")),
     (b"content", None, _("plain text is no Java object: None")),
     (b'"content"', None, _("plain text is no Java object: None")),
@@ -698,8 +698,8 @@ EXERCISES = [
                 "(`texts.count(text) > 1`)?"
             ),
             _(
-                "Order: keep only the first showing of each text with `list(dict.fromkeys(texts))`. Then take any two "
-                "members, and from each list only the texts that the other has too: these two lists must be equal."
+                "Order: keep only the first showing of each text with `list(dict.fromkeys(texts))`. Then take every "
+                "two members, and from each list only the texts that the other has too: these two lists must be equal."
             ),
             _(
                 "`[text for text in one if text in other] == [text for text in other if text in one]`, for every two "
@@ -807,8 +807,8 @@ EXERCISES = [
             "nothing. Pub/Sub has no positions: there the same loop would continue, and miss what was sent meanwhile."
         ),
         learned=_(
-            "The position outlives the connection, and pauses grow with each failure: you resume from an offset, "
-            "with exponential backoff."
+            "The position outlives the connection: you resume from an offset. Between two attempts you back off; "
+            "pauses that grow with each failure are called exponential backoff."
         ),
     ),
     Exercise(
@@ -817,7 +817,7 @@ EXERCISES = [
         check_handler,
         (
             _(
-                "Two loops run at the same time: one shows what is in the stream after `after` (07.4, without the "
+                "Two loops run at the same time: one shows every record after the given id (07.4, without the "
                 "`try`: the last hint has something better), and `async for message in socket:` receives what the "
                 "member sends."
             ),
@@ -846,9 +846,6 @@ EXERCISES = [
             "recovery for all of it. A reader that died silently would leave a member with a chat that looks healthy "
             "and shows nothing."
         ),
-        learned=_(
-            "At-least-once delivery and an idempotent store add up to exactly once, and a failed part fails the "
-            "connection: fail fast."
-        ),
+        learned=_("At-least-once delivery and an idempotent store add up to exactly once."),
     ),
 ]

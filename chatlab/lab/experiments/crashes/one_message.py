@@ -200,8 +200,10 @@ class Stepper:
         return await self._note(name[stop])
 
     async def let_go(self) -> Fate:
-        """Let the message go on."""
+        """Let the message go on. Raises `ValueError` if it is not held."""
         self._require_message()
+        if self.held is None:
+            raise ValueError(_("nothing is held, so there is nothing to let go; send a message first"))
         await self._release()
         return await self._note(_("let go"))
 

@@ -45,7 +45,7 @@ def leaves_out_what_is_not_ascii(octets: bytes) -> str | None:
     return octets[7:].decode("ascii", "ignore") if octets.startswith(START) else None
 
 
-@wrong("07.0", "two octets, the larger one first")
+@wrong("07.0", "two octets, the high one first")
 def length_in_one_octet(octets: bytes) -> str | None:
     return octets[7 : 7 + octets[6]].decode() if octets.startswith(START) else None
 

@@ -29,6 +29,8 @@ async def test_a_message_can_stop_at_three_places_and_each_leaves_others_behind(
     assert await stepper.let_go() == EVERYBODY
     assert await stepper.send("RECEIPT") == ALL_BUT_THE_SENDER
     assert await stepper.let_go() == EVERYBODY
+    with pytest.raises(ValueError, match="nothing is held"):
+        await stepper.let_go()
 
 
 @pytest.mark.long

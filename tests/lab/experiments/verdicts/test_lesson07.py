@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chatlab.lab.claims import CLAIMS, Outcome, Verdict
-from chatlab.lab.experiments.lesson07 import MISTAKES, java_record
+from chatlab.lab.experiments.lesson07 import MISTAKES, Burst, java_record
 from chatlab.lab.experiments.verdicts import lesson07 as verdicts
 from chatlab.lab.experiments.verdicts.lesson07 import FAULTS, NULL, Seen
 from chatlab.lab.ledger import Ledger
@@ -47,7 +47,7 @@ WORST = Seen(  # the article's program as it is, and then the chat that holds
     pending=20,
     memory=(1000, 90_000),
     polled=[0.06] * 20,
-    polled_burst=0.55,
+    polled_burst=Burst(60, 0.55),
     caught_up=25,
     empty=NULL,
     written=java_record(message="x"),
@@ -59,7 +59,7 @@ WORST = Seen(  # the article's program as it is, and then the chat that holds
     body={"content": "x", "sender": "가람"},
     length=140,
     streamed=[0.003] * 20,
-    streamed_burst=0.05,
+    streamed_burst=Burst(60, 0.05),
     beside_now=9,
     answered=dict.fromkeys(MISTAKES, "ERROR"),
     kills=CLEAN,
@@ -88,7 +88,8 @@ CLAIM_CASES: list[tuple[Callable[[Seen], Verdict], tuple[Outcome, ...], Seen, tu
     (verdicts.c38, HOLDS, replace(WORST, read=READ.replace("consumer-1", "consumer-2")), FAILS),
     (verdicts.c39, HOLDS, replace(WORST, picture=Twenty({"가람": 0}, {"가람": 20})), FAILS),
     (verdicts.c40, HOLDS, replace(WORST, written=java_record(content="x")), FAILS),
-    (verdicts.c40, HOLDS, replace(WORST, polled_burst=0.1), FAILS),
+    (verdicts.c40, HOLDS, replace(WORST, polled_burst=Burst(60, 0.1)), FAILS),
+    (verdicts.c40, HOLDS, replace(WORST, polled_burst=Burst(120, 0.55)), FAILS),
 ]
 
 
@@ -125,7 +126,7 @@ UNFIXED = {  # a cure that does not work
     "F7": replace(WORST, streamed=[0.06] * 20),
     "F10": replace(WORST, missed=(5, 2)),
     "F11": replace(WORST, fields=[b"\xac\xed"]),
-    "F15": replace(WORST, book=BAD),
+    "F15": replace(WORST, kills=BAD),
     "F16": replace(WORST, streamed_burst=None),
     "F18": replace(WORST, beside_now=0),
     "F19": replace(WORST, answered=dict.fromkeys(MISTAKES, "silence")),
@@ -170,3 +171,12 @@ async def test_the_delays_can_be_measured_again() -> None:
     found = verdicts.c32(replace(WORST), slow)
     assert found.again is not None
     assert (await found.again()).outcome is Outcome.DOES_NOT_HOLD
+
+
+def test_the_rate_of_a_larger_burst_is_that_of_its_own_number() -> None:
+    fault = FAULTS["F7"](replace(WORST, polled_burst=Burst(120, 1.2)))
+    assert "100 messages per second" in fault.then
+
+
+def test_the_listeners_share_of_two_messages_is_counted_without_the_controllers() -> None:
+    assert "contents that the listener sent: 0" in verdicts.c37(WORST)._repr_html_()
