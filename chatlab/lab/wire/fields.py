@@ -104,6 +104,8 @@ STOMP_HEADERS: Final = {
     "accept-version": _("the versions the client speaks"),
     "version": _("the version to speak from here on"),
     "host": _("the virtual host the client wants"),
+    "login": _("who the client is"),
+    "passcode": _("the proof of who the client is; for the server only"),
     "heart-beat": _("milliseconds between heart-beats: what the sender can guarantee, what it wants"),
     "destination": _("the destination"),
     "id": _("the subscription's identifier, chosen by the client"),
@@ -136,11 +138,25 @@ def describe_stomp(data: bytes) -> list[Field]:
     fields.append(
         octets(_("empty line"), at, data[at : at + 1], _("the end of the headers"), "STOMP 1.2, STOMP Frames")
     )
-    body = rest[: rest.rfind(b"\0")] if b"\0" in rest else rest
+    body = rest[: _body_length(lines, rest)]
     if body:
         fields.append(octets(_("body"), at + 1, body, quoted(body), "STOMP 1.2, Body"))
     end = at + 1 + len(body)
-    return [*fields, octets("NUL", end, data[end:], _("the end of the frame"), "STOMP 1.2, STOMP Frames")]
+    nul, more = data[end : end + 1], data[end + 1 :]
+    meaning = _("the end of the frame") if nul else _("missing: the frame has not ended")
+    fields.append(octets("NUL", end, nul, meaning, "STOMP 1.2, STOMP Frames"))
+    after = octets(_("more"), end + 1, more, _("no part of this frame"), "STOMP 1.2, STOMP Frames")
+    return [*fields, after] if more else fields
+
+
+def _body_length(lines: list[bytes], rest: bytes) -> int:
+    """Return the octets of the body: as many as content-length says; without it, those before the first NUL."""
+    said = next(
+        (value for name, __, value in (line.partition(b":") for line in lines) if name == b"content-length"), b""
+    )
+    if said.isdigit() and rest[int(said) : int(said) + 1] == b"\0":
+        return int(said)
+    return rest.find(b"\0") if b"\0" in rest else len(rest)
 
 
 # --- Redis -----------------------------------------------------------------------------------------------------------

@@ -65,6 +65,25 @@ def test_a_stomp_frame_has_command_headers_body_and_nul() -> None:
     assert all(field.clause.startswith("STOMP 1.2") for field in fields)
 
 
+def test_a_stomp_frame_without_its_nul_says_that_it_is_missing() -> None:
+    last = describe_stomp(b"SEND\ndestination:/a\n\nHello")[-1]
+    assert (last.name, last.meaning) == ("NUL", "missing: the frame has not ended")
+
+
+def test_a_stomp_frame_ends_at_the_first_nul_unless_its_length_says_otherwise() -> None:
+    def parts(frame: bytes) -> list[tuple[str, bytes]]:
+        return [(field.name, frame[field.start : field.stop]) for field in describe_stomp(frame)][-3:]
+
+    assert parts(b"SEND\n\na\x00b\x00") == [("body", b"a"), ("NUL", b"\x00"), ("more", b"b\x00")]
+    sized = b"SEND\ncontent-length:3\n\na\x00b\x00"
+    assert parts(sized) == [("empty line", b"\n"), ("body", b"a\x00b"), ("NUL", b"\x00")]
+
+
+def test_a_passcode_is_not_called_a_header_for_the_subscribers() -> None:
+    login, passcode = describe_stomp(b"CONNECT\nlogin:a\npasscode:b\n\n\x00")[1:3]
+    assert "subscribers" not in login.meaning + passcode.meaning
+
+
 @pytest.mark.parametrize("beat", [b"\n", b"\r\n"])
 def test_a_single_end_of_line_is_a_heart_beat(beat: bytes) -> None:
     assert [field.name for field in describe_stomp(beat)] == ["heart-beat"]

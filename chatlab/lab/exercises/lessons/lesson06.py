@@ -36,6 +36,8 @@ async def check_typed(answer: object) -> None:
     for text in frames:
         _has_the_form(text)
     _are_what_was_asked("".join(frames))
+    if isinstance(answer, str | bytes) or len(frames) != 2:
+        raise NotYet(_("a list of two texts, one for each frame, with a comma between them"))
     async with chat_in_memory() as server:
         conversation = await talk(server.url, CONNECT, *frames)
     if conversation.error:

@@ -18,7 +18,6 @@ from tests.lab.exercises.wrong_answers.lesson06 import SEND, SUBSCRIBE, Talk
 RIGHT: RightAnswers = {
     "06.0": [
         (SUBSCRIBE.encode(), SEND.encode()),
-        SUBSCRIBE + SEND,
         [SUBSCRIBE.replace("\n", "\r\n"), SEND.replace("\n\n", "\ncontent-length:7\n\n")],
         ["SUBSCRIBE\nreceipt:x\ndestination:/topic/lunch\nid:mine\nack:auto\n\n\0\n", SEND],
     ]

@@ -21,6 +21,8 @@ SEND = "SEND\ndestination:/topic/lunch\n\n김밥!\0"
 WRONG["06.0"] = [
     (SUBSCRIBE, "SUBSCRIBE and then SEND"),
     ({"SUBSCRIBE": SUBSCRIBE}, "a list of two texts"),
+    (SUBSCRIBE + SEND, "a comma between them"),
+    ([SUBSCRIBE + SEND], "a comma between them"),
     ([SUBSCRIBE, SEND[:-1]], "ends with a zero byte"),
     ([SUBSCRIBE.replace("\0", "^@"), SEND], "ends with a zero byte"),
     ([SUBSCRIBE.replace("\n\n", "\n"), SEND], "an empty line ends the headers"),
