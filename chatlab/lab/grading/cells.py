@@ -82,7 +82,7 @@ def _parsed(source: str) -> ast.Module:
     first, *rest = source.split("\n")
     if first.startswith("%%"):  # a cell magic, such as %%time: the code is what comes below it
         source = "\n".join(["", *rest])
-    tree = ast.parse(TransformerManager().transform_cell(source))
+    tree = ast.parse(TransformerManager().transform_cell(source))  # type: ignore[no-untyped-call]  # IPython is not typed here
     compile(tree, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)  # what only the compiler finds, as a lone `return`
     return tree
 

@@ -106,7 +106,14 @@ def as_canvas_rows(results: Sequence[Result]) -> list[Sequence[object]]:
     possible = {lesson: result.possible for (__, lesson), result in counted.items()}
     rows: list[Sequence[object]] = [
         (*CANVAS, *(lessons()[lesson].stem for lesson in columns)),
-        ("    Points Possible", "", "", "", "", *(possible[lesson] for lesson in columns)),
+        (
+            "    Points Possible",
+            "",
+            "",
+            "",
+            "",
+            *(possible[lesson] for lesson in columns),
+        ),  # not shown: Canvas looks for it
     ]
     for learner in dict.fromkeys(each.submission.learner for each in results):
         ids = [each.submission.id for each in results if each.submission.learner == learner and each.submission.id]

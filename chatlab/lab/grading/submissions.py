@@ -79,7 +79,7 @@ def submissions(place: Path) -> list[Submission]:
             _("no notebook in {place}").format(place=place),
             _("put the learners' .ipynb files there, or a folder with them for each learner"),
         )
-    top = _shared_top([where for where, __, __ in sources])
+    top = _shared_top([source[0] for source in sources])
     name = place.stem if place.is_file() else place.resolve().name
     found = [_submission(where.relative_to(top), at, read, name) for where, at, read in sources]
     return sorted(found, key=lambda each: (each.learner.casefold(), each.where))

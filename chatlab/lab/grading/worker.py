@@ -84,8 +84,12 @@ async def _judge_all(
             sentence = _("its code changes the program that judges it ({name})").format(name=place)
             outcome = Outcome(id, NOT_YET, sentence)
         printed, said.count = said.count, 0
-        verdict = {"id": id, "mark": outcome.mark, "sentence": outcome.sentence, "evidence": outcome.evidence[:2000]}
-        verdict |= {"seconds": time.monotonic() - began, "printed": printed if printed >= PRINTED else 0}
+        verdict: dict[str, object] = {"id": id, "mark": outcome.mark, "sentence": outcome.sentence}
+        verdict |= {
+            "evidence": outcome.evidence[:2000],
+            "seconds": time.monotonic() - began,
+            "printed": printed if printed >= PRINTED else 0,
+        }
         send(json.dumps(verdict | {"token": token}).encode())
         if place:
             return  # the next exercise needs a process that nobody has changed

@@ -55,7 +55,7 @@ MISCHIEF = {
 }
 
 
-def test_a_cell_that_exits_or_patches_the_checker_has_one_line_and_the_rest_is_judged(
+def test_a_cell_that_exits_or_patches_the_checker_has_one_line(
     tmp_path: Path,
 ) -> None:
     for number, mischief in enumerate(list(MISCHIEF)[1:12:9]):
@@ -106,7 +106,7 @@ def test_a_megabyte_of_print_is_counted_and_the_answer_stays_right(tmp_path: Pat
 NOT_IN_THE_NOTEBOOK = {
     "def proof(key:\n    ...": "its cell is not Python: '(' was never closed (line 1)",
     None: "the notebook has no cell with the tag exercise-01.1",
-    'from chatlab.lab.exercises.lessons.lesson01 import proof\nawait check("01.1", proof)': "imports the course's checks",
+    'from chatlab.lab.exercises.lessons.lesson01 import proof\nawait check("01.1", proof)': "the course's checks",
     'import sys\nproof = sys.modules["chatlab.lab.exercises.lessons.lesson01"].proof\nawait check("01.1", proof)': (
         "its answer is a function of the course"
     ),
