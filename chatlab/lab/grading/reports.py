@@ -104,16 +104,10 @@ def as_canvas_rows(results: Sequence[Result]) -> list[Sequence[object]]:
     counted = best(results)
     columns = sorted({lesson for __, lesson in counted})
     possible = {lesson: result.possible for (__, lesson), result in counted.items()}
+    points = "    Points Possible"  # not shown: Canvas looks for it
     rows: list[Sequence[object]] = [
         (*CANVAS, *(lessons()[lesson].stem for lesson in columns)),
-        (
-            "    Points Possible",
-            "",
-            "",
-            "",
-            "",
-            *(possible[lesson] for lesson in columns),
-        ),  # not shown: Canvas looks for it
+        (points, "", "", "", "", *(possible[lesson] for lesson in columns)),
     ]
     for learner in dict.fromkeys(each.submission.learner for each in results):
         ids = [each.submission.id for each in results if each.submission.learner == learner and each.submission.id]
