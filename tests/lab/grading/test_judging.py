@@ -140,6 +140,7 @@ def test_wrong_answers_of_the_tests_are_refused_in_a_notebook_too(tmp_path: Path
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_ten_runs_have_the_same_verdicts(tmp_path: Path) -> None:
     for lesson in ("02", "03", "05"):
         hand_in(tmp_path, f"nuri/{lesson}.ipynb", notebook(lesson, solve=True))
