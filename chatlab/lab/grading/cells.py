@@ -132,6 +132,8 @@ def _binds(statement: ast.stmt) -> Iterator[str]:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 yield name
+            case ast.ImportFrom(module="__future__"):
+                yield STAR  # it changes how the rest of the cell is compiled
             case ast.Import(names=names) | ast.ImportFrom(names=names):
                 yield from ((each.asname or each.name).partition(".")[0] for each in names)
             case ast.Name(id=name, ctx=ast.Store()):

@@ -57,7 +57,16 @@ def cell_with(id: str, answer: Any) -> str | None:
     source = textwrap.dedent(inspect.getsource(answer))
     source = re.sub(r"\A(@.*\n)+", "", source)
     needed = inspect.getclosurevars(answer)
-    if needed.globals or needed.unbound:
+    imports = [_import(name, value) for name, value in needed.globals.items()]
+    if not all(imports):
         return None
     future = "from __future__ import annotations\n\n"  # the names in the tests' annotations are not imported
-    return f'{future}{source}\nawait check("{id}", {answer.__name__})'
+    return f'{future}{"".join(imports)}{source}\nawait check("{id}", {answer.__name__})'
+
+
+def _import(name: str, value: Any) -> str:
+    """Return the line that imports what an answer uses; "" if it is from the tests."""
+    if inspect.ismodule(value):
+        return f"import {value.__name__} as {name}\n"
+    module = str(getattr(value, "__module__", "tests"))
+    return "" if module.startswith("tests") else f"from {module} import {value.__name__} as {name}\n"
