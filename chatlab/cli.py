@@ -1,4 +1,4 @@
-"""`chatlab lab | serve | doctor | claims | progress | ...`: the top layer, the only file that names broker engines.
+"""`chatlab lab | serve | doctor | claims | grade | ...`: the top layer, the only file that names broker engines.
 
 Each command imports what it needs when it runs, so that `chatlab --help` answers at once and `chatlab serve echo` needs
 no broker's library. An error that the user can fix is one line that says what to do, with exit status 2 (the command
@@ -256,16 +256,46 @@ def claims(
 
 
 @app.command(help=_("Print which exercises you have solved, lesson by lesson. This is stored on this machine only."))
-def progress() -> None:
+def progress(
+    as_json: Annotated[bool, typer.Option("--json", help=_("Print JSON."))] = False,
+) -> None:
     """Print which exercises you have solved, lesson by lesson. This is stored on this machine only."""
     from chatlab.lab.exercises import exercise as exercises
     from chatlab.lab.home import home
 
     done = exercises.progress()
+    if as_json:
+        print(done.as_json())
+        return
     right = list(done.marks.values()).count("right")
     print(done)
     line = _("{right} of {total} are right; stored in {folder}, on this machine only")
     print(line.format(right=right, total=len(done.marks), folder=home()))
+
+
+@app.command(help=_("Judge a class's notebooks: in a folder, in a folder for each learner, or in a zip of either."))
+def grade(
+    place: Annotated[Path, typer.Argument(metavar="FOLDER", help=_("The folder with the notebooks, or the zip."))],
+    to: Annotated[Path, typer.Option(help=_("The folder for the page, the CSV and the JSON files."))] = Path("grades"),
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help=_("Notebooks at a time; by default one for each processor."))
+    ] = None,
+) -> None:
+    """Judge a class's notebooks: in a folder, in a folder for each learner, or in a zip of either."""
+    from chatlab.lab.grading import judging, reports, submissions
+
+    def tell(result: judging.Result) -> None:
+        given = result.submission
+        told = given.problem or _("{right} of {total}").format(right=result.score, total=result.possible)
+        print(f"{given.where}: {told}", flush=True)
+        for verdict in result.verdicts:
+            if not verdict.is_right:
+                print(f"    {verdict.id} {verdict.line}", flush=True)
+
+    results = judging.judge_all(submissions.submissions(place), workers, tell)
+    made = reports.write(results, to)
+    line = ngettext("{count} notebook judged; see {page}", "{count} notebooks judged; see {page}", len(results))
+    print(line.format(count=len(results), page=made[0]))
 
 
 class EditionName(StrEnum):

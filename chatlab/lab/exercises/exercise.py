@@ -45,6 +45,7 @@ __all__ = [
     "exercises",
     "hint",
     "is_stub",
+    "outcome_of",
     "progress",
     "solution",
 ]
@@ -212,12 +213,13 @@ def find(id: str) -> Exercise:
 async def check(id: str, answer: object) -> Outcome:
     """Check a learner's answer to the exercise `id`, record the progress, and return the outcome."""
     exercise = find(id)
-    outcome = await _outcome_of(exercise, answer)
+    outcome = await outcome_of(exercise, answer)
     _remember(outcome)
     return replace(outcome, again=partial(check, id, answer))
 
 
-async def _outcome_of(exercise: Exercise, answer: object) -> Outcome:
+async def outcome_of(exercise: Exercise, answer: object) -> Outcome:
+    """Check an answer, whatever it does, and return the outcome; nothing is recorded."""
     if answer is ... or answer is None or is_stub(answer):
         invitation = _("{title}. Write your code in place of the three dots.").format(title=exercise.title)
         return Outcome(exercise.id, NOT_TRIED, invitation)
@@ -368,6 +370,12 @@ class ExerciseProgress:
         """Return the number of a lesson's exercises that are right, and the number of all."""
         marks = [mark for key, mark in self.marks.items() if key.startswith(lesson)]
         return marks.count(RIGHT), len(marks)
+
+    def as_json(self) -> str:
+        """Return the marks by exercise, and how many are right of each lesson, as JSON."""
+        lessons = sorted({key.partition(".")[0] for key in self.marks})
+        counts = {lesson: dict(zip(("right", "of"), self.of(lesson), strict=True)) for lesson in lessons}
+        return json.dumps({"exercises": self.marks, "lessons": counts}, indent=2)
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
         for lesson in sorted({key.partition(".")[0] for key in self.marks}):

@@ -1,6 +1,7 @@
 """Exercises: the stub is not tried, the reference is right, each plausible wrong answer breaks the rule it should."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -208,3 +209,10 @@ def test_the_code_of_a_solution_has_no_annotations_because_the_notebook_has_not_
     assert "        def inner(x):" not in exercise.code
     assert "    def inner(x):" in exercise.code.splitlines()
     assert '"""With : and -> in it."""' in exercise.code
+
+
+async def test_progress_is_printed_as_json_for_programs() -> None:
+    await check("03.1", find("03.1").reference)
+    done = json.loads(progress().as_json())
+    assert (done["exercises"]["03.1"], done["exercises"]["03.2"]) == ("right", "not tried")
+    assert done["lessons"]["03"] == {"right": 1, "of": 4}
