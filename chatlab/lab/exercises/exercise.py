@@ -160,7 +160,10 @@ class Outcome:
         return f"{SIGNS[self.mark]} {self.exercise} {NAMES[self.mark]}: {self.sentence}{shown}"
 
     def _outcome_html(self) -> str:
-        shown = f"<pre style='margin:0.3em 0 0'>{escape(self.evidence)}</pre>" if self.evidence else ""
+        scrolled = " tabindex='0' style='white-space:pre;overflow-x:auto;margin:0.3em 0 0'"  # columns stay columns
+        style = scrolled if "\n" in self.evidence else " style='margin:0.3em 0 0'"
+        pre = f"<pre{style}>{escape(self.evidence)}</pre>"
+        shown = pre if self.evidence else ""
         shown += self.difference._repr_html_() if self.difference else ""
         return (
             f"<div role='status' style='border-left:4px solid {COLOURS[self.mark]};padding-left:0.6em'>"
