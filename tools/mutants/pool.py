@@ -118,7 +118,8 @@ class _Worker:
         self._ready = False
         context = multiprocessing.get_context("spawn")
         self._home = tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True)
-        self.results, theirs = context.Pipe()
+        ours, theirs = context.Pipe()
+        self.results: Connection = ours
         self._process = context.Process(target=_work, args=(theirs, self._seed, self._home.name), daemon=True)
         self._process.start()
         theirs.close()
