@@ -10,6 +10,7 @@
 ##   make test-long    what `make test` leaves out because it takes long: some tests, and the notebooks with every exercise solved
 ##   make notebooks    run all notebooks and store their outputs
 ##   make fuzz         a million random and broken inputs for each parser, and ten thousand dropped clients (minutes)
+##   make mutants      break every solution by machine, see what its check says, and write docs/checks.md (an hour; MUTANTS_ARGS="--exercise 01.3")
 ##   make soak         the chat on real processes that are killed and stalled, for SOAK_SECONDS (600): nothing lost, nothing grows
 ##   make messages     collect the texts to translate, and bring each language's catalogue up to date
 ##   make lock         compute the locked versions again (needs uv; LOCK_ARGS=--upgrade takes the newest)
@@ -24,9 +25,10 @@ PYTEST_ARGS ?=
 WORKERS ?= 3
 FUZZ_CASES ?= 1000000
 SOAK_SECONDS ?= 600
+MUTANTS_ARGS ?=
 WHEELHOUSE_FOR ?=
 
-.PHONY: spring help lab chat editions test test-code test-notebooks test-long test-long-code test-editions check notebooks fuzz soak messages lock wheelhouse clean venv-lab venv-dev
+.PHONY: spring help lab chat editions test test-code test-notebooks test-long test-long-code test-editions check notebooks fuzz mutants soak messages lock wheelhouse clean venv-lab venv-dev
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -90,6 +92,9 @@ notebooks: venv-dev
 
 fuzz: venv-dev
 	for part in tests/fuzz_*.py; do $(PY) $$part $(FUZZ_CASES) || exit 1; done
+
+mutants: venv-dev
+	PYTHONPATH=. $(PY) -m tools.mutants $(MUTANTS_ARGS)
 
 soak: venv-dev
 	$(PY) -m tests.soak_chat $(SOAK_SECONDS)

@@ -21,7 +21,7 @@ import re
 import textwrap
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from html import escape
@@ -45,6 +45,7 @@ __all__ = [
     "exercises",
     "hint",
     "is_stub",
+    "obeying",
     "outcome_of",
     "progress",
     "solution",
@@ -72,6 +73,17 @@ class NotYet(Exception):  # named without "Error": a wrong answer is not one
         self.rule = rule
         self.evidence = evidence
         self.difference = difference
+
+
+@contextmanager
+def obeying(rule: str, evidence: object = None) -> Iterator[None]:
+    """Raise `NotYet` with the rule for an error in the learner's code, which is shown with it."""
+    try:
+        yield
+    except NotYet:
+        raise
+    except Exception as error:
+        raise NotYet(rule, evidence) from error
 
 
 @dataclass(frozen=True)

@@ -116,13 +116,13 @@ async def test_a_needless_async_def_is_refused_with_a_hint_at_def() -> None:
     assert (outcome.mark, outcome.sentence) == ("not yet", "an ordinary `def` will do: nothing in it waits")
 
 
-async def test_an_error_in_the_learners_code_is_shown_with_its_message() -> None:
+async def test_an_error_in_the_learners_code_is_shown_with_its_message_and_the_rule_it_broke() -> None:
     def answer(name: Any, text: str) -> object:
         return name + 1
 
     outcome = await check("03.1", answer)
-    assert (outcome.mark, outcome.sentence) == ("not yet", "your code raised TypeError")
-    assert "can only concatenate str" in outcome.evidence
+    assert (outcome.mark, outcome.sentence) == ("not yet", "without a name, the line has the article's form")
+    assert "your code raised TypeError: can only concatenate str" in outcome.evidence
 
 
 async def test_an_error_that_led_to_a_broken_rule_is_shown_with_the_rule() -> None:

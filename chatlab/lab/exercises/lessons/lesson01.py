@@ -17,7 +17,7 @@ from websockets.http11 import Request
 
 from chatlab import echo
 from chatlab.lab.exercises.difference import Difference
-from chatlab.lab.exercises.exercise import Exercise, NotYet
+from chatlab.lab.exercises.exercise import Exercise, NotYet, obeying
 from chatlab.lab.exercises.support.streams import (
     SECONDS,
     Served,
@@ -111,11 +111,14 @@ def check_proof(answer: Callable[[str], object]) -> None:
         OTHER_KEY: _("each key has its own proof"),
     }
     for key, rule in rules.items():
-        if (got := answer(key)) != (expected := proof(key)):
+        call, expected = f"proof({key!r})", proof(key)
+        with obeying(rule, _("{call} should be {expected}").format(call=call, expected=repr(expected))):
+            got = answer(key)
+        if got != expected:
             evidence = _("{call} returned {got!r}, not {expected!r}")
             raise NotYet(
                 _mistake(key, got) or rule,
-                evidence.format(call=f"proof({key!r})", got=got, expected=expected),
+                evidence.format(call=call, got=got, expected=expected),
                 difference=Difference(got, expected),
             )
 
@@ -170,7 +173,9 @@ def upgrade_request(host: str, path: str, key: str) -> bytes:
 
 async def check_upgrade_request(answer: Callable[[str, str, str], object]) -> None:
     for case in (("server.example.com", "/chat", KEY), ("chat.example:8080", "/room?name=Nuri", OTHER_KEY)):
-        request = _as_octets(answer(*case))
+        with obeying(_("the request is returned as bytes, for any host, path and key"), f"upgrade_request{case!r}"):
+            returned = answer(*case)
+        request = _as_octets(returned)
         _check_line_ends(request, _("nothing comes after the empty line: the server would read it as the first frame"))
         await _send_to_strict_server(request, case[2])
         await _send_to_library(request, *case[:2])
@@ -265,6 +270,7 @@ CASES: list[tuple[bytes, bytes, int, str]] = [  # what to replace in REQUEST, by
     (b"Upgrade: websocket\r\n", b"", 426, _("a client that does not ask to upgrade must do so")),
     (b"Upgrade: websocket", b"Upgrade: h2c", 426, _("this server upgrades to WebSocket only")),
     (b"Connection: Upgrade", b"Connection: keep-alive", 426, _("Connection must ask for the upgrade, too")),
+    (b"Connection: Upgrade\r\n", b"", 426, _("Connection may be missing; then it does not ask for the upgrade")),
     (b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b"", 400, _("without a key there is nothing to prove")),
     (b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhlIHNhbXBsZSBub25j", 400, _("a key is 16 bytes, written in base64")),
     (b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhlIHNhbXBsZSBub25jZTEy", 400, _("24 letters may be 18 bytes: decode the key")),
@@ -306,20 +312,42 @@ CASES: list[tuple[bytes, bytes, int, str]] = [  # what to replace in REQUEST, by
         403,
         _("an origin is compared letter by letter; in a regular expression a dot matches anything"),
     ),
+    (b"Host:", b"Origin: \r\nHost:", 403, _("an Origin without a value is an Origin, and it is not on the list")),
+]
+NO_UPGRADE = (b"Upgrade: websocket\r\n", b"")
+NO_KEY = (b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b"")
+OLD_VERSION = (b"Version: 13", b"Version: 8")
+TWO_FAULTS: list[
+    tuple[tuple[bytes, bytes], tuple[bytes, bytes], int]
+] = [  # two rows fit: the expected status is the upper one's
+    ((b"GET /chat HTTP/1.1", b"POST /chat HTTP/1.0"), (b"", b""), 400),
+    ((b"GET", b"POST"), (b"Host: server.example.com\r\n", b""), 400),
+    ((b"GET", b"POST"), NO_UPGRADE, 405),
+    (NO_UPGRADE, NO_KEY, 426),
+    (NO_KEY, OLD_VERSION, 400),
+    (OLD_VERSION, (b"Host:", FOREIGN + b"Host:"), 426),
 ]
 
 
 def check_judge(answer: Callable[[bytes, list[str]], object]) -> None:
     for good, bad, status, rule in CASES:
-        request = REQUEST.replace(good, bad) if good else REQUEST
-        try:
-            got = answer(request, list(OURS))
-        except Exception as error:
-            expected = _("{rule}: {status} expected").format(rule=rule, status=status)
-            raise NotYet(expected, http_lines(request)) from error
-        if got != status:
-            answered = _("{rule}: {status} expected, yours is {got!r}").format(rule=rule, status=status, got=got)
-            raise NotYet(answered, http_lines(request))
+        _expect_status(answer, REQUEST.replace(good, bad) if good else REQUEST, OURS, status, rule)
+    for one, other, status in TWO_FAULTS:
+        rule = _("where two rows of the table fit, the upper one decides")
+        _expect_status(answer, REQUEST.replace(*one).replace(*other), OURS, status, rule)
+    page = REQUEST.replace(b"Host:", b"Origin: https://chat.example\r\nHost:")
+    rule = _("`ours` is the list that is passed, and another list lets other pages in")
+    _expect_status(answer, page, ["https://other.example"], 403, rule)
+
+
+def _expect_status(
+    answer: Callable[[bytes, list[str]], object], request: bytes, ours: list[str], status: int, rule: str
+) -> None:
+    with obeying(_("{rule}: {status} expected").format(rule=rule, status=status), http_lines(request)):
+        got = answer(request, list(ours))
+    if got != status:
+        answered = _("{rule}: {status} expected, yours is {got!r}").format(rule=rule, status=status, got=got)
+        raise NotYet(answered, http_lines(request))
 
 
 # --- 01.4 ---
@@ -459,10 +487,11 @@ class _Newsroom:
 async def check_serve_one(answer: ServeOne) -> None:
     if not inspect.iscoroutinefunction(answer):
         raise NotYet(_("it has to wait for the request, so it must be an `async def`"))
-    news = _Newsroom()
-    async with serving(lambda reader, writer: answer(reader, writer, news.follow())) as served:
-        async with Wire(to=served.url) as wire:
-            await _read_news(wire, news)
+    newsroom = _Newsroom()
+    async with serving(lambda reader, writer: answer(reader, writer, newsroom.follow())) as served:
+        for __ in range(2):  # two clients: the answer may have kept something of the first
+            async with Wire(to=served.url) as wire:
+                await _read_news(wire, newsroom)
         await _send_unusual_requests(served)
         await _ask_for_page(served)
 
@@ -556,7 +585,10 @@ async def _send_unusual_requests(served: Served) -> None:
     lowercase = b"\r\n".join(
         name.lower() + colon + value for name, colon, value in (line.partition(b":") for line in REQUEST.split(b"\r\n"))
     ).replace(b"get /chat http/1.1", b"GET /chat HTTP/1.1")
-    requests = {
+    requests: dict[str, tuple[bytes, ...]] = {
+        _("`websocket` may have capitals anywhere: browsers do not all write alike"): (
+            REQUEST.replace(b"Upgrade: websocket", b"Upgrade: WebSocket"),
+        ),
         _("the names of headers may be in lower case"): (lowercase,),
         _("a request may arrive in pieces; it is complete at the empty line"): (REQUEST[:90], REQUEST[90:]),
     }
@@ -591,7 +623,12 @@ async def _ask_for_page(served: Served) -> None:
         line = await within(reader.readline(), rule, lambda: "\n".join([_sent(page), _("no answer came")]))
         if not line.startswith(b"HTTP/1.1 426 "):
             raise NotYet(rule, f"{_sent(page)}\n{_answered(line)}")
-        await within(reader.read(), _("after the 426 the connection is closed"), lambda: _("it is still open"))
+        rest = await within(reader.read(), _("after the 426 the connection is closed"), lambda: _("it is still open"))
+        if b"\r\n\r\n" not in line + rest:
+            raise NotYet(_("an empty line ends the answer, too"), _answered(line + rest))
+        await asyncio.wait(served.tasks[-1:], timeout=SECONDS)
+        if mistakes := [error for error in served.errors if not isinstance(error, EOFError | OSError)]:
+            raise NotYet(_("after the 426 nothing more is to be done: `return`"), _sent(page)) from mistakes[0]
     finally:
         writer.transport.abort()
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import socket
+import struct
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -33,7 +34,7 @@ from chatlab.lab.wire.trace import Event
 from chatlab.lab.wire.wire import Wire
 from chatlab.locale import _, ngettext
 from chatlab.websocket.connection import Message, Pong
-from chatlab.websocket.frames import Frame, Opcode
+from chatlab.websocket.frames import Frame, Header, Opcode
 from chatlab.websocket.handshake import make_request
 
 __all__ = ["EXERCISES"]
@@ -517,6 +518,16 @@ async def _expect_echo(client: ClientConnection, message: str | bytes, rule: str
     got = await within(client.recv(), rule, exchange)
     if got != message:
         raise NotYet(rule, "\n".join([exchange(), _("the client read {got!r}").format(got=got[:40])]))
+    head = Header.parse(sent_by_server(wire)[begin:])
+    if head is not None and head.extended > _extended(head.length):
+        # 5.2: "the minimal number of bytes MUST be used to encode the length"
+        rule = _("the length is written in the shortest of its three forms: up to 125, up to 65535, or longer")
+        raise NotYet(rule, exchange())
+
+
+def _extended(length: int) -> int:
+    """Return how many octets of length follow the second octet, in the shortest form."""
+    return 0 if length <= 125 else 2 if length <= 0xFFFF else 8
 
 
 async def _ping_between_two_pieces(wire: Wire, text: str, cut: int) -> None:
@@ -537,6 +548,7 @@ async def _ping_between_two_pieces(wire: Wire, text: str, cut: int) -> None:
         if pong.payload != ping.payload or wire.trace.filter("websocket", "ping", sender="server"):
             content = _("the content of the Ping was {octets}").format(octets=shown(ping.payload))
             raise NotYet(rule, "\n".join([exchange(), content]))
+        await _expect_no_answer_to_a_pong(client, wire)
         await client.write(rest.serialize())
         rule = _("a message in pieces comes back as one message, whole or in pieces, even if a character is cut in two")
         got = await within(client.next(Message), rule, exchange)
@@ -544,6 +556,22 @@ async def _ping_between_two_pieces(wire: Wire, text: str, cut: int) -> None:
             raise NotYet(rule, "\n".join([exchange(), _("the client read {got!r}").format(got=got.data)]))
     finally:
         await client.aclose()
+
+
+async def _expect_no_answer_to_a_pong(client: HandClient, wire: Wire) -> None:
+    """Send a Pong, then a Ping, whose answer comes after any answer to the Pong."""
+    begin = len(sent_by_server(wire))
+    pong, ping = Frame(Opcode.PONG, b"here I am", mask=MASK), Frame(Opcode.PING, b"and you?", mask=MASK)
+    rule = _("a Pong needs no answer: it is an answer")
+    sent = _("the client sent a Pong and a Ping; your server sent {answer}")
+
+    def exchange() -> str:
+        return sent.format(answer=shown(sent_by_server(wire)[begin:]))
+
+    await client.write(pong.serialize() + ping.serialize())
+    got = await within(client.next(Pong), rule, exchange)
+    if got.payload != ping.payload:
+        raise NotYet(rule, exchange())
 
 
 async def _send_all_at_once(client: ClientConnection) -> None:
@@ -689,7 +717,10 @@ async def _vanish(url: str, task: Callable[[], asyncio.Task[None]], errors: list
         client = await _connect_by_hand(url)
         errors.clear()
         client.write(half)
-        (client.transport.abort if breaks else client.close)()
+        if breaks:  # the kernel then sends an RST instead of a FIN: socket(7), SO_LINGER
+            sock = client.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
         await asyncio.wait([task()], timeout=SECONDS)
         if not task().done():
             evidence = _("{event}, and {seconds:g} s later the function was still waiting")

@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from chatlab.lab.clients import MemberState, Reading, RoomClient
-from chatlab.lab.exercises.exercise import Exercise, NotYet
+from chatlab.lab.exercises.exercise import Exercise, NotYet, obeying
 from chatlab.lab.until import until
 from chatlab.locale import _
 
@@ -53,11 +54,14 @@ def check_line(answer: Callable[[str, str], object]) -> None:
         ),
     ]
     for name, text, expected, rule in cases:
-        if (got := answer(name, text)) != expected:
+        call = f"line({name!r}, {text!r})"
+        with obeying(rule, _("{call} should be {expected}").format(call=call, expected=repr(expected))):
+            got = answer(name, text)
+        if got != expected:
             evidence = _("{call} returned {got!r}, not {expected!r}")
             if got == expected.replace(": ", ":", 1):
                 rule = _("one space follows the colon")
-            raise NotYet(rule, evidence.format(call=f"line({name!r}, {text!r})", got=got, expected=expected))
+            raise NotYet(rule, evidence.format(call=call, got=got, expected=expected))
 
 
 # --- 03.2 ---
@@ -120,6 +124,10 @@ async def room_of(handle: Callable[[ServerConnection], Awaitable[None]]) -> Asyn
             if ours and isinstance(broken, NotYet):
                 raise broken from ours[0]
             raise ours[0] if ours else broken from None
+        else:
+            for error in errors:
+                if not type(error).__module__.startswith("websockets"):
+                    raise NotYet(_("a handler raises nothing, however the sessions end")) from error
         finally:
             for task in filter(None, running):
                 task.cancel()  # a handler that never ends must not block the check
@@ -173,8 +181,17 @@ async def _expect_sessions(sessions: Sessions, number: int, name: str) -> None:
     )
 
 
+async def _say(client: RoomClient, text: str, rule: str) -> None:
+    """Send a text; raise `NotYet(rule)` if the handler has ended, and the connection with it."""
+    try:
+        await client.send(text)
+    except (ConnectionError, ConnectionClosed):
+        evidence = _("{name} could not send {text!r}: the handler had ended, and then the server closes the connection")
+        raise NotYet(rule, evidence.format(name=client.name, text=text)) from None
+
+
 async def _expect_broadcast(garam: RoomClient, nuri: RoomClient) -> None:
-    await garam.send("들려요?")
+    await _say(garam, "들려요?", _("the handler lasts as long as its session, and reads all its texts"))
     received = _("가람 sent {text!r}; {name} received {texts}")
     for client in (garam, nuri):
         await wait_or(
@@ -182,10 +199,11 @@ async def _expect_broadcast(garam: RoomClient, nuri: RoomClient) -> None:
             _("every text goes to everybody, even the sender, as 'Server received: ' and the text"),
             lambda client=client: received.format(text="들려요?", name=client.name, texts=client.received),  # type: ignore[misc]  # as above
         )
-    await garam.send("한 번 더")
+    rule = _("a member may send more than one text")
+    await _say(garam, "한 번 더", rule)
     await wait_or(
         lambda: "Server received: 한 번 더" in nuri.received,  # not shown: text on the wire
-        _("a member may send more than one text"),
+        rule,
         lambda: _("가람 sent two texts; Nuri received {texts}").format(texts=nuri.received),
     )
 
@@ -337,9 +355,14 @@ def check_allowed(answer: Callable[[str | None, list[str]], object]) -> None:
         ("null", False, _("a page without an origin sends 'null', which is not on the list")),
     ]
     for origin, expected, rule in cases:
-        if bool(got := answer(origin, list(ours))) is not expected:
-            evidence = _("{call} returned {got!r}").format(call=f"allowed({origin!r}, {ours})", got=got)
-            raise NotYet(rule, evidence)
+        call = f"allowed({origin!r}, {ours})"
+        with obeying(rule, _("{call} should be {expected}").format(call=call, expected=expected)):
+            got = answer(origin, list(ours))
+        if bool(got) is not expected:
+            raise NotYet(rule, _("{call} returned {got!r}").format(call=call, got=got))
+    if got := answer("https://chat.example", others := ["https://other.example"]):
+        evidence = _("{call} returned {got!r}").format(call=f"allowed('https://chat.example', {others})", got=got)
+        raise NotYet(_("`ours` is the list that is passed, and another list lets other pages in"), evidence)
 
 
 # --- 03.4 ---
@@ -347,6 +370,8 @@ def check_allowed(answer: Callable[[str | None, list[str]], object]) -> None:
 
 LONG = 64 * 1024  # octets of each long text, at least
 MOST = 1_000_000  # octets that may wait for one member
+FEW = MOST // LONG // 2  # long texts that may wait without any doubt
+MANY = 40  # long texts, more than may wait
 SLACK = 3 * LONG  # a text may be under way when the limit is looked at
 
 
@@ -414,12 +439,20 @@ async def _expect_that_a_stalled_member_blocks_nobody(
     url: str, garam: RoomClient, nuri: RoomClient, waiting: _Waiting
 ) -> None:
     rule = _("a member who does not read must block nobody, least of all the sender")
+    before = set(waiting.sessions)
     stalled = RoomClient(url, "stalled", receive_buffer=4096)
     await stalled.connect()
     stalled.stop_reading()
+    await until(lambda: len(waiting.sessions) > len(before))
+    [connection] = waiting.sessions - before
+    connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     try:
         for number in range(80):
             await asyncio.wait_for(garam.send(f"#{number} ".ljust(LONG, "·")), 2)
+            if number + 1 == FEW:
+                await _expect_a_pause_to_be_allowed(connection, nuri)
+            if number + 1 == MANY:
+                await _expect_little_to_wait(waiting, MANY)
         sent = _("{total} long texts were sent; Nuri, who reads, received {count} of them")
         await wait_or(
             lambda: any(text.startswith("#79 ") for text in nuri.received),
@@ -427,11 +460,11 @@ async def _expect_that_a_stalled_member_blocks_nobody(
             lambda: sent.format(total=80, count=len(_numbers(nuri))),
             timeout=3,
         )
-        held = _("80 long texts were sent past a member who does not read; then {count:,} bytes waited for it")
+        await _expect_little_to_wait(waiting, 80)
         await wait_or(
-            lambda: waiting.octets <= MOST + SLACK,
-            _("at most 1,000,000 bytes may wait for one member; after that, end its connection"),
-            lambda: held.format(count=waiting.octets),
+            lambda: connection.state is not State.OPEN or connection.transport.is_closing(),
+            _("a member for whom too much waits is disconnected; otherwise it would miss texts and never know"),
+            lambda: _("80 long texts were sent past a member who does not read; its connection is still open"),
         )
     except TimeoutError:
         blocked = _("가람 could not send any more; Nuri received {count} of {total} long texts")
@@ -443,6 +476,24 @@ async def _expect_that_a_stalled_member_blocks_nobody(
             _("everybody receives every text once, in the order it was sent"),
             _("Nuri received {texts}").format(texts=" ".join(numbers)),
         )
+
+
+async def _expect_little_to_wait(waiting: _Waiting, texts: int) -> None:
+    held = _("{texts} long texts were sent past a member who does not read; then {count:,} bytes waited for it")
+    await wait_or(
+        lambda: waiting.octets <= MOST + SLACK,
+        _("at most 1,000,000 bytes may wait for one member; after that, end its connection"),
+        lambda: held.format(texts=texts, count=waiting.octets),
+    )
+
+
+async def _expect_a_pause_to_be_allowed(connection: ServerConnection, nuri: RoomClient) -> None:
+    """Expect that a member for whom less than the limit waits is still connected, once Nuri has all texts."""
+    with contextlib.suppress(TimeoutError):  # the check after all texts says who is held up
+        await until(lambda: len(_numbers(nuri)) >= FEW, timeout=2)
+    if connection.state is not State.OPEN or connection.transport.is_closing():
+        ended = _("{count} texts of 64 KiB were sent past a member who paused, and then its connection was ended")
+        raise NotYet(_("who pauses for a moment stays: up to 1,000,000 bytes may wait"), ended.format(count=FEW))
 
 
 def _numbers(client: RoomClient) -> list[str]:
