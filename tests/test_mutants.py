@@ -127,11 +127,11 @@ def key(result: Result) -> tuple[str, str]:
 
 
 def test_a_sample_of_the_quick_mutants_is_refused_with_a_rule_or_listed() -> None:
-    expect_no_news(chosen(QUICK, sample=80))
+    expect_no_news(chosen([id for id in QUICK if id in load()], sample=30))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_larger_sample_and_all_listed_mutants_are_as_they_are_stored() -> None:
     listed = {(each.exercise, each.mutant) for each in equivalents()}
-    expect_no_news([each for each in chosen([]) if (each.exercise, each.name) in listed] + chosen([], sample=100))
+    expect_no_news([each for each in chosen([]) if (each.exercise, each.name) in listed] + chosen(list(load()), sample=100))

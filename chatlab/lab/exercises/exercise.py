@@ -93,7 +93,8 @@ class Exercise:
     `id` is the number of the lesson and of the exercise, "01.1". `check(answer)` raises `NotYet`, or whatever the
     answer raises. `solve` is the reference solution: a function whose source is shown. If the answer is not a function,
     `makes=True` says that `solve` takes no arguments and returns the answer; what it returns, one expression, is shown.
-    `learned`, shown when the answer is right, says in one sentence why, with the word of the field for it.
+    When the answer is right, `learned` says in one sentence why, with the word of the field for it, and `leads_to` asks
+    a question to go on with.
     """
 
     id: str
@@ -104,6 +105,7 @@ class Exercise:
     why: str
     makes: bool = False
     learned: str = ""
+    leads_to: str = ""
 
     @property
     def lesson(self) -> str:
@@ -153,22 +155,28 @@ def _plain(source: str) -> str:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a check: the mark, one sentence, and the evidence for it. `again` checks the answer once more."""
+    """The outcome of a check: the mark, one sentence, and the evidence for it, or a question to go on with.
+
+    `again` checks the answer once more.
+    """
 
     exercise: str
     mark: Mark
     sentence: str
     evidence: str = ""
     difference: Difference | None = None
+    question: str = ""
     again: Callable[[], Awaitable[Outcome]] | None = field(default=None, compare=False)
 
     @classmethod
     def right(cls, exercise: Exercise) -> Outcome:
         """Return the outcome of a right answer: what the answer does, and what is learned from it."""
-        return cls(exercise.id, RIGHT, f"{exercise.title}. {exercise.learned}" if exercise.learned else exercise.title)
+        sentence = f"{exercise.title}. {exercise.learned}" if exercise.learned else exercise.title
+        return cls(exercise.id, RIGHT, sentence, question=exercise.leads_to)
 
     def __repr__(self) -> str:
         shown = "\n" + textwrap.indent(self.evidence, "  ") if self.evidence else ""
+        shown += f"\n  ▸ {self.question}" if self.question else ""
         return f"{SIGNS[self.mark]} {self.exercise} {NAMES[self.mark]}: {self.sentence}{shown}"
 
     def _outcome_html(self) -> str:
@@ -177,6 +185,7 @@ class Outcome:
         pre = f"<pre{style}>{escape(self.evidence)}</pre>"
         shown = pre if self.evidence else ""
         shown += self.difference._repr_html_() if self.difference else ""
+        shown += f"<div style='margin-top:0.3em'>▸ {_to_html(self.question)}</div>" if self.question else ""
         return (
             f"<div role='status' style='border-left:4px solid {COLOURS[self.mark]};padding-left:0.6em'>"
             f"{SIGNS[self.mark]} <b>{self.exercise} {NAMES[self.mark]}</b>: {_to_html(self.sentence)}{shown}</div>"

@@ -124,7 +124,9 @@ def test_every_exercise_is_solved_and_its_output_is_right(lesson: str) -> None:
         cell = exercise_cell(notebook, exercise.id)
         assert exercise.code in cell.source
         assert edition.stub_of(cell.source) is None
-        assert f"✔ {exercise.id} right: {exercise.title}. {exercise.learned}" in str(cell.outputs)
+        shown = [output.get("data", {}).get("text/plain", "") for output in cell.outputs]
+        right = f"✔ {exercise.id} right: {exercise.title}. {exercise.learned}\n  ▸ {exercise.leads_to}"
+        assert right in shown
         assert "not tried" not in str(cell.outputs)
         note = notebook.cells[notebook.cells.index(cell) + 1].source.replace("\\", "").replace("\n>    ", "\n")
         for text in (exercise.why, *exercise.hints):

@@ -37,6 +37,7 @@ async def test_a_right_answer_in_another_style_is_right_and_says_what_it_has_sho
     outcome = await check(id, answer)
     assert outcome.mark == "right", outcome
     assert outcome.sentence == f"{exercises()[id].title}. {exercises()[id].learned}"
+    assert repr(outcome).endswith(f"\n  ▸ {exercises()[id].leads_to}")
 
 
 @pytest.mark.long
@@ -48,7 +49,13 @@ async def test_five_checks_of_a_chat_that_loses_or_repeats_have_one_outcome(answ
 
 
 @pytest.mark.parametrize("id", [id for id in exercises() if f"lesson{id[:2]}" in LESSONS])
-def test_each_exercise_has_eight_wrong_answers_three_right_ones_and_a_word_of_the_field(id: str) -> None:
+def test_each_exercise_has_eight_wrong_answers_and_three_right_ones(id: str) -> None:
     assert len(WRONG[id]) >= 8
     assert len(RIGHT[id]) >= 3
+
+
+@pytest.mark.parametrize("id", exercises())
+def test_each_exercise_ends_with_a_sentence_that_says_why_and_a_question_that_leads_on(id: str) -> None:
     assert exercises()[id].learned.endswith(".")
+    assert "?" in exercises()[id].leads_to
+    assert exercises()[id].leads_to.endswith(("?", "."))

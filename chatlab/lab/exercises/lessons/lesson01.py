@@ -647,6 +647,7 @@ EXERCISES = [
         _("The empty line is how HTTP says “that was all”. Without it the server keeps waiting, and so do you."),
         makes=True,
         learned=_("An empty line ends the head of a message: that is HTTP's framing, and without it both sides wait."),
+        leads_to=_("What happens if you leave out the empty line and send it ten seconds later?"),
     ),
     Exercise(
         "01.1",
@@ -666,6 +667,7 @@ EXERCISES = [
         learned=_(
             "Only a server that knows the GUID can compute this answer: the exchange is a challenge and its response."
         ),
+        leads_to=_("Why is the client's key new each time? What could go wrong if it were always the same?"),
     ),
     Exercise(
         "01.2",
@@ -696,6 +698,7 @@ EXERCISES = [
             "The request asks to leave HTTP on this connection: it is an upgrade, and 101 confirms the switch of "
             "protocols."
         ),
+        leads_to=_("Which of your lines could you leave out, and the server would still say 101? Try one."),
     ),
     Exercise(
         "01.3",
@@ -732,6 +735,7 @@ EXERCISES = [
             "The server compares the origin with a list of its own: an allow-list, and here the only thing that "
             "keeps a foreign page out."
         ),
+        leads_to=_("A program on your own computer may send any Origin it likes. Whom does this check protect, then?"),
     ),
     Exercise(
         "01.4",
@@ -761,6 +765,7 @@ EXERCISES = [
             "A close that both sides have announced is a clean close; one that nobody announced is reported as "
             "1006, which is never sent."
         ),
+        leads_to=_("You hold a connection that has been silent for an hour. Has it ended? How could you find out?"),
     ),
     Exercise(
         "01.5",
@@ -801,5 +806,6 @@ EXERCISES = [
             "The server pushes: it speaks first, on a connection that stays open. What you wrote is a WebSocket "
             "endpoint."
         ),
+        leads_to=_("Your newsroom serves one reader after the other has come. What if one of them reads slowly?"),
     ),
 ]

@@ -754,6 +754,7 @@ EXERCISES = [
             "XOR with the same key undoes itself: masking is no encryption, but it keeps pages from choosing the "
             "bytes on the wire."
         ),
+        leads_to=_("A server must not mask what it sends. Why is there nothing to protect in that direction?"),
     ),
     Exercise(
         "02.2",
@@ -781,6 +782,7 @@ EXERCISES = [
             "The first byte of a length says how many follow: that is a variable-length encoding, and the "
             "shortest form is the only valid one."
         ),
+        leads_to=_("A frame announces 2⁶³ - 1 bytes. What should a server do before it makes room for them?"),
     ),
     Exercise(
         "02.3",
@@ -810,6 +812,9 @@ EXERCISES = [
         learned=_(
             "Pieces go into a buffer until FIN, and control frames pass between them: this is reassembly of "
             "fragmented messages."
+        ),
+        leads_to=_(
+            "A client sends pieces for ever and never sets FIN. What would your function do, and what should it do?"
         ),
     ),
     Exercise(
@@ -842,6 +847,9 @@ EXERCISES = [
             "how slow a line may be."
         ),
         learned=_("You ask at intervals and give up without an answer: a keep-alive, or heartbeat, with a timeout."),
+        leads_to=_(
+            "Your phone is in a tunnel for a minute. Would your values end its connection? Would you want that?"
+        ),
     ),
     Exercise(
         "02.5",
@@ -883,5 +891,6 @@ EXERCISES = [
         learned=_(
             "A sender waits until its reader has room: that is backpressure, and it keeps the server's memory bounded."
         ),
+        leads_to=_("What waits while your echo waits for one client to read? And if it served two clients?"),
     ),
 ]

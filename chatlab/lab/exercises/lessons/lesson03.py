@@ -529,6 +529,7 @@ EXERCISES = [
             "The prefix and its fields have a fixed order, so that every receiver reads the line alike: that is a "
             "message format."
         ),
+        leads_to=_('A member calls herself "Nuri: hello". What do the others see, and who should prevent it?'),
     ),
     Exercise(
         "03.2",
@@ -555,6 +556,7 @@ EXERCISES = [
             "`finally` runs however the connection ends: cleaning up on every path is what keeps a server from "
             "leaking sessions."
         ),
+        leads_to=_("A member's network cable is pulled out. When does your `finally` run?"),
     ),
     Exercise(
         "03.3",
@@ -571,6 +573,7 @@ EXERCISES = [
             "A page of another site is refused by its Origin: what you have prevented is cross-site WebSocket "
             "hijacking."
         ),
+        leads_to=_("Your chat moves to a second address, and both must work for a month. What changes in your list?"),
     ),
     Exercise(
         "03.4",
@@ -599,5 +602,6 @@ EXERCISES = [
             "One slow consumer no longer holds up the fan-out: its buffer is bounded, and past the bound it is "
             "disconnected."
         ),
+        leads_to=_("The slow member comes back. Who could tell it what it has missed?"),
     ),
 ]

@@ -985,6 +985,7 @@ EXERCISES = [
             "publisher knows neither how many subscribers there are nor who they are."
         ),
         learned=_("One message was published and two were delivered: that is fan-out, and the broker does it."),
+        leads_to=_("A third subscriber comes a second later. Does it get the message, too?"),
     ),
     Exercise(
         "04.1",
@@ -1011,6 +1012,7 @@ EXERCISES = [
             "messages after one."
         ),
         learned=_("The id is an offset: the client says where it was, and so no server has to remember who was away."),
+        leads_to=_("How long should the messages be kept for those who are away, and who decides?"),
     ),
     Exercise(
         "04.2",
@@ -1044,6 +1046,7 @@ EXERCISES = [
             "The two loops start and end together, because half a bridge is worse than none: nobody notices."
         ),
         learned=_("The broker does the broadcast for all servers, so every message arrives once, in one order."),
+        leads_to=_("One of your two servers loses the broker for a minute. What do its members see meanwhile?"),
     ),
     Exercise(
         "04.3",
@@ -1075,6 +1078,7 @@ EXERCISES = [
             "(fault F1). With only the first, three servers would send three notifications for one message."
         ),
         learned=_("A subscription is for what everybody should see; a consumer group is for what is to be done once."),
+        leads_to=_("Three servers share the work, and one of them is slow. Who gets its next message?"),
     ),
     Exercise(
         "04.4",
@@ -1109,6 +1113,9 @@ EXERCISES = [
             "here; in a real service it is a table, written in the same transaction as the work itself."
         ),
         learned=_("Redelivery makes it at least once, and what you noted in `done` makes the work idempotent."),
+        leads_to=_(
+            "The work is to send a mail. Where would you note that it is done, so that no crash comes in between?"
+        ),
     ),
     Exercise(
         "04.5",
@@ -1143,5 +1150,6 @@ EXERCISES = [
         learned=_(
             "Retries make it at least once, and the key and the offset remove the repeats: together, exactly once."
         ),
+        leads_to=_("How long must the server remember your keys? What happens to a retry that comes after that?"),
     ),
 ]

@@ -1025,6 +1025,7 @@ EXERCISES = [
             "nor anything else is timed. One message alone tells you little: the next cells repeat it."
         ),
         learned=_("The time from publish to reader is called latency; how many arrive in a second is throughput."),
+        leads_to=_("You publish a hundred at once instead of one. Does latency change? Does throughput?"),
     ),
     Exercise(
         "05.1",
@@ -1048,6 +1049,7 @@ EXERCISES = [
             "the partitions, each room keeps its order, and no server has to ask another one where a room is."
         ),
         learned=_("A room keeps its order because a stable hash of its partition key sends it to one partition."),
+        leads_to=_("You need more partitions than you have. Where do the rooms go, and what becomes of their order?"),
     ),
     Exercise(
         "05.2",
@@ -1079,6 +1081,7 @@ EXERCISES = [
         learned=_(
             "Nothing is lost between old and new: you continue from an offset, the id of the last record you handled."
         ),
+        leads_to=_("The reader handled a record and died before it noted the id. What happens when it comes back?"),
     ),
     Exercise(
         "05.3",
@@ -1111,6 +1114,9 @@ EXERCISES = [
             "gap is hidden again."
         ),
         learned=_("A gap that is reported can be repaired; what a log no longer has is beyond its retention."),
+        leads_to=_(
+            "You are told of a gap. What could a chat show to its reader, and where could the lost part still be?"
+        ),
     ),
     Exercise(
         "05.4",
@@ -1144,6 +1150,7 @@ EXERCISES = [
             "Streams uses a script like this one."
         ),
         learned=_("A retry does no harm now: the operation is idempotent, and the key is called an idempotency key."),
+        leads_to=_("Two different messages get the same key by mistake. Who notices?"),
     ),
     Exercise(
         "05.5",
@@ -1182,5 +1189,6 @@ EXERCISES = [
             "and notices when trimming has overtaken a reader."
         ),
         learned=_("Each reader keeps its own offset in an append-only log, so one broker serves all of them."),
+        leads_to=_("Your broker's process ends. Which of its readers can go on where they were, and why?"),
     ),
 ]

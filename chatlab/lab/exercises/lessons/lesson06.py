@@ -809,6 +809,9 @@ EXERCISES = [
             "A server delivered what you sent to everybody who had subscribed, which was you: that is “publish and "
             "subscribe”."
         ),
+        leads_to=_(
+            "A second client subscribes to the same destination. Which headers of its MESSAGE will differ from yours?"
+        ),
     ),
     Exercise(
         "06.1",
@@ -839,6 +842,7 @@ EXERCISES = [
             "No text can be mistaken for structure now: such a format is “binary-safe”, and what escaping prevents is "
             "called “injection”."
         ),
+        leads_to=_("Why does STOMP 1.2 not escape the body?"),
     ),
     Exercise(
         "06.2",
@@ -867,6 +871,9 @@ EXERCISES = [
         learned=_(
             "Each direction gets the slower of two promises; settling such values before talking is called "
             "“negotiation”."
+        ),
+        leads_to=_(
+            "A phone wants to save its battery, a proxy ends what is silent for 60 s. Which values would you offer?"
         ),
     ),
     Exercise(
@@ -897,6 +904,7 @@ EXERCISES = [
             "What was delivered and not acknowledged is delivered again: a “redelivery”, and the promise is “at least "
             "once”."
         ),
+        leads_to=_("A message makes every worker fail. What should happen after its fifth redelivery?"),
     ),
     Exercise(
         "06.4",
@@ -930,6 +938,7 @@ EXERCISES = [
         learned=_(
             "Bytes go into a buffer, whole messages come out: to cut a stream into messages is called “framing”."
         ),
+        leads_to=_("Somebody sends a head that never ends. How much of it would your function keep?"),
     ),
     Exercise(
         "06.5",
@@ -967,6 +976,7 @@ EXERCISES = [
             "received everything."
         ),
         learned=_("Each answer names the request it belongs to: an id that joins the two is a “correlation id”."),
+        leads_to=_("You wait for a RECEIPT and the connection ends. Was your message stored?"),
     ),
     Exercise(
         "06.6",
@@ -989,5 +999,6 @@ EXERCISES = [
             "The frames did not change, only what carries them: such a carrier is called a “transport”, and asking and "
             "waiting for news “long polling”."
         ),
+        leads_to=_("How many requests a minute does a silent client make with each of the two ways?"),
     ),
 ]

@@ -686,6 +686,7 @@ EXERCISES = [
             "The two programs did not agree on a serialization: bytes mean something only to a reader who knows "
             "their format."
         ),
+        leads_to=_("Which of your own services write something that only one language can read?"),
     ),
     Exercise(
         "07.1",
@@ -716,6 +717,7 @@ EXERCISES = [
             "You check a recorded history against rules that must always hold: these are invariants, and such a "
             "program is a checker."
         ),
+        leads_to=_("Your ledger says that nothing was lost. What would it say about a run in which nothing was sent?"),
     ),
     Exercise(
         "07.2",
@@ -744,6 +746,9 @@ EXERCISES = [
         learned=_(
             "A retry under one id can be stored once: the id is an idempotency key, and receipt and key together "
             "make it exactly once."
+        ),
+        leads_to=_(
+            "The server remembers ids for ten minutes. What happens to a phone that was in a tunnel for an hour?"
         ),
     ),
     Exercise(
@@ -775,6 +780,7 @@ EXERCISES = [
             "You subscribe first, replay second and drop what you have seen: catch-up without a gap, deduplicated "
             "by offset."
         ),
+        leads_to=_("While you replay, a thousand new messages come. Where do they wait, and how many may that be?"),
     ),
     Exercise(
         "07.4",
@@ -810,6 +816,7 @@ EXERCISES = [
             "The position outlives the connection: you resume from an offset. Between two attempts you back off; "
             "pauses that grow with each failure are called exponential backoff."
         ),
+        leads_to=_("Why must the pauses differ between a hundred relays that lost the same Redis at the same moment?"),
     ),
     Exercise(
         "07.5",
@@ -847,5 +854,6 @@ EXERCISES = [
             "and shows nothing."
         ),
         learned=_("At-least-once delivery and an idempotent store add up to exactly once."),
+        leads_to=_("What is left that could still lose a message? Look at the table of power cuts once more."),
     ),
 ]
