@@ -63,6 +63,9 @@ HOST = "127.0.0.1"
 
 async def send_frame(client: HandClient, frame: bytes) -> Message | None:
     """Send a frame and return the message that comes back; say in a sentence what happened if none does."""
+    if any(isinstance(event, Closed) for event in client.events):
+        print(_("the connection has ended before; run the section's first cell again"))
+        return None
     before = len(client.events)
     read = Frame.parse(frame)
     whole = read is not None and read[1] == len(frame)  # or bytes are left over, which the server reads as a new frame

@@ -278,6 +278,17 @@ async def test_a_text_that_is_too_long_for_seven_bits_ends_in_one_sentence(
     assert said.count("\n") == 1
 
 
+async def test_a_frame_sent_after_the_end_is_said_to_be_too_late(capsys: pytest.CaptureFixture[str]) -> None:
+    async with await echo.start(compression=False) as server:
+        client = await HandClient.connect(server.url)
+        unmasked = Frame(Opcode.TEXT, b"first", mask=None).serialize()
+        assert await lesson02.send_frame(client, unmasked) is None
+        assert capsys.readouterr().out.startswith("the connection ended: 1002")
+        assert await lesson02.send_frame(client, Frame(Opcode.TEXT, b"second", mask=bytes(4)).serialize()) is None
+        await client.aclose()
+    assert capsys.readouterr().out.startswith("the connection has ended before")
+
+
 @pytest.mark.parametrize("order", ["", "ccsx"])
 async def test_an_order_of_other_letters_is_answered_with_a_sentence(
     order: str, capsys: pytest.CaptureFixture[str]
