@@ -121,6 +121,10 @@ async def test_a_handshake_is_typed_from_400_to_101(lab: Lab, chrome: Browser, p
     await notebook.button("Reset").click()
     await expect(notebook.line("Origin")).to_have_value("http://evil.example")
     await expect(status).to_contain_text("400 Bad Request")
+    await notebook.line("Request line").fill("GET  / HTTP/1.1")
+    refused = group.get_by_text("✘ by hand: 400 Bad Request: not an HTTP request line")
+    await expect(refused).to_be_visible()
+    assert "'GET  / HTTP/1.1'" in await refused.inner_text(), "two spaces are seen as two"
 
 
 EDITOR = """\

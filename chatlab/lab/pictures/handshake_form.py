@@ -52,9 +52,9 @@ LINES: Final = (
     Line(REQUEST_LINE, "GET / HTTP/1.1", _("GET, a path, and HTTP/1.1 at least"), "§4.1 (2)"),
     Line("Host", "", _("the server's name, as in the URL"), "§4.1 (4)"),
     Line("Upgrade", "websocket", _("the protocol to change to"), "§4.1 (5)"),
-    Line("Connection", "keep-alive", _("has to name Upgrade, which concerns this hop only"), "§4.1 (6)"),
+    Line("Connection", "keep-alive", _("has to name Upgrade, which concerns this connection only"), "§4.1 (6)"),
     Line("Sec-WebSocket-Key", "c2hvcnQ=", _("16 random bytes in base64, so 24 letters"), "§4.1 (7)"),
-    Line("Sec-WebSocket-Version", "8", _("the version of the RFC"), "§4.1 (9)"),
+    Line("Sec-WebSocket-Version", "8", _("13, the only one in use"), "§4.1 (9)"),
     Line("Origin", "http://evil.example", _("the page that asks; programs that are no browser send none"), "§4.1 (8)"),
 )
 NAMES: Final = tuple(line.name for line in LINES)

@@ -146,8 +146,10 @@ class ChatPanel:
 
     async def add(self, name: str, url: str | None = None) -> ChatClient:
         """Connect one more client, to `url` or to the first client's address, and show it."""
-        if not name or name in self._columns:
-            raise ValueError(_("a client needs a unique name; {name!r} is empty or taken").format(name=name))
+        if not name:
+            raise ValueError(_("a client needs a name"))
+        if name in self._columns:
+            raise ValueError(_("{name!r} is taken; give the client another name").format(name=name))
         member = self._client(url or self._urls[0], name)
         self._place(member)
         await member.connect()

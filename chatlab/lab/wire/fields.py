@@ -17,7 +17,7 @@ from chatlab.websocket.frames import Field
 REQUEST_HEADERS: Final = {
     "host": (_("the server's name and port, as in the URL"), "RFC 6455 §4.1 (4)"),
     "upgrade": (_("the protocol to change to"), "RFC 6455 §4.1 (5)"),
-    "connection": (_("Upgrade concerns this hop only"), "RFC 6455 §4.1 (6)"),
+    "connection": (_("Upgrade concerns this connection only"), "RFC 6455 §4.1 (6)"),
     "sec-websocket-key": (_("16 random octets in base64; a cached answer cannot know them"), "RFC 6455 §4.1 (7)"),
     "origin": (_("the page whose script asks; browsers send it, pages cannot forge it"), "RFC 6455 §4.1 (8)"),
     "sec-websocket-version": (_("13 is the RFC's"), "RFC 6455 §4.1 (9)"),
@@ -26,7 +26,7 @@ REQUEST_HEADERS: Final = {
 }
 RESPONSE_HEADERS: Final = {
     "upgrade": (_("the protocol changed to"), "RFC 6455 §4.2.2 (5.2)"),
-    "connection": (_("Upgrade concerns this hop only"), "RFC 6455 §4.2.2 (5.3)"),
+    "connection": (_("Upgrade concerns this connection only"), "RFC 6455 §4.2.2 (5.3)"),
     "sec-websocket-accept": (
         _("base64 of SHA-1 of the key and the RFC's GUID: proof that the request was understood"),
         "RFC 6455 §4.2.2 (5.4)",
@@ -36,7 +36,7 @@ RESPONSE_HEADERS: Final = {
 }
 PLAIN_HEADERS: Final = {
     "host": (_("the server's name and port"), "RFC 9110 §7.2"),
-    "connection": (_("what concerns this hop only"), "RFC 9110 §7.6.1"),
+    "connection": (_("what concerns this connection only"), "RFC 9110 §7.6.1"),
     "upgrade": (_("protocols the sender could change to"), "RFC 9110 §7.8"),
     "content-length": (_("octets of the body"), "RFC 9110 §8.6"),
     "content-type": (_("what the body is"), "RFC 9110 §8.3"),

@@ -109,7 +109,7 @@ async def test_clients_are_added_and_removed_while_the_panel_runs(panel: ChatPan
 
 async def test_a_name_in_use_is_refused_with_a_message(panel: ChatPanel) -> None:
     type_into(panel, "New client", "Nuri")
-    await until(lambda: "'Nuri' is empty or taken" in panel._error.value.replace("&#x27;", "'"))
+    await until(lambda: "'Nuri' is taken" in panel._error.value.replace("&#x27;", "'"))
     assert len(panel.clients) == 2
 
 

@@ -59,6 +59,8 @@ async def check_question(answer: object) -> None:
     request = _as_octets(answer)
     _check_line_ends(request, _("nothing comes after the empty line: the server would take it for your next question"))
     seen = http_lines(request)
+    if re.search(rb"\r\n[ \t]", request):
+        raise NotYet(_("a line begins with its name: no space comes before it"), seen)
     if not re.search(rb"\r\nhost:", request, re.IGNORECASE):
         raise NotYet(_("HTTP/1.1 requires a `Host` line"), seen)
     _check_question_line(request.split(b"\r\n")[0], seen)
@@ -101,8 +103,8 @@ def proof(key: str) -> str:
     from base64 import b64encode
     from hashlib import sha1
 
-    guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-    return b64encode(sha1((key + guid).encode()).digest()).decode()
+    fixed = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    return b64encode(sha1((key + fixed).encode()).digest()).decode()
 
 
 def check_proof(answer: Callable[[str], object]) -> None:
@@ -640,8 +642,8 @@ EXERCISES = [
         check_question,
         (
             _("Two lines and an empty one. The first has three parts: the method, the path, the version."),
-            _("`GET`, a space, `/news`, a space, `HTTP/1.1`. The second line is `Host: board.example`."),
-            _('b"GET /news HTTP/1.1\\r\\nHost: board.example\\r\\n\\r\\n"'),
+            _("`GET`, a space, `/news`, a space, `HTTP/1.1`, then `\\r\\n`. The `Host` line ends so, too."),
+            _("An empty line is nothing but its end: so `\\r\\n` stands twice at the end of your bytes."),
         ),
         question,
         _("The empty line is how HTTP says “that was all”. Without it the server keeps waiting, and so do you."),
@@ -655,17 +657,17 @@ EXERCISES = [
         check_proof,
         (
             _("You did this in the cell above, for one key. Which of its steps depend on the key?"),
-            _("Join key and string as text. `.encode()` turns the text into bytes, which `sha1` needs."),
+            _("Join the key and the fixed text. `.encode()` turns the text into bytes, which `sha1` needs."),
             _("`sha1(...).digest()` gives the 20 bytes, `b64encode` encodes them, and `.decode()` makes a `str`."),
             _(
-                "guid is the string that begins with 258EAFA5. The rest is one line:\n"
-                "return b64encode(sha1((key + guid).encode()).digest()).decode()"
+                "Once the lesson's cell has run, fixed is the text that begins with 258EAFA5. The rest is one line:\n"
+                "return b64encode(sha1((key + fixed).encode()).digest()).decode()"
             ),
         ),
         proof,
         _("No web server does this by chance, and no cache has the answer stored. That is all it proves."),
         learned=_(
-            "Only a server that knows the GUID can compute this answer: the exchange is a challenge and its response."
+            "Only a server that knows the fixed text can compute this: the exchange is a challenge and its response."
         ),
         leads_to=_("Why is the client's key new each time? What could go wrong if it were always the same?"),
     ),

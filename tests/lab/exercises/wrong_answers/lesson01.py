@@ -25,6 +25,7 @@ WRONG["01.0"] = [
     (b"GET /news HTTP/1.1\r\nHost: board.example\r\n", "an empty line ends the request"),
     (b"GET /news HTTP/1.1\r\nHost: board.example\r\n\r\n\r\n", "nothing comes after the empty line"),
     (b"GET /news HTTP/1.1\r\n\r\n", "requires a `Host` line"),
+    (b"GET /news HTTP/1.1\r\n Host: board.example\r\n\r\n", "no space comes before it"),
     (b"GET / HTTP/1.1\r\nHost: board.example\r\n\r\n", "the question is `GET /news`"),
     (b"POST /news HTTP/1.1\r\nHost: board.example\r\n\r\n", "the question is `GET /news`"),
     (b"GET /news\r\nHost: board.example\r\n\r\n", "the version is missing"),
