@@ -186,7 +186,9 @@ class Figure:
     @property
     def distance(self) -> str:
         """How far the value is from its threshold, in words."""
-        far = self._with_unit(abs(self.value - self.threshold))
+        gap = abs(self.value - self.threshold)
+        # Two shares differ by points: 43 % is not 7 % below 50 %.
+        far = _("{number} percentage points").format(number=_number(gap)) if self.unit == "%" else self._with_unit(gap)
         if self.value == self.threshold:
             return _("exactly at it")
         if self.value > self.threshold:

@@ -155,6 +155,7 @@ def test_a_figure_shows_its_spread_and_is_read_back_with_it() -> None:
         (Figure("delay", 0.41, 50, "ms"), "delay: 0.41 ms; the claim needs at least 50 ms: 49.6 ms below it"),
         (Figure("rate", 52184, 1000, "/s"), "rate: 52,184 /s; the claim needs at least 1,000 /s: 51,184 /s above it"),
         (Figure("lost", 0, 0), "lost: 0; the claim needs at least 0: exactly at it"),
+        (Figure("share", 43, 50, "%"), "share: 43 %; the claim needs at least 50 %: 7 percentage points below it"),
         (Figure("share", 0.041, 0.5, at_least=False), "share: 0.041; the claim needs at most 0.5: 0.459 below it"),
     ],
 )

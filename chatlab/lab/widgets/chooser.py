@@ -103,6 +103,7 @@ class Chooser:
         initial = profiles[0].weights if weights is None and profiles else weights or {}
         self.weights = {what: initial.get(what, 0) for what in self.criteria}
         self._moving = False
+        self._taken: Profile | None = None  # the last one that was taken, whether or not it has a button
         self.sliders = {what: self._slider(what) for what in self.criteria}
         self.buttons = [self._button(profile) for profile in profiles]
         self._status, self._table, self.record_box = widgets.HTML(), widgets.HTML(), CopyBox(_("Decision record"))
@@ -162,8 +163,8 @@ class Chooser:
         return [self._status, self._table, widgets.HTML(self._explanation()), self.record_box]
 
     def take(self, profile: Profile) -> None:
-        """Set all sliders to a profile's weights."""
-        self._moving = True
+        """Set all sliders to a profile's weights; its need opens the record for as long as they stay there."""
+        self._moving, self._taken = True, profile
         for what, slider in self.sliders.items():
             slider.value = profile.weights.get(what, 0)
         self._moving = False
@@ -183,9 +184,12 @@ class Chooser:
 
     @property
     def profile(self) -> Profile | None:
-        """The profile whose weights the sliders have, if any."""
-        of = ({what: each.weights.get(what, 0) for what in self.criteria} for each in self.profiles)
-        return next((each for each, weights in zip(self.profiles, of, strict=True) if weights == self.weights), None)
+        """The profile whose weights the sliders have, if any: the last one taken before those with buttons."""
+        known = [self._taken, *self.profiles] if self._taken else list(self.profiles)
+        return next((each for each in known if self._weights_of(each) == self.weights), None)
+
+    def _weights_of(self, profile: Profile) -> dict[str, int]:
+        return {what: profile.weights.get(what, 0) for what in self.criteria}
 
     def summary(self) -> str:
         """Say in one sentence who fits best."""

@@ -268,6 +268,7 @@ class _Column:
         self._vanish = widgets.Button(
             description=_("Make {name} vanish").format(name=name),
             tooltip=_("Drop the connection without a close, as a lost phone does"),
+            layout=widgets.Layout(width="auto"),  # wide enough for the name
         )
         self._remove = widgets.Button(description=_("Remove {name}").format(name=name))
         self._log = widgets.HTML(layout=widgets.Layout(flex="1 1 20em") if panel.compact else {})

@@ -33,7 +33,7 @@ function render({ model, el }) {
   draw();
 
   row.style.cssText = label.style.cssText = "display:flex;align-items:center;gap:0.5em;line-height:2";
-  name.style.minWidth = "9em";
+  name.style.minWidth = "11em";
   slider.style.width = "12em";
   figure.style.minWidth = "3em";
   label.append(name, slider);

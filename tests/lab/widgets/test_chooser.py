@@ -129,6 +129,14 @@ def test_the_ranking_the_record_and_the_profiles_are_shown_without_a_kernel() ->
     assert "A letter must get there.</td><td style='text-align:left;vertical-align:top'>tortoise</td>" in html
 
 
+def test_a_profile_without_a_button_opens_the_record_until_a_slider_is_moved() -> None:
+    choosing = chooser(quick=1)
+    choosing.take(Profile("mine", "A quiz: a late answer is worthless.", {"arrives": 2}))
+    assert choosing.record().startswith("**Context.** A quiz: a late answer is worthless. What matters")
+    choosing.sliders["arrives"].value = 3
+    assert "A quiz" not in choosing.record()
+
+
 def test_no_figure_is_outside_the_marks_that_a_comparison_of_two_runs_leaves_out() -> None:
     html = chooser(quick=2, arrives=1)._repr_html_()
     outside = html.partition(FIGURES[0])[0] + html.partition(FIGURES[1])[2]

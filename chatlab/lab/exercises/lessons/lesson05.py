@@ -47,12 +47,13 @@ async def latency(broker: Any, topic: str) -> float:
     return time.perf_counter() - began
 
 
-CONNECTING, TRAVELLING = 0.5, 0.3  # seconds that the broker of this check takes to subscribe, and to deliver
+# Seconds that the broker of this check takes to subscribe, to confirm what was published, and to deliver.
+CONNECTING, CONFIRMING, TRAVELLING = 0.5, 0.15, 0.3
 SLACK = 0.08  # seconds between the check's clock and the learner's
 
 
 class _SlowBroker:
-    """A real broker that takes its time to subscribe and to deliver, so that a wrong clock shows."""
+    """A real broker that takes its time to subscribe, to confirm and to deliver, so that a wrong clock shows."""
 
     def __init__(self, broker: WatchedBroker) -> None:
         self._broker = broker
@@ -68,7 +69,9 @@ class _SlowBroker:
             raise NotYet(_("a body is bytes, such as b'?'"), _("you published {body!r}").format(body=body))
         self.published.append(topic)
         self.began = time.perf_counter()
-        return await self._broker.publish(topic, body)
+        id = await self._broker.publish(topic, body)
+        await asyncio.sleep(CONFIRMING)
+        return id
 
     @property
     def latency(self) -> float:
@@ -100,7 +103,7 @@ async def check_latency(answer: Callable[..., Awaitable[Any]]) -> None:
     async with fresh("ping") as topic, watched_broker() as engine:
         broker = _SlowBroker(engine)
         try:
-            async with asyncio.timeout(2 * (CONNECTING + TRAVELLING) + 3):
+            async with asyncio.timeout(2 * (CONNECTING + CONFIRMING + TRAVELLING) + 4):
                 got = await answer(broker, topic)
         except TimeoutError:
             raise NotYet(
@@ -116,13 +119,19 @@ def _is_the_latency(got: object, broker: _SlowBroker, topic: str) -> None:
         raise NotYet(rule, _("you published to {topics}").format(topics=broker.published))
     if type(got) is not float or got < 0:
         raise NotYet(_("the answer is a number of seconds"), _("you returned {got!r}").format(got=got))
+    if not broker.ended:
+        rule = _("the clock stops when the reader has the message: wait for `await reader.batch()`")
+        raise NotYet(rule, _("you published, and returned before the reader had anything"))
     expected = _("this broker takes {connecting} s to subscribe; then the message was under way for {latency:.3f} s")
     evidence = expected.format(connecting=CONNECTING, latency=broker.latency)
     evidence = f"{evidence}\n" + _("you returned {got:.3f} s").format(got=got)
     if got > 100 * broker.latency:
         raise NotYet(_("the answer is in seconds, not in milliseconds, and not the time of day"), evidence)
     if got < broker.latency - SLACK:
-        rule = _("the clock stops when the reader has the message, and it also runs while your code waits")
+        rule = _(
+            "the clock starts just before `publish`, stops when the reader has the message, and also runs while your "
+            "code waits"
+        )
         raise NotYet(rule, evidence)
     if got > broker.latency + 0.8 * CONNECTING:
         raise NotYet(_("the clock starts just before `publish`, when the reader has subscribed"), evidence)
@@ -218,7 +227,6 @@ def _are_equal(here: dict[str, Any], there: dict[str, Any]) -> None:
                     "(hash() of a text, ids, a count of rooms, chance) differs from process to process"
                 ),
                 evidence.format(room=room, here=place, there=there[room]),
-                difference=Difference([there[each] for each in here], list(here.values())),
             )
 
 
@@ -1126,11 +1134,11 @@ EXERCISES = [
             _(
                 "Looking up the key and adding the record must be one step: between two commands the connection can "
                 "break, or another client can come first. Redis runs a script atomically and returns what the script "
-                "returns: `await redis.eval(script, 2, stream, f'{stream}:once:{key}', body)`. The 2 says that two "
-                "of the arguments are keys."
+                "returns. Give it two keys: the stream, and one made of the stream's name and `key`."
             ),
             _(
-                "`script` is a string with Lua code. KEYS[1] is the stream, KEYS[2] the other key, ARGV[1] the body:\n"
+                "Call `await redis.eval(script, 2, stream, f'{stream}:once:{key}', body)`: two of the arguments are "
+                "keys. In the Lua code, KEYS[1] is the stream, KEYS[2] the other key, ARGV[1] the body:\n"
                 "    local id = redis.call('GET', KEYS[2])\n"
                 "    if not id then\n"
                 "        (add the record, and remember its id)\n"
