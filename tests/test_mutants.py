@@ -5,7 +5,7 @@ import pytest
 from chatlab.lab.exercises.exercise import exercises
 from tools.mutants import pool
 from tools.mutants.__main__ import chosen
-from tools.mutants.mutants import Mutant, mutants
+from tools.mutants.mutants import Mutant, answer_of, mutants
 from tools.mutants.operators import OPERATORS, mutations
 from tools.mutants.pool import Result, Verdict, run
 from tools.mutants.report import EQUIVALENT, PAGE, equivalents, load, page, unlisted
@@ -65,6 +65,12 @@ def test_each_mutant_of_an_exercise_has_a_name_of_its_own(id: str) -> None:
     names = [mutant.name for mutant in mutants(id)]
     assert names
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("id", exercises())
+def test_the_code_of_each_solution_gives_an_answer_in_a_cell_of_its_own(id: str) -> None:
+    answer = answer_of(exercises()[id], exercises()[id].code)
+    assert type(answer) is type(exercises()[id].reference)
 
 
 def test_a_sample_is_the_same_for_the_same_seed() -> None:
@@ -134,4 +140,6 @@ def test_a_sample_of_the_quick_mutants_is_refused_with_a_rule_or_listed() -> Non
 @pytest.mark.timeout(600)
 def test_a_larger_sample_and_all_listed_mutants_are_as_they_are_stored() -> None:
     listed = {(each.exercise, each.mutant) for each in equivalents()}
-    expect_no_news([each for each in chosen([]) if (each.exercise, each.name) in listed] + chosen(list(load()), sample=100))
+    expect_no_news(
+        [each for each in chosen([]) if (each.exercise, each.name) in listed] + chosen(list(load()), sample=100)
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import linecache
+import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -65,7 +66,7 @@ def answer_of(exercise: Exercise, source: str) -> Any:
     """Run the source as a cell of the exercise's notebook, and return the answer it defines."""
     lines = source.splitlines(keepends=True)
     linecache.cache[FILE_NAME] = (len(source), None, lines, FILE_NAME)
-    cell = dict(exercise.solve.__globals__)
+    cell = dict(vars(sys.modules[exercise.solve.__module__]))
     exec(compile(source, FILE_NAME, "exec"), cell)
     return cell[exercise.solve.__name__]
 

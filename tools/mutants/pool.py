@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Literal
 
 from chatlab.lab.exercises.exercise import check, exercises, find
@@ -132,6 +133,7 @@ def _work(tasks: Connection, seed: int, home: str) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # a mutant may print, as long as the process runs
     logging.disable(logging.CRITICAL)  # a mutant's tasks and coroutines die as they like
     warnings.simplefilter("ignore")
     exercises()
