@@ -57,9 +57,10 @@ class Verdict:
 
     @property
     def line(self) -> str:
-        """The sentence and the first of the evidence, in one line."""
-        first = self.evidence.strip().split("\n")[0] if self.mark == NOT_YET else ""
-        return " ".join(" · ".join(filter(None, [self.sentence, first[:EVIDENCE]])).split())
+        """The sentence and the first of the evidence, in one line; of two lines both: the second may be an error."""
+        evidence = self.evidence.strip().split("\n") if self.mark == NOT_YET else []
+        shown = evidence if len(evidence) <= 2 else evidence[:1]
+        return " ".join(" · ".join(filter(None, [self.sentence, *(each[:EVIDENCE] for each in shown)])).split())
 
 
 @dataclass(frozen=True, slots=True)
