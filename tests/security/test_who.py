@@ -202,7 +202,7 @@ async def test_a_private_message_can_be_answered_by_the_handle_in_from(server: C
 
 
 async def private_message(sender: Peer, to: str, content: str) -> str:
-    """Send one; return what the sender is told."""
+    """Send a private message; return the command of the server's answer."""
     body = json.dumps({"to": to, "content": content})
     await sender.send("SEND", body, destination="/app/chat.private", receipt=content)
     return (await sender.frame()).command

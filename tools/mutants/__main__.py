@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         "--exercise", action="append", default=[], help="an exercise, 01.3, or a lesson, 01; repeatable"
     )
     parser.add_argument("--mutant", default="", help="only mutants whose name contains this")
-    parser.add_argument("--sample", type=int, help="run so many of them")
+    parser.add_argument("--sample", type=int, help="run only this many, chosen at random")
     parser.add_argument(
         "--seed", type=int, default=0, help="chooses the sample, and seeds each mutant's random numbers"
     )

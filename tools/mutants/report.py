@@ -135,7 +135,8 @@ def page(scores: dict[str, Score]) -> str:
             " that learners make. Each broken solution, a *mutant*, goes through the exercise's check.",
             "",
             "A mutant counts as refused if the check says which rule it breaks. It does not if the check calls it"
-            " right, or says only that the code raised an error or did not finish in time. Some mutants are right:"
+            " right, or says only that the code raised an error or did not finish in time. (If a name is not defined,"
+            " it is enough that the check says which.) Some mutants are right:"
             " they behave like the solution, or differ in what the task leaves open. They do not count, and each is"
             " listed below with its reason.",
             "",

@@ -120,8 +120,8 @@ class Database:
         await self.redis.aclose()
 
 
-CONNECTIONS = 50  # of one client; more commands than that at once wait for a free one, for so many seconds at most
-SECONDS_FOR_A_CONNECTION = 20
+CONNECTIONS = 50  # per client; when all are in use, a command waits for one to become free
+SECONDS_FOR_A_CONNECTION = 20  # before such a command fails
 
 
 async def database(redis_url: str, number: int, *, group: str = "") -> Database:

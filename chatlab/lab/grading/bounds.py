@@ -141,7 +141,7 @@ def _to_loopback(address: Any) -> None:
     if not isinstance(address, tuple) or not address:
         return  # a path of this machine, as of a Unix socket
     host = address[0].decode() if isinstance(address[0], bytes) else address[0]
-    if host in (None, "", "localhost", "<broadcast>") and host != "<broadcast>":
+    if host in (None, "", "localhost"):
         return
     with contextlib.suppress(ValueError):
         if ipaddress.ip_address(str(host).partition("%")[0]).is_loopback:

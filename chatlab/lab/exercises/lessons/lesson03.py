@@ -464,7 +464,7 @@ async def _expect_that_a_stalled_member_blocks_nobody(
         await wait_or(
             lambda: connection.state is not State.OPEN or connection.transport.is_closing(),
             _("a member for whom too much waits is disconnected; otherwise it would miss texts and never know"),
-            lambda: _("80 long texts were sent past a member who does not read; its connection is still open"),
+            lambda: _("one member read nothing while 80 long texts were sent, and its connection is still open"),
         )
     except TimeoutError:
         blocked = _("가람 could not send any more; Nuri received {count} of {total} long texts")
@@ -479,7 +479,7 @@ async def _expect_that_a_stalled_member_blocks_nobody(
 
 
 async def _expect_little_to_wait(waiting: _Waiting, texts: int) -> None:
-    held = _("{texts} long texts were sent past a member who does not read; then {count:,} bytes waited for it")
+    held = _("one member read nothing while {texts} long texts were sent; {count:,} bytes were waiting for it")
     await wait_or(
         lambda: waiting.octets <= MOST + SLACK,
         _("at most 1,000,000 bytes may wait for one member; after that, end its connection"),
@@ -492,7 +492,7 @@ async def _expect_a_pause_to_be_allowed(connection: ServerConnection, nuri: Room
     with contextlib.suppress(TimeoutError):  # the check after all texts says who is held up
         await until(lambda: len(_numbers(nuri)) >= FEW, timeout=2)
     if connection.state is not State.OPEN or connection.transport.is_closing():
-        ended = _("{count} texts of 64 KiB were sent past a member who paused, and then its connection was ended")
+        ended = _("one member paused while {count} texts of 64 KiB were sent, and its connection was closed")
         raise NotYet(_("who pauses for a moment stays: up to 1,000,000 bytes may wait"), ended.format(count=FEW))
 
 
