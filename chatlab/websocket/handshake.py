@@ -513,13 +513,15 @@ def _check_http(request: Request) -> None:
         raise HandshakeError(f"HTTP/{request.version[0]}.{request.version[1]} cannot be upgraded; HTTP/1.1 can")
     if request.version >= (2, 0):
         raise HandshakeError(f"HTTP/{request.version[0]} is not spoken here", HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+    # RFC 9112, 3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that
+    # lacks a Host header field", whatever its method.
+    if (count := len(get_all(request.headers, "Host"))) != 1:
+        raise HandshakeError(_not_one("Host", count))
     if request.method != "GET":
         raise HandshakeError(f"method is {request.method}, not GET", HTTPStatus.METHOD_NOT_ALLOWED, (("Allow", "GET"),))
     if not request.target.startswith(("/", "http://", "https://")) or "#" in request.target:
         path = request.target.partition("?")[0]  # the query may hold a secret, and refusals are logged
         raise HandshakeError(f"target {path!r} is neither a path nor an http URL")
-    if (count := len(get_all(request.headers, "Host"))) != 1:
-        raise HandshakeError(_not_one("Host", count))
     if get_all(request.headers, "Transfer-Encoding") or request.get("Content-Length") not in (None, "0"):
         # The body would be parsed as frames.
         raise HandshakeError("a handshake has no body", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)

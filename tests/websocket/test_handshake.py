@@ -262,6 +262,7 @@ class TestAccept:
             (request_with(version=(2, 0)), 505, "HTTP/2 is not spoken here"),
             (request_with(method="POST"), 405, "method is POST, not GET"),
             (request_with(method="HEAD"), 405, "method is HEAD, not GET"),
+            (request_with(method="POST", without="Host"), 400, "there is no Host header"),
             (request_with(target="*"), 400, "target '*' is neither a path nor an http URL"),
             (request_with(target="/a#b"), 400, "target '/a#b' is neither a path nor an http URL"),
             (request_with(without="Host"), 400, "there is no Host header"),
