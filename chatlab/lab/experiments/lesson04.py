@@ -232,8 +232,7 @@ async def cut_and_come_back(
         received = await _publish_and_read(broker, topic, before, client)
         wire.cut()
         await client.cut_off()
-        for text in away:
-            await broker.publish(topic, text.encode())
+        await _publish_past_everybody(broker, topic, away)
         if not remembers:
             client.forget()
         await client.connect()
@@ -257,6 +256,19 @@ async def _serving(handler: Handler) -> AsyncIterator[str]:
 
     async with serve(while_open, "127.0.0.1", 0) as server:
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+async def _publish_past_everybody(broker: Broker, topic: str, texts: Sequence[str]) -> None:
+    """Publish texts, and wait until the broker has delivered the last: whoever subscribes now comes too late for it.
+
+    Without that, a text of Pub/Sub may still be on its way to this process, and reach a new subscriber.
+    """
+    watcher = await broker.subscribe(topic)
+    for text in texts:
+        await broker.publish(topic, text.encode())
+    while texts and texts[-1].encode() not in [record.body for record in await watcher.batch()]:
+        pass
+    await watcher.aclose()
 
 
 async def _publish_and_read(broker: Broker, topic: str, texts: Sequence[str], client: _Listener) -> list[str]:
